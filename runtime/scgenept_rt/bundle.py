@@ -1,0 +1,244 @@
+"""The bundle: a directory with a manifest, ONNX graphs and reference outputs.
+
+`docs/bundle-format.md` describes the files. The export package writes the manifest through the same classes that
+read it here, so that both sides agree by construction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scgenept_rt.errors import (
+    BundleError,
+    BundleFileError,
+    BundleFormatError,
+    BundleNotFoundError,
+    GraphNotInBundleError,
+)
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+REFERENCE_NAME = "reference.npz"
+
+Precision = Literal["fp32", "fp16"]
+Target = Literal["ort", "portable"]
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes of the network, read from the checkpoint (only the head count is given by the user)."""
+
+    n_genes: int
+    n_table_genes: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ff: int
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """One file of a bundle; `precision` and `target` are set for graphs alone."""
+
+    path: str
+    sha256: str
+    size: int
+    precision: Precision | None = None
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A bound on |difference| <= atol + rtol * |reference|, element by element.
+
+    With `relative_to_largest`, rtol multiplies the largest |reference| instead: used for network types that are
+    ill-conditioned, where small outputs carry the noise of large ones.
+    """
+
+    atol: float
+    rtol: float
+    relative_to_largest: bool = False
+
+
+@dataclass(frozen=True)
+class SourceCheckpoint:
+    """The file that a bundle was exported from."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself; `manifest.json` holds these fields under these names.
+
+    Attributes
+    ----------
+    gene_names, gene_ids, in_vocab
+        One entry a model gene, in model order. `gene_ids` are Ensembl ids, None where unknown. A gene with
+        `in_vocab` False has no token of its own: the network sees all such genes as the same padding token.
+    encoders
+        Names of the gene-level and value encoders that the network has, as in the checkpoint.
+    synthetic
+        True if the weights were made up and predictions mean nothing in biology.
+    tolerances
+        One `Tolerance` a precision, against the eager fp32 outputs in `reference.npz`.
+    """
+
+    variant: str
+    dataset: str
+    gene_names: tuple[str, ...]
+    gene_ids: tuple[str | None, ...]
+    in_vocab: tuple[bool, ...]
+    encoders: tuple[str, ...]
+    dimensions: Dimensions
+    files: tuple[BundleFile, ...]
+    source_checkpoint: SourceCheckpoint
+    versions: Mapping[str, str]
+    tolerances: Mapping[str, Tolerance]
+    synthetic: bool = False
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Return the text of manifest.json."""
+        fields = dataclasses.asdict(self)
+        ordered = {"format_version": fields.pop("format_version"), "synthetic": fields.pop("synthetic"), **fields}
+        return json.dumps(ordered, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, directory: Path) -> Manifest:
+        """Read the text of manifest.json; `directory` is named in errors.
+
+        Raises
+        ------
+        BundleFormatError
+            If the format is newer than this release.
+        BundleError
+            If the text is not a manifest.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            version = fields["format_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                directory, f"{MANIFEST_NAME} is not a manifest ({error})", "Copy or export the bundle again."
+            ) from error
+        if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+            raise BundleFormatError(directory, version, FORMAT_VERSION)
+        try:
+            manifest = cls(
+                variant=fields["variant"],
+                dataset=fields["dataset"],
+                gene_names=tuple(fields["gene_names"]),
+                gene_ids=tuple(fields["gene_ids"]),
+                in_vocab=tuple(bool(flag) for flag in fields["in_vocab"]),
+                encoders=tuple(fields["encoders"]),
+                dimensions=Dimensions(**fields["dimensions"]),
+                files=tuple(BundleFile(**entry) for entry in fields["files"]),
+                source_checkpoint=SourceCheckpoint(**fields["source_checkpoint"]),
+                versions=dict(fields["versions"]),
+                tolerances={name: Tolerance(**entry) for name, entry in fields["tolerances"].items()},
+                synthetic=bool(fields["synthetic"]),
+                format_version=version,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BundleError(
+                directory, f"{MANIFEST_NAME} lacks or misstates a field ({error})", "Copy or export the bundle again."
+            ) from error
+        n_genes = manifest.dimensions.n_genes
+        if not len(manifest.gene_names) == len(manifest.gene_ids) == len(manifest.in_vocab) == n_genes:
+            raise BundleError(
+                directory,
+                f"{MANIFEST_NAME} lists {len(manifest.gene_names)} gene names, {len(manifest.gene_ids)} ids and "
+                f"{len(manifest.in_vocab)} vocabulary flags for n_genes = {n_genes}",
+                "Copy or export the bundle again.",
+            )
+        return manifest
+
+
+class Bundle:
+    """An opened bundle: its directory, its manifest, and the digest that outputs record."""
+
+    def __init__(self, directory: Path, manifest: Manifest, digest: str) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.digest = digest
+
+    @classmethod
+    def open(cls, directory: str | Path, *, check_files: bool = True) -> Bundle:
+        """Open a bundle and check every file that its manifest names.
+
+        Parameters
+        ----------
+        directory
+            The bundle's directory.
+        check_files
+            Compare the size and sha256 of every file with the manifest (about 1 GB a second).
+
+        Raises
+        ------
+        BundleNotFoundError
+            If the directory or its manifest does not exist.
+        BundleFormatError
+            If it was written by a newer release.
+        BundleFileError
+            If a file is missing or has changed.
+        """
+        directory = Path(directory)
+        try:
+            text = (directory / MANIFEST_NAME).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise BundleNotFoundError(directory) from None
+        except OSError as error:
+            raise BundleError(
+                directory, f"{MANIFEST_NAME} cannot be read ({error.strerror})", "Check its permissions."
+            ) from error
+        bundle = cls(directory, Manifest.from_json(text, directory), hashlib.sha256(text).hexdigest())
+        if check_files:
+            for file in bundle.manifest.files:
+                bundle.check_file(file)
+        return bundle
+
+    def path(self, file: BundleFile) -> Path:
+        """Return where a file of the manifest lies."""
+        return self.directory / file.path
+
+    def check_file(self, file: BundleFile) -> None:
+        """Raise `BundleFileError` unless the file has the size and sha256 that the manifest states."""
+        try:
+            size = self.path(file).stat().st_size
+            if size != file.size:
+                raise BundleFileError(self.directory, file.path, f"has {size:,} bytes, the manifest says {file.size:,}")
+            digest = file_sha256(self.path(file))
+        except FileNotFoundError:
+            raise BundleFileError(self.directory, file.path, "is missing") from None
+        except OSError as error:
+            raise BundleFileError(self.directory, file.path, f"cannot be read ({error.strerror})") from error
+        if digest != file.sha256:
+            raise BundleFileError(
+                self.directory, file.path, f"has changed: sha256 {digest[:12]}..., expected {file.sha256[:12]}..."
+            )
+
+    def graphs(self) -> tuple[BundleFile, ...]:
+        """Return the manifest's graphs."""
+        return tuple(file for file in self.manifest.files if file.target is not None)
+
+    def graph(self, precision: Precision, target: Target) -> BundleFile:
+        """Return the graph of a precision and target, or raise `GraphNotInBundleError`."""
+        for file in self.graphs():
+            if (file.precision, file.target) == (precision, target):
+                return file
+        available = [f"{file.precision} {file.target}" for file in self.graphs()]
+        raise GraphNotInBundleError(self.directory, precision, target, available)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

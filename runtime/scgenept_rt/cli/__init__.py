@@ -1,0 +1,52 @@
+"""The command line `scgenept-rt`: one module a command; each parses its options and calls one use case.
+
+Command modules import NumPy, ONNX Runtime and anndata inside their functions only, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from scgenept_rt.cli import demo, inspect, predict, providers
+from scgenept_rt.cli.failure import exit_on_user_error
+
+app = typer.Typer(
+    name="scgenept-rt",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Predict how single cells respond to gene perturbations with scGenePT, on ONNX Runtime, without PyTorch.",
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"scgenept-rt {version('scgenept-rt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+app.command("predict")(predict.predict)
+app.command("inspect")(inspect.inspect)
+app.command("providers")(providers.providers)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; errors of the user's input end in one message and exit code 1."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments  # accepted before and after the command's name
+    with exit_on_user_error(debug=debug):
+        app(args=[argument for argument in arguments if argument != "--debug"])

@@ -1,0 +1,78 @@
+"""Errors that a user can put right.
+
+Each class takes the facts and writes its own sentence: what was wrong with its value, where it stood, what was
+expected, and one next step. All derive from `ScgeneptError`, which the command line prints without a traceback
+(exit code 1), and from the builtin that fits, so that callers may catch either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def listed(items: Sequence[object], limit: int = 5) -> str:
+    """Join the first `limit` items for a message and say how many more there are."""
+    head = ", ".join(str(item) for item in items[:limit])
+    rest = len(items) - limit
+    return f"{head} and {rest:,} more" if rest > 0 else head
+
+
+class ScgeneptError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+
+# --- bundle -----------------------------------------------------------------------------------------------------------
+
+
+class BundleError(ScgeneptError, ValueError):
+    """A directory that is not a bundle that this version can use."""
+
+    def __init__(self, directory: Path | str, problem: str, remedy: str) -> None:
+        self.directory = Path(directory)
+        super().__init__(f"bundle {self.directory}: {problem}. {remedy}")
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """The directory or its manifest does not exist (an interrupted export leaves no manifest)."""
+
+    def __init__(self, directory: Path | str) -> None:
+        directory = Path(directory)
+        if not directory.exists():
+            problem, remedy = "there is no such directory", "Check the path, or make one with `scgenept-export bundle`"
+        elif not directory.is_dir():
+            problem, remedy = "this is a file, but a bundle is a directory", "Give the directory that holds manifest.json"
+        else:
+            problem = "it holds no manifest.json, so it is not a bundle or its export did not finish"
+            remedy = "Run the export again with --overwrite"
+        super().__init__(directory, problem, f"{remedy}.")
+
+
+class BundleFormatError(BundleError):
+    """The manifest was written by a newer release, or is not readable as a manifest."""
+
+    def __init__(self, directory: Path | str, found: object, supported: int) -> None:
+        super().__init__(
+            directory,
+            f"its format_version is {found!r}, this release reads up to {supported}",
+            "Upgrade scgenept-rt, or export the bundle again with this release.",
+        )
+
+
+class BundleFileError(BundleError):
+    """A file named in the manifest is missing or its bytes are not those that were exported."""
+
+    def __init__(self, directory: Path | str, file: str, problem: str) -> None:
+        super().__init__(directory, f"{file} {problem}", "Copy or export the bundle again.")
+
+
+class GraphNotInBundleError(BundleError, LookupError):
+    """The bundle holds no graph of the wanted precision and target."""
+
+    def __init__(self, directory: Path | str, precision: str, target: str, available: Sequence[str]) -> None:
+        flag = " --portable" if target == "portable" else ""
+        super().__init__(
+            directory,
+            f"it holds no {precision} graph for the target {target!r} (it holds: {listed(available) or 'none'})",
+            f"Export it with `scgenept-export bundle ... --precision {precision}{flag}`, or choose one that it holds.",
+        )
