@@ -1,0 +1,363 @@
+"""Perturbation labels: what they mean for a model, and where lists of them come from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TextIO
+
+from scgenept_rt.errors import (
+    EmptyPerturbationError,
+    PerturbationFileError,
+    RepeatedGeneError,
+    listed,
+)
+from scgenept_rt.genes import GenePanel
+
+# Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
+CONTROL_LABELS = ("ctrl", "control", "non-targeting")
+MAX_EVALUATED_TARGETS = 2
+_LABEL_COLUMNS = ("perturbation", "condition")
+_GENE_COLUMNS = ("gene_name", "gene")
+_COUNT_COLUMN = "n_controls"
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """Genes perturbed together.
+
+    Attributes
+    ----------
+    label
+        The user's spelling, stripped of surrounding spaces.
+    target_genes
+        The model's names of the perturbed genes, sorted; empty for the control.
+    columns
+        Their positions in the model, in the order of `target_genes`: where `pert_flags` is 1.
+    n_controls
+        How many control cells to predict from, None for the run's setting.
+    """
+
+    label: str
+    target_genes: tuple[str, ...]
+    columns: tuple[int, ...]
+    n_controls: int | None = None
+
+    @property
+    def canonical(self) -> str:
+        """The one spelling of this set of genes: sorted names joined by "+", "ctrl" for none."""
+        return "+".join(self.target_genes) or "ctrl"
+
+
+@dataclass(frozen=True)
+class PerturbationRequest:
+    """A perturbation as asked for: its label, and how many control cells to use (None for the run's setting)."""
+
+    label: str
+    n_controls: int | None = None
+
+
+def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[str] = CONTROL_LABELS) -> Perturbation:
+    """Read one label: `A`, `A+ctrl`, `ctrl+A`, `A+B`, `A_B`, or `ctrl` alone (the control, no gene perturbed).
+
+    Genes are given by symbol or Ensembl id. `A_B` is split only if the whole is not a gene and both halves are.
+    Unlike upstream's `create_pert_flags`, which takes `A+A` for `A`, a repeated gene is an error.
+
+    Raises
+    ------
+    EmptyPerturbationError
+        If the label or a part of it is empty.
+    UnknownGeneError
+        If the model lacks a gene.
+    RepeatedGeneError
+        If a gene occurs twice, in one spelling or two.
+    """
+    unknown = _UnknownGenes(panel)
+    perturbation = _resolve(PerturbationRequest(label), panel, control_labels, unknown)
+    unknown.raise_if_any()
+    return perturbation
+
+
+def parse_perturbations(
+    labels: str | Sequence[str | PerturbationRequest],
+    panel: GenePanel,
+    control_labels: Sequence[str] = CONTROL_LABELS,
+) -> tuple[list[Perturbation], list[str]]:
+    """Read labels or requests, in order; those that mean the same genes are kept once, in the first spelling.
+
+    Returns
+    -------
+    perturbations, notices
+        Notices are one-line sentences on repeated perturbations, on three or more genes at once, and on targets that
+        are out of the model's vocabulary.
+
+    Raises
+    ------
+    EmptyPerturbationError
+        If there is no label, or one is empty.
+    UnknownGeneError
+        If the model lacks a gene; all unknown genes of all labels are reported at once.
+    RepeatedGeneError
+        If a label names a gene twice.
+    """
+    if isinstance(labels, str):
+        labels = [labels]
+    requests = [entry if isinstance(entry, PerturbationRequest) else PerturbationRequest(entry) for entry in labels]
+    if not requests:
+        raise EmptyPerturbationError
+    unknown = _UnknownGenes(panel)
+    parsed = [_resolve(request, panel, control_labels, unknown) for request in requests]
+    unknown.raise_if_any()
+
+    kept: dict[tuple[int, ...], Perturbation] = {}
+    repeats: list[str] = []
+    conflicts: list[str] = []
+    for perturbation in parsed:
+        key = tuple(sorted(perturbation.columns))
+        first = kept.setdefault(key, perturbation)
+        if first is not perturbation:
+            repeats.append(f"{perturbation.label} (as {first.label})")
+            if first.n_controls != perturbation.n_controls:
+                conflicts.append(first.label)
+    perturbations = list(kept.values())
+    return perturbations, [*_repeat_notices(repeats, conflicts), *_target_notices(perturbations, panel)]
+
+
+def all_singles(panel: GenePanel, in_vocab_only: bool = False) -> list[str]:
+    """Return a label for each gene of the model perturbed alone, in model order; a repeated name comes once."""
+    names = [name for name, known in zip(panel.names, panel.in_vocab, strict=True) if known or not in_vocab_only]
+    # A name that holds a plus is read as a gene only when it stands alone.
+    return [name if "+" in name else f"{name}+ctrl" for name in dict.fromkeys(names)]
+
+
+def pairs_of(genes: Sequence[str]) -> list[str]:
+    """Return a label `A+B` for each unordered pair of different genes, in the order given."""
+    return [f"{first}+{second}" for first, second in combinations(dict.fromkeys(genes), 2)]
+
+
+def read_gene_list(path: str | Path) -> list[str]:
+    """Read gene names: a .txt file with one a line, or a .csv or .tsv file with a gene_name or gene column.
+
+    Raises
+    ------
+    PerturbationFileError
+        If the file cannot be read, or holds fewer than two genes.
+    """
+    path = Path(path)
+    genes = [request.label for request in _read_requests(path, _GENE_COLUMNS)]
+    if len(set(genes)) < 2:
+        raise PerturbationFileError(path, f"it names {len(set(genes))} gene", "Pairs need two different genes or more.")
+    return genes
+
+
+def read_perturbation_file(path: str | Path) -> list[PerturbationRequest]:
+    """Read perturbations from a file.
+
+    A .txt file holds one label a line. A .csv or .tsv file has a header with a `perturbation` (or `condition`)
+    column and, optionally, `n_controls`. Blank lines and lines that start with # are skipped.
+
+    Raises
+    ------
+    PerturbationFileError
+        If the file cannot be read or a cell is not what was expected; names the file, line and column.
+    """
+    path = Path(path)
+    requests = list(_read_requests(path, _LABEL_COLUMNS))
+    if not requests:
+        raise PerturbationFileError(path, "it holds no perturbation", "Write one a line, such as FOSB+ctrl.")
+    return requests
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+class _UnknownGenes:
+    """Names met that the model lacks, gathered so that one error reports them all."""
+
+    def __init__(self, panel: GenePanel) -> None:
+        self.panel = panel
+        self.names: list[str] = []
+        self.hints: dict[str, list[str]] = {}
+
+    def add(self, name: str, hints: list[str]) -> None:
+        self.names.append(name)
+        if hints:
+            self.hints[name] = hints
+
+    def raise_if_any(self) -> None:
+        if self.names:
+            raise self.panel.unknown_genes_error(self.names, self.hints)
+
+
+def _resolve(
+    request: PerturbationRequest, panel: GenePanel, control_labels: Sequence[str], unknown: _UnknownGenes
+) -> Perturbation:
+    label = request.label.strip()
+    spelling_of: dict[int, str] = {}
+    for part in _parts(request.label, label, panel, control_labels):
+        if part in control_labels:
+            continue
+        if part not in panel:
+            unknown.add(part, _hints(part, panel, control_labels))
+            continue
+        position = panel.position(part)
+        if position in spelling_of:
+            raise RepeatedGeneError(label, panel.names[position], [spelling_of[position], part])
+        spelling_of[position] = part
+    columns = sorted(spelling_of, key=lambda position: (panel.names[position], position))
+    return Perturbation(label, tuple(panel.names[column] for column in columns), tuple(columns), request.n_controls)
+
+
+def _parts(as_given: str, label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
+    if label in panel or label in control_labels:
+        return [label]
+    if "+" in label:
+        parts = [part.strip() for part in label.split("+")]
+        if not all(parts):
+            raise EmptyPerturbationError(as_given)
+        return parts
+    if not label:
+        raise EmptyPerturbationError(as_given)
+    halves = _known_halves(label, panel, control_labels)
+    return list(halves[0]) if len(halves) == 1 else [label]
+
+
+def _known_halves(label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return every way to split `label` at one underscore into two genes, or a gene and a control word."""
+    splits = [(label[:at].strip(), label[at + 1 :].strip()) for at, letter in enumerate(label) if letter == "_"]
+    return [
+        (first, second)
+        for first, second in splits
+        if (first in panel or first in control_labels)
+        and (second in panel or second in control_labels)
+        and (first in panel or second in panel)
+    ]
+
+
+def _hints(part: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
+    """Return what `part` may have been meant to be, where spelling distance would not find it."""
+    same_word = [word for word in control_labels if word.casefold() == part.casefold()]
+    halves = _known_halves(part, panel, control_labels)
+    return same_word or [f"{first}+{second}" for first, second in halves]
+
+
+def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterator[str]:
+    if len(repeats) == 1:
+        yield f"1 perturbation repeats another and is predicted once: {repeats[0]}."
+    elif repeats:
+        yield f"{len(repeats):,} perturbations repeat others and are predicted once: {listed(repeats)}."
+    if conflicts:
+        yield f"Repeats ask for different n_controls; that of the first is used: {listed(conflicts)}."
+
+
+def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[str]:
+    many = [entry.label for entry in perturbations if len(entry.target_genes) > MAX_EVALUATED_TARGETS]
+    if many:
+        yield (
+            f"Warning: three or more genes at once ({listed(many)}): "
+            "the published model was never evaluated on more than two."
+        )
+    unnamed = sorted(
+        {
+            gene
+            for entry in perturbations
+            for gene, column in zip(entry.target_genes, entry.columns, strict=True)
+            if not panel.in_vocab[column]
+        }
+    )
+    if len(unnamed) == 1:
+        yield (
+            f"1 target gene is not in the model's vocabulary ({unnamed[0]}): "
+            "the model cannot tell it by name from other such genes."
+        )
+    elif unnamed:
+        yield (
+            f"{len(unnamed):,} target genes are not in the model's vocabulary ({listed(unnamed)}): "
+            "the model cannot tell these apart by name."
+        )
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _read_requests(path: Path, label_columns: Sequence[str]) -> Iterator[PerturbationRequest]:
+    ending = path.suffix.lower()
+    if ending not in (".txt", ".csv", ".tsv"):
+        raise PerturbationFileError(path, f"unknown file ending {ending!r}", "Expected .txt, .csv or .tsv.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            if ending == ".txt":
+                lines = (line.strip() for line in stream)
+                yield from (PerturbationRequest(line) for line in lines if line and not line.startswith("#"))
+            else:
+                rows = _content_rows(stream, "\t" if ending == ".tsv" else ",")
+                yield from _read_table(path, rows, label_columns)
+    except FileNotFoundError:
+        raise PerturbationFileError(path, "there is no such file", "Check the path.") from None
+    except OSError as error:
+        raise PerturbationFileError(path, f"it cannot be read ({error.strerror})", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise PerturbationFileError(path, "it is not UTF-8 text", "Save it as UTF-8 text.") from error
+    except csv.Error as error:
+        raise PerturbationFileError(path, f"it is not a table ({error})", "Check its quotes and line ends.") from error
+
+
+class _Row:
+    """A row of a table with its line number."""
+
+    def __init__(self, line: int, cells: list[str]) -> None:
+        self.line = line
+        self.cells = cells
+
+    def cell(self, index: int | None) -> str:
+        return self.cells[index].strip() if index is not None and index < len(self.cells) else ""
+
+
+def _read_table(path: Path, rows: Iterator[_Row], label_columns: Sequence[str]) -> Iterator[PerturbationRequest]:
+    header = next(rows, None)
+    names = [name.strip() for name in header.cells] if header else []
+    label_column = next((name for name in label_columns if name in names), None)
+    if label_column is None:
+        raise PerturbationFileError(
+            path,
+            f"its header has no column {' or '.join(label_columns)} (it has: {listed(names, 12) or 'none'})",
+            f"Name the column {label_columns[0]}.",
+            line=header.line if header else None,
+        )
+    label_index = names.index(label_column)
+    count_index = names.index(_COUNT_COLUMN) if _COUNT_COLUMN in names else None
+    for row in rows:
+        label = row.cell(label_index)
+        if not label:
+            raise PerturbationFileError(
+                path, "the cell is empty", "Write a label such as FOSB+ctrl.", line=row.line, column=label_column
+            )
+        yield PerturbationRequest(label, _count(path, row, row.cell(count_index)))
+
+
+def _content_rows(stream: TextIO, delimiter: str) -> Iterator[_Row]:
+    reader = csv.reader(stream, delimiter=delimiter)
+    for cells in reader:
+        if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
+            yield _Row(reader.line_num, cells)
+
+
+def _count(path: Path, row: _Row, text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        count = float(text)  # pandas writes whole numbers as 50.0 when the column has blanks
+    except ValueError:
+        count = 0.0
+    if count < 1 or not count.is_integer():
+        raise PerturbationFileError(
+            path,
+            f"{text!r} is not a number of cells",
+            "Expected a whole number from 1, or nothing for all.",
+            line=row.line,
+            column=_COUNT_COLUMN,
+        )
+    return int(count)
