@@ -1,0 +1,227 @@
+"""From a trained checkpoint to a bundle directory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from scgenept_export.checkpoint import load_checkpoint
+from scgenept_export.errors import ExportOptionError
+from scgenept_export.gene_list import GeneList, read_gene_list
+from scgenept_export.graph_check import GraphCheck, tolerances
+from scgenept_export.model import ReferenceModel
+from scgenept_export.onnx_graph import graph_file_name, write_graph
+from scgenept_export.reference_cells import reference_cells
+from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
+from scgenept_rt.bundle import (
+    MANIFEST_NAME,
+    REFERENCE_NAME,
+    Bundle,
+    BundleFile,
+    Dimensions,
+    Manifest,
+    Precision,
+    SourceCheckpoint,
+    Target,
+    file_sha256,
+)
+
+Progress = Callable[[str], None]
+"""Is told what begins now."""
+
+
+def export_bundle(
+    checkpoint: str | Path,
+    genes: str | Path | GeneList,
+    variant: str,
+    out: str | Path,
+    *,
+    vocab: str | Path | Vocabulary | None = None,
+    dataset: str = "unknown",
+    n_heads: int = 8,
+    precisions: Sequence[Precision] = ("fp32", "fp16"),
+    portable: bool = False,
+    synthetic: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export one trained variant into a bundle.
+
+    The bundle is built in a directory beside `out` and renamed when it is complete and every graph has been compared
+    with the eager model: an export that fails or is killed leaves nothing under `out`.
+
+    Parameters
+    ----------
+    checkpoint
+        State dict in the published layout.
+    genes
+        The genes that the model predicts, in order: a .h5ad, .csv or text file (see `read_gene_list`).
+    variant
+        Upstream's model type, such as ``scgenept_go_c_gpt_concat``.
+    out
+        Directory of the bundle.
+    vocab
+        scGPT's vocab.json; None for the published census vocabulary.
+    dataset
+        Name of the data that the variant was trained on, recorded in the manifest.
+    n_heads
+        Attention heads, the one size that a checkpoint does not hold.
+    precisions
+        Forms of the graphs.
+    portable
+        Write graphs of standard operators too (TensorRT and other engines).
+    synthetic
+        Record that the weights are made up.
+    overwrite
+        Replace a bundle that lies at `out`.
+    progress
+        Is told each step.
+
+    Raises
+    ------
+    ScgeneptError
+        If an input is unusable (see `load_checkpoint`, `read_gene_list`, `read_vocabulary`).
+    ExportedGraphError
+        If a graph differs from the eager model by more than its tolerance; lists each.
+    """
+    out, progress = Path(out), progress or (lambda _step: None)
+    if find_spec("onnxruntime") is None:
+        raise ExportOptionError(
+            "an export checks its graphs with ONNX Runtime, which is not installed: "
+            "pip install 'scgenept-rt[export,cpu]' (or [export,gpu])."
+        )
+    _check_destination(out, overwrite)
+    progress("reading the checkpoint")
+    loaded = load_checkpoint(checkpoint, variant, n_heads=n_heads)
+    gene_list = genes if isinstance(genes, GeneList) else read_gene_list(genes)
+    vocabulary = vocab if isinstance(vocab, Vocabulary) else _vocabulary(vocab)
+    if loaded.shape.n_tokens is not None:
+        vocabulary.check_fits(loaded.shape.n_tokens)
+    ids, in_vocab = vocabulary.encode(gene_list.names)
+    if not any(in_vocab):
+        raise ExportOptionError(
+            f"none of the {len(ids)} names of --genes is in the vocabulary ({vocabulary.source}): "
+            "are they Ensembl ids? Names must be gene symbols, as in the vocabulary."
+        )
+    token_ids = torch.tensor(ids)
+    model = ReferenceModel.from_checkpoint(loaded)
+
+    progress("predicting reference cells with PyTorch")
+    cells = reference_cells(model, token_ids, in_vocab)
+    bounds = tolerances(model, token_ids, cells, variant, precisions)
+    check = GraphCheck(model, token_ids, cells)
+
+    partial = _fresh_partial_directory(out)
+    try:
+        files: list[BundleFile] = []
+        targets: tuple[Target, ...] = ("ort", "portable") if portable else ("ort",)
+        for target in targets:
+            for precision in precisions:
+                path = partial / graph_file_name(precision, target)
+                progress(f"tracing {path.name}")
+                write_graph(model, token_ids, path, precision, target)
+                progress(f"checking {path.name} against PyTorch")
+                check.run(path, bounds[precision], whole_panel=(precision, target) == ("fp32", "ort"))
+                files.append(_describe(path, precision, target))
+        check.raise_misses()
+        cells.save(partial / REFERENCE_NAME)
+        files.append(_describe(partial / REFERENCE_NAME))
+        progress("writing the manifest")
+        shape = loaded.shape
+        manifest = Manifest(
+            variant=variant,
+            dataset=dataset,
+            gene_names=gene_list.names,
+            gene_ids=gene_list.ids,
+            in_vocab=tuple(in_vocab),
+            encoders=shape.encoders,
+            dimensions=Dimensions(
+                n_genes=len(ids),
+                n_table_genes=len(ids),
+                d_model=shape.d_model,
+                n_layers=shape.n_layers,
+                n_heads=shape.n_heads,
+                d_ff=shape.d_ff,
+            ),
+            files=tuple(files),
+            source_checkpoint=SourceCheckpoint(loaded.path.name, file_sha256(loaded.path)),
+            versions=_versions(),
+            tolerances=bounds,
+            synthetic=synthetic,
+        )
+        _write_durably(partial / MANIFEST_NAME, manifest.to_json())
+        _move_into_place(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Bundle.open(out)
+
+
+def _vocabulary(path: str | Path | None) -> Vocabulary:
+    return census_vocabulary() if path is None else read_vocabulary(path)
+
+
+def _check_destination(out: Path, overwrite: bool) -> None:
+    if out.exists():
+        if not out.is_dir():
+            raise ExportOptionError(f"--out {out} is a file; a bundle is a directory. Choose another path.")
+        occupied = any(out.iterdir())
+        if occupied and not overwrite:
+            raise ExportOptionError(f"--out {out} exists and is not empty. Add --overwrite, or choose another path.")
+        if occupied and not (out / MANIFEST_NAME).is_file():
+            # --overwrite replaces bundles, never a directory of something else.
+            raise ExportOptionError(
+                f"--out {out} holds files but no {MANIFEST_NAME}: it is not a bundle, so not replaced."
+            )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportOptionError(f"--out {out} cannot be made ({error.strerror}). Choose another path.") from error
+    if not os.access(out.parent, os.W_OK):
+        raise ExportOptionError(f"--out {out} cannot be made: {out.parent} is not writable. Choose another path.")
+
+
+def _fresh_partial_directory(out: Path) -> Path:
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
+    partial.mkdir()
+    return partial
+
+
+def _move_into_place(partial: Path, out: Path) -> None:
+    if out.exists():
+        retired = out.with_name(f"{out.name}.replaced")
+        shutil.rmtree(retired, ignore_errors=True)
+        out.rename(retired)
+        partial.rename(out)
+        shutil.rmtree(retired)
+    else:
+        partial.rename(out)
+
+
+def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> BundleFile:
+    return BundleFile(path.name, file_sha256(path), path.stat().st_size, precision, target)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("scgenept-rt", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,165 @@
+"""The command line `scgenept-export`; commands import PyTorch in their bodies, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from scgenept_rt.cli.failure import exit_on_user_error
+from scgenept_rt.errors import ScgeneptError
+
+if TYPE_CHECKING:
+    from scgenept_rt.bundle import Bundle, Precision
+
+app = typer.Typer(
+    name="scgenept-export",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turn trained scGenePT checkpoints into ONNX bundles for scgenept-rt (needs PyTorch).",
+)
+
+
+class ExportExtraMissingError(ScgeneptError, ImportError):
+    """The packages of the export stage are not installed."""
+
+    def __init__(self, packages: list[str]) -> None:
+        super().__init__(
+            f"exporting needs {', '.join(packages)}, which this environment does not have. "
+            "Install them with: pip install 'scgenept-rt[export,cpu]'."
+        )
+
+
+@app.callback()
+def _global_options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    pass
+
+
+@app.command("bundle")
+def bundle(
+    checkpoint: Path = typer.Option(..., "--checkpoint", metavar="FILE.pt", help="Trained weights, as published."),
+    genes: Path = typer.Option(
+        ...,
+        "--genes",
+        metavar="FILE",
+        help="Genes that the model predicts, in order: .h5ad, .csv with a gene_name column, or one name a line.",
+    ),
+    variant: str = typer.Option(..., "--variant", metavar="NAME", help="Upstream's model type; see `variants`."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="Directory of the bundle."),
+    vocab: Path | None = typer.Option(
+        None, "--vocab", metavar="vocab.json", help="scGPT's vocabulary. Default: the published census vocabulary."
+    ),
+    dataset: str = typer.Option("unknown", "--dataset", metavar="NAME", help="Data that the variant was trained on."),
+    nhead: int = typer.Option(8, "--nhead", help="Attention heads: the one size that a checkpoint does not hold."),
+    precision: str = typer.Option("fp32,fp16", "--precision", help="Forms of the graphs: fp32, fp16 or both."),
+    portable: bool = typer.Option(False, "--portable", help="Also write graphs of standard operators (TensorRT)."),
+    synthetic: bool = typer.Option(False, "--synthetic", help="Mark the bundle's weights as made up."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a bundle that lies at --out."),
+) -> None:
+    """Export a checkpoint into a bundle, and check every graph against PyTorch."""
+    _require_export_extra()
+    from scgenept_export.bundle_export import export_bundle
+
+    with _progress() as progress:
+        made = export_bundle(
+            checkpoint,
+            genes,
+            variant,
+            out,
+            vocab=vocab,
+            dataset=dataset,
+            n_heads=nhead,
+            precisions=_precisions(precision),
+            portable=portable,
+            synthetic=synthetic,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _summarise(made)
+
+
+@app.command("variants")
+def variants() -> None:
+    """List the model types that can be exported."""
+    _require_export_extra()
+    from scgenept_export.variants import RELEASED, VARIANTS
+
+    for name, encoders in VARIANTS.items():
+        print(f"{name:<46}{'released  ' if name in RELEASED else '          '}{', '.join(encoders) or '-'}")
+
+
+@app.command("synthetic-checkpoint")
+def synthetic_checkpoint(
+    out: Path = typer.Argument(..., metavar="FILE.pt", help="File to write."),
+    variant: str = typer.Option("scgenept_go_c_gpt_concat", "--variant", metavar="NAME", help="Upstream's model type."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the weights."),
+    layers: int = typer.Option(12, "--layers", min=1, help="Transformer layers."),
+) -> None:
+    """Write a checkpoint of the published size with made-up weights, to try or to benchmark the runtime."""
+    _require_export_extra()
+    from scgenept_export.errors import ExportOptionError
+    from scgenept_export.synthetic import write_synthetic_checkpoint
+
+    if out.exists():
+        raise ExportOptionError(f"{out} exists. Remove it or choose another path.")
+    if not out.parent.is_dir():
+        raise ExportOptionError(f"{out} cannot be written: there is no directory {out.parent}.")
+    write_synthetic_checkpoint(out, variant, seed=seed, n_layers=layers)
+    print(f"wrote {out}: synthetic weights, their predictions mean nothing in biology")
+
+
+def _require_export_extra() -> None:
+    missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ExportExtraMissingError(missing)
+
+
+def _precisions(text: str) -> tuple[Precision, ...]:
+    known: tuple[Precision, ...] = ("fp32", "fp16")
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in wanted if part not in known]
+    if unknown or not wanted:
+        raise typer.BadParameter(f"{text!r} is not of fp32, fp16 or fp32,fp16", param_hint="--precision")
+    return tuple(name for name in known if name in wanted)
+
+
+def _summarise(made: Bundle) -> None:
+    manifest = made.manifest
+    size = sum(file.size for file in manifest.files) / 1e6
+    n_in_vocab = sum(manifest.in_vocab)
+    print(f"wrote {made.directory}: {manifest.variant}, {manifest.dimensions.n_genes:,} genes ", end="")
+    print(f"({n_in_vocab:,} in the vocabulary), {manifest.dimensions.n_layers} layers, {size:.1f} MB")
+    for file in made.graphs():
+        print(f"  {file.path}: {file.size / 1e6:.1f} MB, within its tolerance of the eager model")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show steps on standard error: one line that changes on a terminal, plain lines elsewhere."""
+    started = time.monotonic()
+    if not sys.stderr.isatty():
+        yield lambda step: print(f"[{time.monotonic() - started:6.1f} s] {step}", file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda step: bar.update(task, description=step)
+
+
+def main() -> None:
+    """Run the command line; errors of the user's input end in one message and exit code 1."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    with exit_on_user_error(debug=debug):
+        app(args=[argument for argument in arguments if argument != "--debug"])

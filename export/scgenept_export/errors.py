@@ -1,0 +1,98 @@
+"""Errors of the export stage that a user can put right; see `scgenept_rt.errors` for their form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scgenept_rt.errors import ScgeneptError, listed
+
+
+class CheckpointError(ScgeneptError, ValueError):
+    """A checkpoint file that cannot be used."""
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        self.path = Path(path)
+        super().__init__(f"checkpoint {self.path}: {problem}. {remedy}")
+
+
+class StateDictError(CheckpointError):
+    """A checkpoint whose tensors are not those of the variant; lists every difference."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        variant: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        missized: Sequence[str] = (),
+    ) -> None:
+        self.missing, self.unexpected, self.missized = tuple(missing), tuple(unexpected), tuple(missized)
+        found = [
+            f"{len(keys)} {kind}: {listed(keys, 12)}"
+            for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", missized))
+            if keys
+        ]
+        super().__init__(
+            path,
+            f"its tensors are not those of the variant {variant!r} ({'; '.join(found)})",
+            "Give the --variant that it was trained as, or another checkpoint.",
+        )
+
+
+class UnknownVariantError(ScgeneptError, ValueError):
+    """A variant name that is not in upstream's table of model types."""
+
+    def __init__(self, variant: str, near: Sequence[str], remark: str = "") -> None:
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(
+            f"--variant {variant!r} is not one of the published model types.{remark}{hint} "
+            "`scgenept-export variants` lists them all."
+        )
+
+
+class VariantMismatchError(CheckpointError):
+    """A checkpoint that holds other encoders than its variant's name says."""
+
+    def __init__(
+        self, path: Path | str, variant: str, expected: Sequence[str], found: Sequence[str], fitting: Sequence[str]
+    ) -> None:
+        remedy = f"It fits --variant {' or '.join(fitting)}." if fitting else "No published variant has these encoders."
+        super().__init__(
+            path,
+            f"the variant {variant!r} has the encoders {listed(expected, 9) or 'none'}, "
+            f"but the checkpoint holds {listed(found, 9) or 'none'}",
+            remedy,
+        )
+
+
+class GeneListError(ScgeneptError, ValueError):
+    """A gene list that cannot be read or is not usable as a model's genes."""
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        self.path = Path(path)
+        super().__init__(f"gene list {self.path}: {problem}. {remedy}")
+
+
+class VocabularyError(ScgeneptError, ValueError):
+    """A vocabulary file that cannot be read or does not fit the checkpoint."""
+
+    def __init__(self, source: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"vocabulary {source}: {problem}. {remedy}")
+
+
+class ExportOptionError(ScgeneptError, ValueError):
+    """An option of an export that cannot be met."""
+
+
+class ExportedGraphError(ScgeneptError):
+    """Graphs that differ from the eager model by more than their tolerance; lists each with its largest difference."""
+
+    def __init__(self, misses: Sequence[str]) -> None:
+        self.misses = tuple(misses)
+        lines = "\n  ".join(misses)
+        super().__init__(
+            f"{len(misses)} exported output(s) differ from the eager model by more than the tolerance; "
+            f"no bundle was written:\n  {lines}"
+        )

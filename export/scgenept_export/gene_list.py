@@ -1,0 +1,98 @@
+"""Reading the genes that a model predicts, in order, from the file that `--genes` names."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+from anndata.io import read_elem
+
+from scgenept_export.errors import GeneListError
+from scgenept_rt.errors import listed
+
+_ENSEMBL_ID = re.compile(r"^ENS[A-Z]*G\d{6,}(\.\d+)?$")
+
+
+@dataclass(frozen=True)
+class GeneList:
+    """Gene names in model order, with the Ensembl id where the file tells it."""
+
+    names: tuple[str, ...]
+    ids: tuple[str | None, ...]
+
+
+def read_gene_list(path: str | Path) -> GeneList:
+    """Read a gene list.
+
+    Parameters
+    ----------
+    path
+        A .h5ad (its `gene_name` column, else var_names; ids from var_names when they are Ensembl ids), a .csv with a
+        `gene_name` column (and `gene_id`, when there), or a text file of one name a line.
+
+    Raises
+    ------
+    GeneListError
+        If the file cannot be read, holds no genes, an empty name, or a name twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise GeneListError(path, "there is no such file", "Check the path of --genes.")
+    try:
+        match path.suffix.lower():
+            case ".h5ad" | ".h5":
+                genes = _from_h5ad(path)
+            case ".csv":
+                genes = _from_csv(path)
+            case _:
+                names = [line.strip() for line in path.read_text("utf-8").splitlines()]
+                genes = GeneList(tuple(name for name in names if name), (None,) * sum(map(bool, names)))
+    except UnicodeDecodeError as error:
+        raise GeneListError(path, "it is not a text file", "Give a .h5ad, a .csv or one gene name a line.") from error
+    except OSError as error:
+        raise GeneListError(path, f"it cannot be read ({error})", "It may be truncated; copy it again.") from error
+    _check(genes, path)
+    return genes
+
+
+def _from_h5ad(path: Path) -> GeneList:
+    with h5py.File(path, "r") as file:
+        if "var" not in file:
+            raise GeneListError(path, "it has no var table", "Give an AnnData file.")
+        var = read_elem(file["var"])  # var alone: the matrix may be of any size
+    index = [str(name) for name in var.index]
+    names = [str(name) for name in var["gene_name"]] if "gene_name" in var.columns else index
+    ids = [name if _ENSEMBL_ID.match(name) else None for name in index]
+    return GeneList(tuple(names), tuple(ids))
+
+
+def _from_csv(path: Path) -> GeneList:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        columns = reader.fieldnames or []
+        if "gene_name" not in columns:
+            raise GeneListError(
+                path, f"it has no column gene_name (its columns: {listed(columns) or 'none'})", "Name the column so."
+            )
+        rows = list(reader)
+    names = tuple((row["gene_name"] or "").strip() for row in rows)
+    return GeneList(names, tuple((row.get("gene_id") or "").strip() or None for row in rows))
+
+
+def _check(genes: GeneList, path: Path) -> None:
+    if not genes.names:
+        raise GeneListError(path, "it holds no genes", "Give the genes that the model was trained on, in order.")
+    empty = [i for i, name in enumerate(genes.names) if not name]
+    if empty:
+        raise GeneListError(path, f"the name of gene number {empty[0] + 1} is empty", "Fill it in.")
+    repeated = [name for name, count in Counter(genes.names).items() if count > 1]
+    if repeated:
+        raise GeneListError(
+            path,
+            f"{len(repeated)} names occur more than once ({listed(repeated)})",
+            "Give the list that the model was trained on; its names are unique.",
+        )

@@ -1,0 +1,86 @@
+"""The end of every export: each graph is run and compared with the eager model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scgenept_export.errors import ExportedGraphError
+from scgenept_export.model import ReferenceModel
+from scgenept_export.reference_cells import SEED, ReferenceCells, example_cells, predict_eager
+from scgenept_export.variants import is_ill_conditioned
+from scgenept_rt.bundle import Comparison, Precision, Tolerance
+
+FP32 = Tolerance(atol=2e-5, rtol=1e-4)
+FP32_ILL_CONDITIONED = Tolerance(atol=2e-5, rtol=2e-4, relative_to_largest=True)
+FP16_OVER_AUTOCAST = 1.5
+"""How much larger than PyTorch's own fp16 autocast error the error of a fp16 graph may be."""
+
+_AUTOCAST_CELLS = 64
+"""The largest of few errors is a noisy figure: autocast's is taken over more cells than the reference holds."""
+
+
+def tolerances(
+    model: ReferenceModel, token_ids: torch.Tensor, cells: ReferenceCells, variant: str, precisions: Sequence[Precision]
+) -> dict[str, Tolerance]:
+    """Return the tolerance of each precision against the eager fp32 outputs.
+
+    fp16 is bounded by what upstream itself runs: PyTorch's fp16 autocast of the same network on cells of the same kind.
+    """
+    bounds: dict[str, Tolerance] = {"fp32": FP32_ILL_CONDITIONED if is_ill_conditioned(variant) else FP32}
+    if "fp16" in precisions:
+        subset = token_ids[torch.from_numpy(cells.gene_index)]
+        values, flags = example_cells(np.random.default_rng(SEED + 1), _AUTOCAST_CELLS, len(subset))
+        flags[np.arange(1, _AUTOCAST_CELLS), np.arange(1, _AUTOCAST_CELLS) % len(subset)] = 1
+        half = predict_eager(model, subset, values, flags, autocast=torch.float16)
+        error = np.abs(half - predict_eager(model, subset, values, flags)).max()
+        bounds["fp16"] = Tolerance(atol=max(FP16_OVER_AUTOCAST * float(error), bounds["fp32"].atol), rtol=0.0)
+    return {name: bounds[name] for name in precisions}
+
+
+class GraphCheck:
+    """Compares graphs with the eager model and keeps the misses, so that all are reported at once."""
+
+    def __init__(self, model: ReferenceModel, token_ids: torch.Tensor, cells: ReferenceCells) -> None:
+        self._cells = cells
+        # One cell over all genes: a size that the reference cells do not have.
+        values, flags = example_cells(np.random.default_rng(SEED + 2), 1, len(token_ids), expressed=0.1)
+        flags[0, 0] = 1
+        self._full_inputs: Mapping[str, NDArray[Any]] = {
+            "values": values,
+            "pert_flags": flags,
+            "gene_index": np.arange(len(token_ids)),
+        }
+        self._full_predicted = predict_eager(model, token_ids, values, flags)
+        self._misses: list[str] = []
+
+    def run(self, path: Path, tolerance: Tolerance, *, whole_panel: bool) -> Comparison:
+        """Run one graph on the CPU and note it if a tolerance is missed."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        comparison = tolerance.compare(session.run(None, self._cells.inputs())[0], self._cells.predicted)
+        self._note(path, "reference cells", comparison)
+        if whole_panel:
+            full = tolerance.compare(session.run(None, self._full_inputs)[0], self._full_predicted)
+            self._note(path, "one cell of all genes", full)
+        return comparison
+
+    def _note(self, path: Path, what: str, comparison: Comparison) -> None:
+        if not comparison.passed:
+            self._misses.append(
+                f"{path.name}, {what}: largest difference {comparison.max_difference:.3g}, "
+                f"{comparison.worst:.3g} times its tolerance"
+            )
+
+    def raise_misses(self) -> None:
+        """Raise `ExportedGraphError` with every miss, if there is one."""
+        if self._misses:
+            raise ExportedGraphError(self._misses)

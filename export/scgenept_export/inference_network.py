@@ -1,0 +1,223 @@
+"""The network in the form that is traced: gene tables folded into one, projections reduced by exact algebra.
+
+One module is the single source of every graph. Targets differ only in how attention and skip + norm are written:
+`EagerOps` computes them in PyTorch, `OrtOps` emits ONNX Runtime's fused operators, `PortableOps` standard ones.
+
+Exact algebra (softmax over keys is unchanged when one vector is added to every key; the value bias passes through
+attention unchanged): the key bias is dropped, and the value bias becomes `b_v @ W_out` in the output bias.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scgenept_export.errors import CheckpointError
+from scgenept_export.model import MAX_VALUE, EncoderLayer, ReferenceModel
+
+LAYER_NORM_EPS = 1e-5
+PORTABLE_OPSET = 23
+"""The first standard opset with Attention."""
+
+
+class TargetOps(Protocol):
+    """How a target writes the two operations that engines fuse differently."""
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
+        """Multi-head attention without bias or mask over [batch, n, d_model] projections."""
+        ...
+
+    def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Return norm(x + skip + bias)."""
+        ...
+
+
+class EagerOps:
+    """PyTorch's own operations: used to check the folded algebra before anything is traced."""
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
+        heads = [part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v)]
+        return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2)
+
+    def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return norm(x + skip + bias)
+
+
+class OrtOps:
+    """com.microsoft operators: the forms that reach the flash kernels of the CPU and CUDA execution providers."""
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::MultiHeadAttention",
+            (q, k, v),
+            attrs={"num_heads": n_heads},
+            dtype=q.dtype,
+            shape=q.shape,
+            version=1,
+        )
+
+    def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::SkipLayerNormalization",
+            (x, skip, norm.weight, norm.bias, bias),
+            attrs={"epsilon": LAYER_NORM_EPS},
+            dtype=x.dtype,
+            shape=x.shape,
+            version=1,
+        )
+
+
+class PortableOps:
+    """Standard operators only (opset 23), with 4-D queries, keys and values: what TensorRT's importer accepts."""
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
+        heads = [part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v)]
+        attended = torch.onnx.ops.symbolic(
+            "Attention", heads, dtype=q.dtype, shape=heads[0].shape, version=PORTABLE_OPSET
+        )
+        return attended.transpose(1, 2).flatten(-2)
+
+    def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return norm(x + (skip + bias))
+
+
+class Projection(nn.Module):
+    """A linear layer whose weight is stored as [in, out], so that it traces to MatMul (+ Add) without Transpose."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.T.contiguous(), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> Projection:
+        """Copy a linear layer."""
+        return cls(linear.weight, linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = torch.matmul(x, self.weight)
+        return product if self.bias is None else product + self.bias
+
+
+class FoldedLayer(nn.Module):
+    """A transformer layer with the key bias dropped and the value bias folded into the output bias."""
+
+    def __init__(self, layer: EncoderLayer, ops: TargetOps) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        (q, k, v), (q_bias, _, v_bias) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+        self.n_heads, self.ops = attention.n_heads, ops
+        self.query, self.key, self.value = Projection(q, q_bias), Projection(k, None), Projection(v, None)
+        self.output = Projection(attention.out_proj.weight, None)
+        folded_bias = attention.out_proj.bias.double() + attention.out_proj.weight.double() @ v_bias.double()
+        self.output_bias = nn.Parameter(folded_bias.to(v_bias.dtype), requires_grad=False)
+        self.linear1 = Projection.of(layer.linear1)
+        self.linear2 = Projection(layer.linear2.weight, None)
+        self.linear2_bias = nn.Parameter(layer.linear2.bias.clone(), requires_grad=False)
+        self.norm1, self.norm2 = _copy_norm(layer.norm1), _copy_norm(layer.norm2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended = self.ops.attention(self.query(x), self.key(x), self.value(x), self.n_heads)
+        x = self.ops.skip_norm(x, self.output(attended), self.output_bias, self.norm1)
+        return self.ops.skip_norm(x, self.linear2(F.relu(self.linear1(x))), self.linear2_bias, self.norm2)
+
+
+class FoldedValueEncoder(nn.Module):
+    """`ContinuousValueEncoder` as traced; clips in float32, so that half precision never sees the raw input."""
+
+    def __init__(self, model: ReferenceModel) -> None:
+        super().__init__()
+        encoder = model.value_encoder_or_none
+        assert encoder is not None, "only built for variants with a value encoder"
+        # An outer product: as a multiplication it needs no matrix kernel of inner width one.
+        self.scale = nn.Parameter(encoder.linear1.weight[:, 0].clone(), requires_grad=False)
+        self.shift = nn.Parameter(encoder.linear1.bias.clone(), requires_grad=False)
+        self.linear2 = Projection.of(encoder.linear2)
+        self.norm = _copy_norm(encoder.norm)
+
+    def forward(self, values: Tensor) -> Tensor:
+        clipped = torch.clamp(values.unsqueeze(-1), max=MAX_VALUE).to(self.norm.weight.dtype)
+        return self.norm(self.linear2(F.relu(clipped * self.scale + self.shift)))
+
+
+class InferenceNetwork(nn.Module):
+    """The graph's contract: (values, pert_flags, gene_index) -> predicted.
+
+    The gene table [n_genes, d_model] holds, for gene i of the bundle, the sum of everything that depends on the gene
+    alone; `gene_index` selects the rows to predict.
+    """
+
+    def __init__(self, model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> None:
+        super().__init__()
+        self.gene_table = nn.Parameter(model.gene_embedding(token_ids), requires_grad=False)
+        # Row 2 is the padding row, never used at inference.
+        self.pert_table = nn.Parameter(model.pert_encoder.weight[:2].clone(), requires_grad=False)
+        self.value_encoder = FoldedValueEncoder(model) if model.value_encoder_or_none is not None else None
+        self.ln = _copy_norm(model.ln)
+        self.layers = nn.ModuleList(FoldedLayer(layer, ops) for layer in model.layers)
+        self.decoder = nn.ModuleList(Projection.of(m) for m in model.decoder.fc if isinstance(m, nn.Linear))
+
+    def forward(self, values: Tensor, pert_flags: Tensor, gene_index: Tensor) -> Tensor:
+        """Predict expression.
+
+        Parameters
+        ----------
+        values
+            [batch, n_genes] float32, log1p-normalised.
+        pert_flags
+            [batch, n_genes] int64, 1 = perturbed.
+        gene_index
+            [n_genes] int64, rows of the gene table.
+
+        Returns
+        -------
+        Tensor
+            [batch, n_genes] float32.
+        """
+        x = F.embedding(gene_index, self.gene_table) + F.embedding(pert_flags, self.pert_table)
+        if self.value_encoder is not None:
+            x = x + self.value_encoder(values)
+        x = self.ln(x)
+        for layer in self.layers:
+            x = layer(x)
+        for i, projection in enumerate(self.decoder):
+            x = projection(F.leaky_relu(x, 0.01) if i else x)
+        return x.squeeze(-1).float()
+
+
+def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> InferenceNetwork:
+    """Fold a reference model for a fixed gene list.
+
+    Parameters
+    ----------
+    model
+        The eager fp32 model.
+    token_ids
+        [n_genes] int64, vocabulary id of each model gene.
+    ops
+        The target's form of attention and skip + norm.
+
+    Raises
+    ------
+    CheckpointError
+        If an embedding row of one of the genes holds NaN or infinity.
+    """
+    network = InferenceNetwork(model, token_ids, ops).eval()
+    bad = torch.nonzero(~torch.isfinite(network.gene_table).all(dim=1)).flatten()
+    if len(bad):
+        raise CheckpointError(
+            "tables",
+            f"the embeddings of {len(bad)} model genes hold NaN or infinity "
+            f"(first: vocabulary id {int(token_ids[bad[0]])})",
+            "Its training diverged or the file is damaged; use another checkpoint.",
+        )
+    return network
+
+
+def _copy_norm(norm: nn.LayerNorm) -> nn.LayerNorm:
+    copy = nn.LayerNorm(norm.normalized_shape, eps=LAYER_NORM_EPS)
+    copy.load_state_dict(norm.state_dict())
+    return copy.requires_grad_(False)

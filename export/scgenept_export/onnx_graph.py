@@ -1,0 +1,76 @@
+"""Tracing the inference network into an ONNX graph file."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scgenept_export.inference_network import PORTABLE_OPSET, InferenceNetwork, OrtOps, PortableOps, fold
+from scgenept_export.model import ReferenceModel
+from scgenept_rt.bundle import Precision, Target
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+OPSETS: dict[Target, int] = {"ort": 20, "portable": PORTABLE_OPSET}
+
+
+def graph_file_name(precision: Precision, target: Target) -> str:
+    """Return the name of a graph's file in the bundle."""
+    return f"{target}_{precision}.onnx"
+
+
+def write_graph(model: ReferenceModel, token_ids: Tensor, path: Path, precision: Precision, target: Target) -> None:
+    """Trace a model into one self-contained ONNX file.
+
+    Inputs `values` float32 and `pert_flags` int64 [batch, n_genes], `gene_index` int64 [n_genes]; output `predicted`
+    float32 [batch, n_genes]; batch and n_genes are dynamic. In fp16 everything between the clipped input and the
+    output is half precision.
+    """
+    network = fold(model, token_ids, OrtOps() if target == "ort" else PortableOps())
+    network = _to_precision(network, DTYPES[precision])
+    # Sizes of 2 and 3, and not of the real gene list: tracing then costs nothing and no size can be baked in unnoticed.
+    n_genes = min(3, len(token_ids))
+    arguments = (torch.zeros(2, n_genes), torch.zeros(2, n_genes, dtype=torch.int64), torch.arange(n_genes))
+    batch, genes = torch.export.Dim("batch"), torch.export.Dim("n_genes")
+    with _quiet_exporter(), torch.inference_mode():
+        program = torch.onnx.export(
+            network,
+            arguments,
+            dynamo=True,
+            opset_version=OPSETS[target],
+            input_names=["values", "pert_flags", "gene_index"],
+            output_names=["predicted"],
+            dynamic_shapes={
+                "values": {0: batch, 1: genes},
+                "pert_flags": {0: batch, 1: genes},
+                "gene_index": {0: genes},
+            },
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None, "torch.onnx.export returns a program when no file is named"
+    program.save(str(path), external_data=False)
+
+
+def _to_precision(network: InferenceNetwork, dtype: torch.dtype) -> InferenceNetwork:
+    return network if dtype == torch.float32 else copy.deepcopy(network).to(dtype)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's advice to its own developers out of the user's terminal, for the length of one trace."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,69 @@
+"""Checkpoints with made-up weights in the published layout.
+
+They have every property of a trained checkpoint but the training: names, shapes and dtypes. Tests, benchmarks and the
+demo bundle are made from them where trained weights cannot be had; speed does not depend on the weights.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+
+from scgenept_export.checkpoint import NetworkShape, expected_shapes
+from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
+
+PUBLISHED_TOKENS = 60_697
+TEXT_WIDTH = 1536
+
+
+def synthetic_state_dict(
+    variant: str,
+    *,
+    n_tokens: int = PUBLISHED_TOKENS,
+    d_model: int = 512,
+    n_layers: int = 12,
+    n_heads: int = 8,
+    d_ff: int = 512,
+    d_text: int = TEXT_WIDTH,
+    seed: int = 0,
+) -> OrderedDict[str, torch.Tensor]:
+    """Return random weights for a variant, by default of the published size.
+
+    Scales are chosen so that the network is not degenerate: outputs differ between genes, cells and perturbations.
+    Text tables are float64, as published.
+    """
+    encoders = variant_encoders(variant)
+    shape = NetworkShape(
+        encoders=encoders,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_layers=n_layers,
+        d_ff=d_ff,
+        d_decoder=d_model,
+        n_tokens=n_tokens if set(encoders) - {VALUE_ENCODER} else None,
+        d_text={name: d_text for name in encoders if name not in (TOKEN_ENCODER, VALUE_ENCODER)},
+    )
+    generator = torch.Generator().manual_seed(seed)
+    weights: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for name, size in expected_shapes(shape).items():
+        normal = torch.randn(size, generator=generator)
+        if name.endswith("embedding.weight") and size[-1] == d_text and not name.startswith(TOKEN_ENCODER):
+            weights[name] = normal.double() * 0.05
+        elif "norm" in name or name.startswith("ln."):
+            weights[name] = 1 + 0.1 * normal if name.endswith("weight") else 0.1 * normal
+        elif name == "pert_encoder.weight":
+            weights[name] = normal
+        elif name.endswith("bias"):
+            weights[name] = 0.1 * normal
+        else:
+            # Larger queries and keys: attention then has preferences instead of averaging all genes.
+            gain = 2.0 if "in_proj" in name else 1.2
+            weights[name] = normal * gain / (size[-1] if len(size) > 1 else 1) ** 0.5
+    return weights
+
+
+def write_synthetic_checkpoint(path: str | Path, variant: str, *, seed: int = 0, n_layers: int = 12) -> None:
+    """Save a checkpoint of the published size (up to 1 GB) with made-up weights; see `synthetic_state_dict`."""
+    torch.save(synthetic_state_dict(variant, seed=seed, n_layers=n_layers), Path(path))
