@@ -1,0 +1,209 @@
+"""Where an output goes: checked before anything is computed, and opened new, resumed or in place of an older one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scgenept_rt.errors import (
+    OutputDirectoryError,
+    OutputExistsError,
+    OutputFormatError,
+    OutputIsInputError,
+    OutputKindError,
+    OutputSpaceError,
+    PartialOutputError,
+)
+from scgenept_rt.output.h5ad_file import H5adTable
+from scgenept_rt.output.journal import Journal, plain
+from scgenept_rt.output.partial_table import PartialTable
+from scgenept_rt.output.table_spec import TableSpec
+from scgenept_rt.output.work_directory import WorkDirectory, partial_path
+from scgenept_rt.output.zarr_store import ZarrTable, import_zarr
+
+_TABLES: Mapping[str, type[PartialTable]] = {".h5ad": H5adTable, ".zarr": ZarrTable}
+
+
+def cells_path(path: str | Path) -> Path:
+    """Return where the cells go when both aggregates are written: ``OUT.cells.h5ad`` beside ``OUT.h5ad``."""
+    path = Path(path)
+    return path.with_suffix(f".cells{path.suffix}")
+
+
+def check_destination(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    n_bytes: int = 0,
+    input_path: str | Path | None = None,
+) -> Path:
+    """Find out, before anything is computed, whether an output can be written; nothing is left behind.
+
+    Parameters
+    ----------
+    n_bytes
+        Expected size of the output (`TableSpec.n_bytes`).
+    input_path
+        What the output is computed from, which it must not replace.
+
+    Raises
+    ------
+    OutputFormatError
+        If the ending is neither .h5ad nor .zarr.
+    ZarrMissingError
+        If it is .zarr and the zarr package is not installed.
+    OutputIsInputError
+        If the output is the input.
+    OutputKindError
+        If a directory is in the place of a file, or something that is no store in the place of a store.
+    OutputExistsError
+        If the output exists and is not to be replaced.
+    OutputDirectoryError
+        If its directory does not exist or cannot be written.
+    OutputSpaceError
+        If the disk has too little room.
+    """
+    path = Path(path)
+    _table_class(path)
+    if path.suffix.lower() == ".zarr":
+        import_zarr(path)
+    if input_path is not None and _same_place(path, Path(input_path)):
+        raise OutputIsInputError(path)
+    if os.path.lexists(path):
+        _check_replaceable(path)
+        if not overwrite and not (resume and partial_path(path).is_dir()):
+            raise OutputExistsError(path)
+    directory = path.parent
+    if not directory.exists():
+        raise OutputDirectoryError(path, "does not exist")
+    if not directory.is_dir():
+        raise OutputDirectoryError(path, "is not a directory")
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OutputDirectoryError(path, f"cannot be written ({error.strerror})") from error
+    # what an interrupted run takes up is either part of the output or deleted first
+    free = shutil.disk_usage(directory).free + _allocated(partial_path(path))
+    if n_bytes > free:
+        raise OutputSpaceError(path, n_bytes, free)
+    return path
+
+
+def open_table(
+    path: str | Path,
+    spec: TableSpec,
+    *,
+    settings: Mapping[str, Any],
+    overwrite: bool = False,
+    resume: bool = False,
+    command: str = "",
+) -> PartialTable:
+    """Open an output for writing, in the format that its ending names.
+
+    The rows go to ``OUT.h5ad.partial/``; the output itself appears, or is replaced, when the table is finished.
+
+    Parameters
+    ----------
+    settings
+        Everything that the rows depend on, of types that JSON has; a run is only resumed with the same settings.
+    overwrite
+        Replace an existing output; without `resume`, also discard what an interrupted run left.
+    resume
+        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh.
+    command
+        The command that continues this run, for messages.
+
+    Raises
+    ------
+    OutputExistsError
+        If the output exists and is not to be replaced.
+    PartialOutputError
+        If an interrupted run left a partial output, and neither `resume` nor `overwrite` is set.
+    ResumeMismatchError
+        If that run had other settings.
+    PartialDamagedError
+        If what it left cannot be continued.
+    OutputBusyError
+        If another process is writing it.
+    OutputError
+        If the path cannot be used: see `check_destination`.
+    """
+    path = check_destination(path, overwrite=overwrite, resume=resume, n_bytes=spec.n_bytes)
+    work = WorkDirectory.lock(path)
+    try:
+        return _open_locked(work, spec, plain(settings), overwrite, resume, command)
+    except BaseException:
+        if not work.released:
+            if work.begun:
+                work.release()
+            else:
+                work.remove()
+        raise
+
+
+def _open_locked(
+    work: WorkDirectory, spec: TableSpec, settings: Mapping[str, Any], overwrite: bool, resume: bool, command: str
+) -> PartialTable:
+    path = work.target
+    table_class = _table_class(path)
+    journal: Journal | None = None
+    if resume or not overwrite:
+        journal = work.load_journal()
+    exists = os.path.lexists(path)
+    if journal is not None and journal.finishing and not work.data.exists():
+        # killed after the file got its name, before its work directory was gone
+        if exists and resume:
+            journal.check_same(settings, spec.fingerprint(), path)
+            return table_class.published(work, spec, journal, command)
+        journal = None
+    if exists and not overwrite:
+        raise OutputExistsError(path)
+    if journal is None:
+        work.clear()
+        return table_class.create(work, spec, settings, command)
+    if not resume:
+        raise PartialOutputError(path, journal.n_committed, journal.n_rows, command)
+    journal.check_same(settings, spec.fingerprint(), path)
+    return table_class.resume(work, spec, journal, command)
+
+
+def _table_class(path: Path) -> type[PartialTable]:
+    try:
+        return _TABLES[path.suffix.lower()]
+    except KeyError:
+        raise OutputFormatError(path) from None
+
+
+def _same_place(path: Path, other: Path) -> bool:
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.suffix.lower() == ".h5ad":
+        if path.is_dir():
+            raise OutputKindError(path, "a directory", "a file or nothing")
+    elif not path.is_dir():
+        raise OutputKindError(path, "a file", "a zarr store (a directory) or nothing")
+    elif not any((path / name).exists() for name in (".zgroup", "zarr.json")):
+        raise OutputKindError(path, "a directory that is no zarr store", "a zarr store or nothing")
+
+
+def _allocated(directory: Path) -> int:
+    """Bytes of disk that the files below a directory take up (a file with holes counts less than its size)."""
+    total = 0
+    for root, _, names in os.walk(directory):
+        for name in names:
+            try:
+                status = (Path(root) / name).lstat()
+            except FileNotFoundError:
+                continue  # another process is working here, which the lock will tell
+            total += getattr(status, "st_blocks", status.st_size // 512) * 512
+    return total

@@ -1,0 +1,334 @@
+"""What an output table holds besides its numbers, known before the first row is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.perturbation import Perturbation
+
+Kind = Literal["mean", "cells"]
+
+UNS_KEY = "scgenept_rt"
+N_CONTROLS = "n_controls"
+MEAN_LAYERS = ("delta", "sem")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows, checked and in the form that is stored."""
+
+    arrays: Mapping[str, NDArray[np.float32]]
+    n_controls: NDArray[np.int64] | None
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """The sizes of a table: all that a writer keeps of a `TableSpec` once the metadata is written."""
+
+    kind: Kind
+    n_rows: int
+    n_vars: int
+    layers: tuple[str, ...]
+    clip_at_zero: bool
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """The arrays that every row has values in: X, then the layers."""
+        return ("X", *self.layers)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the numbers alone, uncompressed."""
+        return len(self.array_names) * self.n_rows * self.n_vars * 4
+
+    def block(
+        self,
+        row: int,
+        X: NDArray[Any],  # noqa: N803 - the field's name
+        layers: Mapping[str, NDArray[Any]] | None,
+        n_controls: NDArray[Any] | None,
+    ) -> Block:
+        """Check rows that are to be written from `row` on, and return them as stored.
+
+        Raises
+        ------
+        ValueError
+            If a shape or the set of layers is not that of the table, or there are too many rows.
+        """
+        layers = layers or {}
+        if set(layers) != set(self.layers):
+            raise ValueError(f"layers are {sorted(layers)}, this table has {sorted(self.layers)}")
+        given = {"X": X, **layers}
+        arrays: dict[str, NDArray[np.float32]] = {}
+        for name in self.array_names:
+            array = np.ascontiguousarray(given[name], dtype="<f4")
+            if array.ndim != 2 or array.shape != (len(X), self.n_vars):
+                raise ValueError(f"{name} has shape {array.shape}, expected ({len(X)}, {self.n_vars})")
+            arrays[name] = array
+        n_rows = len(X)
+        if row + n_rows > self.n_rows:
+            raise ValueError(f"rows {row} to {row + n_rows} do not fit in a table of {self.n_rows} rows")
+        if self.clip_at_zero:
+            arrays["X"] = np.maximum(arrays["X"], np.float32(0))
+        counts: NDArray[np.int64] | None = None
+        if n_controls is not None:
+            counts = np.ascontiguousarray(n_controls, dtype="<i8")
+            if self.kind != "mean" or counts.shape != (n_rows,):
+                raise ValueError(
+                    f"n_controls has shape {counts.shape} in a table of kind {self.kind!r}, "
+                    f"expected ({n_rows},) in one of kind 'mean'"
+                )
+        return Block(arrays, counts, n_rows)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table of predictions without its numbers.
+
+    Attributes
+    ----------
+    kind
+        "mean": one row a perturbation; "cells": one row a (perturbation, control cell).
+    obs, var
+        Complete in advance, rows in the order in which they will be written.
+    layers
+        Names of the layers that have values in every row, beside X.
+    uns
+        What is stored under ``uns["scgenept_rt"]``.
+    clip_at_zero
+        Store negative predictions as 0 (only in the form for cell-eval, which rejects them).
+    """
+
+    kind: Kind
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    layers: tuple[str, ...]
+    uns: Mapping[str, Any] = field(default_factory=dict)
+    clip_at_zero: bool = False
+
+    def __post_init__(self) -> None:
+        if self.obs.empty or self.var.empty:
+            raise ValueError(f"a table needs rows and genes, this one has {len(self.obs)} and {len(self.var)}")
+        if (self.kind == "mean") != (N_CONTROLS in self.obs.columns):
+            raise ValueError(f"obs column {N_CONTROLS} belongs in tables of kind 'mean' alone, this is {self.kind!r}")
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows in all."""
+        return len(self.obs)
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return len(self.var)
+
+    @property
+    def layout(self) -> TableLayout:
+        """The sizes alone."""
+        return TableLayout(self.kind, self.n_rows, self.n_vars, self.layers, self.clip_at_zero)
+
+    @property
+    def n_bytes(self) -> int:
+        """Expected size of the output on disk, uncompressed, for the check of free space."""
+        names = sum(map(len, itertools.islice(self.obs.index, 1000)))
+        a_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
+        return self.layout.n_bytes + int(a_row * self.n_rows) + 100 * self.n_vars + 100_000
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what must be the same in the run that continues this table."""
+        return {
+            "aggregate": self.kind,
+            "n_rows": self.n_rows,
+            "layers": list(self.layers),
+            "columns": [str(column) for column in self.obs.columns],
+            "row_names_sha256": _sha256(self.obs.index),
+            "gene_names_sha256": _sha256(self.var.index),
+            "clip_at_zero": self.clip_at_zero,
+        }
+
+    def stored_uns(self) -> dict[str, Any]:
+        """Return `uns` as stored: under its key, of types that every anndata reads."""
+        return {UNS_KEY: _storable(self.uns)}
+
+
+def mean_table(
+    perturbations: Sequence[Perturbation],
+    panel: GenePanel,
+    n_controls: int | Sequence[int] | NDArray[np.integer[Any]],
+    uns: Mapping[str, Any],
+) -> TableSpec:
+    """Describe a table of one row a perturbation, with layers `delta` and `sem`.
+
+    Parameters
+    ----------
+    n_controls
+        Control cells that each mean is over; where it depends on the predictions, the largest number that it can
+        be: `RowWriter.write` then puts the real one.
+    """
+    labels = [perturbation.label for perturbation in perturbations]
+    obs = pd.DataFrame(
+        {
+            "condition": pd.Series(labels, dtype=object),
+            "target_genes": pd.Series([perturbation.canonical for perturbation in perturbations], dtype=object),
+            N_CONTROLS: np.broadcast_to(np.asarray(n_controls, dtype=np.int64), len(labels)).copy(),
+        }
+    )
+    obs.index = _index(unique_names(labels))
+    return TableSpec("mean", obs, _var(panel), MEAN_LAYERS, dict(uns))
+
+
+def cells_table(
+    perturbations: Sequence[Perturbation],
+    control_names: Sequence[str],
+    panel: GenePanel,
+    uns: Mapping[str, Any],
+    *,
+    n_controls: Sequence[int] | None = None,
+) -> TableSpec:
+    """Describe a table of one row a (perturbation, control cell): all cells of the first perturbation come first.
+
+    Parameters
+    ----------
+    control_names
+        obs names of the control cells, in the order in which they are predicted; a name may occur twice (sampling
+        with replacement).
+    n_controls
+        How many of `control_names`, from the first on, each perturbation is predicted from; None for all.
+    """
+    obs, index = _cell_rows(
+        {
+            "condition": [perturbation.label for perturbation in perturbations],
+            "target_genes": [perturbation.canonical for perturbation in perturbations],
+        },
+        control_names,
+        n_controls,
+    )
+    obs.index = index
+    return TableSpec("cells", obs, _var(panel), (), dict(uns))
+
+
+def cell_eval_table(
+    perturbations: Sequence[Perturbation],
+    control_names: Sequence[str],
+    panel: GenePanel,
+    uns: Mapping[str, Any],
+    *,
+    control_label: str,
+    perturbation_column: str = "perturbation",
+    n_controls: Sequence[int] | None = None,
+) -> TableSpec:
+    """Describe the form that cell-eval 0.8 accepts: the control cells themselves, then the predicted cells.
+
+    The first ``len(control_names)`` rows are the control cells' own expression, which the caller writes like
+    predictions. X is clipped at 0 when written, since cell-eval rejects negative values.
+
+    Parameters
+    ----------
+    control_label
+        What the file of real cells calls its controls (cell-eval's ``control_pert``).
+    perturbation_column
+        The obs column of the file of real cells that holds the perturbations (cell-eval's ``pert_col``).
+    n_controls
+        As in `cells_table`.
+
+    Raises
+    ------
+    ValueError
+        If a perturbation is called like the controls: its predictions would count as control cells.
+    """
+    labels = [control_label, *(perturbation.label for perturbation in perturbations)]
+    if control_label in labels[1:]:
+        raise ValueError(f"a perturbation is called {control_label!r} like the control cells of this table")
+    if n_controls is not None:
+        n_controls = [len(control_names), *n_controls]
+    obs, index = _cell_rows({perturbation_column: labels}, control_names, n_controls)
+    obs.index = index
+    return TableSpec("cells", obs, _var(panel), (), {**uns, "clipped_at_zero": True}, clip_at_zero=True)
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Make names unique: the second ``A`` becomes ``A#2``, or the next number that no other name has."""
+    names = list(names)
+    taken = set(names)
+    if len(taken) == len(names):
+        return names
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        number = seen.get(name, 0) + 1
+        candidate = name
+        if number > 1:
+            while (candidate := f"{name}#{number}") in taken:
+                number += 1
+            taken.add(candidate)
+        seen[name] = number
+        unique.append(candidate)
+    return unique
+
+
+def _cell_rows(
+    columns: Mapping[str, Sequence[str]], control_names: Sequence[str], n_controls: Sequence[int] | None
+) -> tuple[pd.DataFrame, pd.Index[Any]]:
+    """Return obs, whose columns give one value a perturbation (the first one its label), and the row names."""
+    labels = next(iter(columns.values()))
+    counts = np.full(len(labels), len(control_names)) if n_controls is None else np.asarray(n_controls)
+    if counts.shape != (len(labels),) or not np.all((counts > 0) & (counts <= len(control_names))):
+        raise ValueError(f"n_controls must be {len(labels)} numbers from 1 to {len(control_names)}, not {n_controls}")
+    perturbation_of_row = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
+    cell_of_row = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    obs = pd.DataFrame({name: _categorical(values, perturbation_of_row) for name, values in columns.items()})
+    obs["control_cell"] = _categorical(control_names, cell_of_row)
+    cells = unique_names(control_names)
+    names = (f"{label}|{cell}" for label, count in zip(labels, counts, strict=True) for cell in cells[:count])
+    return obs, _index(unique_names(names))
+
+
+def _index(names: Sequence[str]) -> pd.Index[Any]:
+    # object dtype is stored alike by every version of pandas and anndata
+    return pd.Index(np.asarray(names, dtype=object))
+
+
+def _categorical(values: Sequence[str], rows: NDArray[np.int32]) -> pd.Categorical:
+    """Return ``values[rows]`` as a categorical with its categories in order of appearance."""
+    codes, categories = pd.factorize(np.asarray(values, dtype=object))
+    return pd.Categorical.from_codes(codes.astype(np.int32)[rows], categories=pd.Index(categories, dtype=object))
+
+
+def _var(panel: GenePanel) -> pd.DataFrame:
+    var = pd.DataFrame({"in_vocab": np.asarray(panel.in_vocab, dtype=bool)})
+    ids = list(panel.ids)
+    if None not in ids:
+        var.insert(0, "gene_id", pd.Series(ids, dtype=object))
+    elif any(gene_id is not None for gene_id in ids):
+        # a categorical is the one string column that holds missing values in every anndata format
+        known = pd.Index([gene_id for gene_id in dict.fromkeys(ids) if gene_id is not None], dtype=object)
+        var.insert(0, "gene_id", pd.Series(pd.Categorical(ids, categories=known)))
+    var.index = _index(list(panel.names))
+    return var
+
+
+def _sha256(names: pd.Index[Any]) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(names), 100_000):
+        digest.update("".join(f"{name}\n" for name in names[start : start + 100_000]).encode())
+    return digest.hexdigest()
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # a slash would open a group of its own in the file
+        return {str(key).replace("/", "_"): _storable(entry) for key, entry in value.items() if entry is not None}
+    if isinstance(value, (list, tuple)):
+        return np.asarray([str(entry) if isinstance(entry, PurePath) else entry for entry in value])
+    return str(value) if isinstance(value, PurePath) else value
