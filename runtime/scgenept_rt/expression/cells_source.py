@@ -1,0 +1,309 @@
+"""An AnnData opened for reading, on disk or in memory: its annotations, and one matrix by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import (
+    CellsFormatError,
+    CellsNotFoundError,
+    ReadOptionError,
+    ScgeneptError,
+    ZarrMissingError,
+    listed,
+)
+from scgenept_rt.expression.matrix_rows import MatrixRows, TakenRows, matrix_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+IN_MEMORY = "AnnData object"
+
+
+class Annotation(Protocol):
+    """Obs or var, of which only the columns asked for are read."""
+
+    columns: tuple[str, ...]
+    index_name: str | None
+    n_rows: int
+
+    def index(self) -> NDArray[np.object_]:
+        """Return the row names as str."""
+        ...
+
+    def column(self, name: str) -> Any:
+        """Return a column: a pandas Series, Categorical or array."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class CellsSource:
+    """What is read of an AnnData: `var` and `matrix` are those of raw if raw was asked for.
+
+    Attributes
+    ----------
+    where
+        The path, or `IN_MEMORY`; for messages.
+    raw_n_vars
+        How many genes raw has, where it is there and was not asked for.
+    """
+
+    where: str
+    obs: Annotation
+    var: Annotation
+    matrix: MatrixRows
+    raw_n_vars: int | None
+
+
+@contextmanager
+def open_cells(
+    source: str | Path | AnnData, *, layer: str | None = None, use_raw: bool = False
+) -> Iterator[CellsSource]:
+    """Open an input of cells; the matrix is X, a layer, or raw.
+
+    Raises
+    ------
+    CellsNotFoundError
+        If the path does not exist.
+    CellsFormatError
+        If it is not an .h5ad file or a .zarr directory, or cannot be read.
+    ReadOptionError
+        If there is no such layer, no raw, or no X.
+    ZarrMissingError
+        If the path is a .zarr directory and zarr is not installed.
+    """
+    if not isinstance(source, (str, Path)):
+        yield _loaded(source, layer, use_raw)
+        return
+    path = Path(source)
+    store = _open_zarr(path) if path.suffix == ".zarr" else _open_h5ad(path)
+    try:
+        yield _stored(store, str(path), layer, use_raw)
+    finally:
+        close = getattr(store, "close", None)
+        if close is not None:
+            close()
+
+
+def as_text(values: Any) -> NDArray[np.object_]:
+    """Return values as an object array of str; missing ones become the empty string."""
+    import pandas as pd
+
+    series = pd.Series(values).astype(object)
+    text = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in series]
+    array = np.array(text, dtype=object)
+    array[series.isna().to_numpy()] = ""
+    return array
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def _open_h5ad(path: Path) -> Any:
+    import h5py
+
+    where = str(path)
+    if not path.exists():
+        raise CellsNotFoundError(where)
+    if path.is_dir():
+        raise CellsFormatError(where, "it is a directory", "Expected an .h5ad file, or a directory that ends in .zarr.")
+    if path.suffix != ".h5ad":
+        raise CellsFormatError(where, f"unknown file ending {path.suffix!r}", "Expected .h5ad or .zarr.")
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(len(_HDF5_MAGIC))
+        if magic != _HDF5_MAGIC:
+            problem = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
+            raise CellsFormatError(where, problem, "Expected an .h5ad file as AnnData.write_h5ad writes it.")
+        return h5py.File(path, "r")
+    except ScgeneptError:
+        raise
+    except PermissionError as error:
+        raise CellsFormatError(where, f"it cannot be read ({error.strerror})", "Check its permissions.") from error
+    except OSError as error:
+        raise CellsFormatError(
+            where, f"it is damaged or was cut short ({error})", "Copy, download or write the file again."
+        ) from error
+
+
+def _open_zarr(path: Path) -> Any:
+    where = str(path)
+    if not path.exists():
+        raise CellsNotFoundError(where)
+    if not path.is_dir():
+        raise CellsFormatError(where, "it is a file", "Expected a .zarr directory as AnnData.write_zarr writes it.")
+    try:
+        import zarr
+    except ImportError:
+        raise ZarrMissingError(path) from None
+    try:
+        return zarr.open_group(str(path), mode="r")
+    except Exception as error:  # zarr raises many kinds of its own
+        raise CellsFormatError(
+            where, f"it is not a zarr group ({error})", "Expected a directory as AnnData.write_zarr writes it."
+        ) from error
+
+
+def _stored(store: Any, where: str, layer: str | None, use_raw: bool) -> CellsSource:
+    keys = set(store.keys())
+    if not {"obs", "var"} <= keys:
+        found = listed(sorted(keys), 8) or "nothing"
+        raise CellsFormatError(where, f"it holds no obs and var (it holds: {found})", "Expected an AnnData file.")
+    if use_raw:
+        if "raw" not in keys or "X" not in store["raw"]:
+            raise _no_raw(where)
+        parent, elem = store["raw"], store["raw"]["X"]
+    else:
+        parent = store
+        layers = sorted(store["layers"].keys()) if "layers" in keys else []
+        if layer is not None:
+            if layer not in layers:
+                raise _no_layer(where, layer, layers)
+            elem = store["layers"][layer]
+        else:
+            if "X" not in keys or str(dict(store["X"].attrs).get("encoding-type", "")) == "null":
+                raise _no_x(where, layers)
+            elem = store["X"]
+    obs = _stored_annotation(store["obs"], where, "obs")
+    var = _stored_annotation(parent["var"], where, "raw.var" if use_raw else "var")
+    raw_n_vars = None
+    if not use_raw and "raw" in keys and "var" in store["raw"]:
+        raw_n_vars = _stored_annotation(store["raw"]["var"], where, "raw.var").n_rows
+    return _checked(CellsSource(where, obs, var, matrix_rows(elem, where), raw_n_vars))
+
+
+def _stored_annotation(elem: Any, where: str, name: str) -> Annotation:
+    if not hasattr(elem, "keys"):
+        raise CellsFormatError(
+            where,
+            f"{name} is stored in the form of anndata before 0.7",
+            "Write the file again with a recent anndata: `anndata.read_h5ad(FILE).write_h5ad(NEW)`.",
+        )
+    attrs = dict(elem.attrs)
+    if attrs.get("encoding-version") == "0.2.0" and attrs.get("_index") in elem:
+        return _StoredAnnotation(elem, where, name)
+    # Older files keep the categories of all columns apart: only the whole frame can be read.
+    return _LoadedAnnotation(_read_elem(elem, where, name))
+
+
+def _read_elem(elem: Any, where: str, name: str) -> Any:
+    from anndata.io import read_elem
+
+    try:
+        return read_elem(elem)
+    except Exception as error:  # anndata adds to whatever h5py or zarr raise
+        raise CellsFormatError(
+            where, f"{name} cannot be read ({_first_line(error)})", "Write the file again with a recent anndata."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class _StoredAnnotation:
+    """A data frame on disk, in the form that anndata writes since 0.8."""
+
+    def __init__(self, group: Any, where: str, name: str) -> None:
+        attrs = dict(group.attrs)
+        index_key = str(attrs["_index"])
+        self.columns = tuple(str(column) for column in attrs.get("column-order", ()))
+        self.index_name: str | None = index_key
+        self._group = group
+        self._where = where
+        self._name = name
+        self._index = as_text(_read_elem(group[index_key], where, f"the index of {name}"))
+        self.n_rows = len(self._index)
+
+    def index(self) -> NDArray[np.object_]:
+        return self._index
+
+    def column(self, name: str) -> Any:
+        return _read_elem(self._group[name], self._where, f"{self._name} column {name!r}")
+
+
+# --- in memory --------------------------------------------------------------------------------------------------------
+
+
+class _LoadedAnnotation:
+    """A data frame in memory."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.columns = tuple(str(column) for column in frame.columns)
+        self.index_name = None if frame.index.name is None else str(frame.index.name)
+        self.n_rows = len(frame)
+        self._frame = frame
+
+    def index(self) -> NDArray[np.object_]:
+        return as_text(self._frame.index)
+
+    def column(self, name: str) -> Any:
+        return self._frame.iloc[:, self.columns.index(name)]
+
+
+def _loaded(adata: AnnData, layer: str | None, use_raw: bool) -> CellsSource:
+    where = f"{IN_MEMORY} backed by {adata.filename}" if adata.isbacked else IN_MEMORY
+    var = adata.var
+    if use_raw:
+        if adata.raw is None:
+            raise _no_raw(where)
+        var = adata.raw.var
+        rows = matrix_rows(adata.raw.X, where)
+    else:
+        if layer is not None and layer not in adata.layers:
+            raise _no_layer(where, layer, list(adata.layers))
+        rows = _loaded_rows(adata, layer, where)
+    raw_n_vars = None if use_raw or adata.raw is None else int(adata.raw.n_vars)
+    return _checked(CellsSource(where, _LoadedAnnotation(adata.obs), _LoadedAnnotation(var), rows, raw_n_vars))
+
+
+def _loaded_rows(adata: AnnData, layer: str | None, where: str) -> MatrixRows:
+    def matrix_of(cells: AnnData) -> Any:
+        return cells.X if layer is None else cells.layers[layer]
+
+    if adata.is_view and not adata.isbacked:
+        # A view's matrix is a copy of all its rows; taking rows from the view copies no more than those. anndata makes
+        # no view of a view of a backed object, whose rows are therefore loaded at once, as its `.X` does.
+        return TakenRows(lambda rows: matrix_of(adata[rows]), (adata.n_obs, adata.n_vars), where)
+    matrix = matrix_of(adata)
+    if matrix is None:
+        raise _no_x(where, list(adata.layers))
+    return matrix_rows(matrix, where)
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def _checked(cells: CellsSource) -> CellsSource:
+    if cells.matrix.shape != (cells.obs.n_rows, cells.var.n_rows):
+        found = " x ".join(f"{length:,}" for length in cells.matrix.shape)
+        raise CellsFormatError(
+            cells.where,
+            f"its matrix is {found}, but obs has {cells.obs.n_rows:,} rows and var {cells.var.n_rows:,}",
+            "Write the file again with a recent anndata.",
+        )
+    return cells
+
+
+def _no_raw(where: str) -> ReadOptionError:
+    return ReadOptionError(where, "it has no raw", "Leave --use-raw out.")
+
+
+def _no_layer(where: str, layer: str, layers: list[str]) -> ReadOptionError:
+    found = listed(layers, 12) or "none"
+    return ReadOptionError(
+        where, f"it has no layer {layer!r} (it has: {found})", "Choose one of these, or X without --layer."
+    )
+
+
+def _no_x(where: str, layers: list[str]) -> ReadOptionError:
+    return ReadOptionError(where, "it has no X", f"Read a layer with --layer (it has: {listed(layers, 12) or 'none'}).")

@@ -1,0 +1,306 @@
+"""The control cells of a run, held sparse, in memory or in a temporary file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.genes import GeneMatch
+
+SPILL_BYTES = 256 * 2**20
+_VALUES_PER_STEP = 1 << 20
+
+
+class CsrRows:
+    """Rows of float32 values with int32 columns; above a size they lie in temporary files, gone when these close.
+
+    Reading maps only the rows asked for, so that the memory in use does not grow with the number of rows, and is
+    safe from several threads.
+    """
+
+    def __init__(
+        self,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.int32] | IO[bytes],
+        data: NDArray[np.float32] | IO[bytes],
+        digest: bytes,
+    ) -> None:
+        self.indptr = indptr
+        self.digest = digest
+        self._indices = indices
+        self._data = data
+
+    @property
+    def spilled(self) -> bool:
+        """True if the values lie in temporary files."""
+        return not isinstance(self._data, np.ndarray)
+
+    def window(self, first_row: int, end_row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return columns and values of the rows from `first_row` up to `end_row`."""
+        begin, end = int(self.indptr[first_row]), int(self.indptr[end_row])
+        return _part(self._indices, np.int32, begin, end), _part(self._data, np.float32, begin, end)
+
+    def close(self) -> None:
+        """Drop the values; a temporary file goes with them."""
+        for held in (self._indices, self._data):
+            if not isinstance(held, np.ndarray):
+                held.close()
+        self._indices = np.empty(0, np.int32)
+        self._data = np.empty(0, np.float32)
+
+
+def _part(held: Any, dtype: type[np.generic], begin: int, end: int) -> NDArray[Any]:
+    if isinstance(held, np.ndarray):
+        return held[begin:end]
+    if begin == end:  # an empty range cannot be mapped
+        return np.empty(0, dtype)
+    itemsize = np.dtype(dtype).itemsize
+    return np.memmap(held, dtype=dtype, mode="r", offset=begin * itemsize, shape=(end - begin,))
+
+
+class CsrRowsWriter:
+    """Takes rows piece by piece and moves them to temporary files once they pass `spill_bytes`."""
+
+    def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
+        self._spill_bytes = spill_bytes
+        self._lengths: list[NDArray[np.int64]] = []
+        self._indices: list[NDArray[np.int32]] = []
+        self._data: list[NDArray[np.float32]] = []
+        self._bytes = 0
+        self._files: tuple[IO[bytes], IO[bytes]] | None = None
+        # Columns and values are digested apart, so that the size of pieces leaves no trace.
+        self._indices_digest = hashlib.sha256()
+        self._data_digest = hashlib.sha256()
+
+    def append(self, piece: Any) -> None:
+        """Add the rows of a canonical `csr_array` (sorted columns, no stored zeros)."""
+        indices = np.ascontiguousarray(piece.indices, dtype=np.int32)
+        data = np.ascontiguousarray(piece.data, dtype=np.float32)
+        self._indices_digest.update(indices.data)
+        self._data_digest.update(data.data)
+        self._lengths.append(np.diff(piece.indptr).astype(np.int64))
+        self._indices.append(indices)
+        self._data.append(data)
+        self._bytes += indices.nbytes + data.nbytes
+        if self._files is not None or self._bytes > self._spill_bytes:
+            self._spill()
+
+    def finish(self) -> CsrRows:
+        """Return all rows."""
+        lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
+        indptr = np.cumsum(lengths, dtype=np.int64)
+        digest = hashlib.sha256(indptr.tobytes())
+        digest.update(self._indices_digest.digest() + self._data_digest.digest())
+        if self._files is None:
+            indices = np.concatenate([np.empty(0, np.int32), *self._indices])
+            data = np.concatenate([np.empty(0, np.float32), *self._data])
+            return CsrRows(indptr, indices, data, digest.digest())
+        for file in self._files:
+            file.flush()
+        return CsrRows(indptr, *self._files, digest.digest())
+
+    def discard(self) -> None:
+        """Drop everything, after an error."""
+        for file in self._files or ():
+            file.close()
+
+    def _spill(self) -> None:
+        if self._files is None:
+            # A TemporaryFile has no name to leave behind: it is gone when it is closed or the process ends.
+            self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115
+        indices_file, data_file = self._files
+        for indices in self._indices:
+            indices_file.write(indices.data)
+        for data in self._data:
+            data_file.write(data.data)
+        self._indices.clear()
+        self._data.clear()
+
+
+class ControlCells:
+    """Log-normalised expression of the control cells of a run, in model gene order; zeros are not stored.
+
+    A context manager: leaving it drops the values and their temporary file, if there is one (so does garbage
+    collection). Reading is safe from several threads.
+
+    Attributes
+    ----------
+    n_obs
+        How many cells the run uses, counting a cell drawn twice as two.
+    n_genes
+        How many genes the model has.
+    obs_names
+        Names of the cells, in the order of the rows; str objects [n_obs].
+    n_available
+        How many control cells the input holds.
+    match
+        Which columns of the input hold the model's genes.
+    condition_key, control_label
+        The obs column and label that mark control cells; None if all rows were taken.
+    notices
+        One-line sentences worth telling the user.
+    fingerprint
+        sha256 of values, order and names, whatever form the input had: equal for equal control cells.
+    """
+
+    def __init__(
+        self,
+        rows: CsrRows,
+        *,
+        order: NDArray[np.int64] | None,
+        obs_names: NDArray[np.object_],
+        n_available: int,
+        match: GeneMatch,
+        condition_key: str | None,
+        control_label: str | None,
+        notices: Sequence[str],
+    ) -> None:
+        self._rows = rows
+        self._order = order  # the stored row of each cell; None if they are stored in order
+        self.n_obs = len(obs_names)
+        self.n_genes = len(match.columns)
+        self.obs_names = obs_names
+        self.n_available = n_available
+        self.match = match
+        self.condition_key = condition_key
+        self.control_label = control_label
+        self.notices = list(notices)
+        self.fingerprint = self._fingerprint()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self.n_obs
+
+    def __enter__(self) -> ControlCells:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def spilled(self) -> bool:
+        """True if the values lie in a temporary file."""
+        return self._rows.spilled
+
+    def close(self) -> None:
+        """Drop the values; reading them afterwards raises ValueError."""
+        self._closed = True
+        self._rows.close()
+
+    def dense(self, start: int, stop: int, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return cells `start` up to `stop` as float32 [stop - start, n_genes], C-contiguous.
+
+        Parameters
+        ----------
+        start, stop
+            Range of cells, 0 <= start <= stop <= n_obs.
+        out
+            Array to write into and return, of just that shape and dtype.
+
+        Raises
+        ------
+        IndexError
+            If the range leaves the cells.
+        ValueError
+            If `out` does not fit, or the cells were closed.
+        """
+        if not 0 <= start <= stop <= self.n_obs:
+            raise IndexError(f"cells {start} to {stop} of {self.n_obs}")
+        out = self._target(stop - start, out)
+        if self._order is None:
+            self._scatter(start, stop, out)
+        else:
+            self._scatter_rows(self._order[start:stop], out)
+        return out
+
+    def gather(
+        self, indices: Sequence[int] | NDArray[np.integer[Any]], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the cells at `indices` (from 0 to n_obs - 1, repeats allowed) as `dense` does."""
+        cells = np.asarray(indices, dtype=np.int64)
+        if cells.size and not (cells.min() >= 0 and cells.max() < self.n_obs):
+            raise IndexError(f"cells {cells.min()} to {cells.max()} of {self.n_obs}")
+        out = self._target(len(cells), out)
+        self._scatter_rows(cells if self._order is None else self._order[cells], out)
+        return out
+
+    def mean(self, n_cells: int | None = None) -> NDArray[np.float64]:
+        """Return the mean expression of every gene over the first `n_cells` cells (all by default), float64 [n_genes].
+
+        Raises
+        ------
+        ValueError
+            If `n_cells` is not from 1 to n_obs, or the cells were closed.
+        """
+        self._check_open()
+        n_cells = self.n_obs if n_cells is None else n_cells
+        if not 1 <= n_cells <= self.n_obs:
+            raise ValueError(f"n_cells is {n_cells}, expected 1 to {self.n_obs}")
+        n_stored = len(self._rows.indptr) - 1
+        order = np.arange(n_cells) if self._order is None else self._order[:n_cells]
+        times = np.bincount(order, minlength=n_stored).astype(np.float64)
+        total = np.zeros(self.n_genes, dtype=np.float64)
+        for first, end in self._steps(n_stored):
+            columns, values = self._rows.window(first, end)
+            lengths = np.diff(self._rows.indptr[first : end + 1])
+            weights = values * np.repeat(times[first:end], lengths)
+            total += np.bincount(columns, weights=weights, minlength=self.n_genes)
+        mean: NDArray[np.float64] = total / n_cells
+        return mean
+
+    def _steps(self, n_stored: int) -> list[tuple[int, int]]:
+        """Return row ranges of bounded size that cover all stored rows; fixed, so that sums are reproducible."""
+        indptr = self._rows.indptr
+        steps, first = [], 0
+        while first < n_stored:
+            end = int(np.searchsorted(indptr, indptr[first] + _VALUES_PER_STEP, side="right")) - 1
+            end = min(max(end, first + 1), n_stored)
+            steps.append((first, end))
+            first = end
+        return steps
+
+    def _target(self, n_cells: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        self._check_open()
+        shape = (n_cells, self.n_genes)
+        if out is None:
+            return np.zeros(shape, dtype=np.float32)
+        if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise ValueError(f"out is {out.dtype} {out.shape}, expected C-contiguous float32 {shape}")
+        out.fill(0.0)
+        return out
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("these control cells were closed")
+
+    def _scatter(self, first: int, end: int, out: NDArray[np.float32]) -> None:
+        columns, values = self._rows.window(first, end)
+        lengths = np.diff(self._rows.indptr[first : end + 1])
+        out[np.repeat(np.arange(end - first), lengths), columns] = values
+
+    def _scatter_rows(self, stored: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+        """Write stored rows in any order, each run of consecutive ones at once."""
+        bounds = [0, *(np.flatnonzero(np.diff(stored) != 1) + 1).tolist(), len(stored)]
+        for begin, end in pairwise(bounds):
+            if begin < end:
+                first = int(stored[begin])
+                self._scatter(first, first + end - begin, out[begin:end])
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(self._rows.digest)
+        digest.update(str(self.n_genes).encode())
+        # The order and not the stored row counts: an identity order is the same as none.
+        order = np.arange(self.n_obs, dtype=np.int64) if self._order is None else self._order
+        digest.update(order.tobytes())
+        digest.update(json.dumps(self.obs_names.tolist()).encode())
+        return digest.hexdigest()

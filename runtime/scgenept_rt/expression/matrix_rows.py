@@ -1,0 +1,266 @@
+"""Rows of an expression matrix, wherever it lies, in bounded pieces.
+
+Each form (compressed rows, compressed columns, dense) works on anything that slices like an HDF5 dataset: h5py,
+zarr and NumPy arrays alike. Pieces are canonical: model gene order, float32, sorted columns, no stored zeros, so that
+equal matrices give equal pieces whatever form they had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import CellsFormatError, ScgeneptError
+
+# Values read at once. Unwanted values between wanted ones are read along when that saves a call.
+_READ_VALUES = 1 << 20
+_READ_DENSE_VALUES = 1 << 22
+_GAP_VALUES = 1 << 16
+# What one pass over compressed columns may keep; more selected rows take several passes.
+_BAND_BYTES = 128 * 2**20
+_BYTES_PER_VALUE = 12
+_SPARSE_FORMATS = ("csr", "csc")
+
+
+class MatrixRows(Protocol):
+    """Cells x genes, readable by rows."""
+
+    shape: tuple[int, int]
+
+    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield `csr_array` pieces that stack up to the matrix at `rows` and `columns`.
+
+        Parameters
+        ----------
+        rows
+            Sorted, without repeats.
+        columns
+            The matrix column of each gene, -1 for one that it lacks (which stays zero).
+        """
+        ...
+
+
+class _ReadingProblem:
+    """Context that turns what a damaged file raises into an error that names the input."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OSError, RuntimeError, ValueError, IndexError, KeyError)) and not isinstance(
+            error, ScgeneptError
+        ):
+            raise CellsFormatError(
+                self._where, f"its expression values cannot be read ({error})", "Copy or write the file again."
+            ) from error
+
+
+class CompressedRows:
+    """A CSR matrix: runs of selected rows are read as one slice each."""
+
+    def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
+        self.shape = shape
+        self._arrays = arrays
+        self._where = where
+
+    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield pieces as `MatrixRows.pieces` does."""
+        gene_of_column = _gene_of_column(columns, self.shape[1])
+        with _ReadingProblem(self._where):
+            data, indices = self._arrays["data"], self._arrays["indices"]
+            indptr = np.asarray(self._arrays["indptr"][:], dtype=np.int64)
+            begins, ends = indptr[rows], indptr[rows + 1]
+            for first, last in _runs(begins, ends, _READ_VALUES):
+                begin, end = int(begins[first]), int(ends[last - 1])
+                lengths = ends[first:last] - begins[first:last]
+                wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
+                genes = gene_of_column[np.asarray(indices[begin:end])[wanted]]
+                values = _float32(np.asarray(data[begin:end])[wanted])
+                yield _csr(values, np.repeat(np.arange(last - first), lengths), genes, last - first, len(columns))
+
+
+class CompressedColumns:
+    """A CSC matrix: the model's columns are streamed and the selected rows kept, in as many passes as memory asks."""
+
+    def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
+        self.shape = shape
+        self._arrays = arrays
+        self._where = where
+
+    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield pieces as `MatrixRows.pieces` does."""
+        gene_of_column = _gene_of_column(columns, self.shape[1])
+        used = np.flatnonzero(gene_of_column >= 0)
+        with _ReadingProblem(self._where):
+            indptr = np.asarray(self._arrays["indptr"][:], dtype=np.int64)
+            begins, ends = indptr[used], indptr[used + 1]
+            kept_bytes = _BYTES_PER_VALUE * int((ends - begins).sum()) * len(rows) / max(self.shape[0], 1)
+            n_bands = min(max(1, int(np.ceil(kept_bytes / _BAND_BYTES))), max(len(rows), 1))
+            for band in np.array_split(rows, n_bands):
+                yield self._band(band, begins, ends, gene_of_column[used], len(columns))
+
+    def _band(
+        self,
+        rows: NDArray[np.int64],
+        begins: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        genes_of_used: NDArray[np.int32],
+        n_genes: int,
+    ) -> Any:
+        position_of_row = np.full(self.shape[0], -1, dtype=np.int32)
+        position_of_row[rows] = np.arange(len(rows), dtype=np.int32)
+        data, indices = self._arrays["data"], self._arrays["indices"]
+        parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        for first, last in _runs(begins, ends, _READ_VALUES):
+            begin, end = int(begins[first]), int(ends[last - 1])
+            lengths = ends[first:last] - begins[first:last]
+            wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
+            positions = position_of_row[np.asarray(indices[begin:end])[wanted]]
+            here = positions >= 0
+            values = _float32(np.asarray(data[begin:end])[wanted][here])
+            parts.append((values, positions[here], np.repeat(genes_of_used[first:last], lengths)[here]))
+        if not parts:
+            parts = [(np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int32))]
+        values, positions, genes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        del parts
+        by_row = np.argsort(positions, kind="stable")
+        return _csr(values[by_row], positions[by_row], genes[by_row], len(rows), n_genes)
+
+
+class DenseRows:
+    """A dense matrix: runs of selected rows are read as one block each."""
+
+    def __init__(self, array: Any, where: str) -> None:
+        self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
+        self._array = array
+        self._where = where
+
+    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield pieces as `MatrixRows.pieces` does."""
+        genes = np.flatnonzero(columns >= 0)
+        n_vars = self.shape[1]
+        with _ReadingProblem(self._where):
+            for first, last in _runs(rows * n_vars, (rows + 1) * n_vars, _READ_DENSE_VALUES):
+                begin, end = int(rows[first]), int(rows[last - 1]) + 1
+                block = np.asarray(self._array[begin:end])[rows[first:last] - begin]
+                yield _csr_of_block(block[:, columns[genes]], genes, len(columns))
+
+
+class TakenRows:
+    """A matrix that gives rows on request only, such as that of a view."""
+
+    def __init__(self, take: Callable[[NDArray[np.int64]], Any], shape: tuple[int, int], where: str) -> None:
+        self.shape = shape
+        self._take = take
+        self._where = where
+
+    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield pieces as `MatrixRows.pieces` does."""
+        step = max(256, _READ_DENSE_VALUES // max(self.shape[1], 1))
+        for start in range(0, len(rows), step):
+            with _ReadingProblem(self._where):
+                taken = self._take(rows[start : start + step])
+            n_taken = min(step, len(rows) - start)
+            yield from matrix_rows(taken, self._where).pieces(np.arange(n_taken, dtype=np.int64), columns)
+
+
+def matrix_rows(matrix: Any, where: str) -> MatrixRows:
+    """Return the rows of a matrix in anndata's forms: on disk (h5py, zarr), backed, or in memory.
+
+    Raises
+    ------
+    CellsFormatError
+        If it is in no form known here, or does not hold real numbers.
+    """
+    matrix = getattr(matrix, "group", matrix) if hasattr(matrix, "format") and hasattr(matrix, "backend") else matrix
+    compressed, shape = _compressed_arrays(matrix)
+    if compressed is not None:
+        form, arrays = compressed
+        _check_dtype(arrays["data"].dtype, where)
+        return CompressedRows(arrays, shape, where) if form == "csr" else CompressedColumns(arrays, shape, where)
+    if not hasattr(matrix, "dtype") and hasattr(matrix, "to_numpy"):
+        matrix = matrix.to_numpy()
+    is_array = isinstance(matrix, np.ndarray) or type(matrix).__module__.partition(".")[0] in ("h5py", "zarr")
+    if not is_array or len(getattr(matrix, "shape", ())) != 2:
+        raise CellsFormatError(
+            where,
+            f"its matrix has a form that is not known here ({type(matrix).__name__})",
+            "Expected a CSR, CSC or dense matrix.",
+        )
+    _check_dtype(matrix.dtype, where)
+    return DenseRows(matrix, where)
+
+
+def _compressed_arrays(matrix: Any) -> tuple[tuple[str, Mapping[str, Any]] | None, tuple[int, int]]:
+    """Return the form and the arrays of a compressed matrix and its shape, or None if it is not one."""
+    if hasattr(matrix, "indptr") and getattr(matrix, "format", None) in _SPARSE_FORMATS:
+        arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+        return (matrix.format, arrays), matrix.shape
+    if hasattr(matrix, "attrs") and hasattr(matrix, "keys"):
+        attrs = dict(matrix.attrs)
+        form = str(attrs.get("encoding-type", attrs.get("h5sparse_format", ""))).removesuffix("_matrix")
+        shape = attrs.get("shape", attrs.get("h5sparse_shape"))
+        if form in _SPARSE_FORMATS and shape is not None and {"data", "indices", "indptr"} <= set(matrix.keys()):
+            return (form, matrix), (int(shape[0]), int(shape[1]))
+    return None, (0, 0)
+
+
+def _check_dtype(dtype: Any, where: str) -> None:
+    if np.dtype(dtype).kind not in "iuf":
+        raise CellsFormatError(where, f"its matrix has dtype {dtype}", "Expected integers or floating point numbers.")
+
+
+def _gene_of_column(columns: NDArray[np.int64], n_vars: int) -> NDArray[np.int32]:
+    genes = np.flatnonzero(columns >= 0)
+    gene_of_column = np.full(n_vars, -1, dtype=np.int32)
+    gene_of_column[columns[genes]] = genes
+    return gene_of_column
+
+
+def _runs(begins: NDArray[np.int64], ends: NDArray[np.int64], budget: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of neighbours that are worth reading as one slice of at most `budget` values (or one item)."""
+    first = 0
+    for item in range(1, len(begins) + 1):
+        if item == len(begins) or begins[item] - ends[item - 1] > _GAP_VALUES or ends[item] - begins[first] > budget:
+            yield first, item
+            first = item
+
+
+def _ranges(begins: NDArray[np.int64], lengths: NDArray[np.int64], total: int) -> slice | NDArray[np.int64]:
+    """Return the positions begin .. begin + length of every range, as a slice if they cover `total` values."""
+    count = int(lengths.sum())
+    if count == total:
+        return slice(None)
+    offsets = np.cumsum(lengths) - lengths
+    positions: NDArray[np.int64] = np.arange(count, dtype=np.int64) + np.repeat(begins - offsets, lengths)
+    return positions
+
+
+def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is reported by the scale check
+        return values.astype(np.float32, copy=False)
+
+
+def _csr(values: NDArray[np.float32], rows: NDArray[Any], genes: NDArray[np.int32], n_rows: int, n_genes: int) -> Any:
+    """Return values given by row as a canonical `csr_array`, without those of genes that the model lacks (-1)."""
+    from scipy.sparse import csr_array
+
+    known = genes >= 0
+    lengths = np.bincount(rows[known], minlength=n_rows)
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    piece = csr_array((values[known], genes[known], indptr), shape=(n_rows, n_genes))
+    piece.sum_duplicates()
+    piece.eliminate_zeros()
+    return piece
+
+
+def _csr_of_block(block: NDArray[Any], genes: NDArray[np.int64], n_genes: int) -> Any:
+    values = _float32(block)
+    rows, places = np.nonzero(values)
+    return _csr(values[rows, places], rows, genes[places].astype(np.int32), len(values), n_genes)
