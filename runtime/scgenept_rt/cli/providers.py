@@ -1,0 +1,25 @@
+"""`scgenept-rt providers`: what this machine can run."""
+
+from __future__ import annotations
+
+import typer
+
+
+def providers(
+    json_output: bool = typer.Option(False, "--json", help="Print a JSON list with every detail instead."),
+) -> None:
+    """Show which execution providers are usable here, and for the others why not and what to do."""
+    import dataclasses
+    import json
+
+    from scgenept_rt.providers import diagnose
+
+    statuses = diagnose()
+    if json_output:
+        typer.echo(json.dumps([dataclasses.asdict(status) for status in statuses], indent=2))
+        return
+    width = max(len(status.name) for status in statuses)
+    for status in statuses:
+        typer.echo(f"{status.name:<{width}}  {'yes' if status.usable else 'no':<3}  {status.reason}")
+        if status.remedy:
+            typer.echo(f"{'':<{width}}       -> {status.remedy}")

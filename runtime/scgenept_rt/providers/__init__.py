@@ -1,0 +1,24 @@
+"""Execution providers: which of them work on this machine, why not, and which one to use.
+
+`diagnose` looks at the machine, `select_provider` decides, `verify_active` checks after the session was made.
+Nothing here imports ONNX Runtime before a function is called, and everything answers when it is absent.
+"""
+
+from scgenept_rt.providers.diagnosis import PROVIDER_NAMES, ProviderName, ProviderStatus, diagnose, diagnose_provider
+from scgenept_rt.providers.plugin import register_tensorrt_rtx
+from scgenept_rt.providers.selection import AUTO_PROVIDERS_VARIABLE, ProviderChoice, select_provider, verify_active
+from scgenept_rt.providers.threads import cpu_threads
+
+__all__ = [
+    "AUTO_PROVIDERS_VARIABLE",
+    "PROVIDER_NAMES",
+    "ProviderChoice",
+    "ProviderName",
+    "ProviderStatus",
+    "cpu_threads",
+    "diagnose",
+    "diagnose_provider",
+    "register_tensorrt_rtx",
+    "select_provider",
+    "verify_active",
+]

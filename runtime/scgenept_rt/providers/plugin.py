@@ -1,0 +1,61 @@
+"""The TensorRT-RTX execution provider: a plugin library that must be registered before it can be used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from scgenept_rt.errors import ProviderUnavailableError
+from scgenept_rt.providers.installation import find_package
+
+PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
+PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
+
+
+def plugin_is_installed() -> bool:
+    """Whether the plugin's package can be found; it is not imported, since its import changes files and environment."""
+    return find_package(PLUGIN_MODULE) is not None
+
+
+def plugin_provider_name() -> str:
+    """Return the name under which the plugin registers, for `InferenceSession.get_providers`."""
+    return str(importlib.import_module(PLUGIN_MODULE).get_ep_name())
+
+
+def register_tensorrt_rtx() -> list[Any]:
+    """Register the plugin with ONNX Runtime and return the `OrtEpDevice`s that it offers, one a supported GPU.
+
+    Pass them to `SessionOptions.add_provider_for_devices`. Registering again does nothing.
+
+    Raises
+    ------
+    ProviderUnavailableError
+        If the plugin does not load or offers no device.
+    """
+    import onnxruntime
+
+    try:
+        plugin = importlib.import_module(PLUGIN_MODULE)
+        name = plugin.get_ep_name()
+        try:
+            onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
+        except Exception as error:
+            if "already" not in str(error).lower():
+                raise
+        devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    except AttributeError:
+        raise ProviderUnavailableError(
+            "tensorrt-rtx",
+            f"onnxruntime {onnxruntime.__version__} cannot register plugin providers",
+            f"pip install --upgrade onnxruntime {PLUGIN_WHEEL}",
+        ) from None
+    except Exception as error:
+        first_line = "".join(str(error).strip().splitlines()[:1]) or repr(error)
+        raise ProviderUnavailableError(
+            "tensorrt-rtx",
+            f"its plugin does not load ({first_line})",
+            f"pip install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}",
+        ) from error
+    if not devices:
+        raise ProviderUnavailableError("tensorrt-rtx", "its plugin lists no device here", "use --provider cuda")
+    return devices
