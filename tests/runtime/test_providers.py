@@ -486,7 +486,7 @@ def test_auto_takes_cuda_and_says_so(gpu_machine: Machine) -> None:
     choice = gpu_machine.select("select_provider()")
     assert (choice["name"], choice["ort_provider"]) == ("cuda", "CUDAExecutionProvider")
     assert (choice["precision"], choice["target"], choice["options"]) == ("fp16", "ort", {"device_id": "0"})
-    assert choice["reason"].startswith("auto chose cuda (onnxruntime-gpu 1.31.1")
+    assert choice["reason"].startswith("auto chose cuda: onnxruntime-gpu 1.31.1 (CUDA 13), device 0: Test GPU 0")
     only_fp32 = gpu_machine.select("select_provider(graphs=[('fp32', 'ort')])")
     assert only_fp32["precision"] == "fp32"
     assert only_fp32["options"] == {"device_id": "0", "use_tf32": "0"}
@@ -497,7 +497,8 @@ def test_auto_takes_the_cpu_and_says_why_not_cuda(machine: Machine) -> None:
     machine.add_onnxruntime("onnxruntime", "1.32.0", gpu=False)
     choice = machine.select("select_provider('auto')")
     assert (choice["name"], choice["precision"], choice["target"], choice["options"]) == ("cpu", "fp32", "ort", {})
-    assert "not cuda: the CPU wheel onnxruntime 1.32.0 has no CUDA provider" in choice["reason"]
+    assert choice["reason"].startswith("auto chose cpu: onnxruntime 1.32.0, ")
+    assert "(not cuda: the CPU wheel onnxruntime 1.32.0 has no CUDA provider" in choice["reason"]
 
 
 @linux

@@ -147,7 +147,7 @@ def _select_automatically(
         if not problem:
             status = diagnose_provider(name)
             if status.usable:
-                why = f"auto chose {name} ({status.reason})" + "".join(f"; not {other}" for other in passed)
+                why = f"auto chose {name}: {status.reason}" + "".join(f" (not {other})" for other in passed)
                 return _choice(status, precision, graphs, device_id, why)
             problem = status.reason
         passed.append(f"{name}: {problem}")
