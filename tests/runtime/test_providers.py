@@ -84,8 +84,9 @@ class Machine:
             directory.mkdir()
         for directory in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
             for entry in Path(directory).iterdir():
-                if not entry.name.startswith(("onnxruntime", "torch", "nvidia", "tensorrt")):
+                if not entry.name.startswith(("onnxruntime", "torch", "nvidia", "tensorrt", "scgenept_rt")):
                     (self.others / entry.name).symlink_to(entry)
+        (self.others / "scgenept_rt").symlink_to(Path(scgenept_rt.__path__[0]))
 
     def add_wheel(self, name: str, version: str) -> None:
         information = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -144,9 +145,8 @@ class Machine:
         )
 
     def run(self, code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        runtime = Path(scgenept_rt.__path__[0]).parent
         variables = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "SCGENEPT_", "COV_"))}
-        variables["PYTHONPATH"] = os.pathsep.join(map(str, (self.site, runtime, self.others)))
+        variables["PYTHONPATH"] = os.pathsep.join(map(str, (self.site, self.others)))
         variables["LD_LIBRARY_PATH"] = str(self.libraries)
         command = [sys.executable, "-S", "-c", code, *arguments]  # -S: without the real site-packages
         return subprocess.run(command, env=variables | environment, capture_output=True, text=True, check=False)
@@ -470,7 +470,7 @@ def test_torch_is_looked_for_but_not_imported(machine: Machine) -> None:
     machine.add_wheel("torch", "2.13.0")
     (machine.site / "torch.py").write_text("raise SystemExit('imported')")
     status = machine.statuses()["torch"]
-    assert "PyTorch 2.13.0 is here, but no installed package offers the backend" in status["reason"] or status["usable"]
+    assert "PyTorch 2.13.0 is here, but no installed package offers the backend" in status["reason"]
     backend = machine.site / "backend-1.dist-info"
     backend.mkdir()
     (backend / "METADATA").write_text("Metadata-Version: 2.1\nName: backend\nVersion: 1\n")
