@@ -273,7 +273,14 @@ def _loaded_rows(adata: AnnData, layer: str | None, where: str) -> MatrixRows:
     if adata.is_view and not adata.isbacked:
         # A view's matrix is a copy of all its rows; taking rows from the view copies no more than those. anndata makes
         # no view of a view of a backed object, whose rows are therefore loaded at once, as its `.X` does.
-        return TakenRows(lambda rows: matrix_of(adata[rows]), (adata.n_obs, adata.n_vars), where)
+        def take(rows: NDArray[np.int64]) -> Any:
+            try:
+                return matrix_of(adata[rows])
+            except ValueError:
+                # SciPy does not take rows of a sparse matrix together with a reversed range of columns.
+                return matrix_of(adata)[rows]
+
+        return TakenRows(take, (adata.n_obs, adata.n_vars), where)
     matrix = matrix_of(adata)
     if matrix is None:
         raise _no_x(where, list(adata.layers))

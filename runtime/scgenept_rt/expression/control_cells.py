@@ -101,7 +101,9 @@ class CsrRowsWriter:
         digest.update(self._indices_digest.digest() + self._data_digest.digest())
         if self._files is None:
             indices = np.concatenate([np.empty(0, np.int32), *self._indices])
+            self._indices.clear()
             data = np.concatenate([np.empty(0, np.float32), *self._data])
+            self._data.clear()
             return CsrRows(indptr, indices, data, digest.digest())
         for file in self._files:
             file.flush()

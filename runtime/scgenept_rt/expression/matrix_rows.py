@@ -113,24 +113,24 @@ class CompressedColumns:
         genes_of_used: NDArray[np.int32],
         n_genes: int,
     ) -> Any:
+        from scipy.sparse import coo_array
+
         position_of_row = np.full(self.shape[0], -1, dtype=np.int32)
         position_of_row[rows] = np.arange(len(rows), dtype=np.int32)
         data, indices = self._arrays["data"], self._arrays["indices"]
-        parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        # Lists of parts, each dropped as soon as it is joined: they are the most that a pass holds.
+        values, positions, genes = [np.empty(0, np.float32)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
         for first, last in _runs(begins, ends, _READ_VALUES):
             begin, end = int(begins[first]), int(ends[last - 1])
             lengths = ends[first:last] - begins[first:last]
             wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
-            positions = position_of_row[np.asarray(indices[begin:end])[wanted]]
-            here = positions >= 0
-            values = _float32(np.asarray(data[begin:end])[wanted][here])
-            parts.append((values, positions[here], np.repeat(genes_of_used[first:last], lengths)[here]))
-        if not parts:
-            parts = [(np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int32))]
-        values, positions, genes = (np.concatenate(column) for column in zip(*parts, strict=True))
-        del parts
-        by_row = np.argsort(positions, kind="stable")
-        return _csr(values[by_row], positions[by_row], genes[by_row], len(rows), n_genes)
+            places = position_of_row[np.asarray(indices[begin:end])[wanted]]
+            here = places >= 0
+            positions.append(places[here])
+            values.append(_float32(np.asarray(data[begin:end])[wanted][here]))
+            genes.append(np.repeat(genes_of_used[first:last], lengths)[here])
+        joined = (_joined(values), (_joined(positions), _joined(genes)))
+        return _canonical(coo_array(joined, shape=(len(rows), n_genes)).tocsr())
 
 
 class DenseRows:
@@ -254,10 +254,19 @@ def _csr(values: NDArray[np.float32], rows: NDArray[Any], genes: NDArray[np.int3
     known = genes >= 0
     lengths = np.bincount(rows[known], minlength=n_rows)
     indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    piece = csr_array((values[known], genes[known], indptr), shape=(n_rows, n_genes))
+    return _canonical(csr_array((values[known], genes[known], indptr), shape=(n_rows, n_genes)))
+
+
+def _canonical(piece: Any) -> Any:
     piece.sum_duplicates()
     piece.eliminate_zeros()
     return piece
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def _csr_of_block(block: NDArray[Any], genes: NDArray[np.int64], n_genes: int) -> Any:
