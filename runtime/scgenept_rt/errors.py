@@ -523,3 +523,64 @@ class ValuesShapeError(ScgeneptError, ValueError):
         super().__init__(
             f"values are {found}, expected real numbers of shape (n_cells, {n_genes}) in model gene order. {remedy}"
         )
+
+
+# --- inference --------------------------------------------------------------------------------------------------------
+
+
+class GraphNotLoadedError(ScgeneptError, RuntimeError):
+    """ONNX Runtime cannot load a graph, or the provider cannot run all of it."""
+
+    def __init__(self, directory: Path | str, graph: str, provider: str, detail: str) -> None:
+        lines = detail.strip().splitlines() or ["no reason given"]
+        super().__init__(
+            f"bundle {directory}: {graph} cannot be loaded on the provider {provider}: {lines[0][:300]} "
+            "`scgenept-rt providers` says what works here."
+        )
+
+
+class InferenceFailedError(ScgeneptError, RuntimeError):
+    """A batch failed while it ran."""
+
+    def __init__(self, provider: str, n_cells: int, n_genes: int, detail: str) -> None:
+        lines = detail.strip().splitlines() or ["no reason given"]
+        self.out_of_memory = any(
+            word in detail.lower() for word in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")
+        )
+        remedy = (
+            "Use a smaller --batch-size." if self.out_of_memory else "`scgenept-rt providers` says what works here."
+        )
+        super().__init__(
+            f"the provider {provider} failed on a batch of {n_cells} cells x {n_genes:,} genes: {lines[0][:300]} "
+            f"{remedy}"
+        )
+
+
+class NonFinitePredictionError(ScgeneptError, ArithmeticError):
+    """The network gave NaN or infinity; names the first cell and gene."""
+
+    def __init__(self, perturbation: str, cell: str, gene: str, value: float, provider: str, precision: str) -> None:
+        remedy = (
+            "An activation left the range of half precision: use --precision fp32."
+            if precision == "fp16"
+            else "Check the cell's values (`scgenept-rt check`) and the bundle (`scgenept-rt verify`)."
+        )
+        super().__init__(
+            f"the prediction of gene {gene} for cell {cell} under {perturbation} is {value} "
+            f"({provider}, {precision}). {remedy}"
+        )
+
+
+class PredictOptionError(ScgeneptError, ValueError):
+    """Options of a prediction that do not go together, or have no sense."""
+
+
+class ReferenceMissedError(ScgeneptError, ArithmeticError):
+    """A provider's outputs for the bundle's reference cells differ from PyTorch's by more than the tolerance."""
+
+    def __init__(self, provider: str, precision: str, max_difference: float, worst: float) -> None:
+        super().__init__(
+            f"on the provider {provider} ({precision}) this bundle's reference cells differ from PyTorch's outputs by "
+            f"{max_difference:.3g}, {worst:.3g} times the tolerance. Predictions would be wrong: try another "
+            "--provider or --precision; `scgenept-rt verify` shows all figures, --no-check goes on all the same."
+        )

@@ -1,0 +1,41 @@
+"""Predict how single cells respond to gene perturbations with scGenePT, on ONNX Runtime, without PyTorch.
+
+>>> import scgenept_rt as sgr
+>>> model = sgr.load("bundles/scgenept_go_c")
+>>> adata = model.predict(control_adata, ["FOSB+ctrl", "SAMD1+ZBTB1"])
+
+Nothing is imported, configured or printed before a name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scgenept_rt.bundle import Bundle
+    from scgenept_rt.errors import ScgeneptError
+    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.predictor import MeanAndCells, PredictedRows, Predictor, load
+
+__all__ = ["Bundle", "MeanAndCells", "PredictedRows", "Predictor", "ReadOptions", "ScgeneptError", "load"]
+
+_MODULES = {
+    "Bundle": "bundle",
+    "MeanAndCells": "predictor",
+    "PredictedRows": "predictor",
+    "Predictor": "predictor",
+    "ReadOptions": "expression",
+    "ScgeneptError": "errors",
+    "load": "predictor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"scgenept_rt.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,206 @@
+"""`scgenept-rt predict`: the main job."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from scgenept_rt.cli.options import (
+    AllowUnnormalizedOption,
+    BundleArgument,
+    CellsArgument,
+    ConditionKeyOption,
+    ControlLabelOption,
+    DeviceOption,
+    GeneKeyOption,
+    LayerOption,
+    MissingGenesOption,
+    PrecisionOption,
+    ProviderOption,
+    ThreadsOption,
+    UseRawOption,
+)
+from scgenept_rt.cli.progress import prediction_progress
+
+if TYPE_CHECKING:
+    from scgenept_rt.genes import GenePanel
+    from scgenept_rt.perturbation import PerturbationRequest
+
+
+def predict(
+    bundle: BundleArgument,
+    cells: CellsArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write: .h5ad or .zarr.")],
+    perturbation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p", "--perturbation", metavar="LABEL", help="Such as FOSB+ctrl or SAMD1+ZBTB1; may be repeated."
+        ),
+    ] = None,
+    perturbations: Annotated[
+        Path | None,
+        typer.Option(
+            "--perturbations",
+            metavar="FILE",
+            help="One label a line (.txt), or a perturbation column and optionally n_controls (.csv, .tsv).",
+        ),
+    ] = None,
+    all_singles: Annotated[bool, typer.Option("--all-singles", help="Every gene of the model, one at a time.")] = False,
+    pairs_of: Annotated[
+        Path | None, typer.Option("--pairs-of", metavar="FILE", help="All pairs of the genes in a file.")
+    ] = None,
+    provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
+    aggregate: Annotated[
+        Literal["mean", "cells", "both"],
+        typer.Option(
+            "--aggregate",
+            help="mean: a row a perturbation, with delta and sem; cells: a row a (perturbation, control cell).",
+        ),
+    ] = "mean",
+    n_controls: Annotated[
+        int | None, typer.Option("--n-controls", metavar="N", min=1, help="Control cells to use; default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of control cells.")] = 0,
+    sampling: Annotated[
+        Literal["all", "random", "upstream"],
+        typer.Option(
+            "--sampling",
+            help="all: each once, in order; random: without replacement; upstream: the published code's own draw.",
+        ),
+    ] = "all",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            metavar="T",
+            help="Use only as many control cells (32 or more) as bring every gene's standard error to T.",
+        ),
+    ] = None,
+    batch_size: Annotated[str, typer.Option("--batch-size", metavar="[auto|N]", help="Cells a batch.")] = "auto",
+    layer: LayerOption = None,
+    use_raw: UseRawOption = False,
+    gene_key: GeneKeyOption = None,
+    condition_key: ConditionKeyOption = None,
+    control_label: ControlLabelOption = None,
+    missing_genes: MissingGenesOption = "error",
+    allow_unnormalized: AllowUnnormalizedOption = False,
+    for_cell_eval: Annotated[
+        bool, typer.Option("--for-cell-eval", help="Write cells in the form that cell-eval reads (clipped at 0).")
+    ] = False,
+    cell_eval_column: Annotated[
+        str,
+        typer.Option("--cell-eval-column", metavar="COLUMN", help="obs column of perturbations in that form."),
+    ] = "perturbation",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Run the bundle's reference cells first (milliseconds).")
+    ] = True,
+) -> None:
+    """Predict how the control cells of CELLS respond to perturbations."""
+    size = _batch_size(batch_size)
+    if not (perturbation or perturbations or all_singles or pairs_of):
+        raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
+
+    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.predictor import load
+    from scgenept_rt.predictor.run import check_outputs
+    from scgenept_rt.reference_check import check_reference
+
+    kind = "cells" if for_cell_eval else aggregate
+    # Before the bundle is loaded, which takes longest: a typing error in a path should cost no time.
+    check_outputs(out, kind, overwrite=overwrite, resume=resume, cells=cells)
+    started = time.monotonic()
+    with load(bundle, provider=provider, precision=precision, device_id=device, threads=threads) as model:
+        _say(f"provider: {model.choice_reason}, {model.precision}")
+        if check:
+            check_reference(model.bundle, model.session).raise_if_missed()
+        if model.bundle.manifest.synthetic:
+            _say("note: this bundle's weights are synthetic; its predictions mean nothing in biology.")
+        requests = _requests(model.panel, perturbation or [], perturbations, all_singles, pairs_of)
+        done = _Counter()
+        with prediction_progress() as progress:
+            paths = model.predict_file(
+                cells,
+                out,
+                requests,
+                aggregate=kind,
+                n_controls=n_controls,
+                seed=seed,
+                sampling=sampling,
+                tolerance=tolerance,
+                read=ReadOptions(
+                    layer=layer,
+                    use_raw=use_raw,
+                    gene_key=gene_key,
+                    condition_key=condition_key,
+                    control_label=control_label,
+                    missing_genes=missing_genes,
+                    allow_unnormalized=allow_unnormalized,
+                ),
+                batch_size=size,
+                overwrite=overwrite,
+                resume=resume,
+                resume_command=_resume_command(),
+                for_cell_eval=cell_eval_column if for_cell_eval else None,
+                progress=done.then(progress),
+                on_notice=lambda notice: _say(f"note: {notice}"),
+            )
+        seconds = time.monotonic() - started
+    for path in paths:
+        print(f"wrote {path}")
+    _say(f"{done.total:,} (perturbation, control cell) pairs in {seconds:.1f} s")
+
+
+class _Counter:
+    """Keeps the last count of a progress function."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def then(self, progress: Any) -> Any:
+        def update(done: int, total: int) -> None:
+            self.total = total
+            progress(done, total)
+
+        return update
+
+
+def _requests(
+    panel: GenePanel, labels: list[str], file: Path | None, all_singles: bool, pairs_of: Path | None
+) -> list[str | PerturbationRequest]:
+    from scgenept_rt import perturbation
+
+    requests: list[str | PerturbationRequest] = list(labels)
+    if file is not None:
+        requests += perturbation.read_perturbation_file(file)
+    if all_singles:
+        requests += perturbation.all_singles(panel)
+    if pairs_of is not None:
+        requests += perturbation.pairs_of(perturbation.read_gene_list(pairs_of))
+    return requests
+
+
+def _batch_size(text: str) -> Any:
+    if text == "auto":
+        return text
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither auto nor a number from 1 on", param_hint="--batch-size")
+
+
+def _resume_command() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--overwrite")]
+    return shlex.join(["scgenept-rt", *arguments, "--resume"])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

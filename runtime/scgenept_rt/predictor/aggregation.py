@@ -1,0 +1,131 @@
+"""From predicted cells to the rows that are handed out or written: cells as they are, or their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.expression import ControlCells
+from scgenept_rt.perturbation import Perturbation
+from scgenept_rt.predictor.moments import RunningMoments
+from scgenept_rt.predictor.schedule import BatchRunner, Progress, Schedule
+
+MIN_CONTROLS = 32
+"""Fewest control cells from which a standard error is trusted to stop a perturbation early."""
+
+
+@dataclass(frozen=True)
+class PredictedRows:
+    """Predicted rows of one perturbation.
+
+    Attributes
+    ----------
+    aggregate
+        "mean": one row, the mean over control cells; "cells": one row a control cell.
+    perturbation
+        What was perturbed.
+    X
+        (n_rows, n_genes) float32 in model gene order, log1p scale, not clipped.
+    first_cell
+        Position of the first row's control cell among those of the run; 0 for a mean.
+    n_controls
+        Control cells that a mean is over; the number of rows for cells.
+    layers
+        For a mean: `delta` (minus the mean of the same control cells) and `sem`, each shaped like X.
+    """
+
+    aggregate: str
+    perturbation: Perturbation
+    X: NDArray[np.float32]
+    first_cell: int
+    n_controls: int
+    layers: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+class ControlMeans:
+    """Mean expression of the first n control cells, kept for the n asked for last: runs mostly use one."""
+
+    def __init__(self, controls: ControlCells) -> None:
+        self._controls = controls
+        self._n = 0
+        self._mean: NDArray[np.float64] = np.empty(0)
+
+    def of(self, n_cells: int) -> NDArray[np.float64]:
+        """Return the mean (n_genes,) float64 of the first `n_cells` control cells."""
+        if n_cells != self._n:
+            self._n, self._mean = n_cells, self._controls.mean(n_cells)
+        return self._mean
+
+
+def mean_row(perturbation: Perturbation, moments: RunningMoments, means: ControlMeans) -> PredictedRows:
+    """Return the row of a perturbation whose control cells are all in `moments`."""
+    layers = {"delta": moments.mean - means.of(moments.n), "sem": moments.sem()}
+    return PredictedRows(
+        "mean",
+        perturbation,
+        moments.mean[None].astype(np.float32),
+        0,
+        moments.n,
+        {name: values[None].astype(np.float32) for name, values in layers.items()},
+    )
+
+
+def predicted_rows(
+    runner: BatchRunner,
+    schedule: Schedule,
+    controls: ControlCells,
+    *,
+    mean: bool,
+    cells: bool,
+    first_row: int = 0,
+    progress: Progress | None = None,
+) -> Iterator[PredictedRows]:
+    """Predict a schedule from `first_row` on; the mean of a perturbation follows its last cells.
+
+    With `mean`, `first_row` must be the first row of a perturbation.
+    """
+    means, moments = ControlMeans(controls), RunningMoments(controls.n_genes)
+    done = first_row
+    for segment in runner.segments(schedule, first_row):
+        perturbation = schedule.perturbations[segment.perturbation]
+        if cells:
+            yield PredictedRows("cells", perturbation, segment.predicted, segment.first_cell, len(segment.predicted))
+        if mean:
+            moments.add(segment.predicted)
+            if moments.n == schedule.counts[segment.perturbation]:
+                yield mean_row(perturbation, moments, means)
+                moments = RunningMoments(controls.n_genes)
+        done += len(segment.predicted)
+        if progress is not None:
+            progress(done, schedule.n_rows)
+
+
+def means_to_tolerance(
+    runner: BatchRunner,
+    schedule: Schedule,
+    controls: ControlCells,
+    tolerance: float,
+    *,
+    first_perturbation: int = 0,
+    progress: Progress | None = None,
+) -> Iterator[PredictedRows]:
+    """Predict means, adding control cells until the standard error of every gene is at most `tolerance`.
+
+    Stops at no fewer than `MIN_CONTROLS` cells, and when all are used. The cells must be in random order.
+    """
+    means = ControlMeans(controls)
+    for index in range(first_perturbation, len(schedule.perturbations)):
+        perturbation, limit = schedule.perturbations[index], int(schedule.counts[index])
+        moments = RunningMoments(controls.n_genes)
+        while moments.n < limit:
+            moments.add(runner.cells(perturbation, moments.n, min(moments.n + runner.batch_size, limit)))
+            if progress is not None:
+                progress(int(schedule.starts[index]) + moments.n, schedule.n_rows)
+            if moments.n >= MIN_CONTROLS and moments.sem().max() <= tolerance:
+                break
+        yield mean_row(perturbation, moments, means)
+        if progress is not None:
+            progress(int(schedule.starts[index + 1]), schedule.n_rows)

@@ -1,0 +1,427 @@
+"""The public face of a loaded bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError
+from scgenept_rt.expression.values_array import from_array
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
+from scgenept_rt.providers import select_provider
+from scgenept_rt.session import OrtSession, Session
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.expression.sampling import SamplingMode
+    from scgenept_rt.predictor.aggregation import PredictedRows
+    from scgenept_rt.predictor.schedule import Progress
+
+Aggregate = Literal["mean", "cells", "both"]
+Notice = Callable[[str], None]
+"""Is told one-line sentences that a user should read."""
+
+_BATCH_TOKENS = {"cpu": 16_384}
+"""Tokens (cells x genes) of an automatic batch: on a CPU larger ones gain nothing and cost memory."""
+_GPU_BATCH_TOKENS = 32 * 5_120
+_MAX_BATCH = 1_024
+
+
+class MeanAndCells(NamedTuple):
+    """What `Predictor.predict` returns for the aggregate "both"."""
+
+    mean: AnnData
+    cells: AnnData
+
+
+def load(
+    bundle: str | Path | Bundle,
+    *,
+    provider: str = "auto",
+    precision: str = "auto",
+    device_id: int | None = None,
+    threads: int | None = None,
+) -> Predictor:
+    """Open a bundle for prediction.
+
+    Parameters
+    ----------
+    bundle
+        Directory of a bundle. Every file is checked against its manifest.
+    provider
+        "auto" (a usable GPU, else the CPU), "cpu", "cuda", "tensorrt", "tensorrt-rtx" or "torch".
+    precision
+        "auto" (fp16 on GPUs, fp32 on the CPU), "fp32" or "fp16".
+    device_id
+        Number of the GPU.
+    threads
+        Threads of the CPU provider; None for as many as this process may use.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is damaged, of a newer format, or lacks the graph.
+    ProviderUnavailableError, UnknownProviderError, DeviceNotFoundError
+        If the provider cannot be used here; one that was asked for is never replaced by another.
+    """
+    if precision not in ("auto", *get_args(Precision)):
+        raise PredictOptionError(f"precision is {precision!r}. Expected one of auto, fp32, fp16.")
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
+    choice = select_provider(
+        provider,
+        precision=cast("Precision | Literal['auto']", precision),
+        graphs=cast("Any", graphs),
+        device_id=device_id,
+    )
+    return Predictor(opened, OrtSession(opened, choice, threads=threads), choice_reason=choice.reason)
+
+
+class Predictor:
+    """Predicts post-perturbation expression with one variant of scGenePT.
+
+    Any number of threads may predict with one predictor at once. It is not picklable: it holds native memory, so
+    open the bundle again in each process. As a context manager it lets go of the session on leaving.
+
+    Attributes
+    ----------
+    bundle
+        The opened bundle.
+    panel
+        The model's genes.
+    choice_reason
+        One line: why this provider was chosen.
+    """
+
+    def __init__(self, bundle: Bundle, session: Session, *, choice_reason: str = "") -> None:
+        self.bundle = bundle
+        self.panel = GenePanel.from_manifest(bundle.manifest)
+        self.choice_reason = choice_reason
+        self._session: Session | None = session
+
+    @property
+    def session(self) -> Session:
+        """What runs the network.
+
+        Raises
+        ------
+        RuntimeError
+            If the predictor was closed.
+        """
+        if self._session is None:
+            raise RuntimeError("this predictor is closed; load the bundle again")
+        return self._session
+
+    @property
+    def gene_names(self) -> list[str]:
+        """The model's genes, in the order of the columns of every prediction."""
+        return list(self.panel.names)
+
+    @property
+    def variant(self) -> str:
+        """Upstream's model type, such as ``scgenept_go_c_gpt_concat``."""
+        return self.bundle.manifest.variant
+
+    @property
+    def provider(self) -> str:
+        """Name of the execution provider in use."""
+        return self.session.provider
+
+    @property
+    def precision(self) -> str:
+        """Precision in use: fp32 or fp16."""
+        return self.session.precision
+
+    def close(self) -> None:
+        """Let go of the session and its memory; predicting afterwards is an error."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        """Refuse: see the class."""
+        raise TypeError(
+            "a Predictor cannot be pickled: it holds native memory. Send the bundle's path and load it in each process."
+        )
+
+    def __repr__(self) -> str:
+        dimensions = self.bundle.manifest.dimensions
+        state = "closed" if self._session is None else f"{self.provider}, {self.precision}"
+        return f"<Predictor of {self.variant}: {dimensions.n_genes:,} genes, {dimensions.n_layers} layers, {state}>"
+
+    def automatic_batch_size(self) -> int:
+        """Return the number of cells a batch that bounds memory and keeps the provider busy."""
+        tokens = _BATCH_TOKENS.get(self.provider, _GPU_BATCH_TOKENS)
+        return max(1, min(tokens // len(self.panel), _MAX_BATCH))
+
+    def predict_array(
+        self, values: ArrayLike, perturbation: str, *, batch_size: int | Literal["auto"] = "auto"
+    ) -> NDArray[np.float32]:
+        """Predict exactly the given cells, in order.
+
+        Mirrors upstream's `pred_perturb` for one perturbation. Needs NumPy and ONNX Runtime alone; safe to call from
+        many threads at once.
+
+        Parameters
+        ----------
+        values
+            (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells.
+        perturbation
+            Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``.
+        batch_size
+            Cells a batch.
+
+        Returns
+        -------
+        ndarray
+            (n_cells, n_genes) float32: predicted log1p-normalised expression, not clipped at 0.
+
+        Raises
+        ------
+        ValuesShapeError, NonFiniteValueError
+            If the values are not of that shape, or hold NaN or infinity.
+        PerturbationError
+            If the perturbation is not one of this model.
+        NonFinitePredictionError
+            If the network gave NaN or infinity.
+        """
+        session = self.session
+        parsed = parse_perturbation(perturbation, self.panel)
+        cells = from_array(values, self.panel)
+        size = self._batch_size(batch_size)
+        flags = np.zeros((min(size, len(cells)), len(self.panel)), dtype=np.int64)
+        flags[:, list(parsed.columns)] = 1
+        gene_index = np.arange(len(self.panel), dtype=np.int64)
+        predicted = np.empty(cells.shape, dtype=np.float32)
+        for begin in range(0, len(cells), size):
+            block = cells[begin : begin + size]
+            predicted[begin : begin + size] = session.run(block, flags[: len(block)], gene_index)
+        if not np.isfinite(np.sum(predicted, dtype=np.float64)):
+            row, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
+            raise NonFinitePredictionError(
+                parsed.label,
+                f"row {row}",
+                self.panel.names[gene],
+                float(predicted[row, gene]),
+                self.provider,
+                self.precision,
+            )
+        return predicted
+
+    def predict(
+        self,
+        adata: AnnData,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        *,
+        aggregate: Aggregate = "mean",
+        n_controls: int | None = None,
+        seed: int = 0,
+        sampling: SamplingMode = "all",
+        tolerance: float | None = None,
+        read: ReadOptions | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        progress: Progress | None = None,
+        on_notice: Notice | None = None,
+    ) -> AnnData | MeanAndCells:
+        """Predict perturbations of the control cells of an AnnData, in memory.
+
+        Parameters
+        ----------
+        adata
+            Holds control cells with log1p-normalised expression; genes are matched by name, in any order.
+        perturbations
+            Labels; the same control cells serve all of them.
+        aggregate
+            "mean": one row a perturbation, with layers `delta` and `sem`; "cells": one row a (perturbation, control
+            cell); "both": the two, as `MeanAndCells`.
+        n_controls, seed, sampling
+            Which control cells: see `scgenept_rt.expression.Sampling`.
+        tolerance
+            Add control cells, in random order, until the standard error of every gene's mean is at most this (and
+            at least 32 are used). For the aggregate "mean" alone.
+        read
+            Where labels and values lie in `adata`, and what to accept.
+        batch_size
+            Cells a batch.
+        progress
+            Is told the (perturbation, control cell) pairs done, and their number.
+        on_notice
+            Is told what the user should know; the sentences are in ``uns["scgenept_rt"]["notices"]`` too.
+
+        Returns
+        -------
+        AnnData or MeanAndCells
+            X float32, log1p scale, not clipped; see `docs/output.md`.
+
+        Raises
+        ------
+        ScgeneptError
+            If labels, genes or values do not fit the model (see `read_control_cells`, `parse_perturbations`).
+        """
+        from scgenept_rt.predictor.run import Run
+
+        with Run.prepare(
+            self,
+            adata,
+            perturbations,
+            aggregate=aggregate,
+            n_controls=n_controls,
+            seed=seed,
+            sampling=sampling,
+            tolerance=tolerance,
+            read=read,
+            batch_size=self._batch_size(batch_size),
+            on_notice=on_notice,
+        ) as run:
+            tables = run.to_memory(progress)
+        return MeanAndCells(tables["mean"], tables["cells"]) if aggregate == "both" else tables[aggregate]
+
+    def predict_file(
+        self,
+        cells: str | Path | AnnData,
+        out: str | Path,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        *,
+        aggregate: Aggregate = "mean",
+        n_controls: int | None = None,
+        seed: int = 0,
+        sampling: SamplingMode = "all",
+        tolerance: float | None = None,
+        read: ReadOptions | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        overwrite: bool = False,
+        resume: bool = False,
+        resume_command: str = "",
+        for_cell_eval: str | None = None,
+        progress: Progress | None = None,
+        on_notice: Notice | None = None,
+    ) -> list[Path]:
+        """Predict from a file into a file; memory does not grow with cells or perturbations.
+
+        Parameters are those of `predict`, and:
+
+        Parameters
+        ----------
+        cells
+            An .h5ad or .zarr file of control cells (or an AnnData).
+        out
+            The .h5ad or .zarr file to write. For "both" it holds the means, and the cells lie beside it
+            (``OUT.cells.h5ad``).
+        overwrite
+            Replace an output that exists.
+        resume
+            Continue an interrupted run of the same settings.
+        resume_command
+            The command that continues this run, for messages.
+        for_cell_eval
+            Name of the perturbation column: write the form that cell-eval 0.8 accepts (cells, with the control
+            cells themselves, clipped at 0).
+
+        Returns
+        -------
+        list of Path
+            The files written.
+
+        Raises
+        ------
+        OutputError
+            If the output cannot be written: found before anything is computed.
+        ScgeneptError
+            As `predict`.
+        """
+        from scgenept_rt.predictor.run import Run, check_outputs
+
+        check_outputs(out, aggregate, overwrite=overwrite, resume=resume, cells=cells)
+        with Run.prepare(
+            self,
+            cells,
+            perturbations,
+            aggregate=aggregate,
+            n_controls=n_controls,
+            seed=seed,
+            sampling=sampling,
+            tolerance=tolerance,
+            read=read,
+            batch_size=self._batch_size(batch_size),
+            for_cell_eval=for_cell_eval,
+            on_notice=on_notice,
+        ) as run:
+            return run.to_files(
+                Path(out), overwrite=overwrite, resume=resume, resume_command=resume_command, progress=progress
+            )
+
+    def iter_predict(
+        self,
+        cells: str | Path | AnnData,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        *,
+        aggregate: Literal["mean", "cells"] = "mean",
+        n_controls: int | None = None,
+        seed: int = 0,
+        sampling: SamplingMode = "all",
+        tolerance: float | None = None,
+        read: ReadOptions | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        on_notice: Notice | None = None,
+    ) -> Iterator[PredictedRows]:
+        """Predict as `predict` does, and hand out the rows as they are computed, for callers who write elsewhere.
+
+        Yields
+        ------
+        PredictedRows
+            For "mean" one row a perturbation; for "cells" blocks of consecutive control cells of one perturbation.
+        """
+        from scgenept_rt.predictor.run import Run
+
+        with Run.prepare(
+            self,
+            cells,
+            perturbations,
+            aggregate=aggregate,
+            n_controls=n_controls,
+            seed=seed,
+            sampling=sampling,
+            tolerance=tolerance,
+            read=read,
+            batch_size=self._batch_size(batch_size),
+            on_notice=on_notice,
+        ) as run:
+            yield from run.rows()
+
+    def parse(self, perturbations: str | Sequence[str | PerturbationRequest]) -> tuple[list[Any], list[str]]:
+        """Parse labels for this model; see `parse_perturbations`."""
+        return parse_perturbations(perturbations, self.panel)
+
+    def _batch_size(self, batch_size: int | Literal["auto"]) -> int:
+        if batch_size == "auto":
+            return self.automatic_batch_size()
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise PredictOptionError(f"batch_size is {batch_size!r}. Expected 1 or more, or auto.")
+        return batch_size
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Return what outputs record of the model, under ``uns["scgenept_rt"]``."""
+        manifest = self.bundle.manifest
+        return {
+            "manifest_digest": self.bundle.digest,
+            "variant": manifest.variant,
+            "dataset": manifest.dataset,
+            "synthetic": manifest.synthetic,
+            "provider": self.provider,
+            "precision": self.precision,
+        }

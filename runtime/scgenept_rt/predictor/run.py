@@ -1,0 +1,298 @@
+"""One run: control cells and perturbations in, rows out to memory or to files that can be continued."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
+
+from anndata import AnnData
+
+from scgenept_rt.errors import PredictOptionError
+from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
+from scgenept_rt.expression.sampling import SamplingMode
+from scgenept_rt.output import (
+    MemoryTable,
+    RowWriter,
+    TableSpec,
+    cell_eval_table,
+    cells_path,
+    cells_table,
+    check_destination,
+    finish_all,
+    mean_table,
+    open_table,
+)
+from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, parse_perturbations
+from scgenept_rt.predictor.aggregation import MIN_CONTROLS, PredictedRows, means_to_tolerance, predicted_rows
+from scgenept_rt.predictor.schedule import BatchRunner, Progress, Schedule
+
+if TYPE_CHECKING:
+    from scgenept_rt.predictor.predictor import Aggregate, Notice, Predictor
+
+_COMMIT_SECONDS = 2.0
+"""What an interrupted run loses at most, besides the batch under way."""
+
+
+def check_outputs(
+    out: str | Path, aggregate: Aggregate, *, overwrite: bool, resume: bool, cells: str | Path | AnnData
+) -> None:
+    """Find out whether the files of a run can be written, before its input is read; see `check_destination`."""
+    input_path = None if isinstance(cells, AnnData) else cells
+    for path in (out, cells_path(out)) if aggregate == "both" else (out,):
+        check_destination(path, overwrite=overwrite, resume=resume, input_path=input_path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that the rows of a run depend on, read and checked. A context manager: leaving drops the cells."""
+
+    predictor: Predictor
+    controls: ControlCells
+    schedule: Schedule
+    sampling: Sampling
+    aggregate: Aggregate
+    tolerance: float | None
+    batch_size: int
+    for_cell_eval: str | None
+    notices: tuple[str, ...]
+
+    @classmethod
+    def prepare(
+        cls,
+        predictor: Predictor,
+        cells: str | Path | AnnData,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        *,
+        aggregate: Aggregate,
+        n_controls: int | None,
+        seed: int,
+        sampling: SamplingMode,
+        tolerance: float | None,
+        read: ReadOptions | None,
+        batch_size: int,
+        for_cell_eval: str | None = None,
+        on_notice: Notice | None = None,
+    ) -> Run:
+        """Check the options, parse the perturbations and read the control cells; see `Predictor.predict`."""
+        _check_options(aggregate, tolerance, for_cell_eval)
+        read = read or ReadOptions()
+        control_labels = (*CONTROL_LABELS, read.control_label) if read.control_label else CONTROL_LABELS
+        parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
+        if tolerance is not None and sampling == "all":
+            # The first cells must be a random sample of all: the order of a file may follow batches or clusters.
+            sampling = "random"
+            notices.append(f"With a tolerance, control cells are added in random order (seed {seed}).")
+        drawing = Sampling(sampling, n_controls, seed)
+        controls = read_control_cells(cells, predictor.panel, options=read, sampling=drawing)
+        notices = [*controls.notices, *notices]
+        wanted = max((perturbation.n_controls or 0 for perturbation in parsed), default=0)
+        if wanted > controls.n_obs:
+            controls.close()
+            raise PredictOptionError(
+                f"a perturbation asks for n_controls = {wanted:,}, but the run has {controls.n_obs:,} control cells. "
+                "Lower it, or raise --n-controls."
+            )
+        for notice in notices:
+            if on_notice is not None:
+                on_notice(notice)
+        return cls(
+            predictor,
+            controls,
+            Schedule(parsed, controls.n_obs),
+            drawing,
+            aggregate,
+            tolerance,
+            batch_size,
+            for_cell_eval,
+            tuple(notices),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.controls.close()
+
+    def rows(self, progress: Progress | None = None, first_row: int = 0) -> Iterator[PredictedRows]:
+        """Predict from a row of the schedule on; with means, that is the first of a perturbation."""
+        # No batch is larger than the run itself: a panel of a few cells would otherwise be padded to a full one.
+        batch_size = min(self.batch_size, self.schedule.n_rows)
+        runner = BatchRunner(self.predictor.session, self.predictor.panel, self.controls, batch_size)
+        if self.tolerance is not None:
+            yield from means_to_tolerance(
+                runner,
+                self.schedule,
+                self.controls,
+                self.tolerance,
+                first_perturbation=self.schedule.perturbation_of(first_row),
+                progress=progress,
+            )
+            return
+        yield from predicted_rows(
+            runner,
+            self.schedule,
+            self.controls,
+            mean=self.aggregate in ("mean", "both"),
+            cells=self.aggregate in ("cells", "both"),
+            first_row=first_row,
+            progress=progress,
+        )
+
+    def to_memory(self, progress: Progress | None = None) -> dict[str, AnnData]:
+        """Predict everything into memory; one table for each kind."""
+        writers: dict[str, RowWriter] = {kind: MemoryTable(spec) for kind, spec in self._specs().items()}
+        self._write(writers, progress)
+        return {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
+
+    def to_files(
+        self, out: Path, *, overwrite: bool, resume: bool, resume_command: str, progress: Progress | None = None
+    ) -> list[Path]:
+        """Predict everything into files, or what an interrupted run left undone; returns their paths."""
+        with ExitStack() as stack:
+            writers: dict[str, RowWriter] = {}
+            for kind, spec in self._specs().items():
+                path = cells_path(out) if (kind, self.aggregate) == ("cells", "both") else out
+                writers[kind] = stack.enter_context(
+                    open_table(
+                        path,
+                        spec,
+                        settings=self._settings(),
+                        overwrite=overwrite,
+                        resume=resume,
+                        command=resume_command,
+                    )
+                )
+            self._write(writers, progress)
+            return [cast("Path", path) for path in finish_all(list(writers.values()))]
+
+    def _write(self, writers: Mapping[str, RowWriter], progress: Progress | None) -> None:
+        n_own_rows = self._write_control_rows(writers["cells"]) if self.for_cell_eval is not None else 0
+        first_row = self._first_missing_row(writers, n_own_rows)
+        if "cells" in writers:
+            writers["cells"].rewind(n_own_rows + first_row)
+        if "mean" in writers:
+            writers["mean"].rewind(_first_perturbation(self.schedule, first_row))
+        if first_row == self.schedule.n_rows:
+            return
+        committed = time.monotonic()
+        for rows in self.rows(progress, first_row):
+            writer = writers[rows.aggregate]
+            n_controls = None if rows.aggregate == "cells" else [rows.n_controls]
+            writer.write(rows.X, rows.layers, cast("Any", n_controls))
+            if time.monotonic() - committed > _COMMIT_SECONDS:
+                for each in writers.values():
+                    each.commit()
+                committed = time.monotonic()
+
+    def _first_missing_row(self, writers: Mapping[str, RowWriter], n_own_rows: int) -> int:
+        """Return the first row of the schedule that some table lacks; with means, the first of its perturbation."""
+        missing = []
+        if "mean" in writers:
+            missing.append(int(self.schedule.starts[writers["mean"].n_committed]))
+        if "cells" in writers:
+            missing.append(max(writers["cells"].n_committed - n_own_rows, 0))
+        row = min(missing)
+        return int(self.schedule.starts[_first_perturbation(self.schedule, row)]) if "mean" in writers else row
+
+    def _write_control_rows(self, writer: RowWriter) -> int:
+        """Write the control cells themselves, as cell-eval compares predictions with them."""
+        n_cells, step = self.controls.n_obs, max(1, 4_000_000 // self.controls.n_genes)
+        if writer.n_committed < n_cells:
+            writer.rewind(writer.n_committed)
+            for begin in range(writer.n_committed, n_cells, step):
+                writer.write(self.controls.dense(begin, min(begin + step, n_cells)))
+            writer.commit()
+        return n_cells
+
+    def _specs(self) -> dict[str, TableSpec]:
+        perturbations, panel, uns = self.schedule.perturbations, self.predictor.panel, self._uns()
+        counts = [int(count) for count in self.schedule.counts]
+        names = [str(name) for name in self.controls.obs_names] if self.aggregate != "mean" else []
+        if self.for_cell_eval is not None:
+            label = self.controls.control_label or CONTROL_LABELS[-1]
+            table = cell_eval_table(
+                perturbations,
+                names,
+                panel,
+                uns,
+                control_label=label,
+                perturbation_column=self.for_cell_eval,
+                n_controls=counts,
+            )
+            return {"cells": table}
+        specs: dict[str, TableSpec] = {}
+        if self.aggregate in ("mean", "both"):
+            specs["mean"] = mean_table(perturbations, panel, counts, uns)
+        if self.aggregate in ("cells", "both"):
+            specs["cells"] = cells_table(perturbations, names, panel, uns, n_controls=counts)
+        return specs
+
+    def _uns(self) -> dict[str, Any]:
+        uns = {
+            **self.predictor.provenance(),
+            "seed": self.sampling.seed,
+            "sampling": self.sampling.mode,
+            "n_controls_available": self.controls.n_available,
+            "versions": _versions(),
+        }
+        if self.tolerance is not None:
+            uns["tolerance"] = self.tolerance
+        if self.notices:
+            uns["notices"] = list(self.notices)
+        return uns
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what the rows depend on: a run is only continued with the same."""
+        return {
+            **self.predictor.provenance(),
+            "control cells": self.controls.fingerprint,
+            "perturbations": [perturbation.label for perturbation in self.schedule.perturbations],
+            "targets": [perturbation.canonical for perturbation in self.schedule.perturbations],
+            "control cells a perturbation": [int(count) for count in self.schedule.counts],
+            "aggregate": self.aggregate,
+            "sampling": self.sampling.mode,
+            "seed": self.sampling.seed,
+            "tolerance": self.tolerance,
+            "batch size": self.batch_size,
+            "for cell-eval": self.for_cell_eval,
+            "versions": _versions(),
+        }
+
+
+def _first_perturbation(schedule: Schedule, row: int) -> int:
+    return schedule.perturbation_of(row) if row < schedule.n_rows else len(schedule.perturbations)
+
+
+def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: str | None) -> None:
+    from scgenept_rt.predictor.predictor import Aggregate as Aggregates
+
+    if aggregate not in get_args(Aggregates):
+        raise PredictOptionError(f"aggregate is {aggregate!r}. Expected one of {', '.join(get_args(Aggregates))}.")
+    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
+        raise PredictOptionError(f"tolerance is {tolerance}. Expected a standard error above 0, such as 0.01.")
+    if tolerance is not None and aggregate != "mean":
+        raise PredictOptionError(
+            f"a tolerance is for means (each takes at least {MIN_CONTROLS} control cells, and as many as it needs), "
+            f"but the aggregate is {aggregate!r}. Use --aggregate mean, or --n-controls."
+        )
+    if for_cell_eval is not None and aggregate != "cells":
+        raise PredictOptionError(f"the form for cell-eval holds cells, but the aggregate is {aggregate!r}.")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("scgenept-rt", "onnxruntime", "onnxruntime-gpu", "numpy", "anndata"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,53 @@
+"""Checking a session against the eager model's outputs that travel in the bundle: milliseconds, without PyTorch."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Tolerance
+from scgenept_rt.errors import BundleFileError, ReferenceMissedError
+from scgenept_rt.session import Session
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """How a session's outputs compare with the reference: `n_cells` cells over `n_genes` genes."""
+
+    provider: str
+    precision: str
+    tolerance: Tolerance
+    comparison: Comparison
+    n_cells: int
+    n_genes: int
+
+    def raise_if_missed(self) -> None:
+        """Raise `ReferenceMissedError` if a difference is larger than its tolerance."""
+        if not self.comparison.passed:
+            raise ReferenceMissedError(
+                self.provider, self.precision, self.comparison.max_difference, self.comparison.worst
+            )
+
+
+def check_reference(bundle: Bundle, session: Session) -> ReferenceResult:
+    """Run the bundle's reference cells through a session.
+
+    Raises
+    ------
+    BundleFileError
+        If `reference.npz` is missing or not readable.
+    """
+    path = bundle.directory / REFERENCE_NAME
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            values, pert_flags = arrays["values"], arrays["pert_flags"]
+            gene_index, expected = arrays["gene_index"], arrays["predicted"]
+    except FileNotFoundError:
+        raise BundleFileError(bundle.directory, REFERENCE_NAME, "is missing") from None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleFileError(bundle.directory, REFERENCE_NAME, f"cannot be read ({error})") from error
+    tolerance = bundle.manifest.tolerances[session.precision]
+    comparison = tolerance.compare(session.run(values, pert_flags, gene_index), expected)
+    return ReferenceResult(session.provider, session.precision, tolerance, comparison, *expected.shape)

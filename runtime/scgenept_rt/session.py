@@ -1,0 +1,130 @@
+"""One graph of a bundle, ready to run on an execution provider."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError
+from scgenept_rt.providers import ProviderChoice, cpu_threads, verify_active
+
+_LOG_ERRORS_ONLY = 3
+_OUTPUT = "predicted"
+
+
+class Session(Protocol):
+    """What the predictor needs of anything that can run the network."""
+
+    @property
+    def provider(self) -> str:
+        """Name of the provider, one of `scgenept_rt.providers.PROVIDER_NAMES`."""
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the network's weights and activations."""
+
+    @property
+    def fixed_batches(self) -> bool:
+        """Whether a batch of another size costs a new plan, so that short batches are better padded."""
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict; see `OrtSession.run`."""
+
+
+class OrtSession:
+    """A graph in ONNX Runtime. Safe to run from many threads at once; not picklable (open one in each process)."""
+
+    def __init__(self, bundle: Bundle, choice: ProviderChoice, *, threads: int | None = None) -> None:
+        """Load the graph that `choice` names.
+
+        Parameters
+        ----------
+        bundle
+            An opened bundle.
+        choice
+            Provider, precision and target, from `select_provider`.
+        threads
+            Threads of the CPU provider; None for as many as this process may use (`cpu_threads`).
+
+        Raises
+        ------
+        GraphNotInBundleError
+            If the bundle has no such graph.
+        ProviderNotActiveError
+            If the provider did not become active, or cannot run the whole graph.
+        GraphNotLoadedError
+            If ONNX Runtime cannot load the graph.
+        """
+        import onnxruntime
+
+        assert choice.target is not None, "a provider without a target makes no ONNX Runtime session"
+        self._choice = choice
+        graph = bundle.graph(choice.precision, choice.target)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        options.intra_op_num_threads = threads or cpu_threads()
+        if choice.name != "cpu":
+            # A node that silently ran on the CPU would cost more than all others together.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(bundle.path(graph)), options, providers=choice.ort_providers
+            )
+        except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
+            raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
+        verify_active(self._session.get_providers(), choice)
+
+    @property
+    def provider(self) -> str:
+        """Name of the provider."""
+        return self._choice.name
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the graph."""
+        return self._choice.precision
+
+    @property
+    def fixed_batches(self) -> bool:
+        """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
+        return self._choice.name != "cpu"
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict one batch.
+
+        Parameters
+        ----------
+        values
+            (n_cells, n_genes) float32, log1p-normalised expression.
+        pert_flags
+            (n_cells, n_genes) int64, 1 = perturbed.
+        gene_index
+            (n_genes,) int64, rows of the bundle's gene table.
+
+        Returns
+        -------
+        ndarray
+            (n_cells, n_genes) float32, predicted expression, as the network gives it (it may be negative).
+
+        Raises
+        ------
+        InferenceFailedError
+            If ONNX Runtime fails, for one when memory runs out.
+        """
+        feed: dict[str, NDArray[Any]] = {"values": values, "pert_flags": pert_flags, "gene_index": gene_index}
+        try:
+            outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], feed)
+        except Exception as error:  # as above
+            raise InferenceFailedError(self.provider, len(values), values.shape[1], str(error)) from error
+        return outputs[0]
+
+    def __reduce__(self) -> Any:
+        """Refuse: a session holds native memory."""
+        raise TypeError("a session cannot be pickled: it holds native memory. Open the bundle again in each process.")
