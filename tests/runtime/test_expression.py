@@ -758,6 +758,27 @@ def test_values_of_another_kind():
         read(cells(np.ones((3, 8), bool), conditions=False))
 
 
+def test_a_matrix_of_an_unknown_form(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells(log1p_values()).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file.create_group("X").attrs["encoding-type"] = "coo_matrix"
+    with pytest.raises(
+        CellsFormatError, match=r"a form that is not known here \(Group\)\. Expected a CSR, CSC or dense"
+    ):
+        read(path)
+
+
+def test_annotations_that_cannot_be_read(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells(log1p_values()).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["obs"]["condition"]["codes"]
+    with pytest.raises(CellsFormatError, match=r"obs column 'condition' cannot be read .*recent anndata"):
+        read(path)
+
+
 def test_zarr_that_is_not_installed(tmp_path, monkeypatch):
     (tmp_path / "cells.zarr").mkdir()
     monkeypatch.setitem(sys.modules, "zarr", None)
