@@ -1,0 +1,43 @@
+# `make demo` and `make test` set up everything that they need; see README.md.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_VENV ?= .venv-demo
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+SETTINGS = pyproject.toml constraints-test.txt Makefile
+
+.PHONY: demo test lint format coverage clean
+
+# The demo runs where people will run it: without PyTorch.
+demo: $(DEMO_VENV)/.installed
+	$(DEMO_VENV)/bin/scgenept-rt demo --out demo-output --overwrite
+
+test: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest
+
+coverage: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.installed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+$(DEMO_VENV)/.installed: $(SETTINGS)
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu]'
+	touch $@
+
+# scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
+$(VENV)/.installed: $(SETTINGS)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP_INSTALL) -c constraints-test.txt -e '.[cpu,export,zarr,plot,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) --no-deps scgpt==0.2.4
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
