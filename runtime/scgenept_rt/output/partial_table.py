@@ -132,8 +132,9 @@ class PartialTable(ABC):
 
         They count as not committed from now on, so that a kill among them leaves no row half old and half new.
         """
-        if not 0 <= row <= self.n_committed:
-            raise ValueError(f"cannot rewind to row {row}: {self.n_committed} rows are committed")
+        if self._published or not 0 <= row <= self.n_committed:
+            state = "the table is finished" if self._published else f"{self.n_committed} rows are committed"
+            raise ValueError(f"cannot rewind to row {row}: {state}")
         if row == self._n_written:
             return
         with self._failures_explained():

@@ -32,7 +32,10 @@ class RowWriter(Protocol):
         """Number of rows that survive the end of this process at any moment."""
 
     def rewind(self, row: int) -> None:
-        """Go back to `row`, at most `n_committed`: rows from there on are to be written again."""
+        """Go back to `row`, at most `n_committed`: rows from there on are to be written again.
+
+        A table with all rows committed may be finished on disk already: call `finish` alone then.
+        """
 
     def write(
         self,

@@ -296,7 +296,8 @@ def _cell_rows(
 
 def _index(names: Sequence[str]) -> pd.Index[Any]:
     # object dtype is stored alike by every version of pandas and anndata
-    return pd.Index(np.asarray(names, dtype=object))
+    index: pd.Index[Any] = pd.Index(np.asarray(names, dtype=object))
+    return index
 
 
 def _categorical(values: Sequence[str], rows: NDArray[np.int32]) -> pd.Categorical:

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scgenept_rt.errors import (
+    OutputBusyError,
+    OutputDirectoryError,
+    OutputExistsError,
+    OutputFormatError,
+    OutputIsInputError,
+    OutputKindError,
+    OutputSpaceError,
+    PartialDamagedError,
+    PartialOutputError,
+    ResumeMismatchError,
+    ZarrMissingError,
+)
+from scgenept_rt.output import cells_path, cells_table, check_destination, mean_table, open_table
+
+ENDINGS = ("h5ad", "zarr")
+SETTINGS = {"seed": 0, "precision": "fp32", "perturbations": ["FOSB+ctrl", "KLF1"], "input": {"path": Path("a.h5ad")}}
+
+
+@pytest.fixture(params=ENDINGS)
+def path(request, tmp_path):
+    return tmp_path / f"out.{request.param}"
+
+
+@pytest.fixture
+def spec(perturbations, panel, controls):
+    return cells_table(perturbations, controls, panel, {})
+
+
+def rows(start, stop):
+    return np.arange(start * 5, stop * 5, dtype=np.float32).reshape(-1, 5)
+
+
+@pytest.fixture
+def partial(path, spec):
+    """A run that was stopped after 5 of 12 rows."""
+    with open_table(path, spec, settings=SETTINGS) as table:
+        table.write(rows(0, 5))
+        table.commit()
+    return path.with_name(f"{path.name}.partial")
+
+
+def finish(table):
+    table.write(rows(table.n_written, table.n_rows))
+    return table.finish()
+
+
+def test_cells_path():
+    assert cells_path("a/OUT.h5ad") == Path("a/OUT.cells.h5ad")
+    assert cells_path(Path("x.y.zarr")) == Path("x.y.cells.zarr")
+
+
+def test_unknown_ending_names_the_two(tmp_path):
+    with pytest.raises(OutputFormatError, match=r"'\.csv'.*\.h5ad or \.zarr"):
+        check_destination(tmp_path / "o.csv")
+
+
+def test_zarr_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ZarrMissingError, match=r"pip install 'scgenept-rt\[zarr\]'"):
+        check_destination(tmp_path / "o.zarr")
+
+
+def test_check_leaves_nothing_behind(path):
+    assert check_destination(path) == path
+    assert list(path.parent.iterdir()) == []
+
+
+def test_directory_missing_a_file_or_not_writable(tmp_path, monkeypatch):
+    with pytest.raises(OutputDirectoryError, match="does not exist"):
+        check_destination(tmp_path / "absent" / "o.h5ad")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputDirectoryError, match="not a directory"):
+        check_destination(tmp_path / "file" / "o.h5ad")
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # root may write everywhere
+    with pytest.raises(OutputDirectoryError, match="Permission denied"):
+        check_destination(tmp_path / "o.h5ad")
+
+
+def test_target_of_another_kind(tmp_path):
+    (tmp_path / "d.h5ad").mkdir()
+    (tmp_path / "f.zarr").touch()
+    (tmp_path / "d.zarr").mkdir()
+    for name, found in (("d.h5ad", "a directory"), ("f.zarr", "a file"), ("d.zarr", "no zarr store")):
+        with pytest.raises(OutputKindError, match=found):
+            check_destination(tmp_path / name, overwrite=True)
+
+
+def test_output_is_input(tmp_path):
+    source = tmp_path / "cells.h5ad"
+    source.touch()
+    (tmp_path / "link.h5ad").symlink_to(source)
+    for output in (source, tmp_path / "link.h5ad", tmp_path / "." / "cells.h5ad"):
+        with pytest.raises(OutputIsInputError, match="never replaced"):
+            check_destination(output, overwrite=True, input_path=source)
+    check_destination(tmp_path / "other.h5ad", input_path=source)
+
+
+def test_too_little_space_names_needed_and_free(tmp_path, monkeypatch, spec):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12, 3 * 10**9))
+    check_destination(tmp_path / "o.h5ad", n_bytes=2 * 10**9)
+    with pytest.raises(OutputSpaceError, match=r"5\.00 GB.*3\.00 GB free"):
+        check_destination(tmp_path / "o.h5ad", n_bytes=5 * 10**9)
+
+
+def test_existing_output_is_replaced_only_when_finished(path, spec, read_table):
+    finish(open_table(path, spec, settings={"seed": 0}))
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        open_table(path, spec, settings={})
+    table = open_table(path, spec, settings={"seed": 1}, overwrite=True)
+    table.write(rows(20, 32))
+    assert read_table(path).X[0, 1] == 1
+    table.finish()
+    assert read_table(path).X[0, 1] == 101
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_partial_output_is_refused_with_the_command_that_continues_it(path, spec, partial):
+    with pytest.raises(PartialOutputError, match=r"5 of 12 rows(.|\n)*predict x --resume(.|\n)*--overwrite") as caught:
+        open_table(path, spec, settings=SETTINGS, command="scgenept-rt predict x --resume")
+    assert (caught.value.n_committed, caught.value.n_rows) == (5, 12)
+    assert partial.is_dir()
+
+
+def test_resume_continues(path, spec, partial, read_table):
+    table = open_table(path, spec, settings=SETTINGS, resume=True)
+    assert table.n_written == 5
+    finish(table)
+    np.testing.assert_array_equal(read_table(path).X, rows(0, 12))
+    assert not partial.exists()
+
+
+def test_resume_without_partial_starts_afresh(path, spec, read_table):
+    table = open_table(path, spec, settings=SETTINGS, resume=True)
+    assert table.n_written == 0
+    finish(table)
+    with pytest.raises(OutputExistsError):
+        open_table(path, spec, settings=SETTINGS, resume=True)
+
+
+def test_overwrite_discards_partial(path, spec, partial):
+    with open_table(path, spec, settings={"seed": 9}, overwrite=True) as table:
+        assert table.n_written == 0
+    assert not partial.exists()
+
+
+def test_overwrite_and_resume_continue_and_then_replace(path, spec, read_table):
+    finish(open_table(path, spec, settings={}))
+    with open_table(path, spec, settings={}, overwrite=True) as table:
+        table.write(rows(20, 25))
+        table.commit()
+    with pytest.raises(OutputExistsError):
+        open_table(path, spec, settings={}, resume=True)
+    table = open_table(path, spec, settings={}, resume=True, overwrite=True)
+    assert table.n_written == 5
+    table.write(rows(25, 32))
+    table.finish()
+    np.testing.assert_array_equal(read_table(path).X, rows(20, 32))
+
+
+def test_resume_with_other_settings_names_each(path, spec, partial):
+    other = {
+        "seed": 1,
+        "precision": "fp32",
+        "perturbations": ["FOSB+ctrl", "SAMD1", *("X" * 100 for _ in range(9))],
+        "input": {"path": "b.h5ad"},
+        "batch_size": 8,
+    }
+    with pytest.raises(ResumeMismatchError) as caught:
+        open_table(path, spec, settings=other, resume=True)
+    message = str(caught.value)
+    assert "seed: 0 before, 1 now" in message
+    assert "input.path: a.h5ad before, b.h5ad now" in message
+    assert "batch_size: not set before, 8 now" in message
+    assert "2 entries, from number 2 on: KLF1 before, 11 entries, from number 2 on: SAMD1," in message
+    assert "precision" not in message
+    assert "X" * 61 not in message
+    assert partial.is_dir()
+
+
+def test_resume_with_another_table_is_a_mismatch(path, partial, perturbations, panel, controls):
+    with pytest.raises(ResumeMismatchError, match="n_rows: 12 before, 8 now"):
+        open_table(path, cells_table(perturbations[:2], controls, panel, {}), settings=SETTINGS, resume=True)
+    with pytest.raises(ResumeMismatchError, match="aggregate: cells before, mean now"):
+        open_table(path, mean_table(perturbations, panel, 4, {}), settings=SETTINGS, resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"n_rows": 3}', '{"format_version": 99}'])
+def test_damaged_journal(path, spec, partial, text):
+    (partial / "journal.json").write_text(text)
+    for resume in (False, True):
+        with pytest.raises(PartialDamagedError, match=r"journal\.json.*--overwrite"):
+            open_table(path, spec, settings=SETTINGS, resume=resume)
+    with open_table(path, spec, settings=SETTINGS, overwrite=True) as table:
+        assert table.n_written == 0
+
+
+def test_journal_of_a_newer_release(path, spec, partial):
+    journal = json.loads((partial / "journal.json").read_text())
+    (partial / "journal.json").write_text(json.dumps({**journal, "format_version": 2}))
+    with pytest.raises(PartialDamagedError, match="has format 2"):
+        open_table(path, spec, settings=SETTINGS, resume=True)
+
+
+def test_data_missing_or_cut_short(path, spec, partial):
+    if path.suffix == ".h5ad":
+        data = partial / "data.h5ad"
+        data.write_bytes(data.read_bytes()[:-8])
+        with pytest.raises(PartialDamagedError, match="bytes, expected"):
+            open_table(path, spec, settings=SETTINGS, resume=True)
+        data.unlink()
+    else:
+        waiting = partial / "rows-5.bin"
+        waiting.write_bytes(waiting.read_bytes()[:-8])
+        with pytest.raises(PartialDamagedError, match=r"rows-5\.bin holds"):
+            open_table(path, spec, settings=SETTINGS, resume=True)
+        shutil.rmtree(partial / "data.zarr")
+    with pytest.raises(PartialDamagedError, match=r"missing or damaged.*--overwrite"):
+        open_table(path, spec, settings=SETTINGS, resume=True)
+
+
+def test_two_writers_of_one_output(path, spec):
+    table = open_table(path, spec, settings={})
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(OutputBusyError, match="another process"):
+            open_table(path, spec, settings={}, **options)
+    table.close()
+    finish(open_table(path, spec, settings={}))
+
+
+def test_file_in_the_place_of_the_work_directory(path, spec):
+    path.with_name(f"{path.name}.partial").touch()
+    with pytest.raises(OutputKindError, match="a file"):
+        open_table(path, spec, settings={})
+
+
+def test_files_of_others_in_the_work_directory_are_never_deleted(path, spec, partial):
+    (partial / "notes.txt").write_text("mine")
+    with open_table(path, spec, settings={}, overwrite=True) as table:
+        finish(table)
+    assert [entry.name for entry in partial.iterdir()] == ["notes.txt"]
+
+
+def test_abort_and_close_without_rows_leave_nothing(path, spec, partial):
+    table = open_table(path, spec, settings=SETTINGS, resume=True)
+    table.abort()
+    assert list(path.parent.iterdir()) == []
+    open_table(path, spec, settings={}).close()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_settings_that_json_has_not(path, spec):
+    with pytest.raises(TypeError, match="a setting of type set"):
+        open_table(path, spec, settings={"a": {1}})
+    with open_table(path, spec, settings={"n": np.int64(3), "a": np.arange(2), "t": (1, 2)}) as table:
+        table.write(rows(0, 1))
+        table.commit()
+    open_table(path, spec, settings={"n": 3, "a": [0, 1], "t": [1, 2]}, resume=True).abort()

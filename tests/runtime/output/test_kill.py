@@ -1,0 +1,99 @@
+"""A run that is killed at any moment is continued, and no row is lost or doubled."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scgenept_rt.output.work_directory import partial_path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and kills with SIGKILL")
+
+FORMS = [("h5ad", "mean"), ("h5ad", "cells"), ("zarr", "mean"), ("zarr", "cells")]
+
+
+def expected_rows(n_rows: int) -> np.ndarray:
+    return np.stack([np.random.default_rng(i).normal(size=6).astype(np.float32) for i in range(n_rows)])
+
+
+@pytest.mark.parametrize(("ending", "kind"), FORMS)
+def test_twenty_kills_lose_and_double_no_row(ending, kind, tmp_path, writer_process, read_table, assert_same):
+    n = 1200 if kind == "mean" else 400
+    job = {"kind": kind, "n": n}
+    whole, killed = tmp_path / f"whole.{ending}", tmp_path / f"killed.{ending}"
+    assert writer_process.run(path=str(whole), **job) == 0
+
+    rng = np.random.default_rng(20240)
+    delays = rng.uniform(0.0, 0.1, size=20)
+    pause = 0.009  # 240 blocks: the pauses alone are longer than all delays together
+    assert delays.sum() < pause * 240
+    committed = []
+    for delay in delays:
+        pid = writer_process.start(path=str(killed), pause=pause, **job)
+        time.sleep(delay)
+        os.kill(pid, signal.SIGKILL)
+        assert writer_process.status() == -signal.SIGKILL
+        assert not killed.exists(), "the output has its name before it is complete"
+        journal = partial_path(killed) / "journal.json"
+        if journal.exists():
+            committed.append(json.loads(journal.read_bytes())["n_committed"])
+            if ending == "h5ad":
+                with h5py.File(partial_path(killed) / "data.h5ad") as file:
+                    assert file["X"].shape == (1200, 6)
+    assert all(before - 5 < after for before, after in itertools.pairwise(committed))
+    assert writer_process.run(path=str(killed), **job) == 0
+
+    table = read_table(killed)
+    assert_same(table, read_table(whole))
+    np.testing.assert_array_equal(table.X, expected_rows(1200))
+    if kind == "mean":
+        assert table.obs["n_controls"].tolist() == list(range(1, 1201))
+    if ending == "h5ad":
+        assert killed.read_bytes() == whole.read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([whole, killed])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("ending", "kind"), FORMS)
+def test_kill_before_every_file_system_call(ending, kind, overwrite, tmp_path, writer_process, read_table, assert_same):
+    """Kills before the 1st, 2nd, 3rd ... rename, removal or new directory, until a run has no more of them."""
+    job = {"kind": kind, "n": 21 if kind == "mean" else 7, "overwrite": overwrite}
+    whole = tmp_path / f"whole.{ending}"
+    assert writer_process.run(path=str(whole), **job) == 0
+    expected = read_table(whole)
+    old = expected[:5].copy()
+
+    for number in range(1, 400):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        path = directory / f"out.{ending}"
+        if overwrite:
+            old.write_h5ad(path) if ending == "h5ad" else old.write_zarr(path)
+        status = writer_process.run(path=str(path), kill_at=number, **job)
+        if path.exists():
+            # only ever the old output or the whole new one
+            assert read_table(path).n_obs in ((5, 21) if overwrite else (21,))
+        elif overwrite and ending == "h5ad":
+            pytest.fail("the old output was gone before the new one was there")
+        assert writer_process.run(path=str(path), **job) == 0
+        assert_same(read_table(path), expected)
+        assert list(directory.iterdir()) == [path]
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+    assert status == 0
+    assert number > 10
+
+
+def test_the_writer_process_reports_failures(tmp_path: Path, writer_process):
+    """Guards the tests above: a job that fails in another way than by a kill must not look like one."""
+    assert writer_process.run(path=str(tmp_path / "absent" / "out.h5ad"), kind="mean", n=3) > 0

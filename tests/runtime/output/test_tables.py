@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from scgenept_rt.errors import OutputWriteError
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.output import (
+    MemoryTable,
+    cell_eval_table,
+    cells_table,
+    finish_all,
+    h5ad_file,
+    mean_table,
+    open_table,
+    zarr_store,
+)
+from scgenept_rt.output.table_spec import unique_names
+
+ENDINGS = ("h5ad", "zarr")
+
+
+def fill(table, rows, layers=(), block=3, counts=None, start=0):
+    for first in range(start, table.n_rows, block):
+        part = slice(first, min(first + block, table.n_rows))
+        table.write(
+            rows["X"][part], {name: rows[name][part] for name in layers}, None if counts is None else counts[part]
+        )
+    return table
+
+
+def test_mean_table_names_every_row(perturbations, panel):
+    spec = mean_table(perturbations, panel, 7, {"seed": 0})
+    assert list(spec.obs.index) == ["FOSB+ctrl", "ZBTB1+SAMD1", "KLF1"]
+    assert list(spec.obs["target_genes"]) == ["FOSB", "SAMD1+ZBTB1", "KLF1"]
+    assert spec.obs["n_controls"].tolist() == [7, 7, 7]
+    assert spec.layers == ("delta", "sem")
+    assert spec.var.loc["ZBTB1", "gene_id"] is np.nan
+    assert not spec.var.loc["KLF1", "in_vocab"]
+
+
+def test_cells_table_makes_names_of_repeated_control_cells_unique(perturbations, panel, controls):
+    spec = cells_table(perturbations, controls, panel, {})
+    assert list(spec.obs.index[:4]) == [
+        "FOSB+ctrl|AAAC-1",
+        "FOSB+ctrl|AAAG-1",
+        "FOSB+ctrl|AAAT-1",
+        "FOSB+ctrl|AAAG-1#2",
+    ]
+    assert spec.obs.index.is_unique
+    assert list(spec.obs["control_cell"][4:8]) == controls
+    assert list(spec.obs["condition"][::4]) == ["FOSB+ctrl", "ZBTB1+SAMD1", "KLF1"]
+
+
+def test_cells_table_with_a_number_of_controls_each(perturbations, panel, controls):
+    spec = cells_table(perturbations, controls, panel, {}, n_controls=[1, 3, 2])
+    assert list(spec.obs["condition"].value_counts(sort=False)) == [1, 3, 2]
+    assert list(spec.obs["control_cell"]) == [controls[0], *controls[:3], *controls[:2]]
+    with pytest.raises(ValueError, match="numbers from 1 to 4"):
+        cells_table(perturbations, controls, panel, {}, n_controls=[1, 5, 2])
+
+
+def test_cell_eval_table_refuses_a_perturbation_called_like_the_controls(perturbations, panel, controls):
+    with pytest.raises(ValueError, match="KLF1"):
+        cell_eval_table(perturbations, controls, panel, {}, control_label="KLF1")
+
+
+def test_unique_names_leave_names_that_exist_alone():
+    assert unique_names(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]
+
+
+def test_gene_ids_are_left_out_when_none_is_known(perturbations):
+    spec = mean_table(perturbations, GenePanel(("A", "B"), (None, None), np.ones(2, bool)), 1, {})
+    assert list(spec.var.columns) == ["in_vocab"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("chunk_bytes", [20, 4 * 5 * 2, 2**20])
+@pytest.mark.parametrize("kind", ["mean", "cells", "cell_eval"])
+def test_file_equals_memory_bit_for_bit(
+    ending,
+    chunk_bytes,
+    kind,
+    tmp_path,
+    perturbations,
+    panel,
+    controls,
+    random_rows,
+    read_table,
+    assert_same,
+    monkeypatch,
+):
+    monkeypatch.setattr(zarr_store, "_CHUNK_BYTES", chunk_bytes)
+    uns = {"seed": 0, "versions": {"numpy": "2"}, "labels": ("a", "b"), "absent": None}
+    if kind == "mean":
+        spec = mean_table(perturbations, panel, 4, uns)
+    elif kind == "cells":
+        spec = cells_table(perturbations, controls, panel, uns)
+    else:
+        spec = cell_eval_table(perturbations, controls, panel, uns, control_label="ctrl")
+    rows = random_rows(spec.n_rows, ("X", *spec.layers))
+    rows["X"][0, 0] = -0.0
+    for name in spec.layers:
+        rows[name][0, 1] = np.nan
+    counts = np.array([4, 2, 3]) if kind == "mean" else None
+    memory = fill(MemoryTable(spec), rows, spec.layers, 5, counts).finish()
+    with warnings.catch_warnings(), open_table(tmp_path / f"o.{ending}", spec, settings={}) as table:
+        warnings.simplefilter("error")
+        path = fill(table, rows, spec.layers, 3, counts).finish()
+    stored = read_table(path)
+    assert_same(stored, memory)
+    assert list(tmp_path.iterdir()) == [path]
+    assert stored.uns["scgenept_rt"]["versions"]["numpy"] == "2"
+    assert "absent" not in stored.uns["scgenept_rt"]
+    if kind == "mean":
+        assert stored.obs["n_controls"].dtype == np.int64
+        assert stored.obs["n_controls"].tolist() == [4, 2, 3]
+    if kind == "cell_eval":
+        np.testing.assert_array_equal(stored.X, np.maximum(rows["X"], 0))
+        assert stored.uns["scgenept_rt"]["clipped_at_zero"]
+        assert list(stored.obs["perturbation"][:4]) == ["ctrl"] * 4
+    else:
+        assert stored.X.tobytes() == rows["X"].tobytes()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_rewind_and_resume_at_every_row(
+    ending, tmp_path, perturbations, panel, controls, random_rows, read_table, monkeypatch
+):
+    monkeypatch.setattr(zarr_store, "_CHUNK_BYTES", 4 * 5 * 4)  # four rows
+    spec = cells_table(perturbations, controls, panel, {})
+    rows = random_rows(spec.n_rows, ("X",))
+    # around the bounds of chunks, within the same chunk and into earlier ones
+    for committed, places in {3: (1, 3), 4: (0, 2, 4), 5: (3, 4, 5), 10: (2, 9), 12: (8, 11, 12)}.items():
+        for back in places:
+            path = tmp_path / f"{committed}-{back}.{ending}"
+            with open_table(path, spec, settings={}) as table:
+                table.write(rows["X"][:committed])
+                table.commit()
+                table.write(rows["X"][committed : committed + 1] + 1)  # lost: never committed
+            with open_table(path, spec, settings={}, resume=True) as table:
+                assert table.n_committed == table.n_written == committed
+                table.rewind(back)
+                assert table.n_committed == back
+                fill(table, rows, block=5, start=back).finish()
+            assert read_table(path).X.tobytes() == rows["X"].tobytes()
+
+
+def test_repeated_gene_names_stay_and_do_not_warn(perturbations, tmp_path, random_rows):
+    panel = GenePanel(("A", "B", "A", "C", "D"), (None,) * 5, np.ones(5, bool))
+    spec = mean_table(perturbations, panel, 1, {})
+    rows = random_rows(3, ("X", "delta", "sem"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adata = fill(MemoryTable(spec), rows, spec.layers).finish()
+        for ending in ENDINGS:
+            fill(open_table(tmp_path / f"o.{ending}", spec, settings={}), rows, spec.layers).finish()
+    assert list(adata.var_names) == ["A", "B", "A", "C", "D"]
+
+
+def test_blocks_of_another_form_are_refused(perturbations, panel, controls, tmp_path):
+    spec = mean_table(perturbations, panel, 1, {})
+    X = np.zeros((2, 5), np.float32)
+    for table in (MemoryTable(spec), open_table(tmp_path / "o.h5ad", spec, settings={})):
+        with table:
+            with pytest.raises(ValueError, match="this table has"):
+                table.write(X)
+            with pytest.raises(ValueError, match="sem has shape"):
+                table.write(X, {"delta": X, "sem": X[:1]})
+            with pytest.raises(ValueError, match="do not fit"):
+                table.write(np.zeros((4, 5)), {"delta": np.zeros((4, 5)), "sem": np.zeros((4, 5))})
+            with pytest.raises(ValueError, match="n_controls has shape"):
+                table.write(X, {"delta": X, "sem": X}, np.array([1]))
+            with pytest.raises(ValueError, match="cannot rewind"):
+                table.rewind(1)
+            with pytest.raises(RuntimeError, match="only 0 of 3"):
+                table.finish()
+    with pytest.raises(ValueError, match="needs rows"):
+        mean_table([], panel, 1, {})
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_both_tables_finish_together(ending, tmp_path, perturbations, panel, controls, random_rows, read_table):
+    mean, cells = mean_table(perturbations, panel, 4, {}), cells_table(perturbations, controls, panel, {})
+    tables = [
+        fill(open_table(tmp_path / f"o.{ending}", mean, settings={}), random_rows(3, ("X", *mean.layers)), mean.layers),
+        fill(open_table(tmp_path / f"o.cells.{ending}", cells, settings={}), random_rows(12, ("X",))),
+    ]
+    tables[0].publish()
+    for table in tables:
+        table.close()  # as after a kill between the two
+    tables = [
+        open_table(tmp_path / f"o.{ending}", mean, settings={}, resume=True),
+        open_table(tmp_path / f"o.cells.{ending}", cells, settings={}, resume=True),
+    ]
+    assert tables[0].n_committed == 3
+    with pytest.raises(ValueError, match="finished"):
+        tables[0].rewind(0)
+    tables[1].rewind(0)
+    fill(tables[1], random_rows(12, ("X",)))
+    paths = finish_all(tables)
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    assert [read_table(path).n_obs for path in paths] == [3, 12]
+
+
+def test_a_full_disk_keeps_what_was_committed(tmp_path, perturbations, panel, controls, random_rows, monkeypatch):
+    spec = cells_table(perturbations, controls, panel, {})
+    rows = random_rows(12, ("X",))
+    table = open_table(tmp_path / "o.h5ad", spec, settings={}, command="predict --resume")
+    table.write(rows["X"][:5])
+    table.commit()
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5ad_file, "write_fully", full)
+        with pytest.raises(OutputWriteError, match=r"No space left.*5 of 12 rows are kept.*predict --resume"):
+            table.write(rows["X"][5:])
+    table.close()
+    with open_table(tmp_path / "o.h5ad", spec, settings={}, resume=True) as table:
+        assert table.n_committed == 5
+
+
+_MILLION = """
+import resource, sys
+import numpy as np
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.output import cells_table, open_table
+from scgenept_rt.perturbation import Perturbation
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+panel = GenePanel(tuple("ABCDEFGH"), (None,) * 8, np.ones(8, dtype=bool))
+spec = cells_table(
+    [Perturbation(f"GENE{i}+ctrl", (f"GENE{i}",), (0,)) for i in range(1000)],
+    [f"ACGTACGTACGT{i:06}-1" for i in range(1000)], panel, {},
+)
+block = np.ones((10_000, 8), np.float32)
+with open_table(sys.argv[1], spec, settings={}) as table:
+    for _ in range(100):
+        table.write(block)
+    table.commit()
+    table.finish()
+unit = 1 if sys.platform == "darwin" else 1024
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is not there")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_million_rows_need_well_under_two_gigabytes(ending, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", _MILLION, str(tmp_path / f"o.{ending}")], capture_output=True, text=True, check=True
+    )
+    assert int(result.stdout) < 700e6
