@@ -1,0 +1,112 @@
+"""Fixtures shared by all tests: upstream's own outputs for small networks, and bundles exported from these."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+DATA = Path(__file__).parent / "data"
+ORACLE_VARIANTS = tuple(json.loads((DATA / "oracle" / "checkpoints.json").read_text()))
+ORACLE_PERTURBATIONS = tuple(json.loads((DATA / "oracle" / "perts.json").read_text()))
+
+FULLY_EXPORTED = ("scgpt", "scgenept_go_c_gpt_concat", "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat")
+"""Variants whose bundle has all four graphs; the others have ONNX Runtime's fp32 graph alone, as tracing is slow."""
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Small checkpoints in the published layout, with the published code's outputs (`tests/data/README.md`)."""
+
+    unpacked: Path
+    checkpoints: Mapping[str, Mapping[str, str]]
+    directory: Path = DATA / "oracle"
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return tuple(self.checkpoints)
+
+    @property
+    def vocab(self) -> Path:
+        return self.directory / "vocab.json"
+
+    @property
+    def h5ad(self) -> Path:
+        return self.directory / "data.h5ad"
+
+    @property
+    def genes(self) -> Path:
+        return self.directory / "genes.txt"
+
+    @property
+    def perturbations(self) -> tuple[str, ...]:
+        return ORACLE_PERTURBATIONS
+
+    def checkpoint(self, variant: str) -> Path:
+        return self.unpacked / self.checkpoints[variant]["path"]
+
+    def golden(self, variant: str) -> dict[str, NDArray[Any]]:
+        with np.load(self.directory / "goldens" / f"{variant}.npz") as arrays:
+            return dict(arrays)
+
+    def pert_flags(self, perturbation: str) -> NDArray[np.int64]:
+        """Flags [n_genes] of a label, as upstream reads it: split on `+`, `ctrl` skipped."""
+        names = self.genes.read_text().split()
+        flags = np.zeros(len(names), dtype=np.int64)
+        flags[[names.index(gene) for gene in perturbation.split("+") if gene != "ctrl"]] = 1
+        return flags
+
+
+@pytest.fixture(scope="session")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
+    unpacked = tmp_path_factory.mktemp("oracle")
+    with tarfile.open(DATA / "oracle" / "checkpoints.tar.xz") as archive:
+        archive.extractall(unpacked, filter="data")
+    return Oracle(unpacked, json.loads((DATA / "oracle" / "checkpoints.json").read_text()))
+
+
+@pytest.fixture(scope="session", params=ORACLE_VARIANTS)
+def oracle_variant(request: pytest.FixtureRequest) -> str:
+    """Each variant of the oracle in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(params=ORACLE_PERTURBATIONS)
+def oracle_perturbation(request: pytest.FixtureRequest) -> str:
+    """Each perturbation of the golden outputs in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def oracle_bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the directory of a variant's bundle, exported once: do not change its files."""
+    from scgenept_export.bundle_export import export_bundle
+
+    bundles: dict[str, Path] = {}
+    parent = tmp_path_factory.mktemp("bundles")
+
+    def of_variant(variant: str) -> Path:
+        if variant not in bundles:
+            full = variant in FULLY_EXPORTED
+            made = export_bundle(
+                oracle.checkpoint(variant),
+                oracle.h5ad,
+                variant,
+                parent / variant,
+                vocab=oracle.vocab,
+                dataset="norman",
+                precisions=("fp32", "fp16") if full else ("fp32",),
+                portable=full,
+                synthetic=True,
+            )
+            bundles[variant] = made.directory
+        return bundles[variant]
+
+    return of_variant
