@@ -21,6 +21,9 @@ _LAYER = re.compile(r"^transformer_encoder\.layers\.(\d+)\.")
 _PACKED_QKV = re.compile(r"\.self_attn\.(?:_impl\.)?Wqkv\.")
 """flash-attn's name of the packed projection: scGPT up to 0.2.4, and from 0.2.5 on inside a wrapper."""
 
+_REFUSED = re.compile(r"\bGLOBAL (\S+)|[Tt]rying to (?:call|instantiate)")
+"""What torch says of a pickle that it understands and will not execute."""
+
 
 @dataclass(frozen=True)
 class NetworkShape:
@@ -100,7 +103,7 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
             f"{len(not_finite)} tensor(s) hold NaN or infinity ({', '.join(not_finite[:5])})",
             "Its training diverged or the file is damaged; use another checkpoint.",
         )
-    return Checkpoint(path, variant, shape, used)
+    return Checkpoint(path, variant, shape, {key: _in_precision_of_use(key, tensor) for key, tensor in used.items()})
 
 
 def expected_shapes(shape: NetworkShape) -> dict[str, tuple[int, ...]]:
@@ -157,15 +160,18 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
             if "mmap" not in str(error):  # files of the format before zip cannot be mapped
                 raise
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            path,
-            "it is not a file of tensors alone: unpickling it would execute code, which is refused "
-            f"({str(error).splitlines()[0][:160]})",
-            "Save the model's state_dict() with torch.save.",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file makes the unpickler fail in any way
+        refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if refused:
+            raise CheckpointError(
+                path,
+                "it is not a file of tensors alone: unpickling it would execute code, which is refused "
+                f"({refused.group(1) or 'it makes objects'})",
+                "Save the model's state_dict() with torch.save.",
+            ) from error
         detail = (str(error).splitlines() or ["it is empty"])[0][:160]
+        if isinstance(error, pickle.UnpicklingError):  # its text is advice on how to load unsafely
+            detail = "it is no pickle"
         raise CheckpointError(
             path,
             f"it cannot be read as a PyTorch checkpoint ({detail})",
@@ -227,6 +233,12 @@ def _network_shape(
         n_tokens=dimension(f"{gene_level[0]}.embedding.weight", 0) if gene_level else None,
         d_text={name: dimension(f"{name}.embedding.weight", 1) for name in text},
     )
+
+
+def _in_precision_of_use(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    # As upstream's load, which copies into float32 parameters; rows of text tables are cast after the look-up.
+    is_text_table = key.endswith(".embedding.weight") and not key.startswith(f"{TOKEN_ENCODER}.")
+    return tensor if is_text_table else tensor.float()
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -49,7 +49,7 @@ def read_gene_list(path: str | Path) -> GeneList:
             case ".csv":
                 genes = _from_csv(path)
             case _:
-                names = [line.strip() for line in path.read_text("utf-8").splitlines()]
+                names = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
                 genes = GeneList(tuple(name for name in names if name), (None,) * sum(map(bool, names)))
     except UnicodeDecodeError as error:
         raise GeneListError(path, "it is not a text file", "Give a .h5ad, a .csv or one gene name a line.") from error

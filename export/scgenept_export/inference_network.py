@@ -89,7 +89,7 @@ class Projection(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.T.contiguous(), requires_grad=False)
+        self.weight = nn.Parameter(weight.T.clone(memory_format=torch.contiguous_format), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
 
     @classmethod

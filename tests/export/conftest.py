@@ -1,0 +1,78 @@
+"""Fixtures of the export tests: small made-up checkpoints, and the command line in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scgenept_export.checkpoint import Checkpoint, load_checkpoint
+from scgenept_export.synthetic import synthetic_state_dict
+
+StateDict = OrderedDict[str, torch.Tensor]
+
+SIZES = {"n_tokens": 12, "d_model": 16, "n_layers": 2, "n_heads": 8, "d_ff": 24, "d_text": 10}
+"""Every size differs from the others, so that no two can be mistaken for each other."""
+
+CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
+
+
+@pytest.fixture
+def small_state_dict() -> Callable[[str], StateDict]:
+    return lambda variant: synthetic_state_dict(variant, **SIZES)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[object], Path]:
+    """Save anything with torch.save, and return the file."""
+
+    def save_as_checkpoint(state_dict: object, name: str = "model.pt", **options: Any) -> Path:
+        path = tmp_path / name
+        torch.save(state_dict, path, **options)
+        return path
+
+    return save_as_checkpoint
+
+
+@pytest.fixture
+def small_checkpoint(
+    small_state_dict: Callable[[str], StateDict], save: Callable[[object], Path]
+) -> Callable[..., Checkpoint]:
+    """Save and load a small checkpoint, with some of its tensors replaced."""
+
+    def load(variant: str, replaced: Mapping[str, torch.Tensor] | None = None) -> Checkpoint:
+        return load_checkpoint(save({**small_state_dict(variant), **(replaced or {})}), variant)
+
+    return load
+
+
+@pytest.fixture
+def small_genes(tmp_path: Path) -> Path:
+    """Five genes, the last of which is not in the vocabulary of `small_vocab`."""
+    path = tmp_path / "genes.txt"
+    path.write_text("A1\nB2\nC3\nD4\nZZ9\n")
+    return path
+
+
+@pytest.fixture
+def small_vocab(tmp_path: Path) -> Path:
+    """Twelve tokens with the special ones, as many as the small checkpoints have rows."""
+    path = tmp_path / "vocab.json"
+    names = ["A1", "B2", "C3", "D4", "E5", "F6", "G7", "H8", "I9"]
+    path.write_text("{" + ", ".join(f'"{name}": {i}' for i, name in enumerate(names)) + "}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def export_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [*CLI, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+    return run

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import os
+import pickletools
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from scgenept_export.checkpoint import Checkpoint, expected_shapes, load_checkpoint
+from scgenept_export.errors import (
+    CheckpointError,
+    ExportOptionError,
+    StateDictError,
+    UnknownVariantError,
+    VariantMismatchError,
+)
+from scgenept_export.model import ReferenceModel
+from scgenept_rt.errors import ScgeneptError
+
+if TYPE_CHECKING:
+    from tests.conftest import Oracle
+
+StateDict = OrderedDict[str, torch.Tensor]
+SmallStateDict = Callable[[str], StateDict]
+Save = Callable[..., Path]
+
+GO_C = "scgenept_go_c_gpt_concat"
+COMBINED = "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat"
+
+
+def predicted(checkpoint: Checkpoint) -> torch.Tensor:
+    model = ReferenceModel.from_checkpoint(checkpoint)
+    values = torch.tensor([[0.0, 1.2, 0.4, 3.0], [2.0, 0.0, 0.0, 0.7]])
+    flags = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 1]])
+    with torch.inference_mode():
+        return model(torch.tensor([0, 3, 5, 11]), values, flags)
+
+
+def renamed(state_dict: StateDict, naming: str) -> StateDict:
+    return OrderedDict((key.replace(".self_attn.in_proj_", naming), tensor) for key, tensor in state_dict.items())
+
+
+def test_sizes_are_read_from_the_checkpoint(small_state_dict: SmallStateDict, save: Save) -> None:
+    shape = load_checkpoint(save(small_state_dict(COMBINED)), COMBINED, n_heads=4).shape
+    assert (shape.d_model, shape.n_layers, shape.d_ff, shape.d_decoder, shape.n_tokens) == (16, 2, 24, 16, 12)
+    assert shape.n_heads == 4
+    assert shape.encoders == ("encoder", "value_encoder", "genept_encoder", "gopt_encoder_c")
+    assert shape.d_text == {"genept_encoder": 10, "gopt_encoder_c": 10}
+
+
+@pytest.mark.parametrize("naming", [".self_attn.Wqkv.", ".self_attn._impl.Wqkv."])
+def test_flash_attention_naming_loads_as_plain_naming(
+    naming: str, small_state_dict: SmallStateDict, save: Save
+) -> None:
+    plain = small_state_dict(GO_C)
+    flash = renamed(plain, naming)
+    assert set(flash) != set(plain)
+    expected = predicted(load_checkpoint(save(plain, "plain.pt"), GO_C))
+    assert torch.equal(predicted(load_checkpoint(save(flash, "flash.pt"), GO_C)), expected)
+
+
+def test_one_projection_under_two_names_is_refused(small_state_dict: SmallStateDict, save: Save) -> None:
+    plain = small_state_dict(GO_C)
+    path = save({**plain, **renamed(plain, ".self_attn.Wqkv.")})
+    with pytest.raises(CheckpointError, match=r"layers\.0\.self_attn\.in_proj_weight under two names"):
+        load_checkpoint(path, GO_C)
+
+
+def test_oracle_holds_both_namings_and_storages_of_a_gpu(oracle: Oracle) -> None:
+    found = set()
+    for variant in oracle.variants:
+        with zipfile.ZipFile(oracle.checkpoint(variant)) as archive:
+            pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            text = {str(argument) for _, argument, _ in pickletools.genops(archive.read(pickled))}
+        naming = "Wqkv" if any("Wqkv" in argument for argument in text) else "in_proj"
+        found.add((naming, "cuda:0" in text))
+        checkpoint = load_checkpoint(oracle.checkpoint(variant), variant)
+        assert {tensor.device.type for tensor in checkpoint.state_dict.values()} == {"cpu"}
+    assert found == {("Wqkv", True), ("in_proj", False)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_text_tables_load_in_any_precision(dtype: torch.dtype, small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict(GO_C)
+    table = "gopt_encoder_c.embedding.weight"
+    assert state_dict[table].dtype == torch.float64
+    state_dict[table] = state_dict[table].half().to(dtype)  # values that all three hold exactly
+    loaded = load_checkpoint(save(state_dict), GO_C)
+    assert loaded.state_dict[table].dtype == dtype
+    double = small_state_dict(GO_C)
+    double[table] = double[table].half().double()
+    assert torch.equal(predicted(loaded), predicted(load_checkpoint(save(double, "double.pt"), GO_C)))
+
+
+def test_text_tables_of_two_precisions_load(small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict(COMBINED)
+    expected = predicted(load_checkpoint(save(state_dict, "double.pt"), COMBINED))
+    state_dict["genept_encoder.embedding.weight"] = state_dict["genept_encoder.embedding.weight"].float()
+    assert torch.equal(predicted(load_checkpoint(save(state_dict), COMBINED)), expected)
+
+
+def test_the_format_before_zip_archives_loads(small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict(GO_C)
+    old = save(state_dict, "old.pt", _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(old)
+    expected = predicted(load_checkpoint(save(state_dict), GO_C))
+    assert torch.equal(predicted(load_checkpoint(old, GO_C)), expected)
+
+
+def test_cls_decoder_is_dropped_and_may_be_absent(small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict(GO_C)
+    assert not any(key.startswith("cls_decoder.") for key in state_dict)
+    absent = load_checkpoint(save(state_dict), GO_C)
+    state_dict["cls_decoder.out_layer.weight"] = torch.full((1, 16), torch.nan)
+    present = load_checkpoint(save(state_dict, "with_cls.pt"), GO_C)
+    assert set(present.state_dict) == set(absent.state_dict) == set(expected_shapes(absent.shape))
+
+
+def test_every_missing_unexpected_and_missized_tensor_is_listed(small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict(GO_C)
+    missing = ("ln.bias", "decoder.fc.4.bias", "transformer_encoder.layers.1.norm1.weight")
+    for key in missing:
+        del state_dict[key]
+    state_dict["mvc_decoder.weight"] = torch.zeros(3)
+    state_dict["transformer_encoder.layers.0.extra"] = torch.zeros(3)
+    state_dict["value_encoder.linear2.weight"] = torch.zeros(16, 15)
+    state_dict["ln.weight"] = torch.zeros(17)
+    with pytest.raises(StateDictError) as caught:
+        load_checkpoint(save(state_dict), GO_C)
+    error = caught.value
+    assert sorted(error.missing) == sorted(missing)
+    assert sorted(error.unexpected) == ["mvc_decoder.weight", "transformer_encoder.layers.0.extra"]
+    message = str(error)
+    for key in (*missing, *error.unexpected):
+        assert key in message
+    assert "3 missing" in message
+    assert "2 unexpected" in message
+    assert "2 of another shape" in message
+    assert "value_encoder.linear2.weight [16, 15] instead of [16, 16]" in message
+    assert "ln.weight [17] instead of [16]" in message
+
+
+@pytest.mark.parametrize(
+    "key", ["pert_encoder.weight", "decoder.fc.0.weight", "transformer_encoder.layers.0.linear1.weight"]
+)
+def test_a_missing_tensor_that_tells_a_size_is_named(key: str, small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict("scgpt")
+    del state_dict[key]
+    with pytest.raises(StateDictError, match=f"missing: {key}"):
+        load_checkpoint(save(state_dict), "scgpt")
+
+
+def test_a_checkpoint_without_layers_is_named(small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = {key: t for key, t in small_state_dict("scgpt").items() if "transformer_encoder" not in key}
+    with pytest.raises(StateDictError, match=r"transformer_encoder\.layers\.0"):
+        load_checkpoint(save(state_dict), "scgpt")
+
+
+def test_another_variant_names_those_that_fit(small_state_dict: SmallStateDict, save: Save) -> None:
+    path = save(small_state_dict("scgenept_ncbi_gpt"))
+    with pytest.raises(VariantMismatchError) as caught:
+        load_checkpoint(path, GO_C)
+    message = str(caught.value)
+    assert "gopt_encoder_c" in message
+    assert "the checkpoint holds encoder, value_encoder, genept_encoder" in message
+    assert "It fits --variant scgenept_ncbi_gpt or scgenept_ncbi+uniprot_gpt" in message
+    assert load_checkpoint(path, "scgenept_ncbi+uniprot_gpt").shape.d_model == 16
+
+
+def test_encoders_of_no_variant_are_said_so(small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = {key: t for key, t in small_state_dict("scgpt").items() if not key.startswith("value_encoder.")}
+    with pytest.raises(VariantMismatchError, match="No published variant has these encoders"):
+        load_checkpoint(save(state_dict), "scgpt")
+
+
+def test_an_unknown_variant_is_said_before_the_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UnknownVariantError):
+        load_checkpoint(tmp_path / "missing.pt", "scgenept_go_c")
+
+
+class _Executed:
+    """Pickles to a call that makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_execute_code_is_refused_unexecuted(zipped: bool, tmp_path: Path, save: Save) -> None:
+    marker = tmp_path / "executed"
+    path = save({"ln.weight": _Executed(marker)}, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"would execute code.*refused") as caught:
+        load_checkpoint(path, "scgpt")
+    assert "state_dict()" in str(caught.value)
+    assert not marker.exists()
+    torch.load(path, weights_only=False)  # the attack works where nothing refuses it
+    assert marker.exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere\.pt: there is no such file.*--checkpoint"):
+        load_checkpoint(tmp_path / "nowhere.pt", "scgpt")
+
+
+def test_an_empty_file_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "empty.pt"
+    path.touch()
+    with pytest.raises(CheckpointError, match=r"cannot be read as a PyTorch checkpoint.*fetch the file again"):
+        load_checkpoint(path, "scgpt")
+
+
+def test_a_text_file_is_unreadable_and_not_said_to_execute_code(tmp_path: Path) -> None:
+    path = tmp_path / "page.pt"
+    path.write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>\n" * 50)
+    with pytest.raises(CheckpointError, match="cannot be read as a PyTorch checkpoint") as caught:
+        load_checkpoint(path, "scgpt")
+    assert "execute" not in str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("share", [0.0005, 0.1, 0.5, 0.99])
+def test_a_truncated_file_is_unreadable(
+    share: float, zipped: bool, small_state_dict: SmallStateDict, save: Save
+) -> None:
+    path = save(small_state_dict("scgpt"), _use_new_zipfile_serialization=zipped)
+    contents = path.read_bytes()
+    path.write_bytes(contents[: int(len(contents) * share)])
+    with pytest.raises(CheckpointError, match=r"cannot be read as a PyTorch checkpoint.*incomplete"):
+        load_checkpoint(path, "scgpt")
+
+
+def test_a_nested_state_dict_is_refused_with_its_keys(small_state_dict: SmallStateDict, save: Save) -> None:
+    path = save({"model": small_state_dict("scgpt"), "epoch": 3})
+    with pytest.raises(CheckpointError, match=r"not a state dict of tensors \(it holds the keys model, epoch\)"):
+        load_checkpoint(path, "scgpt")
+
+
+@pytest.mark.parametrize("saved", [[torch.zeros(2)], torch.zeros(3), 7])
+def test_other_objects_are_refused(saved: object, save: Save) -> None:
+    with pytest.raises(CheckpointError, match=f"not a state dict of tensors .it holds a {type(saved).__name__}"):
+        load_checkpoint(save(saved), "scgpt")
+
+
+def test_an_empty_state_dict_is_refused(save: Save) -> None:
+    with pytest.raises(CheckpointError):
+        load_checkpoint(save({}), "scgpt")
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_named(bad: float, small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict("scgpt")
+    state_dict["decoder.fc.2.weight"][3, 4] = bad
+    with pytest.raises(CheckpointError, match=r"NaN or infinity \(decoder\.fc\.2\.weight\)"):
+        load_checkpoint(save(state_dict), "scgpt")
+
+
+@pytest.mark.parametrize("n_heads", [3, 0, -8, 17])
+def test_heads_that_do_not_divide_the_width_are_refused(
+    n_heads: int, small_state_dict: SmallStateDict, save: Save
+) -> None:
+    with pytest.raises(ExportOptionError, match=f"--nhead {n_heads} does not divide the model's width 16"):
+        load_checkpoint(save(small_state_dict("scgpt")), "scgpt", n_heads=n_heads)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_saved_in_another_precision_are_used_in_float32(
+    dtype: torch.dtype, small_state_dict: SmallStateDict, save: Save
+) -> None:
+    held_by_all = {key: tensor.bfloat16().half().float() for key, tensor in small_state_dict("scgpt").items()}
+    expected = predicted(load_checkpoint(save(held_by_all, "float32.pt"), "scgpt"))
+    path = save({key: tensor.to(dtype) for key, tensor in held_by_all.items()})
+    assert torch.equal(predicted(load_checkpoint(path, "scgpt")), expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch remarks on what it finds in the damaged bytes
+def test_a_damaged_pickle_ends_in_one_message_however_it_fails(small_state_dict: SmallStateDict, save: Save) -> None:
+    path = save(small_state_dict("scgpt"))
+    contents = path.read_bytes()
+    start, end = contents.index(b"data.pkl"), contents.index(b".format_version")
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(contents)
+        for place in rng.integers(start + 60, end, 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_checkpoint(path, "scgpt")
+        except ScgeneptError as error:
+            assert str(path) in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > 200

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.model import ReferenceModel
+from scgenept_export.variants import VARIANTS
+
+SmallCheckpoint = Callable[..., Checkpoint]
+COMBINED = "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat"
+TOKENS = torch.tensor([7, 2, 2, 9, 0])
+VALUES = torch.tensor([[0.0, 1.5, 1.5, 0.2, 2.0], [3.0, 0.0, 0.0, 0.0, 1.0]])
+FLAGS = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 0, 1]])
+
+
+def predict(model: ReferenceModel, tokens: torch.Tensor, values: torch.Tensor, flags: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(tokens, values, flags)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameters_are_the_checkpoints(variant: str, small_checkpoint: SmallCheckpoint) -> None:
+    checkpoint = small_checkpoint(variant)
+    model = ReferenceModel.from_checkpoint(checkpoint)
+    held = dict(model.named_parameters())
+    assert set(held) == set(checkpoint.state_dict)
+    assert all(held[name].data_ptr() == tensor.data_ptr() for name, tensor in checkpoint.state_dict.items())
+    assert not any(parameter.requires_grad for parameter in held.values())
+    assert not model.training
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_permuting_genes_permutes_the_prediction(variant: str, small_checkpoint: SmallCheckpoint) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint(variant))
+    order = torch.tensor([3, 0, 4, 2, 1])
+    predicted = predict(model, TOKENS, VALUES, FLAGS)
+    permuted = predict(model, TOKENS[order], VALUES[:, order], FLAGS[:, order])
+    torch.testing.assert_close(permuted, predicted[:, order], rtol=1e-4, atol=2e-5)
+
+
+def test_genes_of_equal_token_value_and_flag_predict_alike(small_checkpoint: SmallCheckpoint) -> None:
+    predicted = predict(ReferenceModel.from_checkpoint(small_checkpoint(COMBINED)), TOKENS, VALUES, FLAGS)
+    torch.testing.assert_close(predicted[:, 1], predicted[:, 2], rtol=1e-6, atol=1e-6)
+    assert (predicted[:, 1] - predicted[:, 0]).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize(("what", "change"), [("token", 0), ("value", 1), ("flag", 2)])
+def test_every_input_reaches_the_prediction(what: str, change: int, small_checkpoint: SmallCheckpoint) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint(COMBINED))
+    changed = [TOKENS.clone(), VALUES.clone(), FLAGS.clone()]
+    changed[change][..., 3] = 1
+    assert (predict(model, *changed) - predict(model, TOKENS, VALUES, FLAGS)).abs().max() > 1e-3, what
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "value_encoder" not in VARIANTS[name]])
+def test_without_a_value_encoder_all_cells_predict_alike(variant: str, small_checkpoint: SmallCheckpoint) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint(variant))
+    flags = FLAGS[:1].expand(2, -1)
+    predicted = predict(model, TOKENS, VALUES, flags)
+    assert torch.equal(predicted[0], predicted[1])
+
+
+@pytest.mark.parametrize("encoder", ["encoder", "genept_encoder", "gopt_encoder_c"])
+def test_every_gene_level_encoder_is_part_of_the_gene_embedding(
+    encoder: str, small_checkpoint: SmallCheckpoint
+) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint(COMBINED))
+    part = model.get_submodule(encoder)(TOKENS)
+    shifted = ReferenceModel.from_checkpoint(small_checkpoint(COMBINED))
+    shifted.get_submodule(encoder).enc_norm.bias += 1.0
+    torch.testing.assert_close(shifted.gene_embedding(TOKENS), model.gene_embedding(TOKENS) + 1.0)
+    assert part.shape == (5, 16)
+    assert part.abs().max() > 0.1
+
+
+def test_a_text_table_is_cast_after_the_look_up(small_checkpoint: SmallCheckpoint) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint("go_c_gpt_concat"))
+    encoder = model.get_submodule("gopt_encoder_c")
+    rows = encoder.embedding.weight[TOKENS]
+    assert rows.dtype == torch.float64
+    torch.testing.assert_close(encoder(TOKENS), encoder.enc_norm(encoder.fc(rows.float())), rtol=0, atol=0)
+
+
+def test_the_network_is_pytorchs_own_encoder_layer(small_checkpoint: SmallCheckpoint) -> None:
+    checkpoint = small_checkpoint("scgpt")
+    model = ReferenceModel.from_checkpoint(checkpoint)
+    theirs = torch.nn.TransformerEncoderLayer(16, 8, 24, batch_first=True).eval()
+    prefix = "transformer_encoder.layers.1."
+    theirs.load_state_dict(
+        {key.removeprefix(prefix): t for key, t in checkpoint.state_dict.items() if key.startswith(prefix)}
+    )
+    hidden = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(model.layers[1](hidden), theirs(hidden), rtol=1e-5, atol=1e-5)

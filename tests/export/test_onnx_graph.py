@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.graph_check import FP32
+from scgenept_export.model import ReferenceModel
+from scgenept_export.onnx_graph import graph_file_name, write_graph
+from scgenept_export.reference_cells import example_cells, predict_eager
+from scgenept_rt.bundle import Precision, Target
+
+GO_C = "scgenept_go_c_gpt_concat"
+N_LAYERS = 3
+GRAPHS: list[tuple[Target, Precision]] = [
+    ("ort", "fp32"),
+    ("ort", "fp16"),
+    ("portable", "fp32"),
+    ("portable", "fp16"),
+]
+TOKENS = torch.tensor([7, 2, 2, 11, 9, 0])
+
+
+def graph_of(directory: Path, target: Target, precision: Precision) -> onnx.ModelProto:
+    model = onnx.load(directory / graph_file_name(precision, target))
+    onnx.checker.check_model(model)
+    return model
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.node)
+
+
+def opsets(model: onnx.ModelProto) -> dict[str, int]:
+    return {entry.domain: entry.version for entry in model.opset_import}
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[str | int]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_target_ort_has_the_fused_operators(precision: Precision, oracle_bundle: Callable[[str], Path]) -> None:
+    model = graph_of(oracle_bundle(GO_C), "ort", precision)
+    count = operators(model)
+    assert opsets(model) == {"": 20, "com.microsoft": 1}
+    assert count["com.microsoft::MultiHeadAttention"] == N_LAYERS
+    assert count["com.microsoft::SkipLayerNormalization"] == 2 * N_LAYERS
+    assert count["Transpose"] == 0
+    # Norms outside the layers: of the value encoder and of the sum.
+    assert count["LayerNormalization"] == 2
+    for node in model.graph.node:
+        if node.op_type == "MultiHeadAttention":
+            assert len([name for name in node.input if name]) == 3, "queries, keys and values; no bias, no mask"
+            assert {attribute.name: attribute.i for attribute in node.attribute} == {"num_heads": 8}
+        if node.op_type == "SkipLayerNormalization":
+            assert len(node.input) == 5
+            assert [round(a.f, 9) for a in node.attribute if a.name == "epsilon"] == [1e-5]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_target_portable_has_standard_operators_alone(
+    precision: Precision, oracle_bundle: Callable[[str], Path]
+) -> None:
+    model = graph_of(oracle_bundle(GO_C), "portable", precision)
+    assert opsets(model) == {"": 23}
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert operators(model)["Attention"] == N_LAYERS
+    assert operators(model)["LayerNormalization"] == 2 * N_LAYERS + 2
+    for node in model.graph.node:
+        if node.op_type == "Attention":
+            assert len([name for name in node.input if name]) == 3
+
+
+@pytest.mark.parametrize(("target", "precision"), GRAPHS)
+def test_values_are_cast_at_the_borders_alone(
+    target: Target, precision: Precision, oracle_bundle: Callable[[str], Path]
+) -> None:
+    model = graph_of(oracle_bundle(GO_C), target, precision)
+    casts = [node for node in model.graph.node if node.op_type == "Cast"]
+    if precision == "fp32":
+        assert casts == []
+        return
+    assert [cast.attribute[0].i for cast in casts] == [onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT]
+    assert casts[-1].output[0] == model.graph.output[0].name
+    first_attention = next(i for i, node in enumerate(model.graph.node) if "Attention" in node.op_type)
+    assert list(model.graph.node).index(casts[0]) < first_attention
+    # The bound on values is applied in float32, before the cast: 65,504 is the largest half.
+    before = [node.op_type for node in model.graph.node if casts[0].input[0] in node.output]
+    assert before in (["Clip"], ["Min"])
+
+
+@pytest.mark.parametrize(("target", "precision"), GRAPHS)
+def test_inputs_and_outputs_are_the_contracts(
+    target: Target, precision: Precision, oracle_bundle: Callable[[str], Path]
+) -> None:
+    graph = graph_of(oracle_bundle(GO_C), target, precision).graph
+    described = {
+        value.name: (value.type.tensor_type.elem_type, shape_of(value)) for value in (*graph.input, *graph.output)
+    }
+    assert [value.name for value in graph.input] == ["values", "pert_flags", "gene_index"]
+    assert [value.name for value in graph.output] == ["predicted"]
+    assert described == {
+        "values": (onnx.TensorProto.FLOAT, ["batch", "n_genes"]),
+        "pert_flags": (onnx.TensorProto.INT64, ["batch", "n_genes"]),
+        "gene_index": (onnx.TensorProto.INT64, ["n_genes"]),
+        "predicted": (onnx.TensorProto.FLOAT, ["batch", "n_genes"]),
+    }
+
+
+@pytest.mark.parametrize(("target", "precision"), GRAPHS)
+def test_weights_are_inside_the_file_in_its_precision(
+    target: Target, precision: Precision, oracle_bundle: Callable[[str], Path]
+) -> None:
+    graph = graph_of(oracle_bundle(GO_C), target, precision).graph
+    wanted = onnx.TensorProto.FLOAT if precision == "fp32" else onnx.TensorProto.FLOAT16
+    matrices = [tensor for tensor in graph.initializer if len(tensor.dims) == 2]
+    assert {tensor.data_type for tensor in matrices} == {wanted}
+    assert [24, 64] in [list(tensor.dims) for tensor in matrices], "one table of the 24 genes"
+    assert max(np.prod(tensor.dims) for tensor in matrices) == 64 * 64, "no table of the vocabulary, no text table"
+    assert not any(tensor.external_data for tensor in graph.initializer)
+
+
+@pytest.mark.parametrize(("target", "precision"), GRAPHS)
+@pytest.mark.parametrize(("batch", "n_genes"), [(1, 1), (1, 24), (7, 1), (5, 2), (2, 3), (33, 17)])
+def test_batch_and_genes_are_dynamic(
+    target: Target, precision: Precision, batch: int, n_genes: int, oracle_bundle: Callable[[str], Path]
+) -> None:
+    session = open_session(oracle_bundle(GO_C) / graph_file_name(precision, target))
+    values, flags = example_cells(np.random.default_rng(0), batch, n_genes)
+    (predicted,) = session.run(None, {"values": values, "pert_flags": flags, "gene_index": np.arange(n_genes)})
+    assert predicted.shape == (batch, n_genes)
+    assert predicted.dtype == np.float32
+    assert np.isfinite(predicted).all()
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+# One variant of each kind that the oracle has not: without value encoder, without gene-level encoder, without either.
+@pytest.mark.parametrize("variant", ["go_c_gpt_concat", "scgpt_counts", "scgpt_tokens"])
+@pytest.mark.parametrize("target", ["ort", "portable"])
+def test_variants_that_lack_encoders_have_the_same_contract(
+    variant: str, target: Target, small_checkpoint: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint(variant))
+    path = tmp_path / "graph.onnx"
+    write_graph(model, TOKENS, path, "fp32", target)
+    graph = onnx.load(path).graph
+    assert [(value.name, shape_of(value)) for value in graph.input] == [
+        ("values", ["batch", "n_genes"]),
+        ("pert_flags", ["batch", "n_genes"]),
+        ("gene_index", ["n_genes"]),
+    ]
+    session = open_session(path)
+    for batch, n_genes in ((1, 1), (4, 6)):
+        values, flags = example_cells(np.random.default_rng(1), batch, n_genes)
+        flags[:, 0] = 1
+        index = np.arange(n_genes)[::-1].copy()
+        (predicted,) = session.run(None, {"values": values, "pert_flags": flags, "gene_index": index})
+        expected = predict_eager(model, TOKENS[torch.from_numpy(index)], values, flags)
+        bound = max(1.0, float(np.abs(expected).max()))
+        assert FP32.compare(predicted / bound, expected / bound).passed
+
+
+@pytest.mark.parametrize("n_model_genes", [1, 2])
+def test_a_bundle_may_have_one_gene(
+    n_model_genes: int, small_checkpoint: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint("scgpt"))
+    path = tmp_path / "graph.onnx"
+    write_graph(model, TOKENS[:n_model_genes], path, "fp32", "ort")
+    values, flags = example_cells(np.random.default_rng(1), 3, n_model_genes)
+    inputs = {"values": values, "pert_flags": flags, "gene_index": np.arange(n_model_genes)}
+    (predicted,) = open_session(path).run(None, inputs)
+    assert FP32.compare(predicted, predict_eager(model, TOKENS[:n_model_genes], values, flags)).passed
+
+
+def test_tracing_prints_nothing(
+    small_checkpoint: Callable[..., Checkpoint], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint("scgpt"))
+    write_graph(model, TOKENS, tmp_path / "graph.onnx", "fp32", "ort")
+    assert capfd.readouterr() == ("", "")

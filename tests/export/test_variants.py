@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from scgenept_export.errors import UnknownVariantError
+from scgenept_export.variants import (
+    ENCODERS,
+    RELEASED,
+    VARIANTS,
+    is_ill_conditioned,
+    released_name,
+    variant_encoders,
+    variants_with,
+)
+
+TOKENS, VALUES, GENEPT = "encoder", "value_encoder", "genept_encoder"
+
+
+@pytest.mark.parametrize(
+    ("variant", "encoders", "directory"),
+    [
+        ("scgpt", (TOKENS, VALUES), "scgpt"),
+        ("scgenept_ncbi_gpt", (TOKENS, VALUES, GENEPT), "scgenept_ncbi"),
+        ("scgenept_ncbi+uniprot_gpt", (TOKENS, VALUES, GENEPT), "scgenept_ncbi+uniprot"),
+        ("scgenept_go_c_gpt_concat", (TOKENS, VALUES, "gopt_encoder_c"), "scgenept_go_c"),
+        ("scgenept_go_f_gpt_concat", (TOKENS, VALUES, "gopt_encoder_f"), "scgenept_go_f"),
+        ("scgenept_go_p_gpt_concat", (TOKENS, VALUES, "gopt_encoder_p"), "scgenept_go_p"),
+        ("scgenept_go_all_gpt_concat", (TOKENS, VALUES, "gopt_encoder_f"), "scgenept_go_all"),
+    ],
+)
+def test_released_variants(variant: str, encoders: tuple[str, ...], directory: str) -> None:
+    assert variant in RELEASED
+    assert variant_encoders(variant) == encoders
+    assert released_name(variant) == directory
+
+
+def test_seven_variants_are_released() -> None:
+    assert len(RELEASED) == len(set(RELEASED)) == 7
+
+
+@pytest.mark.parametrize("part", ["c", "f", "p", "all"])
+def test_every_go_name_has_its_encoder(part: str) -> None:
+    encoder = "gopt_encoder_f" if part == "all" else f"gopt_encoder_{part}"
+    assert VARIANTS[f"scgenept_go_{part}_gpt_avg"] == (TOKENS, VALUES, encoder)
+    assert VARIANTS[f"scgenept_ncbi+uniprot_gpt_go_{part}_gpt_concat"] == (TOKENS, VALUES, GENEPT, encoder)
+    assert VARIANTS[f"go_{part}_gpt_concat"] == VARIANTS[f"go_{part}_gpt_avg"] == (encoder,)
+    assert VARIANTS[f"go_{part}_gpt_concat_no_attention"] == (encoder,)
+
+
+@pytest.mark.parametrize("text", ["ncbi", "ncbi+uniprot"])
+def test_the_suffix_no_attention_changes_no_encoder(text: str) -> None:
+    assert VARIANTS[f"scgenept_{text}_gpt_no_attention"] == VARIANTS[f"scgenept_{text}_gpt"]
+    assert VARIANTS[f"genept_{text}_gpt_no_attention"] == VARIANTS[f"genept_{text}_gpt"] == (GENEPT,)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name.endswith("scgpt_counts")])
+def test_counts_variants_have_no_text_encoder(variant: str) -> None:
+    assert VARIANTS[variant] == (VALUES,)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_encoders_stand_in_the_order_in_which_upstream_adds_them(variant: str) -> None:
+    assert list(VARIANTS[variant]) == sorted(VARIANTS[variant], key=ENCODERS.index)
+
+
+@pytest.mark.parametrize(
+    "variant", ["scgenept_go_c_gpt", "scgpt_no_attention", "scgenept_go_c_gpt_concat_no_attention"]
+)
+def test_names_that_fail_upstream_fail(variant: str) -> None:
+    with pytest.raises(UnknownVariantError, match="not one of the published model types"):
+        variant_encoders(variant)
+
+
+@pytest.mark.parametrize("variant", RELEASED)
+def test_the_name_of_a_release_directory_suggests_the_full_one(variant: str) -> None:
+    if variant == released_name(variant):
+        assert variant_encoders(variant)
+        return
+    with pytest.raises(UnknownVariantError) as caught:
+        variant_encoders(released_name(variant))
+    assert f"{released_name(variant)!r}" in str(caught.value)
+    assert f"Did you mean {variant}?" in str(caught.value)
+
+
+def test_a_misspelt_name_suggests_near_ones_and_a_far_one_does_not() -> None:
+    with pytest.raises(
+        UnknownVariantError, match=r"Did you mean .*\bscgenept_go_c_gpt_concat\b.*`scgenept-export variants`"
+    ):
+        variant_encoders("scgenept_go_c_gtp_concat")
+    with pytest.raises(UnknownVariantError) as caught:
+        variant_encoders("geneformer-v2")
+    assert "Did you mean" not in str(caught.value)
+    assert "`scgenept-export variants` lists them all" in str(caught.value)
+
+
+def test_variants_with_gives_released_ones_first() -> None:
+    fitting = variants_with((TOKENS, "gopt_encoder_f", VALUES))
+    assert fitting[:2] == ["scgenept_go_f_gpt_concat", "scgenept_go_all_gpt_concat"]
+    assert "scgenept_go_f_gpt_avg" in fitting[2:]
+    assert variants_with((TOKENS,)) == []
+
+
+def test_only_variants_without_token_and_text_encoders_are_ill_conditioned() -> None:
+    ill = {name for name in VARIANTS if is_ill_conditioned(name)}
+    assert ill == {name for name in VARIANTS if name.endswith("scgpt_counts")} | {"scgpt_tokens"}
