@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -222,6 +222,40 @@ class Predictor:
                 self.precision,
             )
         return predicted
+
+    @overload
+    def predict(
+        self,
+        adata: AnnData,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        *,
+        aggregate: Literal["mean", "cells"] = "mean",
+        n_controls: int | None = None,
+        seed: int = 0,
+        sampling: SamplingMode = "all",
+        tolerance: float | None = None,
+        read: ReadOptions | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        progress: Progress | None = None,
+        on_notice: Notice | None = None,
+    ) -> AnnData: ...
+
+    @overload
+    def predict(
+        self,
+        adata: AnnData,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        *,
+        aggregate: Literal["both"],
+        n_controls: int | None = None,
+        seed: int = 0,
+        sampling: SamplingMode = "all",
+        tolerance: float | None = None,
+        read: ReadOptions | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        progress: Progress | None = None,
+        on_notice: Notice | None = None,
+    ) -> MeanAndCells: ...
 
     def predict(
         self,
