@@ -28,6 +28,8 @@ from scgenept_rt.errors import (
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 REFERENCE_NAME = "reference.npz"
+DEMO_NAME = "demo"
+"""Stands for the bundle that ships with the package, where no directory of this name exists."""
 
 Precision = Literal["fp32", "fp16"]
 Target = Literal["ort", "portable"]
@@ -216,7 +218,7 @@ class Bundle:
         Parameters
         ----------
         directory
-            The bundle's directory.
+            The bundle's directory, or ``demo`` for the synthetic one that ships with the package.
         check_files
             Compare the size and sha256 of every file with the manifest (about 1 GB a second).
 
@@ -230,6 +232,8 @@ class Bundle:
             If a file is missing or has changed.
         """
         directory = Path(directory)
+        if str(directory) == DEMO_NAME and not directory.exists():
+            directory = demo_bundle_path()
         try:
             text = (directory / MANIFEST_NAME).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -275,6 +279,11 @@ class Bundle:
                 return file
         available = [f"{file.precision} {file.target}" for file in self.graphs()]
         raise GraphNotInBundleError(self.directory, precision, target, available)
+
+
+def demo_bundle_path() -> Path:
+    """Return the directory of the synthetic bundle that ships with the package."""
+    return Path(__file__).parent / "demo_bundle"
 
 
 def file_sha256(path: Path) -> str:

@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
+BundleArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE", help="Directory of a bundle; `demo`: the synthetic one that ships with the package."
+    ),
+]
 CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS", help="The cells, .h5ad or .zarr, log1p-normalised.")]
 ProviderOption = Annotated[
     str,

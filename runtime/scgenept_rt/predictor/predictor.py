@@ -56,7 +56,8 @@ def load(
     Parameters
     ----------
     bundle
-        Directory of a bundle. Every file is checked against its manifest.
+        Directory of a bundle, or ``demo`` for the synthetic one that ships with the package. Every file is checked
+        against its manifest.
     provider
         "auto" (a usable GPU, else the CPU), "cpu", "cuda", "tensorrt", "tensorrt-rtx" or "torch".
     precision
