@@ -1,0 +1,116 @@
+"""`scgenept-rt demo`: a prediction from end to end with what ships in the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scgenept_rt.cli.options import ProviderOption
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_SHOWN_GENES = 8
+_CELLS_FILE, _PREDICTIONS_FILE = "cells.h5ad", "predictions.h5ad"
+
+
+def demo(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help=f"Also write {_CELLS_FILE} and {_PREDICTIONS_FILE} there."),
+    ] = None,
+    cells: Annotated[int, typer.Option("--cells", metavar="N", min=1, help="Control cells to make.")] = 8,
+    provider: ProviderOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist in --out.")] = False,
+) -> None:
+    """Predict two perturbations of made-up control cells with a small synthetic network, in seconds."""
+    import time
+
+    from scgenept_rt.cli.progress import prediction_progress
+    from scgenept_rt.demo import DEMO_PERTURBATIONS, NOTICE, demo_bundle_path, demo_control_cells, run_demo
+    from scgenept_rt.predictor import load
+
+    if out is not None:
+        _check_directory(out, overwrite)
+    model = load(demo_bundle_path(), provider=provider)
+    typer.echo(NOTICE)
+    controls = demo_control_cells(cells)
+    started = time.perf_counter()
+    with prediction_progress() as progress:
+        predicted = run_demo(controls, predictor=model, progress=progress)
+    seconds = (time.perf_counter() - started) / (cells * len(DEMO_PERTURBATIONS))
+    typer.echo(
+        f"Predicted {' and '.join(DEMO_PERTURBATIONS)} for {cells:,} synthetic control cell{'s'[: cells != 1]} of "
+        f"{controls.n_vars:,} genes: provider {model.provider}, {model.precision}, {seconds * 1e3:,.0f} ms a cell."
+    )
+    for row, label in enumerate(predicted.obs["condition"]):
+        _print_changes(predicted, row, str(label))
+    if out is not None:
+        controls.write_h5ad(out / _CELLS_FILE)
+        predicted.write_h5ad(out / _PREDICTIONS_FILE)
+    _print_next_steps(out, provider)
+
+
+def _check_directory(out: Path, overwrite: bool) -> None:
+    from scgenept_rt.errors import OutputDirectoryError
+    from scgenept_rt.output import check_destination
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputDirectoryError(out / _CELLS_FILE, f"cannot be made ({error.strerror})") from error
+    for name in (_CELLS_FILE, _PREDICTIONS_FILE):
+        check_destination(out / name, overwrite=overwrite)
+
+
+def _print_changes(predicted: AnnData, row: int, label: str) -> None:
+    import numpy as np
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE if console.is_terminal else None, pad_edge=console.is_terminal)
+    table.add_column("gene", no_wrap=True)
+    for heading in ("control", "predicted", "delta", "sem"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    value, delta, sem = (
+        np.asarray(part[row]) for part in (predicted.X, predicted.layers["delta"], predicted.layers["sem"])
+    )
+    for gene in np.argsort(-np.abs(delta), kind="stable")[:_SHOWN_GENES]:
+        table.add_row(
+            str(predicted.var_names[gene]),
+            f"{value[gene] - delta[gene]:.2f}",
+            f"{value[gene]:.2f}",
+            f"[{'green' if delta[gene] > 0 else 'red'}]{delta[gene]:+.2f}[/]",
+            f"{sem[gene]:.2f}" if np.isfinite(sem[gene]) else "-",
+        )
+    typer.echo(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
+    console.print(table)
+
+
+def _print_next_steps(out: Path | None, provider: str) -> None:
+    from shlex import quote
+
+    from scgenept_rt.demo import DEMO_PERTURBATIONS, demo_bundle_path
+
+    labels = " ".join(f"-p {label}" for label in DEMO_PERTURBATIONS)
+    if out is None:
+        typer.echo("\nKeep the files of this demo:\n  scgenept-rt demo --out demo-output")
+    else:
+        files = (demo_bundle_path(), out / _CELLS_FILE, out / _PREDICTIONS_FILE)
+        bundle, cells, predictions = (quote(str(path)) for path in files)
+        chosen = "" if provider == "auto" else f" --provider {provider}"
+        typer.echo(
+            f"\nWrote {cells} and {predictions} (synthetic too). The same predictions by hand:\n"
+            f"  scgenept-rt predict {bundle} {cells} --out {predictions} {labels}{chosen} --overwrite"
+        )
+    typer.echo(
+        "\nNext, on your own data, with a trained checkpoint:\n"
+        "  scgenept-export bundle --checkpoint best_model.pt --genes CELLS.h5ad --variant scgenept_go_c_gpt_concat "
+        "--out BUNDLE\n"
+        "  scgenept-rt check BUNDLE CELLS.h5ad\n"
+        f"  scgenept-rt predict BUNDLE CELLS.h5ad --out predictions.h5ad {labels}"
+    )

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from scipy.sparse import issparse
+from typer.testing import CliRunner
+
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.cli import app
+from scgenept_rt.demo import (
+    DEMO_PERTURBATIONS,
+    NOTICE,
+    demo_bundle_path,
+    demo_control_cells,
+    expression_rates,
+    run_demo,
+)
+from scgenept_rt.predictor import Predictor, load
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return load(demo_bundle_path(), provider="cpu")
+
+
+@pytest.fixture(scope="module")
+def predicted(predictor: Predictor) -> anndata.AnnData:
+    return run_demo(demo_control_cells(6), predictor=predictor)
+
+
+def top_genes(predicted: anndata.AnnData, row: int, n: int) -> list[str]:
+    order = np.argsort(-np.abs(predicted.layers["delta"][row]))
+    return [str(name) for name in predicted.var_names[order[:n]]]
+
+
+def run_command(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["demo", "--provider", "cpu", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_bundle_has_the_norman_genes_and_says_that_it_is_synthetic():
+    bundle = Bundle.open(demo_bundle_path())
+    manifest = bundle.manifest
+    assert manifest.synthetic
+    assert manifest.dataset == "synthetic"
+    assert (len(manifest.gene_names), sum(manifest.in_vocab)) == (5045, 4547)
+    assert all(name is not None and name.startswith("ENSG") for name in manifest.gene_ids)
+    assert sum(path.stat().st_size for path in demo_bundle_path().iterdir()) < 1_250_000
+
+
+def test_graph_gives_the_eager_outputs_that_the_bundle_holds(predictor: Predictor):
+    manifest = predictor.bundle.manifest
+    with np.load(demo_bundle_path() / "reference.npz") as reference:
+        arrays = dict(reference)
+    assert arrays["values"].shape[0] >= 4
+    output = predictor.session.run(arrays["values"], arrays["pert_flags"], arrays["gene_index"])
+    assert manifest.tolerances["fp32"].compare(output, arrays["predicted"]).passed
+
+
+def test_control_cells_look_like_the_published_file():
+    cells = demo_control_cells(64)
+    assert cells.shape == (64, 5045)
+    assert issparse(cells.X)
+    assert cells.X.format == "csr"
+    assert cells.X.dtype == np.float32
+    assert set(cells.obs["condition"]) == {"ctrl"}
+    assert cells.var_names.str.startswith("ENSG").all()
+    assert "FOSB" in set(cells.var["gene_name"])
+    assert 0.06 < cells.X.nnz / np.prod(cells.shape) < 0.10
+    assert cells.X.data.min() > 0
+    assert 3 < cells.X.data.max() < 6
+
+
+def test_control_cells_follow_from_the_seed():
+    first, again, other = (demo_control_cells(3, seed=seed).X.toarray() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_genes_rate_depends_on_its_name_alone():
+    both = expression_rates(["FOSB", "SAMD1"])
+    np.testing.assert_array_equal(both[::-1], expression_rates(["SAMD1", "FOSB"]))
+    # The network was trained on these rates: another value here means that the bundle must be made again.
+    np.testing.assert_allclose(both, [0.07781392652749064, 0.004657523847048108], rtol=1e-12)
+
+
+def test_each_perturbation_raises_its_own_genes_most_visibly(predicted: anndata.AnnData):
+    for row, label in enumerate(DEMO_PERTURBATIONS):
+        for gene in set(label.split("+")) - {"ctrl"}:
+            assert gene in top_genes(predicted, row, 5)
+            assert predicted[row, gene].layers["delta"].item() > 0.5
+
+
+def test_responses_are_sparse_and_differ_between_perturbations(predicted: anndata.AnnData):
+    delta = np.abs(np.asarray(predicted.layers["delta"]))
+    assert (delta > 0.3).sum(axis=1).tolist() == pytest.approx([30, 60], abs=30)
+    assert np.median(delta) < 0.03
+    first, second = (set(top_genes(predicted, row, 15)) for row in range(2))
+    assert len(first & second) <= 3
+
+
+def test_without_a_perturbation_little_changes(predictor: Predictor):
+    cells = demo_control_cells(4)
+    still = predictor.predict(cells, ["ctrl"], aggregate="mean")
+    assert np.abs(still.layers["delta"]).max() < 0.5
+
+
+def test_run_demo_makes_its_own_cells_and_opens_its_own_bundle():
+    predicted = run_demo(perturbations=["JUN+ctrl"], provider="cpu")
+    assert predicted.obs["condition"].tolist() == ["JUN+ctrl"]
+    assert predicted.shape == (1, 5045)
+
+
+def test_command_prints_a_table_a_perturbation_and_says_that_it_is_synthetic():
+    code, output = run_command("--cells", "2")
+    assert code == 0
+    assert output.startswith(NOTICE)
+    for label in DEMO_PERTURBATIONS:
+        title = next(line for line in output.splitlines() if line.startswith(f"{label}:"))
+        assert "synthetic" in title
+    assert "provider cpu, fp32" in output
+    assert "ms a cell" in output
+    header = next(line for line in output.splitlines() if line.startswith("gene"))
+    assert header.split() == ["gene", "control", "predicted", "delta", "sem"]
+    assert output.isascii()
+    assert "scgenept-rt predict BUNDLE CELLS.h5ad" in output.splitlines()[-1]
+
+
+def test_one_cell_has_no_standard_error():
+    code, output = run_command("--cells", "1")
+    assert code == 0
+    assert "1 synthetic control cell of" in output
+    assert "nan" not in output
+
+
+def test_out_writes_the_cells_and_predictions_and_a_command_that_gives_them_again(tmp_path: Path):
+    code, output = run_command("--cells", "3", "--out", str(tmp_path / "demo dir"))
+    assert code == 0
+    cells = anndata.read_h5ad(tmp_path / "demo dir" / "cells.h5ad")
+    predicted = anndata.read_h5ad(tmp_path / "demo dir" / "predictions.h5ad")
+    np.testing.assert_array_equal(cells.X.toarray(), demo_control_cells(3).X.toarray())
+    command = next(line.strip() for line in output.splitlines() if "cells.h5ad'" in line and "predict " in line)
+    assert "--provider cpu" in command
+    main = "import shlex, sys; sys.argv = shlex.split(sys.argv[1]); from scgenept_rt.cli import main; main()"
+    subprocess.run([sys.executable, "-c", main, command], check=True, timeout=120)
+    again = anndata.read_h5ad(tmp_path / "demo dir" / "predictions.h5ad")
+    np.testing.assert_array_equal(again.X, predicted.X)
+    for layer in ("delta", "sem"):
+        np.testing.assert_array_equal(again.layers[layer], predicted.layers[layer])
+    assert again.obs["condition"].tolist() == predicted.obs["condition"].tolist() == list(DEMO_PERTURBATIONS)
+    assert predicted.uns["scgenept_rt"]["synthetic"]
+
+
+@pytest.mark.parametrize("existing", ["cells.h5ad", "predictions.h5ad"])
+def test_out_replaces_files_only_when_told_to(tmp_path: Path, existing: str):
+    (tmp_path / existing).write_text("mine")
+    failed = subprocess.run(
+        [sys.executable, "-m", "scgenept_rt", "demo", "--cells", "1", "--provider", "cpu", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert failed.returncode == 1
+    assert existing in failed.stderr
+    assert "--overwrite" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [existing]
+    assert (tmp_path / existing).read_text() == "mine"
+    code, _ = run_command("--cells", "1", "--out", str(tmp_path), "--overwrite")
+    assert code == 0
+    assert anndata.read_h5ad(tmp_path / "predictions.h5ad").n_obs == 2
+
+
+def test_out_that_cannot_be_a_directory_is_one_message(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    failed = subprocess.run(
+        [sys.executable, "-m", "scgenept_rt", "demo", "--cells", "1", "--out", str(tmp_path / "file")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert failed.returncode == 1
+    assert "cannot be made" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_zero_cells_is_wrong_usage():
+    assert run_command("--cells", "0")[0] == 2
