@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import ndtri
 
-from scgenept_rt.bundle import Bundle
+from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.predictor import MeanAndCells, Predictor, Progress, load
 
 if TYPE_CHECKING:
@@ -32,11 +30,6 @@ NOTICE = (
 # With these, about 400 of 5,045 genes are non-zero in a cell (8%) and values reach about 4, as in the Norman data.
 _LOG_RATE_MEAN, _LOG_RATE_SD = -4.0, 2.0
 _LOG_DEPTH_SD = 0.3
-
-
-def demo_bundle_path() -> Path:
-    """Return the directory of the bundle that ships with the package."""
-    return Path(str(resources.files("scgenept_rt"))) / "demo_bundle"
 
 
 def expression_rates(gene_names: Sequence[str]) -> NDArray[np.float64]:

@@ -10,12 +10,11 @@ import pytest
 from scipy.sparse import issparse
 from typer.testing import CliRunner
 
-from scgenept_rt.bundle import Bundle
+from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.cli import app
 from scgenept_rt.demo import (
     DEMO_PERTURBATIONS,
     NOTICE,
-    demo_bundle_path,
     demo_control_cells,
     expression_rates,
     run_demo,
@@ -156,6 +155,16 @@ def test_out_writes_the_cells_and_predictions_and_a_command_that_gives_them_agai
         np.testing.assert_array_equal(again.layers[layer], predicted.layers[layer])
     assert again.obs["condition"].tolist() == predicted.obs["condition"].tolist() == list(DEMO_PERTURBATIONS)
     assert predicted.uns["scgenept_rt"]["synthetic"]
+
+
+def test_the_printed_command_names_the_shipped_bundle_also_beside_a_directory_called_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    _, before = run_command("--cells", "1", "--out", "made")
+    assert "predict demo made/cells.h5ad" in before
+    _, after = run_command("--cells", "1", "--out", "demo")
+    assert f"predict {demo_bundle_path()} demo/cells.h5ad" in after
 
 
 @pytest.mark.parametrize("existing", ["cells.h5ad", "predictions.h5ad"])

@@ -28,8 +28,9 @@ def demo(
     """Predict two perturbations of made-up control cells with a small synthetic network, in seconds."""
     import time
 
+    from scgenept_rt.bundle import demo_bundle_path
     from scgenept_rt.cli.progress import prediction_progress
-    from scgenept_rt.demo import DEMO_PERTURBATIONS, NOTICE, demo_bundle_path, demo_control_cells, run_demo
+    from scgenept_rt.demo import DEMO_PERTURBATIONS, NOTICE, demo_control_cells, run_demo
     from scgenept_rt.predictor import load
 
     if out is not None:
@@ -94,13 +95,16 @@ def _print_changes(predicted: AnnData, row: int, label: str) -> None:
 def _print_next_steps(out: Path | None, provider: str) -> None:
     from shlex import quote
 
-    from scgenept_rt.demo import DEMO_PERTURBATIONS, demo_bundle_path
+    from scgenept_rt.bundle import DEMO_NAME, demo_bundle_path
+    from scgenept_rt.demo import DEMO_PERTURBATIONS
 
     labels = " ".join(f"-p {label}" for label in DEMO_PERTURBATIONS)
     if out is None:
         typer.echo("\nKeep the files of this demo:\n  scgenept-rt demo --out demo-output")
     else:
-        files = (demo_bundle_path(), out / _CELLS_FILE, out / _PREDICTIONS_FILE)
+        # A directory of that name, perhaps --out itself, would be taken for the bundle.
+        shipped = demo_bundle_path() if Path(DEMO_NAME).exists() else DEMO_NAME
+        files = (shipped, out / _CELLS_FILE, out / _PREDICTIONS_FILE)
         bundle, cells, predictions = (quote(str(path)) for path in files)
         chosen = "" if provider == "auto" else f" --provider {provider}"
         typer.echo(
