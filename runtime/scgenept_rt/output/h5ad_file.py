@@ -96,6 +96,7 @@ def _contiguous(group: Any, name: str, shape: tuple[int, ...], h5_type: Any) -> 
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)  # equal tables are equal files
     dataset = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), h5_type, h5py.h5s.create_simple(shape), creation))
     dataset.attrs.update(_ARRAY_ENCODING)
     return dataset

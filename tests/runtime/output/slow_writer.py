@@ -1,7 +1,7 @@
 """Writes tables slowly, one forked process a job, for tests that kill it; jobs are lines of JSON on standard input.
 
-A job has: `path`, `kind` ("mean" or "cells"), `n` (perturbations), `pause` (seconds a block), `overwrite`, and
-`kill_at` (the number of the file system call before which the process kills itself, 0 for never).
+A job has: `path`, `kind` ("mean" or "cells"), `n` (perturbations), `chunk_rows` (of a zarr store), `pause`
+(seconds a block), `overwrite`, and `kill_at` (the number of the file system call before which the process kills itself, 0 for never).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from scgenept_rt.errors import OutputExistsError
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.output import cells_table, mean_table, open_table
+from scgenept_rt.output import cells_table, mean_table, open_table, zarr_store
 from scgenept_rt.perturbation import Perturbation
 
 N_GENES = 6
@@ -55,6 +55,7 @@ def write(job: dict) -> None:
         spec = mean_table(perturbations, panel, 100, {"seed": 0})
     else:
         spec = cells_table(perturbations, ["c1", "c2", "c1"], panel, {"seed": 0})
+    zarr_store._CHUNK_BYTES = 4 * N_GENES * job["chunk_rows"]
     kill_at(job.get("kill_at", 0))
     overwrite = job.get("overwrite", False)
     try:
