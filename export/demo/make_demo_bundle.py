@@ -12,12 +12,11 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,7 +27,6 @@ from scgenept_export.gene_list import read_gene_list
 from scgenept_export.model import ReferenceModel
 from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
 from scgenept_export.vocabulary import census_vocabulary
-from scgenept_rt.bundle import MANIFEST_NAME, Bundle, file_sha256
 from scgenept_rt.demo import DEMO_PERTURBATIONS, draw_expression, expression_rates
 
 HERE = Path(__file__).parent
@@ -242,23 +240,10 @@ def in_full_vocabulary(model: ReferenceModel, rows: Tensor, n_tokens: int) -> di
     return weights
 
 
-def drop_source_lines(bundle: Bundle) -> None:
-    """Take the exporter's notes out of the graph: they hold stack traces, with the paths of whoever ran this script."""
-    graph = bundle.graph("fp32", "ort")
-    model = onnx.load(bundle.path(graph))
-    for item in (model, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del item.metadata_props[:]
-    onnx.save(model, bundle.path(graph))
-    shipped = replace(graph, sha256=file_sha256(bundle.path(graph)), size=bundle.path(graph).stat().st_size)
-    files = tuple(shipped if file == graph else file for file in bundle.manifest.files)
-    manifest = replace(bundle.manifest, files=files)
-    (bundle.directory / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-
-
 def main() -> None:
     """Train, export, and say how long it took."""
     parser = argparse.ArgumentParser(
-        description="Train and export the demo bundle (three to five minutes on one core)."
+        description="Train and export the demo bundle (four to seven minutes on one core)."
     )
     parser.add_argument("--out", type=Path, default=SHIPPED, help="directory of the bundle (default: the shipped one)")
     options = parser.parse_args()
@@ -287,7 +272,6 @@ def main() -> None:
             overwrite=True,
             progress=log.info,
         )
-    drop_source_lines(bundle)
     size = sum(path.stat().st_size for path in bundle.directory.iterdir())
     log.info("%s: %.2f MB, %.0f s in all", bundle.directory, size / 1e6, time.perf_counter() - started)
 

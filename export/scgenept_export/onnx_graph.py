@@ -55,6 +55,12 @@ def write_graph(model: ReferenceModel, token_ids: Tensor, path: Path, precision:
             verbose=False,
         )
     assert program is not None, "torch.onnx.export returns a program when no file is named"
+    # Source lines of the exporting machine: they would tell its paths, and give equal graphs unequal digests.
+    for part in (program.model.graph, *program.model.graph):
+        part.metadata_props.clear()
+    for node in program.model.graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
     program.save(str(path), external_data=False)
 
 
@@ -65,12 +71,14 @@ def _to_precision(network: InferenceNetwork, dtype: torch.dtype) -> InferenceNet
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Keep the exporter's advice to its own developers out of the user's terminal, for the length of one trace."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
