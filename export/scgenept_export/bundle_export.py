@@ -92,6 +92,7 @@ def export_bundle(
         If a graph differs from the eager model by more than its tolerance; lists each.
     """
     out, progress = Path(out), progress or (lambda _step: None)
+    out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
     if find_spec("onnxruntime") is None:
         raise ExportOptionError(
             "an export checks its graphs with ONNX Runtime, which is not installed: "
@@ -169,6 +170,8 @@ def _vocabulary(path: str | Path | None) -> Vocabulary:
 
 
 def _check_destination(out: Path, overwrite: bool) -> None:
+    if out.name in ("", ".."):
+        raise ExportOptionError(f"--out {out} gives the bundle no name of its own. Give one, such as {out / 'bundle'}.")
     if out.exists():
         if not out.is_dir():
             raise ExportOptionError(f"--out {out} is a file; a bundle is a directory. Choose another path.")
@@ -189,21 +192,25 @@ def _check_destination(out: Path, overwrite: bool) -> None:
 
 
 def _fresh_partial_directory(out: Path) -> Path:
-    partial = out.with_name(f"{out.name}.partial")
+    partial = _beside(out, "partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
     partial.mkdir()
     return partial
 
 
 def _move_into_place(partial: Path, out: Path) -> None:
+    retired = _beside(out, "replaced")
     if out.exists():
-        retired = out.with_name(f"{out.name}.replaced")
         shutil.rmtree(retired, ignore_errors=True)
         out.rename(retired)
-        partial.rename(out)
-        shutil.rmtree(retired)
-    else:
-        partial.rename(out)
+    partial.rename(out)
+    if retired.exists():  # also after an export that was killed between the renames
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _beside(out: Path, what: str) -> Path:
+    # Hidden: `bundles/*` never lists one.
+    return out.with_name(f".{out.name}.{what}")
 
 
 def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> BundleFile:
