@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import pandas as pd
 from anndata.io import read_elem
 
 from scgenept_export.errors import GeneListError
@@ -64,8 +65,12 @@ def _from_h5ad(path: Path) -> GeneList:
         if "var" not in file:
             raise GeneListError(path, "it has no var table", "Give an AnnData file.")
         var = read_elem(file["var"])  # var alone: the matrix may be of any size
+    if not isinstance(var, pd.DataFrame):
+        raise GeneListError(path, "its var is not a table", "Give an AnnData file written by anndata 0.7 or newer.")
     index = [str(name) for name in var.index]
-    names = [str(name) for name in var["gene_name"]] if "gene_name" in var.columns else index
+    names = index
+    if "gene_name" in var.columns:
+        names = ["" if pd.isna(name) else str(name) for name in var["gene_name"]]
     ids = [name if _ENSEMBL_ID.match(name) else None for name in index]
     return GeneList(tuple(names), tuple(ids))
 
@@ -93,6 +98,7 @@ def _check(genes: GeneList, path: Path) -> None:
     if repeated:
         raise GeneListError(
             path,
-            f"{len(repeated)} names occur more than once ({listed(repeated)})",
+            f"{len(repeated)} {'name occurs' if len(repeated) == 1 else 'names occur'} more than once "
+            f"({listed(repeated)})",
             "Give the list that the model was trained on; its names are unique.",
         )

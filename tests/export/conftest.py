@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections import OrderedDict
@@ -29,7 +30,7 @@ def small_state_dict() -> Callable[[str], StateDict]:
 
 
 @pytest.fixture
-def save(tmp_path: Path) -> Callable[[object], Path]:
+def save(tmp_path: Path) -> Callable[..., Path]:
     """Save anything with torch.save, and return the file."""
 
     def save_as_checkpoint(state_dict: object, name: str = "model.pt", **options: Any) -> Path:
@@ -42,12 +43,16 @@ def save(tmp_path: Path) -> Callable[[object], Path]:
 
 @pytest.fixture
 def small_checkpoint(
-    small_state_dict: Callable[[str], StateDict], save: Callable[[object], Path]
+    small_state_dict: Callable[[str], StateDict], save: Callable[..., Path]
 ) -> Callable[..., Checkpoint]:
     """Save and load a small checkpoint, with some of its tensors replaced."""
 
+    numbers = itertools.count()
+
     def load(variant: str, replaced: Mapping[str, torch.Tensor] | None = None) -> Checkpoint:
-        return load_checkpoint(save({**small_state_dict(variant), **(replaced or {})}), variant)
+        # A file of its own each time: loaded tensors are mapped, and writing the file again would change them.
+        path = save({**small_state_dict(variant), **(replaced or {})}, f"small_{next(numbers)}.pt")
+        return load_checkpoint(path, variant)
 
     return load
 

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scgenept_export.errors import GeneListError
+from scgenept_export.gene_list import GeneList, read_gene_list
+
+if TYPE_CHECKING:
+    from tests.conftest import Oracle
+
+NAMES = ("FOSB", "HLA-A", "RP11-34P13.8")
+IDS = ("ENSG00000125740", "ENSG00000206503.13", "ENSG00000239945")
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_file(name: str, contents: str) -> Path:
+        path = tmp_path / name
+        path.write_bytes(contents.encode())
+        return path
+
+    return write_file
+
+
+def write_h5ad(path: Path, var: pd.DataFrame) -> Path:
+    anndata.AnnData(X=sparse.csr_matrix((2, len(var)), dtype=np.float32), var=var).write_h5ad(path)
+    return path
+
+
+def test_h5ad_with_gene_names_and_ensembl_ids(tmp_path: Path) -> None:
+    path = write_h5ad(tmp_path / "cells.h5ad", pd.DataFrame({"gene_name": NAMES}, index=list(IDS)))
+    assert read_gene_list(path) == GeneList(NAMES, IDS)
+
+
+def test_h5ad_with_categorical_gene_names(tmp_path: Path) -> None:
+    var = pd.DataFrame({"gene_name": pd.Categorical(NAMES)}, index=list(IDS))
+    assert read_gene_list(write_h5ad(tmp_path / "cells.h5ad", var)).names == NAMES
+
+
+def test_h5ad_without_gene_names_has_them_as_var_names(tmp_path: Path) -> None:
+    path = write_h5ad(tmp_path / "cells.h5ad", pd.DataFrame(index=list(NAMES)))
+    assert read_gene_list(path) == GeneList(NAMES, (None, None, None))
+
+
+def test_oracle_h5ad_and_text_file_hold_the_same_genes(oracle: Oracle) -> None:
+    assert read_gene_list(oracle.h5ad).names == read_gene_list(oracle.genes).names
+    assert len(read_gene_list(oracle.genes).names) == 24
+
+
+def test_an_h5ad_gene_without_a_name_is_refused(tmp_path: Path) -> None:
+    var = pd.DataFrame({"gene_name": ["FOSB", None, "SAMD1"]}, index=list(IDS))
+    with pytest.raises(GeneListError, match="gene number 2 is empty"):
+        read_gene_list(write_h5ad(tmp_path / "cells.h5ad", var))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_a_truncated_h5ad_is_refused(share: float, oracle: Oracle, tmp_path: Path) -> None:
+    contents = oracle.h5ad.read_bytes()
+    path = tmp_path / "cells.h5ad"
+    path.write_bytes(contents[: int(len(contents) * share)])
+    with pytest.raises(GeneListError, match="may be truncated"):
+        read_gene_list(path)
+
+
+def test_an_h5ad_that_is_none_is_refused(tmp_path: Path, write: Write) -> None:
+    with pytest.raises(GeneListError, match="cannot be read"):
+        read_gene_list(write("cells.h5ad", "FOSB\n"))
+    with h5py.File(tmp_path / "other.h5ad", "w") as file:
+        file["weights"] = np.zeros(3)
+    with pytest.raises(GeneListError, match=r"has no var table.*AnnData"):
+        read_gene_list(tmp_path / "other.h5ad")
+
+
+@pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning")
+def test_an_h5ad_whose_var_is_no_table_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        file["var"] = np.zeros(3)
+    with pytest.raises(GeneListError, match="var is not a table"):
+        read_gene_list(tmp_path / "cells.h5ad")
+
+
+def test_csv_with_ids(write: Write) -> None:
+    path = write("genes.csv", "gene_id,gene_name\nENSG00000125740,FOSB\n,HLA-A\n")
+    assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), ("ENSG00000125740", None))
+
+
+def test_csv_without_ids_and_with_quoted_names(write: Write) -> None:
+    path = write("genes.csv", 'gene_name,note\n FOSB ,"a, b"\n"HLA-A",\n')
+    assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), (None, None))
+
+
+@pytest.mark.parametrize("name", ["genes.csv", "genes.txt"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end_of_line", ["\n", "\r\n"])
+def test_byte_order_mark_and_windows_lines_change_nothing(
+    name: str, start: str, end_of_line: str, write: Write
+) -> None:
+    header = "gene_name" + end_of_line if name.endswith(".csv") else ""
+    path = write(name, start + header + end_of_line.join(NAMES) + end_of_line)
+    assert read_gene_list(path).names == NAMES
+
+
+def test_text_lines_are_stripped_and_blank_ones_skipped(write: Write) -> None:
+    assert read_gene_list(write("genes", "\n FOSB\t\n\nHLA-A")) == GeneList(("FOSB", "HLA-A"), (None, None))
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "problem"),
+    [
+        ("genes.txt", "FOSB\nA\nFOSB\nB\nA\nA\n", r"2 names occur more than once \(FOSB, A\)"),
+        ("genes.csv", "gene_name\nFOSB\nFOSB\n", r"1 name occurs more than once \(FOSB\)"),
+        ("genes.txt", "", "it holds no genes"),
+        ("genes.txt", "\n \n", "it holds no genes"),
+        ("genes.csv", "gene_name\n", "it holds no genes"),
+        ("genes.csv", "", "it has no column gene_name"),
+        ("genes.csv", "symbol,id\nFOSB,1\n", r"it has no column gene_name \(its columns: symbol, id\)"),
+        ("genes.csv", "gene_name,id\nFOSB,1\n,2\n", "gene number 2 is empty"),
+    ],
+)
+def test_unusable_lists_are_refused(name: str, contents: str, problem: str, write: Write) -> None:
+    path = write(name, contents)
+    with pytest.raises(GeneListError, match=problem) as caught:
+        read_gene_list(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GeneListError, match=r"nowhere\.csv: there is no such file.*--genes"):
+        read_gene_list(tmp_path / "nowhere.csv")
+    binary = tmp_path / "genes.txt"
+    binary.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00")
+    with pytest.raises(GeneListError, match="is not a text file"):
+        read_gene_list(binary)

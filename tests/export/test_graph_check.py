@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.errors import ExportedGraphError
+from scgenept_export.graph_check import FP16_OVER_AUTOCAST, FP32, FP32_ILL_CONDITIONED, GraphCheck, tolerances
+from scgenept_export.model import ReferenceModel
+from scgenept_export.onnx_graph import write_graph
+from scgenept_export.reference_cells import predict_eager, reference_cells
+
+SmallCheckpoint = Callable[..., Checkpoint]
+GO_C = "scgenept_go_c_gpt_concat"
+TOKENS = torch.arange(12)
+IN_VOCAB = [True] * 11 + [False]
+
+
+def loaded(small_checkpoint: SmallCheckpoint, replaced: Mapping[str, torch.Tensor] | None = None) -> ReferenceModel:
+    return ReferenceModel.from_checkpoint(small_checkpoint(GO_C, replaced))
+
+
+def test_graphs_of_another_weight_are_all_listed_with_their_difference(
+    small_checkpoint: SmallCheckpoint, tmp_path: Path
+) -> None:
+    model = loaded(small_checkpoint)
+    bias = model.decoder.fc[-1].bias
+    shifted = loaded(small_checkpoint, {"decoder.fc.4.bias": bias + 0.125})
+    cells = reference_cells(model, TOKENS, IN_VOCAB)
+    check = GraphCheck(model, TOKENS, cells)
+    right, wrong, also_wrong = (tmp_path / f"{name}.onnx" for name in ("right", "wrong", "also_wrong"))
+    write_graph(model, TOKENS, right, "fp32", "ort")
+    write_graph(shifted, TOKENS, wrong, "fp32", "ort")
+    write_graph(shifted, TOKENS, also_wrong, "fp32", "portable")
+
+    assert check.run(right, FP32, whole_panel=True).passed
+    check.raise_misses()  # nothing yet
+    check.run(wrong, FP32, whole_panel=True)
+    check.run(also_wrong, FP32, whole_panel=False)
+    with pytest.raises(ExportedGraphError) as caught:
+        check.raise_misses()
+    message = str(caught.value)
+    assert len(caught.value.misses) == 3
+    assert "3 exported output(s)" in message
+    assert "no bundle was written" in message
+    assert re.findall(r"(\w+\.onnx), ([\w ]+): largest difference 0\.125,", message) == [
+        ("wrong.onnx", "reference cells"),
+        ("wrong.onnx", "one cell of all genes"),
+        ("also_wrong.onnx", "reference cells"),
+    ]
+    assert "right.onnx" not in message.replace("wrong.onnx", "")
+
+
+def test_a_graph_that_gives_nan_is_a_miss(small_checkpoint: SmallCheckpoint, tmp_path: Path) -> None:
+    model = loaded(small_checkpoint)
+    diverged = loaded(small_checkpoint)
+    diverged.decoder.fc[-1].bias[:] = torch.nan
+    check = GraphCheck(model, TOKENS, reference_cells(model, TOKENS, IN_VOCAB))
+    path = tmp_path / "nan.onnx"
+    write_graph(diverged, TOKENS, path, "fp32", "ort")
+    check.run(path, FP32, whole_panel=False)
+    with pytest.raises(ExportedGraphError, match=r"nan\.onnx.*nan"):
+        check.raise_misses()
+
+
+def test_half_precision_is_bounded_by_pytorchs_own_autocast(small_checkpoint: SmallCheckpoint) -> None:
+    model = loaded(small_checkpoint)
+    cells = reference_cells(model, TOKENS, IN_VOCAB)
+    bounds = tolerances(model, TOKENS, cells, GO_C, ("fp32", "fp16"))
+    assert bounds["fp32"] == FP32
+    assert bounds["fp16"].rtol == 0
+    # No tighter than autocast on the same cells, and of the same size.
+    half = predict_eager(model, TOKENS, cells.values, cells.pert_flags, autocast=torch.float16)
+    error = float(np.abs(half - cells.predicted).max())
+    assert FP16_OVER_AUTOCAST * error <= bounds["fp16"].atol < 4 * FP16_OVER_AUTOCAST * error
+    assert FP16_OVER_AUTOCAST == 1.5
+    assert tolerances(model, TOKENS, cells, GO_C, ("fp32",)) == {"fp32": FP32}
+
+
+@pytest.mark.parametrize("variant", ["scgpt_counts", "scgpt_tokens", "go_c_scgpt_counts"])
+def test_ill_conditioned_variants_are_compared_relative_to_the_largest_output(
+    variant: str, small_checkpoint: SmallCheckpoint
+) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint(variant))
+    cells = reference_cells(model, TOKENS, IN_VOCAB)
+    assert tolerances(model, TOKENS, cells, variant, ("fp32",)) == {"fp32": FP32_ILL_CONDITIONED}
+    assert FP32_ILL_CONDITIONED.relative_to_largest

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.model import ReferenceModel
+from scgenept_export.reference_cells import MAX_GENES, N_CELLS, predict_eager, reference_cells
+
+
+@pytest.fixture
+def model(small_checkpoint: Callable[..., Checkpoint]) -> ReferenceModel:
+    return ReferenceModel.from_checkpoint(small_checkpoint("scgenept_go_c_gpt_concat"))
+
+
+def tokens_of(n_genes: int) -> torch.Tensor:
+    return torch.arange(n_genes) % 12
+
+
+def test_cells_cover_each_kind_of_perturbation(model: ReferenceModel) -> None:
+    in_vocab = np.arange(300) % 50 != 7
+    cells = reference_cells(model, tokens_of(300), in_vocab.tolist())
+    assert cells.values.shape == cells.pert_flags.shape == cells.predicted.shape == (N_CELLS, MAX_GENES)
+    assert cells.pert_flags.sum(axis=1)[:4].tolist() == [0, 1, 2, 3]
+    last = cells.gene_index[cells.pert_flags[-1] == 1]
+    assert len(last) == 1
+    assert not in_vocab[last[0]]
+    assert set(np.unique(cells.pert_flags)) == {0, 1}
+
+
+def test_genes_are_distinct_and_in_order(model: ReferenceModel) -> None:
+    index = reference_cells(model, tokens_of(300), [True] * 300).gene_index
+    assert (np.diff(index) > 0).all()
+    assert index[0] >= 0
+    assert index[-1] < 300
+    assert index[-1] > MAX_GENES, "not only the first genes"
+
+
+def test_values_look_log_normalised(model: ReferenceModel) -> None:
+    values = reference_cells(model, tokens_of(300), [True] * 300).values
+    assert values.min() == 0
+    assert values.max() < 15
+    assert 0.55 < (values == 0).mean() < 0.78
+    assert len({tuple(row) for row in values}) == N_CELLS
+
+
+@pytest.mark.parametrize("n_genes", [1, 2, 3, 24])
+def test_small_gene_lists_have_reference_cells_too(n_genes: int, model: ReferenceModel) -> None:
+    cells = reference_cells(model, tokens_of(n_genes), [True] * n_genes)
+    assert cells.gene_index.tolist() == list(range(n_genes))
+    assert np.isfinite(cells.predicted).all()
+
+
+def test_genes_all_out_of_vocabulary_are_no_obstacle(model: ReferenceModel) -> None:
+    assert reference_cells(model, torch.zeros(20, dtype=torch.int64), [False] * 20).predicted.shape == (N_CELLS, 20)
+
+
+def test_cells_are_the_same_each_time_and_predicted_by_the_eager_model(model: ReferenceModel, tmp_path: Path) -> None:
+    tokens, in_vocab = tokens_of(40), [True] * 39 + [False]
+    first, second = (reference_cells(model, tokens, in_vocab) for _ in range(2))
+    for path, cells in ((tmp_path / "a.npz", first), (tmp_path / "b.npz", second)):
+        cells.save(path)
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert set(a) == {"values", "pert_flags", "gene_index", "predicted"}
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+        assert [a[name].dtype for name in ("values", "pert_flags", "gene_index", "predicted")] == [
+            np.float32,
+            np.int64,
+            np.int64,
+            np.float32,
+        ]
+        expected = predict_eager(model, tokens[torch.from_numpy(a["gene_index"])], a["values"], a["pert_flags"])
+        np.testing.assert_array_equal(a["predicted"], expected)
+
+
+def test_autocast_is_less_exact_and_close(model: ReferenceModel) -> None:
+    cells = reference_cells(model, tokens_of(40), [True] * 40)
+    half = predict_eager(model, tokens_of(40), cells.values, cells.pert_flags, autocast=torch.float16)
+    error = np.abs(half - cells.predicted).max()
+    assert half.dtype == np.float32
+    assert 0 < error < 0.05

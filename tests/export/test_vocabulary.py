@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scgenept_export.errors import VocabularyError
+from scgenept_export.vocabulary import SPECIAL_TOKENS, Vocabulary, census_vocabulary, read_vocabulary
+
+
+def written(tmp_path: Path, contents: object) -> Path:
+    path = tmp_path / "vocab.json"
+    path.write_text(contents if isinstance(contents, str) else json.dumps(contents))
+    return path
+
+
+def test_special_tokens_are_appended_in_upstreams_order(tmp_path: Path) -> None:
+    vocabulary = read_vocabulary(written(tmp_path, {"B": 1, "A": 0}))
+    assert vocabulary.token_ids == {"B": 1, "A": 0, "<pad>": 2, "<cls>": 3, "<eoc>": 4}
+    assert vocabulary.n_tokens == 5
+
+
+def test_special_tokens_that_are_there_keep_their_ids(tmp_path: Path) -> None:
+    vocabulary = read_vocabulary(written(tmp_path, {"<pad>": 0, "A": 1, "<eoc>": 2}))
+    assert vocabulary.token_ids == {"<pad>": 0, "A": 1, "<eoc>": 2, "<cls>": 3}
+
+
+def test_genes_outside_the_vocabulary_are_padding(tmp_path: Path) -> None:
+    vocabulary = read_vocabulary(written(tmp_path, {"A": 0, "B": 1}))
+    assert vocabulary.encode(["B", "ZZ", "A", "b"]) == ([1, 2, 0, 2], [True, False, True, False])
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_a_special_token_is_no_gene(token: str, tmp_path: Path) -> None:
+    vocabulary = read_vocabulary(written(tmp_path, {"A": 0}))
+    assert vocabulary.encode([token]) == ([vocabulary.token_ids["<pad>"]], [False])
+
+
+def test_the_census_vocabulary_fits_published_checkpoints() -> None:
+    vocabulary = census_vocabulary()
+    vocabulary.check_fits(60_697)
+    assert [vocabulary.token_ids[token] for token in SPECIAL_TOKENS] == [60_694, 60_695, 60_696]
+    assert sorted(vocabulary.token_ids.values()) == list(range(60_697))
+
+
+def test_a_vocabulary_of_another_size_is_refused_with_both_sizes() -> None:
+    with pytest.raises(VocabularyError, match=r"vocabulary mine: it has 2 tokens.*have 60,697 rows.*--vocab"):
+        Vocabulary("mine", {"A": 0, "<pad>": 1}).check_fits(60_697)
+
+
+@pytest.mark.parametrize(
+    ("contents", "problem"),
+    [
+        ("{not json", "it is not JSON"),
+        ("", "it is not JSON"),
+        (["A", "B"], "it is not an object of gene name to token id"),
+        ({}, "it is not an object of gene name to token id"),
+        ({"A": "0"}, "it is not an object of gene name to token id"),
+        ({"A": 0.5}, "it is not an object of gene name to token id"),
+        ({"A": True}, "it is not an object of gene name to token id"),
+        ({"A": -1}, "it is not an object of gene name to token id"),
+        ({"A": 0, "B": 0}, "two names have the same token id"),
+    ],
+)
+def test_unusable_files_are_refused(contents: object, problem: str, tmp_path: Path) -> None:
+    path = written(tmp_path, contents)
+    with pytest.raises(VocabularyError, match=problem) as caught:
+        read_vocabulary(path)
+    assert str(path) in str(caught.value)
+
+
+def test_binary_and_missing_files_are_refused(tmp_path: Path) -> None:
+    binary = tmp_path / "vocab.json"
+    binary.write_bytes(b"\x80\x02\xff\xfe")
+    with pytest.raises(VocabularyError, match="it is not JSON"):
+        read_vocabulary(binary)
+    with pytest.raises(VocabularyError, match=r"cannot be read.*--vocab"):
+        read_vocabulary(tmp_path / "nowhere.json")
