@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from scgenept_rt.cli import demo, inspect, predict, providers, verify
+from scgenept_rt.cli import check, demo, genes, inspect, predict, providers, verify
 from scgenept_rt.cli.failure import exit_on_user_error
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ def _global_options(
 
 app.command("predict")(predict.predict)
 app.command("inspect")(inspect.inspect)
+app.command("check")(check.check)
+app.command("genes")(genes.genes)
 app.command("verify")(verify.verify)
 app.command("providers")(providers.providers)
 app.command("demo")(demo.demo)

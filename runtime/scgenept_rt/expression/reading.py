@@ -104,9 +104,9 @@ def read_control_cells(
 def _read(
     cells: CellsSource, panel: GenePanel, options: ReadOptions, sampling: Sampling, spill_bytes: int
 ) -> ControlCells:
-    candidates = _name_candidates(cells, options.gene_key)
+    candidates = name_candidates(cells, options.gene_key)
     match = match_columns(panel, candidates, options.gene_key)
-    notices = [*match.notices, *_accept_missing(cells, panel, match, candidates[match.source], options)]
+    notices = [*match.notices, *accept_missing(cells, panel, match, candidates[match.source], options)]
 
     control = find_control_rows(cells.obs, cells.where, options.condition_key, options.control_label)
     notices.extend(control.notices)
@@ -140,7 +140,7 @@ def _read(
     )
 
 
-def _name_candidates(cells: CellsSource, gene_key: str | None) -> dict[str, Sequence[str]]:
+def name_candidates(cells: CellsSource, gene_key: str | None) -> dict[str, Sequence[str]]:
     """Return the places that may name the columns, as `match_columns` takes them.
 
     With a `gene_key`, the others stay: their Ensembl ids tell columns of one name apart.
@@ -157,9 +157,10 @@ def _name_candidates(cells: CellsSource, gene_key: str | None) -> dict[str, Sequ
     return candidates
 
 
-def _accept_missing(
+def accept_missing(
     cells: CellsSource, panel: GenePanel, match: GeneMatch, names: Sequence[str], options: ReadOptions
 ) -> list[str]:
+    """Return notices on the model's genes that an input lacks, or raise `MissingGenesError` if these are needed."""
     if not match.missing:
         return []
     if options.missing_genes == "error" or not match.n_found:

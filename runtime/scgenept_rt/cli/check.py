@@ -1,0 +1,125 @@
+"""`scgenept-rt check`: whether a file of cells will work, and what to fix."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scgenept_rt.cli.options import (
+    AllowUnnormalizedOption,
+    BundleArgument,
+    CellsArgument,
+    ConditionKeyOption,
+    ControlLabelOption,
+    DeviceOption,
+    GeneKeyOption,
+    LayerOption,
+    MissingGenesOption,
+    PrecisionOption,
+    ProviderOption,
+    ThreadsOption,
+    UseRawOption,
+)
+
+if TYPE_CHECKING:
+    from scgenept_rt.compatibility import Report
+    from scgenept_rt.expression import ReadOptions
+
+_WIDTH, _MAX_WIDTH = 100, 120
+_INDENT = " " * 23
+
+
+def check(
+    bundle: BundleArgument,
+    cells: CellsArgument,
+    provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
+    layer: LayerOption = None,
+    use_raw: UseRawOption = False,
+    gene_key: GeneKeyOption = None,
+    condition_key: ConditionKeyOption = None,
+    control_label: ControlLabelOption = None,
+    missing_genes: MissingGenesOption = "error",
+    allow_unnormalized: AllowUnnormalizedOption = False,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+) -> None:
+    """Say on one page whether CELLS will work with BUNDLE, what to fix, and how long a run would take.
+
+    Exit code 0 if `predict` would work with the same options, else 1.
+    """
+    from scgenept_rt.bundle import Bundle
+    from scgenept_rt.compatibility import check_cells
+    from scgenept_rt.expression import ReadOptions
+
+    report = check_cells(
+        Bundle.open(bundle),
+        cells,
+        options=ReadOptions(
+            layer=layer,
+            use_raw=use_raw,
+            gene_key=gene_key,
+            condition_key=condition_key,
+            control_label=control_label,
+            missing_genes=missing_genes,
+            allow_unnormalized=allow_unnormalized,
+        ),
+        provider=provider,
+        precision=precision,
+        device_id=device,
+        threads=threads,
+    )
+    if json_output:
+        print(json.dumps(report.to_json(), indent=2, allow_nan=False))
+    else:
+        for line in _page(report):
+            print(line)
+    sys.stdout.flush()  # a reader that went away (`| head`) is found here and not when Python ends
+    if not report.works:
+        raise typer.Exit(1)
+
+
+def _page(report: Report) -> Iterator[str]:
+    width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _MAX_WIDTH)
+    manifest = report.bundle.manifest
+    yield f"bundle  {report.bundle.directory}: {manifest.variant}, {manifest.dimensions.n_genes:,} genes"
+    size = "" if report.n_obs is None else f": {report.n_obs:,} cells x {report.n_vars:,} genes, {report.matrix}"
+    yield f"cells   {report.where}{size}"
+    yield ""
+    for finding in report.findings:
+        head = f"{finding.status:<7}  {finding.topic:<13} "
+        yield from _wrapped(finding.text, width, head, _INDENT)
+        if finding.step is not None:
+            yield from _wrapped(finding.step, width, f"{_INDENT}-> ", f"{_INDENT}   ")
+    yield ""
+    if report.works:
+        yield "This file will work:"
+        yield f"  {_command(report, report.options)}"
+        return
+    n_problems = sum(finding.status == "problem" for finding in report.findings)
+    yield f"This file will not work as it is: {n_problems} problem{'s'[: n_problems != 1]}."
+    if report.suggestion is not None:
+        yield "It works with these options (tried):"
+        yield f"  {_command(report, report.suggestion)}"
+
+
+def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
+    # Options and paths are kept whole, to be copied.
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _command(report: Report, options: ReadOptions) -> str:
+    from scgenept_rt.compatibility.alternatives import option_arguments
+
+    start = ["scgenept-rt", "predict", str(report.bundle.directory), report.where]
+    return shlex.join([*start, *option_arguments(options), "-p", report.example, "--out", "predicted.h5ad"])

@@ -1,0 +1,73 @@
+"""`scgenept-rt genes`: which genes a model can perturb."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scgenept_rt.cli.options import BundleArgument
+
+if TYPE_CHECKING:
+    from scgenept_rt.genes import GenePanel
+
+_HEADER = ("gene_name", "gene_id", "in_vocab")
+
+
+def genes(
+    bundle: BundleArgument,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", metavar="STR", help="Only genes whose name or Ensembl id contains this, in any case."),
+    ] = None,
+    in_vocab: Annotated[
+        bool, typer.Option("--in-vocab", help="Only genes in the vocabulary, which the model knows by name.")
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the genes that a model reads, predicts and can perturb; tab-separated when piped."""
+    from scgenept_rt.bundle import Bundle
+    from scgenept_rt.genes import GenePanel
+
+    # Only the manifest is read: the graphs' checksums would take longer than everything else.
+    panel = GenePanel.from_manifest(Bundle.open(bundle, check_files=False).manifest)
+    positions = _matching(panel, search)
+    if in_vocab:
+        matching, positions = positions, [position for position in positions if panel.in_vocab[position]]
+        if not positions:
+            _raise_none_in_vocab(panel, search, matching)
+    rows = [(panel.names[at], panel.ids[at], bool(panel.in_vocab[at])) for at in positions]
+    if json_output:
+        print(json.dumps([dict(zip(_HEADER, row, strict=True)) for row in rows], indent=2))
+    else:
+        table = [_HEADER, *((name, gene_id or "", "yes" if known else "no") for name, gene_id, known in rows)]
+        columns = sys.stdout.isatty()
+        width, id_width = (max(len(row[at]) for row in table) for at in (0, 1))
+        for name, gene_id, known in table:
+            print(f"{name:<{width}}  {gene_id:<{id_width}}  {known}" if columns else f"{name}\t{gene_id}\t{known}")
+    sys.stdout.flush()  # a reader that went away (`| head`) is found here and not when Python ends
+
+
+def _matching(panel: GenePanel, search: str | None) -> list[int]:
+    from scgenept_rt.errors import ScgeneptError
+    from scgenept_rt.genes import ensembl_id
+
+    if search is None:
+        return list(range(len(panel)))
+    wanted = search.strip()
+    positions = panel.find(ensembl_id(wanted.upper()) or wanted)
+    if positions:
+        return positions
+    near = panel.suggestions(wanted)
+    hint = f" Did you mean {' or '.join(near)}?" if near else " Search for a shorter part of the name."
+    raise ScgeneptError(f"none of the model's {len(panel):,} genes has {search!r} in its name or Ensembl id.{hint}")
+
+
+def _raise_none_in_vocab(panel: GenePanel, search: str | None, matching: list[int]) -> None:
+    from scgenept_rt.errors import ScgeneptError, listed
+
+    names = listed([panel.names[position] for position in matching])
+    about = f"that have {search!r} in their name or Ensembl id" if search is not None else "of the model"
+    raise ScgeneptError(f"none of the genes {about} is in the vocabulary ({names}). List them without --in-vocab.")

@@ -1,0 +1,83 @@
+"""How much of a model's gene list a file covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scgenept_rt.compatibility.findings import Finding, counted, problem_from
+from scgenept_rt.errors import MissingGenesError, ScgeneptError, listed
+from scgenept_rt.expression import ReadOptions
+from scgenept_rt.expression.cells_source import CellsSource
+from scgenept_rt.expression.reading import accept_missing, name_candidates
+from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
+
+_N_SHOWN = 5
+LOW_COVERAGE = 0.8
+"""Below this share of genes found, a file that is accepted with --missing-genes zero deserves a warning."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """The result of matching genes: `match` is None if they could not be matched."""
+
+    match: GeneMatch | None = None
+    findings: tuple[Finding, ...] = field(default=(), repr=False)
+
+
+def examine_genes(cells: CellsSource, panel: GenePanel, options: ReadOptions) -> Coverage:
+    """Match the genes of a file with the model's as `predict` does."""
+    try:
+        candidates = name_candidates(cells, options.gene_key)
+        match = match_columns(panel, candidates, options.gene_key)
+    except ScgeneptError as error:
+        return Coverage(None, (problem_from("genes", error),))
+    findings = []
+    try:
+        accept_missing(cells, panel, match, candidates[match.source], options)
+    except MissingGenesError as error:
+        problem = problem_from("genes", error)
+        found = f"{_found(match, panel)} " if match.n_found else ""
+        findings.append(Finding("genes", "problem", found + problem.text, problem.step))
+    else:
+        findings.append(_accepted(match, panel))
+    if match.n_found:
+        findings.append(_vocabulary(match, panel))
+    return Coverage(match, tuple(findings))
+
+
+def _found(match: GeneMatch, panel: GenePanel) -> str:
+    source = "var_names" if match.source == "var_names" else f"var column {match.source!r}"
+    by_symbol = match.n_found - match.n_by_id
+    ways = [f"{by_symbol:,} by symbol"] if by_symbol else []
+    ways += [f"{match.n_by_id:,} by Ensembl id"] if match.n_by_id else []
+    extra = f"; {counted(match.n_extra, 'other gene')} of the file ignored" if match.n_extra else ""
+    return f"{match.n_found:,} of the model's {len(panel):,} genes found in {source} ({', '.join(ways)}){extra}."
+
+
+def _accepted(match: GeneMatch, panel: GenePanel) -> Finding:
+    text = _found(match, panel)
+    if not match.missing:
+        return Finding("genes", "ok", text)
+    text += f" The {len(match.missing):,} missing count as not expressed: {listed(match.missing, _N_SHOWN)}."
+    if match.n_found >= LOW_COVERAGE * len(panel):
+        return Finding("genes", "note", text)
+    share = match.n_found / len(panel)
+    return Finding(
+        "genes",
+        "note",
+        f"{text} Only {share:.0%} of what the model reads is measured: it will run, but such cells are far from those "
+        "that it was trained on, and its predictions may mean little.",
+        "Give the file before genes were filtered (all genes, normalised, log1p), if there is one.",
+    )
+
+
+def _vocabulary(match: GeneMatch, panel: GenePanel) -> Finding:
+    n_in_vocab = int(np.count_nonzero(panel.in_vocab))
+    unnamed = match.n_found - match.n_found_in_vocab
+    text = f"{match.n_found_in_vocab:,} of the {match.n_found:,} genes found are in the model's vocabulary"
+    text += f" (which has {n_in_vocab:,} of its {len(panel):,} genes)."
+    if unnamed:
+        text += f" The model cannot tell the other {unnamed:,} apart by name: this is a trait of the model."
+    return Finding("vocabulary", "ok", text)
