@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from scgenept_rt.cli import check, demo, genes, inspect, predict, providers, verify
+from scgenept_rt.cli import check, demo, download, genes, inspect, predict, providers, verify
 from scgenept_rt.cli.failure import exit_on_user_error
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command("genes")(genes.genes)
 app.command("verify")(verify.verify)
 app.command("providers")(providers.providers)
 app.command("demo")(demo.demo)
+app.command("download")(download.download)
 
 
 def main() -> None:

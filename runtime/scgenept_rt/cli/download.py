@@ -1,0 +1,188 @@
+"""`scgenept-rt download`: published checkpoints, vocabulary and data sets, by name."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from scgenept_rt.download import DownloadDirectory, Fetched, Item
+    from scgenept_rt.download.transfer import Listener
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def download(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...", help="Variants (scgenept_go_c), vocab, norman, adamson, or all.", show_default=False
+        ),
+    ] = None,
+    dataset: Annotated[
+        Literal["norman", "adamson"], typer.Option("--dataset", help="Data that the variants were trained on.")
+    ] = "norman",
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Download directory. Default: $SCGENEPT_RT_DOWNLOADS, else scgenept-rt in your cache directory.",
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", metavar="URL", help="Take this address in place of every host's.")
+    ] = None,
+    list_items: Annotated[bool, typer.Option("--list", help="Show what there is and what is here.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Fetch nothing: check what lies here, and say which file to place where.")
+    ] = False,
+    accept_changed: Annotated[
+        bool, typer.Option("--accept-changed", help="Take files that differ from their known checksum, from now on.")
+    ] = False,
+) -> None:
+    """Download trained checkpoints, the vocabulary and data sets; what came once is checked, not fetched again."""
+    if not names and not list_items:
+        raise typer.BadParameter("name what to download, or show what there is with --list", param_hint="NAME...")
+    checked_mirror = check_mirror(mirror)
+    from scgenept_rt.download import DownloadDirectory, default_directory, select
+    from scgenept_rt.download.catalogue import catalogue
+    from scgenept_rt.download.errors import MissingOfflineError
+
+    items = select(names, dataset) if names else catalogue(dataset)
+    with download_progress() as listener:
+        here = DownloadDirectory(
+            directory or default_directory(),
+            mirror=checked_mirror,
+            accept_changed=accept_changed,
+            offline=offline,
+            listener=listener,
+        )
+        if list_items:
+            _print_list(here, items)
+            return
+        missing: list[str] = []
+        for item in items:
+            try:
+                print_fetched(item.name, here.fetch(item))
+            except MissingOfflineError as error:
+                missing.extend(error.placements)
+        if missing:
+            raise MissingOfflineError(missing)
+
+
+def check_mirror(mirror: str | None) -> str | None:
+    """Return the mirror's address; wrong usage unless it is one of http or https."""
+    from urllib.parse import urlsplit
+
+    if mirror is None:
+        return None
+    try:
+        parts = urlsplit(mirror)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise typer.BadParameter(f"{mirror!r} is not an address such as https://HOST/PATH", param_hint="--mirror")
+    return mirror
+
+
+def print_fetched(name: str, fetched: Fetched) -> None:
+    """Print what came of one name."""
+    words = {
+        "downloaded": "downloaded, checksum recorded",
+        "present": "here already, checksum right",
+        "recorded": "found here, checksum recorded",
+        "unpacked": "unpacked, checksum recorded",
+    }
+    typer.echo(f"{name}: {words[fetched.how]}")
+    typer.echo(f"  {fetched.path}")
+    typer.echo(f"  {fetched.size:,} bytes, sha256 {fetched.sha256}")
+
+
+def _print_list(here: DownloadDirectory, items: list[Item]) -> None:
+    typer.echo(f"download directory: {here.path}")
+    width = max(len(item.name) for item in items)
+    for item in items:
+        size = here.recorded_size(item)
+        path = here.find(item)
+        stated = f"{size / 1e6:,.1f} MB" if size is not None else "size not published"
+        typer.echo(f"{item.name:<{width}}  {'here' if path else '-':<4}  {stated:>18}  {item.description}")
+        if path:
+            typer.echo(f"{'':<{width}}        {path}")
+
+
+@contextmanager
+def download_progress() -> Iterator[Listener]:
+    """Yield a listener that shows downloads on standard error: bars on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _PlainLines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Bars(progress)
+
+
+class _Bars:
+    def __init__(self, progress: object) -> None:
+        from rich.progress import Progress, TaskID
+
+        assert isinstance(progress, Progress)
+        self._progress = progress
+        self._tasks: list[TaskID] = []
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def begin(self, label: str) -> None:
+        self._tasks.append(self._progress.add_task(label, total=None))
+
+    def update(self, done: int, total: int | None) -> None:
+        self._progress.update(self._tasks[-1], completed=done, total=total)
+
+    def end(self) -> None:
+        self._progress.remove_task(self._tasks.pop())
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._label = ""
+        self._begun = self._printed = time.monotonic()
+        self._first: int | None = None
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def begin(self, label: str) -> None:
+        self._label, self._first = label, None
+        self._begun = self._printed = time.monotonic()
+
+    def update(self, done: int, total: int | None) -> None:
+        if self._first is None:  # what an earlier process left does not count into the rate
+            self._first = done
+        now = time.monotonic()
+        if now - self._printed < _SECONDS_BETWEEN_LINES:
+            return
+        self._printed = now
+        rate = (done - self._first) / (now - self._begun)
+        of_total = f" of {total / 1e6:,.1f}" if total else ""
+        left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
+        self.say(f"{self._label}: {done / 1e6:,.1f}{of_total} MB, {rate / 1e6:,.1f} MB/s{left}")
+
+    def end(self) -> None:
+        pass
