@@ -1,0 +1,76 @@
+"""Every code block of README.md and docs/ is run as it stands, page by page, in an empty directory.
+
+A block that cannot run here is preceded by a comment `<!-- not run: reason -->`, which readers of the source see too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+COMMANDS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+NOT_CODE = {"text", "json", "csv"}
+
+
+@dataclass(frozen=True)
+class Block:
+    line: int
+    language: str
+    code: str
+    reason: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(text[: match.start("code")].count("\n") + 1, match["language"], match["code"], match["reason"])
+        for match in BLOCK.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for block in blocks(page):
+        if block.reason or block.language in NOT_CODE:
+            continue
+        done = subprocess.run(
+            [*COMMANDS[block.language], block.code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{page.name}, line {block.line}:\n{block.code}\n{done.stdout}\n{done.stderr}"
+
+
+def test_blocks_are_found_and_have_a_language() -> None:
+    fences = sum(len(re.findall(r"^```", page.read_text("utf-8"), re.MULTILINE)) for page in PAGES)
+    found = [block for page in PAGES for block in blocks(page)]
+    assert fences == 2 * len(found), "a fence without a language, or one that is not closed, would never be run"
+    known = {*COMMANDS, *NOT_CODE, "cpp"}
+    assert {block.language for block in found} <= known
+    assert all(block.reason for block in found if block.language == "cpp"), "C++ is not compiled here: give the reason"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text("utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert not broken
