@@ -18,7 +18,7 @@ ORACLE_VARIANTS = tuple(json.loads((DATA / "oracle" / "checkpoints.json").read_t
 ORACLE_PERTURBATIONS = tuple(json.loads((DATA / "oracle" / "perts.json").read_text()))
 
 FULLY_EXPORTED = ("scgpt", "scgenept_go_c_gpt_concat", "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat")
-"""Variants whose bundle has all four graphs; the others have ONNX Runtime's fp32 graph alone, as tracing is slow."""
+"""Variants whose bundle has all four graphs and PyTorch's weights; the others have ONNX Runtime's fp32 graph alone."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def oracle_bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> C
                 dataset="norman",
                 precisions=("fp32", "fp16") if full else ("fp32",),
                 portable=full,
+                keep_reference_weights=full,
                 synthetic=True,
             )
             bundles[variant] = made.directory

@@ -20,10 +20,12 @@ from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import graph_file_name, write_graph
 from scgenept_export.reference_cells import reference_cells
 from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
+from scgenept_export.reference_weights import write_reference_weights
 from scgenept_rt.bundle import (
     MANIFEST_NAME,
     REFERENCE_NAME,
     Bundle,
+    REFERENCE_WEIGHTS_NAME,
     BundleFile,
     Dimensions,
     Manifest,
@@ -49,6 +51,7 @@ def export_bundle(
     precisions: Sequence[Precision] = ("fp32", "fp16"),
     portable: bool = False,
     synthetic: bool = False,
+    keep_reference_weights: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -78,6 +81,8 @@ def export_bundle(
     portable
         Write graphs of standard operators too (TensorRT and other engines).
     synthetic
+    keep_reference_weights
+        Keep the eager model's weights in the bundle, for the runtime's provider torch.
         Record that the weights are made up.
     overwrite
         Replace a bundle that lies at `out`.
@@ -122,6 +127,9 @@ def export_bundle(
     partial = _fresh_partial_directory(out)
     try:
         files: list[BundleFile] = []
+    largest = activation_range(model, token_ids, cells)
+    if "fp16" in precisions:
+        warn_near_fp16_range(largest)  # before the check of the graphs, which it may explain
         targets: tuple[Target, ...] = ("ort", "portable") if portable else ("ort",)
         for target in targets:
             for precision in precisions:
@@ -132,7 +140,7 @@ def export_bundle(
                 check.run(path, bounds[precision], whole_panel=(precision, target) == ("fp32", "ort"))
                 files.append(_describe(path, precision, target))
         check.raise_misses()
-        cells.save(partial / REFERENCE_NAME)
+        cells.save(partial / REFERENCE_NAME, token_ids)
         files.append(_describe(partial / REFERENCE_NAME))
         progress("writing the manifest")
         shape = loaded.shape
@@ -140,6 +148,10 @@ def export_bundle(
             variant=variant,
             dataset=dataset,
             gene_names=gene_list.names,
+        if keep_reference_weights:
+            progress(f"writing {REFERENCE_WEIGHTS_NAME}")
+            write_reference_weights(loaded, token_ids, partial / REFERENCE_WEIGHTS_NAME)
+            files.append(_describe(partial / REFERENCE_WEIGHTS_NAME))
             gene_ids=gene_list.ids,
             in_vocab=tuple(in_vocab),
             encoders=shape.encoders,

@@ -62,6 +62,9 @@ def bundle(
     precision: str = typer.Option("fp32,fp16", "--precision", help="Forms of the graphs: fp32, fp16 or both."),
     portable: bool = typer.Option(False, "--portable", help="Also write graphs of standard operators (TensorRT)."),
     synthetic: bool = typer.Option(False, "--synthetic", help="Mark the bundle's weights as made up."),
+    keep_reference_weights: bool = typer.Option(
+        False, "--keep-reference-weights", help="Also keep the weights for `scgenept-rt ... --provider torch`."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a bundle that lies at --out."),
 ) -> None:
     """Export a checkpoint into a bundle, and check every graph against PyTorch."""
@@ -80,6 +83,7 @@ def bundle(
             precisions=_precisions(precision),
             portable=portable,
             synthetic=synthetic,
+            keep_reference_weights=keep_reference_weights,
             overwrite=overwrite,
             progress=progress,
         )

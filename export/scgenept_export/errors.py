@@ -96,3 +96,21 @@ class ExportedGraphError(ScgeneptError):
             f"{len(misses)} exported output(s) differ from the eager model by more than the tolerance; "
             f"no bundle was written:\n  {lines}"
         )
+
+
+class ReferenceWeightsError(ScgeneptError, ValueError):
+    """A bundle whose eager model cannot be loaded: no weights kept, or a checkpoint that is not its source."""
+
+    def __init__(self, directory: Path | str, problem: str, remedy: str) -> None:
+        self.directory = Path(directory)
+        super().__init__(f"bundle {self.directory}: {problem}. {remedy}")
+
+
+class PrecisionNotSupportedError(ScgeneptError, ValueError):
+    """A precision that a backend does not compute in."""
+
+    def __init__(self, provider: str, precision: str) -> None:
+        super().__init__(
+            f"the provider {provider} is the fp32 reference, it does not run in {precision}. "
+            "Leave --precision out, or choose another --provider."
+        )

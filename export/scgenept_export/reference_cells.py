@@ -32,14 +32,16 @@ class ReferenceCells:
     gene_index: NDArray[np.int64]
     predicted: NDArray[np.float32]
 
-    def save(self, path: Path) -> None:
-        """Write reference.npz."""
+    def save(self, path: Path, token_ids: torch.Tensor | None = None) -> None:
+        """Write reference.npz; `token_ids` [n_genes] let the source checkpoint be run for all model genes."""
         arrays: dict[str, Any] = {
             "values": self.values,
             "pert_flags": self.pert_flags,
             "gene_index": self.gene_index,
             "predicted": self.predicted,
         }
+        if token_ids is not None:
+            arrays["token_ids"] = token_ids.numpy()
         np.savez_compressed(path, **arrays)
 
     def inputs(self) -> dict[str, NDArray[Any]]:

@@ -28,6 +28,8 @@ from scgenept_rt.errors import (
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 REFERENCE_NAME = "reference.npz"
+REFERENCE_WEIGHTS_NAME = "reference_weights.pt"
+"""The eager model's weights, for the provider torch; only in bundles exported with `--keep-reference-weights`."""
 DEMO_NAME = "demo"
 """Stands for the bundle that ships with the package, where no directory of this name exists."""
 

@@ -16,7 +16,7 @@ def inspect(
     json_output: Annotated[bool, typer.Option("--json", help="Print the manifest's facts as JSON.")] = False,
 ) -> None:
     """Check a bundle's files and say what it holds."""
-    from scgenept_rt.bundle import Bundle
+    from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
 
     opened = Bundle.open(bundle)
     manifest = opened.manifest
@@ -62,7 +62,10 @@ def inspect(
         print(f"{name:<12} {text}")
     print("\nfiles, all with the sha256 that the manifest states")
     for file in manifest.files:
-        use = f"{file.precision}, {_RUNS_ON[file.target]}" if file.target is not None else "outputs to verify with"
+        if file.target is not None:
+            use = f"{file.precision}, {_RUNS_ON[file.target]}"
+        else:
+            use = "weights for torch" if file.path == REFERENCE_WEIGHTS_NAME else "outputs to verify with"
         print(f"  {file.path:<20} {file.size / 1e6:8.2f} MB  {use}")
     for precision, bound in manifest.tolerances.items():
         relative = "of the largest output" if bound.relative_to_largest else "of the output"

@@ -34,6 +34,14 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Threads on the CPU; default: as many as this process may use."),
 ]
+ReferenceCheckpointOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference-checkpoint",
+        metavar="FILE.pt",
+        help="For torch: the checkpoint that the bundle was exported from, if it keeps no weights itself.",
+    ),
+]
 LayerOption = Annotated[str | None, typer.Option("--layer", metavar="NAME", help="Layer to read instead of X.")]
 UseRawOption = Annotated[bool, typer.Option("--use-raw", help="Read raw instead of X.")]
 GeneKeyOption = Annotated[

@@ -22,6 +22,7 @@ from scgenept_rt.cli.options import (
     MissingGenesOption,
     PrecisionOption,
     ProviderOption,
+    ReferenceCheckpointOption,
     ThreadsOption,
     UseRawOption,
 )
@@ -101,6 +102,7 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    reference_checkpoint: ReferenceCheckpointOption = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Run the bundle's reference cells first (milliseconds).")
     ] = True,
@@ -119,7 +121,14 @@ def predict(
     # Before the bundle is loaded, which takes longest: a typing error in a path should cost no time.
     check_outputs(out, kind, overwrite=overwrite, resume=resume, cells=cells)
     started = time.monotonic()
-    with load(bundle, provider=provider, precision=precision, device_id=device, threads=threads) as model:
+    with load(
+        bundle,
+        provider=provider,
+        precision=precision,
+        device_id=device,
+        threads=threads,
+        reference_checkpoint=reference_checkpoint,
+    ) as model:
         _say(f"provider: {model.choice_reason}, {model.precision}")
         if check:
             check_reference(model.bundle, model.session).raise_if_missed()

@@ -16,7 +16,7 @@ from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.providers import select_provider
-from scgenept_rt.session import OrtSession, Session
+from scgenept_rt.session import Session, open_session
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,6 +50,7 @@ def load(
     precision: str = "auto",
     device_id: int | None = None,
     threads: int | None = None,
+    reference_checkpoint: str | Path | None = None,
 ) -> Predictor:
     """Open a bundle for prediction.
 
@@ -66,6 +67,9 @@ def load(
         Number of the GPU.
     threads
         Threads of the CPU provider; None for as many as this process may use.
+    reference_checkpoint
+        For the provider "torch", if the bundle was exported without `--keep-reference-weights`: the checkpoint that it
+        was exported from.
 
     Raises
     ------
@@ -84,7 +88,8 @@ def load(
         graphs=cast("Any", graphs),
         device_id=device_id,
     )
-    return Predictor(opened, OrtSession(opened, choice, threads=threads), choice_reason=choice.reason)
+    session = open_session(opened, choice, threads=threads, reference_checkpoint=reference_checkpoint)
+    return Predictor(opened, session, choice_reason=choice.reason)
 
 
 class Predictor:

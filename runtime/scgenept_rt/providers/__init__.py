@@ -4,13 +4,21 @@
 Nothing here imports ONNX Runtime before a function is called, and everything answers when it is absent.
 """
 
-from scgenept_rt.providers.diagnosis import PROVIDER_NAMES, ProviderName, ProviderStatus, diagnose, diagnose_provider
+from scgenept_rt.providers.diagnosis import (
+    BACKEND_ENTRY_POINTS,
+    PROVIDER_NAMES,
+    ProviderName,
+    ProviderStatus,
+    diagnose,
+    diagnose_provider,
+)
 from scgenept_rt.providers.plugin import register_tensorrt_rtx
 from scgenept_rt.providers.selection import AUTO_PROVIDERS_VARIABLE, ProviderChoice, select_provider, verify_active
 from scgenept_rt.providers.threads import cpu_threads
 
 __all__ = [
     "AUTO_PROVIDERS_VARIABLE",
+    "BACKEND_ENTRY_POINTS",
     "PROVIDER_NAMES",
     "ProviderChoice",
     "ProviderName",

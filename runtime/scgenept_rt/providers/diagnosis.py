@@ -187,7 +187,7 @@ def _diagnose_torch() -> ProviderStatus:
     if not backends:
         reason = f"PyTorch {version} is here, but no installed package offers the backend (the extra `export` does)"
         return ProviderStatus("torch", False, reason, install, details)
-    return ProviderStatus("torch", True, f"PyTorch {version}, backend {backends[0]}", "", details)
+    return ProviderStatus("torch", True, f"PyTorch {version}, the eager reference (slow)", "", details)
 
 
 def _wheel_problem(name: Literal["cuda", "tensorrt"], installation: Installation) -> tuple[str, str]:

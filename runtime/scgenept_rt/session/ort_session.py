@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,27 +13,6 @@ from scgenept_rt.providers import ProviderChoice, cpu_threads, verify_active
 
 _LOG_ERRORS_ONLY = 3
 _OUTPUT = "predicted"
-
-
-class Session(Protocol):
-    """What the predictor needs of anything that can run the network."""
-
-    @property
-    def provider(self) -> str:
-        """Name of the provider, one of `scgenept_rt.providers.PROVIDER_NAMES`."""
-
-    @property
-    def precision(self) -> Precision:
-        """Precision of the network's weights and activations."""
-
-    @property
-    def fixed_batches(self) -> bool:
-        """Whether a batch of another size costs a new plan, so that short batches are better padded."""
-
-    def run(
-        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Predict; see `OrtSession.run`."""
 
 
 class OrtSession:
@@ -97,27 +76,7 @@ class OrtSession:
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Predict one batch.
-
-        Parameters
-        ----------
-        values
-            (n_cells, n_genes) float32, log1p-normalised expression.
-        pert_flags
-            (n_cells, n_genes) int64, 1 = perturbed.
-        gene_index
-            (n_genes,) int64, rows of the bundle's gene table.
-
-        Returns
-        -------
-        ndarray
-            (n_cells, n_genes) float32, predicted expression, as the network gives it (it may be negative).
-
-        Raises
-        ------
-        InferenceFailedError
-            If ONNX Runtime fails, for one when memory runs out.
-        """
+        """Predict one batch; see `Session.run`."""
         feed: dict[str, NDArray[Any]] = {"values": values, "pert_flags": pert_flags, "gene_index": gene_index}
         try:
             outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], feed)

@@ -1,0 +1,115 @@
+"""The provider `torch`: the eager fp32 reference behind the runtime's `Session`, found through its entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scgenept_export.errors import PrecisionNotSupportedError
+from scgenept_export.reference_weights import load_reference_model
+from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.errors import DeviceNotFoundError, InferenceFailedError, ProviderUnavailableError
+from scgenept_rt.providers import ProviderChoice, cpu_threads
+
+_BLOCK_TOKENS = {"cpu": 8_192, "cuda": 32 * 5_120}
+"""Tokens (cells x genes) that are computed at once: they bound memory, whatever the batch size."""
+
+
+class TorchSession:
+    """The eager fp32 model of a bundle, on the CPU, or on a CUDA device that was asked for.
+
+    Safe to use from many threads; batches then run one after the other.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        choice: ProviderChoice,
+        *,
+        threads: int | None = None,
+        reference_checkpoint: Path | None = None,
+    ) -> None:
+        """Load the weights; see `scgenept_rt.session.Backend`.
+
+        Raises
+        ------
+        PrecisionNotSupportedError
+            If another precision than fp32 is asked for.
+        DeviceNotFoundError, ProviderUnavailableError
+            If the device is not one that PyTorch sees.
+        ReferenceWeightsError
+            If there are no weights, or a checkpoint that is not the bundle's.
+        """
+        if choice.precision != "fp32":
+            raise PrecisionNotSupportedError(choice.name, choice.precision)
+        self._device = _device(choice.device_id)
+        if self._device.type == "cpu" and (threads or torch.get_num_threads() > cpu_threads()):
+            torch.set_num_threads(threads or cpu_threads())  # PyTorch knows one number for the whole process
+        self._model = load_reference_model(bundle, reference_checkpoint).to(self._device)
+        self._lock = Lock()
+
+    @property
+    def provider(self) -> str:
+        """Name of the provider."""
+        return "torch"
+
+    @property
+    def precision(self) -> Precision:
+        """Always fp32: it is the reference."""
+        return "fp32"
+
+    @property
+    def fixed_batches(self) -> bool:
+        """False: PyTorch computes any batch size alike."""
+        return False
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict one batch; see `scgenept_rt.session.Session.run`."""
+        n_cells, n_genes = values.shape
+        block = max(1, _BLOCK_TOKENS[self._device.type] // max(n_genes, 1))
+        predicted = np.empty((n_cells, n_genes), dtype=np.float32)
+        genes = torch.from_numpy(gene_index).to(self._device)
+        try:
+            with self._lock, _true_fp32(self._device):
+                for begin in range(0, n_cells, block):
+                    cells = slice(begin, begin + block)
+                    inputs = (torch.from_numpy(values[cells]), torch.from_numpy(pert_flags[cells]))
+                    predicted[cells] = self._model(genes, *(part.to(self._device) for part in inputs)).cpu().numpy()
+        except (RuntimeError, IndexError) as error:  # RuntimeError: running out of memory, too
+            raise InferenceFailedError(self.provider, n_cells, n_genes, str(error)) from error
+        return predicted
+
+
+@contextmanager
+def _true_fp32(device: torch.device) -> Iterator[None]:
+    """Keep TensorFloat-32 and autocast, which the caller's program may have switched on, out of the reference."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _device(device_id: int | None) -> torch.device:
+    if device_id is None:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ProviderUnavailableError(
+            "torch",
+            f"device {device_id} was asked for, but PyTorch {torch.__version__} sees no GPU",
+            "leave --device out",
+        )
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if not 0 <= device_id < len(names):
+        raise DeviceNotFoundError("torch", device_id, names)
+    return torch.device("cuda", device_id)

@@ -1,0 +1,52 @@
+"""A bundle's network, ready to run on a provider: `open_session` makes a `Session` of what was chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.errors import PredictOptionError
+from scgenept_rt.providers import ProviderChoice
+from scgenept_rt.session.backend import Backend, open_backend
+from scgenept_rt.session.ort_session import OrtSession
+from scgenept_rt.session.protocol import Session
+
+__all__ = ["Backend", "OrtSession", "Session", "open_session"]
+
+
+def open_session(
+    bundle: Bundle,
+    choice: ProviderChoice,
+    *,
+    threads: int | None = None,
+    reference_checkpoint: str | Path | None = None,
+) -> Session:
+    """Make a session on the provider that was chosen.
+
+    Parameters
+    ----------
+    bundle
+        An opened bundle.
+    choice
+        From `select_provider`.
+    threads
+        Threads on the CPU; None for as many as this process may use.
+    reference_checkpoint
+        For the provider torch: the checkpoint that the bundle was exported from, if the bundle keeps no weights.
+
+    Raises
+    ------
+    PredictOptionError
+        If a checkpoint is given for a provider that runs graphs.
+    ScgeneptError
+        See `OrtSession` and `open_backend`.
+    """
+    checkpoint = None if reference_checkpoint is None else Path(reference_checkpoint)
+    if choice.name == "torch":
+        return open_backend(bundle, choice, threads=threads, reference_checkpoint=checkpoint)
+    if checkpoint is not None:
+        raise PredictOptionError(
+            f"a reference checkpoint is read by the provider torch alone, not by {choice.name}. "
+            "Leave --reference-checkpoint out, or add --provider torch."
+        )
+    return OrtSession(bundle, choice, threads=threads)

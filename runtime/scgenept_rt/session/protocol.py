@@ -1,0 +1,51 @@
+"""What the predictor asks of anything that can run the network."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.bundle import Precision
+
+
+class Session(Protocol):
+    """What the predictor needs of anything that can run the network."""
+
+    @property
+    def provider(self) -> str:
+        """Name of the provider, one of `scgenept_rt.providers.PROVIDER_NAMES`."""
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the network's weights and activations."""
+
+    @property
+    def fixed_batches(self) -> bool:
+        """Whether a batch of another size costs a new plan, so that short batches are better padded."""
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict one batch.
+
+        Parameters
+        ----------
+        values
+            (n_cells, n_genes) float32, log1p-normalised expression.
+        pert_flags
+            (n_cells, n_genes) int64, 1 = perturbed.
+        gene_index
+            (n_genes,) int64, rows of the bundle's gene table.
+
+        Returns
+        -------
+        ndarray
+            (n_cells, n_genes) float32, predicted expression, as the network gives it (it may be negative).
+
+        Raises
+        ------
+        InferenceFailedError
+            If a batch cannot be run, for one when memory runs out.
+        """

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+import scgenept_rt as sgr
+from scgenept_export.checkpoint import Checkpoint, load_checkpoint
+from scgenept_export.errors import PrecisionNotSupportedError, ReferenceWeightsError
+from scgenept_export.model import ReferenceModel
+from scgenept_export.reference_cells import predict_eager
+from scgenept_export.reference_weights import cut_to_genes, write_reference_weights
+from scgenept_export.torch_backend import TorchSession
+from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
+from scgenept_rt.errors import InferenceFailedError, PredictOptionError, ProviderUnavailableError
+from scgenept_rt.providers import BACKEND_ENTRY_POINTS
+
+if TYPE_CHECKING:
+    from tests.conftest import Oracle
+
+KEPT, NOT_KEPT = "scgenept_go_c_gpt_concat", "scgenept_ncbi_gpt"
+
+
+@pytest.fixture(scope="module")
+def model(oracle_bundle: Callable[[str], Path]) -> sgr.Predictor:
+    return sgr.load(oracle_bundle(KEPT), provider="torch")
+
+
+def test_the_package_declares_the_backend() -> None:
+    (entry,) = metadata.entry_points(group=BACKEND_ENTRY_POINTS, name="torch")
+    assert entry.load() is TorchSession
+
+
+def test_kept_weights_predict_bit_by_bit_as_the_whole_checkpoint(oracle: Oracle, model: sgr.Predictor) -> None:
+    golden = oracle.golden(KEPT)
+    whole = ReferenceModel.from_checkpoint(load_checkpoint(oracle.checkpoint(KEPT), KEPT))
+    expected = predict_eager(
+        whole, torch.from_numpy(golden["gene_ids"]), golden["X"], golden["pp_flags"].astype(np.int64)
+    )
+    predicted = model.session.run(golden["X"], golden["pp_flags"].astype(np.int64), np.arange(24))
+    np.testing.assert_array_equal(predicted, expected)
+    assert (model.provider, model.precision, model.session.fixed_batches) == ("torch", "fp32", False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_cutting_tables_changes_no_bit(
+    dtype: torch.dtype, small_checkpoint: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    table = torch.randn(12, 10, dtype=torch.float64).to(dtype)
+    checkpoint = small_checkpoint(KEPT, {"gopt_encoder_c.embedding.weight": table})
+    tokens = torch.tensor([3, 0, 11, 0])
+    write_reference_weights(checkpoint, tokens, tmp_path / "kept.pt")
+    kept = load_checkpoint(tmp_path / "kept.pt", KEPT)
+    assert kept.shape.n_tokens == 4
+    rows = ReferenceModel.from_checkpoint(kept).gene_embedding(torch.arange(4))
+    assert torch.equal(rows, ReferenceModel.from_checkpoint(checkpoint).gene_embedding(tokens))
+
+
+def test_variants_without_gene_tables_have_none_to_cut(small_checkpoint: Callable[..., Checkpoint]) -> None:
+    cut = cut_to_genes(small_checkpoint("scgpt_counts"), torch.zeros(5, dtype=torch.int64))
+    assert cut.shape.n_tokens is None
+    assert ReferenceModel.from_checkpoint(cut).gene_embedding(torch.arange(5)).shape == (5, 16)
+
+
+def test_blocks_bound_memory_and_change_nothing(model: sgr.Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).gamma(1, 1, (7, 24)).astype(np.float32)
+    flags, genes = np.zeros((7, 24), dtype=np.int64), np.arange(24)
+    together = model.session.run(values, flags, genes)
+    monkeypatch.setattr("scgenept_export.torch_backend._BLOCK_TOKENS", {"cpu": 50})
+    np.testing.assert_allclose(model.session.run(values, flags, genes), together, rtol=1e-5, atol=1e-6)
+
+
+def test_the_callers_own_precision_settings_do_not_reach_it(model: sgr.Predictor) -> None:
+    values, flags = np.ones((1, 24), dtype=np.float32), np.zeros((1, 24), dtype=np.int64)
+    expected = model.session.run(values, flags, np.arange(24))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            np.testing.assert_array_equal(model.session.run(values, flags, np.arange(24)), expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_threads_share_one_session(model: sgr.Predictor) -> None:
+    values = np.random.default_rng(1).gamma(1, 1, (4, 24)).astype(np.float32)
+    expected, found = model.predict_array(values, "ctrl"), []
+    threads = [threading.Thread(target=lambda: found.append(model.predict_array(values, "ctrl"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all(np.array_equal(each, expected) for each in found)
+
+
+def test_a_gene_outside_the_table_is_an_error_and_not_a_crash(model: sgr.Predictor) -> None:
+    values, flags = np.ones((1, 2), dtype=np.float32), np.full((1, 2), 9)
+    with pytest.raises(InferenceFailedError, match="failed on a batch of 1 cells x 2 genes"):
+        model.session.run(values, flags, np.arange(2))
+
+
+def test_half_precision_is_refused(oracle_bundle: Callable[[str], Path]) -> None:
+    with pytest.raises(PrecisionNotSupportedError, match="torch is the fp32 reference, it does not run in fp16"):
+        sgr.load(oracle_bundle(KEPT), provider="torch", precision="fp16")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_pytorch_does_not_see(oracle_bundle: Callable[[str], Path]) -> None:
+    with pytest.raises(ProviderUnavailableError, match=r"device 0 was asked for, but PyTorch \S+ sees no GPU"):
+        sgr.load(oracle_bundle(KEPT), provider="torch", device_id=0)
+
+
+def test_source_checkpoint_serves_instead_of_kept_weights(oracle: Oracle, oracle_bundle: Callable[[str], Path]) -> None:
+    bundle = oracle_bundle(NOT_KEPT)
+    assert not (bundle / REFERENCE_WEIGHTS_NAME).exists()
+    golden = oracle.golden(NOT_KEPT)
+    model = sgr.load(bundle, provider="torch", reference_checkpoint=oracle.checkpoint(NOT_KEPT))
+    np.testing.assert_allclose(model.predict_array(golden["X"], "ctrl"), golden["fwd"][0], rtol=1e-4, atol=2e-5)
+
+
+def test_what_is_said_without_weights_or_with_a_wrong_checkpoint(
+    oracle: Oracle, oracle_bundle: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle = Bundle.open(oracle_bundle(NOT_KEPT))
+    source = bundle.manifest.source_checkpoint.name
+    with pytest.raises(ReferenceWeightsError, match=f"exported from, {source}, with --reference-checkpoint FILE"):
+        sgr.load(bundle, provider="torch")
+    with pytest.raises(ReferenceWeightsError, match="is not the checkpoint that it was exported from: sha256"):
+        sgr.load(bundle, provider="torch", reference_checkpoint=oracle.checkpoint(KEPT))
+    with pytest.raises(ReferenceWeightsError, match=r"there is no file .*nowhere"):
+        sgr.load(bundle, provider="torch", reference_checkpoint=tmp_path / "nowhere")
+    with pytest.raises(PredictOptionError, match="read by the provider torch alone, not by cpu"):
+        sgr.load(bundle, provider="cpu", reference_checkpoint=oracle.checkpoint(NOT_KEPT))
