@@ -65,7 +65,8 @@ def test_check_of_a_good_file_prints_a_page_and_a_command_that_works(cells, monk
     assert max(len(line) for line in page.splitlines()[3:-1]) <= 100
     command = shlex.split(page.splitlines()[-1])
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, capsys, *command[1:], "--provider", "cpu")[0] == 0
+    assert command[4:6] == ["--provider", "cpu"]
+    assert run(monkeypatch, capsys, *command[1:])[0] == 0
     assert anndata.read_h5ad(tmp_path / "predicted.h5ad").shape == (1, 5045)
 
 

@@ -78,7 +78,7 @@ def predict_works(predictor: Predictor, path: Path, options: ReadOptions, folder
 
 
 def problems(report: Report) -> set[str]:
-    return {finding.topic for finding in report.findings if finding.status == "problem"}
+    return report.problem_topics
 
 
 def finding(report: Report, topic: str) -> object:
@@ -209,6 +209,7 @@ def with_value(adata: anndata.AnnData, cell: int, gene: int, value: float) -> an
     return with_x(adata, x)
 
 
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
 @pytest.mark.parametrize("name", [*GOOD, *BAD])
 def test_check_agrees_with_predict(name: str, bundle: Bundle, predictor: Predictor, tmp_path: Path):
     change, chosen = (GOOD | BAD)[name]
@@ -384,6 +385,23 @@ def test_the_matrix_that_works_is_named(bundle: Bundle):
     counts_asked = check_cells(bundle, layered, options=ReadOptions(layer="counts"), provider="cpu")
     assert counts_asked.suggestion == ReadOptions(layer="lognorm")
     assert check_cells(bundle, adata, options=ReadOptions(layer="none"), provider="cpu").suggestion == ReadOptions()
+
+
+def test_a_layer_is_looked_at_where_there_is_no_x(bundle: Bundle):
+    adata = cells_of(bundle)
+    without_x = anndata.AnnData(None, obs=adata.obs, var=adata.var, layers={"lognorm": adata.X})
+    report = check_cells(bundle, without_x, provider="cpu")
+    assert problems(report) == {"file"}
+    assert "What follows is about layer 'lognorm' instead." in finding(report, "file").text
+    assert report.suggestion == ReadOptions(layer="lognorm")
+
+
+def test_the_matrix_is_named_beside_a_problem_with_labels(bundle: Bundle):
+    adata = with_raw(with_conditions(cells_of(bundle), ["ctrl", "control"] * 30))
+    report = check_cells(bundle, adata, provider="cpu")
+    assert problems(report) == {"labels", "scale"}
+    assert finding(report, "scale").step == "raw holds log-normalised values: --use-raw."
+    assert report.suggestion is None
 
 
 # --- a public data set that was not made for this ---------------------------------------------------------------------

@@ -80,17 +80,19 @@ def check(
     if json_output:
         print(json.dumps(report.to_json(), indent=2, allow_nan=False))
     else:
-        for line in _page(report):
+        engine = {"--provider": provider, "--precision": precision, "--device": device, "--threads": threads}
+        engine_arguments = [str(part) for item in engine.items() if item[1] not in (None, "auto") for part in item]
+        for line in _page(report, str(bundle), engine_arguments):
             print(line)
     sys.stdout.flush()  # a reader that went away (`| head`) is found here and not when Python ends
     if not report.works:
         raise typer.Exit(1)
 
 
-def _page(report: Report) -> Iterator[str]:
+def _page(report: Report, bundle: str, engine_arguments: list[str]) -> Iterator[str]:
     width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _MAX_WIDTH)
     manifest = report.bundle.manifest
-    yield f"bundle  {report.bundle.directory}: {manifest.variant}, {manifest.dimensions.n_genes:,} genes"
+    yield f"bundle  {bundle}: {manifest.variant}, {manifest.dimensions.n_genes:,} genes"
     size = "" if report.n_obs is None else f": {report.n_obs:,} cells x {report.n_vars:,} genes, {report.matrix}"
     yield f"cells   {report.where}{size}"
     yield ""
@@ -102,13 +104,13 @@ def _page(report: Report) -> Iterator[str]:
     yield ""
     if report.works:
         yield "This file will work:"
-        yield f"  {_command(report, report.options)}"
+        yield f"  {_command(bundle, report, report.options, engine_arguments)}"
         return
     n_problems = sum(finding.status == "problem" for finding in report.findings)
     yield f"This file will not work as it is: {n_problems} problem{'s'[: n_problems != 1]}."
     if report.suggestion is not None:
         yield "It works with these options (tried):"
-        yield f"  {_command(report, report.suggestion)}"
+        yield f"  {_command(bundle, report, report.suggestion, engine_arguments)}"
 
 
 def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
@@ -118,8 +120,9 @@ def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
     )
 
 
-def _command(report: Report, options: ReadOptions) -> str:
+def _command(bundle: str, report: Report, options: ReadOptions, engine_arguments: list[str]) -> str:
     from scgenept_rt.compatibility.alternatives import option_arguments
 
-    start = ["scgenept-rt", "predict", str(report.bundle.directory), report.where]
-    return shlex.join([*start, *option_arguments(options), "-p", report.example, "--out", "predicted.h5ad"])
+    start = ["scgenept-rt", "predict", bundle, report.where]
+    chosen = [*option_arguments(options), *engine_arguments]
+    return shlex.join([*start, *chosen, "-p", report.example, "--out", "predicted.h5ad"])

@@ -71,11 +71,12 @@ def _matrices(source: str | Path | AnnData, options: ReadOptions) -> Iterator[Re
     plain = replace(options, layer=None, use_raw=False)
     yield plain
     yield replace(plain, use_raw=True)
-    for name in _layer_names(source)[:_MAX_LAYERS]:
+    for name in layer_names(source)[:_MAX_LAYERS]:
         yield replace(plain, layer=name)
 
 
-def _layer_names(source: str | Path | AnnData) -> list[str]:
+def layer_names(source: str | Path | AnnData) -> list[str]:
+    """Return the layers of a file, none if it cannot be read."""
     if not isinstance(source, (str, Path)):
         return sorted(str(name) for name in source.layers)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.compatibility.alternatives import option_arguments, working_options
+from scgenept_rt.compatibility.alternatives import layer_names, option_arguments, working_options
 from scgenept_rt.compatibility.conditions import Conditions, examine_labels
 from scgenept_rt.compatibility.cost import Cost, estimate_cost
 from scgenept_rt.compatibility.coverage import Coverage, examine_genes
@@ -61,7 +61,12 @@ class Report:
     @property
     def works(self) -> bool:
         """Whether no finding is a problem."""
-        return all(finding.status != "problem" for finding in self.findings)
+        return not self.problem_topics
+
+    @property
+    def problem_topics(self) -> set[str]:
+        """What the problems are about."""
+        return {finding.topic for finding in self.findings if finding.status == "problem"}
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as plain values for JSON; keys are only ever added to."""
@@ -121,12 +126,16 @@ def check_cells(
     panel = GenePanel.from_manifest(bundle.manifest)
     looked = _look(bundle, panel, source, options)
     suggestion = None
-    # Which cells are controls only the user can say, and that a file cannot be opened no option changes.
-    if not looked.works and looked.conditions is not None and looked.conditions.control_rows is not None:
+    problems = looked.problem_topics
+    # Which cells are controls only the user can say: other problems are solved beside that one.
+    unsolved = problems & {"labels"}
+    if problems - unsolved and looked.conditions is not None:
         suggestion = working_options(
-            source, options, len(panel), lambda candidate: _n_found(bundle, panel, source, candidate)
+            source, options, len(panel), lambda candidate: _n_found(bundle, panel, source, candidate, unsolved)
         )
     findings = [_with_step(finding, options, suggestion) for finding in looked.findings]
+    if unsolved:
+        suggestion = None
     cost = None
     try:
         with load(bundle, provider=provider, precision=precision, device_id=device_id, threads=threads) as predictor:
@@ -217,7 +226,10 @@ def _open(
 ) -> tuple[CellsSource, str, list[Finding]]:
     """Open the matrix asked for, else another one, so that labels and genes can be looked at all the same."""
     refused: ReadOptionError | None = None
-    for layer, use_raw in dict.fromkeys([(options.layer, options.use_raw), (None, False), (None, True)]):
+    asked: tuple[str | None, bool] = (options.layer, options.use_raw)
+    for layer, use_raw in dict.fromkeys(
+        [asked, (None, False), (None, True), *((name, False) for name in layer_names(source))]
+    ):
         try:
             cells = stack.enter_context(open_cells(source, layer=layer, use_raw=use_raw))
         except ReadOptionError as error:
@@ -237,9 +249,11 @@ def _matrix_name(layer: str | None, use_raw: bool) -> str:
     return "raw" if use_raw else "X" if layer is None else f"layer {layer!r}"
 
 
-def _n_found(bundle: Bundle, panel: GenePanel, source: str | Path | AnnData, options: ReadOptions) -> int | None:
+def _n_found(
+    bundle: Bundle, panel: GenePanel, source: str | Path | AnnData, options: ReadOptions, unsolved: set[str]
+) -> int | None:
     looked = _look(bundle, panel, source, options)
-    if not looked.works or looked.coverage is None or looked.coverage.match is None:
+    if looked.problem_topics - unsolved or looked.coverage is None or looked.coverage.match is None:
         return None
     return looked.coverage.match.n_found
 
