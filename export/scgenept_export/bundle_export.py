@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from scgenept_export.activation_range import activation_range, warn_near_fp16_range
 from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.errors import ExportOptionError
 from scgenept_export.gene_list import GeneList, read_gene_list
@@ -19,13 +20,13 @@ from scgenept_export.graph_check import GraphCheck, tolerances
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import graph_file_name, write_graph
 from scgenept_export.reference_cells import reference_cells
-from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
 from scgenept_export.reference_weights import write_reference_weights
+from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
 from scgenept_rt.bundle import (
     MANIFEST_NAME,
     REFERENCE_NAME,
-    Bundle,
     REFERENCE_WEIGHTS_NAME,
+    Bundle,
     BundleFile,
     Dimensions,
     Manifest,
@@ -50,8 +51,8 @@ def export_bundle(
     n_heads: int = 8,
     precisions: Sequence[Precision] = ("fp32", "fp16"),
     portable: bool = False,
-    synthetic: bool = False,
     keep_reference_weights: bool = False,
+    synthetic: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -80,9 +81,9 @@ def export_bundle(
         Forms of the graphs.
     portable
         Write graphs of standard operators too (TensorRT and other engines).
-    synthetic
     keep_reference_weights
         Keep the eager model's weights in the bundle, for the runtime's provider torch.
+    synthetic
         Record that the weights are made up.
     overwrite
         Replace a bundle that lies at `out`.
@@ -95,6 +96,11 @@ def export_bundle(
         If an input is unusable (see `load_checkpoint`, `read_gene_list`, `read_vocabulary`).
     ExportedGraphError
         If a graph differs from the eager model by more than its tolerance; lists each.
+
+    Warns
+    -----
+    ActivationRangeWarning
+        If a fp16 graph is wanted of a network whose activations are near the end of fp16's range.
     """
     out, progress = Path(out), progress or (lambda _step: None)
     out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
@@ -121,15 +127,15 @@ def export_bundle(
 
     progress("predicting reference cells with PyTorch")
     cells = reference_cells(model, token_ids, in_vocab)
+    largest = activation_range(model, token_ids, cells)
+    if "fp16" in precisions:
+        warn_near_fp16_range(largest)  # before the check of the graphs, which it may explain
     bounds = tolerances(model, token_ids, cells, variant, precisions)
     check = GraphCheck(model, token_ids, cells)
 
     partial = _fresh_partial_directory(out)
     try:
         files: list[BundleFile] = []
-    largest = activation_range(model, token_ids, cells)
-    if "fp16" in precisions:
-        warn_near_fp16_range(largest)  # before the check of the graphs, which it may explain
         targets: tuple[Target, ...] = ("ort", "portable") if portable else ("ort",)
         for target in targets:
             for precision in precisions:
@@ -142,16 +148,16 @@ def export_bundle(
         check.raise_misses()
         cells.save(partial / REFERENCE_NAME, token_ids)
         files.append(_describe(partial / REFERENCE_NAME))
+        if keep_reference_weights:
+            progress(f"writing {REFERENCE_WEIGHTS_NAME}")
+            write_reference_weights(loaded, token_ids, partial / REFERENCE_WEIGHTS_NAME)
+            files.append(_describe(partial / REFERENCE_WEIGHTS_NAME))
         progress("writing the manifest")
         shape = loaded.shape
         manifest = Manifest(
             variant=variant,
             dataset=dataset,
             gene_names=gene_list.names,
-        if keep_reference_weights:
-            progress(f"writing {REFERENCE_WEIGHTS_NAME}")
-            write_reference_weights(loaded, token_ids, partial / REFERENCE_WEIGHTS_NAME)
-            files.append(_describe(partial / REFERENCE_WEIGHTS_NAME))
             gene_ids=gene_list.ids,
             in_vocab=tuple(in_vocab),
             encoders=shape.encoders,
@@ -168,6 +174,7 @@ def export_bundle(
             versions=_versions(),
             tolerances=bounds,
             synthetic=synthetic,
+            activation_range=largest,
         )
         _write_durably(partial / MANIFEST_NAME, manifest.to_json())
         _move_into_place(partial, out)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -61,17 +62,17 @@ def bundle(
     nhead: int = typer.Option(8, "--nhead", help="Attention heads: the one size that a checkpoint does not hold."),
     precision: str = typer.Option("fp32,fp16", "--precision", help="Forms of the graphs: fp32, fp16 or both."),
     portable: bool = typer.Option(False, "--portable", help="Also write graphs of standard operators (TensorRT)."),
-    synthetic: bool = typer.Option(False, "--synthetic", help="Mark the bundle's weights as made up."),
     keep_reference_weights: bool = typer.Option(
         False, "--keep-reference-weights", help="Also keep the weights for `scgenept-rt ... --provider torch`."
     ),
+    synthetic: bool = typer.Option(False, "--synthetic", help="Mark the bundle's weights as made up."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a bundle that lies at --out."),
 ) -> None:
     """Export a checkpoint into a bundle, and check every graph against PyTorch."""
     _require_export_extra()
     from scgenept_export.bundle_export import export_bundle
 
-    with _progress() as progress:
+    with _progress() as progress, _warnings_in_words():
         made = export_bundle(
             checkpoint,
             genes,
@@ -82,8 +83,8 @@ def bundle(
             n_heads=nhead,
             precisions=_precisions(precision),
             portable=portable,
-            synthetic=synthetic,
             keep_reference_weights=keep_reference_weights,
+            synthetic=synthetic,
             overwrite=overwrite,
             progress=progress,
         )
@@ -143,6 +144,27 @@ def _summarise(made: Bundle) -> None:
     print(f"({n_in_vocab:,} in the vocabulary), {manifest.dimensions.n_layers} layers, {size:.1f} MB")
     for file in made.graphs():
         print(f"  {file.path}: {file.size / 1e6:.1f} MB, within its tolerance of the eager model")
+    largest = ", ".join(f"{part} {value:,.4g}" for part, value in manifest.activation_range.items())
+    print(f"  largest activations on the reference cells (fp16 ends at 65,504): {largest}")
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Print the export's own warnings as one line on standard error, without the source line that Python adds."""
+    from scgenept_export.activation_range import ActivationRangeWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ActivationRangeWarning)
+        show = warnings.showwarning
+
+        def in_words(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+            if issubclass(category, ActivationRangeWarning):
+                print(f"warning: {message}", file=sys.stderr, flush=True)
+            else:
+                show(message, category, *where, **options)
+
+        warnings.showwarning = in_words
+        yield
 
 
 @contextmanager

@@ -132,6 +132,9 @@ class Manifest:
         True if the weights were made up and predictions mean nothing in biology.
     tolerances
         One `Tolerance` a precision, against the eager fp32 outputs in `reference.npz`.
+    activation_range
+        Largest absolute activation of each part of the network on the reference cells: ``embedding``, ``layers.0``
+        and so on, ``decoder``. Empty in bundles that were exported before it was recorded.
     """
 
     variant: str
@@ -146,6 +149,7 @@ class Manifest:
     versions: Mapping[str, str]
     tolerances: Mapping[str, Tolerance]
     synthetic: bool = False
+    activation_range: Mapping[str, float] = dataclasses.field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -188,6 +192,7 @@ class Manifest:
                 versions=dict(fields["versions"]),
                 tolerances={name: Tolerance(**entry) for name, entry in fields["tolerances"].items()},
                 synthetic=bool(fields["synthetic"]),
+                activation_range=dict(fields.get("activation_range", {})),
                 format_version=version,
             )
         except (KeyError, TypeError, AttributeError) as error:

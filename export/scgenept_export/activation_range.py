@@ -1,0 +1,105 @@
+"""How large the network's activations become, so that an export can say when half precision is near its range."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from scgenept_export.inference_network import EagerOps, fold
+from scgenept_export.model import ReferenceModel
+from scgenept_export.reference_cells import ReferenceCells
+
+FP16_MAX: Final = float(torch.finfo(torch.float16).max)
+"""The largest number of half precision, 65,504."""
+
+WARN_ABOVE: Final = FP16_MAX / 4
+"""The reference cells are few: other cells may have activations some times larger."""
+
+
+class ActivationRangeWarning(UserWarning):
+    """A fp16 graph is made of a network whose activations are near or beyond the range of half precision."""
+
+
+def activation_range(model: ReferenceModel, token_ids: torch.Tensor, cells: ReferenceCells) -> dict[str, float]:
+    """Return the largest absolute activation of each part of the network on the reference cells, in fp32.
+
+    Taken on the folded network, whose intermediate results are those of the exported graphs: projections, attended
+    values, the sums before every norm, and what the norms give. Scores of attention are not among them: fused kernels
+    keep these in fp32.
+
+    Parameters
+    ----------
+    model
+        The eager fp32 model.
+    token_ids
+        [n_genes] int64, vocabulary id of each model gene.
+    cells
+        The bundle's reference cells.
+
+    Returns
+    -------
+    dict
+        By part, in order: ``embedding``, ``layers.0`` and so on, ``decoder``.
+    """
+    network = fold(model, token_ids, EagerOps())
+    largest = {"embedding": 0.0, **{f"layers.{i}": 0.0 for i in range(len(network.layers))}, "decoder": 0.0}
+
+    def record(part: str, tensors: tuple[Any, ...]) -> None:
+        for tensor in tensors:
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.numel():
+                # NaN has no maximum: it counts as infinite.
+                found = float(torch.nan_to_num(tensor, nan=float("inf")).abs().max())
+                largest[part] = max(largest[part], found)
+
+    with _hooks(network, record), torch.inference_mode():
+        network(*(torch.from_numpy(array) for array in (cells.values, cells.pert_flags, cells.gene_index)))
+    return largest
+
+
+def range_problem(largest: Mapping[str, float]) -> str:
+    """Say what is wrong if the largest activation is near or beyond the range of half precision, else return ""."""
+    part = max(largest, key=lambda name: largest[name], default=None)
+    if part is None or largest[part] <= WARN_ABOVE:
+        return ""
+    where = "beyond" if largest[part] > FP16_MAX else "near"
+    return (
+        f"the largest activation on the reference cells is {largest[part]:,.0f}, in {part}: {where} the end of fp16's "
+        f"range, {FP16_MAX:,.0f}. Predictions in fp16 may become infinite on other cells, and then fail with an error "
+        "that says so; --precision fp32 is safe."
+    )
+
+
+def warn_near_fp16_range(largest: Mapping[str, float]) -> None:
+    """Warn with `ActivationRangeWarning` if `range_problem` finds one."""
+    problem = range_problem(largest)
+    if problem:
+        warnings.warn(problem, ActivationRangeWarning, stacklevel=3)
+
+
+def _part(name: str) -> str:
+    head, _, rest = name.partition(".")
+    if head == "layers":
+        return f"layers.{rest.partition('.')[0]}"
+    return "decoder" if head == "decoder" else "embedding"
+
+
+@contextmanager
+def _hooks(network: nn.Module, record: Any) -> Iterator[None]:
+    def hook_for(part: str) -> Any:
+        return lambda _module, inputs, output: record(part, (*inputs, output))
+
+    handles = [
+        module.register_forward_hook(hook_for(_part(name)))
+        for name, module in network.named_modules()
+        if name and not any(module.children())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
