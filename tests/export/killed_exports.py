@@ -1,0 +1,94 @@
+"""Runs one export again and again and kills it (SIGKILL) before its first, second, third ... change of the file system.
+
+A process of its own, started by test_bundle_export.py. Prints one JSON object a run: which of the directories beside
+the output opened as a bundle after it. Tracing is replaced by copying a graph that was traced before, since it takes
+most of the time and changes no file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import onnxruntime  # noqa: F401  (imported here once, and not in every run)
+import torch
+import torch._dynamo
+
+from scgenept_export import bundle_export
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.errors import BundleError
+
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
+
+
+def kill_before_change(number: int, below: str) -> None:
+    """Kill this process before its change of this number of anything below a directory."""
+    seen = 0
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if not writes and event not in CHANGES:
+            return
+        path = str(arguments[0])
+        if path.startswith(below) or not path.startswith("/"):  # relative: rmtree below an open directory
+            seen += 1
+            if seen == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def opens(directory: Path) -> bool:
+    try:
+        Bundle.open(directory)
+    except BundleError:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("checkpoint", "genes", "vocab", "variant", "out", "graphs"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--replacing", help="a bundle that lies at --out before every run")
+    options = parser.parse_args()
+    out, graphs = Path(options.out), Path(options.graphs)
+    torch.set_num_threads(1)  # no thread may run when this process forks
+    bundle_export.write_graph = lambda _model, _tokens, path, *_: shutil.copyfile(graphs / path.name, path)
+
+    killed = True
+    number = 0
+    while killed:
+        number += 1
+        if options.replacing:
+            shutil.rmtree(out.parent)
+            shutil.copytree(options.replacing, out)
+        child = os.fork()
+        if child == 0:
+            kill_before_change(number, str(out.parent))
+            bundle_export.export_bundle(
+                options.checkpoint,
+                options.genes,
+                options.variant,
+                out,
+                vocab=options.vocab,
+                dataset="new",
+                precisions=("fp32",),
+                overwrite=options.replacing is not None,
+            )
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        killed = os.WIFSIGNALED(status)
+        bundles = {entry.name: opens(entry) for entry in out.parent.iterdir()}
+        failed = not killed and os.waitstatus_to_exitcode(status) != 0
+        print(json.dumps({"killed": killed, "failed": failed, "bundles": bundles}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

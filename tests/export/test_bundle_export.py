@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from scgenept_export import bundle_export
+from scgenept_export.bundle_export import export_bundle
+from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.errors import (
+    CheckpointError,
+    ExportedGraphError,
+    ExportOptionError,
+    GeneListError,
+    VocabularyError,
+)
+from scgenept_export.model import ReferenceModel
+from scgenept_export.onnx_graph import write_graph
+from scgenept_rt.bundle import Bundle, file_sha256
+from scgenept_rt.errors import BundleNotFoundError, ScgeneptError
+
+if TYPE_CHECKING:
+    from tests.conftest import Oracle
+
+GO_C = "scgenept_go_c_gpt_concat"
+CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
+OracleBundle = Callable[[str], Path]
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {entry.name: file_sha256(entry) for entry in directory.iterdir()}
+
+
+@pytest.fixture
+def copy_graphs(monkeypatch: pytest.MonkeyPatch, oracle_bundle: OracleBundle) -> None:
+    """Take graphs from the oracle's bundle of the same checkpoint: tracing them again would take seconds each."""
+    source = oracle_bundle(GO_C)
+    monkeypatch.setattr(
+        bundle_export, "write_graph", lambda _model, _tokens, path, *_: shutil.copyfile(source / path.name, path)
+    )
+
+
+@pytest.fixture
+def export(oracle: Oracle) -> Callable[..., Bundle]:
+    """Export the oracle's GO-C variant, in fp32 unless told otherwise."""
+
+    def export_with(out: Path, **options: Any) -> Bundle:
+        inputs = {"checkpoint": oracle.checkpoint(GO_C), "genes": oracle.h5ad, "variant": GO_C, "vocab": oracle.vocab}
+        return export_bundle(**{**inputs, "out": out, "precisions": ("fp32",), **options})
+
+    return export_with
+
+
+# --- what a bundle says of itself -------------------------------------------------------------------------------------
+
+
+def test_manifest_states_the_network_and_its_source(oracle: Oracle, oracle_bundle: OracleBundle) -> None:
+    manifest = Bundle.open(oracle_bundle(GO_C)).manifest
+    golden = oracle.golden(GO_C)
+    assert (manifest.variant, manifest.dataset, manifest.synthetic) == (GO_C, "norman", True)
+    assert list(manifest.gene_names) == golden["gene_names"].tolist()
+    assert manifest.gene_ids == tuple(f"ENSG{number:011d}" for number in range(24))
+    assert manifest.in_vocab == tuple((golden["in_vocab"] == 1).tolist())
+    assert manifest.encoders == ("encoder", "value_encoder", "gopt_encoder_c")
+    sizes = manifest.dimensions
+    assert (sizes.n_genes, sizes.n_table_genes, sizes.d_model, sizes.n_layers, sizes.n_heads) == (24, 24, 64, 3, 8)
+    assert manifest.source_checkpoint.name == oracle.checkpoint(GO_C).name
+    assert manifest.source_checkpoint.sha256 == file_sha256(oracle.checkpoint(GO_C))
+    assert manifest.versions["torch"] == version("torch")
+    assert {"python", "onnx", "onnxruntime"} <= set(manifest.versions)
+    assert set(manifest.tolerances) == {"fp32", "fp16"}
+    assert manifest.tolerances["fp32"].atol < manifest.tolerances["fp16"].atol < 0.05
+
+
+def test_manifest_lists_every_other_file_of_the_directory(oracle_bundle: OracleBundle) -> None:
+    directory = oracle_bundle(GO_C)
+    manifest = Bundle.open(directory).manifest
+    listed = {file.path: file.sha256 for file in manifest.files}
+    on_disk = contents(directory)
+    del on_disk["manifest.json"]
+    assert listed == on_disk
+    assert "reference.npz" in listed
+    assert {file.path: (file.precision, file.target) for file in manifest.files if file.path.endswith(".onnx")} == {
+        "ort_fp32.onnx": ("fp32", "ort"),
+        "ort_fp16.onnx": ("fp16", "ort"),
+        "portable_fp32.onnx": ("fp32", "portable"),
+        "portable_fp16.onnx": ("fp16", "portable"),
+    }
+    assert all(file.precision is file.target is None for file in manifest.files if not file.path.endswith(".onnx"))
+
+
+def test_reference_cells_reproduce_in_every_graph(oracle_bundle: OracleBundle) -> None:
+    bundle = Bundle.open(oracle_bundle(GO_C))
+    with np.load(bundle.directory / "reference.npz") as arrays:
+        inputs = {name: arrays[name] for name in ("values", "pert_flags", "gene_index")}
+        predicted = arrays["predicted"]
+    for graph in bundle.graphs():
+        session = onnxruntime.InferenceSession(str(bundle.path(graph)), providers=["CPUExecutionProvider"])
+        comparison = bundle.manifest.tolerances[str(graph.precision)].compare(session.run(None, inputs)[0], predicted)
+        assert comparison.passed, (graph.path, comparison)
+
+
+def test_default_is_both_precisions_for_onnx_runtime_and_the_options_change_that(
+    oracle: Oracle, export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path
+) -> None:
+    default = export_bundle(oracle.checkpoint(GO_C), oracle.genes, GO_C, tmp_path / "default", vocab=oracle.vocab)
+    assert [(graph.target, graph.precision) for graph in default.graphs()] == [("ort", "fp32"), ("ort", "fp16")]
+    assert default.manifest.gene_ids == (None,) * 24
+    assert (default.manifest.dataset, default.manifest.synthetic) == ("unknown", False)
+    half = export(tmp_path / "half", precisions=("fp16",), portable=True)
+    assert [(graph.target, graph.precision) for graph in half.graphs()] == [("ort", "fp16"), ("portable", "fp16")]
+    assert set(half.manifest.tolerances) == {"fp16"}
+
+
+def test_a_second_export_writes_the_same_bytes(
+    export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path
+) -> None:
+    first, second = export(tmp_path / "first"), export(tmp_path / "second")
+    assert first.digest == second.digest
+
+
+def test_the_census_vocabulary_is_the_default(oracle: Oracle, tmp_path: Path) -> None:
+    with pytest.raises(VocabularyError, match=r"60,697 tokens.*36 rows"):
+        export_bundle(oracle.checkpoint(GO_C), oracle.genes, GO_C, tmp_path / "out")
+
+
+def test_each_step_is_told(export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path) -> None:
+    steps: list[str] = []
+    export(tmp_path / "out", progress=steps.append)
+    assert steps[0] == "reading the checkpoint"
+    assert "tracing ort_fp32.onnx" in steps
+    assert steps[-1] == "writing the manifest"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_unusable_input_leaves_nothing(export: Callable[..., Bundle], tmp_path: Path) -> None:
+    out = tmp_path / "bundles" / "out"
+    for inputs, error in (
+        ({"checkpoint": tmp_path / "nowhere.pt"}, CheckpointError),
+        ({"genes": tmp_path / "nowhere.txt"}, GeneListError),
+        ({"vocab": tmp_path / "nowhere.json"}, VocabularyError),
+        ({"n_heads": 7}, ExportOptionError),
+    ):
+        with pytest.raises(error):
+            export(out, **inputs)
+    assert not out.exists()
+    assert list(out.parent.iterdir()) == []
+
+
+def test_genes_of_another_naming_are_refused(export: Callable[..., Bundle], tmp_path: Path) -> None:
+    genes = tmp_path / "genes.txt"
+    genes.write_text("ENSG00000000000\nENSG00000000001\n")
+    with pytest.raises(ExportOptionError, match=r"none of the 2 names .* Ensembl ids\?"):
+        export(tmp_path / "out", genes=genes)
+
+
+def test_an_occupied_directory_needs_overwrite(export: Callable[..., Bundle], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ExportOptionError, match=r"exists and is not empty.*--overwrite"):
+        export(out)
+    with pytest.raises(ExportOptionError, match="not a bundle, so not replaced"):
+        export(out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_an_empty_directory_is_filled(export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export(out)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("out", ["file", "file/out", "file/deeper/out"])
+def test_a_path_through_a_file_is_refused_before_anything_is_read(out: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportOptionError, match=f"--out {tmp_path / out} "):
+        export_bundle(tmp_path / "nowhere.pt", tmp_path / "nowhere", GO_C, tmp_path / out, overwrite=True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_a_path_without_a_name_is_refused(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ExportOptionError, match="--out"):
+        export_bundle(tmp_path / "nowhere.pt", tmp_path / "nowhere", GO_C, out)
+
+
+# --- replacing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def existing(oracle_bundle: OracleBundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(oracle_bundle(GO_C), tmp_path / "bundles" / "existing"))
+
+
+def test_overwrite_replaces_a_bundle(existing: Path, export: Callable[..., Bundle], copy_graphs: None) -> None:
+    made = export(existing, dataset="adamson", overwrite=True)
+    assert made.manifest.dataset == Bundle.open(existing).manifest.dataset == "adamson"
+    assert set(contents(existing)) == {"manifest.json", "reference.npz", "ort_fp32.onnx"}
+    assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
+
+
+def test_overwrite_replaces_what_a_link_names(
+    existing: Path, export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path
+) -> None:
+    link = tmp_path / "latest"
+    link.symlink_to(existing)
+    export(link, dataset="adamson", overwrite=True)
+    assert link.is_symlink()
+    assert Bundle.open(existing).manifest.dataset == "adamson"
+    assert sorted(entry.name for entry in (*tmp_path.iterdir(), *existing.parent.iterdir())) == [
+        "bundles",
+        "existing",
+        "latest",
+    ]
+
+
+def write_graph_of_another_weight(model: ReferenceModel, *arguments: Any) -> None:
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights["transformer_encoder.layers.1.linear2.weight"][5] += 0.3
+    changed = ReferenceModel.from_checkpoint(Checkpoint(Path(), GO_C, model.shape, weights))
+    write_graph(changed, *arguments)
+
+
+def test_a_wrong_graph_ends_the_export_and_the_existing_bundle_stays(
+    existing: Path, export: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(existing)
+    monkeypatch.setattr(bundle_export, "write_graph", write_graph_of_another_weight)
+    with pytest.raises(ExportedGraphError) as caught:
+        export(existing, precisions=("fp32", "fp16"), overwrite=True)
+    assert [miss.split(":")[0] for miss in caught.value.misses] == [
+        "ort_fp32.onnx, reference cells",
+        "ort_fp32.onnx, one cell of all genes",
+        "ort_fp16.onnx, reference cells",
+    ]
+    assert all("largest difference" in miss for miss in caught.value.misses)
+    assert contents(existing) == before
+    assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_export_that_breaks_off_leaves_the_existing_bundle(
+    error: BaseException, existing: Path, export: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(existing)
+
+    def break_off(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(bundle_export, "write_graph", break_off)
+    with pytest.raises((ScgeneptError, OSError, KeyboardInterrupt)):
+        export(existing, overwrite=True)
+    assert contents(existing) == before
+    assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
+
+
+# --- killed exports ---------------------------------------------------------------------------------------------------
+
+
+def killed_exports(oracle: Oracle, graphs: Path, out: Path, replacing: Path | None = None) -> list[Mapping[str, Any]]:
+    """Export until a run ends unkilled, each run killed one change of the file system later than the one before."""
+    options = {
+        "checkpoint": oracle.checkpoint(GO_C),
+        "genes": oracle.h5ad,
+        "vocab": oracle.vocab,
+        "variant": GO_C,
+        "out": out,
+        "graphs": graphs,
+        **({"replacing": replacing} if replacing else {}),
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    script = Path(__file__).with_name("killed_exports.py")
+    ended = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    runs = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [run["killed"] for run in runs] == [True] * (len(runs) - 1) + [False]
+    assert not any(run["failed"] for run in runs), ended.stderr
+    return runs
+
+
+def test_a_kill_at_any_moment_leaves_no_bundle_and_the_next_export_works(
+    oracle: Oracle, oracle_bundle: OracleBundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundles" / "out"
+    out.parent.mkdir()
+    # Every run starts with what the killed one before it left.
+    runs = killed_exports(oracle, oracle_bundle(GO_C), out)
+    assert len(runs) > 5  # at least: directory, graph, reference cells, manifest, renaming
+    assert not any("out" in run["bundles"] for run in runs[:-1])
+    assert runs[-1]["bundles"] == {"out": True}
+    assert Bundle.open(out).manifest.dataset == "new"
+
+
+def test_a_kill_at_any_moment_of_replacing_loses_no_bundle(
+    oracle: Oracle, oracle_bundle: OracleBundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundles" / "out"
+    out.parent.mkdir()
+    runs = killed_exports(oracle, oracle_bundle(GO_C), out, replacing=oracle_bundle(GO_C))
+    at_out = [run["bundles"].get("out") for run in runs]
+    assert False not in at_out, "what lies at --out is a whole bundle, old or new"
+    # Between two renames there is none; the old one lies beside it then.
+    assert at_out.count(None) <= 1
+    assert all(run["bundles"].get("out") or run["bundles"][".out.replaced"] for run in runs)
+    assert runs[-1]["bundles"] == {"out": True}
+
+
+def test_what_a_kill_between_the_renames_left_is_cleared_by_the_next_export(
+    existing: Path, export: Callable[..., Bundle], copy_graphs: None
+) -> None:
+    existing.rename(existing.with_name(".existing.replaced"))
+    shutil.copytree(existing.with_name(".existing.replaced"), existing.with_name(".existing.partial"))
+    export(existing, dataset="new")
+    assert Bundle.open(existing).manifest.dataset == "new"
+    assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
+
+
+def test_the_command_killed_at_random_moments_leaves_no_bundle(oracle: Oracle, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    inputs = {"checkpoint": oracle.checkpoint(GO_C), "genes": oracle.h5ad, "vocab": oracle.vocab, "variant": GO_C}
+    options = [f"--{name}={value}" for name, value in {**inputs, "out": out, "precision": "fp32"}.items()]
+    delays = random.Random(time.time_ns())
+    for step in ("predicting reference cells", "tracing ort_fp32.onnx"):
+        delay = delays.uniform(0, 0.8)
+        with subprocess.Popen([*CLI, "bundle", *options], stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if step in line:
+                    break
+            time.sleep(delay)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, f"ended by itself {delay} s after {step!r}"
+        with pytest.raises(BundleNotFoundError):
+            Bundle.open(out)
+    assert subprocess.run([*CLI, "bundle", *options], capture_output=True, check=False).returncode == 0
+    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+    assert Bundle.open(out).manifest.variant == GO_C
+
+
+def test_weights_that_are_not_finite_are_refused_with_the_checkpoints_name(
+    oracle: Oracle, export: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    weights = torch.load(oracle.checkpoint(GO_C), map_location="cpu", weights_only=True)
+    weights["gopt_encoder_c.embedding.weight"][0, 0] = torch.nan
+    torch.save(weights, tmp_path / "diverged.pt")
+    with pytest.raises(CheckpointError, match=r"diverged\.pt.*NaN"):
+        export(tmp_path / "out", checkpoint=tmp_path / "diverged.pt")

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from scgenept_export.variants import RELEASED, VARIANTS
+from scgenept_rt.bundle import Bundle
+
+if TYPE_CHECKING:
+    from tests.conftest import Oracle
+
+GO_C = "scgenept_go_c_gpt_concat"
+CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
+ExportCli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def options(oracle: Oracle, tmp_path: Path) -> dict[str, object]:
+    return {
+        "checkpoint": oracle.checkpoint(GO_C),
+        "vocab": oracle.vocab,
+        "genes": oracle.h5ad,
+        "variant": GO_C,
+        "out": tmp_path / "out",
+        "precision": "fp32",
+    }
+
+
+def arguments(options: dict[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+def test_bundle_exports_and_says_what_it_wrote(export_cli: ExportCli, options: dict[str, object]) -> None:
+    ended = export_cli("bundle", *arguments(options), "--dataset", "norman", "--synthetic")
+    assert ended.returncode == 0, ended.stderr
+    assert f"wrote {options['out']}: {GO_C}, 24 genes (21 in the vocabulary), 3 layers" in ended.stdout
+    assert "ort_fp32.onnx" in ended.stdout
+    steps = ended.stderr.splitlines()
+    assert steps[0].endswith("reading the checkpoint")
+    assert any(step.endswith("checking ort_fp32.onnx against PyTorch") for step in steps)
+    assert "Warning" not in ended.stderr
+    manifest = Bundle.open(Path(str(options["out"]))).manifest
+    assert (manifest.dataset, manifest.synthetic, manifest.variant) == ("norman", True, GO_C)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"checkpoint": "nowhere.pt"}, "error: checkpoint nowhere.pt: there is no such file"),
+        ({"genes": "nowhere.txt"}, "error: gene list nowhere.txt: there is no such file"),
+        ({"vocab": "nowhere.json"}, "error: vocabulary nowhere.json: it cannot be read"),
+        ({"variant": "scgenept_go_c"}, f"Did you mean {GO_C}?"),
+        ({"variant": "scgenept_go_p_gpt_concat"}, "It fits --variant scgenept_go_c_gpt_concat"),
+        ({"nhead": 5}, "error: --nhead 5 does not divide the model's width 64"),
+    ],
+)
+def test_an_error_of_the_input_is_one_message_and_exit_code_1(
+    changed: dict[str, object], message: str, export_cli: ExportCli, options: dict[str, object], tmp_path: Path
+) -> None:
+    ended = export_cli("bundle", *arguments({**options, **changed}), cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    errors = [line for line in ended.stderr.splitlines() if not line.startswith("[")]  # progress: [   0.0 s] ...
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert message in errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_unexpected_tensors_are_listed(
+    export_cli: ExportCli, options: dict[str, object], oracle: Oracle, tmp_path: Path
+) -> None:
+    weights = torch.load(oracle.checkpoint(GO_C), map_location="cpu", weights_only=True)
+    del weights["ln.bias"]
+    weights["surplus.weight"] = torch.zeros(2)
+    torch.save(weights, tmp_path / "other.pt")
+    ended = export_cli("bundle", *arguments({**options, "checkpoint": tmp_path / "other.pt"}))
+    assert ended.returncode == 1
+    assert "1 missing: ln.bias; 1 unexpected: surplus.weight" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_existing_output_needs_overwrite(
+    export_cli: ExportCli, options: dict[str, object], oracle_bundle: Callable[[str], Path]
+) -> None:
+    existing = oracle_bundle(GO_C)
+    before = Bundle.open(existing).digest
+    ended = export_cli("bundle", *arguments({**options, "out": existing}))
+    assert ended.returncode == 1
+    assert "exists and is not empty. Add --overwrite" in ended.stderr
+    assert Bundle.open(existing).digest == before
+
+
+def test_debug_shows_the_traceback(export_cli: ExportCli, options: dict[str, object]) -> None:
+    ended = export_cli("--debug", "bundle", *arguments({**options, "checkpoint": "nowhere.pt"}))
+    assert ended.returncode == 1
+    assert "Traceback (most recent call last)" in ended.stderr
+    assert "CheckpointError" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["bundle"], "--checkpoint"),
+        (["bundle", "--no-such-option"], "--no-such-option"),
+        (["no-such-command"], "no-such-command"),
+        (["synthetic-checkpoint", "x.pt", "--layers", "0"], "--layers"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(given: list[str], named: str, export_cli: ExportCli, tmp_path: Path) -> None:
+    ended = export_cli(*given, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert named in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"), [({"precision": "fp8"}, "fp8"), ({"precision": ","}, "precision"), ({"nhead": "x"}, "nhead")]
+)
+def test_an_option_of_no_known_value_is_exit_code_2(
+    changed: dict[str, object], named: str, export_cli: ExportCli, options: dict[str, object], tmp_path: Path
+) -> None:
+    ended = export_cli("bundle", *arguments({**options, **changed}))
+    assert ended.returncode == 2
+    assert named in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_the_options_without_importing_pytorch() -> None:
+    code = (
+        "import sys\nfrom scgenept_export.cli import main\n"
+        "try:\n    main()\nfinally:\n    print('imported:', sorted({'torch', 'onnx', 'anndata'} & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "bundle", "--help"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0
+    for option in ("--checkpoint", "--vocab", "--genes", "--variant", "--out", "--nhead", "--precision", "--portable"):
+        assert option in ended.stdout
+    assert ended.stdout.rstrip().endswith("imported: []")
+
+
+def test_variants_lists_every_name(export_cli: ExportCli) -> None:
+    ended = export_cli("variants")
+    assert ended.returncode == 0
+    rows = {line.split()[0]: line for line in ended.stdout.splitlines()}
+    assert set(rows) == set(VARIANTS)
+    assert {name for name, row in rows.items() if " released " in row} == set(RELEASED)
+    assert rows[GO_C].endswith("encoder, value_encoder, gopt_encoder_c")
+
+
+def test_a_synthetic_checkpoint_replaces_nothing(export_cli: ExportCli, tmp_path: Path) -> None:
+    existing = tmp_path / "mine.pt"
+    existing.write_text("mine")
+    ended = export_cli("synthetic-checkpoint", existing)
+    assert (ended.returncode, existing.read_text()) == (1, "mine")
+    assert f"error: {existing} exists" in ended.stderr
+    ended = export_cli("synthetic-checkpoint", tmp_path / "nowhere" / "new.pt")
+    assert ended.returncode == 1
+    assert f"there is no directory {tmp_path / 'nowhere'}" in ended.stderr
+
+
+def test_an_interrupted_export_exits_with_130_and_leaves_nothing(options: dict[str, object], tmp_path: Path) -> None:
+    with subprocess.Popen([*CLI, "bundle", *arguments(options)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "tracing" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []

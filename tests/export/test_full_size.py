@@ -1,0 +1,64 @@
+"""The published size: 60,697 tokens, 512 wide, 12 layers, and Norman's 5,045 genes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from scgenept_export.graph_check import FP32
+from scgenept_rt.bundle import Bundle
+
+NORMAN = Path(__file__).parents[1] / "data" / "norman_genes.csv"
+CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
+VARIANT = "scgenept_go_c_gpt_concat"
+GIB = 2**30
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "published_size.pt"
+    subprocess.run([*CLI, "synthetic-checkpoint", path, "--variant", VARIANT], check=True, capture_output=True)
+    yield path
+    path.unlink(missing_ok=True)  # about 1 GB
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_published_size_exports_in_bounded_memory(checkpoint: Path, tmp_path: Path) -> None:
+    assert checkpoint.stat().st_size > 0.8 * GIB
+    out, log = tmp_path / "out", tmp_path / "log.txt"
+    options = ["--checkpoint", checkpoint, "--genes", NORMAN, "--variant", VARIANT, "--out", out]
+    with log.open("w") as stream:
+        process = subprocess.Popen([*CLI, "bundle", *map(str, options)], stdout=stream, stderr=stream)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, log.read_text()
+    assert usage.ru_maxrss * 1024 < 6 * GIB  # ru_maxrss is in KiB on Linux
+
+    bundle = Bundle.open(out)
+    manifest = bundle.manifest
+    assert (manifest.dimensions.n_genes, sum(manifest.in_vocab)) == (5045, 4547)
+    assert (manifest.dimensions.d_model, manifest.dimensions.n_layers, manifest.dimensions.n_heads) == (512, 12, 8)
+    sizes = {graph.precision: graph.size for graph in bundle.graphs()}
+    assert sizes["fp32"] < 100e6
+    assert sizes["fp16"] < 50e6
+
+    graph = bundle.graph("fp32", "ort")
+    nodes = onnx.load(bundle.path(graph)).graph.node
+    assert Counter(node.op_type for node in nodes)["MultiHeadAttention"] == 12
+    for node in nodes:
+        if node.op_type == "MultiHeadAttention":
+            assert len([name for name in node.input if name]) == 3, "no bias, no mask"
+
+    session = onnxruntime.InferenceSession(str(bundle.path(graph)), providers=["CPUExecutionProvider"])
+    with np.load(out / "reference.npz") as reference:
+        inputs = {name: reference[name] for name in ("values", "pert_flags", "gene_index")}
+        assert FP32.compare(session.run(None, inputs)[0], reference["predicted"]).passed
