@@ -3,50 +3,96 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scgenept_rt.cli.options import BundleArgument, DeviceOption, ProviderOption, ThreadsOption
+from scgenept_rt.cli.options import (
+    BundleArgument,
+    DeviceOption,
+    ProviderOption,
+    ReferenceCheckpointOption,
+    ThreadsOption,
+)
+
+if TYPE_CHECKING:
+    from scgenept_rt.verification import Verified
 
 
 def verify(
     bundle: BundleArgument,
     provider: ProviderOption = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16"], typer.Option("--precision", help="auto: every one that the bundle holds.")
+    ] = "auto",
+    against: Annotated[
+        Literal["torch"] | None,
+        typer.Option("--against", help="Also compare fresh random cells with PyTorch (needs the extra export)."),
+    ] = None,
+    cells: Annotated[int, typer.Option("--cells", metavar="N", min=1, help="Fresh cells to compare.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the fresh cells.")] = 0,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    reference_checkpoint: ReferenceCheckpointOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Run the bundle's reference cells through a provider, in every precision, and compare with PyTorch's outputs."""
-    from scgenept_rt.bundle import Bundle
-    from scgenept_rt.predictor import load
-    from scgenept_rt.reference_check import check_reference
+    """Run the bundle's reference cells through a provider, on every graph it can run, and compare with PyTorch.
 
-    opened = Bundle.open(bundle)
+    Exit code 1 if a difference is larger than the bundle's tolerance.
+    """
+    from scgenept_rt.bundle import Bundle
+    from scgenept_rt.verification import verify_bundle
+
     results = []
-    for precision in opened.manifest.tolerances:
-        with load(opened, provider=provider, precision=precision, device_id=device, threads=threads) as model:
-            results.append(check_reference(opened, model.session))
+    for verified in verify_bundle(
+        Bundle.open(bundle),
+        provider=provider,
+        precision=precision,
+        against_torch=against == "torch",
+        n_cells=cells,
+        seed=seed,
+        device_id=device,
+        threads=threads,
+        reference_checkpoint=reference_checkpoint,
+    ):
+        results.append(verified)
+        if not json_output:
+            print(_lines(verified), flush=True)
     if json_output:
-        figures = [
-            {
-                "provider": result.provider,
-                "precision": result.precision,
-                "max_difference": result.comparison.max_difference,
-                "max_relative": result.comparison.max_relative,
-                "times_tolerance": result.comparison.worst,
-                "passed": result.comparison.passed,
-            }
-            for result in results
-        ]
-        print(json.dumps(figures, indent=2))
-    else:
-        for result in results:
-            comparison = result.comparison
-            print(
-                f"{result.provider:<12} {result.precision}  {'ok  ' if comparison.passed else 'MISS'}  "
-                f"largest difference {comparison.max_difference:.2e}, {comparison.max_relative:.2e} of the largest "
-                f"output, {comparison.worst:.2f} of the tolerance ({result.n_cells} cells x {result.n_genes} genes)"
-            )
-    if not all(result.comparison.passed for result in results):
+        print(json.dumps([_figures(verified) for verified in results], indent=2))
+    if not all(verified.comparison.passed for verified in results):
         raise typer.Exit(1)
+
+
+def _lines(verified: Verified) -> str:
+    comparison, bound = verified.comparison, verified.tolerance
+    outcome = "ok  " if comparison.passed else "MISS"
+    of = "largest output" if bound.relative_to_largest else "output"
+    kernel = f"; attention: {verified.attention_kernel}" if verified.attention_kernel else ""
+    return (
+        f"{outcome}  {verified.provider} {verified.precision}, {verified.graph} against {verified.against}, "
+        f"{verified.cells}{kernel}\n"
+        f"      largest difference {comparison.max_difference:.2e}, {comparison.max_relative:.2e} of the largest "
+        f"output; {comparison.worst:.2g} of the tolerance {bound.atol:.2g} + {bound.rtol:.2g} x |{of}|"
+    )
+
+
+def _figures(verified: Verified) -> dict[str, object]:
+    return {
+        "provider": verified.provider,
+        "precision": verified.precision,
+        "graph": verified.graph,
+        "against": verified.against,
+        "cells": verified.cells,
+        # JSON has no NaN: an output that is not a number shows as null, and as not passed.
+        "max_difference": _finite(verified.comparison.max_difference),
+        "max_relative": _finite(verified.comparison.max_relative),
+        "times_tolerance": _finite(verified.comparison.worst),
+        "passed": verified.comparison.passed,
+        "attention_kernel": verified.attention_kernel or None,
+    }
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -7,11 +7,12 @@ from pathlib import Path
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.providers import ProviderChoice
+from scgenept_rt.session.attention_kernel import cpu_attention_kernel, cuda_attention_kernels
 from scgenept_rt.session.backend import Backend, open_backend
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
 
-__all__ = ["Backend", "OrtSession", "Session", "open_session"]
+__all__ = ["Backend", "OrtSession", "Session", "cpu_attention_kernel", "cuda_attention_kernels", "open_session"]
 
 
 def open_session(
