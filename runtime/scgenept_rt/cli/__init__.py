@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from scgenept_rt.cli import check, demo, download, genes, inspect, predict, providers, verify
+from scgenept_rt.cli import benchmark, check, demo, download, genes, inspect, predict, providers, verify
 from scgenept_rt.cli.failure import exit_on_user_error
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command("check")(check.check)
 app.command("genes")(genes.genes)
 app.command("verify")(verify.verify)
 app.command("providers")(providers.providers)
+app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)
 app.command("download")(download.download)
 

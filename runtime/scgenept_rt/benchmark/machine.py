@@ -1,0 +1,71 @@
+"""What a measurement was made on: figures mean nothing without it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scgenept_rt.benchmark.memory import total_bytes
+from scgenept_rt.providers import ProviderChoice, cpu_threads
+
+_PACKAGES = (
+    "scgenept-rt",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+    "numpy",
+)
+
+
+def describe_machine(choice: ProviderChoice, *, threads: int | None, driver: str | None) -> dict[str, Any]:
+    """Return the CPU, the GPU in use and the versions, fit for JSON; no names of hosts or users.
+
+    Parameters
+    ----------
+    choice
+        The provider in use.
+    threads
+        Threads that were asked for; None for as many as this process may use.
+    driver
+        Version of the GPU's driver, None if unknown.
+    """
+    described: dict[str, Any] = {
+        "cpu": cpu_model(),
+        "cpus": os.cpu_count(),
+        "threads": threads or cpu_threads(),
+        "memory_bytes": total_bytes(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions(),
+    }
+    if choice.device_id is not None:
+        details = choice.status.details
+        described["gpu"] = details["devices"][choice.device_id]
+        described["driver"] = driver
+        described["driver_cuda"] = details.get("driver_cuda")
+    return described
+
+
+def cpu_model() -> str:
+    """Return the CPU's name as the system gives it."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match.group(1).strip() if match else platform.processor() or "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of every installed package that takes part."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,112 @@
+"""The rate at which this machine multiplies matrices: what the network's own rate is compared with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from scgenept_rt.bundle import Precision
+from scgenept_rt.providers import ProviderChoice, cpu_threads
+
+_CPU_SIZE, _GPU_SIZE = 2048, 8192
+_MIN_RUNS, _MIN_SECONDS = 3, 0.5
+_ELEMENT_TYPES: dict[Precision, int] = {"fp32": 1, "fp16": 10}  # onnx.TensorProto.DataType
+_LOG_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class MatrixRate:
+    """The best rate of one square matrix product, GFLOP/s, of `size` x `size` matrices in `precision`."""
+
+    gflops: float
+    size: int
+    precision: Precision
+
+
+class MatrixProduct:
+    """A matrix product in ONNX Runtime, on the provider and with the threads that the network runs on."""
+
+    def __init__(self, choice: ProviderChoice, *, threads: int | None = None, size: int | None = None) -> None:
+        """Prepare the product.
+
+        Parameters
+        ----------
+        choice
+            The provider, from `select_provider`.
+        threads
+            Threads of the CPU provider; None for as many as this process may use.
+        size
+            Rows and columns; None for what keeps the provider busy.
+        """
+        import onnxruntime
+
+        on_cpu = choice.name == "cpu"
+        # The CPU provider has no fp16 product: it casts, and its ceiling is that of fp32.
+        self._precision: Precision = "fp32" if on_cpu else choice.precision
+        self._size = size or (_CPU_SIZE if on_cpu else _GPU_SIZE)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        options.intra_op_num_threads = threads or cpu_threads()
+        session = onnxruntime.InferenceSession(
+            matrix_product_model(self._precision), options, providers=choice.ort_providers
+        )
+        device, device_id = ("cpu", 0) if on_cpu else ("cuda", choice.device_id or 0)
+        rng = np.random.default_rng(0)
+        dtype = np.float32 if self._precision == "fp32" else np.float16
+        self._session, self._binding = session, session.io_binding()
+        for name in ("a", "b"):
+            # Values of either sign near zero: sums stay in the range of fp16.
+            drawn = rng.standard_normal((self._size, self._size), dtype=np.float32).astype(dtype)
+            self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(drawn, device, device_id))
+        self._binding.bind_output("c", device, device_id)
+
+    def best_rate(self) -> MatrixRate:
+        """Run the product for about half a second and return the best rate; the first run is not counted."""
+        self._run()
+        best, started, runs = float("inf"), time.perf_counter(), 0
+        while runs < _MIN_RUNS or time.perf_counter() - started < _MIN_SECONDS:
+            begin = time.perf_counter()
+            self._run()
+            best = min(best, time.perf_counter() - begin)
+            runs += 1
+        return MatrixRate(2 * self._size**3 / best / 1e9, self._size, self._precision)
+
+    def _run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+
+
+def matrix_product_model(precision: Precision) -> bytes:
+    """Return an ONNX model with one MatMul, `c = a @ b`, of square matrices of any size.
+
+    Written byte by byte in protobuf's wire format, as the runtime has no onnx package: field numbers are those of
+    onnx.proto (ModelProto 1 ir_version, 7 graph, 8 opset_import; GraphProto 1 node, 2 name, 11 input, 12 output).
+    """
+
+    def matrix(name: str) -> bytes:
+        dimension = _message(1, _message(2, b"n"))  # shape.dim.dim_param
+        tensor = _number(1, _ELEMENT_TYPES[precision]) + _message(2, dimension + dimension)
+        return _message(1, name.encode()) + _message(2, _message(1, tensor))  # ValueInfoProto: name, type.tensor_type
+
+    node = _message(1, b"a") + _message(1, b"b") + _message(2, b"c") + _message(4, b"MatMul")
+    graph = _message(1, node) + _message(2, b"matrix_product")
+    graph += _message(11, matrix("a")) + _message(11, matrix("b")) + _message(12, matrix("c"))
+    return _number(1, 8) + _message(7, graph) + _message(8, _number(2, 13))
+
+
+def _message(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])

@@ -1,0 +1,162 @@
+"""`scgenept-rt benchmark`: how fast a bundle runs here, and how far that is from what the machine could do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from scgenept_rt.cli.options import BundleArgument, DeviceOption, ProviderOption, ThreadsOption
+
+if TYPE_CHECKING:
+    from scgenept_rt.benchmark import BenchmarkResult, Timing
+    from scgenept_rt.benchmark.measurement import PrecisionResult
+
+_PRECISIONS = ("auto", "fp32", "fp16")
+
+
+def benchmark(
+    bundle: BundleArgument,
+    provider: ProviderOption = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="NAMES", help="auto, fp32, fp16, or fp32,fp16 for both.")
+    ] = "auto",
+    batch_sizes: Annotated[
+        str,
+        typer.Option("--batch-sizes", metavar="auto|N,N,...", help="Cells a batch; auto: 1,8,32, on the CPU 1,4."),
+    ] = "auto",
+    n_genes: Annotated[
+        int | None, typer.Option("--n-genes", metavar="N", min=1, help="Genes a cell; default: the model's.")
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--repeats", metavar="N", min=1, help="Timed runs a batch size; default: 20, on the CPU 5."),
+    ] = None,
+    end_to_end: Annotated[
+        bool, typer.Option("--end-to-end", help="Also time a prediction from an .h5ad to an .h5ad.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw throughput against batch size.")
+    ] = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Measure throughput, latency and memory by batch size, after comparing the outputs with PyTorch's.
+
+    Times count from inputs to outputs in this machine's memory; the runs that warm it up are not counted.
+    """
+    from scgenept_rt.benchmark import BenchmarkOptions, check_plot_path, run_benchmark, write_plot
+
+    options = BenchmarkOptions(
+        provider=provider,
+        precisions=cast("Any", _precisions(precision)),
+        batch_sizes=_batch_sizes(batch_sizes),
+        n_genes=n_genes,
+        repeats=repeats,
+        end_to_end=end_to_end,
+        device_id=device,
+        threads=threads,
+    )
+    # What cannot be written has to be known before minutes of measuring, not after.
+    if plot_file is not None:
+        check_plot_path(plot_file)
+    for path in (json_file, plot_file):
+        if path is not None:
+            _check_directory(path)
+    result = run_benchmark(bundle, options, progress=lambda step: print(step, file=sys.stderr, flush=True))
+    _print(result)
+    if json_file is not None:
+        json_file.write_text(result.to_json(), encoding="utf-8")
+        print(f"wrote {json_file}")
+    if plot_file is not None:
+        write_plot(result, plot_file)
+        print(f"wrote {plot_file}")
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if any(part not in _PRECISIONS for part in wanted):
+        raise typer.BadParameter(f"{text!r} is not of auto, fp32, fp16 or fp32,fp16", param_hint="--precision")
+    return wanted
+
+
+def _batch_sizes(text: str) -> tuple[int, ...] | None:
+    if text == "auto":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        raise typer.BadParameter(
+            f"{text!r} is neither auto nor numbers from 1 on, such as 1,8,32", param_hint="--batch-sizes"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _check_directory(path: Path) -> None:
+    from scgenept_rt.errors import OutputDirectoryError, OutputKindError
+
+    if not path.parent.is_dir():
+        raise OutputDirectoryError(path, "does not exist")
+    if path.is_dir():
+        raise OutputKindError(path, "a directory", "a file")
+
+
+def _print(result: BenchmarkResult) -> None:
+    machine = result.machine
+    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['threads']} threads; {machine['system']}")
+    if "gpu" in machine:
+        print(f"{machine['gpu']['name']}, driver {machine['driver'] or 'unknown'} (CUDA {machine['driver_cuda']})")
+    print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
+    dimensions = result.dimensions
+    print(f"{result.variant}: {dimensions.n_layers} layers, width {dimensions.d_model}, {dimensions.n_heads} heads")
+    for precision in result.results:
+        _print_precision(precision)
+
+
+def _print_precision(result: PrecisionResult) -> None:
+    comparison, checked = result.reference.comparison, result.reference
+    print(f"\n{checked.provider}, {checked.precision}: {result.choice_reason}")
+    print(
+        f"largest error {comparison.max_difference:.2e}, {comparison.worst:.2f} of the tolerance "
+        f"({checked.n_cells} cells x {checked.n_genes} genes against PyTorch eager fp32)"
+    )
+    print(f"opened in {result.open_seconds:.2f} s; attention kernel: {result.attention_kernel or 'not known'}")
+    if result.matrix_gflops is not None:
+        print(
+            f"this machine's rate of matrix products, {result.matrix_precision}, {result.matrix_size} x "
+            f"{result.matrix_size}: {result.matrix_gflops:,.0f} GFLOP/s"
+        )
+    heads = ("batch", "genes", "p50 ms", "p95 ms", "cells/s", "GFLOP/s", "share", "host MB", "device MB")
+    print("".join(f"{head:>11}" for head in heads))
+    for timing in result.timings:
+        print("".join(f"{cell:>11}" for cell in _cells(timing)))
+    end_to_end = result.end_to_end
+    if end_to_end is not None:
+        print(
+            f"from .h5ad to .h5ad, {end_to_end.n_controls:,} control cells x {end_to_end.n_perturbations} "
+            f"perturbations, batches of {end_to_end.batch_size:,}: {end_to_end.seconds:.2f} s, "
+            f"{end_to_end.cells_per_second:,.2f} cells/s, {end_to_end.share_of_session:.0%} of the network alone "
+            f"right afterwards (and {end_to_end.open_seconds:.2f} s to open the bundle)"
+        )
+
+
+def _cells(timing: Timing) -> list[str]:
+    sizes = [f"{timing.batch_size:,}", f"{timing.n_genes:,}"]
+    if timing.problem:
+        return [*sizes, f"  {timing.problem}"]
+
+    def shown(value: float | None, form: str, scale: float = 1.0) -> str:
+        return "-" if value is None else format(value * scale, form)
+
+    return [
+        *sizes,
+        shown(timing.p50_ms, ",.1f"),
+        shown(timing.p95_ms, ",.1f"),
+        shown(timing.cells_per_second, ",.2f"),
+        shown(timing.gflops, ",.0f"),
+        shown(timing.share_of_matrix_rate, ".0%"),
+        shown(timing.peak_host_bytes, ",.0f", 1e-6),
+        shown(timing.peak_device_bytes, ",.0f", 1e-6),
+    ]
