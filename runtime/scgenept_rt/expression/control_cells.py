@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.genes import GeneMatch
 
-SPILL_BYTES = 256 * 2**20
+SPILL_BYTES = 64 * 2**20
 _VALUES_PER_STEP = 1 << 20
 
 
