@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -87,6 +87,61 @@ def bundle(
             synthetic=synthetic,
             overwrite=overwrite,
             progress=progress,
+        )
+    _summarise(made)
+
+
+@app.command("from-release")
+def from_release(
+    variant: str = typer.Argument(..., metavar="VARIANT", help="Released variant, such as scgenept_go_c."),
+    dataset: Literal["norman", "adamson"] = typer.Option("norman", "--dataset", help="Data that it was trained on."),
+    out: Path | None = typer.Option(
+        None, "--out", metavar="DIR", help="Directory of the bundle. Default: bundles/VARIANT_DATASET."
+    ),
+    genes: str | None = typer.Option(
+        None,
+        "--genes",
+        metavar="FILE|norman|adamson",
+        help="Genes that the model predicts, in order. Default: the downloaded data set's, else the list shipped here.",
+    ),
+    directory: Path | None = typer.Option(
+        None, "--dir", metavar="DIR", help="Download directory, as for `scgenept-rt download`."
+    ),
+    mirror: str | None = typer.Option(
+        None, "--mirror", metavar="URL", help="Take this address in place of every host's."
+    ),
+    offline: bool = typer.Option(False, "--offline", help="Download nothing; use what was downloaded or placed."),
+    precision: str = typer.Option("fp32,fp16", "--precision", help="Forms of the graphs: fp32, fp16 or both."),
+    portable: bool = typer.Option(False, "--portable", help="Also write graphs of standard operators (TensorRT)."),
+    keep_reference_weights: bool = typer.Option(
+        False, "--keep-reference-weights", help="Also keep the weights for `scgenept-rt ... --provider torch`."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a bundle that lies at --out."),
+) -> None:
+    """Download a released variant with its vocabulary, and export it into a bundle."""
+    from scgenept_rt.cli.download import check_mirror
+
+    check_mirror(mirror)
+    _require_export_extra()
+    from scgenept_export.release import export_release, released_checkpoint
+    from scgenept_rt.cli.download import download_progress
+    from scgenept_rt.download import DownloadDirectory, default_directory
+
+    name = released_checkpoint(variant, dataset).name
+    with download_progress() as listener, _warnings_in_words():
+        made = export_release(
+            variant,
+            dataset,
+            out or Path("bundles") / f"{name}_{dataset}",
+            downloads=DownloadDirectory(
+                directory or default_directory(), mirror=mirror, offline=offline, listener=listener
+            ),
+            genes=genes,
+            precisions=_precisions(precision),
+            portable=portable,
+            keep_reference_weights=keep_reference_weights,
+            overwrite=overwrite,
+            progress=listener.say,
         )
     _summarise(made)
 

@@ -1,0 +1,19 @@
+"""The genes of the released models, in model order; see README.md beside this file."""
+
+from __future__ import annotations
+
+import csv
+import lzma
+from importlib import resources
+
+from scgenept_export.gene_list import GeneList
+
+SHIPPED = ("norman", "adamson")
+"""Data sets whose gene list ships."""
+
+
+def shipped_gene_list(dataset: str) -> GeneList:
+    """Return the genes of the models trained on a data set of `SHIPPED`."""
+    packed = resources.files(__package__).joinpath(f"{dataset}_genes.csv.xz").read_bytes()
+    rows = list(csv.DictReader(lzma.decompress(packed).decode("utf-8").splitlines()))
+    return GeneList(tuple(row["gene_name"] for row in rows), tuple(row["gene_id"] for row in rows))

@@ -1,0 +1,109 @@
+"""From the release to a bundle: download a variant's checkpoint and the vocabulary, then export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scgenept_export.bundle_export import Progress, export_bundle
+from scgenept_export.errors import ExportOptionError
+from scgenept_export.gene_list import GeneList, read_gene_list
+from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
+from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.download import DATASETS, DownloadDirectory, Item, select
+from scgenept_rt.download.catalogue import MODEL_TYPES
+
+
+def export_release(
+    variant: str,
+    dataset: str,
+    out: str | Path,
+    *,
+    downloads: DownloadDirectory,
+    genes: str | None = None,
+    precisions: Sequence[Precision] = ("fp32", "fp16"),
+    portable: bool = False,
+    keep_reference_weights: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export a released variant into a bundle; what is not downloaded yet is downloaded first.
+
+    Parameters
+    ----------
+    variant
+        Directory of the release (``scgenept_go_c``) or upstream's model type (``scgenept_go_c_gpt_concat``).
+    dataset
+        Data that it was trained on: ``norman`` or ``adamson``.
+    out
+        Directory of the bundle.
+    downloads
+        Where the downloaded files are kept.
+    genes
+        ``norman`` or ``adamson`` for the list that ships here, or a file (see `read_gene_list`). None: the data set's
+        own .h5ad if it was downloaded, else the list that ships here.
+    precisions, portable, keep_reference_weights, overwrite
+        As for `export_bundle`.
+    progress
+        Is told each step.
+
+    Raises
+    ------
+    DownloadError
+        If a file cannot be had, or differs from its known checksum.
+    ScgeneptError
+        As `export_bundle`.
+    """
+    out, progress = Path(out), progress or (lambda _step: None)
+    checkpoint = released_checkpoint(variant, dataset)
+    # Before the download, which takes minutes; the export checks the rest.
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise ExportOptionError(f"--out {out} exists and is not empty. Add --overwrite, or choose another path.")
+    gene_list = _gene_list(genes, dataset, downloads, progress)
+    (vocabulary,) = select(["vocab"], dataset)
+    progress(f"downloading or checking {checkpoint.name} ({dataset}) and the vocabulary")
+    vocabulary_path = downloads.fetch(vocabulary).path
+    checkpoint_path = downloads.fetch(checkpoint).path
+    return export_bundle(
+        checkpoint_path,
+        gene_list,
+        MODEL_TYPES[checkpoint.name],
+        out,
+        vocab=vocabulary_path,
+        dataset=dataset,
+        precisions=precisions,
+        portable=portable,
+        keep_reference_weights=keep_reference_weights,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def released_checkpoint(variant: str, dataset: str) -> Item:
+    """Return the item of a released variant.
+
+    Raises
+    ------
+    UnknownDownloadError, ExportOptionError
+        If it is not one of the release.
+    """
+    chosen = select([variant], dataset)
+    if len(chosen) != 1 or chosen[0].kind != "checkpoint":
+        raise ExportOptionError(
+            f"{variant!r} is not a variant of the release: expected one of {', '.join(MODEL_TYPES)}."
+        )
+    return chosen[0]
+
+
+def _gene_list(genes: str | None, dataset: str, downloads: DownloadDirectory, progress: Progress) -> GeneList:
+    if genes is None:
+        item = DATASETS[dataset]
+        if downloads.find(item) is not None:
+            path = downloads.fetch(item).path
+            progress(f"taking the genes of {path}")
+            return read_gene_list(path)
+        genes = dataset
+    if genes in SHIPPED and not Path(genes).is_file():
+        progress(f"taking the gene list of {genes} that ships with this package")
+        return shipped_gene_list(genes)
+    return read_gene_list(genes)

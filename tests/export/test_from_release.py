@@ -1,0 +1,157 @@
+"""From a release on loopback to a bundle that predicts, through the command line and in Python."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scgenept_export.errors import ExportOptionError
+from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
+from scgenept_export.release import export_release
+from scgenept_export.variants import RELEASED, released_name
+from scgenept_export.vocabulary import census_vocabulary
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.download import DownloadDirectory
+from scgenept_rt.download.catalogue import MODEL_TYPES
+from scgenept_rt.download.errors import MissingOfflineError, NoCheckpointError
+
+GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
+VARIANT = "scgenept_go_c_gpt_concat"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def release(oracle: Any) -> Iterator[Any]:
+    """The published layout with a small checkpoint, its vocabulary and its data."""
+    server = run_path(str(Path(__file__).parents[1] / "release_server.py"))["ReleaseServer"]()
+    server.files[GO_C] = oracle.checkpoint(VARIANT).read_bytes()
+    server.files["/models/pretrained/scgpt/vocab.json"] = oracle.vocab.read_bytes()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("norman/perturb_processed.h5ad", oracle.h5ad.read_bytes())
+    server.files["/api/access/datafile/6154020"] = packed.getvalue()
+    yield server
+    server.close()
+
+
+def run(module: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"from {module}.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "200"}
+    )
+
+
+def test_the_runtime_knows_the_same_released_variants():
+    assert {released_name(variant): variant for variant in RELEASED} == MODEL_TYPES
+
+
+@pytest.mark.parametrize(
+    ("dataset", "n_genes", "n_in_vocab", "sha256"),
+    [
+        ("norman", 5045, 4547, "03ca7b42bb5dbbce7c8e8445fa83db72faa5a9ba681bc23c1c3989bf54456f2d"),
+        ("adamson", 5060, 4399, "3cc30a2a25a514406cc5625c16b1f4a5d0328d890b391b4bca39f216cbfe3331"),
+    ],
+)
+def test_shipped_gene_lists_are_those_of_the_published_models(dataset, n_genes, n_in_vocab, sha256):
+    genes = shipped_gene_list(dataset)
+    assert dataset in SHIPPED
+    assert len(genes.names) == len(genes.ids) == len(set(genes.names)) == n_genes
+    assert hashlib.sha256("".join(f"{name}\n" for name in genes.names).encode()).hexdigest() == sha256
+    assert sum(census_vocabulary().encode(genes.names)[1]) == n_in_vocab
+    assert all(gene_id is not None and gene_id.startswith("ENSG") for gene_id in genes.ids)
+
+
+def test_from_the_release_to_a_prediction_through_the_command_line_only(release, oracle, tmp_path):
+    options = ("--dir", tmp_path / "downloads", "--mirror", release.url)
+    data = run("scgenept_rt", "download", "norman", "--accept-changed", *options, cwd=tmp_path)
+    assert data.returncode == 0, data.stderr
+    made = run(
+        "scgenept_export", "from-release", "scgenept_go_c", "--dataset", "norman", "--precision", "fp32", *options,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert f"taking the genes of {tmp_path / 'downloads' / 'norman' / 'perturb_processed.h5ad'}" in made.stderr
+    assert "wrote bundles/scgenept_go_c_norman: scgenept_go_c_gpt_concat" in made.stdout
+    bundle = Bundle.open(tmp_path / "bundles" / "scgenept_go_c_norman")
+    checkpoint = hashlib.sha256(release.files[GO_C]).hexdigest()
+    assert bundle.manifest.source_checkpoint.sha256 == checkpoint
+    assert bundle.manifest.dataset == "norman"
+    assert bundle.manifest.gene_names == tuple(oracle.genes.read_text().split())
+
+    import scgenept_rt as sgr
+
+    label, golden = oracle.perturbations[0], oracle.golden(VARIANT)
+    with sgr.load(bundle, provider="cpu", threads=1) as model:
+        assert model.variant == VARIANT
+        predicted = model.predict_array(golden["X"], label)
+    np.testing.assert_allclose(predicted, golden["fwd"][0], rtol=1e-4, atol=2e-5)
+
+
+def test_what_was_downloaded_once_serves_offline(release, oracle, tmp_path):
+    here = tmp_path / "downloads"
+    options: dict[str, Any] = {"genes": str(oracle.genes), "precisions": ("fp32",)}
+    with pytest.raises(MissingOfflineError):
+        export_release(VARIANT, "norman", tmp_path / "out", downloads=DownloadDirectory(here, offline=True), **options)
+    export_release(
+        VARIANT, "norman", tmp_path / "out", downloads=DownloadDirectory(here, mirror=release.url), **options
+    )
+    n_requests = len(release.requests)
+    again = export_release(
+        VARIANT, "norman", tmp_path / "again", downloads=DownloadDirectory(here, offline=True), **options
+    )
+    assert again.manifest.variant == VARIANT
+    assert len(release.requests) == n_requests
+
+
+def test_an_occupied_output_is_told_before_the_download(release, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").touch()
+    downloads = DownloadDirectory(tmp_path / "downloads", mirror=release.url)
+    with pytest.raises(ExportOptionError, match="--overwrite"):
+        export_release(VARIANT, "norman", tmp_path / "out", downloads=downloads)
+    assert release.requests == []
+
+
+@pytest.mark.parametrize("variant", ["norman", "vocab", "all"])
+def test_a_name_that_is_no_variant(release, tmp_path, variant):
+    downloads = DownloadDirectory(tmp_path, mirror=release.url)
+    with pytest.raises(ExportOptionError, match=r"not a variant of the release.*scgenept_go_c"):
+        export_release(variant, "norman", tmp_path / "out", downloads=downloads)
+
+
+def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
+    downloads = DownloadDirectory(tmp_path / "downloads", mirror=release.url)
+    with pytest.raises(NoCheckpointError, match="scgenept_go_f for norman"):
+        export_release("scgenept_go_f", "norman", tmp_path / "out", downloads=downloads)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("scgenept_go_c", "--mirror", "host"), 2, "--mirror"),
+        (("scgenept_go_c", "--dataset", "other"), 2, "other"),
+        (("scgenept_goc",), 1, "Did you mean"),
+    ],
+)
+def test_wrong_usage(arguments, code, words, tmp_path):
+    done = run("scgenept_export", "from-release", *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

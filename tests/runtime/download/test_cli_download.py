@@ -1,0 +1,108 @@
+"""`scgenept-rt download` as a process: exit codes, what it prints, and a bar on a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
+VOCAB = "/models/pretrained/scgpt/vocab.json"
+COMMAND = (sys.executable, "-m", "scgenept_rt", "download")
+
+
+def download(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200", "TERM": "dumb"}
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_names_come_and_are_listed_as_here(server, tmp_path):
+    options = ("--dir", tmp_path / "d", "--mirror", server.url)
+    done = download("scgenept_go_c_gpt_concat", "vocab", *options)
+    assert done.returncode == 0, done.stderr
+    assert "scgenept_go_c: downloaded, checksum recorded" in done.stdout
+    assert str(tmp_path / "d" / VOCAB[1:]) in done.stdout
+    assert "taking best_model_gpt3.5_ada_rnd_seed_42_concat.pt" in done.stderr
+    again = download("scgenept_go_c", *options)
+    assert "here already, checksum right" in again.stdout
+    listed = download("--list", *options)
+    assert listed.returncode == 0
+    lines = {line.split()[0]: line for line in listed.stdout.splitlines() if not line.startswith(" ")}
+    assert " here " in lines["scgenept_go_c"]
+    assert "0.6 MB" in lines["scgenept_go_c"]
+    assert " - " in lines["scgenept_go_f"]
+    assert "168.8 MB" in lines["norman"]
+
+
+def test_everything_that_is_missing_offline_is_told_at_once(tmp_path):
+    done = download("all", "--offline", "--dataset", "adamson", "--dir", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 9 files are not here")
+    assert done.stderr.count("place at") == 9
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "--list"),
+        (("vocab", "--mirror", "ftp://host/"), 2, "--mirror"),
+        (("vocab", "--mirror", "not an address"), 2, "--mirror"),
+        (("vocab", "--dataset", "replogle"), 2, "replogle"),
+        (("vocabulary",), 1, "Did you mean vocab?"),
+    ],
+)
+def test_wrong_usage_and_wrong_names(arguments, code, words, tmp_path):
+    done = download(*arguments, "--dir", tmp_path)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refusal_ends_in_one_message(server, misbehave, tmp_path):
+    server.on(VOCAB, misbehave.status(403))
+    done = download("vocab", "--dir", tmp_path, "--mirror", server.url)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {server.url}{VOCAB}: HTTP 403")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_bar_with_bytes_rate_and_time_left_on_a_terminal(server, misbehave, tmp_path):
+    import pty
+
+    server.on(GO_C, misbehave.hold_after(300_000))
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "scgenept_go_c", "--dir", str(tmp_path), "--mirror", server.url],
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        env=os.environ | {"COLUMNS": "140", "TERM": "xterm"},
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while block := _read(controller):
+            shown += block
+            if b"/600." in shown:  # the bar tells how much of how much: the rest may come
+                server.released.set()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        os.close(controller)
+    text = shown.decode()
+    assert "best_model_gpt3.5_ada_rnd_seed_42_concat.pt" in text
+    assert "kB" in text
+    assert "B/s" in text
+    assert ":--" in text or "0:00:" in text
+
+
+def _read(controller: int) -> bytes:
+    try:
+        return os.read(controller, 65536)
+    except OSError:  # Linux's way to say that the other side is closed
+        return b""
