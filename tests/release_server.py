@@ -35,6 +35,7 @@ class ReleaseServer:
         self.honours_if_range = True
         self.knows_head = True
         self.lists = True
+        self.busy = 0  # requests that are still answered with 503
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.released = threading.Event()
         self.held = threading.Event()
@@ -99,6 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(parts.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.release.requests.append((self.command, path, headers))
+        if self.release.busy:
+            self.release.busy -= 1
+            self.refuse(503)
+            return
         if self.command == "HEAD" and not self.release.knows_head:
             self.refuse(501)
             return

@@ -125,7 +125,7 @@ class DownloadDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not os.access(self.path, os.W_OK):
-                raise DownloadDirectoryError(self.path, "it is not writable")
+                return self._fetch_read_only(item)
             if item.kind == "dataset":
                 return self._fetch_dataset(item)
             place = key = item.place
@@ -138,6 +138,16 @@ class DownloadDirectory:
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise DownloadDirectoryError(self.path, f"it cannot be used: {error.strerror or error}{where}") from error
+
+    def _fetch_read_only(self, item: Item) -> Fetched:
+        """Check a file in a directory that others keep (one shared by a group): nothing is locked or recorded."""
+        path = self.find(item)
+        expected = self.checksums.expected(path.relative_to(self.path).as_posix()) if path else None
+        if path is None or expected is None:
+            raise DownloadDirectoryError(self.path, f"it is not writable, and holds no recorded file of {item.name}")
+        if (size := path.stat().st_size) != expected.size or digest(path) != expected.digest:
+            raise LocalFileChangedError(path, expected.described(), expected.known_from, f"it has {size:,} bytes")
+        return Fetched(path, expected.digest, size, "present")
 
     # --- which checkpoint ---------------------------------------------------------------------------------------------
 

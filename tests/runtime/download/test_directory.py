@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 from dataclasses import replace
 
@@ -100,6 +101,13 @@ def test_a_checkpoint_under_no_documented_name_is_listed(server, downloads):
 def test_a_server_that_knows_no_head(server, downloads):
     server.knows_head = False
     assert downloads().fetch(GO_C_ITEM).path.read_bytes() == server.files[GO_C]
+
+
+def test_a_server_that_is_busy_while_a_name_is_looked_for(server, downloads, waits):
+    server.files[GO_C.replace("ada_rnd", "ada")] = server.files.pop(GO_C)
+    server.busy = 2
+    assert downloads().fetch(GO_C_ITEM).path.name == "best_model_gpt3.5_ada_seed_42_concat.pt"
+    assert waits == [1, 2]
 
 
 def test_several_possible_checkpoints_are_not_guessed_from(server, downloads):
@@ -312,6 +320,21 @@ def test_a_file_in_the_way_of_the_directory(downloads, tmp_path):
     (tmp_path / "downloads").write_text("")
     with pytest.raises(DownloadDirectoryError, match="--dir"):
         downloads().fetch(VOCAB_ITEM)
+
+
+def test_a_directory_that_others_keep_is_read_without_writing(downloads, server, norman, monkeypatch):
+    first = downloads().fetch(VOCAB_ITEM)
+    downloads().fetch(norman)
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    n_requests = len(server.requests)
+    assert downloads().fetch(VOCAB_ITEM).sha256 == first.sha256
+    assert downloads().fetch(norman).how == "present"
+    with pytest.raises(DownloadDirectoryError, match="not writable, and holds no recorded file of scgenept_go_c"):
+        downloads().fetch(GO_C_ITEM)
+    first.path.write_text("{}")
+    with pytest.raises(LocalFileChangedError, match="2 bytes"):
+        downloads(accept_changed=True).fetch(VOCAB_ITEM)
+    assert len(server.requests) == n_requests
 
 
 def test_the_directory_comes_from_the_environment(monkeypatch, tmp_path):

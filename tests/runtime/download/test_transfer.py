@@ -285,6 +285,13 @@ def test_a_server_that_is_not_there(downloads, server, waits):
     assert len(waits) == 4
 
 
+def test_a_server_that_falls_silent_is_left_and_asked_again(server, downloads, misbehave, monkeypatch, told):
+    monkeypatch.setattr("scgenept_rt.download.requesting._TIMEOUT", (30.0, 0.5))
+    server.on(GO_C, misbehave.hold_after(HALF))
+    assert downloads().fetch(GO_C_ITEM).path.read_bytes() == server.files[GO_C]
+    assert any("trying again" in text for text in told.said)
+
+
 def test_a_wrong_byte_at_the_second_download_is_refused_until_accepted(server, downloads):
     first = downloads().fetch(GO_C_ITEM)
     first.path.unlink()
