@@ -29,15 +29,16 @@ from scgenept_rt.output import (
     mean_table,
     open_table,
 )
-from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, parse_perturbations
+from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation, PerturbationRequest, parse_perturbations
 from scgenept_rt.predictor.aggregation import MIN_CONTROLS, PredictedRows, means_to_tolerance, predicted_rows
 from scgenept_rt.predictor.schedule import BatchRunner, Progress, Schedule
 
 if TYPE_CHECKING:
     from scgenept_rt.predictor.predictor import Aggregate, Notice, Predictor
 
-_COMMIT_SECONDS = 2.0
-"""What an interrupted run loses at most, besides the batch under way."""
+_SECONDS_BETWEEN_COMMITS = 0.2
+_COMMIT_SHARE = 0.02
+"""Share of the time that commits may take: on a slow disk they come less often."""
 
 
 def check_outputs(
@@ -85,6 +86,10 @@ class Run:
         read = read or ReadOptions()
         control_labels = (*CONTROL_LABELS, read.control_label) if read.control_label else CONTROL_LABELS
         parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
+        asked = [perturbation.n_controls for perturbation in parsed if perturbation.n_controls is not None]
+        if min(asked, default=1) < 1:
+            raise PredictOptionError(f"a perturbation asks for n_controls = {min(asked)}. Expected 1 or more.")
+        wanted = max(asked, default=0)
         if tolerance is not None and sampling == "all":
             # The first cells must be a random sample of all: the order of a file may follow batches or clusters.
             sampling = "random"
@@ -92,13 +97,17 @@ class Run:
         drawing = Sampling(sampling, n_controls, seed)
         controls = read_control_cells(cells, predictor.panel, options=read, sampling=drawing)
         notices = [*controls.notices, *notices]
-        wanted = max((perturbation.n_controls or 0 for perturbation in parsed), default=0)
-        if wanted > controls.n_obs:
+        try:
+            if wanted > controls.n_obs:
+                raise PredictOptionError(
+                    f"a perturbation asks for n_controls = {wanted:,}, but the run has {controls.n_obs:,} control "
+                    "cells. Lower it, or raise --n-controls."
+                )
+            if for_cell_eval is not None:
+                _check_labels_for_cell_eval(parsed, _label_for_cell_eval(controls))
+        except PredictOptionError:
             controls.close()
-            raise PredictOptionError(
-                f"a perturbation asks for n_controls = {wanted:,}, but the run has {controls.n_obs:,} control cells. "
-                "Lower it, or raise --n-controls."
-            )
+            raise
         for notice in notices:
             if on_notice is not None:
                 on_notice(notice)
@@ -177,21 +186,20 @@ class Run:
     def _write(self, writers: Mapping[str, RowWriter], progress: Progress | None) -> None:
         n_own_rows = self._write_control_rows(writers["cells"]) if self.for_cell_eval is not None else 0
         first_row = self._first_missing_row(writers, n_own_rows)
+        if first_row == self.schedule.n_rows:
+            return  # a table may be finished on disk already, and then goes back no more
         if "cells" in writers:
             writers["cells"].rewind(n_own_rows + first_row)
         if "mean" in writers:
             writers["mean"].rewind(_first_perturbation(self.schedule, first_row))
-        if first_row == self.schedule.n_rows:
-            return
-        committed = time.monotonic()
+        commits = _Commits(list(writers.values()))
         for rows in self.rows(progress, first_row):
             writer = writers[rows.aggregate]
             n_controls = None if rows.aggregate == "cells" else [rows.n_controls]
             writer.write(rows.X, rows.layers, cast("Any", n_controls))
-            if time.monotonic() - committed > _COMMIT_SECONDS:
-                for each in writers.values():
-                    each.commit()
-                committed = time.monotonic()
+            commits.commit_when_due()
+        # All of them before the first is finished: a finished table cannot go back for rows that another one lacks.
+        commits.commit()
 
     def _first_missing_row(self, writers: Mapping[str, RowWriter], n_own_rows: int) -> int:
         """Return the first row of the schedule that some table lacks; with means, the first of its perturbation."""
@@ -218,13 +226,12 @@ class Run:
         counts = [int(count) for count in self.schedule.counts]
         names = [str(name) for name in self.controls.obs_names] if self.aggregate != "mean" else []
         if self.for_cell_eval is not None:
-            label = self.controls.control_label or CONTROL_LABELS[-1]
             table = cell_eval_table(
                 perturbations,
                 names,
                 panel,
                 uns,
-                control_label=label,
+                control_label=_label_for_cell_eval(self.controls),
                 perturbation_column=self.for_cell_eval,
                 n_controls=counts,
             )
@@ -268,6 +275,25 @@ class Run:
         }
 
 
+class _Commits:
+    """Commits tables together, as often as costs little: an interrupted run loses what came after the last one."""
+
+    def __init__(self, writers: Sequence[RowWriter]) -> None:
+        self._writers = writers
+        self._due = time.monotonic() + _SECONDS_BETWEEN_COMMITS
+
+    def commit_when_due(self) -> None:
+        if time.monotonic() >= self._due:
+            self.commit()
+
+    def commit(self) -> None:
+        begun = time.monotonic()
+        for writer in self._writers:
+            writer.commit()
+        ended = time.monotonic()
+        self._due = ended + max(_SECONDS_BETWEEN_COMMITS, (ended - begun) / _COMMIT_SHARE)
+
+
 def _first_perturbation(schedule: Schedule, row: int) -> int:
     return schedule.perturbation_of(row) if row < schedule.n_rows else len(schedule.perturbations)
 
@@ -286,6 +312,19 @@ def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval:
         )
     if for_cell_eval is not None and aggregate != "cells":
         raise PredictOptionError(f"the form for cell-eval holds cells, but the aggregate is {aggregate!r}.")
+
+
+def _label_for_cell_eval(controls: ControlCells) -> str:
+    return controls.control_label or CONTROL_LABELS[-1]
+
+
+def _check_labels_for_cell_eval(perturbations: Sequence[Perturbation], control_label: str) -> None:
+    """Refuse a perturbation whose predictions would count as control cells."""
+    if any(perturbation.label == control_label for perturbation in perturbations):
+        raise PredictOptionError(
+            f"the form for cell-eval holds the control cells as {control_label!r}, and a perturbation has that label "
+            f"too. Leave the perturbation {control_label} out."
+        )
 
 
 def _versions() -> dict[str, str]:
