@@ -207,8 +207,9 @@ def _batch_size(text: str) -> Any:
 
 
 def _resume_command() -> str:
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--overwrite")]
-    return shlex.join(["scgenept-rt", *arguments, "--resume"])
+    """Return this very command with --resume, in the form in which it was given (the script, or `python -m`)."""
+    script = [sys.executable, "-m", "scgenept_rt"] if Path(sys.argv[0]).name == "__main__.py" else ["scgenept-rt"]
+    return shlex.join([*script, *(argument for argument in sys.argv[1:] if argument != "--resume"), "--resume"])
 
 
 def _say(text: str) -> None:
