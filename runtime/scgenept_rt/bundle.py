@@ -195,7 +195,7 @@ class Manifest:
                 activation_range=dict(fields.get("activation_range", {})),
                 format_version=version,
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
                 directory, f"{MANIFEST_NAME} lacks or misstates a field ({error})", "Copy or export the bundle again."
             ) from error

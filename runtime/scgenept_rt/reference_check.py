@@ -46,7 +46,7 @@ def check_reference(bundle: Bundle, session: Session) -> ReferenceResult:
             gene_index, expected = arrays["gene_index"], arrays["predicted"]
     except FileNotFoundError:
         raise BundleFileError(bundle.directory, REFERENCE_NAME, "is missing") from None
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BundleFileError(bundle.directory, REFERENCE_NAME, f"cannot be read ({error})") from error
     tolerance = bundle.manifest.tolerances[session.precision]
     comparison = tolerance.compare(session.run(values, pert_flags, gene_index), expected)
