@@ -23,14 +23,13 @@ from torch import Tensor
 
 from scgenept_export.bundle_export import export_bundle
 from scgenept_export.checkpoint import NetworkShape
-from scgenept_export.gene_list import read_gene_list
+from scgenept_export.gene_lists import shipped_gene_list
 from scgenept_export.model import ReferenceModel
 from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
 from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.demo import DEMO_PERTURBATIONS, draw_expression, expression_rates
 
 HERE = Path(__file__).parent
-GENES = HERE / "norman_genes.csv"
 SHIPPED = HERE.parents[1] / "runtime" / "scgenept_rt" / "demo_bundle"
 VARIANT = "scgenept_go_c_gpt_concat"
 TEXT_ENCODER = "gopt_encoder_c"
@@ -251,7 +250,7 @@ def main() -> None:
     log.setLevel(logging.INFO)
     torch.set_num_threads(1)
     started = time.perf_counter()
-    genes, vocabulary = read_gene_list(GENES), census_vocabulary()
+    genes, vocabulary = shipped_gene_list("norman"), census_vocabulary()
     ids, in_vocab = vocabulary.encode(genes.names)
     rows, small_ids = torch.unique(torch.tensor(ids), return_inverse=True)
     task = PlantedTask.plant(genes.names, in_vocab, np.random.default_rng(SEED))

@@ -15,7 +15,8 @@ import torch
 from scgenept_export.activation_range import activation_range, warn_near_fp16_range
 from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.errors import ExportOptionError
-from scgenept_export.gene_list import GeneList, read_gene_list
+from scgenept_export.gene_list import GeneList
+from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, tolerances
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import graph_file_name, write_graph
@@ -66,7 +67,8 @@ def export_bundle(
     checkpoint
         State dict in the published layout.
     genes
-        The genes that the model predicts, in order: a .h5ad, .csv or text file (see `read_gene_list`).
+        The genes that the model predicts, in order: a .h5ad, .csv or text file (see `read_gene_list`), or the name of
+        a data set whose list ships (``norman``, ``adamson``).
     variant
         Upstream's model type, such as ``scgenept_go_c_gpt_concat``.
     out
@@ -112,7 +114,7 @@ def export_bundle(
     _check_destination(out, overwrite)
     progress("reading the checkpoint")
     loaded = load_checkpoint(checkpoint, variant, n_heads=n_heads)
-    gene_list = genes if isinstance(genes, GeneList) else read_gene_list(genes)
+    gene_list = genes if isinstance(genes, GeneList) else resolve_gene_list(genes)
     vocabulary = vocab if isinstance(vocab, Vocabulary) else _vocabulary(vocab)
     if loaded.shape.n_tokens is not None:
         vocabulary.check_fits(loaded.shape.n_tokens)

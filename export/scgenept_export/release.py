@@ -8,7 +8,7 @@ from pathlib import Path
 from scgenept_export.bundle_export import Progress, export_bundle
 from scgenept_export.errors import ExportOptionError
 from scgenept_export.gene_list import GeneList, read_gene_list
-from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
+from scgenept_export.gene_lists import SHIPPED, resolve_gene_list
 from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.download import DATASETS, DownloadDirectory, Item, select
 from scgenept_rt.download.catalogue import MODEL_TYPES
@@ -105,5 +105,4 @@ def _gene_list(genes: str | None, dataset: str, downloads: DownloadDirectory, pr
         genes = dataset
     if genes in SHIPPED and not Path(genes).is_file():
         progress(f"taking the gene list of {genes} that ships with this package")
-        return shipped_gene_list(genes)
-    return read_gene_list(genes)
+    return resolve_gene_list(genes)

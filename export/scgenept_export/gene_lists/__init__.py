@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import lzma
 from importlib import resources
+from pathlib import Path
 
-from scgenept_export.gene_list import GeneList
+from scgenept_export.gene_list import GeneList, read_gene_list
 
 SHIPPED = ("norman", "adamson")
 """Data sets whose gene list ships."""
@@ -17,3 +18,16 @@ def shipped_gene_list(dataset: str) -> GeneList:
     packed = resources.files(__package__).joinpath(f"{dataset}_genes.csv.xz").read_bytes()
     rows = list(csv.DictReader(lzma.decompress(packed).decode("utf-8").splitlines()))
     return GeneList(tuple(row["gene_name"] for row in rows), tuple(row["gene_id"] for row in rows))
+
+
+def resolve_gene_list(genes: str | Path) -> GeneList:
+    """Return the gene list that `--genes` means: a file, or the shipped list of a data set of `SHIPPED`.
+
+    Raises
+    ------
+    GeneListError
+        If it is neither, or the file cannot be used.
+    """
+    if str(genes) in SHIPPED and not Path(genes).is_file():
+        return shipped_gene_list(str(genes))
+    return read_gene_list(genes)
