@@ -1,0 +1,86 @@
+"""One form in a process of its own, told on standard input when to run: `check`, `time` or `end`, one word a line.
+
+Answers with one line of JSON each. A form that waits uses no processor, so the processes of all forms stay open and
+take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forms import Form, cells_of, form_named
+from scgenept_rt.benchmark.memory import DeviceMeter
+from scgenept_rt.bundle import Bundle
+from workload import Workload
+
+
+def main() -> None:
+    # Libraries print to standard output as they like: answers go to a copy of it.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(fields: dict[str, Any]) -> None:
+        answers.write(json.dumps(fields) + "\n")
+        answers.flush()
+
+    form, workload = form_named(sys.argv[1]), Workload.open(Path(sys.argv[2]))
+    meter = DeviceMeter(None if workload.device == "cpu" else 0)
+    used_before = meter.used_bytes()
+    try:
+        begin = time.perf_counter()
+        predict = form.open(workload)
+        opened = {"open_seconds": time.perf_counter() - begin, "opened_bytes": memory("VmRSS")}
+        for line in sys.stdin:
+            match line.strip():
+                case "check":
+                    begin = time.perf_counter()
+                    predicted = predict()
+                    seconds = time.perf_counter() - begin
+                    used = meter.used_bytes()
+                    device = None if used is None or used_before is None else used - used_before
+                    checked = compare(form, workload, predicted)
+                    answer({**opened, "first_seconds": seconds, **checked, "device_bytes": device})
+                case "time":
+                    begin, cpu_begin = time.perf_counter(), time.process_time()
+                    predict()
+                    answer({"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu_begin})
+                case "end":
+                    # Not getrusage's: that begins with the peak of the process that started this one.
+                    answer({"peak_bytes": memory("VmHWM")})
+                    return
+    except Exception as error:  # whatever a form raises is its result
+        answer({"problem": f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"})
+
+
+def compare(form: Form, workload: Workload, predicted: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Compare with the fp32 reference, with the tolerance of the form's precision in the bundle."""
+    tolerance = Bundle.open(workload.bundle, check_files=False).manifest.tolerances[form.precision[workload.device]]
+    comparison = tolerance.compare(predicted, workload.array("expected")[: cells_of(form, workload)])
+    return {
+        "max_difference": comparison.max_difference,
+        "max_relative": comparison.max_relative,
+        "times_tolerance": comparison.worst,
+        "passed": bool(comparison.passed),
+    }
+
+
+def memory(name: str) -> int | None:
+    """Return VmRSS or VmHWM (the peak) of this process in bytes."""
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""The forms of the same computation that are compared, from the published way to scgenept-rt.
+
+Each is a function that opens it on a workload and returns another, which predicts the workload's cells from host memory
+to host memory. Nothing is imported before a form is opened, so that a form's memory holds no other form's packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workload import Workload
+
+Predict = Callable[[], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to compute the predictions.
+
+    Attributes
+    ----------
+    letter
+        Which of the forms that the documentation lists.
+    what
+        In words, by device.
+    precision
+        By device, fp32 or fp16.
+    one_cell
+        True if one cell a pass is the form itself: on a CPU then only one cell is timed, as the others take as long.
+    """
+
+    name: str
+    letter: str
+    what: dict[str, str]
+    precision: dict[str, str]
+    open: Callable[[Workload], Predict]
+    one_cell: bool = False
+
+
+def cells_of(form: Form, workload: Workload) -> int:
+    """Return how many of the workload's cells a form predicts in one run."""
+    return 1 if form.one_cell and workload.device == "cpu" else workload.cells
+
+
+def _torch() -> Any:
+    import torch
+
+    from scgenept_rt.providers import cpu_threads
+
+    torch.set_num_threads(cpu_threads())
+    # True fp32 wherever fp32 is said.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch
+
+
+def _published(workload: Workload, *, batched: bool, fast_path: bool) -> Predict:
+    torch = _torch()
+    from published_network import load_published
+
+    torch.backends.mha.set_fastpath_enabled(fast_path)
+    network = load_published(workload.checkpoint).to(workload.device)
+    on_gpu = workload.device != "cpu"
+    n_cells = workload.cells if on_gpu or batched else 1
+    values, flags = (workload.array(name)[:n_cells] for name in ("values", "pert_flags"))
+    ids = torch.from_numpy(workload.array("token_ids"))
+
+    def predict() -> NDArray[np.float32]:
+        predicted = []
+        step = n_cells if batched else 1
+        half = torch.autocast("cuda", dtype=torch.float16) if on_gpu else nullcontext()
+        with torch.no_grad(), half:
+            for begin in range(0, n_cells, step):
+                rows = slice(begin, begin + step)
+                batch = (
+                    ids.expand(len(values[rows]), -1),
+                    torch.from_numpy(values[rows]),
+                    torch.from_numpy(flags[rows]),
+                )
+                predicted.append(network(*(part.to(workload.device) for part in batch)).float().cpu().numpy())
+        return np.concatenate(predicted)
+
+    return predict
+
+
+def _best_network(workload: Workload) -> Any:
+    """Return the folded network in PyTorch: one gene table, no bias of keys and values, fused attention."""
+    torch = _torch()
+    from scgenept_export.inference_network import EagerOps, fold
+
+    network = fold(workload.reference_model(), torch.from_numpy(workload.array("token_ids")), EagerOps())
+    return (network if workload.device == "cpu" else network.half()).to(workload.device)
+
+
+def _best(workload: Workload, *, compiled: bool) -> Predict:
+    torch = _torch()
+    network = _best_network(workload)
+    on_gpu = workload.device != "cpu"
+    if compiled:
+        network = torch.compile(network, dynamic=False, mode="max-autotune" if on_gpu else "default")
+    index = torch.arange(workload.genes, device=workload.device)
+    inputs = [torch.from_numpy(workload.array(name)) for name in ("values", "pert_flags")]
+
+    def predict() -> NDArray[np.float32]:
+        with torch.inference_mode(), _fast_attention() if on_gpu else nullcontext():
+            return network(*(part.to(workload.device) for part in inputs), index).cpu().numpy()
+
+    return predict
+
+
+def _fast_attention() -> Any:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    # PyTorch by itself takes FlashAttention-2 here, which is slower than cuDNN's on recent GPUs.
+    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(order, set_priority=True)
+
+
+def _default_export(workload: Workload, *, opset: int) -> Predict:
+    graph = _export_default(workload, opset)
+    import onnxruntime
+
+    from scgenept_rt.providers import cpu_threads
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = cpu_threads()
+    providers = ["CPUExecutionProvider"] if workload.device == "cpu" else ["CUDAExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    assert session.get_providers()[0] == providers[0], f"{providers[0]} did not become active"
+    feed = {
+        "values": workload.array("values"),
+        "pert_flags": workload.array("pert_flags"),
+        "gene_index": np.arange(workload.genes, dtype=np.int64),
+    }
+    return lambda: session.run(None, feed)[0]
+
+
+def _export_default(workload: Workload, opset: int) -> Path:
+    """Export in a process of its own, as PyTorch has no place in the memory of a form that runs without it."""
+    import subprocess
+    import sys
+
+    graph = workload.directory / f"default_opset{opset}_{workload.device}.onnx"
+    if not graph.is_file():
+        command = [sys.executable, __file__, str(workload.directory), str(opset), str(graph)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"torch.onnx.export failed: {done.stderr.splitlines()[-1]}")
+    return graph
+
+
+def export_default(workload: Workload, opset: int, graph: Path) -> None:
+    """Write what torch.onnx.export makes of attention by itself: products and softmax, or opset 23's Attention."""
+    import torch
+
+    network = _best_network(workload).cpu()
+    arguments = (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), torch.arange(3))
+    batch, genes = torch.export.Dim("batch"), torch.export.Dim("n_genes")
+    shapes = {"values": {0: batch, 1: genes}, "pert_flags": {0: batch, 1: genes}, "gene_index": {0: genes}}
+    with torch.inference_mode():
+        program = torch.onnx.export(
+            network,
+            arguments,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(shapes),
+            output_names=["predicted"],
+            dynamic_shapes=shapes,
+        )
+    program.save(str(graph), external_data=False)
+
+
+def _runtime(workload: Workload, *, precision: str) -> Predict:
+    from scgenept_rt.predictor import load
+
+    model = load(workload.bundle, provider=workload.device, precision=precision)
+    values, label = workload.array("values"), workload.perturbation
+    return lambda: model.predict_array(values, label, batch_size=workload.cells)
+
+
+def _runtime_files(workload: Workload) -> Predict:
+    import h5py
+
+    from scgenept_rt.predictor import load
+
+    model = load(workload.bundle, provider=workload.device)
+    out = workload.directory / "predicted.h5ad"
+
+    def predict() -> NDArray[np.float32]:
+        model.predict_file(
+            workload.h5ad, out, workload.perturbation, aggregate="cells", batch_size=workload.cells, overwrite=True
+        )
+        with h5py.File(out) as file:
+            return np.asarray(file["X"][:], dtype=np.float32)
+
+    return predict
+
+
+_FP32 = {"cpu": "fp32", "cuda": "fp32"}
+_HALF_ON_GPU = {"cpu": "fp32", "cuda": "fp16"}
+
+FORMS = (
+    Form(
+        "published",
+        "a",
+        {
+            "cpu": "the published way: nn.TransformerEncoder as it comes (its fast path), one cell a pass",
+            "cuda": "the published way: nn.TransformerEncoder, fp16 autocast, one cell a pass",
+        },
+        _HALF_ON_GPU,
+        lambda workload: _published(workload, batched=False, fast_path=True),
+        one_cell=True,
+    ),
+    Form(
+        "published-batched",
+        "b",
+        {"cpu": "the same, batched", "cuda": "the same, batched"},
+        _HALF_ON_GPU,
+        lambda workload: _published(workload, batched=True, fast_path=True),
+    ),
+    Form(
+        "published-no-fast-path",
+        "c1",
+        {
+            "cpu": "the same, batched, fast path off",
+            "cuda": "the same, batched, fast path off",
+        },
+        _HALF_ON_GPU,
+        lambda workload: _published(workload, batched=True, fast_path=False),
+    ),
+    Form(
+        "pytorch-best",
+        "c2",
+        {
+            "cpu": "PyTorch at its best: folded network, fused attention, fp32",
+            "cuda": "PyTorch at its best: folded network, fused attention (cuDNN first), half weights",
+        },
+        _HALF_ON_GPU,
+        lambda workload: _best(workload, compiled=False),
+    ),
+    Form(
+        "torch-compile",
+        "d",
+        {"cpu": "torch.compile of it", "cuda": "torch.compile (max-autotune) of it"},
+        _HALF_ON_GPU,
+        lambda workload: _best(workload, compiled=True),
+    ),
+    Form(
+        "default-export-opset20",
+        "e1",
+        {
+            "cpu": "ONNX Runtime, torch.onnx.export by default: MatMul, Softmax, MatMul",
+            "cuda": "ONNX Runtime, torch.onnx.export by default: MatMul, Softmax, MatMul",
+        },
+        _HALF_ON_GPU,
+        lambda workload: _default_export(workload, opset=20),
+    ),
+    Form(
+        "default-export-opset23",
+        "e2",
+        {
+            "cpu": "ONNX Runtime, torch.onnx.export by default: opset 23 Attention",
+            "cuda": "ONNX Runtime, torch.onnx.export by default: opset 23 Attention",
+        },
+        _HALF_ON_GPU,
+        lambda workload: _default_export(workload, opset=23),
+    ),
+    Form(
+        "scgenept-rt-fp32",
+        "f1",
+        {"cpu": "**scgenept-rt, fp32**", "cuda": "**scgenept-rt, fp32** (TF32 off)"},
+        _FP32,
+        lambda workload: _runtime(workload, precision="fp32"),
+    ),
+    Form(
+        "scgenept-rt-fp16",
+        "f2",
+        {"cpu": "scgenept-rt, fp16 (not meant for a CPU)", "cuda": "**scgenept-rt, fp16**"},
+        {"cpu": "fp16", "cuda": "fp16"},
+        lambda workload: _runtime(workload, precision="fp16"),
+    ),
+    Form(
+        "scgenept-rt-files",
+        "g",
+        {
+            "cpu": "**scgenept-rt, from .h5ad to .h5ad**",
+            "cuda": "**scgenept-rt, from .h5ad to .h5ad**, fp16",
+        },
+        _HALF_ON_GPU,
+        _runtime_files,
+    ),
+)
+
+
+def form_named(name: str) -> Form:
+    """Return a form, or end with the names that there are."""
+    for form in FORMS:
+        if form.name == name:
+            return form
+    raise SystemExit(f"unknown form {name!r}; expected some of {', '.join(form.name for form in FORMS)}")
+
+
+if __name__ == "__main__":
+    import sys
+
+    export_default(Workload.open(Path(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3]))

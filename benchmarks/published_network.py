@@ -1,0 +1,111 @@
+"""The published network as it runs upstream: encoders over a batch of token ids, then nn.TransformerEncoder.
+
+Rebuilt from the description of the published model, with parameters of the same names, so that a checkpoint in the
+published layout loads strictly. It is here to be compared with; the package never uses it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+_HEADS = 8
+_MAX_VALUE = 512.0
+
+
+class TokenEncoder(nn.Module):
+    """Token ids [batch, n] -> [batch, n, width]."""
+
+    def __init__(self, n_tokens: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_tokens, width)
+        self.enc_norm = nn.LayerNorm(width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embed and normalise."""
+        return self.enc_norm(self.embedding(ids))
+
+
+class TextEncoder(nn.Module):
+    """Token ids [batch, n] -> [batch, n, width] through the float64 table of text embeddings."""
+
+    def __init__(self, n_tokens: int, text_width: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_tokens, text_width, dtype=torch.float64)
+        self.fc = nn.Linear(text_width, width)
+        self.enc_norm = nn.LayerNorm(width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up, cast, project and normalise."""
+        return self.enc_norm(self.fc(self.embedding(ids).float()))
+
+
+class ValueEncoder(nn.Module):
+    """Expression [batch, n] -> [batch, n, width]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(1, width)
+        self.linear2 = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Bound, project twice and normalise."""
+        hidden = torch.relu(self.linear1(torch.clamp(values.unsqueeze(-1), max=_MAX_VALUE)))
+        return self.norm(self.linear2(hidden))
+
+
+class Decoder(nn.Module):
+    """[batch, n, width] -> [batch, n]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(
+            nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict one number a gene."""
+        return self.fc(x).squeeze(-1)
+
+
+class PublishedNetwork(nn.Module):
+    """The variant scgenept_go_c_gpt_concat."""
+
+    def __init__(self, n_tokens: int, text_width: int, width: int, hidden: int, n_layers: int) -> None:
+        super().__init__()
+        self.encoder = TokenEncoder(n_tokens, width)
+        self.value_encoder = ValueEncoder(width)
+        self.gopt_encoder_c = TextEncoder(n_tokens, text_width, width)
+        self.pert_encoder = nn.Embedding(3, width, padding_idx=2)
+        self.ln = nn.LayerNorm(width)
+        layer = nn.TransformerEncoderLayer(width, _HEADS, hidden, dropout=0.0, batch_first=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on nested tensors, which nothing here makes
+            self.transformer_encoder = nn.TransformerEncoder(layer, n_layers)
+        self.decoder = Decoder(width)
+
+    def forward(self, ids: Tensor, values: Tensor, flags: Tensor) -> Tensor:
+        """Predict: token ids, expression and flags [batch, n] -> [batch, n]."""
+        total = self.encoder(ids) + self.value_encoder(values) + self.gopt_encoder_c(ids) + self.pert_encoder(flags)
+        return self.decoder(self.transformer_encoder(self.ln(total.float())))
+
+
+def load_published(checkpoint: Path) -> PublishedNetwork:
+    """Load a checkpoint as upstream does: all tensors into memory, then into the network."""
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("cls_decoder.")}
+    n_tokens, width = weights["encoder.embedding.weight"].shape
+    n_layers = sum(name.endswith("self_attn.in_proj_weight") for name in weights)
+    network = PublishedNetwork(
+        n_tokens,
+        weights["gopt_encoder_c.embedding.weight"].shape[1],
+        width,
+        weights["transformer_encoder.layers.0.linear1.weight"].shape[0],
+        n_layers,
+    )
+    network.load_state_dict(weights, strict=True)
+    return network.eval()

@@ -1,0 +1,174 @@
+"""All forms of the same prediction side by side: the published way, PyTorch at its best, ONNX Runtime, scgenept-rt.
+
+Each form has a process of its own. All are opened, and their outputs compared with PyTorch's fp32, before anything is
+timed; then they take turns, round by round, so that a machine that gets busier or slower does so for all of them.
+
+    python benchmarks/side_by_side.py --json benchmarks/results/NAME.json
+    python benchmarks/side_by_side.py --layers 1 --genes 300 --tokens 400 --rounds 1     # a try in a minute
+    python benchmarks/side_by_side.py --device cuda --cells 32 --rounds 11 --json benchmarks/results/NAME.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from forms import FORMS, Form, cells_of, form_named
+from render import side_by_side_table
+from scgenept_rt.benchmark.machine import describe_machine
+from scgenept_rt.benchmark.matrix_rate import MatrixProduct
+from scgenept_rt.benchmark.memory import DeviceMeter
+from scgenept_rt.benchmark.work import encoder_flops
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.providers import select_provider
+from workload import VARIANT, Workload
+
+
+class FormProcess:
+    """A form's process: started, told to run, and its answers kept."""
+
+    def __init__(self, form: Form, workload: Workload) -> None:
+        self.form = form
+        self.result: dict[str, Any] = {
+            "name": form.name,
+            "letter": form.letter,
+            "what": form.what[workload.device],
+            "precision": form.precision[workload.device],
+            "cells": cells_of(form, workload),
+            "seconds": [],
+            "cpu_seconds": [],
+            "problem": "",
+        }
+        command = [sys.executable, str(Path(__file__).with_name("form_process.py")), form.name, str(workload.directory)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, what: str) -> dict[str, Any]:
+        """Tell the process to run; what goes wrong becomes the form's `problem`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self.result["problem"]:
+            return {}
+        try:
+            self._process.stdin.write(what + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        answer = json.loads(line) if line else {"problem": f"its process ended ({self._process.wait()})"}
+        self.result["problem"] = answer.pop("problem", "")
+        return answer
+
+    def check(self) -> None:
+        """Open the form, run it once and compare; this is its warm-up too."""
+        self.result |= self.ask("check")
+
+    def time(self) -> None:
+        """Run it once, timed."""
+        answer = self.ask("time")
+        if answer:
+            self.result["seconds"].append(answer["seconds"])
+            self.result["cpu_seconds"].append(answer["cpu_seconds"])
+
+    def end(self) -> dict[str, Any]:
+        """End the process and return the form's figures."""
+        self.result |= self.ask("end")
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        return self.result
+
+
+def main() -> None:
+    options = _options()
+    names = options.forms.split(",") if options.forms else [form.name for form in FORMS]
+    chosen = [form_named(name) for name in names]
+    with tempfile.TemporaryDirectory(prefix="scgenept-rt-benchmark-") as temporary:
+        workload = Workload(
+            directory=(options.work or Path(temporary)).resolve(),
+            genes=options.genes,
+            layers=options.layers,
+            cells=options.cells or (32 if options.device == "cuda" else 2),
+            tokens=options.tokens,
+            seed=options.seed,
+            device=options.device,
+        )
+        workload.prepare()
+        result = compare_forms(workload, chosen, options.rounds)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(side_by_side_table(result))
+    if any(form.get("passed") is False for form in result["forms"]):
+        raise SystemExit("error: a form's output is not within its tolerance")
+
+
+def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[str, Any]:
+    """Open, check and time the forms, and return everything that was found."""
+    choice = select_provider(workload.device)
+    product = MatrixProduct(choice)
+    bundle = Bundle.open(workload.bundle, check_files=False)
+    rates = [product.best_rate()]
+    processes = []
+    for form in chosen:
+        process = FormProcess(form, workload)
+        process.check()
+        found = process.result
+        error = found["problem"] or (
+            f"largest difference {found['max_difference']:.2e}, {found['times_tolerance']:.2f} of the tolerance"
+        )
+        print(f"{form.letter:>2}  {form.name}: {error}", flush=True)
+        processes.append(process)
+    loads = []
+    for number in range(rounds):
+        loads.append(os.getloadavg()[0])
+        # Another order in each round, so that no form always comes after the same one.
+        for process in (*processes[number % len(processes) :], *processes[: number % len(processes)]):
+            process.time()
+        rates.append(product.best_rate())
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    best = max(rates, key=lambda rate: rate.gflops)
+    machine = describe_machine(choice, threads=None, driver=DeviceMeter(choice.device_id).driver)
+    machine["versions"]["torch"] = metadata.version("torch")
+    return {
+        "kind": "side by side",
+        "machine": machine,
+        "device": workload.device,
+        "variant": VARIANT,
+        "genes": workload.genes,
+        "layers": workload.layers,
+        "tokens": workload.tokens,
+        "cells": workload.cells,
+        "non_zero": float((workload.array("values") != 0).mean()),
+        "rounds": rounds,
+        "load_before_rounds": loads,
+        "gflop_a_cell": encoder_flops(bundle.manifest.dimensions, workload.genes) / 1e9,
+        "matrix_gflops": best.gflops,
+        "matrix_precision": best.precision,
+        "matrix_size": best.size,
+        "forms": [process.end() for process in processes],
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--genes", type=int, default=5045)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--cells", type=int, help="cells a batch (default: 2 on a CPU, 32 on a GPU)")
+    parser.add_argument("--tokens", type=int, default=60_697, help="rows of the checkpoint's embedding tables")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--forms", help="names, separated by commas (default: all)")
+    parser.add_argument("--work", type=Path, help="directory for checkpoint and bundle, kept for the next run")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""What is computed in a comparison: a checkpoint of made-up weights, its bundle, control cells and the right answer.
+
+Everything lies in one directory that every form's process opens. Speed does not depend on the weights; the values of
+cells matter a little, as tokens that are equal can be merged, so they are drawn like the Norman data: about 8% of the
+values are non-zero, and 498 of 5,045 genes are outside the vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VARIANT = "scgenept_go_c_gpt_concat"
+_OUT_OF_VOCABULARY = 498 / 5045
+_SETTINGS = "workload.json"
+_PADDING = 3  # <pad>, <cls> and <eoc> take the last rows of the embedding tables
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sizes of one comparison; `tokens` is the number of rows of the embedding tables, 60,697 as published."""
+
+    directory: Path
+    genes: int
+    layers: int
+    cells: int
+    tokens: int
+    seed: int
+    device: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint in the published layout."""
+        return self.directory / "checkpoint.pt"
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle exported from it."""
+        return self.directory / "bundle"
+
+    @property
+    def h5ad(self) -> Path:
+        """The control cells as a file."""
+        return self.directory / "cells.h5ad"
+
+    @property
+    def perturbation(self) -> str:
+        """Label of the perturbation of two genes that is predicted."""
+        return "+".join(self.gene_names()[:2])
+
+    def gene_names(self) -> tuple[str, ...]:
+        """Names in model order; those of genes outside the vocabulary begin with X."""
+        n_out = round(self.genes * _OUT_OF_VOCABULARY)
+        return tuple(f"{'G' if i < self.genes - n_out else 'X'}{i:05d}" for i in range(self.genes))
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """Return `token_ids` [genes], `values`, `pert_flags` or `expected` [cells, genes]."""
+        return np.load(self.directory / f"{name}.npy")
+
+    @classmethod
+    def open(cls, directory: Path) -> Workload:
+        """Open a workload that `prepare` made."""
+        settings = json.loads((directory / _SETTINGS).read_text())
+        return cls(directory=directory, **settings)
+
+    def prepare(self) -> None:
+        """Make all files (about 1 GB at the published size), or leave those of an earlier run with the same sizes."""
+        settings = {name: value for name, value in asdict(self).items() if name != "directory"}
+        written = self.directory / _SETTINGS
+        if written.is_file() and json.loads(written.read_text()) == settings:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        # Apart, so that the process that measures never held PyTorch.
+        subprocess.run([sys.executable, __file__, str(self.directory), json.dumps(settings)], check=True)
+        written.write_text(json.dumps(settings, indent=1))
+        print(f"prepared the workload in {time.monotonic() - started:.0f} s", flush=True)
+
+    def write_files(self) -> None:
+        """Write checkpoint, bundle, cells and what PyTorch predicts for them."""
+        self._write_checkpoint_and_bundle()
+        self._write_cells()
+        self._write_expected()
+
+    def _write_checkpoint_and_bundle(self) -> None:
+        import torch
+
+        from scgenept_export.bundle_export import export_bundle
+        from scgenept_export.gene_list import GeneList
+        from scgenept_export.synthetic import synthetic_state_dict
+        from scgenept_export.vocabulary import Vocabulary
+
+        names = self.gene_names()
+        known = [name for name in names if name.startswith("G")]
+        if len(known) + _PADDING > self.tokens:
+            raise SystemExit(f"{self.genes:,} genes need more than {self.tokens:,} tokens: raise --tokens")
+        # Spread over the whole table, as real genes are.
+        ids = np.random.default_rng(self.seed).permutation(self.tokens - _PADDING)[: len(known)]
+        specials = {token: self.tokens - _PADDING + i for i, token in enumerate(("<pad>", "<cls>", "<eoc>"))}
+        vocabulary = Vocabulary("made up", dict(zip(known, map(int, ids), strict=True)) | specials)
+        torch.save(
+            synthetic_state_dict(VARIANT, n_tokens=self.tokens, n_layers=self.layers, seed=self.seed), self.checkpoint
+        )
+        export_bundle(
+            self.checkpoint,
+            GeneList(names, (None,) * len(names)),
+            VARIANT,
+            self.bundle,
+            vocab=vocabulary,
+            synthetic=True,
+            overwrite=True,
+        )
+        np.save(self.directory / "token_ids.npy", np.array(vocabulary.encode(names)[0], dtype=np.int64))
+
+    def _write_cells(self) -> None:
+        import anndata
+        import pandas as pd
+        from scipy.sparse import csr_matrix
+
+        from scgenept_rt.demo import draw_expression, expression_rates
+
+        names = self.gene_names()
+        values = draw_expression(expression_rates(names), self.cells, np.random.default_rng(self.seed))
+        flags = np.zeros(values.shape, dtype=np.int64)
+        flags[:, :2] = 1
+        np.save(self.directory / "values.npy", values)
+        np.save(self.directory / "pert_flags.npy", flags)
+        obs = pd.DataFrame({"condition": ["ctrl"] * self.cells}, index=[f"cell{i}" for i in range(self.cells)])
+        anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names))).write_h5ad(self.h5ad)
+
+    def _write_expected(self) -> None:
+        """Predict with PyTorch eager in fp32, cell by cell, without the fast path and without TF32."""
+        import torch
+
+        from scgenept_export.inference_network import EagerOps, fold
+
+        token_ids = torch.from_numpy(self.array("token_ids"))
+        model = self.reference_model()
+        # On a GPU the folded form: its difference from the unfolded one, 1e-6, is checked by the package's tests.
+        network = fold(model, token_ids, EagerOps()).to(self.device) if self.device != "cpu" else None
+        torch.backends.cuda.matmul.allow_tf32 = False
+        expected = []
+        with torch.inference_mode():
+            for values, flags in zip(self.array("values"), self.array("pert_flags"), strict=True):
+                cell = torch.from_numpy(values)[None], torch.from_numpy(flags)[None]
+                if network is None:
+                    predicted = model(token_ids, *cell)
+                else:
+                    index = torch.arange(self.genes, device=self.device)
+                    predicted = network(cell[0].to(self.device), cell[1].to(self.device), index)
+                expected.append(predicted[0].float().cpu().numpy())
+        np.save(self.directory / "expected.npy", np.stack(expected))
+
+    def reference_model(self) -> Any:
+        """Load the checkpoint into the package's eager model."""
+        from scgenept_export.checkpoint import load_checkpoint
+        from scgenept_export.model import ReferenceModel
+
+        return ReferenceModel.from_checkpoint(load_checkpoint(self.checkpoint, VARIANT))
+
+
+if __name__ == "__main__":
+    Workload(directory=Path(sys.argv[1]), **json.loads(sys.argv[2])).write_files()

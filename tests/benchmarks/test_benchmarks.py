@@ -1,0 +1,141 @@
+"""The scripts in benchmarks/: a small run of each, and the page that is written from their figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def render() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmarks_render", BENCHMARKS / "render.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def made_up(device: str, **seconds: float) -> dict[str, Any]:
+    """A result with forms that take so many seconds a batch of two cells."""
+    forms = [
+        {
+            "name": name.replace("_", "-"),
+            "letter": "x",
+            "what": f"form {name}",
+            "precision": "fp32",
+            "cells": 2,
+            "seconds": [value * 0.9, value, value * 5],
+            "cpu_seconds": [value * 2] * 3,
+            "problem": "",
+            "max_difference": 1e-6,
+            "times_tolerance": 0.1,
+            "passed": True,
+            "peak_bytes": 100_000_000 * (1 + 9 * name.startswith("published")),
+        }
+        for name, value in seconds.items()
+    ]
+    machine = {"cpu": "Some CPU", "cpus": 2, "threads": 2, "memory_bytes": 2**34, "versions": {"torch": "2.11"}}
+    if device == "cuda":
+        machine |= {"gpu": {"name": "Some GPU"}, "driver": "580.1"}
+    return {
+        "kind": "side by side",
+        "machine": machine,
+        "device": device,
+        "genes": 5045,
+        "layers": 12,
+        "cells": 2,
+        "rounds": 3,
+        "load_before_rounds": [0.5, 1.5],
+        "gflop_a_cell": 816.0,
+        "matrix_gflops": 200.0,
+        "matrix_precision": "fp32",
+        "matrix_size": 2048,
+        "forms": forms,
+    }
+
+
+@pytest.mark.slow
+def test_forms_agree_and_are_timed_side_by_side(tmp_path: Path):
+    names = "published,published-no-fast-path,pytorch-best,default-export-opset20,scgenept-rt-fp32,scgenept-rt-files"
+    small = ("--layers", 1, "--genes", 60, "--tokens", 100, "--rounds", 2, "--cells", 2)
+    done = run_script("side_by_side.py", *small, "--forms", names, "--json", tmp_path / "result.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [form["name"] for form in result["forms"]] == names.split(",")
+    for form in result["forms"]:
+        assert form["problem"] == ""
+        assert form["passed"]
+        assert len(form["seconds"]) == len(form["cpu_seconds"]) == 2
+        assert form["peak_bytes"] >= form["opened_bytes"]
+    assert result["matrix_gflops"] > 0
+    # A form's process holds no other form's packages.
+    memory = {form["name"]: form["peak_bytes"] for form in result["forms"]}
+    assert memory["scgenept-rt-fp32"] < memory["pytorch-best"] / 1.5
+
+
+@pytest.mark.slow
+def test_scaling_times_genes_cells_and_perturbations(tmp_path: Path, render: ModuleType):
+    small = ("--layers", 1, "--genes", "20,90", "--panel", 40, "--tokens", 100, "--cells", "1,2")
+    done = run_script("scaling.py", *small, "--perturbations", "1,3", "--json", tmp_path / "result.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [row["genes"] for row in result["genes"]] == [20, 90]
+    assert [row["cells"] for row in result["cells"]] == [1, 2]
+    assert [row["perturbations"] for row in result["perturbations"]] == [1, 3]
+    assert "| 90 |" in render.scaling_section(result)
+
+
+def test_unknown_form_is_named_with_those_there_are():
+    done = run_script("side_by_side.py", "--forms", "published,onnx")
+    assert done.returncode == 1
+    assert "unknown form 'onnx'" in done.stderr
+    assert "scgenept-rt-fp32" in done.stderr
+
+
+def test_page_is_what_the_committed_figures_give():
+    done = run_script("render.py", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_table_shows_medians_ratios_and_errors(render: ModuleType):
+    table = render.side_by_side_table(made_up("cpu", published=40.0, scgenept_rt_fp32=8.0))
+    published, own = table.splitlines()[2:]
+    assert [cell.strip() for cell in published.split("|")[3:9]] == ["20.00", "40.00", "1.00", "41", "20%", "1,000"]
+    assert [cell.strip() for cell in own.split("|")[3:6]] == ["4.00", "8.00", "5.00"]
+    assert "1.0e-06" in own
+
+
+def test_form_that_failed_is_a_row_with_the_reason(render: ModuleType):
+    result = made_up("cpu", published=40.0, torch_compile=1.0)
+    result["forms"][1] |= {"problem": "its process ended (-9)", "seconds": []}
+    head, _, _, row = render.side_by_side_table(result).splitlines()
+    assert "its process ended (-9)" in row
+    assert row.count("|") == head.count("|")
+
+
+@pytest.mark.parametrize(("own", "states"), [(8.0, ["met", "met", "met"]), (11.0, ["met", "**missed**", "met"])])
+def test_goals_say_what_is_met_and_what_is_not(render: ModuleType, own: float, states: list[str]):
+    text = render.page([made_up("cpu", published=40.0, published_no_fast_path=12.0, scgenept_rt_fp32=own)])
+    goals = text.split("### Goals")[1].split("###")[0]
+    assert [line.rstrip(" |").rsplit("| ", 1)[1] for line in goals.strip().splitlines()[2:]] == states
+
+
+def test_page_without_gpu_figures_says_so(render: ModuleType):
+    assert "No figures of this version from a GPU" in render.page([made_up("cpu", published=1.0)])
+    on_gpu = render.page([made_up("cuda", published=1.0, scgenept_rt_fp16=0.2)])
+    assert "No figures of this version from a GPU" not in on_gpu
+    assert "Some GPU, driver 580.1" in on_gpu
