@@ -146,6 +146,45 @@ def from_release(
     _summarise(made)
 
 
+@app.command("tensorrt-rtx")
+def tensorrt_rtx(
+    bundle: Path = typer.Argument(..., metavar="BUNDLE", help="Directory of a bundle with portable graphs."),
+    compute_capability: list[str] = typer.Option(
+        ..., "--compute-capability", metavar="SM", help="Such as sm89 (or 8.9); may be repeated."
+    ),
+    precision: str = typer.Option("fp16", "--precision", metavar="[fp16|fp32]", help="Which portable graph."),
+    max_batch: int = typer.Option(32, "--max-batch", metavar="N", min=1, help="Most cells in a batch."),
+    out: Path | None = typer.Option(
+        None, "--out", metavar="DIR", help="Directory of the engines. Default: BUNDLE-tensorrt-rtx, beside it."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace engines that exist."),
+) -> None:
+    """Build TensorRT-RTX engines from a bundle, on a machine that needs no GPU."""
+    from scgenept_export.tensorrt_rtx import build_engines
+    from scgenept_rt.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    wanted = _precisions(precision)
+    if len(wanted) != 1:
+        raise typer.BadParameter(f"{precision!r}: an engine has one precision", param_hint="--precision")
+    out = bundle.with_name(f"{bundle.name}-tensorrt-rtx") if out is None else out
+    with _progress() as progress:
+        engines = build_engines(
+            opened,
+            compute_capability,
+            out,
+            precision=wanted[0],
+            max_batch=max_batch,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for engine in engines:
+        print(
+            f"wrote {engine.path}: {engine.size / 1e6:.1f} MB for {engine.compute_capability}, "
+            f"all {engine.n_nodes} nodes, up to {max_batch} cells x {opened.manifest.dimensions.n_genes:,} genes"
+        )
+
+
 @app.command("variants")
 def variants() -> None:
     """List the model types that can be exported."""

@@ -114,3 +114,24 @@ class PrecisionNotSupportedError(ScgeneptError, ValueError):
             f"the provider {provider} is the fp32 reference, it does not run in {precision}. "
             "Leave --precision out, or choose another --provider."
         )
+
+
+class EngineOptionError(ScgeneptError, ValueError):
+    """An engine that cannot be built as asked: TensorRT-RTX is missing, or an option is not one of its own."""
+
+
+class EngineBuildError(ScgeneptError, RuntimeError):
+    """TensorRT-RTX cannot read a graph, or cannot build an engine of it."""
+
+    def __init__(self, graph: str, compute_capability: str | None, reasons: Sequence[str]) -> None:
+        self.graph, self.compute_capability = graph, compute_capability
+        what = "read every node of" if compute_capability is None else f"build an engine for {compute_capability} of"
+        reason = reasons[0].split("\n")[0][:300] if reasons else "it gives no reason"
+        if "not supported by a dedicated kernel" in reason:
+            reason = (
+                "it has no attention kernel for this precision and head width. It wants fp16 and heads of 64, as the "
+                "published models have"
+            )
+        elif "FP32 GEMM is not supported" in reason:
+            reason = "it has no fp32 matrix products for this GPU. Use --precision fp16"
+        super().__init__(f"TensorRT-RTX cannot {what} {graph}: {reason}.")

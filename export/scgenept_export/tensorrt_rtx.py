@@ -1,0 +1,217 @@
+"""TensorRT-RTX engines, built ahead of time from a bundle's portable graph on a machine that needs no GPU.
+
+An engine is for one compute capability. It is built strongly typed: the precision is the graph's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+from scgenept_export.errors import EngineBuildError, EngineOptionError
+from scgenept_rt.bundle import Bundle, BundleFile, Precision, file_sha256
+
+COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""What TensorRT-RTX 1.7 builds for."""
+
+_BINDINGS = "tensorrt_rtx_bindings"
+_INSTALL = "pip install 'scgenept-rt[tensorrt-rtx-build]'"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that was written, with the file that says what it was built from."""
+
+    path: Path
+    description: Path
+    compute_capability: str
+    size: int
+    n_nodes: int
+
+
+def parse_compute_capability(text: str) -> str:
+    """Return the canonical name (``sm89``) of a compute capability written as sm89, SM89, 89 or 8.9.
+
+    Raises
+    ------
+    EngineOptionError
+        If TensorRT-RTX builds no engines for it.
+    """
+    digits = text.strip().lower().removeprefix("sm").lstrip("_").replace(".", "")
+    name = f"sm{digits}"
+    if name in COMPUTE_CAPABILITIES:
+        return name
+    known = ", ".join(COMPUTE_CAPABILITIES)
+    if name in ("sm90", "sm90a", "sm100"):
+        raise EngineOptionError(
+            f"--compute-capability {text}: TensorRT-RTX does not support data-centre GPUs of compute capability "
+            f"{'10.0' if digits == '100' else '9.0'} (it builds for {known}). Use `scgenept-rt --provider cuda` there."
+        )
+    raise EngineOptionError(f"--compute-capability {text!r} is not one that TensorRT-RTX builds for. Expected {known}.")
+
+
+def build_engines(
+    bundle: Bundle,
+    compute_capabilities: Sequence[str],
+    out: Path,
+    *,
+    precision: Precision = "fp16",
+    max_batch: int = 32,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> list[Engine]:
+    """Build an engine for each compute capability.
+
+    Writes ``<variant>_<precision>_<sm>.engine`` and, when that is complete, a ``.json`` beside it with the digests of
+    what it was built from, its shapes and the versions.
+
+    Parameters
+    ----------
+    bundle
+        A bundle with a portable graph.
+    compute_capabilities
+        Such as ``sm89``.
+    out
+        Directory to write to; it is made if needed.
+    precision
+        Which portable graph. TensorRT-RTX has fused attention for fp16 alone.
+    max_batch
+        The largest number of cells in a batch; the number of genes ranges from 1 to the bundle's.
+    overwrite
+        Replace engines that exist.
+    progress
+        Is told each step.
+
+    Raises
+    ------
+    EngineOptionError
+        If TensorRT-RTX is not installed, a compute capability is not one of its own, or a file is in the way.
+    GraphNotInBundleError
+        If the bundle has no portable graph of that precision.
+    EngineBuildError
+        If TensorRT-RTX cannot read every node or cannot build the engine; says its reason.
+    """
+    names = list(dict.fromkeys(parse_compute_capability(text) for text in compute_capabilities))
+    graph = bundle.graph(precision, "portable")
+    trt = _tensorrt_rtx()
+    targets = {name: out / f"{bundle.manifest.variant}_{precision}_{name}.engine" for name in names}
+    existing = [path for path in targets.values() if path.exists()]
+    if existing and not overwrite:
+        raise EngineOptionError(f"{existing[0]} exists. Add --overwrite, or choose another --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineOptionError(f"--out {out} cannot be made ({error.strerror}). Choose another path.") from error
+    engines = []
+    for name, path in targets.items():
+        if progress is not None:
+            progress(f"building {path.name}")
+        engines.append(_build(trt, bundle, graph, name, path, max_batch))
+    return engines
+
+
+def _tensorrt_rtx() -> Any:
+    try:
+        return import_module(_BINDINGS)
+    except ModuleNotFoundError as error:
+        if error.name != _BINDINGS:
+            raise
+        raise EngineOptionError(f"building engines needs TensorRT-RTX, which is not installed: {_INSTALL}.") from None
+    except (ImportError, OSError) as error:  # the bindings without their libraries, or libraries without theirs
+        raise EngineOptionError(f"TensorRT-RTX is installed but does not load ({error}): {_INSTALL}.") from error
+
+
+def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, max_batch: int) -> Engine:
+    log = _collecting_logger(trt)
+    builder = trt.Builder(log)
+    model = bundle.path(graph).read_bytes()
+    # Asking what is supported fills the network, so another one is parsed into. A parser does not keep its network.
+    asked, network = _network(trt, builder), _network(trt, builder)
+    n_nodes = _supported_nodes(trt.OnnxParser(asked, log), model, graph.path, log)
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(model) or parser.num_errors:
+        raise EngineBuildError(graph.path, None, log.errors)
+    n_genes = bundle.manifest.dimensions.n_genes
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    if not config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), 0):
+        raise EngineBuildError(graph.path, name, log.errors or ["the compute capability was refused"])
+    profile = builder.create_optimization_profile()
+    shapes = {
+        "values": ((1, 1), (max_batch, n_genes), (max_batch, n_genes)),
+        "pert_flags": ((1, 1), (max_batch, n_genes), (max_batch, n_genes)),
+        "gene_index": ((1,), (n_genes,), (n_genes,)),
+    }
+    for tensor, (smallest, best, largest) in shapes.items():
+        profile.set_shape(tensor, smallest, best, largest)
+    config.add_optimization_profile(profile)
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise EngineBuildError(graph.path, name, log.errors)
+    content = bytes(serialized)
+    # What describes an engine is taken away before the engine changes, and comes back after it is whole.
+    description = path.with_suffix(".json")
+    description.unlink(missing_ok=True)
+    _write_atomically(path, content)
+    facts = {
+        "engine": path.name,
+        "sha256": file_sha256(path),
+        "size": len(content),
+        "compute_capability": name,
+        "precision": graph.precision,
+        "variant": bundle.manifest.variant,
+        "bundle_digest": bundle.digest,
+        "graph": {"path": graph.path, "sha256": graph.sha256},
+        "n_nodes": n_nodes,
+        "n_layers": network.num_layers,
+        "shapes": {tensor: dict(zip(("min", "opt", "max"), sizes, strict=True)) for tensor, sizes in shapes.items()},
+        "versions": {"tensorrt-rtx": trt.__version__, "scgenept-rt": metadata.version("scgenept-rt")},
+    }
+    _write_atomically(description, (json.dumps(facts, indent=2) + "\n").encode())
+    return Engine(path, description, name, len(content), n_nodes)
+
+
+def _network(trt: Any, builder: Any) -> Any:
+    return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+
+
+def _supported_nodes(parser: Any, model: bytes, name: str, log: Any) -> int:
+    """Return how many nodes a graph has, if TensorRT-RTX takes every one of them for itself."""
+    whole = parser.supports_model_v2(model)
+    subgraphs = [(parser.is_subgraph_supported(i), parser.get_subgraph_nodes(i)) for i in range(parser.num_subgraphs)]
+    if not whole or len(subgraphs) != 1 or not subgraphs[0][0]:
+        raise EngineBuildError(name, None, log.errors)
+    return len(subgraphs[0][1])
+
+
+def _collecting_logger(trt: Any) -> Any:
+    class CollectingLogger(trt.ILogger):  # type: ignore[misc]
+        """Keeps errors for our own message instead of printing everything."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+
+    return CollectingLogger()
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise EngineOptionError(f"{path} cannot be written ({error.strerror}). Choose another --out.") from error
