@@ -78,7 +78,7 @@ def _matrices(source: str | Path | AnnData, options: ReadOptions) -> Iterator[Re
 def layer_names(source: str | Path | AnnData) -> list[str]:
     """Return the layers of a file, none if it cannot be read."""
     if not isinstance(source, (str, Path)):
-        return sorted(str(name) for name in source.layers)
+        return sorted(str(name) for name in source.layers if name is not None)  # anndata 0.13 holds X under None
     try:
         if Path(source).suffix == ".zarr":
             import zarr

@@ -260,7 +260,7 @@ def _loaded(adata: AnnData, layer: str | None, use_raw: bool) -> CellsSource:
         rows = matrix_rows(adata.raw.X, where)
     else:
         if layer is not None and layer not in adata.layers:
-            raise _no_layer(where, layer, list(adata.layers))
+            raise _no_layer(where, layer, _layer_names(adata))
         rows = _loaded_rows(adata, layer, where)
     raw_n_vars = None if use_raw or adata.raw is None else int(adata.raw.n_vars)
     return _checked(CellsSource(where, _LoadedAnnotation(adata.obs), _LoadedAnnotation(var), rows, raw_n_vars))
@@ -283,7 +283,7 @@ def _loaded_rows(adata: AnnData, layer: str | None, where: str) -> MatrixRows:
         return TakenRows(take, (adata.n_obs, adata.n_vars), where)
     matrix = matrix_of(adata)
     if matrix is None:
-        raise _no_x(where, list(adata.layers))
+        raise _no_x(where, _layer_names(adata))
     return matrix_rows(matrix, where)
 
 
@@ -303,6 +303,10 @@ def _checked(cells: CellsSource) -> CellsSource:
 
 def _no_raw(where: str) -> ReadOptionError:
     return ReadOptionError(where, "it has no raw", "Leave --use-raw out.")
+
+
+def _layer_names(adata: AnnData) -> list[str]:
+    return [name for name in adata.layers if name is not None]  # anndata 0.13 holds X under None
 
 
 def _no_layer(where: str, layer: str, layers: list[str]) -> ReadOptionError:
