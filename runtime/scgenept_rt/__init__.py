@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scgenept_rt import plotting as pl
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.errors import ScgeneptError
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.predictor import MeanAndCells, PredictedRows, Predictor, load
 
-__all__ = ["Bundle", "MeanAndCells", "PredictedRows", "Predictor", "ReadOptions", "ScgeneptError", "load"]
+__all__ = ["Bundle", "MeanAndCells", "PredictedRows", "Predictor", "ReadOptions", "ScgeneptError", "load", "pl"]
 
 _MODULES = {
     "Bundle": "bundle",
@@ -32,6 +33,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pl":
+        return import_module("scgenept_rt.plotting")
     if name in _MODULES:
         return getattr(import_module(f"scgenept_rt.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,20 @@ import sys
 
 import typer
 
-from scgenept_rt.cli import benchmark, check, demo, download, genes, inspect, predict, providers, verify
+from scgenept_rt.cli import (
+    benchmark,
+    check,
+    demo,
+    download,
+    evaluate,
+    genes,
+    gi,
+    inspect,
+    plot,
+    predict,
+    providers,
+    verify,
+)
 from scgenept_rt.cli.failure import exit_on_user_error
 
 app = typer.Typer(
@@ -47,6 +60,9 @@ app.command("providers")(providers.providers)
 app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)
 app.command("download")(download.download)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(plot.app, name="plot")
+app.command("gi")(gi.gi)
 
 
 def main() -> None:

@@ -1,0 +1,170 @@
+"""`scgenept-rt gi`: genetic interactions of predicted pairs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scgenept_rt.cli.options import (
+    AllowUnnormalizedOption,
+    BundleArgument,
+    CellsArgument,
+    ConditionKeyOption,
+    ControlLabelOption,
+    DeviceOption,
+    GeneKeyOption,
+    LayerOption,
+    MissingGenesOption,
+    PrecisionOption,
+    ProviderOption,
+    ThreadsOption,
+    UseRawOption,
+)
+from scgenept_rt.cli.progress import prediction_progress
+
+if TYPE_CHECKING:
+    from scgenept_rt.genetic_interactions import PairInteraction
+
+_COLUMNS = (
+    ("c1", "c1"),
+    ("c2", "c2"),
+    ("magnitude", "magnitude"),
+    ("model_fit", "fit"),
+    ("dominance", "dominance"),
+    ("equality_of_contribution", "equality"),
+    ("similarity", "similarity"),
+)
+
+
+def gi(
+    bundle: BundleArgument,
+    cells: CellsArgument,
+    perturbation: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--perturbation", metavar="A+B", help="A pair; may be repeated."),
+    ] = None,
+    perturbations: Annotated[
+        Path | None, typer.Option("--perturbations", metavar="FILE", help="Pairs, one a line, as for `predict`.")
+    ] = None,
+    min_control_mean: Annotated[
+        float,
+        typer.Option(
+            "--min-control-mean",
+            metavar="M",
+            min=0.0,
+            help="Score over the genes of at least this mean in control cells (log1p); 0: all genes.",
+        ),
+    ] = 0.25,
+    n_controls: Annotated[
+        int | None, typer.Option("--n-controls", metavar="N", min=1, help="Control cells to use; default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of control cells.")] = 0,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all scores there.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all scores there.")] = None,
+    provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
+    layer: LayerOption = None,
+    use_raw: UseRawOption = False,
+    gene_key: GeneKeyOption = None,
+    condition_key: ConditionKeyOption = None,
+    control_label: ControlLabelOption = None,
+    missing_genes: MissingGenesOption = "error",
+    allow_unnormalized: AllowUnnormalizedOption = False,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Score how predicted pairs relate to their singles: synergy, suppression, dominance (Norman 2019, GEARS)."""
+    if not perturbation and perturbations is None:
+        raise typer.BadParameter("give pairs with -p A+B or --perturbations FILE")
+
+    from scgenept_rt.errors import OutputDirectoryError
+    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.genetic_interactions import predicted_interactions
+    from scgenept_rt.perturbation import read_perturbation_file
+    from scgenept_rt.predictor import load
+
+    for path in (csv_file, json_file):
+        if path is not None and not path.parent.is_dir():
+            raise OutputDirectoryError(path, "does not exist")
+    pairs = list(perturbation or [])
+    if perturbations is not None:
+        pairs += [request.label for request in read_perturbation_file(perturbations)]
+    with (
+        load(bundle, provider=provider, precision=precision, device_id=device, threads=threads) as model,
+        prediction_progress("predictions") as progress,
+    ):
+        _say(f"provider: {model.choice_reason}, {model.precision}")
+        if model.bundle.manifest.synthetic:
+            _say("note: this bundle's weights are synthetic; its predictions mean nothing in biology.")
+        found = predicted_interactions(
+            model,
+            cells,
+            pairs,
+            min_control_mean=min_control_mean,
+            n_controls=n_controls,
+            seed=seed,
+            read=ReadOptions(
+                layer=layer,
+                use_raw=use_raw,
+                gene_key=gene_key,
+                condition_key=condition_key,
+                control_label=control_label,
+                missing_genes=missing_genes,
+                allow_unnormalized=allow_unnormalized,
+            ),
+            progress=progress,
+            on_notice=lambda notice: _say(f"note: {notice}"),
+        )
+    _print(found)
+    rows = [pair.as_row() for pair in found]
+    if csv_file is not None:
+        csv_file.write_text(_csv(rows), encoding="utf-8")
+        print(f"wrote {csv_file}")
+    if json_file is not None:
+        content = [{key: _finite(value) for key, value in row.items()} for row in rows]
+        json_file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        print(f"wrote {json_file}")
+
+
+def _print(found: list[PairInteraction]) -> None:
+    width = max(len("pair"), *(len(pair.label) for pair in found))
+    print(f"{'pair':<{width}}" + "".join(f"{head:>11}" for _, head in _COLUMNS) + "  reads as")
+    for pair in found:
+        row = pair.as_row()
+        figures = "".join(f"{_shown(row[key]):>11}" for key, _ in _COLUMNS)
+        dominant = f", {row['dominant']} dominates" if row["dominant"] else ""
+        print(f"{pair.label:<{width}}{figures}  {row['kind']}{dominant}")
+    first = found[0]
+    print(
+        f"over {first.scores.n_genes:,} genes, {first.n_controls:,} control cells; double = c1 first + c2 second "
+        "(Theil-Sen); changes that add up have magnitude 1.41 and dominance 0"
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "-"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _finite(value) for key, value in row.items()})
+    return stream.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """Return None for what is not a number: dominance is not defined where the coefficients differ in sign."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,228 @@
+"""`scgenept-rt plot`: figures of predictions, one command a kind."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scgenept_rt.cli.options import (
+    AllowUnnormalizedOption,
+    ConditionKeyOption,
+    ControlLabelOption,
+    GeneKeyOption,
+    LayerOption,
+    PrecisionOption,
+    ProviderOption,
+    UseRawOption,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+app = typer.Typer(no_args_is_help=True, help="Draw predictions as .png, .svg or .pdf (needs matplotlib).")
+
+_DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="The measured cells, perturbed and controls, .h5ad or .zarr.")
+]
+_PredictionsArgument = Annotated[
+    Path, typer.Argument(metavar="PREDICTIONS", help="A file of means that `predict` wrote.")
+]
+_PerturbationOption = Annotated[
+    str, typer.Option("-p", "--perturbation", metavar="LABEL", help="Such as FOSB+ctrl or SAMD1+ZBTB1.")
+]
+_PredictionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--predictions", metavar="[NAME=]FILE", help="A file that `predict` wrote, with its name; may be repeated."
+    ),
+]
+_BundleOption = Annotated[
+    list[str] | None,
+    typer.Option("--bundle", metavar="[NAME=]BUNDLE", help="Predict with this bundle; may be repeated."),
+]
+_OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf.")]
+_GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes.")]
+_ControlsOption = Annotated[
+    int | None,
+    typer.Option("--n-controls", metavar="N", min=1, help="Control cells that a bundle predicts from; default: all."),
+]
+
+
+@app.command("top-de")
+def top_de(
+    data: _DataArgument,
+    perturbation: _PerturbationOption,
+    out: _OutOption,
+    predictions: _PredictionsOption = None,
+    bundle: _BundleOption = None,
+    n_genes: _GenesOption = 20,
+    genes: Annotated[
+        str | None, typer.Option("--genes", metavar="A,B,...", help="These genes instead of the leading ones.")
+    ] = None,
+    n_controls: _ControlsOption = None,
+    provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
+    layer: LayerOption = None,
+    use_raw: UseRawOption = False,
+    gene_key: GeneKeyOption = None,
+    condition_key: ConditionKeyOption = None,
+    control_label: ControlLabelOption = None,
+    allow_unnormalized: AllowUnnormalizedOption = False,
+) -> None:
+    """Draw measured change as boxes and predictions as points, for the genes that change most."""
+    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.plotting import top_de as draw
+
+    with ExitStack() as stack:
+        series = _series(out, predictions, bundle, provider, precision, stack)
+        ax = draw(
+            data,
+            perturbation,
+            series,
+            n_genes=n_genes,
+            genes=_listed(genes),
+            n_controls=n_controls,
+            read=ReadOptions(
+                layer=layer,
+                use_raw=use_raw,
+                gene_key=gene_key,
+                condition_key=condition_key,
+                control_label=control_label,
+                allow_unnormalized=allow_unnormalized,
+            ),
+        )
+    _save(ax, out)
+
+
+@app.command("agreement")
+def agreement(
+    data: _DataArgument,
+    perturbation: _PerturbationOption,
+    out: _OutOption,
+    predictions: _PredictionsOption = None,
+    bundle: _BundleOption = None,
+    n_controls: _ControlsOption = None,
+    provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
+    layer: LayerOption = None,
+    use_raw: UseRawOption = False,
+    gene_key: GeneKeyOption = None,
+    condition_key: ConditionKeyOption = None,
+    control_label: ControlLabelOption = None,
+    allow_unnormalized: AllowUnnormalizedOption = False,
+) -> None:
+    """Draw predicted against measured change, a point a gene, with Pearson's r."""
+    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.plotting import agreement as draw
+
+    with ExitStack() as stack:
+        series = _series(out, predictions, bundle, provider, precision, stack)
+        ax = draw(
+            data,
+            perturbation,
+            series,
+            n_controls=n_controls,
+            read=ReadOptions(
+                layer=layer,
+                use_raw=use_raw,
+                gene_key=gene_key,
+                condition_key=condition_key,
+                control_label=control_label,
+                allow_unnormalized=allow_unnormalized,
+            ),
+        )
+    _save(ax, out)
+
+
+@app.command("delta")
+def delta(
+    predictions: _PredictionsArgument,
+    perturbation: _PerturbationOption,
+    out: _OutOption,
+    n_genes: _GenesOption = 20,
+) -> None:
+    """Draw the largest predicted changes as bars with their standard errors; needs no measured cells."""
+    from scgenept_rt.plotting import delta as draw
+    from scgenept_rt.plotting.drawing import check_figure_path
+
+    check_figure_path(out)
+    _save(draw(predictions, perturbation, n_genes=n_genes), out)
+
+
+@app.command("heatmap")
+def heatmap(
+    predictions: _PredictionsArgument,
+    out: _OutOption,
+    perturbation: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--perturbation", metavar="LABEL", help="A row; may be repeated. Default: all."),
+    ] = None,
+    n_genes: _GenesOption = 40,
+    genes: Annotated[
+        str | None, typer.Option("--genes", metavar="A,B,...", help="These genes instead of the most changed ones.")
+    ] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster/--no-cluster", help="Put alike rows and columns side by side.")
+    ] = True,
+) -> None:
+    """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
+    from scgenept_rt.plotting import heatmap as draw
+    from scgenept_rt.plotting.drawing import check_figure_path
+
+    check_figure_path(out)
+    _save(draw(predictions, perturbation, genes=_listed(genes), n_genes=n_genes, cluster=cluster), out)
+
+
+def _series(
+    out: Path,
+    predictions: list[str] | None,
+    bundles: list[str] | None,
+    provider: str,
+    precision: str,
+    stack: ExitStack,
+) -> Any:
+    """Return the predictions to draw, by name where one was given; bundles are opened until the stack closes."""
+    if not predictions and not bundles:
+        raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
+    from scgenept_rt.evaluation import read_predictions
+    from scgenept_rt.plotting.drawing import check_figure_path
+    from scgenept_rt.plotting.errors import PlotError
+    from scgenept_rt.predictor import load
+
+    check_figure_path(out)
+    named: dict[str, Any] = {}
+
+    def add(name: str, entry: Any) -> None:
+        if name in named:
+            raise PlotError(f"two series are called {name!r}. Name them with NAME=FILE or NAME=BUNDLE.")
+        named[name] = entry
+
+    for text in predictions or []:
+        name, path = _name_and_path(text)
+        means = read_predictions(path, name=name)
+        add(means.name, means)
+    for text in bundles or []:
+        name, path = _name_and_path(text)
+        model = stack.enter_context(load(path, provider=provider, precision=precision))
+        add(name or model.variant, model)
+    return named
+
+
+def _name_and_path(text: str) -> tuple[str | None, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or Path(text).exists():
+        return None, Path(text)
+    return name, Path(path)
+
+
+def _listed(genes: str | None) -> list[str] | None:
+    return None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
+
+
+def _save(ax: Axes, out: Path) -> None:
+    from scgenept_rt.plotting import save
+
+    print(f"wrote {save(ax, out)}")

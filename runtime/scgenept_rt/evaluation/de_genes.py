@@ -1,0 +1,167 @@
+"""The genes that a perturbation changes most, from the lists of a data file or computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.evaluation.observed import CONTROL, GroupMoments, LabelledRows, Observed
+from scgenept_rt.genes import GeneMatch
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+FROM_FILE = "uns of the data file"
+COMPUTED = "Welch's t of every gene against all control cells, by absolute value"
+
+_RANKED = "rank_genes_groups_cov_all"
+_NON_DROPOUT_20 = "top_non_dropout_de_20"
+_NON_DROPOUT, _NON_ZERO = "non_dropout_gene_idx", "non_zeros_gene_idx"
+
+
+@dataclass(frozen=True, eq=False)
+class DeGenes:
+    """Differentially expressed genes of one perturbation, as positions in the model.
+
+    Attributes
+    ----------
+    ranked
+        int64, from the most changed gene on.
+    non_dropout_20
+        int64 [at most 20]: the first of `ranked` that are not dropouts.
+    non_zero
+        int64, sorted: genes that some cell of the perturbation expresses.
+    non_dropout
+        int64, sorted: these, and genes that no control cell expresses either. A gene that control cells express and
+        no perturbed cell does may just have been missed by sequencing: a dropout.
+    source
+        `FROM_FILE` or `COMPUTED`: where `ranked` is from.
+    """
+
+    ranked: NDArray[np.int64]
+    non_dropout_20: NDArray[np.int64]
+    non_zero: NDArray[np.int64]
+    non_dropout: NDArray[np.int64]
+    source: str
+
+    def leading(self, n_genes: int) -> NDArray[np.int64]:
+        """Return the first `n_genes` of the ranking that are not dropouts, beginning with those of `non_dropout_20`."""
+        if n_genes <= len(self.non_dropout_20):
+            return self.non_dropout_20[:n_genes]
+        allowed = np.isin(self.ranked, self.non_dropout) & ~np.isin(self.ranked, self.non_dropout_20)
+        return np.concatenate([self.non_dropout_20, self.ranked[allowed]])[:n_genes]
+
+
+class DeLists:
+    """The lists that GEARS's preprocessing leaves in uns, read one perturbation at a time."""
+
+    def __init__(self, uns: Any, labels: LabelledRows, match: GeneMatch, var_names: Sequence[Sequence[str]]) -> None:
+        self._uns = uns
+        self._labels = labels
+        n_columns = len(var_names[0]) if var_names else 0
+        self._position_of_column = np.full(n_columns, -1, dtype=np.int64)
+        genes = np.flatnonzero(match.columns >= 0)
+        self._position_of_column[match.columns[genes]] = genes
+        self._column_of_name: dict[str, int] = {}
+        for names in var_names:
+            for column, name in enumerate(names):
+                self._column_of_name.setdefault(name, column)
+
+    def of(self, label: str, moments: GroupMoments) -> DeGenes:
+        """Return the genes of a label of the file; what uns lacks is computed from the moments as GEARS computes it."""
+        ranked = self._named(_RANKED, label)
+        source = FROM_FILE
+        if ranked is None or not len(ranked):
+            ranked, source = ranked_by_t(moments, label), COMPUTED
+        observed, control = moments.mean(label), moments.mean(CONTROL)
+        non_zero = self._indexed(_NON_ZERO, label)
+        if non_zero is None:
+            non_zero = np.flatnonzero(observed != 0)
+        non_dropout = self._indexed(_NON_DROPOUT, label)
+        if non_dropout is None:
+            non_dropout = np.flatnonzero((observed != 0) | (control == 0))
+        leading = self._named(_NON_DROPOUT_20, label) if source == FROM_FILE else None
+        if leading is None:
+            leading = ranked[np.isin(ranked, non_dropout)][:20]
+        return DeGenes(ranked, leading, non_zero, non_dropout, source)
+
+    def _entry(self, key: str, label: str) -> Any:
+        if self._uns is None or key not in self._uns:
+            return None
+        lists = self._uns[key]
+        if not hasattr(lists, "keys"):
+            return None
+        for name in (self._labels.condition_names.get(label), label):
+            if name is not None and name in lists:
+                entry = lists[name]
+                if isinstance(entry, (np.ndarray, list, tuple)):
+                    return np.asarray(entry)
+                from anndata.io import read_elem
+
+                return np.asarray(read_elem(entry))
+        return None
+
+    def _named(self, key: str, label: str) -> NDArray[np.int64] | None:
+        entry = self._entry(key, label)
+        if entry is None:
+            return None
+        names = (name.decode() if isinstance(name, bytes) else str(name) for name in entry)
+        columns = [self._column_of_name[name] for name in names if name in self._column_of_name]
+        return self._positions(np.array(columns, dtype=np.int64))
+
+    def _indexed(self, key: str, label: str) -> NDArray[np.int64] | None:
+        entry = self._entry(key, label)
+        if entry is None or (entry.size and not (entry.min() >= 0 and entry.max() < len(self._position_of_column))):
+            return None
+        return np.sort(self._positions(entry.astype(np.int64)))
+
+    def _positions(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        positions = self._position_of_column[columns]
+        return positions[positions >= 0]
+
+
+def ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:
+    """Rank genes by the absolute value of Welch's t against the control cells; ties in model order.
+
+    This is what GEARS's preprocessing does (Scanpy's `rank_genes_groups`, method "t-test", `rankby_abs`). Where t is
+    not defined (a gene that varies in neither group, or a group of one cell) it counts as 0; a perturbation of one cell
+    is ranked by the absolute change.
+    """
+    change = moments.mean(label) - moments.mean(CONTROL)
+    if moments.n(label) < 2 or moments.n(CONTROL) < 2:
+        return np.argsort(-np.abs(change), kind="stable").astype(np.int64)
+    error = np.sqrt(moments.variance(label) / moments.n(label) + moments.variance(CONTROL) / moments.n(CONTROL))
+    t = np.divide(change, error, out=np.zeros_like(change), where=error > 0)
+    return np.argsort(-np.abs(t), kind="stable").astype(np.int64)
+
+
+@contextmanager
+def open_de_lists(source: str | Path | AnnData, observed: Observed) -> Iterator[DeLists]:
+    """Open the lists of an input whose means were read."""
+    with open_uns(source) as uns:
+        yield DeLists(uns, observed.labels, observed.match, observed.var_names)
+
+
+@contextmanager
+def open_uns(source: str | Path | AnnData) -> Iterator[Mapping[str, Any] | Any]:
+    """Open the uns of an input, None if it has none; entries of a file are read with `read_elem`."""
+    if not isinstance(source, (str, Path)):
+        yield source.uns
+        return
+    path = Path(source)
+    if path.suffix == ".zarr":
+        import zarr
+
+        store = zarr.open_group(str(path), mode="r")
+        yield store.get("uns")
+        return
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        yield file.get("uns")

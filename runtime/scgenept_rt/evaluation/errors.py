@@ -1,0 +1,79 @@
+"""Errors of an evaluation that a user can put right; see `scgenept_rt.errors` for their form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scgenept_rt.errors import CellsError, ScgeneptError, listed
+
+
+class EvaluationError(ScgeneptError, ValueError):
+    """An evaluation that cannot be made as asked for."""
+
+
+class SplitNotFoundError(EvaluationError, LookupError):
+    """A split that is neither shipped nor a file."""
+
+    def __init__(self, name: str, shipped: Sequence[str]) -> None:
+        super().__init__(
+            f"split {name!r}: no split of that name is shipped (there are: {', '.join(shipped)}), and there is no such "
+            "file. Choose one of these, or give the path of a .json file."
+        )
+
+
+class SplitFormatError(EvaluationError):
+    """A split file that does not say which perturbations are tested."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(
+            f"split {path}: {problem}. Expected a JSON object with subgroups.test_subgroup "
+            "({NAME: [LABEL, ...]}) or test ([LABEL, ...]). See the README beside the shipped splits."
+        )
+
+
+class SubgroupError(EvaluationError, LookupError):
+    """A subgroup that the split does not have, or that is empty."""
+
+    def __init__(self, name: str, split: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"subgroup {name!r}: the split {split} has no test perturbations of that name "
+            f"(it has: {listed(known) or 'none'}). Choose one of these with --subgroup."
+        )
+
+
+class NoTestPerturbationsError(EvaluationError, LookupError):
+    """A file of cells that holds none of the perturbations to be tested."""
+
+    def __init__(self, where: str, split: str, wanted: Sequence[str], found: Sequence[str]) -> None:
+        super().__init__(
+            f"{where}: it holds cells of none of the {len(wanted):,} test perturbations of the split {split} "
+            f"({listed(wanted)}); its labels are {listed(found) or 'none'}. Give the data set that the split is of, or "
+            "the column of its labels with --condition-key."
+        )
+
+
+class PredictionFileError(CellsError):
+    """A file of predictions that cannot be used."""
+
+
+class PerturbationNotPredictedError(PredictionFileError, LookupError):
+    """A perturbation that is wanted of a file of predictions and is not in it."""
+
+    def __init__(self, where: str, label: str, found: Sequence[str]) -> None:
+        super().__init__(
+            where,
+            f"it holds no prediction of {label} (it has: {listed(found) or 'none'})",
+            f"Predict it with `scgenept-rt predict ... -p {label}`.",
+        )
+
+
+class PerturbationNotObservedError(CellsError, LookupError):
+    """A perturbation of which a file of cells holds no cell."""
+
+    def __init__(self, where: str, label: str, found: Sequence[str]) -> None:
+        super().__init__(
+            where,
+            f"no cell of it is labelled {label} (its labels are {listed(found) or 'none'})",
+            "Choose a perturbation that was measured.",
+        )

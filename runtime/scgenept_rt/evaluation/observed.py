@@ -1,0 +1,301 @@
+"""What a data file shows: cells by perturbation, and their mean expression, read by rows and never as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import EmptyCellsError, NoControlCellsError, ScgeneptError
+from scgenept_rt.evaluation.errors import PerturbationNotObservedError
+from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
+from scgenept_rt.expression.labels import find_control_rows
+from scgenept_rt.expression.reading import ReadOptions, accept_missing, name_candidates
+from scgenept_rt.expression.scale import ScaleCheck
+from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
+from scgenept_rt.perturbation import CONTROL_LABELS, parse_perturbation
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+CONTROL = "ctrl"
+"""Name of the control cells here, whatever a file calls them."""
+
+
+def canonical_label(label: str, panel: GenePanel, control_label: str = CONTROL) -> str | None:
+    """Return the spelling that all labels of the same genes share, None if the model lacks one of them."""
+    try:
+        return parse_perturbation(label, panel, (*CONTROL_LABELS, control_label)).canonical
+    except ScgeneptError:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """Rows of a data file by their label.
+
+    Attributes
+    ----------
+    names
+        Labels in the order of their first row; the control label is `CONTROL`.
+    codes
+        int64 [n_obs]: index into `names`, -1 for a row without label.
+    control_label
+        What the file itself calls its control cells.
+    condition_key
+        The obs column of the labels.
+    condition_names
+        GEARS's `condition_name` of each label, by which lists in uns are filed; empty where obs has no such column.
+    """
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int64]
+    control_label: str
+    condition_key: str
+    condition_names: Mapping[str, str]
+
+    @classmethod
+    def of(cls, cells: CellsSource, options: ReadOptions) -> LabelledRows:
+        """Read the labels of an open input.
+
+        Raises
+        ------
+        NoControlCellsError, AmbiguousControlLabelError, ReadOptionError
+            If control cells cannot be told; without an obs column that tells them there is nothing to compare with.
+        """
+        control = find_control_rows(cells.obs, cells.where, options.condition_key, options.control_label)
+        if control.condition_key is None or control.control_label is None:
+            raise NoControlCellsError(cells.where, "condition", CONTROL_LABELS, [])
+        text = np.array([label.strip() for label in as_text(cells.obs.column(control.condition_key))], dtype=object)
+        text[control.rows] = CONTROL
+        names = tuple(dict.fromkeys(name for name in text if name))
+        position = {name: index for index, name in enumerate(names)}
+        codes = np.array([position.get(name, -1) for name in text], dtype=np.int64)
+        condition_names: dict[str, str] = {}
+        if "condition_name" in cells.obs.columns:
+            full = as_text(cells.obs.column("condition_name"))
+            first_rows = np.unique(codes, return_index=True)
+            condition_names = {names[code]: str(full[row]) for code, row in zip(*first_rows, strict=True) if code >= 0}
+        return cls(names, codes, control.control_label, control.condition_key, condition_names)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows carry each label."""
+        numbers = np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+        return {name: int(number) for name, number in zip(self.names, numbers, strict=True)}
+
+    def rows(self, label: str) -> NDArray[np.int64]:
+        """Return the rows of one label, in order."""
+        return np.flatnonzero(self.codes == self.names.index(label)).astype(np.int64)
+
+    def find(self, label: str, panel: GenePanel) -> str | None:
+        """Return the file's label for a perturbation: the same text, else the one of most cells for the same genes."""
+        if label in self.names:
+            return label
+        wanted = canonical_label(label, panel)
+        if wanted is None:
+            return None
+        counts = self.counts()
+        same = [name for name in self.names if canonical_label(name, panel, self.control_label) == wanted]
+        return max(same, key=lambda name: counts[name], default=None)
+
+
+@dataclass(eq=False)
+class GroupMoments:
+    """Cells, sums and sums of squares of groups of cells, float64 [n_groups, n_genes]."""
+
+    names: tuple[str, ...]
+    n_cells: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    _index: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._index = {name: index for index, name in enumerate(self.names)}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def n(self, name: str) -> int:
+        """Return the number of cells of a group."""
+        return int(self.n_cells[self._index[name]])
+
+    def mean(self, *names: str) -> NDArray[np.float64]:
+        """Return the mean expression (n_genes,) over the cells of one or more groups."""
+        rows = [self._index[name] for name in names]
+        mean: NDArray[np.float64] = self.sums[rows].sum(axis=0) / self.n_cells[rows].sum()
+        return mean
+
+    def variance(self, name: str) -> NDArray[np.float64]:
+        """Return the sample variance (n_genes,) of a group; NaN for a single cell."""
+        row, n = self._index[name], self.n(name)
+        if n < 2:
+            return np.full(self.sums.shape[1], np.nan)
+        variance: NDArray[np.float64] = (self.squares[row] - np.square(self.sums[row]) / n) / (n - 1)
+        return np.maximum(variance, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What was measured, by perturbation.
+
+    Attributes
+    ----------
+    where
+        The input, for messages.
+    labels
+        Rows by label.
+    match
+        Which columns hold the model's genes.
+    var_names
+        Names by which lists in uns may call genes: the index of var, and the source of the match.
+    moments
+        Means and variances of `CONTROL` and of the labels asked for.
+    pooled
+        The mean (n_genes,) of each group of labels that was asked for.
+    notices
+        One-line sentences worth telling the user.
+    """
+
+    where: str
+    labels: LabelledRows
+    match: GeneMatch
+    var_names: tuple[tuple[str, ...], ...]
+    moments: GroupMoments
+    pooled: Mapping[str, NDArray[np.float64]]
+    notices: tuple[str, ...]
+
+    @property
+    def control(self) -> NDArray[np.float64]:
+        """Mean expression (n_genes,) of all control cells."""
+        return self.moments.mean(CONTROL)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenData:
+    """A data file opened for a model's genes."""
+
+    cells: CellsSource
+    panel: GenePanel
+    options: ReadOptions
+    labels: LabelledRows
+    match: GeneMatch
+    var_names: tuple[tuple[str, ...], ...]
+    notices: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cells: CellsSource, panel: GenePanel, options: ReadOptions) -> OpenData:
+        """Match genes and read labels; see `read_control_cells` for what is raised."""
+        if not cells.obs.n_rows or not cells.var.n_rows:
+            raise EmptyCellsError(cells.where, cells.obs.n_rows, cells.var.n_rows)
+        candidates = name_candidates(cells, options.gene_key)
+        match = match_columns(panel, candidates, options.gene_key)
+        notices = [*match.notices, *accept_missing(cells, panel, match, candidates[match.source], options)]
+        labels = LabelledRows.of(cells, options)
+        var_names = tuple(tuple(names) for names in candidates.values())
+        return cls(cells, panel, options, labels, match, var_names, tuple(notices))
+
+    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64] | None = None) -> Iterator[Any]:
+        """Yield checked sparse pieces of these rows in model gene order (or of other columns of the file)."""
+        names = self.cells.obs.index()
+        check = ScaleCheck(
+            self.cells.where,
+            self.panel.names,
+            lambda cell: str(names[rows[cell]]),
+            allow_unnormalized=self.options.allow_unnormalized,
+        )
+        for piece in self.cells.matrix.pieces(rows, self.match.columns if columns is None else columns):
+            if columns is None:
+                check.check(piece)
+            yield piece
+        if columns is None:
+            check.finish()
+
+    def dense(self, label: str, genes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the expression of some genes (positions in the model) in every cell of a label, [n_cells, n]."""
+        parts = [piece.toarray() for piece in self.pieces(self.labels.rows(label), self.match.columns[genes])]
+        return np.concatenate(parts).astype(np.float64)
+
+    def label(self, label: str) -> str:
+        """Return the file's label for a perturbation.
+
+        Raises
+        ------
+        PerturbationNotObservedError
+            If no cell carries it.
+        """
+        found = self.labels.find(label, self.panel)
+        if found is None:
+            raise PerturbationNotObservedError(
+                self.cells.where, label, [name for name in self.labels.names if name != CONTROL]
+            )
+        return found
+
+    def observe(self, wanted: Sequence[str], pooled: Mapping[str, Sequence[str]] | None = None) -> Observed:
+        """Read means and variances of the control cells and of labels of the file.
+
+        Parameters
+        ----------
+        wanted
+            Labels of the file, each a group of its own.
+        pooled
+            Further groups, of several labels each; only their means are kept. A label may be in `wanted` too.
+        """
+        pooled = pooled or {}
+        groups = tuple(dict.fromkeys([CONTROL, *wanted]))
+        # Labels in no group of their own are gathered by the very set of pools that they are in.
+        membership: dict[str, tuple[str, ...]] = {}
+        for pool, labels in pooled.items():
+            for label in labels:
+                membership[label] = (*membership.get(label, ()), pool)
+        shared = tuple(dict.fromkeys(pools for label, pools in membership.items() if label not in groups))
+        group_of_code = np.full(len(self.labels.names) + 1, -1, dtype=np.int64)  # the last entry: rows without label
+        for index, name in enumerate(groups):
+            group_of_code[self.labels.names.index(name)] = index
+        for label, pools in membership.items():
+            if label not in groups:
+                group_of_code[self.labels.names.index(label)] = len(groups) + shared.index(pools)
+        group_of_row = group_of_code[self.labels.codes]
+        rows = np.flatnonzero(group_of_row >= 0).astype(np.int64)
+        n_groups = len(groups) + len(shared)
+        n_genes = len(self.panel)
+        sums, squares = np.zeros((n_groups, n_genes)), np.zeros((n_groups, n_genes))
+        done = 0
+        for piece in self.pieces(rows):
+            group = group_of_row[rows[done : done + piece.shape[0]]]
+            _add(sums, squares, piece, group)
+            done += piece.shape[0]
+        n_cells = np.bincount(group_of_row[rows], minlength=n_groups).astype(np.int64)
+        kept = len(groups)
+        means: dict[str, NDArray[np.float64]] = {}
+        for pool, labels in pooled.items():
+            own = [groups.index(label) for label in dict.fromkeys(labels) if label in groups]
+            others = [kept + index for index, pools in enumerate(shared) if pool in pools]
+            members = own + others
+            if n_cells[members].sum():
+                means[pool] = sums[members].sum(axis=0) / n_cells[members].sum()
+        moments = GroupMoments(groups, n_cells[:kept], sums[:kept], squares[:kept])
+        return Observed(self.cells.where, self.labels, self.match, self.var_names, moments, means, self.notices)
+
+
+def _add(sums: NDArray[np.float64], squares: NDArray[np.float64], piece: Any, group: NDArray[np.int64]) -> None:
+    """Add the rows of a CSR piece to the sums of their groups."""
+    from scipy.sparse import csr_array
+
+    n_rows = piece.shape[0]
+    present, place = np.unique(group, return_inverse=True)
+    pick = csr_array((np.ones(n_rows), (place, np.arange(n_rows))), shape=(len(present), n_rows))
+    values = piece.astype(np.float64)
+    sums[present] += (pick @ values).toarray()
+    values.data = np.square(values.data)
+    squares[present] += (pick @ values).toarray()
+
+
+def open_data(source: str | Path | AnnData, options: ReadOptions | None = None) -> AbstractContextManager[CellsSource]:
+    """Open a data file as `open_cells` does, with the layer or raw that the options name."""
+    options = options or ReadOptions()
+    return open_cells(source, layer=options.layer, use_raw=options.use_raw)

@@ -1,0 +1,352 @@
+"""Genetic interactions of perturbed pairs, as GEARS scores them.
+
+The change by a double perturbation is fitted by the changes of its two singles, over genes:
+``double = c1 * first + c2 * second`` without intercept (Norman et al. 2019, doi:10.1126/science.aax4438). GEARS
+(Roohani, Huang, Leskovec 2024, doi:10.1038/s41587-023-01905-6; `get_coeffs` in `gears/utils.py` of release 0.0.2)
+derives the scores that `InteractionScores` holds. Here they are computed from a model's predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from math import comb, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.expression import ReadOptions
+from scgenept_rt.perturbation import Perturbation, PerturbationRequest
+from scgenept_rt.predictor import Predictor, Progress
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+ADDITIVE_MAGNITUDE = sqrt(2.0)
+"""The magnitude of a pair whose changes just add up (c1 = c2 = 1)."""
+MIN_CONTROL_MEAN = 0.25
+MIN_GENES = 10
+
+_MAX_SUBSETS = 100_000
+_SEED = 1000
+_ADDITIVE_WITHIN = 0.1
+_DOMINANT_FROM = 0.5
+_BLOCK_VALUES = 1 << 20
+
+
+class InteractionError(ScgeneptError, ValueError):
+    """A pair or a set of genes for which interactions cannot be computed."""
+
+
+@dataclass(frozen=True)
+class InteractionScores:
+    """How a double perturbation relates to its two singles.
+
+    Attributes
+    ----------
+    c1, c2
+        Coefficients of the first and the second gene's change in the fit.
+    magnitude
+        ``sqrt(c1**2 + c2**2)``: high for synergy, low for suppression; `ADDITIVE_MAGNITUDE` if changes add up.
+    model_fit
+        Pearson correlation of the fit with the double's change (GEARS: `corr_fit`). Low: the double does what neither
+        single does (neomorphism).
+    dominance
+        ``|log10(c1 / c2)|``: 0 if both contribute alike, 1 if one coefficient is ten times the other (epistasis). NaN
+        where the coefficients differ in sign, infinite where one of them is 0.
+    equality_of_contribution
+        The smaller of the distance correlations of a single with the double, divided by the larger (GEARS: `eq_contr`).
+    similarity
+        Distance correlation of the two singles together with the double (GEARS: `dcor`). High with a low magnitude:
+        redundancy.
+    similarity_of_singles, similarity_first, similarity_second
+        Distance correlation of the singles with each other, and of each with the double (GEARS: `dcor_singles`,
+        `dcor_first`, `dcor_second`).
+    n_genes
+        Genes that the scores are over.
+    """
+
+    c1: float
+    c2: float
+    magnitude: float
+    model_fit: float
+    dominance: float
+    equality_of_contribution: float
+    similarity: float
+    similarity_of_singles: float
+    similarity_first: float
+    similarity_second: float
+    n_genes: int
+
+    @property
+    def kind(self) -> str:
+        """The magnitude in words; within a tenth of `ADDITIVE_MAGNITUDE` it is additive (this package's threshold)."""
+        ratio = self.magnitude / ADDITIVE_MAGNITUDE
+        if abs(ratio - 1.0) <= _ADDITIVE_WITHIN:
+            return "additive"
+        return "synergy" if ratio > 1.0 else "suppression"
+
+    @property
+    def dominant(self) -> int | None:
+        """0 or 1, the gene whose coefficient is over three times the other's (this package's threshold), else None."""
+        if not abs(self.dominance) > _DOMINANT_FROM:
+            return None
+        return 0 if abs(self.c1) > abs(self.c2) else 1
+
+
+@dataclass(frozen=True)
+class PairInteraction:
+    """The scores of one predicted pair.
+
+    Attributes
+    ----------
+    label
+        The user's spelling.
+    first, second
+        The model's names of the two genes, in the order of the label where it tells.
+    scores
+        Their scores.
+    n_controls
+        Control cells that the predictions are means over.
+    """
+
+    label: str
+    first: str
+    second: str
+    scores: InteractionScores
+    n_controls: int
+
+    def as_row(self) -> dict[str, str | int | float | None]:
+        """Return a flat row for a table; `dominant` is a gene's name."""
+        dominant = None if self.scores.dominant is None else (self.first, self.second)[self.scores.dominant]
+        return {
+            "perturbation": self.label,
+            "first": self.first,
+            "second": self.second,
+            "n_controls": self.n_controls,
+            **asdict(self.scores),
+            "kind": self.scores.kind,
+            "dominant": dominant,
+        }
+
+
+def interaction_scores(
+    first: NDArray[np.floating], second: NDArray[np.floating], double: NDArray[np.floating]
+) -> InteractionScores:
+    """Return the scores of a pair.
+
+    Parameters
+    ----------
+    first, second, double
+        (n_genes,) changes against control by each single and by the double perturbation.
+
+    Raises
+    ------
+    InteractionError
+        If there are fewer than two genes or shapes differ.
+    """
+    changes = [np.asarray(change, dtype=np.float64) for change in (first, second, double)]
+    if changes[0].ndim != 1 or len({change.shape for change in changes}) != 1 or len(changes[0]) < 2:
+        raise InteractionError(
+            f"changes have the shapes {', '.join(str(change.shape) for change in changes)}. "
+            "Expected three of one shape (n_genes,) with two genes or more."
+        )
+    one, two, both = changes
+    singles = np.column_stack([one, two])
+    c1, c2 = (float(value) for value in theil_sen(singles, both))
+    fitted = singles @ np.array([c1, c2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fit = np.corrcoef(fitted, both)[0, 1]
+        dominance = np.abs(np.log10(np.float64(c1) / np.float64(c2)))
+    similarity_first, similarity_second = distance_correlation(one, both), distance_correlation(two, both)
+    larger = max(similarity_first, similarity_second)
+    return InteractionScores(
+        c1,
+        c2,
+        float(np.hypot(c1, c2)),
+        float(fit),
+        float(dominance),
+        min(similarity_first, similarity_second) / larger if larger > 0 else float("nan"),
+        distance_correlation(singles, both),
+        distance_correlation(one, two),
+        similarity_first,
+        similarity_second,
+        len(one),
+    )
+
+
+def predicted_interactions(
+    predictor: Predictor,
+    cells: str | Path | AnnData,
+    pairs: Sequence[str],
+    *,
+    min_control_mean: float = MIN_CONTROL_MEAN,
+    n_controls: int | None = None,
+    seed: int = 0,
+    read: ReadOptions | None = None,
+    progress: Progress | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> list[PairInteraction]:
+    """Predict pairs and their singles from the same control cells, and score the pairs.
+
+    Parameters
+    ----------
+    pairs
+        Labels of two genes each, such as ``SAMD1+ZBTB1``.
+    min_control_mean
+        Genes count whose mean over the control cells is at least this (log1p scale); 0 for all genes. GEARS uses a list
+        of highly expressed genes of the Norman data in their place.
+    n_controls, seed, read
+        As in `Predictor.predict`.
+    progress
+        Is told how many of the perturbations are done.
+
+    Raises
+    ------
+    InteractionError
+        If a label is not of two genes, or fewer than `MIN_GENES` genes are expressed.
+    ScgeneptError
+        As `Predictor.predict`.
+    """
+    parsed, _ = predictor.parse(list(pairs))
+    for pair in parsed:
+        if len(pair.target_genes) != 2:
+            raise InteractionError(
+                f"perturbation {pair.label!r} is of {len(pair.target_genes)} genes; an interaction is between two. "
+                "Give pairs such as SAMD1+ZBTB1."
+            )
+    names = [_ordered(pair) for pair in parsed]
+    singles = dict.fromkeys(gene for pair in names for gene in pair)
+    requests: list[str | PerturbationRequest] = [*singles, *(pair.label for pair in parsed)]
+    deltas: dict[str, NDArray[np.float64]] = {}
+    control = np.empty(0)
+    used = 0
+    for rows in predictor.iter_predict(
+        cells, requests, n_controls=n_controls, seed=seed, read=read, on_notice=on_notice
+    ):
+        deltas[rows.perturbation.canonical] = rows.layers["delta"][0].astype(np.float64)
+        if not control.size:
+            control = rows.X[0].astype(np.float64) - deltas[rows.perturbation.canonical]
+        used = rows.n_controls
+        if progress is not None:
+            progress(len(deltas), len(requests))
+    genes = control >= min_control_mean if min_control_mean > 0 else np.ones(len(control), dtype=np.bool_)
+    if int(genes.sum()) < MIN_GENES:
+        raise InteractionError(
+            f"{int(genes.sum()):,} of {len(genes):,} genes have a mean of {min_control_mean:g} or more over the "
+            f"control cells; at least {MIN_GENES} are needed. Lower --min-control-mean (0 takes all genes)."
+        )
+    found = []
+    for pair, (first, second) in zip(parsed, names, strict=True):
+        changes = (deltas[first][genes], deltas[second][genes], deltas[pair.canonical][genes])
+        found.append(PairInteraction(pair.label, first, second, interaction_scores(*changes), used))
+    return found
+
+
+def _ordered(pair: Perturbation) -> tuple[str, str]:
+    """Return the two genes in the order of the label, if it spells them as the model does."""
+    first, second = pair.target_genes
+    return (second, first) if pair.label.split("+")[0].strip() == second else (first, second)
+
+
+# --- the fit ----------------------------------------------------------------------------------------------------------
+
+
+def theil_sen(predictors: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit two coefficients without intercept robustly: the spatial median over the exact solutions of pairs of genes.
+
+    The estimator of scikit-learn's `TheilSenRegressor`, which GEARS uses (Dang et al. 2008): all pairs of genes where
+    these are at most 100,000, else as many drawn at random. The draw is this package's own, with a fixed seed, so for
+    more than 447 genes coefficients differ from scikit-learn's within what its own seed changes.
+
+    Parameters
+    ----------
+    predictors
+        (n_genes, 2).
+    response
+        (n_genes,).
+    """
+    n_genes = len(response)
+    if comb(n_genes, 2) <= _MAX_SUBSETS:
+        subsets = np.array(list(combinations(range(n_genes), 2)), dtype=np.int64)
+    else:
+        rng = np.random.default_rng(_SEED)
+        first = rng.integers(0, n_genes, _MAX_SUBSETS)
+        second = rng.integers(0, n_genes - 1, _MAX_SUBSETS)
+        subsets = np.column_stack([first, second + (second >= first)])  # two different genes
+    # The pseudoinverse gives the shortest solution where two genes do not determine one, as LAPACK's gelss does.
+    inverses = np.linalg.pinv(predictors[subsets], rcond=np.finfo(np.float64).eps)
+    return spatial_median(np.einsum("sij,sj->si", inverses, response[subsets]))
+
+
+def spatial_median(
+    points: NDArray[np.float64], *, max_steps: int = 1000, tolerance: float = 1e-6
+) -> NDArray[np.float64]:
+    """Return the point with the least sum of distances to `points` (n_points, n_dimensions).
+
+    Weiszfeld's iteration in the form of Vardi and Zhang (2000), which may pass through a point of the set.
+    """
+    median: NDArray[np.float64] = points.mean(axis=0)
+    for _ in range(max_steps):
+        distances = np.linalg.norm(points - median, axis=1)
+        apart = distances > np.finfo(np.float64).eps
+        if not apart.any():
+            return median
+        weights = 1.0 / distances[apart]
+        step = (points[apart] * weights[:, None]).sum(axis=0) / weights.sum()
+        n_here = len(points) - int(apart.sum())
+        if n_here:
+            pull = float(np.linalg.norm(((points[apart] - median) * weights[:, None]).sum(axis=0)))
+            share = min(1.0, n_here / pull) if pull > 0 else 1.0
+            step = (1.0 - share) * step + share * median
+        moved = float(np.linalg.norm(step - median))
+        median = step
+        if moved < tolerance:
+            break
+    return median
+
+
+def distance_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the distance correlation (Székely, Rizzo, Bakirov 2007, the V-statistic) of samples.
+
+    Parameters
+    ----------
+    x, y
+        (n_samples,) or (n_samples, n_dimensions); distances are Euclidean. Memory grows with n_samples alone.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 if one of them does not vary.
+    """
+    x, y = (values[:, None] if values.ndim == 1 else values for values in (x, y))
+    n = len(x)
+    step = max(1, _BLOCK_VALUES // n)
+    products = np.zeros(3)  # mean of a*b, a*a, b*b
+    rows_x, rows_y = np.empty(n), np.empty(n)
+    for begin in range(0, n, step):
+        end = min(begin + step, n)
+        a, b = _distances(x[begin:end], x), _distances(y[begin:end], y)
+        rows_x[begin:end], rows_y[begin:end] = a.mean(axis=1), b.mean(axis=1)
+        products += [float((a * b).sum()), float((a * a).sum()), float((b * b).sum())]
+    products /= n * n
+
+    def covariance(product: float, u: NDArray[np.float64], v: NDArray[np.float64]) -> float:
+        # The mean of doubly centred products, without holding the centred matrices.
+        return max(float(product + u.mean() * v.mean() - 2.0 * np.mean(u * v)), 0.0)
+
+    variances = covariance(products[1], rows_x, rows_x) * covariance(products[2], rows_y, rows_y)
+    if variances <= 0.0:
+        return 0.0
+    return sqrt(covariance(products[0], rows_x, rows_y) / sqrt(variances))
+
+
+def _distances(block: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = np.zeros((len(block), len(points)))
+    for dimension in range(points.shape[1]):
+        total += np.square(block[:, dimension, None] - points[None, :, dimension])
+    return np.sqrt(total)

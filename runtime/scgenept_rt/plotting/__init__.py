@@ -1,0 +1,13 @@
+"""Figures of predictions, as `scgenept_rt.pl`; they need the extra `plot` (matplotlib).
+
+Every function returns the Axes that it drew into, takes `ax=`, and leaves pyplot and matplotlib's settings alone.
+"""
+
+from scgenept_rt.plotting.agreement import agreement
+from scgenept_rt.plotting.delta import delta
+from scgenept_rt.plotting.drawing import save
+from scgenept_rt.plotting.evaluation_figures import evaluation_figures
+from scgenept_rt.plotting.heatmap import heatmap
+from scgenept_rt.plotting.top_de import top_de
+
+__all__ = ["agreement", "delta", "evaluation_figures", "heatmap", "save", "top_de"]

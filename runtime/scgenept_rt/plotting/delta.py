@@ -1,0 +1,70 @@
+"""The largest predicted changes of one perturbation, for data without ground truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scgenept_rt.plotting.drawing import DOWN, NEUTRAL, UP, axes_for, label_genes, plain, require_matplotlib
+from scgenept_rt.plotting.errors import PlotError
+from scgenept_rt.plotting.predictions import Prediction, means_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: Axes | None = None) -> Axes:
+    """Draw the largest predicted changes against control as bars, with the standard error over control cells.
+
+    Parameters
+    ----------
+    prediction
+        A prediction file of means, or the AnnData that `Predictor.predict` returned for the aggregate "mean".
+    perturbation
+        One of its perturbations.
+    n_genes
+        How many genes, by the size of the change.
+    ax
+        Axes to draw into; else a new figure is made.
+
+    Raises
+    ------
+    MatplotlibMissingError
+        If matplotlib is not installed.
+    PredictionFileError
+        If the perturbation was not predicted, or the predictions hold no change.
+    """
+    require_matplotlib()
+    if n_genes < 1:
+        raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
+    means = means_of(prediction, None)
+    row = means.row(perturbation)
+    change = means.delta(perturbation)
+    largest = np.argsort(-np.abs(change), kind="stable")[:n_genes]
+    shown = largest[np.argsort(-change[largest], kind="stable")]
+    errors = None if means.sems is None or not np.isfinite(means.sems[row]).all() else means.sems[row][shown]
+
+    ax = axes_for(ax, (5.2, max(2.4, 0.2 * len(shown) + 1.2)))
+    positions = np.arange(len(shown))
+    ax.barh(
+        positions,
+        change[shown],
+        height=0.72,
+        color=[UP if value > 0 else DOWN for value in change[shown]],
+        xerr=errors,
+        error_kw={"ecolor": "black", "elinewidth": 0.9, "capsize": 2},
+    )
+    ax.axvline(0.0, color=NEUTRAL, linewidth=0.8)
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    label_genes(ax, [means.panel.names[position] for position in shown], axis="y")
+    ax.set_xlabel("predicted change over control (log1p)")
+    count = int(means.n_controls[row])
+    bars = "; bars: standard error" if errors is not None else ""
+    ax.set_title(
+        f"{means.labels[row]}\n{means.name}, {count:,} control cell{'s'[: count != 1]}{bars}",
+        fontsize="small",
+        loc="left",
+    )
+    plain(ax)
+    return ax

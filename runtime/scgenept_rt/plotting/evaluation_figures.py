@@ -1,0 +1,170 @@
+"""The figures of an evaluation's report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scgenept_rt.evaluation import ALL_TESTED, Evaluation
+from scgenept_rt.plotting.agreement import draw_agreement
+from scgenept_rt.plotting.drawing import DIVERGING, MARKERS, NEUTRAL, PALETTE, plain, require_matplotlib, svg_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MAX_NAMED_ROWS = 60
+
+
+def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return captions and drawings (SVG) for `scgenept_rt.evaluation.report.html_report`.
+
+    Raises
+    ------
+    MatplotlibMissingError
+        If matplotlib is not installed.
+    """
+    require_matplotlib()
+    figures = [
+        (
+            "Macro-averaged correlation of predicted with measured change, by subgroup: over all genes, and over the "
+            "20 genes that lead the ranking. Points further right are better.",
+            _by_subgroup(evaluation),
+        ),
+        (
+            "Correlation of predicted with measured change, a point a perturbation: the model against the training "
+            "mean. Points above the dashed line are predicted better by the model.",
+            _against_baseline(evaluation),
+        ),
+        (
+            "Predicted against measured change, a point a gene, for the perturbations that the model predicts best, "
+            "middling and worst.",
+            _examples(evaluation),
+        ),
+    ]
+    if len(evaluation.tested) > 1:
+        figures.append(
+            (
+                "Correlation between the changes of different perturbations, measured and predicted. Predictions that "
+                "are much more alike than the measurements tell perturbations apart less than they should.",
+                _likeness(evaluation),
+            )
+        )
+    return [(caption, svg_of(figure)) for caption, figure in figures]
+
+
+def _new(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _by_subgroup(evaluation: Evaluation) -> Figure:
+    subgroups, methods = evaluation.subgroups, evaluation.methods
+    figure = _new(9.0, 0.5 * len(subgroups) + 1.5)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for ax, metric in ((left, "pearson_delta"), (right, "pearson_delta_de")):
+        for index, method in enumerate(methods):
+            rows = evaluation.summary[evaluation.summary["method"] == method].set_index("subgroup")
+            places = [place for place, name in enumerate(subgroups) if name in rows.index]
+            ax.plot(
+                [float(rows[metric].loc[subgroups[place]]) for place in places],
+                [place + (index - (len(methods) - 1) / 2) * 0.16 for place in places],
+                linestyle="none",
+                markersize=8 if not index else 6,
+                color=PALETTE[index],
+                marker=MARKERS[index],
+                label=method,
+            )
+        ax.axvline(0.0, color=NEUTRAL, linewidth=0.6)
+        ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.set_xlabel(metric)
+        plain(ax)
+    counts = evaluation.summary[evaluation.summary["method"] == methods[0]].set_index("subgroup")["n_perturbations"]
+    left.set_yticks(range(len(subgroups)), [f"{name} ({int(counts[name])})" for name in subgroups])
+    left.set_ylim(len(subgroups) - 0.5, -0.5)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False)
+    return figure
+
+
+def _against_baseline(evaluation: Evaluation) -> Figure:
+    table = evaluation.perturbations
+    baseline = next(name for name in ("training mean", "control mean") if name in evaluation.methods)
+    own = table[table["method"] == evaluation.model].set_index("perturbation")
+    other = table[table["method"] == baseline].set_index("perturbation")["pearson_delta"]
+    figure = _new(5.2, 4.6)
+    ax = figure.add_subplot()
+    for index, subgroup in enumerate(name for name in evaluation.subgroups if name != ALL_TESTED):
+        rows = own[own["subgroup"] == subgroup]
+        ax.plot(
+            other.loc[rows.index],
+            rows["pearson_delta"],
+            linestyle="none",
+            markersize=5,
+            color=PALETTE[index % len(PALETTE)],
+            marker=MARKERS[index % len(MARKERS)],
+            alpha=0.8,
+            label=subgroup,
+        )
+    values = np.concatenate([own["pearson_delta"], other])
+    low, high = min(0.0, float(values.min())) - 0.05, max(1.0, float(values.max())) + 0.03
+    ax.plot((low, high), (low, high), color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_box_aspect(1)
+    ax.set_xlabel(f"{baseline}: pearson_delta")
+    ax.set_ylabel(f"{evaluation.model}: pearson_delta")
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    plain(ax)
+    return figure
+
+
+def _examples(evaluation: Evaluation) -> Figure:
+    table = evaluation.perturbations
+    own = table[table["method"] == evaluation.model].set_index("perturbation")["pearson_delta"]
+    ranked = list(own.sort_values(ascending=False, kind="stable").index)
+    chosen = list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
+    figure = _new(3.6 * len(chosen), 4.3)
+    for place, label in enumerate(chosen):
+        ax = figure.add_subplot(1, len(chosen), place + 1)
+        row = evaluation.tested.index(label)
+        draw_agreement(
+            ax,
+            evaluation.observed_deltas[row].astype(np.float64),
+            [evaluation.predicted_deltas[row].astype(np.float64)],
+            [label],
+            evaluation.gene_names,
+            n_labels=6,
+        )
+    return figure
+
+
+def _likeness(evaluation: Evaluation) -> Figure:
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    def correlations(deltas: np.ndarray) -> np.ndarray:
+        rows = deltas.astype(np.float64)
+        rows = rows - rows.mean(axis=1, keepdims=True)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+        product: np.ndarray = rows @ rows.T
+        return product
+
+    measured, predicted = correlations(evaluation.observed_deltas), correlations(evaluation.predicted_deltas)
+    order = leaves_list(linkage(measured, "average")) if len(measured) > 2 else np.arange(len(measured))
+    labels = [evaluation.tested[row] for row in order]
+    named = len(labels) <= _MAX_NAMED_ROWS
+    side = min(5.0, max(2.6, 0.16 * len(labels) + 1.2))
+    figure = _new(2 * side + 1.6, side + (0.9 if named else 0.4))
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, matrix, title in zip(axes, (measured, predicted), ("measured", evaluation.model), strict=True):
+        image = ax.imshow(matrix[np.ix_(order, order)], cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
+        ax.set_title(title, fontsize="medium")
+        ax.set_xticks(range(len(labels)) if named else [], labels if named else [], rotation=90, fontsize=6)
+        ax.set_yticks(range(len(labels)) if named else [], labels if named else [], fontsize=6)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="correlation of changes")
+    return figure

@@ -1,0 +1,139 @@
+"""The tutorial's figure: measured change of the genes that changed most, and what models predict for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scgenept_rt.evaluation.de_genes import open_de_lists
+from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
+from scgenept_rt.expression import ReadOptions
+from scgenept_rt.plotting.drawing import NEUTRAL, axes_for, label_genes, plain, require_matplotlib, style_of
+from scgenept_rt.plotting.errors import PlotError
+from scgenept_rt.plotting.predictions import Predictions, means_of, named_predictions, panel_of, unique_series
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+
+def top_de(
+    data: str | Path | AnnData,
+    perturbation: str,
+    predictions: Predictions,
+    *,
+    n_genes: int = 20,
+    genes: Sequence[str] | None = None,
+    n_controls: int | None = None,
+    seed: int = 0,
+    read: ReadOptions | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw measured change against control as boxes and predicted change as points, for the genes that change most.
+
+    Mirrors GEARS's and the scGenePT tutorial's `plot_perturbation`. A box holds the middle half of the perturbed cells,
+    whiskers reach to the furthest cell within 1.5 times its height, a dash marks the cells' mean: the value that the
+    points predict.
+
+    Parameters
+    ----------
+    data
+        Measured cells, the perturbed ones and controls; only the rows needed are read.
+    perturbation
+        A label of the data.
+    predictions
+        One or several prediction files, tables, or loaded bundles; a mapping gives their names in the legend. Loaded
+        bundles predict from the data's control cells.
+    n_genes
+        How many genes: the leading ones of `top_non_dropout_de_20` of the data and of its ranking, or computed (see
+        `DeGenes`).
+    genes
+        These genes instead.
+    n_controls, seed
+        Control cells that loaded bundles predict from; all of them by default.
+    read
+        Where labels and values lie in the data, and what to accept.
+    ax
+        Axes to draw into; else a new figure is made.
+
+    Raises
+    ------
+    MatplotlibMissingError
+        If matplotlib is not installed.
+    ScgeneptError
+        If the data or the predictions lack the perturbation or a gene.
+    """
+    require_matplotlib()
+    if n_genes < 1:
+        raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
+    options = read or ReadOptions()
+    named = named_predictions(predictions)
+    first_name, first = named[0]
+    if panel_of(first) is None:  # a file, whose genes are known once it is read
+        first = means_of(first, first_name)
+        named[0] = (first_name, first)
+    panel = panel_of(first)
+    assert panel is not None
+    with open_data(data, options) as cells:
+        opened = OpenData.of(cells, panel, options)
+        label = opened.label(perturbation)
+        if label == CONTROL:
+            raise PlotError(f"perturbation {perturbation!r} is the control. Give a perturbed gene.")
+        observed = opened.observe([label])
+        if genes is None:
+            with open_de_lists(data, observed) as lists:
+                chosen = lists.of(label, observed.moments).leading(n_genes)
+        else:
+            chosen = np.array([panel.position(gene) for gene in genes], dtype=np.int64)
+        change = opened.dense(label, chosen) - observed.control[chosen]
+    names = [panel.names[position] for position in chosen]
+    series = [
+        means_of(entry, name, labels=[perturbation], cells=data, read=options, n_controls=n_controls, seed=seed)
+        for name, entry in named
+    ]
+
+    ax = axes_for(ax, (max(5.0, 0.32 * len(names) + 1.6), 4.2))
+    positions = np.arange(len(names), dtype=np.float64)
+    ax.axhline(0.0, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    ax.boxplot(
+        [change[:, gene] for gene in range(len(names))],
+        positions=list(positions),
+        widths=0.7,
+        showfliers=False,
+        showmeans=True,
+        meanline=True,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": "#E4E4E4", "edgecolor": NEUTRAL, "linewidth": 0.8},
+        whiskerprops={"color": NEUTRAL, "linewidth": 0.8},
+        capprops={"color": NEUTRAL, "linewidth": 0.8},
+        medianprops={"linewidth": 0},
+        meanprops={"color": "black", "linewidth": 1.4, "linestyle": "-"},
+    )
+    ax.plot([], [], color="black", linewidth=1.4, label=f"measured mean ({len(change):,} cells)")
+    spread = 0.5 if len(series) > 1 else 0.0
+    offsets = np.linspace(-spread / 2, spread / 2, len(series))
+    for index, (means, shown) in enumerate(zip(series, unique_series(series), strict=True)):
+        delta = means.delta(perturbation, observed.control if means.panel.names == panel.names else None)
+        where = [means.panel.position(name) for name in names]
+        ax.plot(
+            positions + offsets[index],
+            delta[where],
+            linestyle="none",
+            markersize=5.5 if len(names) <= 30 else 4.5,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            label=shown,
+            zorder=3,
+            **style_of(index),
+        )
+    ax.set_xlim(-0.7, len(names) - 0.3)
+    label_genes(ax, names)
+    ax.set_ylabel("change over control (log1p)")
+    ax.set_title(label, fontsize="medium", loc="left")
+    ax.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+    plain(ax)
+    return ax
