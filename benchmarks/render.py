@@ -188,9 +188,41 @@ def _floor(result: dict[str, Any], timed: dict[str, dict[str, Any]]) -> list[str
         "### Against the floor",
         "",
         f"At this machine's own matrix rate a cell's {result['gflop_a_cell']:,.0f} GFLOP would take {unit(floor)}; "
-        f"scgenept-rt takes {unit(seconds)}, {seconds / floor:.2f} times that. Most of the rest is softmax: attention "
-        "over n genes needs n exponentials a gene and head, which are no matrix products and are not counted as work, "
-        "and its products are 64 wide on one side, too narrow for the rate that large square matrices reach.",
+        f"scgenept-rt takes {unit(seconds)}, {seconds / floor:.2f} times that.",
+        "",
+        *_operator_table(result),
+    ]
+
+
+def _operator_table(result: dict[str, Any]) -> list[str]:
+    """Say where the time goes, from the profile of one cell without merging of equal tokens."""
+    operators = result.get("operators") or {}
+    if not operators:
+        return []
+    total = sum(row["seconds"] for row in operators.values())
+    names = {
+        "MultiHeadAttention": "attention (products and softmax in one kernel)",
+        "MatMul": "projections and linear layers",
+        "SkipLayerNormalization": "sums and norms",
+    }
+    rest = {name: row for name, row in operators.items() if name not in names}
+    rows = [(text, operators[name]) for name, text in names.items() if name in operators]
+    rows.append(("everything else", {key: sum(row[key] for row in rest.values()) for key in ("seconds", "gflop")}))
+    lines = [
+        "Where the time of one cell goes, from ONNX Runtime's profile (every token computed, none merged):",
+        "",
+        "| part | s | share | GFLOP | GFLOP/s | of matrix rate |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for text, row in rows:
+        rate = row["gflop"] / row["seconds"] if row["gflop"] else 0.0
+        rates = f"{row['gflop']:,.0f} | {rate:,.0f} | {rate / result['matrix_gflops']:.0%}" if rate else "- | - | -"
+        lines.append(f"| {text} | {row['seconds']:.2f} | {row['seconds'] / total:.0%} | {rates} |")
+    return [
+        *lines,
+        "",
+        "Attention also takes n exponentials for each gene and head, which are no matrix products and are not counted "
+        "as work, and its products are 64 wide on one side; sums and norms are bound by memory.",
         "",
     ]
 

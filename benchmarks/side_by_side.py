@@ -132,6 +132,7 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
             process.time()
         rates.append(product.best_rate())
         print(f"round {number + 1} of {rounds} done", flush=True)
+    forms = [process.end() for process in processes]
     best = max(rates, key=lambda rate: rate.gflops)
     machine = describe_machine(choice, threads=None, driver=DeviceMeter(choice.device_id).driver)
     machine["versions"]["torch"] = metadata.version("torch")
@@ -151,8 +152,14 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
         "matrix_gflops": best.gflops,
         "matrix_precision": best.precision,
         "matrix_size": best.size,
-        "forms": [process.end() for process in processes],
+        "forms": forms,
+        "operators": _operators(workload) if workload.device == "cpu" else {},
     }
+
+
+def _operators(workload: Workload) -> dict[str, Any]:
+    command = [sys.executable, str(Path(__file__).with_name("operator_profile.py")), str(workload.bundle)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _options() -> argparse.Namespace:
