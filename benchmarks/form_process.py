@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from forms import Form, cells_of, form_named
-from scgenept_rt.benchmark.memory import DeviceMeter
+from scgenept_rt.benchmark.memory import DeviceMeter, reset_host_peak
 from scgenept_rt.bundle import Bundle
 from workload import Workload
 
@@ -37,7 +37,13 @@ def main() -> None:
     try:
         begin = time.perf_counter()
         predict = form.open(workload)
-        opened = {"open_seconds": time.perf_counter() - begin, "opened_bytes": memory("VmRSS")}
+        opened = {
+            "open_seconds": time.perf_counter() - begin,
+            "opened_bytes": memory("VmRSS"),
+            "open_peak_bytes": memory("VmHWM"),
+        }
+        # Opening may take more than a run does: from here on the peak is that of runs.
+        reset_host_peak()
         for line in sys.stdin:
             match line.strip():
                 case "check":
@@ -54,7 +60,8 @@ def main() -> None:
                     answer({"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu_begin})
                 case "end":
                     # Not getrusage's: that begins with the peak of the process that started this one.
-                    answer({"peak_bytes": memory("VmHWM")})
+                    run_peak, open_peak = memory("VmHWM"), opened["open_peak_bytes"]
+                    answer({"run_peak_bytes": run_peak, "peak_bytes": max(run_peak or 0, open_peak or 0) or None})
                     return
     except Exception as error:  # whatever a form raises is its result
         answer({"problem": f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"})

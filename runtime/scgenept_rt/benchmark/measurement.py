@@ -23,6 +23,7 @@ from scgenept_rt.bundle import Bundle, Dimensions, Precision
 from scgenept_rt.errors import InferenceFailedError, NonFinitePredictionError
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
+from scgenept_rt.providers.diagnosis import ORT_NAMES
 from scgenept_rt.reference_check import ReferenceResult, check_reference
 from scgenept_rt.session import cpu_attention_kernel, cuda_attention_kernels, open_session
 
@@ -199,8 +200,7 @@ def _measure_precision(
         progress(f"comparing {model.provider}, {model.precision} with the reference")
         reference = check_reference(bundle, model.session)
         reference.raise_if_missed()
-        # The plugin's sessions are made in another way, and PyTorch's are not ONNX Runtime's.
-        product = MatrixProduct(wanted, threads=options.threads) if wanted.name in ("cpu", "cuda", "tensorrt") else None
+        product = _matrix_product(wanted, options.threads)
         progress("measuring the rate of matrix products")
         rates = [product.best_rate()] if product else []
         measured = _Timer(model, options, meter, used_before)
@@ -229,6 +229,13 @@ def _measure_precision(
             end_to_end=end_to_end,
         )
     return result, describe_machine(wanted, threads=options.threads, driver=meter.driver)
+
+
+def _matrix_product(choice: ProviderChoice, threads: int | None) -> MatrixProduct | None:
+    """Return a product on the provider's device, None where ONNX Runtime's own providers do not run."""
+    if choice.name == "tensorrt":  # CUDA's is the same device's, without an engine to build
+        choice = dataclasses.replace(choice, name="cuda", ort_provider=ORT_NAMES["cuda"])
+    return MatrixProduct(choice, threads=threads) if choice.name in ("cpu", "cuda") else None
 
 
 def _attention_kernel(bundle: Bundle, choice: ProviderChoice, options: BenchmarkOptions) -> str:
