@@ -351,6 +351,17 @@ class ProviderNotActiveError(ScgeneptError, RuntimeError):
         )
 
 
+class CacheDirectoryError(ScgeneptError, OSError):
+    """The directory in which compiled engines are kept cannot be written."""
+
+    def __init__(self, directory: Path | str, variable: str, cause: OSError) -> None:
+        self.directory = Path(directory)
+        super().__init__(
+            f"the cache directory {directory} for compiled engines cannot be written ({cause.strerror or cause}). "
+            f"Set the environment variable {variable} to a directory that can."
+        )
+
+
 class DeviceNotFoundError(ScgeneptError, ValueError):
     """A number of a GPU that does not exist or is not visible."""
 

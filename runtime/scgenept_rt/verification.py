@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +63,7 @@ def verify_bundle(
     device_id: int | None = None,
     threads: int | None = None,
     reference_checkpoint: str | Path | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> Iterator[Verified]:
     """Run every graph that a provider can run, and compare with the eager model.
 
@@ -81,7 +82,7 @@ def verify_bundle(
         `MAX_WHOLE_GENES`, the others over a random subset of that size.
     n_cells, seed
         How many fresh cells, and the seed that they are drawn from.
-    device_id, threads, reference_checkpoint
+    device_id, threads, reference_checkpoint, on_notice
         As for `load`.
 
     Yields
@@ -108,7 +109,7 @@ def verify_bundle(
         fresh = _FreshCells(torch, bundle.manifest.dimensions.n_genes, n_cells, seed)
         reference_checkpoint = None
     for choice in choices:
-        yield from _verify(bundle, choice, fresh, threads, reference_checkpoint)
+        yield from _verify(bundle, choice, fresh, threads, reference_checkpoint, on_notice)
 
 
 def _verify(
@@ -117,12 +118,15 @@ def _verify(
     fresh: _FreshCells | None,
     threads: int | None,
     reference_checkpoint: str | Path | None,
+    on_notice: Callable[[str], None] | None,
 ) -> Iterator[Verified]:
     graph = "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path
     tolerance = bundle.manifest.tolerances[choice.precision]
     kernels: list[str] = []
     with cuda_attention_kernels() if choice.name == "cuda" else nullcontext(kernels) as kernels:
-        session = open_session(bundle, choice, threads=threads, reference_checkpoint=reference_checkpoint)
+        session = open_session(
+            bundle, choice, threads=threads, reference_checkpoint=reference_checkpoint, on_notice=on_notice
+        )
         reference = check_reference(bundle, session)
         predicted = [] if fresh is None else [session.run(*inputs) for inputs in fresh.inputs]
     if choice.name == "cpu" and choice.target is not None:

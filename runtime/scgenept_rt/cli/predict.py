@@ -128,6 +128,7 @@ def predict(
         device_id=device,
         threads=threads,
         reference_checkpoint=reference_checkpoint,
+        on_notice=lambda notice: _say(f"note: {notice}"),
     ) as model:
         _say(f"provider: {model.choice_reason}, {model.precision}")
         if check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -55,6 +56,7 @@ def verify(
         device_id=device,
         threads=threads,
         reference_checkpoint=reference_checkpoint,
+        on_notice=lambda notice: print(f"note: {notice}", file=sys.stderr, flush=True),
     ):
         results.append(verified)
         if not json_output:

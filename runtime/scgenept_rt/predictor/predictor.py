@@ -16,7 +16,7 @@ from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.providers import select_provider
-from scgenept_rt.session import Session, open_session
+from scgenept_rt.session import Session, automatic_batch_size, open_session
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 Aggregate = Literal["mean", "cells", "both"]
 Notice = Callable[[str], None]
 """Is told one-line sentences that a user should read."""
-
-_BATCH_TOKENS = {"cpu": 16_384}
-"""Tokens (cells x genes) of an automatic batch: on a CPU larger ones gain nothing and cost memory."""
-_GPU_BATCH_TOKENS = 32 * 5_120
-_MAX_BATCH = 1_024
 
 
 class MeanAndCells(NamedTuple):
@@ -51,6 +46,7 @@ def load(
     device_id: int | None = None,
     threads: int | None = None,
     reference_checkpoint: str | Path | None = None,
+    on_notice: Notice | None = None,
 ) -> Predictor:
     """Open a bundle for prediction.
 
@@ -70,6 +66,8 @@ def load(
     reference_checkpoint
         For the provider "torch", if the bundle was exported without `--keep-reference-weights`: the checkpoint that it
         was exported from.
+    on_notice
+        Is told what takes long: TensorRT compiles an engine for minutes, once.
 
     Raises
     ------
@@ -88,7 +86,9 @@ def load(
         graphs=cast("Any", graphs),
         device_id=device_id,
     )
-    session = open_session(opened, choice, threads=threads, reference_checkpoint=reference_checkpoint)
+    session = open_session(
+        opened, choice, threads=threads, reference_checkpoint=reference_checkpoint, on_notice=on_notice
+    )
     return Predictor(opened, session, choice_reason=choice.reason)
 
 
@@ -172,8 +172,7 @@ class Predictor:
 
     def automatic_batch_size(self) -> int:
         """Return the number of cells a batch that bounds memory and keeps the provider busy."""
-        tokens = _BATCH_TOKENS.get(self.provider, _GPU_BATCH_TOKENS)
-        return max(1, min(tokens // len(self.panel), _MAX_BATCH))
+        return automatic_batch_size(self.provider, len(self.panel))
 
     def predict_array(
         self, values: ArrayLike, perturbation: str, *, batch_size: int | Literal["auto"] = "auto"

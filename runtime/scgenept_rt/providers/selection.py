@@ -220,4 +220,6 @@ def _default_precision(
 ) -> Precision:
     if name in ("cpu", "torch") or target is None:
         return "fp32"
-    return "fp16" if graphs is None or ("fp16", target) in graphs else "fp32"
+    # With neither graph in the bundle, fp16 is the one to export for a GPU.
+    only_fp32 = graphs is not None and ("fp32", target) in graphs and ("fp16", target) not in graphs
+    return "fp32" if only_fp32 else "fp16"

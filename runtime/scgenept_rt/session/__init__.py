@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from scgenept_rt.bundle import Bundle
@@ -9,10 +10,19 @@ from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session.attention_kernel import cpu_attention_kernel, cuda_attention_kernels
 from scgenept_rt.session.backend import Backend, open_backend
+from scgenept_rt.session.batch import automatic_batch_size
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
 
-__all__ = ["Backend", "OrtSession", "Session", "cpu_attention_kernel", "cuda_attention_kernels", "open_session"]
+__all__ = [
+    "Backend",
+    "OrtSession",
+    "Session",
+    "automatic_batch_size",
+    "cpu_attention_kernel",
+    "cuda_attention_kernels",
+    "open_session",
+]
 
 
 def open_session(
@@ -21,6 +31,7 @@ def open_session(
     *,
     threads: int | None = None,
     reference_checkpoint: str | Path | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> Session:
     """Make a session on the provider that was chosen.
 
@@ -34,6 +45,8 @@ def open_session(
         Threads on the CPU; None for as many as this process may use.
     reference_checkpoint
         For the provider torch: the checkpoint that the bundle was exported from, if the bundle keeps no weights.
+    on_notice
+        Is told what takes long.
 
     Raises
     ------
@@ -50,4 +63,4 @@ def open_session(
             f"a reference checkpoint is read by the provider torch alone, not by {choice.name}. "
             "Leave --reference-checkpoint out, or add --provider torch."
         )
-    return OrtSession(bundle, choice, threads=threads)
+    return OrtSession(bundle, choice, threads=threads, on_notice=on_notice)

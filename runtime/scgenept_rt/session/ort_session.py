@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError
-from scgenept_rt.providers import ProviderChoice, cpu_threads, verify_active
+from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
+from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
+from scgenept_rt.session.batch import automatic_batch_size
+from scgenept_rt.session.tensorrt import tensorrt_options
 
 _LOG_ERRORS_ONLY = 3
 _OUTPUT = "predicted"
@@ -18,7 +22,14 @@ _OUTPUT = "predicted"
 class OrtSession:
     """A graph in ONNX Runtime. Safe to run from many threads at once; not picklable (open one in each process)."""
 
-    def __init__(self, bundle: Bundle, choice: ProviderChoice, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        choice: ProviderChoice,
+        *,
+        threads: int | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
         """Load the graph that `choice` names.
 
         Parameters
@@ -29,6 +40,8 @@ class OrtSession:
             Provider, precision and target, from `select_provider`.
         threads
             Threads of the CPU provider; None for as many as this process may use (`cpu_threads`).
+        on_notice
+            Is told what takes long: TensorRT compiles an engine for minutes, once.
 
         Raises
         ------
@@ -38,6 +51,8 @@ class OrtSession:
             If the provider did not become active, or cannot run the whole graph.
         GraphNotLoadedError
             If ONNX Runtime cannot load the graph.
+        CacheDirectoryError
+            If TensorRT's engines cannot be kept.
         """
         import onnxruntime
 
@@ -50,13 +65,22 @@ class OrtSession:
         if choice.name != "cpu":
             # A node that silently ran on the CPU would cost more than all others together.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(bundle.path(graph)), options, providers=choice.ort_providers
-            )
-        except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
-            raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
-        verify_active(self._session.get_providers(), choice)
+        # An engine is built for sizes up to this; a larger batch is run in parts.
+        self._max_batch: int | None = None
+        providers: list[tuple[str, dict[str, str]]] | None = choice.ort_providers
+        with ExitStack() as stack:
+            if choice.name == "tensorrt":
+                self._max_batch = automatic_batch_size(choice.name, bundle.manifest.dimensions.n_genes)
+                opened = tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
+                providers = [(str(choice.ort_provider), stack.enter_context(opened))]
+            elif choice.name == "tensorrt-rtx":
+                _add_tensorrt_rtx(options, choice)
+                providers = None
+            try:
+                self._session = onnxruntime.InferenceSession(str(bundle.path(graph)), options, providers=providers)
+            except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
+                raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
+            verify_active(self._session.get_providers(), choice)
 
     @property
     def provider(self) -> str:
@@ -77,6 +101,10 @@ class OrtSession:
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Predict one batch; see `Session.run`."""
+        size = self._max_batch or len(values)
+        if len(values) > size:
+            parts = [slice(begin, begin + size) for begin in range(0, len(values), size)]
+            return np.concatenate([self.run(values[part], pert_flags[part], gene_index) for part in parts])
         feed: dict[str, NDArray[Any]] = {"values": values, "pert_flags": pert_flags, "gene_index": gene_index}
         try:
             outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], feed)
@@ -87,3 +115,13 @@ class OrtSession:
     def __reduce__(self) -> Any:
         """Refuse: a session holds native memory."""
         raise TypeError("a session cannot be pickled: it holds native memory. Open the bundle again in each process.")
+
+
+def _add_tensorrt_rtx(options: Any, choice: ProviderChoice) -> None:
+    """Register the plugin and add its device; it lists the GPUs that it supports alone, in CUDA's order."""
+    devices = register_tensorrt_rtx()
+    position = list(choice.status.details["usable_devices"]).index(choice.device_id)
+    if position >= len(devices):
+        listed = f"its plugin lists {len(devices)} devices, not device {choice.device_id}"
+        raise ProviderUnavailableError(choice.name, listed, "use --provider cuda")
+    options.add_provider_for_devices([devices[position]], {})

@@ -1,0 +1,115 @@
+"""ONNX Runtime's TensorRT provider: its options, and the engines that it compiles for minutes and then keeps."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from scgenept_rt.bundle import Bundle, BundleFile
+from scgenept_rt.providers import ProviderChoice
+from scgenept_rt.session.engine_cache import EngineCache, cache_root
+
+Notice = Callable[[str], None]
+
+_SECONDS_BETWEEN_NOTICES = 15.0
+
+
+@contextmanager
+def tensorrt_options(
+    bundle: Bundle, graph: BundleFile, choice: ProviderChoice, max_batch: int, on_notice: Notice | None
+) -> Iterator[dict[str, str]]:
+    """Yield the provider options for a session, which must be made within the context.
+
+    Parameters
+    ----------
+    bundle, graph
+        The portable graph to compile.
+    choice
+        The provider tensorrt with its device.
+    max_batch
+        The most cells that a batch will have.
+    on_notice
+        Is told when an engine must be built, that it still is, and how long it took.
+
+    Raises
+    ------
+    CacheDirectoryError
+        If the engine cache cannot be written.
+    """
+    import onnxruntime
+
+    device = choice.status.details["devices"][choice.device_id or 0]
+    fixed = {
+        **choice.options,
+        # The graph holds its precision; the builder may use half precision only where the graph does.
+        "trt_fp16_enable": "1" if choice.precision == "fp16" else "0",
+        "trt_layer_norm_fp32_fallback": "1",
+        **shape_profiles(bundle.manifest.dimensions.n_genes, max_batch),
+    }
+    key = {
+        "bundle": bundle.digest,
+        "graph": graph.sha256,
+        "gpu": str(device["name"]),
+        "compute capability": str(device["compute_capability"]),
+        "onnxruntime": str(onnxruntime.__version__),
+        "tensorrt": tensorrt_version(),
+        **{name: value for name, value in fixed.items() if name != "device_id"},
+    }
+    with EngineCache(cache_root(), key) as cache:
+        options = fixed | {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache.directory),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache.directory),
+        }
+        if cache.has_engine or on_notice is None:
+            yield options
+        else:
+            with _told_while_building(str(device["name"]), on_notice):
+                yield options
+
+
+def shape_profiles(n_genes: int, max_batch: int) -> dict[str, str]:
+    """Return the ranges of input sizes that an engine is built for: tuned for full batches of the whole panel."""
+
+    def shapes(batch: int, genes: int) -> str:
+        return f"values:{batch}x{genes},pert_flags:{batch}x{genes},gene_index:{genes}"
+
+    return {
+        "trt_profile_min_shapes": shapes(1, 1),
+        "trt_profile_opt_shapes": shapes(max_batch, n_genes),
+        "trt_profile_max_shapes": shapes(max_batch, n_genes),
+    }
+
+
+def tensorrt_version() -> str:
+    """Return the version number of the loaded TensorRT library (101304 is 10.13.4), "unknown" if it gives none."""
+    name = "nvinfer_10.dll" if sys.platform == "win32" else "libnvinfer.so.10"
+    try:
+        return str(ctypes.CDLL(name).getInferLibVersion())
+    except (OSError, AttributeError):
+        return "unknown"
+
+
+@contextmanager
+def _told_while_building(gpu: str, on_notice: Notice) -> Iterator[None]:
+    started = time.monotonic()
+    on_notice(f"building a TensorRT engine for {gpu}: this takes minutes, and only once; it is kept in {cache_root()}.")
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(_SECONDS_BETWEEN_NOTICES):
+            on_notice(f"still building the engine, {time.monotonic() - started:,.0f} s.")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+    on_notice(f"built the engine in {time.monotonic() - started:,.0f} s.")

@@ -1,0 +1,86 @@
+"""Providers, precisions and devices that cannot be had, through the command line: one sentence and exit code 1."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.runtime.providers.conftest import Machine
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="builds a Linux machine out of files")
+
+CELLS = Path(__file__).parents[2] / "data" / "oracle" / "data.h5ad"
+CLI = "from scgenept_rt.cli import main; main()"
+
+
+def refused(machine: Machine, bundle: Path, *options: str, command: str = "predict", **environment: str) -> str:
+    """Run a command that must fail; return its message."""
+    out = machine.site.parent / "out.h5ad"
+    arguments = {"predict": [str(CELLS), "--out", str(out), "-p", "ctrl"], "verify": []}[command]
+    result = machine.run(CLI, command, str(bundle), *arguments, *options, **environment)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1, "one message, no traceback"
+    assert not out.exists()
+    return result.stderr.removeprefix("error: ").strip()
+
+
+@pytest.fixture
+def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
+    """A bundle with the fp32 graph for ONNX Runtime alone."""
+    return oracle_bundle("scgenept_ncbi_gpt")
+
+
+@pytest.mark.parametrize("command", ["predict", "verify"])
+def test_unknown_provider(command: str, gpu_machine: Machine, bundle: Path) -> None:
+    message = refused(gpu_machine, bundle, "--provider", "gpu", command=command)
+    assert message.startswith("unknown provider 'gpu': expected one of auto, cpu, cuda, ")
+    assert "Did you mean 'cuda'?" in message
+    assert "scgenept-rt providers" in message
+
+
+@pytest.mark.parametrize("command", ["predict", "verify"])
+def test_provider_for_which_the_bundle_has_no_graph(command: str, gpu_machine: Machine, bundle: Path) -> None:
+    gpu_machine.add_library("libnvinfer.so.10")
+    message = refused(gpu_machine, bundle, "--provider", "tensorrt", command=command)
+    assert "holds no fp16 graph for the target 'portable' (it holds: fp32 ort)" in message
+    assert "Export it with `scgenept-export bundle ... --precision fp16 --portable`" in message
+
+
+@pytest.mark.parametrize("command", ["predict", "verify"])
+def test_precision_that_the_bundle_does_not_hold(command: str, gpu_machine: Machine, bundle: Path) -> None:
+    message = refused(gpu_machine, bundle, "--provider", "cuda", "--precision", "fp16", command=command)
+    assert "holds no fp16 graph for the target 'ort' (it holds: fp32 ort)" in message
+    assert "--precision fp16" in message
+
+
+@pytest.mark.parametrize("command", ["predict", "verify"])
+def test_gpu_that_does_not_exist(command: str, gpu_machine: Machine, bundle: Path) -> None:
+    message = refused(gpu_machine, bundle, "--provider", "cuda", "--device", "7", command=command)
+    assert message.startswith("there is no device 7 for the provider cuda: the visible GPUs are 0: Test GPU 0, 1:")
+
+
+@pytest.mark.parametrize("command", ["predict", "verify"])
+def test_no_gpu_is_visible(command: str, gpu_machine: Machine, bundle: Path) -> None:
+    message = refused(gpu_machine, bundle, "--provider", "cuda", command=command, CUDA_VISIBLE_DEVICES="")
+    assert "CUDA_VISIBLE_DEVICES is set but empty, which hides every GPU" in message
+    assert "unset CUDA_VISIBLE_DEVICES" in message
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "tensorrt-rtx", "torch"])
+def test_provider_that_is_not_installed(provider: str, machine: Machine, bundle: Path) -> None:
+    machine.add_onnxruntime("onnxruntime", "1.32.0", gpu=False)
+    message = refused(machine, bundle, "--provider", provider)
+    assert message.startswith(f"provider {provider} is not usable here: ")
+    assert " Next: " in message
+    assert "pip install" in message
+
+
+def test_wrong_usage_is_exit_code_2(machine: Machine, bundle: Path) -> None:
+    for options in (["--precision", "fp8"], ["--device", "first"], ["--against", "upstream"]):
+        assert machine.run(CLI, "verify", str(bundle), *options).returncode == 2

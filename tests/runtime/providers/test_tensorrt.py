@@ -1,0 +1,248 @@
+"""TensorRT's options and engine cache, on a machine whose ONNX Runtime is a stand-in that writes an engine file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scgenept_rt.errors import CacheDirectoryError
+from scgenept_rt.session.engine_cache import EngineCache, cache_root
+from scgenept_rt.session.tensorrt import shape_profiles
+
+if TYPE_CHECKING:
+    from tests.runtime.providers.conftest import Machine
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="builds a Linux machine out of files")
+
+NVINFER = "int getInferLibVersion(void) { return VERSION; }"
+LOAD = """
+import sys, numpy as np, scgenept_rt as sgr
+bundle, provider, device, cells = sys.argv[1:]
+model = sgr.load(bundle, provider=provider, device_id=int(device), on_notice=lambda notice: print("notice:", notice))
+values = np.zeros((int(cells), 24), dtype=np.float32)
+print(model.provider, model.precision, model.session.run(values, values.astype(np.int64), np.arange(24)).shape)
+"""
+
+
+@pytest.fixture
+def tensorrt_machine(gpu_machine: Machine) -> Machine:
+    """The GPU machine with TensorRT 10.13.4."""
+    nvinfer = gpu_machine.libraries / "libnvinfer.so.10"
+    gpu_machine.compile(nvinfer, NVINFER, defines={"VERSION": "101304"})
+    return gpu_machine
+
+
+@pytest.fixture
+def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
+    return oracle_bundle("scgpt")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def load(
+    machine: Machine,
+    bundle: Path,
+    cache: Path,
+    *,
+    provider: str = "tensorrt",
+    device: int = 0,
+    cells: int = 2,
+    **more: str,
+) -> subprocess.CompletedProcess[str]:
+    arguments = (str(bundle), provider, str(device), str(cells))
+    return machine.run(LOAD, *arguments, SCGENEPT_RT_CACHE=str(cache), **more)
+
+
+def lines(result: subprocess.CompletedProcess[str]) -> list[str]:
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def engines(cache: Path) -> list[Path]:
+    return sorted((cache / "engines").iterdir())
+
+
+@linux
+def test_options_are_of_the_graph_and_the_bundle(tensorrt_machine: Machine, bundle: Path, cache: Path) -> None:
+    notice, session, built, after, batch, last = lines(load(tensorrt_machine, bundle, cache))
+    assert notice == (
+        f"notice: building a TensorRT engine for Test GPU 0: this takes minutes, and only once; it is kept in {cache}."
+    )
+    assert session == "session ['TensorrtExecutionProvider'] " + str(
+        {
+            "device_id": "0",
+            "trt_fp16_enable": "1",
+            "trt_layer_norm_fp32_fallback": "1",
+            "trt_profile_min_shapes": "values:1x1,pert_flags:1x1,gene_index:1",
+            "trt_profile_opt_shapes": "values:1024x24,pert_flags:1024x24,gene_index:24",
+            "trt_profile_max_shapes": "values:1024x24,pert_flags:1024x24,gene_index:24",
+            "trt_engine_cache_enable": "1",
+            "trt_timing_cache_enable": "1",
+        }
+    )
+    assert built == "built an engine"
+    assert after.startswith("notice: built the engine in ")
+    assert batch == "batch of 2"
+    assert last == "tensorrt fp16 (2, 24)"
+
+
+@linux
+def test_an_engine_is_built_once_and_then_read_in_silence(tensorrt_machine: Machine, bundle: Path, cache: Path) -> None:
+    load(tensorrt_machine, bundle, cache)
+    (kept,) = engines(cache)
+    listing = json.loads((kept / "listing.json").read_text())
+    assert set(listing["files"]) == {"graph_sm90.engine", "graph.timing"}
+    assert {listing["key"][name] for name in ("gpu", "compute capability", "onnxruntime", "tensorrt")} == {
+        "Test GPU 0", "9.0", "1.31.1", "101304"
+    }  # fmt: skip
+    again = load(tensorrt_machine, bundle, cache)
+    assert "read an engine" in again.stdout
+    assert "notice" not in again.stdout
+
+
+@linux
+@pytest.mark.parametrize(
+    "damage", ["changed", "cut", "removed", "added", "listing", "listing removed", "listing not JSON"]
+)
+def test_a_damaged_engine_is_built_again(damage: str, tensorrt_machine: Machine, bundle: Path, cache: Path) -> None:
+    load(tensorrt_machine, bundle, cache)
+    (kept,) = engines(cache)
+    engine, listing = kept / "graph_sm90.engine", kept / "listing.json"
+    if damage == "changed":
+        engine.write_bytes(b"Engine" * 100)
+    elif damage == "cut":
+        engine.write_bytes(b"engine")
+    elif damage == "removed":
+        engine.unlink()
+    elif damage == "added":
+        (kept / "other_sm80.engine").touch()
+    elif damage == "listing":
+        listing.write_text(listing.read_text().replace("Test GPU 0", "Test GPU 9"))
+    elif damage == "listing removed":
+        listing.unlink()
+    else:
+        listing.write_text("[]")
+    assert "built an engine" in load(tensorrt_machine, bundle, cache).stdout
+    assert engines(cache) == [kept]
+    assert "read an engine" in load(tensorrt_machine, bundle, cache).stdout
+
+
+@linux
+def test_another_gpu_bundle_or_version_has_its_own_engine(
+    tensorrt_machine: Machine, bundle: Path, oracle_bundle: Callable[[str], Path], cache: Path
+) -> None:
+    load(tensorrt_machine, bundle, cache)
+    assert "built an engine" in load(tensorrt_machine, bundle, cache, device=1).stdout
+    assert "built an engine" in load(tensorrt_machine, oracle_bundle("scgenept_go_c_gpt_concat"), cache).stdout
+    tensorrt_machine.compile(tensorrt_machine.libraries / "libnvinfer.so.10", NVINFER, defines={"VERSION": "101400"})
+    assert "built an engine" in load(tensorrt_machine, bundle, cache).stdout
+    assert len(engines(cache)) == 4
+
+
+@linux
+def test_a_build_that_fails_leaves_nothing(tensorrt_machine: Machine, bundle: Path, cache: Path) -> None:
+    failed = load(tensorrt_machine, bundle, cache, TRT_BREAKS="1")
+    assert failed.returncode == 1
+    assert "GraphNotLoadedError" in failed.stderr
+    assert "TensorRT gave up" in failed.stderr
+    assert "built the engine" not in failed.stdout
+    assert engines(cache) == []
+
+
+@linux
+def test_batches_larger_than_the_engine_run_in_parts(tensorrt_machine: Machine, bundle: Path, cache: Path) -> None:
+    output = lines(load(tensorrt_machine, bundle, cache, cells=2100))
+    assert [line for line in output if line.startswith("batch")] == ["batch of 1024", "batch of 1024", "batch of 52"]
+    assert output[-1] == "tensorrt fp16 (2100, 24)"
+
+
+@linux
+def test_a_cache_directory_that_cannot_be_written_is_one_clear_error(
+    tensorrt_machine: Machine, bundle: Path, oracle: object, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    cells = Path(__file__).parents[2] / "data" / "oracle" / "data.h5ad"
+    command = ("predict", str(bundle), str(cells), "--out", str(tmp_path / "out.h5ad"), "-p", "ctrl")
+    result = tensorrt_machine.run(
+        "from scgenept_rt.cli import main; main()",
+        *command,
+        "--provider",
+        "tensorrt",
+        SCGENEPT_RT_CACHE=str(tmp_path / "file" / "cache"),
+    )
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"error: the cache directory {tmp_path}/file/cache/engines for compiled engines cannot be written "
+        "(Not a directory). Set the environment variable SCGENEPT_RT_CACHE to a directory that can.\n"
+    )
+
+
+@linux
+def test_tensorrt_rtx_makes_its_session_by_device(gpu_machine: Machine, bundle: Path, cache: Path) -> None:
+    gpu_machine.add_plugin()
+    result = load(gpu_machine, bundle, cache, provider="tensorrt-rtx", device=1)
+    assert lines(result) == ["session ['nv_tensorrt_rtx'] {}", "batch of 2", "tensorrt-rtx fp16 (2, 24)"]
+    assert not cache.exists()
+
+
+def test_a_cache_that_another_process_filled_meanwhile(tmp_path: Path) -> None:
+    key = {"gpu": "a"}
+    with EngineCache(tmp_path, key) as first, EngineCache(tmp_path, key) as second:
+        assert not first.has_engine
+        assert first.directory != second.directory
+        for cache in (first, second):
+            (cache.directory / "x.engine").write_text("engine")
+    with EngineCache(tmp_path, key) as third:
+        assert third.has_engine
+        assert (third.directory / "x.engine").read_text() == "engine"
+    assert len(engines(tmp_path)) == 1
+
+
+def test_a_build_without_files_keeps_nothing(tmp_path: Path) -> None:
+    with EngineCache(tmp_path, {}):
+        pass
+    assert engines(tmp_path) == []
+
+
+def test_what_killed_builds_left_goes_when_it_is_old(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / "engines" / f"abc.building-{name}").mkdir(parents=True)
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(tmp_path / "engines" / "abc.building-old", (two_days_ago, two_days_ago))
+    with EngineCache(tmp_path, {}) as cache:
+        (cache.directory / "x.engine").touch()
+    assert [path.name for path in engines(tmp_path) if "building" in path.name] == ["abc.building-new"]
+
+
+def test_an_unwritable_cache_names_the_variable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheDirectoryError, match="SCGENEPT_RT_CACHE"), EngineCache(tmp_path / "file", {}):
+        pass
+
+
+def test_where_the_cache_lies() -> None:
+    assert cache_root({"SCGENEPT_RT_CACHE": "/somewhere", "XDG_CACHE_HOME": "/x"}, "linux") == Path("/somewhere")
+    assert cache_root({"XDG_CACHE_HOME": "/x"}, "linux") == Path("/x/scgenept-rt")
+    for environment in ({}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "relative, which the standard says to ignore"}):
+        assert cache_root(environment, "linux") == Path.home() / ".cache" / "scgenept-rt"
+    assert cache_root({"LOCALAPPDATA": "/local"}, "win32") == Path("/local/scgenept-rt")
+    assert cache_root({}, "win32") == Path.home() / "AppData" / "Local" / "scgenept-rt"
+
+
+def test_profiles_span_from_one_gene_of_one_cell_to_full_batches() -> None:
+    assert shape_profiles(5045, 32) == {
+        "trt_profile_min_shapes": "values:1x1,pert_flags:1x1,gene_index:1",
+        "trt_profile_opt_shapes": "values:32x5045,pert_flags:32x5045,gene_index:5045",
+        "trt_profile_max_shapes": "values:32x5045,pert_flags:32x5045,gene_index:5045",
+    }
