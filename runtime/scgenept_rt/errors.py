@@ -555,16 +555,15 @@ class InferenceFailedError(ScgeneptError, RuntimeError):
 
     def __init__(self, provider: str, n_cells: int, n_genes: int, detail: str) -> None:
         lines = detail.strip().splitlines() or ["no reason given"]
+        batch = f"a batch of {n_cells} cells x {n_genes:,} genes"
         self.out_of_memory = any(
             word in detail.lower() for word in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")
         )
-        remedy = (
-            "Use a smaller --batch-size." if self.out_of_memory else "`scgenept-rt providers` says what works here."
-        )
-        super().__init__(
-            f"the provider {provider} failed on a batch of {n_cells} cells x {n_genes:,} genes: {lines[0][:300]} "
-            f"{remedy}"
-        )
+        if self.out_of_memory:
+            problem = f"the provider {provider} ran out of memory on {batch}. Free memory, or use another machine."
+        else:
+            problem = f"the provider {provider} failed on {batch}: {lines[0][:300]} Try another --provider."
+        super().__init__(problem)
 
 
 class NonFinitePredictionError(ScgeneptError, ArithmeticError):

@@ -15,6 +15,7 @@ from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import Session, automatic_batch_size, open_session
 
@@ -213,9 +214,10 @@ class Predictor:
         flags[:, list(parsed.columns)] = 1
         gene_index = np.arange(len(self.panel), dtype=np.int64)
         predicted = np.empty(cells.shape, dtype=np.float32)
+        backoff = MemoryBackoff(session)
         for begin in range(0, len(cells), size):
             block = cells[begin : begin + size]
-            predicted[begin : begin + size] = session.run(block, flags[: len(block)], gene_index)
+            predicted[begin : begin + size] = backoff.run(block, flags[: len(block)], gene_index)
         if not np.isfinite(np.sum(predicted, dtype=np.float64)):
             row, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
             raise NonFinitePredictionError(

@@ -16,6 +16,7 @@ from scgenept_rt.errors import NonFinitePredictionError
 from scgenept_rt.expression import ControlCells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import Perturbation
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.session import Session
 
 Progress = Callable[[int, int], None]
@@ -55,6 +56,7 @@ class BatchRunner:
 
     def __init__(self, session: Session, panel: GenePanel, controls: ControlCells, batch_size: int) -> None:
         self._session, self._panel, self._controls = session, panel, controls
+        self._backoff = MemoryBackoff(session)
         n_genes = len(panel)
         self._gene_index = np.arange(n_genes, dtype=np.int64)
         self._values = np.zeros((batch_size, n_genes), dtype=np.float32)
@@ -102,7 +104,7 @@ class BatchRunner:
     def _run(self, n_rows: int) -> NDArray[np.float32]:
         # A short batch is padded where another size would cost a new plan; what is left in the buffer serves for that.
         used = self.batch_size if self._session.fixed_batches else n_rows
-        return self._session.run(self._values[:used], self._flags[:used], self._gene_index)[:n_rows]
+        return self._backoff.run(self._values[:used], self._flags[:used], self._gene_index)[:n_rows]
 
     def _check_finite(self, perturbation: Perturbation, first_cell: int, predicted: NDArray[np.float32]) -> None:
         if np.isfinite(np.sum(predicted, dtype=np.float64)):

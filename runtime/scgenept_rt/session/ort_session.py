@@ -15,7 +15,8 @@ from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt
 from scgenept_rt.session.batch import automatic_batch_size
 from scgenept_rt.session.tensorrt import tensorrt_options
 
-_LOG_ERRORS_ONLY = 3
+_LOG_FATAL_ONLY = 4
+"""What goes wrong is raised, with ONNX Runtime's own words; it need not stand in the terminal as well."""
 _OUTPUT = "predicted"
 
 
@@ -60,7 +61,7 @@ class OrtSession:
         self._choice = choice
         graph = bundle.graph(choice.precision, choice.target)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _LOG_ERRORS_ONLY
+        options.log_severity_level = _LOG_FATAL_ONLY
         options.intra_op_num_threads = threads or cpu_threads()
         if choice.name != "cpu":
             # A node that silently ran on the CPU would cost more than all others together.

@@ -1,0 +1,43 @@
+"""Going on with smaller batches when memory runs out, instead of failing."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.session import Session
+
+
+class MemoryBackoff:
+    """Runs batches through a session; after running out of memory, in halves, quarters and so on, from then on.
+
+    Only when a single cell does not fit is running out of memory an error. For the use of one thread.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._max_cells: int | None = None
+
+    @property
+    def max_cells(self) -> int | None:
+        """Cells that fit at once, as far as that had to be found out; None if memory never ran out."""
+        return self._max_cells
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict one batch, in parts if need be; see `Session.run`."""
+        # Reserved first: what an engine took before it failed, it keeps.
+        predicted = np.empty(values.shape, dtype=np.float32)
+        while True:
+            size = min(self._max_cells or len(values), len(values))
+            try:
+                for begin in range(0, len(values), size):
+                    part = slice(begin, begin + size)
+                    predicted[part] = self._session.run(values[part], pert_flags[part], gene_index)
+                return predicted
+            except InferenceFailedError as error:
+                if not error.out_of_memory or size <= 1:
+                    raise
+                self._max_cells = -(-size // 2)

@@ -1,0 +1,84 @@
+"""Memory really runs out here: a limit on the address space of a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+
+pytest.importorskip("resource", reason="address-space limits exist on POSIX alone")
+
+PROGRAM = """
+import json, resource, sys
+import numpy as np
+import scgenept_rt as sgr
+from scgenept_rt.errors import InferenceFailedError
+
+megabytes, n_cells = map(int, sys.argv[1:])
+model = sgr.load("demo", provider="cpu", threads=1)
+genes = np.arange(1000)
+values = np.random.default_rng(0).random((n_cells, len(genes)), dtype=np.float32)
+flags = np.zeros(values.shape, np.int64)
+flags[:, 7] = 1
+expected = model.session.run(values[:2], flags[:2], genes)
+# the address space that is in use now, and so much more
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
+try:
+    model.session.run(values, flags, genes)
+    failed = False
+except InferenceFailedError as error:
+    failed = error.out_of_memory
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+
+backoff = MemoryBackoff(model.session)
+predicted = backoff.run(values, flags, genes)
+again = backoff.run(values, flags, genes)
+print(json.dumps({
+    "failed": failed,
+    "max_cells": backoff.max_cells,
+    "difference": float(np.abs(predicted[:2] - expected).max()),
+    "repeated": bool((predicted == again).all()),
+    "shape": predicted.shape,
+}))
+"""
+
+
+def test_a_batch_too_large_for_the_memory_is_run_in_parts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "60", "192"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "ONNX Runtime's own log must not appear beside what is raised"
+    found = json.loads(done.stdout)
+    assert found["failed"], "the whole batch was meant not to fit"
+    assert 1 <= found["max_cells"] < 192
+    assert found["difference"] < 2e-5
+    assert found["repeated"]
+    assert found["shape"] == [192, 1000]
+
+
+class FullMachine:
+    """A session on a machine on which nothing fits; counts how often that was tried."""
+
+    provider, precision, fixed_batches = "cpu", "fp32", False
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def run(self, values: np.ndarray, *_: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(values))
+        raise InferenceFailedError("cpu", *values.shape, "Failed to allocate memory for requested buffer")
+
+
+def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
+    session = FullMachine()
+    with pytest.raises(InferenceFailedError, match="ran out of memory on a batch of 1 cells x 3 genes"):
+        MemoryBackoff(session).run(np.zeros((5, 3), np.float32), np.zeros((5, 3), np.int64), np.arange(3))
+    assert session.sizes == [5, 3, 2, 1]
