@@ -19,6 +19,7 @@ import json, resource, sys
 import numpy as np
 import scgenept_rt as sgr
 from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 
 megabytes, n_cells = map(int, sys.argv[1:])
 model = sgr.load("demo", provider="cpu", threads=1)
@@ -30,16 +31,14 @@ expected = model.session.run(values[:2], flags[:2], genes)
 # the address space that is in use now, and so much more
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
+backoff = MemoryBackoff(model.session)
+predicted = backoff.run(values, flags, genes)
+again = backoff.run(values, flags, genes)
 try:
     model.session.run(values, flags, genes)
     failed = False
 except InferenceFailedError as error:
     failed = error.out_of_memory
-from scgenept_rt.predictor.memory_backoff import MemoryBackoff
-
-backoff = MemoryBackoff(model.session)
-predicted = backoff.run(values, flags, genes)
-again = backoff.run(values, flags, genes)
 print(json.dumps({
     "failed": failed,
     "max_cells": backoff.max_cells,
