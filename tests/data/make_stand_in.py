@@ -1,8 +1,7 @@
-"""Make a synthetic .h5ad file in the form of the published Norman file, with effects that are known.
+"""Synthetic cells in the form of the published Norman file, with effects that are known.
 
-`stand_in` is for tests; the command line writes a file with Norman's genes and labels:
-
-    python make_stand_in.py stand_in.h5ad [--genes norman_genes.csv] [--labels LABEL ...] [--cells 20] [--controls 60]
+`stand_in` is for tests, with any genes and labels. A screen of all of Norman's labels, with the responses that the demo
+network learned, is made by `scgenept-rt demo --screen FILE.h5ad`.
 
 Nothing in it is biology. A gene's effect follows from its name: about 30 genes move by up to 1.5 on the log1p scale,
 the perturbed gene itself goes up by 2. Pairs are additive but for a factor that may be given (below 1 suppression,
@@ -11,17 +10,13 @@ above 1 synergy).
 
 from __future__ import annotations
 
-import argparse
-import csv
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import anndata
 import numpy as np
-import pandas as pd
-from scipy.sparse import csr_matrix
+
+from scgenept_rt.demo import norman_form
 
 N_AFFECTED = 30
 
@@ -78,83 +73,4 @@ def stand_in(
         labels += [label] * n
     order = rng.permutation(len(labels))
     values, condition = np.concatenate(blocks)[order], np.array(labels)[order]
-    dose = np.where(condition == "ctrl", "1", "1+1")
-    obs = pd.DataFrame(
-        {
-            "condition": pd.Categorical(condition),
-            "cell_type": pd.Categorical(["A549"] * len(condition)),
-            "dose_val": pd.Categorical(dose),
-            "control": (condition == "ctrl").astype(int),
-            "condition_name": pd.Categorical(
-                [f"A549_{label}_{amount}" for label, amount in zip(condition, dose, strict=True)]
-            ),
-        },
-        index=[f"cell{number}-1" for number in range(len(condition))],
-    )
-    matrix = csr_matrix(values)
-    counts = matrix.copy()
-    counts.data = np.rint(np.expm1(counts.data)).astype(np.float32)
-    return anndata.AnnData(
-        matrix,
-        obs=obs,
-        var=pd.DataFrame({"gene_name": list(gene_names)}, index=gene_ids),
-        layers={"counts": counts},
-        uns={"synthetic": True, **(_de_lists(values, condition, gene_ids) if de_lists else {})},
-    )
-
-
-def _de_lists(values: np.ndarray, condition: np.ndarray, gene_ids: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Return what GEARS's preprocessing puts in uns: genes ranked by |Welch's t|, and the lists derived from that."""
-    ids = np.array(gene_ids, dtype=object)
-    control = values[condition == "ctrl"].astype(np.float64)
-    lists: dict[str, dict[str, np.ndarray]] = {
-        "rank_genes_groups_cov_all": {},
-        "top_non_dropout_de_20": {},
-        "top_non_zero_de_20": {},
-        "non_dropout_gene_idx": {},
-        "non_zeros_gene_idx": {},
-    }
-    for label in np.unique(condition[condition != "ctrl"]):
-        cells = values[condition == label].astype(np.float64)
-        error = np.sqrt(cells.var(0, ddof=1) / len(cells) + control.var(0, ddof=1) / len(control))
-        t = np.divide(cells.mean(0) - control.mean(0), error, out=np.zeros(len(ids)), where=error > 0)
-        ranked = np.argsort(-np.abs(t), kind="stable")
-        non_zero = cells.mean(0) != 0
-        non_dropout = non_zero | (control.mean(0) == 0)
-        name = f"A549_{label}_1+1"
-        lists["rank_genes_groups_cov_all"][name] = ids[ranked]
-        lists["top_non_dropout_de_20"][name] = ids[[gene for gene in ranked if non_dropout[gene]][:20]]
-        lists["top_non_zero_de_20"][name] = ids[[gene for gene in ranked if non_zero[gene]][:20]]
-        lists["non_dropout_gene_idx"][name] = np.flatnonzero(non_dropout)
-        lists["non_zeros_gene_idx"][name] = np.flatnonzero(non_zero)
-    return lists
-
-
-def norman_labels(split_file: Path) -> list[str]:
-    """Return every label of a split file in the form that the package ships."""
-    split = json.loads(split_file.read_text())
-    return [label for part in ("train", "val", "test") for label in split[part] if label != "ctrl"]
-
-
-def main() -> None:
-    here = Path(__file__).parent
-    splits = here.parents[1] / "runtime" / "scgenept_rt" / "evaluation" / "splits"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--genes", type=Path, default=here / "norman_genes.csv")
-    parser.add_argument("--labels", nargs="+", help="default: the labels of norman-simulation-1")
-    parser.add_argument("--cells", type=int, default=20, help="cells a label")
-    parser.add_argument("--controls", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    with arguments.genes.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = [row["gene_name"] for row in rows]
-    ids = [row.get("gene_id") or row.get("ensembl_id") or row["gene_name"] for row in rows]
-    labels = arguments.labels or norman_labels(splits / "norman-simulation-1.json")
-    n_cells = {"ctrl": arguments.controls, **dict.fromkeys(labels, arguments.cells)}
-    stand_in(names, ids, n_cells, seed=arguments.seed).write_h5ad(arguments.out, compression="gzip")
-
-
-if __name__ == "__main__":
-    main()
+    return norman_form(values, condition, gene_names, gene_ids, de_lists=de_lists)

@@ -16,9 +16,11 @@ from scgenept_rt.demo import (
     DEMO_PERTURBATIONS,
     NOTICE,
     demo_control_cells,
+    demo_screen,
     expression_rates,
     run_demo,
 )
+from scgenept_rt.demo.screen import SCREEN_CONTROLS
 from scgenept_rt.predictor import Predictor, load
 
 
@@ -202,3 +204,70 @@ def test_out_that_cannot_be_a_directory_is_one_message(tmp_path: Path):
 
 def test_zero_cells_is_wrong_usage():
     assert run_command("--cells", "0")[0] == 2
+
+
+SCREEN_LABELS = ("POU3F2+ctrl", "ctrl+FOXA1", "SAMD1+ZBTB1")
+
+
+@pytest.fixture(scope="module")
+def screen() -> anndata.AnnData:
+    return demo_screen(SCREEN_LABELS, n_cells=20)
+
+
+def test_a_screen_has_the_layout_of_the_published_file(screen):
+    assert screen.shape == (SCREEN_CONTROLS + 3 * 20, 5045)
+    assert list(screen.obs) == ["condition", "cell_type", "dose_val", "control", "condition_name"]
+    assert screen.obs["condition"].value_counts().to_dict() == {"ctrl": 64, **dict.fromkeys(SCREEN_LABELS, 20)}
+    assert (screen.obs["control"] == (screen.obs["condition"] == "ctrl")).all()
+    assert set(screen.obs["condition_name"]) == {
+        "A549_ctrl_1", *(f"A549_{label}_1+1" for label in SCREEN_LABELS)
+    }  # fmt: skip
+    assert screen.var_names.str.startswith("ENSG").all()
+    assert (screen.X.format, screen.X.dtype) == ("csr", np.float32)
+    assert 0.06 < screen.X.nnz / np.prod(screen.shape) < 0.10
+    assert screen.uns["synthetic"]
+    for key in ("rank_genes_groups_cov_all", "top_non_dropout_de_20", "non_zeros_gene_idx"):
+        assert set(screen.uns[key]) == {f"A549_{label}_1+1" for label in SCREEN_LABELS}
+
+
+def test_a_screen_responds_as_the_network_was_trained_to(screen, predictor):
+    controls = screen[screen.obs["condition"] == "ctrl"]
+    predicted = predictor.predict(controls[:6].copy(), list(SCREEN_LABELS[::2]))
+    for row, label in enumerate(SCREEN_LABELS[::2]):
+        cells = screen[screen.obs["condition"] == label]
+        measured = np.asarray(cells.X.mean(axis=0) - controls.X.mean(axis=0)).ravel()
+        assert np.corrcoef(measured, predicted.layers["delta"][row])[0, 1] > 0.5
+
+
+def test_a_screen_follows_from_the_seed():
+    first, again, other = (
+        demo_screen(["JUN+ctrl"], n_cells=2, n_controls=3, seed=seed).X.toarray() for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("label", ["TP53+ctrl", "ctrl"])
+def test_a_label_that_norman_has_not_is_refused(label):
+    with pytest.raises(ValueError, match=r"not a label of the Norman screen"):
+        demo_screen([label])
+
+
+def test_screen_command_writes_every_label_of_the_published_split(tmp_path):
+    path = tmp_path / "norman.h5ad"
+    code, output = run_command("--screen", str(path))
+    assert code == 0
+    assert "synthetic: no biology" in output
+    written = anndata.read_h5ad(path)
+    assert written.obs["condition"].nunique() == 284
+    assert "FOXA1+FOXL2" in set(written.obs["condition"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--screen", "a.csv"), ("--screen", "a.h5ad", "--out", "b"), ("--screen", "a.h5ad", "--cells", "1")],
+)
+def test_screen_wrong_usage(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(*arguments)[0] == 2
+    assert not any(tmp_path.iterdir())

@@ -21,22 +21,39 @@ def demo(
         Path | None,
         typer.Option("--out", metavar="DIR", help=f"Also write {_CELLS_FILE} and {_PREDICTIONS_FILE} there."),
     ] = None,
-    cells: Annotated[int, typer.Option("--cells", metavar="N", min=1, help="Control cells to make.")] = 8,
+    screen: Annotated[
+        Path | None,
+        typer.Option(
+            "--screen",
+            metavar="FILE.h5ad",
+            help="Write a synthetic screen there, with the genes, labels and layout of the Norman data, and no more.",
+        ),
+    ] = None,
+    cells: Annotated[
+        int | None,
+        typer.Option("--cells", metavar="N", min=1, help="Control cells to make; default: 8, for a screen 64."),
+    ] = None,
     provider: ProviderOption = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
 ) -> None:
     """Predict two perturbations of made-up control cells with a small synthetic network, in seconds."""
+    if screen is not None:
+        if out is not None:
+            raise typer.BadParameter("give --out or --screen, not both", param_hint="--screen")
+        _write_screen(screen, cells, overwrite)
+        return
     import time
 
     from scgenept_rt.bundle import demo_bundle_path
     from scgenept_rt.cli.progress import prediction_progress
-    from scgenept_rt.demo import DEMO_PERTURBATIONS, NOTICE, demo_control_cells, run_demo
+    from scgenept_rt.demo import DEMO_CELLS, DEMO_PERTURBATIONS, NOTICE, demo_control_cells, run_demo
     from scgenept_rt.predictor import load
 
     if out is not None:
         _check_directory(out, overwrite)
     model = load(demo_bundle_path(), provider=provider)
     typer.echo(NOTICE)
+    cells = cells or DEMO_CELLS
     controls = demo_control_cells(cells)
     started = time.perf_counter()
     with prediction_progress() as progress:
@@ -52,6 +69,27 @@ def demo(
         controls.write_h5ad(out / _CELLS_FILE)
         predicted.write_h5ad(out / _PREDICTIONS_FILE)
     _print_next_steps(out, provider)
+
+
+def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
+    if path.suffix != ".h5ad":
+        raise typer.BadParameter(f"{str(path)!r} does not end in .h5ad", param_hint="--screen")
+    from scgenept_rt.demo import demo_screen
+    from scgenept_rt.demo.screen import MIN_SCREEN_CONTROLS, SCREEN_CONTROLS
+    from scgenept_rt.evaluation import load_split
+    from scgenept_rt.output import check_destination
+
+    n_controls = n_controls or SCREEN_CONTROLS
+    if n_controls < MIN_SCREEN_CONTROLS:
+        raise typer.BadParameter(f"a screen needs {MIN_SCREEN_CONTROLS} control cells or more", param_hint="--cells")
+    check_destination(path, overwrite=overwrite)
+    split = load_split("norman-simulation-1")
+    labels = [label for label in (*(split.train or ()), *split.val, *split.tested) if label != "ctrl"]
+    made = demo_screen(labels, n_controls=n_controls)
+    made.write_h5ad(path, compression="gzip")
+    typer.echo(f"wrote {path}: {n_controls:,} control cells and {made.n_obs - n_controls:,} perturbed ones,", nl=False)
+    typer.echo(f" {len(labels)} perturbations, {made.n_vars:,} genes")
+    typer.echo("The cells are synthetic: no biology. They respond as the bundle `demo` was trained to.")
 
 
 def _check_directory(out: Path, overwrite: bool) -> None:

@@ -1,8 +1,4 @@
-"""The demonstration that ships with the package: a small synthetic network and synthetic control cells.
-
-The bundle (`demo_bundle/`, made by `export/demo/make_demo_bundle.py`) has the real gene list of the Norman data and a
-network trained on made-up responses. It shows what goes in and what comes out; its predictions mean nothing in biology.
-"""
+"""Synthetic control cells: what the demo network was trained on, and what `scgenept-rt demo` predicts from."""
 
 from __future__ import annotations
 
@@ -16,16 +12,11 @@ from scipy.sparse import csr_matrix
 from scipy.special import ndtri
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
-from scgenept_rt.predictor import MeanAndCells, Predictor, Progress, load
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-DEMO_PERTURBATIONS = ("FOSB+ctrl", "SAMD1+ZBTB1")
 DEMO_CELLS = 8
-NOTICE = (
-    "The demo network is synthetic: it was trained on made-up responses, and its predictions mean nothing in biology."
-)
 
 # With these, about 400 of 5,045 genes are non-zero in a cell (8%) and values reach about 4, as in the Norman data.
 _LOG_RATE_MEAN, _LOG_RATE_SD = -4.0, 2.0
@@ -73,38 +64,3 @@ def demo_control_cells(n_cells: int = DEMO_CELLS, seed: int = 0) -> AnnData:
     obs = pd.DataFrame({"condition": pd.Categorical(["ctrl"] * n_cells)}, index=[f"cell{i}" for i in range(n_cells)])
     var = pd.DataFrame({"gene_name": list(manifest.gene_names)}, index=list(manifest.gene_ids))
     return anndata.AnnData(csr_matrix(values), obs=obs, var=var, uns={"synthetic": True})
-
-
-def run_demo(
-    cells: AnnData | None = None,
-    perturbations: Sequence[str] = DEMO_PERTURBATIONS,
-    *,
-    predictor: Predictor | None = None,
-    provider: str = "auto",
-    progress: Progress | None = None,
-) -> AnnData:
-    """Predict perturbations of control cells with the demo bundle.
-
-    Parameters
-    ----------
-    cells
-        Control cells; None for `demo_control_cells()`.
-    perturbations
-        Perturbation labels.
-    predictor
-        The demo bundle, when it is open already.
-    provider
-        Execution provider to open it with otherwise.
-    progress
-        Is told the (perturbation, control cell) pairs done, and their number.
-
-    Returns
-    -------
-    AnnData
-        One row a perturbation, as `Predictor.predict` returns it for the aggregate "mean".
-    """
-    predictor = predictor or load(demo_bundle_path(), provider=provider)
-    cells = demo_control_cells() if cells is None else cells
-    predicted = predictor.predict(cells, list(perturbations), aggregate="mean", progress=progress)
-    assert not isinstance(predicted, MeanAndCells), "one aggregate, one table"
-    return predicted

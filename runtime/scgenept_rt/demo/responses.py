@@ -1,0 +1,98 @@
+"""The made-up responses that the demo network learned and that the stand-in screen shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.demo.cells import draw_expression, expression_rates
+
+DEMO_PERTURBATIONS = ("FOSB+ctrl", "SAMD1+ZBTB1")
+DEMO_TARGETS = [[gene for gene in label.split("+") if gene != "ctrl"] for label in DEMO_PERTURBATIONS]
+
+# The targets of the Norman screen.
+_TARGET_NAMES = """
+AHR ARID1A ARRDC3 ATL1 BAK1 BCL2L11 BCORL1 BPGM C19orf26 C3orf72 CBFA2T3 CBL CDKN1A CDKN1B CDKN1C CEBPA CEBPB
+CEBPE CELF2 CITED1 CKS1B CLDN6 CNN1 CNNM4 COL1A1 COL2A1 CSRNP1 DLX2 DUSP9 EGR1 ELMSAN1 ETS2 FEV FOSB FOXA1 FOXA3
+FOXF1 FOXL2 FOXO4 GLB1L2 HES7 HK2 HNF4A HOXA13 HOXB9 HOXC13 IER5L IGDCC3 IKZF3 IRF1 ISL2 JUN KIAA1804 KIF18B
+KIF2C KLF1 KMT2A LHX1 LYL1 MAML2 MAP2K3 MAP2K6 MAP4K3 MAP4K5 MAP7D1 MAPK1 MEIS1 MIDN NCL NIT1 OSR2 PLK4 POU3F2
+PRDM1 PRTG PTPN1 PTPN12 PTPN13 PTPN9 RHOXF2BB RREB1 RUNX1T1 S1PR2 SAMD1 SET SGK1 SLC38A2 SLC4A1 SLC6A9 SNAI1
+SPI1 STIL TBX2 TBX3 TGFBR2 TMSB4X TP73 TSC22D1 UBASH3A UBASH3B ZBTB1 ZBTB10 ZBTB25 ZC3HAV1 ZNF318
+"""
+TARGETS = _TARGET_NAMES.split()
+
+DEMO_SEED = 0
+N_MODULES, MODULE_GENES = 12, 20
+MIN_MODULE_MEAN = 0.2  # genes that are hardly expressed cannot be seen to go down
+OWN_INCREASE = 1.3
+PAIR_SCALE = 0.8
+SHRINKAGE = 0.3
+
+
+@dataclass(frozen=True)
+class PlantedResponses:
+    """The made-up biology: what each perturbation does to a control cell.
+
+    `up` and `down` are [n_genes, n_genes in TARGETS]: what is added, and the share that is taken away.
+    """
+
+    names: tuple[str, ...]
+    in_vocab: NDArray[np.bool_]
+    rates: NDArray[np.float64]
+    mean: NDArray[np.float32]
+    up: NDArray[np.float32]
+    down: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    modules: NDArray[np.int64]
+
+    @classmethod
+    def of_demo(cls, names: Sequence[str], in_vocab: Sequence[bool]) -> PlantedResponses:
+        """Return those of the bundle that ships; names and vocabulary are its manifest's."""
+        return cls.plant(tuple(names), in_vocab, np.random.default_rng(DEMO_SEED))
+
+    @classmethod
+    def plant(cls, names: tuple[str, ...], in_vocab: Sequence[bool], rng: np.random.Generator) -> PlantedResponses:
+        """Deal expressed genes into modules, and to each target one module that it raises and one that it lowers."""
+        known = np.asarray(in_vocab)
+        rates = expression_rates(names)
+        mean = draw_expression(rates, 512, rng).mean(axis=0)
+        column = {name: i for i, name in enumerate(names)}
+        targets = np.array([column[name] for name in TARGETS])
+        able = np.flatnonzero(known & (mean > MIN_MODULE_MEAN) & ~np.isin(np.arange(len(names)), targets))
+        modules = rng.permutation(able)[: N_MODULES * MODULE_GENES].reshape(N_MODULES, MODULE_GENES)
+        strength = rng.uniform(0.5, 1.0, modules.shape)
+        up = np.zeros((len(names), len(targets)), dtype=np.float32)
+        down = np.zeros_like(up)
+        dealt = _spread_over_modules(rng)
+        for t, target in enumerate(targets):
+            up[target, t] = OWN_INCREASE
+            if known[target]:  # the network cannot tell genes outside the vocabulary apart
+                raised, lowered = dealt[t]
+                up[modules[raised], t] += strength[raised] * rng.uniform(0.7, 1.1)
+                down[modules[lowered], t] = strength[lowered] * rng.uniform(0.4, 0.7)
+        return cls(names, known, rates, mean, up, down, targets, modules)
+
+    def response(
+        self, cells: NDArray[np.float32], perturbed: list[list[int]], genes: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return what to predict for control cells over some genes, [n_cells, n_genes]; `perturbed` indexes TARGETS."""
+        settled = cells + SHRINKAGE * (self.mean[genes] - cells)
+        for row, targets in zip(settled, perturbed, strict=True):
+            scale = PAIR_SCALE if len(targets) > 1 else 1.0
+            for t in targets:
+                row += scale * (self.up[genes, t] - self.down[genes, t] * row)
+        return settled
+
+
+def _spread_over_modules(rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Give every target a module to raise and another to lower; those of the demo get modules of their own."""
+    own = {gene: (2 * i, 2 * i + 1) for i, gene in enumerate(chain.from_iterable(DEMO_TARGETS))}
+    dealt = []
+    for target in TARGETS:
+        raised, lowered = (int(module) for module in rng.choice(N_MODULES, 2, replace=False))
+        dealt.append(own.get(target, (raised, lowered)))
+    return dealt
