@@ -36,6 +36,7 @@ _SEED = 1000
 _ADDITIVE_WITHIN = 0.1
 _DOMINANT_FROM = 0.5
 _BLOCK_VALUES = 1 << 20
+_ALIKE_FROM = 0.95
 
 
 class InteractionError(ScgeneptError, ValueError):
@@ -91,6 +92,15 @@ class InteractionScores:
         return "synergy" if ratio > 1.0 else "suppression"
 
     @property
+    def singles_alike(self) -> bool:
+        """True if the singles' changes are nearly the same: `similarity_of_singles` from 0.95 on.
+
+        Then many pairs of coefficients fit as well, and neither magnitude nor dominance tells anything. A model that
+        predicts the same change for every perturbation makes every pair look like suppression.
+        """
+        return self.similarity_of_singles >= _ALIKE_FROM
+
+    @property
     def dominant(self) -> int | None:
         """0 or 1, the gene whose coefficient is over three times the other's (this package's threshold), else None."""
         if not abs(self.dominance) > _DOMINANT_FROM:
@@ -131,6 +141,7 @@ class PairInteraction:
             **asdict(self.scores),
             "kind": self.scores.kind,
             "dominant": dominant,
+            "singles_alike": self.scores.singles_alike,
         }
 
 

@@ -140,7 +140,13 @@ def _print(found: list[PairInteraction]) -> None:
         row = pair.as_row()
         figures = "".join(f"{_shown(row[key]):>11}" for key, _ in _COLUMNS)
         dominant = f", {row['dominant']} dominates" if row["dominant"] else ""
-        print(f"{pair.label:<{width}}{figures}  {row['kind']}{dominant}")
+        alike = " (unreliable: singles alike)" if row["singles_alike"] else ""
+        print(f"{pair.label:<{width}}{figures}  {row['kind']}{dominant}{alike}")
+    if any(pair.scores.singles_alike for pair in found):
+        print(
+            "singles alike: the model predicts nearly the same change for both genes, so the coefficients are not "
+            "determined and what the pair reads as says little"
+        )
     first = found[0]
     print(
         f"over {first.scores.n_genes:,} genes, {first.n_controls:,} control cells; double = c1 first + c2 second "

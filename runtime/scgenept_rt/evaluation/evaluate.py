@@ -171,7 +171,9 @@ def evaluate(
     predicted, how = _predictions(model, data, tested, observed, protocol, n_controls, seed, options, progress, notices)
     missing = [label for label in tested if predicted.find(label) is None]
     if missing:
-        notices.append(f"{len(missing):,} test perturbations were not predicted and are left out: {listed(missing)}.")
+        notices.append(
+            f"Test perturbations that were not predicted are left out ({len(missing):,}): {listed(missing)}."
+        )
     kept = [label for label in tested if label not in set(missing)]
     if not kept:
         predicted.row(next(iter(tested)))  # raises, and names what there is
@@ -230,28 +232,37 @@ def _tested(opened: OpenData, split: Split) -> tuple[dict[str, str], list[str]]:
     notices = []
     if absent:
         notices.append(
-            f"{len(absent):,} of the split's {len(split.tested):,} test perturbations are not in the data: "
+            f"Of the split's {len(split.tested):,} test perturbations, {len(absent):,} have no cells in the data: "
             f"{listed(absent)}."
         )
     if unknown:
         notices.append(
-            f"{len(unknown):,} test perturbations are of genes that the model lacks and left out: {listed(unknown)}."
+            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): {listed(unknown)}."
         )
     return tested, notices
 
 
 def _training(opened: OpenData, split: Split) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the file's labels that were trained on, and by gene those of them that perturb it alone."""
-    names = [name for name in opened.labels.names if name != CONTROL]
-    train = split.training_labels(names)
-    if not train and split.train is not None:  # another spelling: by genes
-        wanted = {canonical_label(label, opened.panel) for label in split.train} - {None, CONTROL}
-        train = [name for name in names if canonical_label(name, opened.panel, opened.labels.control_label) in wanted]
+    """Return the file's labels that were trained on, and by gene those of them that perturb it alone.
+
+    Labels are compared by text and by genes: a test perturbation in another spelling is no training cell.
+    """
+
+    def both(labels: Sequence[str]) -> set[str | None]:
+        return {*labels, *(canonical_label(label, opened.panel) for label in labels)} - {None}
+
+    held_out = both((*split.tested, *split.val, CONTROL))
+    trained = None if split.train is None else both(split.train)
+    train: list[str] = []
     singles: dict[str, list[str]] = {}
-    for label in train:
-        genes = _genes(label, opened.panel, opened.labels.control_label)
+    for name in opened.labels.names:
+        names = {name, canonical_label(name, opened.panel, opened.labels.control_label)}
+        if names & held_out or (trained is not None and not names & trained):
+            continue
+        train.append(name)
+        genes = _genes(name, opened.panel, opened.labels.control_label)
         if len(genes) == 1:
-            singles.setdefault(genes[0], []).append(label)
+            singles.setdefault(genes[0], []).append(name)
     return train, singles
 
 
@@ -394,6 +405,7 @@ def _wins(table: pd.DataFrame, split: Split) -> list[str]:
     sentences = []
     for name, group in _groups(table, split).items():
         own = group[group["method"] == model].set_index("perturbation")
+        wins = []
         for baseline in BASELINES:
             other = group[group["method"] == baseline].set_index("perturbation")
             common = own.index.intersection(other.index, sort=False)
@@ -405,22 +417,27 @@ def _wins(table: pd.DataFrame, split: Split) -> list[str]:
                 if theirs > ours if better(metric) == "higher" else theirs < ours:
                     won.append(f"{metric} ({theirs:.3g} against {ours:.3g})")
             if won:
-                plural = "s"[: len(common) != 1]
-                sentences.append(
-                    f"{name}, {len(common):,} perturbation{plural}: the baseline {baseline!r} beats {model} on "
-                    f"{', '.join(won)}."
-                )
+                # The additive baseline is for pairs: the model's figures are those of the same perturbations.
+                over = "" if len(common) == len(own) else f" over {_counted(len(common))}"
+                wins.append(f"{baseline!r} wins on {', '.join(won)}{over}")
+        if wins:
+            sentences.append(f"{name}, {_counted(len(own))}: {model} is beaten by baselines: {'; '.join(wins)}.")
     if not sentences:
         sentences.append(f"{model} beats every baseline in every subgroup on {', '.join(HEADLINE)}.")
     return sentences
+
+
+def _counted(number: int) -> str:
+    return f"{number:,} perturbation{'s'[: number != 1]}"
 
 
 def _sameness(model: str, predicted: Similarity, observed: Similarity) -> list[str]:
     if predicted.n_perturbations < 2:
         return []
     numbers = (
-        f"the median correlation between the changes predicted for two of {predicted.n_perturbations:,} perturbations "
-        f"is {predicted.median:.2f}; between the measured changes it is {observed.median:.2f}"
+        f"the median correlation between the changes predicted for different perturbations "
+        f"({predicted.n_perturbations:,} of them) is {predicted.median:.2f}; between the measured changes it is "
+        f"{observed.median:.2f}"
     )
     if predicted.collapsed:
         return [

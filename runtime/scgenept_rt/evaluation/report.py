@@ -213,7 +213,7 @@ def _figure(value: float) -> str:
     """Return a figure of three significant digits, or more where it is not small."""
     if not math.isfinite(value):
         return "-"
-    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
+    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:#.3g}"
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

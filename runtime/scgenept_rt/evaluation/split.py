@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from scgenept_rt.evaluation.errors import SplitFormatError, SplitNotFoundError, SubgroupError
-from scgenept_rt.perturbation import CONTROL_LABELS
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")
 """GEARS's subgroups of a test set, in the order in which they are shown."""
@@ -66,14 +65,6 @@ class Split:
         dropped = [label for name, labels in self.test.items() if name not in subgroups for label in labels]
         kept = {name: labels for name, labels in self.test.items() if name in subgroups}
         return Split(self.name, self.dataset, kept, (*self.val, *dropped), self.train)
-
-    def training_labels(self, labels: Sequence[str]) -> list[str]:
-        """Return those of a data set's labels that are trained on; control labels are not among them."""
-        if self.train is not None:
-            chosen = set(self.train)
-            return [label for label in labels if label in chosen and label not in CONTROL_LABELS]
-        held_out = {*self.tested, *self.val, *CONTROL_LABELS}
-        return [label for label in labels if label not in held_out]
 
 
 def shipped_splits() -> list[str]:

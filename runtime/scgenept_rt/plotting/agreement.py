@@ -125,6 +125,8 @@ def _name_genes(
     ax: Axes, x: NDArray[np.floating], y: NDArray[np.float64], genes: tuple[str, ...], n_labels: int
 ) -> None:
     """Name the genes of the largest measured change, leaving out names that would cover another one."""
+    from matplotlib.patheffects import withStroke
+
     figure = figure_of(ax)
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -139,6 +141,7 @@ def _name_genes(
             textcoords="offset points",
             fontsize=7,
             ha="left" if left else "right",
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
         box = text.get_window_extent(renderer).padded(1)
         if any(box.overlaps(other) for other in taken):

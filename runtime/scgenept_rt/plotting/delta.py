@@ -58,11 +58,11 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     ax.axvline(0.0, color=NEUTRAL, linewidth=0.8)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     label_genes(ax, [means.panel.names[position] for position in shown], axis="y")
-    ax.set_xlabel("predicted change over control (log1p)")
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     count = int(means.n_controls[row])
-    bars = "; bars: standard error" if errors is not None else ""
     ax.set_title(
-        f"{means.labels[row]}\n{means.name}, {count:,} control cell{'s'[: count != 1]}{bars}",
+        f"{means.labels[row]}\n{means.name}, {count:,} control cell{'s'[: count != 1]}",
         fontsize="small",
         loc="left",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.evaluation.de_genes import open_de_lists
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
@@ -95,25 +96,10 @@ def top_de(
         for name, entry in named
     ]
 
-    ax = axes_for(ax, (max(5.0, 0.32 * len(names) + 1.6), 4.2))
+    ax = axes_for(ax, (max(5.0, (0.32 if len(names) <= 30 else 0.22) * len(names) + 1.6), 4.2))
     positions = np.arange(len(names), dtype=np.float64)
     ax.axhline(0.0, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
-    ax.boxplot(
-        [change[:, gene] for gene in range(len(names))],
-        positions=list(positions),
-        widths=0.7,
-        showfliers=False,
-        showmeans=True,
-        meanline=True,
-        patch_artist=True,
-        manage_ticks=False,
-        boxprops={"facecolor": "#E4E4E4", "edgecolor": NEUTRAL, "linewidth": 0.8},
-        whiskerprops={"color": NEUTRAL, "linewidth": 0.8},
-        capprops={"color": NEUTRAL, "linewidth": 0.8},
-        medianprops={"linewidth": 0},
-        meanprops={"color": "black", "linewidth": 1.4, "linestyle": "-"},
-    )
-    ax.plot([], [], color="black", linewidth=1.4, label=f"measured mean ({len(change):,} cells)")
+    _draw_boxes(ax, positions, change)
     spread = 0.5 if len(series) > 1 else 0.0
     offsets = np.linspace(-spread / 2, spread / 2, len(series))
     for index, (means, shown) in enumerate(zip(series, unique_series(series), strict=True)):
@@ -137,3 +123,28 @@ def top_de(
     ax.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
     plain(ax)
     return ax
+
+
+def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.float64]) -> None:
+    """Draw a box a column of `change` (n_cells, n_genes).
+
+    By hand: `Axes.boxplot` imports pyplot and settles matplotlib's backend for the whole process.
+    """
+    from matplotlib.cbook import boxplot_stats
+
+    stats = boxplot_stats(change)
+    low, first, third, high, mean = (
+        np.array([entry[key] for entry in stats]) for key in ("whislo", "q1", "q3", "whishi", "mean")
+    )
+    for inner, end in ((first, low), (third, high)):
+        ax.vlines(positions, inner, end, colors=NEUTRAL, linewidth=0.8)
+        ax.hlines(end, positions - 0.17, positions + 0.17, colors=NEUTRAL, linewidth=0.8)
+    ax.bar(positions, third - first, bottom=first, width=0.7, facecolor="#E4E4E4", edgecolor=NEUTRAL, linewidth=0.8)
+    ax.hlines(
+        mean,
+        positions - 0.35,
+        positions + 0.35,
+        colors="black",
+        linewidth=1.4,
+        label=f"measured mean ({len(change):,} cell{'s'[: len(change) != 1]})",
+    )

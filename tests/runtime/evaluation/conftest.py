@@ -1,0 +1,125 @@
+"""What tests of evaluation and plotting share: a small stand-in for Norman, predictions for it, the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import anndata
+import numpy as np
+import pytest
+
+from scgenept_rt import cli
+from scgenept_rt.evaluation import PredictedMeans, Split
+from scgenept_rt.genes import GenePanel
+
+DATA = Path(__file__).parents[2] / "data"
+GENES = tuple(f"G{number}" for number in range(60))
+LABELS = ("G0+ctrl", "ctrl+G0", "G1+ctrl", "G2+ctrl", "G3+ctrl", "G4+ctrl", "G1+G2", "G1+G9", "G7+G8", "G5+ctrl")
+SPLIT = {
+    "dataset": "norman",
+    "train": ["ctrl", "G1+ctrl", "G2+ctrl", "G4+ctrl"],
+    "val": ["G5+ctrl"],
+    "subgroups": {
+        "test_subgroup": {
+            "unseen_single": ["G0+ctrl", "ctrl+G0", "G3+ctrl"],
+            "combo_seen0": ["G7+G8"],
+            "combo_seen1": ["G1+G9"],
+            "combo_seen2": ["G1+G2"],
+        }
+    },
+}
+
+
+def load_stand_in() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_stand_in", DATA / "make_stand_in.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def maker() -> ModuleType:
+    """The script that makes stand-in data."""
+    return load_stand_in()
+
+
+@pytest.fixture(scope="session")
+def adata(maker: ModuleType) -> anndata.AnnData:
+    """80 control cells and 20 of each label, 60 genes, additive effects. Copy it before changing it."""
+    made: anndata.AnnData = maker.stand_in(GENES, None, {"ctrl": 80, **dict.fromkeys(LABELS, 20)})
+    return made
+
+
+@pytest.fixture(scope="session")
+def h5ad(adata: anndata.AnnData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stand-in") / "stand_in.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def split_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("split") / "split.json"
+    path.write_text(json.dumps(SPLIT))
+    return path
+
+
+@pytest.fixture(scope="session")
+def split(split_file: Path) -> Split:
+    from scgenept_rt.evaluation import load_split
+
+    return load_split(split_file)
+
+
+@pytest.fixture(scope="session")
+def mean_of(adata: anndata.AnnData) -> Callable[[str], np.ndarray]:
+    """Return a function that gives the mean of a label's cells, float64."""
+    values, condition = adata.X.toarray().astype(np.float64), adata.obs["condition"].to_numpy()
+    return lambda label: values[condition == label].mean(axis=0)
+
+
+@pytest.fixture(scope="session")
+def predict(mean_of: Callable[[str], np.ndarray]) -> Callable[..., PredictedMeans]:
+    """Return a function that makes predictions of given changes against the control mean."""
+
+    def make(changes: dict[str, np.ndarray], name: str = "model") -> PredictedMeans:
+        control = mean_of("ctrl")
+        deltas = np.stack([np.asarray(change) for change in changes.values()]).astype(np.float32)
+        panel = GenePanel(GENES, (None,) * len(GENES), np.ones(len(GENES), dtype=bool))
+        return PredictedMeans(
+            name,
+            f"{name}.h5ad",
+            panel,
+            tuple(changes),
+            (deltas + control).astype(np.float32),
+            deltas,
+            np.full(deltas.shape, 0.05, dtype=np.float32),
+            np.full(len(deltas), 80),
+            {},
+        )
+
+    return make
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line in this process, errors included."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scgenept-rt", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import scgenept_rt as sgr
+from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
+from scgenept_rt.evaluation.baselines import additive_prediction
+from scgenept_rt.evaluation.collapse import similarity
+from scgenept_rt.evaluation.errors import EvaluationError, NoTestPerturbationsError, PredictionFileError
+from scgenept_rt.evaluation.report import csv_report, html_report, json_report, text_report
+
+TESTED = ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
+
+
+@pytest.fixture
+def perfect(predict, mean_of):
+    """Predictions that are the measured means; G0+ctrl serves ctrl+G0 too, whose measured mean differs a little."""
+    return predict({label: mean_of(label) - mean_of("ctrl") for label in TESTED})
+
+
+def figures(evaluation, subgroup, method) -> pd.Series:
+    summary = evaluation.summary
+    return summary[(summary["subgroup"] == subgroup) & (summary["method"] == method)].iloc[0]
+
+
+def test_perfect_predictions(perfect, h5ad, split) -> None:
+    result = evaluate(perfect, h5ad, split)
+    assert result.tested == ("G0+ctrl", "ctrl+G0", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
+    assert result.subgroups == ["unseen_single", "combo_seen0", "combo_seen1", "combo_seen2", ALL_TESTED]
+    assert result.methods == ["model", "control mean", "training mean", "additive"]
+    own = figures(result, "combo_seen2", "model")
+    assert own["pearson_delta"] == pytest.approx(1.0)
+    assert own["mse"] == pytest.approx(0.0, abs=1e-10)
+    assert own["frac_correct_direction_20"] == pytest.approx(1.0)
+    assert result.findings[0].startswith("model beats every baseline in every subgroup on pearson_delta")
+    assert "No collapse" in result.findings[-1]
+    rows = result.perturbations
+    assert list(rows.columns[:5]) == ["perturbation", "subgroup", "method", "n_cells", "n_controls"]
+    assert tuple(rows.columns[5:]) == metric_names()
+    assert not rows[list(metric_names())].isna().any().any()
+
+
+def test_summary_is_the_macro_average(perfect, h5ad, split) -> None:
+    result = evaluate(perfect, h5ad, split)
+    rows = result.perturbations
+    chosen = rows[(rows["subgroup"] == "unseen_single") & (rows["method"] == "training mean")]
+    assert figures(result, "unseen_single", "training mean")["mse_de"] == pytest.approx(np.mean(list(chosen["mse_de"])))
+    assert figures(result, ALL_TESTED, "model")["n_perturbations"] == 6
+    assert figures(result, ALL_TESTED, "additive")["n_perturbations"] == 2, "pairs with a single seen in training"
+
+
+def test_baselines(perfect, h5ad, split, mean_of, adata) -> None:
+    result = evaluate(perfect, h5ad, split)
+    rows = result.perturbations.set_index(["perturbation", "method"])
+    control = mean_of("ctrl")
+
+    def mse(prediction, label):
+        return pytest.approx(np.mean((prediction - mean_of(label)) ** 2))
+
+    assert rows.loc[("G1+G2", "control mean"), "mse"] == mse(control, "G1+G2")
+    assert rows.loc[("G1+G2", "control mean"), "pearson_delta"] == 0.0
+    train = ["G1+ctrl", "G2+ctrl", "G4+ctrl"]
+    pooled = adata.X.toarray()[np.isin(adata.obs["condition"], train)].astype(float).mean(0)
+    assert rows.loc[("G7+G8", "training mean"), "mse"] == mse(pooled, "G7+G8")
+    both = mean_of("G1+ctrl") + mean_of("G2+ctrl") - control
+    assert rows.loc[("G1+G2", "additive"), "mse"] == mse(both, "G1+G2")
+    assert rows.loc[("G1+G9", "additive"), "mse"] == mse(mean_of("G1+ctrl"), "G1+G9")
+    assert ("G7+G8", "additive") not in rows.index
+    # Effects were planted additively.
+    assert rows.loc[("G1+G2", "additive"), "pearson_delta"] > 0.95
+
+
+def test_additive_prediction_by_hand() -> None:
+    control, singles = np.array([1.0, 2.0]), {"A": np.array([2.0, 2.0]), "B": np.array([1.0, 5.0])}
+    assert additive_prediction(("A", "B"), control, singles).tolist() == [2.0, 5.0]
+    assert additive_prediction(("A", "C"), control, singles).tolist() == [2.0, 2.0]
+    assert additive_prediction(("C", "D"), control, singles) is None
+    assert additive_prediction(("A",), control, singles) is None
+    assert control.tolist() == [1.0, 2.0]
+
+
+def test_a_baseline_that_wins_is_named(predict, mean_of, h5ad, split) -> None:
+    rng = np.random.default_rng(0)
+    noise = {label: rng.normal(0, 1, 60) for label in TESTED}
+    result = evaluate(predict(noise), h5ad, split)
+    (sentence,) = (finding for finding in result.findings if finding.startswith("combo_seen2"))
+    assert "combo_seen2, 1 perturbation: model is beaten by baselines" in sentence
+    assert "'additive' wins on pearson_delta (" in sentence
+    (overall,) = (finding for finding in result.findings if finding.startswith(ALL_TESTED))
+    assert "over 2 perturbations" in overall, "the additive baseline is compared over the pairs that it predicts"
+
+
+def test_collapse_is_said(predict, h5ad, split) -> None:
+    rng = np.random.default_rng(1)
+    same = rng.normal(0, 1, 60)
+    result = evaluate(predict({label: same + rng.normal(0, 0.05, 60) for label in TESTED}), h5ad, split)
+    assert result.predicted_similarity.collapsed
+    assert not result.observed_similarity.collapsed
+    assert result.findings[-1].startswith("Collapse: model predicts nearly the same change for every perturbation")
+    # Five distinct sets of genes: that A+ctrl and ctrl+A have one prediction is no collapse.
+    assert result.predicted_similarity.n_perturbations == 5
+
+
+def test_similarity_by_hand() -> None:
+    alike = similarity(np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 2.0, 1.0]]))
+    assert (alike.median, alike.p90) == (pytest.approx(-1.0), pytest.approx(0.6))
+    none = similarity(np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]]))
+    assert np.isnan(none.median)
+    assert not none.collapsed
+
+
+def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
+    result = evaluate(perfect, h5ad, split, subgroups=["combo_seen2"])
+    assert result.subgroups == ["combo_seen2"]
+    # The pairs that are no longer tested have not become training cells.
+    assert result.tested == ("G1+G2",)
+    assert figures(result, "combo_seen2", "training mean")["n_perturbations"] == 1
+    norman = evaluate(perfect, h5ad, type(split)("s", "", {"test": ("G1+G2", "G0+G9", "KLF1+ctrl")}))
+    assert any("have no cells in the data: G0+G9" in notice for notice in norman.notices)
+    assert any("genes that the model lacks are left out (1): KLF1+ctrl" in notice for notice in norman.notices)
+    assert norman.published is None
+    with pytest.raises(NoTestPerturbationsError, match="none of the 37 test perturbations"):
+        evaluate(perfect, h5ad, "norman-simulation-1", subgroups=["unseen_single"])
+    with pytest.raises(EvaluationError, match="protocol is 'none'"):
+        evaluate(perfect, h5ad, split, protocol="none")  # type: ignore[arg-type]
+    with pytest.raises(EvaluationError, match="n_controls is 3, but the published protocol"):
+        evaluate(perfect, h5ad, split, protocol="published", n_controls=3)
+
+
+@pytest.mark.parametrize("spelling", ["as in the split", "of genes alone"])
+def test_without_a_list_all_that_is_not_held_out_is_trained_on(perfect, adata, split, spelling) -> None:
+    changed = adata.copy()
+    if spelling == "of genes alone":
+        text = adata.obs["condition"].astype(str).str.replace(r"\+ctrl|ctrl\+", "", regex=True)
+        changed.obs = pd.DataFrame({"condition": text}, index=adata.obs_names)
+    unlisted = type(split)("mine", "", {"test": TESTED}, ("G5+ctrl",))
+    result = evaluate(perfect, changed, unlisted)
+    row = result.perturbations.set_index(["perturbation", "method"]).loc[("G7+G8", "training mean")]
+    values, condition = adata.X.toarray().astype(float), adata.obs["condition"]
+    pooled = values[np.isin(condition, ["G1+ctrl", "G2+ctrl", "G4+ctrl"])].mean(0)
+    assert row["mse"] == pytest.approx(np.mean((pooled - values[condition == "G7+G8"].mean(0)) ** 2))
+
+
+def test_labels_in_another_spelling(perfect, adata, split) -> None:
+    changed = adata.copy()
+    text = adata.obs["condition"].astype(str).str.replace(r"\+ctrl|ctrl\+", "", regex=True).str.replace("+", "_")
+    changed.obs = pd.DataFrame({"perturbation": text.replace({"ctrl": "control"})}, index=adata.obs_names)
+    result = evaluate(perfect, changed, split)
+    # G0+ctrl and ctrl+G0 have become one label.
+    assert result.tested == ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
+    assert "additive" in result.methods, "training labels were found by their genes"
+    assert figures(result, "combo_seen2", "model")["pearson_delta"] == pytest.approx(1.0)
+    # The lists in uns are filed under names that obs no longer tells.
+    assert "Welch's t" in result.de_source
+
+
+def test_prediction_files(predict, mean_of, adata, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.gamma(1.0, 1.0, (9, 60)).astype(np.float32)
+    var = pd.DataFrame(index=list(adata.var["gene_name"]))
+    obs = pd.DataFrame({"perturbation": ["control"] * 3 + ["G1+G2"] * 4 + ["G3"] * 2}, index=[str(i) for i in range(9)])
+    path = tmp_path / "cells.h5ad"
+    anndata.AnnData(cells, obs=obs, var=var).write_h5ad(path)
+    means = read_predictions(path)
+    assert means.labels == ("G1+G2", "G3")
+    assert means.name == "cells"
+    np.testing.assert_allclose(means.means[0], cells[3:7].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(means.delta("G2+G1"), cells[3:7].mean(0) - cells[:3].mean(0), atol=1e-6)
+    assert means.n_controls.tolist() == [4, 2]
+    assert means.find("G5+ctrl") is None
+    assert means.find("no such gene") is None
+    without = anndata.AnnData(cells, obs=obs.rename(columns={"perturbation": "guide"}), var=var)
+    with pytest.raises(PredictionFileError, match=r"no column condition or perturbation \(it has: guide\)"):
+        read_predictions(without)
+
+
+# --- with a model, and the command ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo_cells(maker, tmp_path_factory):
+    """A few cells with the demo bundle's genes."""
+    from scgenept_rt.bundle import Bundle, demo_bundle_path
+
+    manifest = Bundle.open(demo_bundle_path(), check_files=False).manifest
+    labels = ["FOSB+ctrl", "SAMD1+ZBTB1", "SAMD1+ctrl", "ZBTB1+ctrl"]
+    made = maker.stand_in(manifest.gene_names, manifest.gene_ids, {"ctrl": 5, **dict.fromkeys(labels, 3)})
+    directory = tmp_path_factory.mktemp("demo")
+    made.write_h5ad(directory / "cells.h5ad")
+    split = {
+        "dataset": "norman",
+        "subgroups": {"test_subgroup": {"unseen_single": ["FOSB+ctrl"], "combo_seen2": ["SAMD1+ZBTB1"]}},
+    }
+    (directory / "split.json").write_text(json.dumps(split))
+    return directory / "cells.h5ad", directory / "split.json"
+
+
+def test_both_protocols_with_a_model(demo_cells, tmp_path) -> None:
+    cells, split = demo_cells
+    with sgr.load("demo", provider="cpu") as model:
+        every = evaluate(model, cells, split)
+        predicted = model.predict(anndata.read_h5ad(cells), ["FOSB+ctrl", "SAMD1+ZBTB1"])
+        published = evaluate(model, cells, split, protocol="published", seed=3)
+        again = evaluate(model, cells, split, protocol="published", seed=3)
+    predicted.write_h5ad(tmp_path / "means.h5ad")
+    from_file = evaluate(read_predictions(tmp_path / "means.h5ad"), cells, split)
+    metrics = list(metric_names())
+    pd.testing.assert_frame_equal(every.perturbations[metrics], from_file.perturbations[metrics])
+    assert every.protocol == "the mean prediction over all 5 control cells"
+    assert "one control cell drawn at random for each of the 6 test cells (seed 3)" in published.protocol
+    pd.testing.assert_frame_equal(published.perturbations, again.perturbations)
+    own = published.perturbations[published.perturbations["method"] == published.model]
+    assert list(own["n_controls"]) == [3, 3]
+    assert not np.allclose(own["mse"], every.perturbations.loc[own.index, "mse"], rtol=1e-6)
+
+
+def test_command(run, demo_cells, tmp_path) -> None:
+    cells, split = demo_cells
+    csv, page = tmp_path / "figures.csv", tmp_path / "report.html"
+    code, out, err = run(
+        "evaluate", "demo", cells, "--split", split, "--n-controls", 1, "--csv", csv, "--json", tmp_path / "a.json",
+        "--html", page, "--provider", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "weights are synthetic" in err
+    for part in ("unseen_single", "combo_seen2", "training mean", "published (scGenePT", "0.698"):
+        assert part in out
+    table = pd.read_csv(csv)
+    assert set(table["method"]) == {"scgenept_go_c_gpt_concat", "control mean", "training mean", "additive"}
+    assert set(metric_names()) <= set(table.columns)
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["published"]["names"]["pearson_delta"] == "PearsonDeltaAll"
+    assert len(content["perturbations"]) == len(table)
+    check_page(page.read_text())
+
+
+def test_command_on_a_prediction_file(run, h5ad, split_file, perfect, adata, tmp_path) -> None:
+    means = anndata.AnnData(
+        perfect.means,
+        obs=pd.DataFrame({"condition": list(perfect.labels), "n_controls": 80}, index=list(perfect.labels)),
+        var=pd.DataFrame(index=list(adata.var["gene_name"])),
+        layers={"delta": perfect.deltas},
+        uns={"scgenept_rt": {"variant": "from a file", "manifest_digest": "abc"}},
+    )
+    path = tmp_path / "means.h5ad"
+    means.write_h5ad(path)
+    code, out, err = run("evaluate", h5ad, "--split", split_file, "--predictions", path, "--subgroup", "combo_seen2")
+    assert code == 0, err
+    assert out.startswith(f"from a file against {h5ad}")
+    assert "beats every baseline" in out
+    assert "unseen_single" not in out
+    code, _, err = run("evaluate", "demo", h5ad, "--split", split_file, "--predictions", path)
+    assert code == 0
+    assert "predicted with another bundle" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["CELLS", "--split", "norman-simulation-1"], 2, "give BUNDLE and DATA, or DATA with"),
+        (["demo", "CELLS", "--split", "norman"], 1, "no split of that name is shipped"),
+        (["demo", "CELLS", "--split", "SPLIT", "--subgroup", "seen"], 1, "subgroup 'seen'"),
+        (["demo", "CELLS", "--split", "SPLIT", "--csv", "no/such/folder/a.csv"], 1, "does not exist"),
+        (["demo", "no.h5ad", "--split", "SPLIT"], 1, "no.h5ad"),
+        (["demo", "CELLS", "--split", "SPLIT", "--predictions", "no.h5ad"], 1, "no.h5ad"),
+    ],
+)
+def test_command_refuses(run, demo_cells, arguments, code, message) -> None:
+    named = {"CELLS": demo_cells[0], "SPLIT": demo_cells[1]}
+    found, _, err = run("evaluate", *(named.get(argument, argument) for argument in arguments))
+    assert found == code
+    assert message in " ".join(err.replace("│", " ").split())
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Collects what a page loads and whether its tags are closed."""
+
+    VOID = frozenset({"meta", "br", "link", "img"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "data") and not value.startswith("#"):
+                self.loads.append(f"{tag} {value[:60]}")
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def check_page(text: str) -> None:
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    # Points of thousands of genes are a picture inside the drawing.
+    assert all(load.startswith("image data:image/png") for load in page.loads)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert page.tags.count("svg") == 4
+    assert "@import" not in text
+
+
+def test_reports_of_undefined_figures(perfect, h5ad, split) -> None:
+    from scgenept_rt.plotting import evaluation_figures
+
+    result = evaluate(perfect, h5ad, split)
+    result.summary.loc[0, "mse"] = float("nan")
+    assert json.loads(json_report(result))["summary"][0]["mse"] is None
+    assert any(line.split()[-4:].count("-") for line in text_report(result) if line.startswith("  model"))
+    assert csv_report(result).startswith("perturbation,subgroup,method,n_cells,n_controls,mse,pearson")
+    check_page(html_report(result, evaluation_figures(result)))
+
+
+def test_a_name_cannot_write_into_the_page(predict, mean_of, h5ad, split) -> None:
+    name = "<script>alert(1)</script>"
+    result = evaluate(predict({label: mean_of(label) for label in TESTED}, name), h5ad, split)
+    text = html_report(result)
+    assert name not in text
+    assert "&lt;script&gt;" in text

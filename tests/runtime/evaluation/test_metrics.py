@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from scipy.sparse import csr_matrix
+
+from scgenept_rt.evaluation import DeGenes, metric_names, pearson, perturbation_metrics
+from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeLists, open_de_lists, ranked_by_t
+from scgenept_rt.evaluation.metrics import better, mean_squared_error
+from scgenept_rt.evaluation.observed import Observed, OpenData, open_data
+from scgenept_rt.expression import ReadOptions
+from scgenept_rt.genes import GenePanel
+
+GEARS = Path(__file__).parents[2] / "data" / "gears"
+ASKED_FOR = (
+    *("mse", "pearson", "mse_de", "pearson_de", "pearson_delta", "pearson_delta_de"),
+    *(f"frac_correct_direction_{size}" for size in ("all", 20, 50, 100, 200)),
+    *("pearson_delta_top20_de_non_dropout", "pearson_top20_de_non_dropout"),
+)
+
+
+@pytest.fixture(scope="module")
+def gears() -> tuple[dict[str, np.ndarray], dict[str, dict[str, float]]]:
+    """GEARS's own inputs and outputs."""
+    with np.load(GEARS / "data.npz") as arrays:
+        return dict(arrays), json.loads((GEARS / "outputs.json").read_text())["metrics"]
+
+
+def gears_adata(arrays: dict[str, np.ndarray]) -> anndata.AnnData:
+    names = {label: f"A549_{label}_{'1' if label == 'ctrl' else '1+1'}" for label in np.unique(arrays["condition"])}
+    return anndata.AnnData(
+        csr_matrix(arrays["X"]),
+        obs=pd.DataFrame(
+            {"condition": arrays["condition"], "condition_name": [names[label] for label in arrays["condition"]]},
+            index=[f"c{row}" for row in range(len(arrays["X"]))],
+        ),
+        var=pd.DataFrame({"gene_name": arrays["gene_names"]}, index=arrays["gene_ids"]),
+        uns={
+            key: {names[label]: arrays[f"{key} {label}"] for label in names if label != "ctrl"}
+            for key in (
+                "rank_genes_groups_cov_all",
+                "top_non_dropout_de_20",
+                "non_dropout_gene_idx",
+                "non_zeros_gene_idx",
+            )
+        },
+    )
+
+
+def observe(adata: anndata.AnnData | Path, names: np.ndarray) -> Observed:
+    panel = GenePanel(tuple(str(name) for name in names), (None,) * len(names), np.ones(len(names), dtype=bool))
+    with open_data(adata) as cells:
+        opened = OpenData.of(cells, panel, ReadOptions())
+        return opened.observe([name for name in opened.labels.names if name != "ctrl"])
+
+
+@pytest.mark.parametrize("lists", ["from uns", "computed"])
+@pytest.mark.parametrize("label", ["G0+ctrl", "G1+G2", "ctrl+G3", "G4+ctrl"])
+def test_metrics_are_those_of_gears_under_its_keys(gears, label, lists) -> None:
+    arrays, outputs = gears
+    adata = gears_adata(arrays)
+    if lists == "computed":
+        adata.uns.clear()
+    observed = observe(adata, arrays["gene_names"])
+    with open_de_lists(adata, observed) as de_lists:
+        de = de_lists.of(label, observed.moments)
+    assert de.source == (FROM_FILE if lists == "from uns" else COMPUTED)
+    found = perturbation_metrics(arrays[f"predicted {label}"], observed.moments.mean(label), observed.control, de)
+    assert set(ASKED_FOR) <= set(found) <= set(outputs[label])
+    # GEARS takes means in float32. Of a prediction of no change all that is left against its control is rounding.
+    rounding = label == "ctrl+G3"
+    position = {name: index for index, name in enumerate(arrays["gene_ids"])}
+    scanpys = [position[name] for name in arrays[f"rank_genes_groups_cov_all {label}"]]
+    assert set(de.ranked[:20]) == set(scanpys[:20])
+    # Further down genes of one score may stand in another order where the ranking is computed anew.
+    tied = [str(size) for size in (50, 100, 200) if set(de.ranked[:size]) != set(scanpys[:size])]
+    assert not (tied and lists == "from uns")
+    for key, value in found.items():
+        if (rounding and ("delta" in key or "direction" in key)) or any(size in key for size in tied):
+            continue
+        assert value == pytest.approx(outputs[label][key], abs=2e-5, rel=2e-5), key
+
+
+def test_ranking_is_scanpys(gears) -> None:
+    arrays, _ = gears
+    observed = observe(gears_adata(arrays), arrays["gene_names"])
+    position = {name: index for index, name in enumerate(arrays["gene_ids"])}
+    for label in ("G0+ctrl", "G1+G2"):
+        wanted = [position[name] for name in arrays[f"rank_genes_groups_cov_all {label}"]]
+        values = arrays["X"][arrays["condition"] == label], arrays["X"][arrays["condition"] == "ctrl"]
+        t = np.nan_to_num(scipy.stats.ttest_ind(*values, equal_var=False).statistic)
+        ranked = ranked_by_t(observed.moments, label)
+        # Genes of one score stand in any order.
+        np.testing.assert_allclose(np.abs(t)[ranked], np.abs(t)[wanted], atol=1e-5)
+        assert set(ranked[:20]) == set(wanted[:20])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_against_formulas_written_differently(seed) -> None:
+    rng = np.random.default_rng(seed)
+    n_genes = 300
+    predicted, observed, control = rng.gamma(1.0, 1.0, (3, n_genes))
+    ranked = rng.permutation(n_genes)
+    non_zero = np.sort(rng.choice(n_genes, 200, replace=False))
+    de = DeGenes(ranked, ranked[5:25], non_zero, np.arange(250), "test")
+    found = perturbation_metrics(predicted, observed, control, de)
+    for size in (20, 50, 100, 200):
+        top = ranked[:size]
+        r = scipy.stats.pearsonr(predicted[top] - control[top], observed[top] - control[top])[0]
+        assert found[f"pearson_delta_top{size}_de"] == pytest.approx(r)
+        agree = sum((predicted[g] > control[g]) == (observed[g] > control[g]) for g in top)
+        assert found[f"frac_correct_direction_{size}"] == pytest.approx(agree / size)
+    assert found["pearson"] == pytest.approx(np.corrcoef(predicted, observed)[0, 1])
+    assert found["pearson_delta"] == pytest.approx(np.corrcoef(predicted - control, observed - control)[0, 1])
+    assert found["mse"] == pytest.approx(sum((p - o) ** 2 for p, o in zip(predicted, observed, strict=True)) / n_genes)
+    assert found["mse_de"] == pytest.approx(found["mse_top20_de"])
+    assert found["pearson_delta_de"] == found["pearson_delta_top20_de"]
+    shares = [found[f"frac_{kind}_direction_non_zero"] for kind in ("correct", "opposite", "0/1")]
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def test_by_hand() -> None:
+    control = np.array([1.0, 1.0, 1.0, 1.0])
+    observed = np.array([2.0, 0.0, 1.0, 3.0])
+    predicted = np.array([3.0, 1.0, 1.0, 0.0])
+    de = DeGenes(np.array([3, 0, 1, 2]), np.array([3, 0]), np.array([0, 2, 3]), np.array([0, 1, 2, 3]), "test")
+    found = perturbation_metrics(predicted, observed, control, de)
+    assert found["mse"] == pytest.approx((1 + 1 + 0 + 9) / 4)
+    # signs of change: predicted + 0 0 -, measured + - 0 +
+    assert found["frac_correct_direction_all"] == pytest.approx(2 / 4)
+    assert found["frac_correct_direction_20"] == pytest.approx(2 / 20), "GEARS divides by 20 whatever is ranked"
+    assert found["frac_correct_direction_top20_non_dropout"] == pytest.approx(1 / 2)
+    assert found["frac_opposite_direction_top20_non_dropout"] == pytest.approx(1 / 2)
+    assert found["frac_0/1_direction_non_dropout"] == pytest.approx(1 / 4)
+    # two genes lie on a line: the correlation is its sign
+    assert found["pearson_delta_top20_de_non_dropout"] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]),
+        ([1.0, 2.0, 3.0], [0.0, 0.0, 0.0]),
+        ([1.0], [2.0]),
+        ([], []),
+    ],
+)
+def test_a_correlation_that_is_not_defined_is_zero_as_in_gears(x, y) -> None:
+    assert pearson(np.array(x), np.array(y)) == 0.0
+
+
+def test_pearson_stays_within_its_range() -> None:
+    x = np.array([0.1, 0.2, 0.3]) * 1e-160
+    assert pearson(x, x) <= 1.0
+    assert pearson(np.arange(3.0), -np.arange(3.0)) == pytest.approx(-1.0)
+
+
+def test_which_way_is_better() -> None:
+    assert better("mse_de") == "lower"
+    assert better("frac_opposite_direction_non_zero") == "lower"
+    assert better("pearson_delta") == better("frac_correct_direction_20") == "higher"
+    assert set(ASKED_FOR) <= set(metric_names())
+    assert math.isnan(mean_squared_error(np.empty(0), np.empty(0)))
+
+
+def test_lists_of_unknown_genes_and_wrong_indices_are_not_used(gears) -> None:
+    arrays, _ = gears
+    observed = observe(gears_adata(arrays), arrays["gene_names"])
+    uns = {
+        "rank_genes_groups_cov_all": {"G0+ctrl": np.array(["ENSG00000000007", "no such gene", "G9"])},
+        "non_zeros_gene_idx": {"G0+ctrl": np.array([10_000])},
+        "top_non_dropout_de_20": "not lists",
+    }
+    lists = DeLists(uns, observed.labels, observed.match, observed.var_names)
+    de = lists.of("G0+ctrl", observed.moments)
+    assert de.ranked.tolist() == [7, 9], "filed under the label, by id or by name"
+    assert set(de.non_zero) == set(np.flatnonzero(observed.moments.mean("G0+ctrl")))

@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("matplotlib")
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import scgenept_rt as sgr
+from scgenept_rt import cli
+from scgenept_rt.errors import OutputDirectoryError, UnknownGeneError
+from scgenept_rt.evaluation.errors import (
+    PerturbationNotObservedError,
+    PerturbationNotPredictedError,
+    PredictionFileError,
+)
+from scgenept_rt.plotting.drawing import PALETTE, figure_of
+from scgenept_rt.plotting.errors import FigureFormatError, PlotError
+
+# As long as names of the Norman data come.
+GENES = tuple(f"RP11-{number}O18.{number % 9}" if number % 3 else f"GENE{number}" for number in range(120))
+LABELS = (*(f"{GENES[gene]}+ctrl" for gene in range(8)), f"{GENES[0]}+{GENES[1]}")
+SINGLE, PAIR = LABELS[0], LABELS[-1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    script = Path(__file__).parents[2] / "data" / "make_stand_in.py"
+    spec = importlib.util.spec_from_file_location("make_stand_in", script)
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    path = tmp_path_factory.mktemp("data") / "cells.h5ad"
+    maker.stand_in(GENES, None, {"ctrl": 40, **dict.fromkeys(LABELS, 15)}).write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def means(data) -> anndata.AnnData:
+    """Predictions as `predict` writes them: the measured means and some noise."""
+    cells = anndata.read_h5ad(data)
+    values, condition, rng = cells.X.toarray(), cells.obs["condition"].to_numpy(), np.random.default_rng(0)
+    control = values[condition == "ctrl"].mean(0)
+    X = np.stack([values[condition == label].mean(0) for label in LABELS]) + rng.normal(0, 0.1, (len(LABELS), 120))
+    return anndata.AnnData(
+        X.astype(np.float32),
+        obs=pd.DataFrame({"condition": LABELS, "n_controls": 40}, index=list(LABELS)),
+        var=pd.DataFrame(index=list(GENES)),
+        layers={"delta": (X - control).astype(np.float32), "sem": np.full(X.shape, 0.04, np.float32)},
+        uns={"scgenept_rt": {"variant": "scgenept_go_c_gpt_concat"}},
+    )
+
+
+@pytest.fixture(scope="module")
+def means_file(means, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("means") / "means.h5ad"
+    means.write_h5ad(path)
+    return path
+
+
+def texts(labels) -> list[str]:
+    return [label.get_text() for label in labels if label.get_text()]
+
+
+def drawn_labels(axis, *limits: float) -> list:
+    """The labels of ticks within the axes: matplotlib keeps some beyond them."""
+    low, high = sorted(limits)
+    ticks = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
+    return [label for place, label in ticks if low <= place <= high]
+
+
+def check_legible(ax: Axes) -> None:
+    """No tick label or gene name covers another, and none leaves the figure."""
+    figure = figure_of(ax)
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    page = figure.bbox.padded(1)
+    groups = [drawn_labels(ax.xaxis, *ax.get_xlim()), drawn_labels(ax.yaxis, *ax.get_ylim()), list(ax.texts)]
+    if ax.get_legend() is not None:
+        groups.append(ax.get_legend().get_texts())
+    groups.append([ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label])
+    boxes = []
+    for group in groups:
+        own = [(text, text.get_window_extent(renderer)) for text in group if text.get_text() and text.get_visible()]
+        visible = [(text, box) for text, box in own if box.overlaps(page)]
+        for (one, first), (other, second) in combinations(visible, 2):
+            assert not first.overlaps(second), f"{one.get_text()!r} covers {other.get_text()!r}"
+        for text, box in visible:
+            corners = (box.min, box.max)
+            assert all(page.contains(*corner) for corner in corners), f"{text.get_text()!r} is cut"
+        boxes.append(visible)
+    for (one, first), (other, second) in combinations([pair for group in boxes for pair in group], 2):
+        assert not first.overlaps(second), f"{one.get_text()!r} covers {other.get_text()!r}"
+
+
+@pytest.mark.parametrize("n_genes", [1, 20, 50])
+@pytest.mark.parametrize("n_models", [1, 3])
+def test_top_de(data, means, n_genes, n_models) -> None:
+    series = {f"model {number}": means for number in range(n_models)}
+    ax = sgr.pl.top_de(data, SINGLE, series, n_genes=n_genes)
+    names = texts(ax.get_xticklabels())
+    assert len(names) == n_genes
+    assert names[0] == GENES[0], "the perturbed gene was planted to change most"
+    assert texts(ax.get_legend().get_texts()) == ["measured mean (15 cells)", *series]
+    assert ax.get_title(loc="left") == SINGLE
+    points = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
+    assert len(points) == n_models
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == n_models
+    wanted = means.to_df("delta").loc[SINGLE, names]
+    np.testing.assert_allclose(points[0].get_ydata(), wanted, atol=1e-6)
+    assert len(ax.patches) == n_genes
+    check_legible(ax)
+
+
+def test_top_de_takes_the_files_own_lists(data, means) -> None:
+    cells = anndata.read_h5ad(data)
+    name = dict(zip(cells.var_names, cells.var["gene_name"], strict=True))
+    wanted = [name[gene] for gene in cells.uns["top_non_dropout_de_20"][f"A549_{SINGLE}_1+1"]]
+    assert texts(sgr.pl.top_de(data, SINGLE, means).get_xticklabels()) == wanted
+    assert texts(sgr.pl.top_de(cells, SINGLE, means, n_genes=50).get_xticklabels())[:20] == wanted
+
+
+def test_top_de_boxes_are_the_cells(data, means) -> None:
+    cells = anndata.read_h5ad(data)
+    ax = sgr.pl.top_de(cells, SINGLE, means, genes=[GENES[5]])
+    column = cells.X.toarray()[:, 5]
+    change = column[cells.obs["condition"] == SINGLE] - column[cells.obs["condition"] == "ctrl"].mean()
+    (box,) = ax.patches
+    ends = [box.get_y(), box.get_y() + box.get_height()]
+    np.testing.assert_allclose(ends, np.quantile(change, [0.25, 0.75]), atol=1e-5)
+    means_of_cells = ax.collections[-1].get_segments()[0][:, 1]
+    np.testing.assert_allclose(means_of_cells, change.mean(), atol=1e-5)
+    furthest = max(value for value in change if value <= ends[1] + 1.5 * (ends[1] - ends[0]))
+    assert ax.collections[2].get_segments()[0][1, 1] == pytest.approx(furthest, abs=1e-5)
+
+
+def test_top_de_of_a_loaded_bundle(tmp_path) -> None:
+    from scgenept_rt.demo import demo_control_cells
+
+    controls = demo_control_cells(2)
+    perturbed = demo_control_cells(3, seed=1)
+    perturbed.obs["condition"] = pd.Categorical(["FOSB+ctrl"] * 3)
+    perturbed.obs_names = ["a", "b", "c"]
+    cells = anndata.concat([controls, perturbed], merge="same")
+    with sgr.load("demo", provider="cpu") as model:
+        ax = sgr.pl.top_de(cells, "FOSB", model, n_genes=5)
+        wanted = model.predict(cells, "FOSB").to_df("delta").iloc[0]
+    points = next(line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(points.get_ydata(), wanted[texts(ax.get_xticklabels())], atol=1e-6)
+    assert ax.get_title(loc="left") == "FOSB+ctrl"
+
+
+@pytest.mark.parametrize("n_genes", [1, 20, 50])
+def test_delta(means, n_genes) -> None:
+    ax = sgr.pl.delta(means, PAIR, n_genes=n_genes)
+    change = means.to_df("delta").loc[PAIR]
+    wanted = change[change.abs().nlargest(n_genes).index].sort_values(ascending=False)
+    assert texts(ax.get_yticklabels()) == list(wanted.index)
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], wanted, atol=1e-6)
+    colours = {bar.get_facecolor() for bar in ax.patches}
+    assert len(colours) == len({value > 0 for value in wanted})
+    assert "40 control cells" in ax.get_title(loc="left")
+    assert "standard error" in ax.get_xlabel()
+    check_legible(ax)
+
+
+def test_delta_without_errors(means) -> None:
+    single = means.copy()
+    single.layers["sem"][:] = np.nan  # one control cell
+    single.obs["n_controls"] = 1
+    ax = sgr.pl.delta(single, SINGLE)
+    assert "standard error" not in ax.get_xlabel()
+    assert "1 control cell" in ax.get_title(loc="left")
+    assert not ax.collections, "no error bars"
+    del single.layers["delta"]
+    with pytest.raises(PredictionFileError, match="no layer delta"):
+        sgr.pl.delta(single, SINGLE)
+
+
+@pytest.mark.parametrize(("n_genes", "n_rows"), [(40, 9), (50, 2), (1, 1)])
+def test_heatmap(means, n_genes, n_rows) -> None:
+    ax = sgr.pl.heatmap(means, LABELS[-n_rows:], n_genes=n_genes)
+    rows, columns = texts(ax.get_yticklabels()), texts(ax.get_xticklabels())
+    assert sorted(rows) == sorted(LABELS[-n_rows:])
+    shown = np.asarray(ax.images[0].get_array())
+    np.testing.assert_allclose(shown, means.to_df("delta").loc[rows, columns], atol=1e-6)
+    low, high = ax.images[0].get_clim()
+    assert low == -high, "no change is the middle of the colours"
+    assert len(figure_of(ax).axes) == 2, "a colour bar"
+    check_legible(ax)
+
+
+def test_heatmap_of_many_rows_and_in_the_order_given(means) -> None:
+    copies = [means.copy() for _ in range(9)]
+    for number, copy in enumerate(copies):
+        copy.obs_names = copy.obs["condition"] = [GENES[9 * number + row] for row in range(9)]
+    many = anndata.concat(copies, merge="same", uns_merge="same")
+    ax = sgr.pl.heatmap(many, n_genes=50)
+    assert len(texts(ax.get_yticklabels())) == 81
+    check_legible(ax)
+    ax = sgr.pl.heatmap(means, [LABELS[2], LABELS[0]], genes=[GENES[9], GENES[3]], cluster=False)
+    assert texts(ax.get_yticklabels()) == [LABELS[2], LABELS[0]]
+    assert texts(ax.get_xticklabels()) == [GENES[9], GENES[3]]
+
+
+@pytest.mark.parametrize("n_models", [1, 2, 4])
+def test_agreement(data, means, n_models) -> None:
+    ax = sgr.pl.agreement(data, PAIR, {f"model {number}": means for number in range(n_models)})
+    cells = anndata.read_h5ad(data)
+    values, condition = cells.X.toarray(), cells.obs["condition"]
+    measured = values[condition == PAIR].mean(0) - values[condition == "ctrl"].mean(0)
+    predicted = means.to_df("delta").loc[PAIR].to_numpy()
+    points = next(line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(points.get_xdata(), measured, atol=1e-5)
+    np.testing.assert_allclose(points.get_ydata(), predicted, atol=1e-5)
+    r = np.corrcoef(measured, predicted)[0, 1]
+    assert texts(ax.get_legend().get_texts()) == [f"model {number}: r = {r:.2f}" for number in range(n_models)]
+    assert ax.get_xlim() == ax.get_ylim()
+    assert {text.get_text() for text in ax.texts} <= set(GENES)
+    assert 1 <= len(ax.texts) <= 10
+    check_legible(ax)
+
+
+# --- axes, files, and what is left alone ------------------------------------------------------------------------------
+
+
+def draw(kind: str, data, means, ax=None) -> Axes:
+    if kind in ("top_de", "agreement"):
+        return getattr(sgr.pl, kind)(data, SINGLE, means, ax=ax)
+    arguments = (SINGLE,) if kind == "delta" else ()
+    return getattr(sgr.pl, kind)(means, *arguments, ax=ax)
+
+
+KINDS = ("top_de", "delta", "heatmap", "agreement")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_axes_are_taken_and_returned(kind, data, means) -> None:
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    first, second = figure.subplots(2, 1)
+    assert draw(kind, data, means, ax=second) is second
+    assert not first.lines
+    assert not first.images
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
+def test_files_of_every_format_open(kind, ending, data, means, tmp_path) -> None:
+    path = sgr.pl.save(draw(kind, data, means), tmp_path / f"figure{ending}")
+    content = path.read_bytes()
+    if ending == ".png":
+        from matplotlib.image import imread
+
+        height, width = imread(path).shape[:2]
+        assert min(height, width) > 400
+    elif ending == ".svg":
+        import xml.etree.ElementTree as ElementTree
+
+        assert ElementTree.fromstring(content).tag.endswith("svg")
+    else:
+        assert content.startswith(b"%PDF")
+        assert content.rstrip().endswith(b"%%EOF")
+
+
+def test_equal_figures_are_equal_files(means, tmp_path) -> None:
+    for ending in (".png", ".pdf"):
+        first, second = (sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / f"{n}{ending}") for n in (1, 2))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_settings_and_pyplot_are_left_alone(data, means) -> None:
+    before = dict(mpl.rcParams)
+    for kind in KINDS:
+        draw(kind, data, means)
+    assert dict(mpl.rcParams) == before
+    code = (
+        "import sys, scgenept_rt as sgr; sgr.pl.top_de; assert 'matplotlib' not in sys.modules; import anndata; "
+        f"sgr.pl.top_de({str(data)!r}, {SINGLE!r}, {{'m': anndata.read_h5ad(sys.argv[1])}}); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    path = data.with_name("means.h5ad")
+    means.write_h5ad(path)
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def test_colours_differ_in_lightness_or_hue_for_the_colour_blind() -> None:
+    """Seen without red or green cones (Viénot, Brettel, Mollon 1999), no two colours of the palette are alike."""
+    rgb = np.array([mpl.colors.to_rgb(colour) for colour in PALETTE])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    protan = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
+    deutan = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+    for matrix in (np.eye(3), protan, deutan):
+        seen = np.clip(linear @ matrix.T, 0, 1) ** (1 / 2.2)
+        for one, other in combinations(range(len(PALETTE)), 2):
+            assert np.linalg.norm(seen[one] - seen[other]) > 0.1, (PALETTE[one], PALETTE[other])
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def test_problems_are_said(data, means, tmp_path) -> None:
+    with pytest.raises(PerturbationNotPredictedError, match="holds no prediction of GENE30"):
+        sgr.pl.delta(means, "GENE30")
+    with pytest.raises(PerturbationNotObservedError, match=r"labelled GENE30\+GENE33"):
+        sgr.pl.top_de(data, "GENE30+GENE33", means)
+    with pytest.raises(PlotError, match="is the control"):
+        sgr.pl.agreement(data, "ctrl", means)
+    with pytest.raises(PlotError, match="no predictions"):
+        sgr.pl.top_de(data, SINGLE, {})
+    with pytest.raises(PlotError, match="n_genes is 0"):
+        sgr.pl.heatmap(means, n_genes=0)
+    with pytest.raises(UnknownGeneError):
+        sgr.pl.heatmap(means, genes=["no such gene"])
+    with pytest.raises(FigureFormatError, match=r"'\.jpg' is unknown; figures end in \.png, \.svg, \.pdf"):
+        sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "a.jpg")
+    with pytest.raises(OutputDirectoryError):
+        sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "no" / "a.png")
+
+
+def test_without_matplotlib() -> None:
+    code = (
+        "import sys, importlib.abc\n"
+        "class Block(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'matplotlib': raise ModuleNotFoundError(name, name=name)\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'matplotlib' else find(name, *a)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import scgenept_rt as sgr\n"
+        "try: sgr.pl.delta('x.h5ad', 'A')\n"
+        "except ImportError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "pip install 'scgenept-rt[plot]'" in done.stdout
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["scgenept-rt", "plot", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_commands(run, data, means_file, tmp_path) -> None:
+    for ending, arguments in {
+        "png": ("top-de", data, "-p", SINGLE, "--predictions", f"A={means_file}", "--predictions", means_file),
+        "svg": ("agreement", data, "-p", PAIR, "--predictions", means_file),
+        "pdf": ("delta", means_file, "-p", SINGLE, "--n-genes", 5),
+        "PNG": ("heatmap", means_file, "-p", SINGLE, "-p", PAIR, "--genes", f"{GENES[0]}, {GENES[1]}", "--no-cluster"),
+    }.items():
+        out = tmp_path / f"figure.{ending}"
+        code, printed, err = run(*arguments, "--out", out)
+        assert (code, printed) == (0, f"wrote {out}\n"), err
+        assert out.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("top-de", "DATA", "-p", SINGLE, "-o", "a.png"), 2, "give --predictions FILE or --bundle"),
+        (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the ending '.gif' is unknown"),
+        (("delta", "no.h5ad", "-p", SINGLE, "-o", "a.png"), 1, "no.h5ad"),
+        (("heatmap", "MEANS", "-o", "no/such/a.png"), 1, "does not exist"),
+        (
+            ("top-de", "DATA", "-p", SINGLE, "-o", "a.png", "--predictions", "MEANS", "--predictions", "MEANS"),
+            1,
+            "two series are called",
+        ),
+    ],
+)
+def test_commands_refuse(run, data, means_file, arguments, code, message) -> None:
+    named = {"DATA": data, "MEANS": means_file}
+    found, _, err = run(*(named.get(argument, argument) for argument in arguments))
+    assert found == code
+    assert message in " ".join(err.replace("│", " ").split())

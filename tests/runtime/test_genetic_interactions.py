@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+import scgenept_rt as sgr
+from scgenept_rt import cli
+from scgenept_rt.demo import demo_control_cells
+from scgenept_rt.genetic_interactions import (
+    ADDITIVE_MAGNITUDE,
+    InteractionError,
+    distance_correlation,
+    interaction_scores,
+    predicted_interactions,
+    spatial_median,
+    theil_sen,
+)
+
+GEARS = json.loads((Path(__file__).parents[1] / "data" / "gears" / "outputs.json").read_text())["gi"]
+
+
+def singles(n_genes: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 0.5, n_genes), rng.normal(0, 0.4, n_genes)
+
+
+@pytest.mark.parametrize("kind", sorted(GEARS))
+def test_scores_are_those_of_gears(kind) -> None:
+    pair = GEARS[kind]
+    found = interaction_scores(*(np.array(pair[name]) for name in ("first", "second", "double")))
+    wanted = pair["gears"]
+    # scikit-learn stops its spatial median at steps of 1e-3.
+    for ours, theirs in {"c1": "c1", "c2": "c2", "magnitude": "mag"}.items():
+        assert getattr(found, ours) == pytest.approx(wanted[theirs], abs=3e-3), ours
+    assert found.dominance == pytest.approx(wanted["dominance"], abs=1e-2)
+    for ours, theirs in {
+        "model_fit": "corr_fit",
+        "equality_of_contribution": "eq_contr",
+        "similarity": "dcor",
+        "similarity_of_singles": "dcor_singles",
+        "similarity_first": "dcor_first",
+        "similarity_second": "dcor_second",
+    }.items():
+        assert getattr(found, ours) == pytest.approx(wanted[theirs], abs=1e-5), ours
+
+
+@pytest.mark.parametrize(
+    ("c1", "c2", "kind", "dominant"),
+    [
+        (1.0, 1.0, "additive", None),
+        (1.8, 1.6, "synergy", None),
+        (0.4, 0.5, "suppression", None),
+        (1.4, 0.1, "additive", 0),
+        (0.0, 1.0, "suppression", 1),
+        (-1.0, 1.0, "additive", None),
+    ],
+)
+def test_planted_coefficients_are_found(c1, c2, kind, dominant) -> None:
+    first, second = singles()
+    found = interaction_scores(first, second, c1 * first + c2 * second)
+    assert found.c1 == pytest.approx(c1, abs=1e-4)
+    assert found.c2 == pytest.approx(c2, abs=1e-4)
+    assert found.magnitude == pytest.approx(math.hypot(c1, c2), abs=1e-4)
+    assert (found.kind, found.dominant) == (kind, dominant)
+    assert found.model_fit == pytest.approx(1.0)
+    assert not found.singles_alike
+    assert found.n_genes == 300
+    if c1 * c2 > 0:
+        assert found.dominance == pytest.approx(abs(math.log10(c1 / c2)), abs=1e-3)
+    elif c1 * c2 < 0:
+        assert math.isnan(found.dominance)
+
+
+def test_additive_pairs_contribute_equally() -> None:
+    first, second = singles()
+    second *= np.linalg.norm(first) / np.linalg.norm(second)
+    found = interaction_scores(first, second, first + second)
+    assert found.equality_of_contribution > 0.9
+    assert found.magnitude == pytest.approx(ADDITIVE_MAGNITUDE, abs=1e-4)
+    dominated = interaction_scores(first, second, first + 0.05 * second)
+    assert dominated.equality_of_contribution < 0.3
+
+
+def test_a_double_that_neither_single_explains_fits_badly() -> None:
+    first, second = singles()
+    new = np.random.default_rng(9).normal(0, 1, 300)
+    assert abs(interaction_scores(first, second, new).model_fit) < 0.3
+
+
+def test_singles_that_are_the_same_are_said() -> None:
+    first, _ = singles()
+    assert interaction_scores(first, 1.1 * first, first).singles_alike
+
+
+@pytest.mark.parametrize("n_genes", [200, 2000])
+def test_the_fit_withstands_genes_of_another_kind(n_genes) -> None:
+    """A tenth of the genes (the perturbed ones themselves, say) far off does not move the coefficients much."""
+    first, second = singles(n_genes)
+    double = first + second + np.random.default_rng(1).normal(0, 0.01, n_genes)
+    double[: n_genes // 10] += 20.0
+    c1, c2 = theil_sen(np.column_stack([first, second]), double)
+    assert (c1, c2) == (pytest.approx(1.0, abs=0.05), pytest.approx(1.0, abs=0.05))
+    squares = np.linalg.lstsq(np.column_stack([first, second]), double, rcond=None)[0]
+    assert np.abs(squares - 1).max() > np.abs(np.array([c1, c2]) - 1).max()
+
+
+def test_the_draw_of_pairs_of_genes_is_fixed() -> None:
+    first, second = singles(2000)
+    double = first * second
+    predictors = np.column_stack([first, second])
+    assert theil_sen(predictors, double).tolist() == theil_sen(predictors, double).tolist()
+
+
+def test_genes_that_do_not_change_are_no_obstacle() -> None:
+    first, second = singles()
+    double = first + second
+    for change in (first, second, double):
+        change[:50] = 0.0
+    found = interaction_scores(first, second, double)
+    assert math.isfinite(found.c1)
+    assert found.magnitude > 1.2
+
+
+def test_spatial_median_by_hand() -> None:
+    corners = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
+    np.testing.assert_allclose(spatial_median(corners), [1.0, 1.0])
+    np.testing.assert_allclose(spatial_median(np.array([[3.0, 4.0]])), [3.0, 4.0])
+    # One point holds more than half of the weight: the iteration has to stop on it.
+    many = np.array([[1.0, 1.0]] * 5 + [[5.0, 1.0], [1.0, 9.0]])
+    np.testing.assert_allclose(spatial_median(many), [1.0, 1.0], atol=1e-4)
+
+
+@pytest.mark.parametrize("n_samples", [2, 50, 1500])
+def test_distance_correlation_against_its_definition(n_samples) -> None:
+    rng = np.random.default_rng(n_samples)
+    x = rng.normal(size=(n_samples, 2))
+    y = np.abs(x[:, 0]) + 0.1 * rng.normal(size=n_samples)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        distances = squareform(pdist(values))
+        return distances - distances.mean(0) - distances.mean(1)[:, None] + distances.mean()
+
+    a, b = centred(x), centred(y[:, None])
+    wanted = np.sqrt((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean()))
+    assert distance_correlation(x, y) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_distance_correlation_of_what_does_not_vary() -> None:
+    assert distance_correlation(np.zeros(10), np.arange(10.0)) == 0.0
+    found = interaction_scores(np.zeros(10), np.zeros(10), np.zeros(10))
+    assert math.isnan(found.equality_of_contribution)
+
+
+def test_shapes_are_checked() -> None:
+    with pytest.raises(InteractionError, match=r"shapes \(3,\), \(4,\), \(3,\)"):
+        interaction_scores(np.zeros(3), np.zeros(4), np.zeros(3))
+
+
+# --- predicted pairs --------------------------------------------------------------------------------------------------
+
+
+def test_predicted_pairs_come_from_the_models_changes() -> None:
+    cells = demo_control_cells(2)
+    with sgr.load("demo", provider="cpu") as model:
+        found = predicted_interactions(model, cells, ["ZBTB1+SAMD1", "SAMD1+ZBTB1"], min_control_mean=1.0)
+        changes = model.predict(cells, ["ZBTB1", "SAMD1", "SAMD1+ZBTB1"]).to_df("delta").to_numpy(dtype=float)
+        with pytest.raises(InteractionError, match=r"'FOSB\+ctrl' is of 1 genes"):
+            predicted_interactions(model, cells, ["FOSB+ctrl"])
+        with pytest.raises(InteractionError, match=r"0 of 5,045 genes have a mean of 50 or more.*--min-control-mean"):
+            predicted_interactions(model, cells, ["SAMD1+ZBTB1"], min_control_mean=50)
+        fewer = predicted_interactions(model, cells, ["ZBTB1+SAMD1"], min_control_mean=1.5, n_controls=1)
+    (pair,) = found
+    assert (pair.label, pair.first, pair.second, pair.n_controls) == ("ZBTB1+SAMD1", "ZBTB1", "SAMD1", 2)
+    expressed = np.asarray(cells.X.mean(axis=0)).ravel() >= 1.0
+    wanted = interaction_scores(*(change[expressed] for change in changes))
+    assert pair.scores.n_genes == int(expressed.sum())
+    assert pair.scores.c1 == pytest.approx(wanted.c1, abs=1e-4)
+    assert pair.scores.similarity == pytest.approx(wanted.similarity, abs=1e-5)
+    assert fewer[0].scores.n_genes < pair.scores.n_genes
+    assert fewer[0].n_controls == 1
+
+
+def test_command(monkeypatch, capsys, tmp_path) -> None:
+    cells, csv, js = tmp_path / "cells.h5ad", tmp_path / "gi.csv", tmp_path / "gi.json"
+    demo_control_cells(1).write_h5ad(cells)
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("CEBPE+CNN1\n")
+    arguments = ["gi", "demo", cells, "-p", "SAMD1+ZBTB1", "--perturbations", pairs, "--csv", csv, "--json", js]
+    arguments += ["--min-control-mean", "1"]
+    monkeypatch.setattr(sys, "argv", ["scgenept-rt", *map(str, arguments), "--provider", "cpu"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split()[:4] == ["pair", "c1", "c2", "magnitude"]
+    assert [line.split()[0] for line in lines[1:3]] == ["SAMD1+ZBTB1", "CEBPE+CNN1"]
+    assert "double = c1 first + c2 second" in out
+    assert "synthetic" in err
+    table = pd.read_csv(csv)
+    content = json.loads(js.read_text())
+    assert list(table.columns) == list(content[0])
+    assert {"magnitude", "dominance", "equality_of_contribution", "model_fit", "kind"} <= set(table.columns)
+    assert content[0]["c1"] == pytest.approx(table.loc[0, "c1"])
+    monkeypatch.setattr(sys, "argv", ["scgenept-rt", "gi", "demo", str(cells)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
