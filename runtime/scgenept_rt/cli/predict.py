@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -137,7 +139,7 @@ def predict(
             _say("note: this bundle's weights are synthetic; its predictions mean nothing in biology.")
         requests = _requests(model.panel, perturbation or [], perturbations, all_singles, pairs_of)
         done = _Counter()
-        with prediction_progress() as progress:
+        with _interruption_explained(), prediction_progress() as progress:
             paths = model.predict_file(
                 cells,
                 out,
@@ -211,6 +213,15 @@ def _resume_command() -> str:
     """Return this very command with --resume, in the form in which it was given (the script, or `python -m`)."""
     script = [sys.executable, "-m", "scgenept_rt"] if Path(sys.argv[0]).name == "__main__.py" else ["scgenept-rt"]
     return shlex.join([*script, *(argument for argument in sys.argv[1:] if argument != "--resume"), "--resume"])
+
+
+@contextmanager
+def _interruption_explained() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"interrupted. Continue with: {_resume_command()}")
+        raise
 
 
 def _say(text: str) -> None:
