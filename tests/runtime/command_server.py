@@ -1,0 +1,65 @@
+"""Runs `scgenept-rt` many times without importing everything anew: reads jobs from stdin and forks a process for each.
+
+A job is a JSON line with argv, stdout, stderr (paths), cwd, and finishing_step: the process kills itself at that
+step (a call or return of a function of the output package, once every row is computed); null for never. The answers
+are two lines: the id of the process, and, when it has ended, its status as `subprocess.Popen.returncode` gives it.
+Each process ends as an interpreter does.
+
+ONNX Runtime is left to the processes: importing it starts a thread, and a process forked beside one may hang.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+import anndata  # noqa: F401 - what the commands import
+
+from scgenept_rt.cli import main
+
+assert "onnxruntime" not in sys.modules
+assert threading.active_count() == 1
+
+
+def kill_at(finishing_step: int) -> None:
+    """Kill this process at a step; steps are counted from the call of `finish_all` on."""
+    seen = -1
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal seen
+        code = frame.f_code
+        if event not in ("call", "return") or "scgenept_rt/output/" not in code.co_filename:
+            return
+        if seen >= 0 or code.co_name == "finish_all":
+            seen += 1
+        if seen == finishing_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(watch)
+
+
+for line in sys.stdin:
+    job = json.loads(line)
+    process = os.fork()
+    if process == 0:
+        break
+    print(process, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+else:
+    sys.exit()
+
+for descriptor, path, flags in (
+    (0, os.devnull, os.O_RDONLY),
+    (1, job["stdout"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    (2, job["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+):
+    os.dup2(os.open(path, flags, 0o644), descriptor)
+os.chdir(job["cwd"])
+sys.argv = job["argv"]
+if job["finishing_step"] is not None:
+    kill_at(job["finishing_step"])
+main()

@@ -1,0 +1,97 @@
+"""What the tests of prediction share: one small bundle, control cells for it, and the command line as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import scgenept_rt as sgr
+
+
+@pytest.fixture(scope="session")
+def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
+    """A bundle of 24 genes with all four graphs. Copy it before changing its files."""
+    return oracle_bundle("scgenept_go_c_gpt_concat")
+
+
+@pytest.fixture(scope="session")
+def model(bundle: Path) -> sgr.Predictor:
+    return sgr.load(bundle, provider="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def make_cells(model: sgr.Predictor) -> Callable[..., anndata.AnnData]:
+    """Return a function that makes control cells with the model's genes: log1p values, half of them zero."""
+
+    def make(n_cells: int, *, seed: int = 0) -> anndata.AnnData:
+        rng = np.random.default_rng(seed)
+        shape = (n_cells, len(model.gene_names))
+        values = np.log1p(rng.gamma(1.0, 3.0, shape) * (rng.random(shape) < 0.5)).astype(np.float32)
+        obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{number}" for number in range(n_cells)])
+        return anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=model.gene_names))
+
+    return make
+
+
+class CommandServer:
+    """Starts `scgenept-rt` in processes of their own, see `command_server.py`; one at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._stdout, self._stderr = directory / "stdout", directory / "stderr"
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("command_server.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    def start(self, *arguments: str | Path, cwd: Path | None = None, finishing_step: int | None = None) -> int:
+        """Start a command and return the id of its process; see `command_server.py` for `finishing_step`."""
+        job = {
+            "argv": ["scgenept-rt", *map(str, arguments)],
+            "stdout": str(self._stdout),
+            "stderr": str(self._stderr),
+            "cwd": str(cwd or Path.cwd()),
+            "finishing_step": finishing_step,
+        }
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return int(self._answer())
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        """Wait for the command that was started; a negative return code is the signal that ended it."""
+        status = int(self._answer())
+        return subprocess.CompletedProcess(["scgenept-rt"], status, self._stdout.read_text(), self._stderr.read_text())
+
+    def __call__(
+        self, *arguments: str | Path, cwd: Path | None = None, finishing_step: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        self.start(*arguments, cwd=cwd, finishing_step=finishing_step)
+        return self.wait()
+
+    def stop(self) -> None:
+        self._server.communicate(timeout=60)
+
+    def _answer(self) -> str:
+        assert self._server.stdout is not None
+        return self._server.stdout.readline()
+
+
+@pytest.fixture(scope="session")
+def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs `scgenept-rt` with arguments in a process of its own."""
+    server = CommandServer(tmp_path_factory.mktemp("commands"))
+    yield server
+    server.stop()

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scgenept_rt.bundle import Bundle, Manifest, Tolerance
+from scgenept_rt.errors import (
+    BundleError,
+    BundleFileError,
+    BundleFormatError,
+    BundleNotFoundError,
+    GraphNotInBundleError,
+)
+
+FILES = ("ort_fp32.onnx", "ort_fp16.onnx", "portable_fp32.onnx", "portable_fp16.onnx", "reference.npz")
+"""The files that matter to ONNX Runtime; a bundle may hold more."""
+
+
+@pytest.fixture
+def bundle_copy(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="module")
+def manifest_text(bundle: Path) -> bytes:
+    return (bundle / "manifest.json").read_bytes()
+
+
+def test_every_file_beside_the_manifest_is_in_it(bundle: Path) -> None:
+    listed = {file.path for file in Bundle.open(bundle).manifest.files}
+    assert listed >= set(FILES)
+    assert {path.name for path in bundle.iterdir()} == {*listed, "manifest.json"}
+
+
+def test_manifest_written_again_is_the_same(bundle: Path, manifest_text: bytes) -> None:
+    assert Manifest.from_json(manifest_text, bundle).to_json().encode() == manifest_text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_byte_anywhere_is_found(bundle_copy: Path, name: str) -> None:
+    path = bundle_copy / name
+    sound = path.read_bytes()
+    for position in (0, len(sound) // 2, len(sound) - 1):
+        changed = bytearray(sound)
+        changed[position] ^= 0x10
+        path.write_bytes(changed)
+        with pytest.raises(BundleFileError, match=rf"{name} has changed: sha256 \w{{12}}\.\.\., expected"):
+            Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_truncated_or_unreadable_file_is_found(bundle_copy: Path, name: str) -> None:
+    path = bundle_copy / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleFileError, match=rf"{name} has [\d,]+ bytes, the manifest says"):
+        Bundle.open(bundle_copy)
+    path.unlink()
+    with pytest.raises(BundleFileError, match=f"{name} is missing"):
+        Bundle.open(bundle_copy)
+    path.mkdir()
+    with pytest.raises(BundleFileError, match=name):
+        Bundle.open(bundle_copy)
+
+
+def test_what_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFoundError, match="no such directory"):
+        Bundle.open(tmp_path / "nowhere")
+    with pytest.raises(BundleNotFoundError, match="this is a file"):
+        Bundle.open(bundle / "manifest.json")
+    with pytest.raises(BundleNotFoundError, match="export did not finish"):
+        Bundle.open(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Bundle.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("version", [2, 0, -1, "1", None, 1.5])
+def test_another_format(bundle: Path, manifest_text: bytes, version: object) -> None:
+    fields = json.loads(manifest_text) | {"format_version": version}
+    with pytest.raises(BundleFormatError, match=rf"format_version is {version!r}, this release reads up to 1"):
+        Manifest.from_json(json.dumps(fields), bundle)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_manifest_cut_anywhere_is_refused(bundle: Path, manifest_text: bytes, data: st.DataObject) -> None:
+    length = data.draw(st.integers(0, len(manifest_text) - 2))  # the last byte is a line end
+    with pytest.raises(BundleError, match="not a manifest"):
+        Manifest.from_json(manifest_text[:length], bundle)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_changed_byte_of_the_manifest_gives_no_error_but_a_bundles(
+    bundle: Path, manifest_text: bytes, data: st.DataObject
+) -> None:
+    """Nothing tells a changed letter of a gene's name; the digest, which outputs record, does."""
+    changed = bytearray(manifest_text)
+    changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(BundleError):
+        Manifest.from_json(bytes(changed), bundle)
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}, [3], {"a": 3}])
+def test_a_field_of_another_type_or_missing_is_a_bundle_error(
+    bundle: Path, manifest_text: bytes, value: object
+) -> None:
+    sound = json.loads(manifest_text)
+    for name in ("gene_names", "gene_ids", "in_vocab", "encoders", "dimensions", "files", "versions", "tolerances"):
+        try:
+            Manifest.from_json(json.dumps(sound | {name: value}), bundle)
+        except BundleError:
+            continue
+        assert name in ("encoders", "files", "versions", "tolerances")
+    for name in sound:
+        if name not in ("format_version", "activation_range"):  # the one is tested above, the other is optional
+            lacking = {key: entry for key, entry in sound.items() if key != name}
+            with pytest.raises(BundleError, match=name):
+                Manifest.from_json(json.dumps(lacking), bundle)
+
+
+def test_gene_lists_of_another_length(bundle: Path, manifest_text: bytes) -> None:
+    fields = json.loads(manifest_text)
+    fields["gene_ids"] = fields["gene_ids"][1:]
+    with pytest.raises(BundleError, match="24 gene names, 23 ids and 24 vocabulary flags for n_genes = 24"):
+        Manifest.from_json(json.dumps(fields), bundle)
+
+
+def test_graph_that_the_bundle_lacks(bundle: Path, manifest_text: bytes, bundle_copy: Path) -> None:
+    fields = json.loads(manifest_text)
+    fields["files"] = [file for file in fields["files"] if file["precision"] != "fp16"]
+    (bundle_copy / "manifest.json").write_text(json.dumps(fields))
+    opened = Bundle.open(bundle_copy)
+    assert opened.graph("fp32", "ort").path == "ort_fp32.onnx"
+    with pytest.raises(GraphNotInBundleError, match=r"no fp16 graph for the target 'ort' \(it holds: fp32 ort"):
+        opened.graph("fp16", "ort")
+
+
+def test_tolerance_is_a_bound_on_each_element() -> None:
+    reference = np.array([[0.0, 10.0]])
+    tolerance = Tolerance(atol=1e-3, rtol=1e-2)
+    assert tolerance.compare(reference + np.array([[0.9e-3, 0.1]]), reference).passed
+    missed = tolerance.compare(reference + np.array([[1.1e-3, 0.0]]), reference)
+    assert missed.worst == pytest.approx(1.1)
+    assert not missed.passed
+    assert not tolerance.compare(np.array([[0.0, np.nan]]), reference).passed
+    assert not tolerance.compare(np.array([[0.0, np.inf]]), reference).passed
+    assert Tolerance(1e-3, 1e-2, relative_to_largest=True).compare(np.array([[0.1, 10.0]]), reference).passed

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scgenept_rt.predictor.moments import RunningMoments
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    offset=st.sampled_from([0.0, -3.0, 1e3, 1e6]),
+    spread=st.sampled_from([1e-3, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_of_any_size_give_numpys_mean_and_sem(sizes: list[int], offset: float, spread: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    blocks = [rng.normal(offset, spread, (size, 3)) for size in sizes]
+    moments = RunningMoments(3)
+    for block in blocks:
+        moments.add(block)
+    rows = np.concatenate(blocks)
+    assert moments.n == len(rows)
+    np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-13, atol=1e-13)
+    if len(rows) > 1:
+        expected = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+        # float64 holds the offset to 2e-16 of it, and two-pass numpy loses as much
+        np.testing.assert_allclose(moments.sem(), expected, rtol=1e-9, atol=1e-15 * abs(offset))
+
+
+def test_small_spread_on_a_large_offset_is_not_lost() -> None:
+    rows = 1e8 + np.arange(1000.0)[:, None] * 1e-3
+    moments = RunningMoments(1)
+    for block in np.array_split(rows, 37):
+        moments.add(block)
+    np.testing.assert_allclose(moments.sem(), rows.std(axis=0, ddof=1) / np.sqrt(1000), rtol=1e-6)
+
+
+def test_float32_rows_are_summed_in_float64() -> None:
+    rows = np.full((100_000, 1), 0.1, dtype=np.float32)
+    moments = RunningMoments(1)
+    for block in np.array_split(rows, 11):
+        moments.add(block)
+    assert moments.mean == pytest.approx(float(np.float32(0.1)), rel=1e-14)
+    assert moments.sem() == pytest.approx(0.0, abs=1e-17)
+
+
+def test_one_row_has_no_standard_error() -> None:
+    moments = RunningMoments(2)
+    moments.add(np.ones((1, 2)))
+    assert np.isnan(moments.sem()).all()

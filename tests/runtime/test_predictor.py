@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import scgenept_rt as sgr
+from scgenept_rt.errors import (
+    EmptyPerturbationError,
+    NonFinitePredictionError,
+    NonFiniteValueError,
+    PredictOptionError,
+    RepeatedGeneError,
+    UnknownGeneError,
+    UnknownProviderError,
+    ValuesShapeError,
+)
+from scgenept_rt.perturbation import PerturbationRequest
+
+MakeCells = Callable[..., anndata.AnnData]
+
+
+@pytest.fixture(scope="module")
+def values(make_cells: MakeCells) -> np.ndarray:
+    return np.asarray(make_cells(6).X)
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+
+def test_load_refuses_unknown_options(bundle: Path) -> None:
+    with pytest.raises(PredictOptionError, match=r"precision is 'int8'\. Expected one of auto, fp32, fp16"):
+        sgr.load(bundle, precision="int8")
+    with pytest.raises(UnknownProviderError, match="unknown provider 'CPUProvider'"):
+        sgr.load(bundle, provider="CPUProvider")
+
+
+def test_load_takes_an_opened_bundle_and_fp16_on_the_cpu_when_asked(bundle: Path, values: np.ndarray) -> None:
+    opened = sgr.Bundle.open(bundle)
+    with sgr.load(opened, provider="cpu", precision="fp16") as half, sgr.load(opened, provider="cpu") as full:
+        assert (half.precision, full.precision) == ("fp16", "fp32")
+        difference = np.abs(half.predict_array(values, "YFU19") - full.predict_array(values, "YFU19")).max()
+    assert 0 < difference < opened.manifest.tolerances["fp16"].atol
+
+
+def test_gene_names_are_the_callers_own_copy(model: sgr.Predictor) -> None:
+    names = model.gene_names
+    model.gene_names.append("EXTRA")
+    assert model.gene_names == names
+
+
+# --- predict_array ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: x.tolist(),
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=0)[::2],
+        sp.csr_matrix,
+        sp.csc_array,
+    ],
+    ids=["float64", "list", "fortran", "strided", "csr", "csc"],
+)
+def test_values_of_any_form_predict_alike_and_stay_as_they_are(
+    model: sgr.Predictor, values: np.ndarray, form: Callable[[np.ndarray], object]
+) -> None:
+    expected = model.predict_array(values, "YFU19")
+    given = form(values.copy())
+    predicted = model.predict_array(given, "YFU19")
+    np.testing.assert_array_equal(predicted, expected)
+    assert (predicted.dtype, predicted.shape) == (np.float32, values.shape)
+    kept = given.toarray() if sp.issparse(given) else np.asarray(given)
+    np.testing.assert_array_equal(kept, values)
+
+
+def test_no_cells_give_no_predictions(model: sgr.Predictor) -> None:
+    assert model.predict_array(np.empty((0, 24)), "YFU19").shape == (0, 24)
+
+
+def test_predictions_do_not_share_memory(model: sgr.Predictor, values: np.ndarray) -> None:
+    first = model.predict_array(values, "YFU19")
+    kept = first.copy()
+    second = model.predict_array(values[::-1], "YFU19")
+    assert not np.shares_memory(first, second)
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((6, 23), r"of shape \(6, 23\)"), ((24,), r"values\[None, :\]"), ((24, 6), "AnnData"), ((1, 6, 24), "shape")],
+)
+def test_values_of_another_shape(model: sgr.Predictor, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValuesShapeError, match=message):
+        model.predict_array(np.zeros(shape), "YFU19")
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((1, 24), complex), np.full((1, 24), "1"), np.zeros((1, 24), bool)])
+def test_values_that_are_no_numbers(model: sgr.Predictor, wrong: np.ndarray) -> None:
+    with pytest.raises(ValuesShapeError, match="dtype"):
+        model.predict_array(wrong, "YFU19")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e300])
+def test_values_that_are_not_finite_are_named_by_row_and_gene(
+    model: sgr.Predictor, values: np.ndarray, wrong: float
+) -> None:
+    changed = values.astype(np.float64)
+    changed[3, 7] = wrong
+    with pytest.raises(NonFiniteValueError, match="'row 3', gene 'YFU19'"):
+        model.predict_array(changed, "EKKN10")
+
+
+def test_perturbations_that_are_none(model: sgr.Predictor, values: np.ndarray) -> None:
+    with pytest.raises(UnknownGeneError, match="NOGENE"):
+        model.predict_array(values, "NOGENE")
+    with pytest.raises(EmptyPerturbationError):
+        model.predict_array(values, " ")
+    with pytest.raises(RepeatedGeneError):
+        model.predict_array(values, "YFU19+YFU19")
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.0, "many", True, None])
+def test_batch_size_is_a_whole_number_from_one(model: sgr.Predictor, values: np.ndarray, batch_size: object) -> None:
+    with pytest.raises(PredictOptionError, match=r"batch_size is .* Expected 1 or more, or auto"):
+        model.predict_array(values, "YFU19", batch_size=batch_size)  # type: ignore[arg-type]
+
+
+def test_automatic_batch_bounds_tokens(model: sgr.Predictor) -> None:
+    assert model.automatic_batch_size() * len(model.gene_names) <= 16_384
+
+
+def test_prediction_that_is_not_finite_names_cell_and_gene(model: sgr.Predictor, values: np.ndarray) -> None:
+    changed = values.copy()
+    changed[4, 0] = -3e38  # the network has an upper bound for values, but no lower one
+    with pytest.raises(NonFinitePredictionError, match=r"gene AC609669\.7 for cell row 4 under YFU19 is nan \(cpu, f"):
+        model.predict_array(changed, "YFU19", batch_size=2)
+
+
+# --- predict ----------------------------------------------------------------------------------------------------------
+
+
+def test_mean_is_that_of_the_cells_and_delta_is_against_the_same_cells(
+    model: sgr.Predictor, make_cells: MakeCells
+) -> None:
+    cells = make_cells(30)
+    both = model.predict(cells, ["YFU19", "EKKN10"], aggregate="both", n_controls=11, sampling="random", seed=4)
+    drawn = both.cells.obs["control_cell"][:11].tolist()
+    assert len(set(drawn)) == 11
+    assert both.cells.obs["control_cell"][11:].tolist() == drawn
+    rows = np.asarray(both.cells.X).reshape(2, 11, 24).astype(np.float64)
+    np.testing.assert_allclose(both.mean.X, rows.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(both.mean.layers["sem"], rows.std(axis=1, ddof=1) / np.sqrt(11), rtol=1e-5)
+    controls = np.asarray(cells[drawn].X).mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(both.mean.layers["delta"], rows.mean(axis=1) - controls, rtol=1e-5, atol=1e-6)
+
+
+def test_one_control_cell_has_no_standard_error(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    predicted = model.predict(make_cells(5), "YFU19", n_controls=1)
+    assert np.isnan(predicted.layers["sem"]).all()
+    assert np.isfinite(predicted.X).all()
+
+
+def test_each_perturbation_may_ask_for_its_own_number_of_cells(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells = make_cells(9)
+    requests = [PerturbationRequest("YFU19", 2), "EKKN10", PerturbationRequest("SWR9", 5)]
+    both = model.predict(cells, requests, aggregate="both", batch_size=4)
+    assert both.mean.obs["n_controls"].tolist() == [2, 9, 5]
+    values = np.asarray(cells.X)
+    expected = [model.predict_array(values[:n], label) for label, n in (("YFU19", 2), ("EKKN10", 9), ("SWR9", 5))]
+    np.testing.assert_allclose(both.cells.X, np.concatenate(expected), rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(both.mean.X, [rows.mean(axis=0) for rows in expected], rtol=1e-4, atol=2e-5)
+    controls = np.stack([values[:n].mean(axis=0) for n in (2, 9, 5)])
+    np.testing.assert_allclose(both.mean.layers["delta"], both.mean.X - controls, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(("asked", "message"), [(10, "n_controls = 10, but the run has 9"), (0, "= 0"), (-2, "= -2")])
+def test_a_perturbation_asks_for_an_impossible_number_of_cells(
+    model: sgr.Predictor, make_cells: MakeCells, asked: int, message: str
+) -> None:
+    with pytest.raises(PredictOptionError, match=message):
+        model.predict(make_cells(9), [PerturbationRequest("YFU19", asked)])
+
+
+def test_options_without_sense_are_refused(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells = make_cells(3)
+    with pytest.raises(PredictOptionError, match=r"aggregate is 'median'\. Expected one of mean, cells, both"):
+        model.predict(cells, "YFU19", aggregate="median")  # type: ignore[arg-type]
+    with pytest.raises(sgr.ScgeneptError, match="unknown sampling 'bootstrap'"):
+        model.predict(cells, "YFU19", sampling="bootstrap")  # type: ignore[arg-type]
+    with pytest.raises(sgr.ScgeneptError, match="seed is -1"):
+        model.predict(cells, "YFU19", seed=-1)
+    with pytest.raises(EmptyPerturbationError, match="no perturbation was given"):
+        model.predict(cells, [])
+
+
+def test_notices_are_told_and_kept(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    told: list[str] = []
+    predicted = model.predict(make_cells(3), ["YFU19+ctrl", "ctrl+YFU19", "ZZ920219.5"], on_notice=told.append)
+    assert predicted.obs["condition"].tolist() == ["YFU19+ctrl", "ZZ920219.5"]
+    assert [notice for notice in told if "predicted once: ctrl+YFU19 (as YFU19+ctrl)" in notice]
+    assert [notice for notice in told if "not in the model's vocabulary (ZZ920219.5)" in notice]
+    assert predicted.uns["scgenept_rt"]["notices"].tolist() == told
+
+
+def test_progress_counts_pairs_up_to_all(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    seen: list[tuple[int, int]] = []
+    model.predict(
+        make_cells(5), ["YFU19", "EKKN10"], batch_size=3, progress=lambda done, total: seen.append((done, total))
+    )
+    assert [total for _, total in seen] == [10] * len(seen)
+    done = [count for count, _ in seen]
+    assert done == sorted(done)
+    assert done[-1] == 10
+
+
+def test_output_says_what_made_it(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    predicted = model.predict(make_cells(3), "YFU19", seed=8)
+    made = predicted.uns["scgenept_rt"]
+    assert made["manifest_digest"] == model.bundle.digest
+    assert (made["variant"], made["provider"], made["precision"]) == (model.variant, "cpu", "fp32")
+    assert (made["seed"], made["sampling"], made["n_controls_available"]) == (8, "all", 3)
+    assert {"scgenept-rt", "numpy", "anndata"} <= set(made["versions"])
+    assert predicted.var_names.tolist() == model.gene_names
+    assert predicted.var["gene_id"].tolist() == list(model.panel.ids)
+    assert predicted.obs["target_genes"].tolist() == ["YFU19"]
+
+
+def test_input_is_left_as_it_was(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells = make_cells(4)
+    before = cells.copy()
+    model.predict(cells, "YFU19", aggregate="both")
+    np.testing.assert_array_equal(cells.X, before.X)
+    assert cells.obs.equals(before.obs)
+    assert cells.var.equals(before.var)
+    assert dict(cells.uns) == {}
+
+
+# --- half precision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundle_of_large_outputs(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> sgr.Bundle:
+    """The bundle with the decoder's last weights times 50,000: its outputs leave the range of fp16."""
+    onnx = pytest.importorskip("onnx", reason="edits a graph with the onnx package, which is for export alone")
+    copy = Path(shutil.copytree(bundle, tmp_path_factory.mktemp("large") / "bundle"))
+    for path in copy.glob("ort_*.onnx"):
+        graph = onnx.load(path)
+        (weight,) = (entry for entry in graph.graph.initializer if entry.name == "decoder.2.weight")
+        larger = onnx.numpy_helper.to_array(weight) * 50_000
+        weight.CopyFrom(onnx.numpy_helper.from_array(larger, weight.name))
+        onnx.save(graph, path)
+    return sgr.Bundle.open(copy, check_files=False)
+
+
+def test_overflow_of_half_precision_is_an_error_whose_advice_works(
+    bundle_of_large_outputs: sgr.Bundle, values: np.ndarray
+) -> None:
+    with sgr.load(bundle_of_large_outputs, provider="cpu", precision="fp32") as full:
+        expected = full.predict_array(values, "YFU19")
+    row, gene = np.argwhere(np.abs(expected) > 66_000)[0]
+    with (
+        sgr.load(bundle_of_large_outputs, provider="cpu", precision="fp16") as half,
+        pytest.raises(NonFinitePredictionError) as caught,
+    ):
+        half.predict_array(values, "YFU19")
+    name = half.gene_names[gene]
+    overflow = np.copysign(np.inf, expected[row, gene])
+    assert f"gene {name} for cell row {row} under YFU19 is {overflow} (cpu, fp16)" in str(caught.value)
+    assert "use --precision fp32" in str(caught.value)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import scgenept_rt as sgr
+from scgenept_rt.errors import BundleFileError, ReferenceMissedError
+from scgenept_rt.reference_check import check_reference
+
+Change = Callable[[dict[str, np.ndarray]], None]
+
+
+@pytest.fixture
+def bundle_copy(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+def opened(bundle: Path) -> sgr.Bundle:
+    """Open a bundle without comparing sha256, as if it had been exported as it is."""
+    return sgr.Bundle.open(bundle, check_files=False)
+
+
+def change_reference(bundle: Path, change: Change) -> None:
+    path = bundle / "reference.npz"
+    with np.load(path) as arrays:
+        changed = dict(arrays)
+    change(changed)
+    np.savez(path, **changed)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_sound_bundle_passes(bundle: Path, precision: str) -> None:
+    with sgr.load(bundle, provider="cpu", precision=precision) as model:
+        result = check_reference(model.bundle, model.session)
+    assert (result.provider, result.precision) == ("cpu", precision)
+    assert 0 < result.comparison.worst <= 1
+    with np.load(bundle / "reference.npz") as arrays:
+        assert (result.n_cells, result.n_genes) == arrays["predicted"].shape
+    result.raise_if_missed()
+
+
+@pytest.mark.parametrize("wrong", [1e-3, np.nan])
+def test_one_wrong_number_is_found_and_stated(model: sgr.Predictor, bundle_copy: Path, wrong: float) -> None:
+    def change(arrays: dict[str, np.ndarray]) -> None:
+        arrays["predicted"][-1, -1] += wrong
+
+    change_reference(bundle_copy, change)
+    result = check_reference(opened(bundle_copy), model.session)
+    assert not result.comparison.passed
+    with pytest.raises(ReferenceMissedError, match=r"provider cpu \(fp32\).*Predictions would be wrong.*--no-check"):
+        result.raise_if_missed()
+
+
+@pytest.mark.parametrize("lost", ["values", "pert_flags", "gene_index", "predicted"])
+def test_an_array_is_missing(model: sgr.Predictor, bundle_copy: Path, lost: str) -> None:
+    change_reference(bundle_copy, lambda arrays: arrays.pop(lost))
+    with pytest.raises(BundleFileError, match=r"reference\.npz cannot be read"):
+        check_reference(opened(bundle_copy), model.session)
+
+
+def test_file_is_missing_truncated_or_no_archive(model: sgr.Predictor, bundle_copy: Path) -> None:
+    path = bundle_copy / "reference.npz"
+    for text in (path.read_bytes()[:600], b"", b"no archive"):
+        path.write_bytes(text)
+        with pytest.raises(BundleFileError, match=r"reference\.npz cannot be read"):
+            check_reference(opened(bundle_copy), model.session)
+    path.unlink()
+    with pytest.raises(BundleFileError, match=r"reference\.npz is missing"):
+        check_reference(opened(bundle_copy), model.session)

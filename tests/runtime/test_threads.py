@@ -1,0 +1,160 @@
+"""One predictor in a service: many threads, closing, other processes, and nothing done on import."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+
+import scgenept_rt as sgr
+
+MakeCells = Callable[..., anndata.AnnData]
+
+LABELS = ("YFU19", "EKKN10+ctrl", "YFU19+EKKN10", "ctrl")
+
+
+def test_eight_threads_on_one_predictor_give_what_one_gives(bundle: Path, make_cells: MakeCells) -> None:
+    jobs = [(np.asarray(make_cells(5 + number, seed=number).X), LABELS[number % 4]) for number in range(64)]
+    with sgr.load(bundle, provider="cpu") as model:
+        serial = [model.predict_array(values, label, batch_size=4) for values, label in jobs]
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda job: model.predict_array(*job, batch_size=4), jobs))
+    for ours, expected in zip(together, serial, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_predict_from_several_threads_at_once(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    inputs = [make_cells(20, seed=number) for number in range(4)]
+    serial = [model.predict(cells, list(LABELS), batch_size=7).X for cells in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda cells: model.predict(cells, list(LABELS), batch_size=7).X, inputs))
+    np.testing.assert_array_equal(together, serial)
+
+
+def test_closing_beside_predictions_lets_them_end_or_fails_clearly(bundle: Path, make_cells: MakeCells) -> None:
+    values = np.asarray(make_cells(50).X)
+    for _ in range(5):
+        model = sgr.load(bundle, provider="cpu", threads=1)
+        expected = model.predict_array(values, "YFU19", batch_size=1)
+        started = threading.Barrier(5)
+
+        def predict(model: sgr.Predictor = model, started: threading.Barrier = started) -> np.ndarray | str:
+            started.wait()
+            try:
+                return model.predict_array(values, "YFU19", batch_size=1)
+            except RuntimeError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(predict) for _ in range(4)]
+            started.wait()
+            model.close()
+        for result in (future.result() for future in running):
+            if isinstance(result, str):
+                assert result == "this predictor is closed; load the bundle again"
+            else:
+                np.testing.assert_array_equal(result, expected)
+
+
+def test_context_manager_closes_and_closing_twice_is_harmless(bundle: Path, make_cells: MakeCells) -> None:
+    with sgr.load(bundle, provider="cpu") as model:
+        assert repr(model) == "<Predictor of scgenept_go_c_gpt_concat: 24 genes, 3 layers, cpu, fp32>"
+    model.close()
+    assert repr(model).endswith("closed>")
+    assert model.variant == "scgenept_go_c_gpt_concat"
+    cells = make_cells(3)
+    for use in (
+        lambda: model.predict_array(cells.X, "YFU19"),
+        lambda: model.predict(cells, "YFU19"),
+        lambda: next(model.iter_predict(cells, "YFU19")),
+        lambda: model.provider,
+    ):
+        with pytest.raises(RuntimeError, match="closed; load the bundle again"):
+            use()
+
+
+def test_closed_on_an_error_inside_the_block(bundle: Path) -> None:
+    with pytest.raises(KeyError), sgr.load(bundle, provider="cpu") as model:
+        raise KeyError("mine")
+    assert repr(model).endswith("closed>")
+
+
+def test_pickling_says_what_to_do_instead(model: sgr.Predictor) -> None:
+    for native in (model, model.session):
+        with pytest.raises(TypeError, match=r"cannot be pickled: it holds native memory.*in each process"):
+            pickle.dumps(native)
+
+
+def test_iter_predict_hands_out_what_predict_returns(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells = make_cells(11)
+    whole = model.predict(cells, list(LABELS), aggregate="both", batch_size=4)
+    blocks = list(model.iter_predict(cells, list(LABELS), aggregate="cells", batch_size=4))
+    np.testing.assert_array_equal(np.concatenate([block.X for block in blocks]), whole.cells.X)
+    names = [
+        (block.perturbation.label, f"cell{block.first_cell + row}") for block in blocks for row in range(len(block.X))
+    ]
+    assert names == list(zip(whole.cells.obs["condition"], whole.cells.obs["control_cell"], strict=True))
+    means = list(model.iter_predict(cells, list(LABELS), aggregate="mean", batch_size=4))
+    np.testing.assert_array_equal(np.concatenate([row.X for row in means]), whole.mean.X)
+    for layer in ("delta", "sem"):
+        np.testing.assert_array_equal(np.concatenate([row.layers[layer] for row in means]), whole.mean.layers[layer])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+def test_closing_iter_predict_early_drops_the_cells_and_their_temporary_file(
+    model: sgr.Predictor, make_cells: MakeCells
+) -> None:
+    n_cells = 700_000  # 67 MB of values and columns: more than is held in memory
+
+    def temporary_files() -> int:
+        links = (link for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+        return sum(str(link.readlink()).startswith(tempfile.gettempdir()) for link in links)
+
+    cells = make_cells(1000)
+    cells = anndata.concat([cells] * (n_cells // 1000), index_unique="-")
+    before = temporary_files()
+    rows = model.iter_predict(cells, "YFU19", aggregate="cells", batch_size=2)
+    assert next(rows).X.shape == (2, 24)
+    assert temporary_files() == before + 2, "the cells were to be large enough for temporary files"
+    rows.close()
+    assert temporary_files() == before
+
+
+def test_importing_prints_configures_and_writes_nothing(tmp_path: Path) -> None:
+    code = """
+import logging, sys, warnings
+filters = list(warnings.filters)
+import scgenept_rt
+from scgenept_rt import Predictor, ReadOptions, load
+assert logging.root.handlers == [] and logging.root.level == logging.WARNING, logging.root
+assert not any(name.startswith("scgenept") for name in logging.root.manager.loggerDict)
+ours = [entry for entry in warnings.filters if entry not in filters and "scgenept" in str(entry)]
+assert ours == [], ours
+assert not {"torch", "onnx", "onnxscript", "scgpt"} & set(sys.modules)
+"""
+    command = [sys.executable, "-B", "-W", "error::DeprecationWarning:scgenept_rt", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_array_needs_neither_anndata_nor_pandas(bundle: Path) -> None:
+    code = f"""
+import sys
+import numpy as np
+import scgenept_rt as sgr
+with sgr.load({str(bundle)!r}, provider="cpu") as model:
+    print(model.predict_array(np.zeros((2, 24)), "YFU19+ctrl").shape)
+assert not {{"anndata", "pandas", "h5py", "scipy", "torch"}} & set(sys.modules), sorted(sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "(2, 24)\n", "")

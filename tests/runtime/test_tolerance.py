@@ -1,0 +1,104 @@
+"""`tolerance`: as many control cells as bring every gene's standard error down to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anndata
+import numpy as np
+import pytest
+from scipy import stats
+
+import scgenept_rt as sgr
+from scgenept_rt.errors import PredictOptionError
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import CommandServer
+
+MakeCells = Callable[..., anndata.AnnData]
+
+
+def test_never_fewer_than_32_cells_even_for_a_loose_tolerance(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    predicted = model.predict(make_cells(100), ["YFU19", "EKKN10"], tolerance=1e6, batch_size=5)
+    assert predicted.obs["n_controls"].tolist() == [35, 35]  # the first whole number of batches from 32 on
+
+
+def test_all_cells_where_there_are_fewer_than_32(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    predicted = model.predict(make_cells(9), "YFU19", tolerance=1e6, batch_size=5)
+    assert predicted.obs["n_controls"].tolist() == [9]
+
+
+def test_all_cells_where_the_tolerance_cannot_be_reached(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells = make_cells(101)
+    predicted = model.predict(cells, ["YFU19", "EKKN10"], tolerance=1e-9, batch_size=8)
+    every = model.predict(cells, ["YFU19", "EKKN10"])
+    assert predicted.obs["n_controls"].tolist() == [101, 101]
+    for ours, expected in ((predicted.X, every.X), *((predicted.layers[k], every.layers[k]) for k in ("delta", "sem"))):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-5)
+    assert predicted.layers["sem"].max() > 1e-9
+
+
+def test_stops_at_the_first_batch_that_reaches_the_tolerance(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells, tolerance = make_cells(1000), 0.03
+    predicted = model.predict(cells, "YFU19", tolerance=tolerance, batch_size=10, seed=3)
+    order = np.random.RandomState(3).permutation(1000)
+    rows = model.predict_array(np.asarray(cells.X)[order], "YFU19").astype(np.float64)
+    used = int(predicted.obs["n_controls"].iloc[0])
+
+    def sem(n_cells: int) -> np.ndarray:
+        return rows[:n_cells].std(axis=0, ddof=1) / np.sqrt(n_cells)
+
+    assert 32 < used < 1000
+    assert sem(used).max() <= tolerance < sem(used - 10).max()
+    np.testing.assert_allclose(predicted.layers["sem"][0], sem(used), rtol=1e-3)
+    np.testing.assert_allclose(predicted.X[0], rows[:used].mean(axis=0), rtol=1e-4, atol=2e-5)
+    control_mean = np.asarray(cells.X)[order[:used]].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(predicted.layers["delta"][0], predicted.X[0] - control_mean, rtol=1e-4, atol=2e-5)
+
+
+def test_reported_standard_error_is_calibrated(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    """The mean over all 2,000 cells lies within 1.96 sem of the reported one as often as 95% promises.
+
+    Each of 200 seeds draws its own cells. Were coverage exactly 95%, the count for one gene would be
+    Binomial(200, 0.95); its 1e-5 and 1 - 1e-5 quantiles are the bounds for each of the 24 genes, so that a right
+    implementation fails about once in 2,000 choices of seeds. The sample is part of the population (at most a tenth
+    here), which makes the interval up to 5% too wide and coverage at most 96%: well within the bounds.
+    """
+    cells, n_seeds = make_cells(2000), 200
+    full_mean = model.predict_array(cells.X, "YFU19").mean(axis=0, dtype=np.float64)
+    covered = np.zeros(24, dtype=int)
+    used = []
+    for seed in range(n_seeds):
+        (row,) = model.iter_predict(cells, "YFU19", tolerance=0.07, seed=seed, batch_size=16)
+        covered += np.abs(row.X[0] - full_mean) <= 1.96 * row.layers["sem"][0]
+        used.append(row.n_controls)
+    fewest, most = stats.binom.ppf([1e-5, 1 - 1e-5], n_seeds, 0.95)
+    print(f"coverage {covered.sum() / (24 * n_seeds):.3f}, control cells used on average {np.mean(used):.0f} of 2,000")
+    assert covered.min() >= fewest
+    assert covered.max() <= most
+    assert 32 < np.mean(used) < 200
+
+
+def test_command_writes_n_controls_sem_and_the_tolerance(
+    command_line: CommandServer, bundle: Path, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    cells, out = tmp_path / "cells.h5ad", tmp_path / "out.h5ad"
+    make_cells(300).write_h5ad(cells)
+    options = ["--tolerance", "0.08", "--batch-size", "8", "--seed", "5"]
+    result = command_line("predict", bundle, cells, "--out", out, "-p", "YFU19", "-p", "EKKN10", *options)
+    assert result.returncode == 0, result.stderr
+    assert "added in random order (seed 5)" in result.stderr
+    written = anndata.read_h5ad(out)
+    assert all(32 <= used < 300 for used in written.obs["n_controls"])
+    assert np.all(written.layers["sem"] <= 0.08)
+    recorded = written.uns["scgenept_rt"]
+    assert (recorded["tolerance"], recorded["sampling"], recorded["seed"]) == (0.08, "random", 5)
+    assert recorded["n_controls_available"] == 300
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, np.nan, np.inf])
+def test_a_tolerance_without_sense_is_refused(model: sgr.Predictor, make_cells: MakeCells, tolerance: float) -> None:
+    with pytest.raises(PredictOptionError, match=r"tolerance is .* Expected a standard error above 0"):
+        model.predict(make_cells(3), "YFU19", tolerance=tolerance)
