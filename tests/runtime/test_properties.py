@@ -1,0 +1,180 @@
+"""What must not change a result: the order of genes, the form of the input, batches, and the spelling of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import scgenept_rt as sgr
+
+MakeCells = Callable[..., anndata.AnnData]
+
+few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LABELS = ["YFU19+ctrl", "YFU19+EKKN10", "ctrl"]
+
+
+def assert_close(actual: anndata.AnnData, expected: anndata.AnnData) -> None:
+    """Equal within the tolerance of fp32, and in every name."""
+    assert actual.obs_names.tolist() == expected.obs_names.tolist()
+    assert actual.var_names.tolist() == expected.var_names.tolist()
+    np.testing.assert_allclose(actual.X, expected.X, rtol=1e-4, atol=2e-5)
+    for layer in expected.layers:
+        np.testing.assert_allclose(actual.layers[layer], expected.layers[layer], rtol=1e-4, atol=2e-5)
+
+
+def assert_same(actual: anndata.AnnData, expected: anndata.AnnData) -> None:
+    """Equal to the last bit, and in every name."""
+    assert actual.obs_names.tolist() == expected.obs_names.tolist()
+    np.testing.assert_array_equal(actual.X, expected.X)
+    for layer in expected.layers:
+        np.testing.assert_array_equal(actual.layers[layer], expected.layers[layer])
+
+
+@few
+@given(order=st.permutations(range(30)), by_id=st.booleans(), n_cells=st.integers(1, 12), batch=st.integers(1, 9))
+def test_order_of_genes_and_genes_of_no_use_change_no_bit(
+    model: sgr.Predictor, make_cells: MakeCells, order: list[int], by_id: bool, n_cells: int, batch: int
+) -> None:
+    cells = make_cells(n_cells)
+    names = list(model.panel.ids) if by_id else model.gene_names
+    wider = anndata.AnnData(
+        np.hstack([cells.X, np.full((n_cells, 6), 1.5, np.float32)]),
+        obs=cells.obs,
+        var=pd.DataFrame(index=[*names, *(f"OTHER{number}" for number in range(6))]),
+    )
+    expected = model.predict(cells, LABELS, aggregate="both", batch_size=batch)
+    actual = model.predict(wider[:, order].copy(), LABELS, aggregate="both", batch_size=batch)
+    assert_same(actual.mean, expected.mean)
+    assert_same(actual.cells, expected.cells)
+
+
+@few
+@given(batch=st.one_of(st.just("auto"), st.integers(1, 60)), n_cells=st.integers(1, 20))
+def test_batch_size_changes_nothing_beyond_fp32(
+    model: sgr.Predictor, make_cells: MakeCells, batch: int, n_cells: int
+) -> None:
+    cells = make_cells(n_cells)
+    expected = model.predict(cells, LABELS, aggregate="both", batch_size=1)
+    actual = model.predict(cells, LABELS, aggregate="both", batch_size=batch)
+    assert_close(actual.mean, expected.mean)
+    assert_close(actual.cells, expected.cells)
+
+
+@few
+@given(seed=st.integers(0, 1000), n_cells=st.integers(1, 20), batch=st.integers(1, 30))
+def test_rows_of_predict_are_those_of_predict_array(
+    model: sgr.Predictor, make_cells: MakeCells, seed: int, n_cells: int, batch: int
+) -> None:
+    cells = make_cells(n_cells, seed=seed)
+    rows = model.predict(cells, LABELS, aggregate="cells", batch_size=batch)
+    expected = np.concatenate([model.predict_array(cells.X, label) for label in LABELS])
+    np.testing.assert_allclose(rows.X, expected, rtol=1e-4, atol=2e-5)
+
+
+def dense(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    return cells
+
+
+def csr(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    return anndata.AnnData(sp.csr_matrix(cells.X), obs=cells.obs, var=cells.var)
+
+
+def csc(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    return anndata.AnnData(sp.csc_matrix(cells.X), obs=cells.obs, var=cells.var)
+
+
+def view(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    return anndata.concat([cells, cells[:2]], index_unique="-", merge="same")[: cells.n_obs]
+
+
+def in_a_layer(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    return anndata.AnnData(np.full_like(cells.X, 9), obs=cells.obs, var=cells.var, layers={"lognorm": cells.X})
+
+
+def h5ad(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    cells.write_h5ad(path / "cells.h5ad")
+    return path / "cells.h5ad"
+
+
+def compressed_sparse_h5ad(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    csc(cells, path).write_h5ad(path / "cells.h5ad", compression="gzip")
+    return path / "cells.h5ad"
+
+
+def backed(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    return anndata.read_h5ad(h5ad(cells, path), backed="r")
+
+
+def zarr(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
+    pytest.importorskip("zarr", reason="the extra zarr is not installed")
+    csr(cells, path).write_zarr(path / "cells.zarr")
+    return path / "cells.zarr"
+
+
+@pytest.mark.parametrize(
+    "form", [dense, csr, csc, view, in_a_layer, h5ad, compressed_sparse_h5ad, backed, zarr], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("sampling", ["all", "random", "upstream"])
+def test_form_of_the_input_changes_no_bit(
+    model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path, form: Callable[..., object], sampling: str
+) -> None:
+    cells = make_cells(25)
+    cells.obs["condition"] = np.where(np.arange(25) % 3, "ctrl", "FOSB+ctrl")
+    options = {"sampling": sampling, "n_controls": 12, "seed": 6, "batch_size": 5}
+    expected = model.predict(cells.copy(), LABELS, aggregate="cells", **options)
+    given = form(cells, tmp_path)
+    read = sgr.ReadOptions(layer="lognorm" if form is in_a_layer else None)
+    blocks = model.iter_predict(given, LABELS, aggregate="cells", read=read, **options)
+    np.testing.assert_array_equal(np.concatenate([block.X for block in blocks]), expected.X)
+
+
+@pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("aggregate", ["mean", "cells"])
+def test_file_holds_what_predict_returns(
+    model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path, ending: str, aggregate: str
+) -> None:
+    if ending == ".zarr":
+        pytest.importorskip("zarr", reason="the extra zarr is not installed")
+    expected = model.predict(make_cells(9), LABELS, aggregate=aggregate, batch_size=4)
+    (path,) = model.predict_file(make_cells(9), tmp_path / f"out{ending}", LABELS, aggregate=aggregate, batch_size=4)
+    written = anndata.read_h5ad(path) if ending == ".h5ad" else anndata.io.read_zarr(path)
+    assert_same(written, expected)
+    assert written.obs["condition"].tolist() == expected.obs["condition"].tolist()
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ["YFU19+ctrl", "ctrl+YFU19", "YFU19", " YFU19 ", "control+YFU19", "ENSG00000000007", "ENSG00000000007.12+ctrl"],
+        [
+            "YFU19+EKKN10",
+            "EKKN10+YFU19",
+            "YFU19_EKKN10",
+            "EKKN10 + YFU19",
+            "YFU19+EKKN10+ctrl",
+            "ENSG00000000005_YFU19",
+        ],
+        ["ctrl", "control", "non-targeting", "ctrl+ctrl"],
+    ],
+)
+def test_spelling_of_a_label_changes_no_bit(model: sgr.Predictor, make_cells: MakeCells, spellings: list[str]) -> None:
+    cells = make_cells(4)
+    expected = model.predict(cells, spellings[0])
+    rows = model.predict_array(cells.X, spellings[0])
+    for spelling in spellings:
+        predicted = model.predict(cells, spelling)
+        np.testing.assert_array_equal(predicted.X, expected.X)
+        np.testing.assert_array_equal(model.predict_array(cells.X, spelling), rows)
+        assert predicted.obs["condition"].tolist() == [spelling.strip()]
+        assert predicted.obs["target_genes"].tolist() == expected.obs["target_genes"].tolist()
+    told: list[str] = []
+    assert model.predict(cells, spellings, on_notice=told.append).n_obs == 1
+    assert "predicted once" in told[0]
