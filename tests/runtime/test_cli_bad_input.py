@@ -1,0 +1,340 @@
+"""What a user gets who made a mistake: exit code 1, one message with the facts, and nothing written."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+
+CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+MakeCells = Callable[..., anndata.AnnData]
+Refusal = Callable[..., str]
+
+GENE = "YFU19"
+
+
+@pytest.fixture
+def cells(make_cells: MakeCells, tmp_path: Path) -> Path:
+    path = tmp_path / "cells.h5ad"
+    make_cells(40).write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out.h5ad"
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "dir"
+        for path in directory.rglob("*")
+    }
+
+
+@pytest.fixture
+def refused(command_line: CommandLine, bundle: Path, cells: Path, out: Path, tmp_path: Path) -> Refusal:
+    """Return a function that runs predict, expects a refusal, and returns the message."""
+
+    def run(
+        *options: str | Path, bundle: Path = bundle, cells: Path = cells, out: Path = out, label: str = GENE
+    ) -> str:
+        before = contents(tmp_path)
+        result = command_line("predict", bundle, cells, "--out", out, "-p", label, *options)
+        assert result.returncode == 1, result.stderr
+        assert "Traceback" not in result.stderr
+        assert result.stderr.count("error: ") == 1
+        assert result.stdout == ""
+        assert contents(tmp_path) == before, "something was written"
+        return result.stderr[result.stderr.index("error: ") :].strip()
+
+    return run
+
+
+def assert_says(message: str, *facts: object) -> None:
+    for fact in facts:
+        assert str(fact) in message, message
+
+
+# --- perturbations ----------------------------------------------------------------------------------------------------
+
+
+def test_unknown_gene_with_near_spellings_and_how_to_list_genes(refused: Refusal) -> None:
+    message = refused(label="YFU91+ctrl")
+    assert_says(message, "YFU91 (did you mean YFU19?)", "the model's 24 genes", "scgenept-rt genes", "--search YFU")
+
+
+@pytest.mark.parametrize(
+    ("label", "fact"),
+    [("", "a perturbation is empty ('')"), (f"{GENE}+", f"perturbation '{GENE}+' has an empty part")],
+)
+def test_empty_perturbation(refused: Refusal, label: str, fact: str) -> None:
+    assert_says(refused(label=label), fact, "FOSB+ctrl")
+
+
+def test_same_gene_twice_in_two_spellings(refused: Refusal) -> None:
+    message = refused(label=f"{GENE}+ENSG00000000007.3")
+    assert_says(message, f"names the gene {GENE} twice", "ENSG00000000007.3", f"{GENE}+ctrl")
+
+
+def test_three_genes_are_allowed_with_a_warning(
+    command_line: CommandLine, bundle: Path, cells: Path, out: Path
+) -> None:
+    result = command_line("predict", bundle, cells, "--out", out, "-p", "YFU19+TBPE15+TUQ38")
+    assert result.returncode == 0, result.stderr
+    assert_says(result.stderr, "Warning: three or more genes at once (YFU19+TBPE15+TUQ38)", "never evaluated")
+    assert anndata.read_h5ad(out).n_obs == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("perturbation\n", ["holds no perturbation"]),
+        ("gene,n\nYFU19,3\n", ["no column perturbation or condition", "gene, n"]),
+        ("perturbation,n_controls\nYFU19,many\n", ["line 2", "'many' is not a number of cells"]),
+        ("perturbation,n_controls\nYFU19,50\n", ["n_controls = 50", "40 control cells"]),
+    ],
+)
+def test_file_of_perturbations(refused: Refusal, tmp_path: Path, text: str, facts: list[str]) -> None:
+    path = tmp_path / "set.csv"
+    path.write_text(text)
+    assert_says(refused("--perturbations", path, label="EKKN10"), *facts)
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_input_missing(refused: Refusal, tmp_path: Path) -> None:
+    path = tmp_path / "nowhere.h5ad"
+    assert_says(refused(cells=path), path, "no such file")
+
+
+def test_input_is_no_h5ad(refused: Refusal, tmp_path: Path) -> None:
+    path = tmp_path / "text.h5ad"
+    path.write_text("gene,cell\n")
+    assert_says(refused(cells=path), path, "not an HDF5 file", ".h5ad")
+
+
+def test_input_truncated(refused: Refusal, cells: Path) -> None:
+    cells.write_bytes(cells.read_bytes()[: cells.stat().st_size // 2])
+    assert_says(refused(), cells, "cut short", "Copy, download or write the file again")
+
+
+def test_no_control_cells(refused: Refusal, cells: Path, make_cells: MakeCells) -> None:
+    adata = make_cells(40)
+    adata.obs["condition"] = ["untreated"] * 30 + ["FOSB"] * 10
+    adata.write_h5ad(cells)
+    assert_says(refused(), cells, "'condition'", "'ctrl'", "'untreated' (30)", "--control-label", "--condition-key")
+
+
+def test_more_control_cells_asked_for_than_there_are(refused: Refusal) -> None:
+    assert_says(refused("--n-controls", "41"), "41 control cells", "the input has 40", "--sampling upstream")
+
+
+def test_genes_missing_unless_taken_as_zero(
+    refused: Refusal, command_line: CommandLine, bundle: Path, cells: Path, out: Path, make_cells: MakeCells
+) -> None:
+    adata = make_cells(40)
+    adata[:, 7:].copy().write_h5ad(cells)
+    message = refused()
+    missing = adata.var_names[:7].tolist()
+    assert_says(message, cells, "7 of the model's 24 genes", ", ".join(missing[:5]), "2 more", "--missing-genes zero")
+    assert missing[5] not in message
+    result = command_line("predict", bundle, cells, "--out", out, "-p", GENE, "--missing-genes", "zero")
+    assert result.returncode == 0, result.stderr
+    assert_says(result.stderr, "taken as not expressed (7)")
+    adata.X[:, :7] = 0.0
+    adata.write_h5ad(cells)
+    result = command_line("predict", bundle, cells, "--out", out.with_name("zeros.h5ad"), "-p", GENE)
+    zeros = anndata.read_h5ad(out.with_name("zeros.h5ad"))
+    np.testing.assert_array_equal(anndata.read_h5ad(out).X, zeros.X)
+
+
+def test_duplicate_gene_names(refused: Refusal, cells: Path, make_cells: MakeCells) -> None:
+    adata = make_cells(40)
+    adata.var_names = [GENE, *adata.var_names[1:]]
+    adata.write_h5ad(cells)
+    assert_says(refused("--missing-genes", "zero"), f"{GENE} (2 of the input)", "var_names_make_unique()", "--gene-key")
+
+
+@pytest.mark.parametrize(
+    ("value", "facts"),
+    [
+        (np.nan, ["cell 'cell2'", "gene 'YFU19'", "is nan", "finite"]),
+        (np.inf, ["cell 'cell2'", "gene 'YFU19'", "is inf", "finite"]),
+        (-0.5, ["cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--layer", "--allow-unnormalized"]),
+        (400.0, ["cell 'cell2'", "gene 'YFU19'", "the largest value is 400", "sc.pp.log1p", "--allow-unnormalized"]),
+    ],
+)
+def test_value_that_is_not_log_normalised(
+    refused: Refusal, cells: Path, make_cells: MakeCells, value: float, facts: list[str]
+) -> None:
+    adata = make_cells(40)
+    adata.X[2, adata.var_names.get_loc(GENE)] = value
+    adata.write_h5ad(cells)
+    assert_says(refused(), cells, *facts)
+
+
+def test_raw_counts_unless_allowed(
+    refused: Refusal, command_line: CommandLine, bundle: Path, cells: Path, out: Path, make_cells: MakeCells
+) -> None:
+    adata = make_cells(40)
+    adata.X = np.rint(np.expm1(adata.X))
+    adata.write_h5ad(cells)
+    assert_says(refused(), "raw counts", f"up to {adata.X.max():g}", "sc.pp.normalize_total(adata); sc.pp.log1p(adata)")
+    result = command_line("predict", bundle, cells, "--out", out, "-p", GENE, "--allow-unnormalized")
+    assert result.returncode == 0, result.stderr
+    assert_says(result.stderr, "look like raw counts")
+
+
+def test_nan_is_refused_even_where_unnormalized_values_are_allowed(
+    refused: Refusal, cells: Path, make_cells: MakeCells
+) -> None:
+    adata = make_cells(40)
+    adata.X[0, 0] = np.nan
+    adata.write_h5ad(cells)
+    assert_says(refused("--allow-unnormalized"), "'cell0'", "is nan")
+
+
+# --- bundle -----------------------------------------------------------------------------------------------------------
+
+
+def damage_nothing_there(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+
+
+def damage_a_file(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+    bundle.write_text("not a directory")
+
+
+def damage_no_manifest(bundle: Path) -> None:
+    (bundle / "manifest.json").unlink()
+
+
+def damage_truncated_manifest(bundle: Path) -> None:
+    manifest = bundle / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:500])
+
+
+def damage_newer_format(bundle: Path) -> None:
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format_version":1', '"format_version":2'))
+
+
+def damage_graph_missing(bundle: Path) -> None:
+    (bundle / "ort_fp32.onnx").unlink()
+
+
+def damage_byte_of_a_graph(bundle: Path) -> None:
+    with (bundle / "ort_fp32.onnx").open("r+b") as stream:
+        stream.seek(100_000)
+        byte = stream.read(1)
+        stream.seek(100_000)
+        stream.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "facts"),
+    [
+        (damage_nothing_there, ["no such directory", "scgenept-export bundle"]),
+        (damage_a_file, ["this is a file", "manifest.json"]),
+        (damage_no_manifest, ["holds no manifest.json", "export did not finish"]),
+        (damage_truncated_manifest, ["manifest.json is not a manifest", "again"]),
+        (damage_newer_format, ["format_version is 2", "reads up to 1", "Upgrade scgenept-rt"]),
+        (damage_graph_missing, ["ort_fp32.onnx is missing", "again"]),
+        (damage_byte_of_a_graph, ["ort_fp32.onnx has changed: sha256", "again"]),
+    ],
+    ids=lambda value: value.__name__.removeprefix("damage_") if callable(value) else "",
+)
+def test_damaged_bundle(
+    refused: Refusal, bundle: Path, tmp_path: Path, damage: Callable[[Path], None], facts: list[str]
+) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    damage(copy)
+    assert_says(refused(bundle=copy), f"bundle {copy}", *facts)
+
+
+# --- output: each is found before the bundle, which does not even exist here, is looked at ----------------------------
+
+
+def test_output_exists(refused: Refusal, tmp_path: Path, out: Path) -> None:
+    out.write_text("precious")
+    assert_says(refused(bundle=tmp_path / "nowhere"), out, "exists already", "--overwrite")
+
+
+def test_output_of_the_cells_exists_where_both_are_written(refused: Refusal, tmp_path: Path) -> None:
+    cells_out = tmp_path / "out.cells.h5ad"
+    cells_out.write_text("precious")
+    assert_says(refused("--aggregate", "both", bundle=tmp_path / "nowhere"), cells_out, "exists already")
+
+
+def test_directory_of_the_output_is_missing(refused: Refusal, tmp_path: Path) -> None:
+    path = tmp_path / "no" / "out.h5ad"
+    assert_says(refused(out=path, bundle=tmp_path / "nowhere"), path, "does not exist", "Create it")
+
+
+def test_output_is_a_directory(refused: Refusal, tmp_path: Path, out: Path) -> None:
+    out.mkdir()
+    assert_says(refused("--overwrite", bundle=tmp_path / "nowhere"), out, "a directory")
+
+
+def test_output_is_the_input_also_under_another_name(refused: Refusal, tmp_path: Path, cells: Path) -> None:
+    assert_says(refused("--overwrite", out=cells, bundle=tmp_path / "nowhere"), cells, "the input file itself")
+    link = tmp_path / "link.h5ad"
+    link.symlink_to(cells)
+    assert_says(refused("--overwrite", out=link, bundle=tmp_path / "nowhere"), link, "the input file itself")
+
+
+def test_output_of_an_unknown_format(refused: Refusal, tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    assert_says(refused(out=path, bundle=tmp_path / "nowhere"), path, "'.csv'", ".h5ad or .zarr")
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def test_tolerance_goes_with_means_alone(refused: Refusal) -> None:
+    assert_says(refused("--tolerance", "0.1", "--aggregate", "cells"), "a tolerance is for means", "--aggregate mean")
+
+
+def test_the_control_itself_is_no_perturbation_in_the_form_for_cell_eval(refused: Refusal) -> None:
+    assert_says(refused("--for-cell-eval", label="ctrl"), "'ctrl'", "cell-eval", "Leave the perturbation ctrl out")
+
+
+def test_unknown_provider(refused: Refusal) -> None:
+    assert_says(refused("--provider", "gpu"), "unknown provider 'gpu'", "Did you mean 'cuda'?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (["BUNDLE", "CELLS", "--out", "OUT"], "give perturbations with -p"),
+        (["BUNDLE", "CELLS", "-p", GENE], "--out"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "0"], "neither auto nor a number"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--aggregate", "median"], "'median'"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_wrong_usage_exits_with_2(command_line: CommandLine, arguments: list[str], fact: str) -> None:
+    result = command_line("predict", *arguments)
+    assert result.returncode == 2
+    assert fact in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(command_line: CommandLine, tmp_path: Path) -> None:
+    arguments = ["predict", tmp_path / "nowhere", tmp_path / "cells.h5ad", "--out", tmp_path / "out.h5ad", "-p", GENE]
+    for placed in (["--debug", *arguments], [*arguments, "--debug"]):
+        result = command_line(*placed)
+        assert result.returncode == 1
+        assert "Traceback (most recent call last)" in result.stderr
+        assert "BundleNotFoundError" in result.stderr
