@@ -1,0 +1,264 @@
+"""Runs that are killed: `--resume` continues them, and the file is that of a run that nothing interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anndata
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import CommandServer
+
+MakeCells = Callable[..., anndata.AnnData]
+
+N_CELLS = 200
+KILLS = 4
+FORMS = {
+    "mean": ["--aggregate", "mean"],
+    "cells": ["--aggregate", "cells"],
+    "both": ["--aggregate", "both"],
+    "cell_eval": ["--for-cell-eval"],
+    "tolerance": ["--tolerance", "0.000001"],
+}
+
+
+@pytest.fixture
+def arguments(bundle: Path, make_cells: MakeCells, tmp_path: Path) -> list[str]:
+    """A run of some thousand pairs in batches of one cell, so that it takes a while; without --out."""
+    path = tmp_path / "cells.h5ad"
+    make_cells(N_CELLS).write_h5ad(path)
+    return ["predict", str(bundle), str(path), "--all-singles", "--batch-size", "1", "--threads", "1", "--no-check"]
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    """The files of a run by their names after that of the output, with everything that lies beside them."""
+    return {
+        path.name.removeprefix(out.stem): path.read_bytes() if path.is_file() else b"a directory"
+        for path in sorted(out.parent.glob(f"{out.stem}*"))
+    }
+
+
+def n_committed(out: Path) -> int:
+    """Rows that the journals of a run and of the cells beside it count."""
+    total = 0
+    for journal in out.parent.glob(f"{out.stem}*.partial/journal.json"):
+        try:
+            total += json.loads(journal.read_text())["n_committed"]
+        except FileNotFoundError:  # it has just been finished
+            continue
+    return total
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(4_000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not happen within 20 seconds")
+
+
+def kill_at_a_random_moment(
+    command_line: CommandServer, rng: np.random.Generator, out: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Kill a run while it starts, or some time after it has committed more rows than the one before."""
+    before = n_committed(out)
+    process = command_line.start(*arguments)
+    delay = rng.uniform(0, 0.3)
+    if rng.random() < 0.8:
+        wait_for(lambda: n_committed(out) > before or out.exists())
+    time.sleep(delay)
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        os.kill(process, signal.SIGKILL)
+    return command_line.wait()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_killed_at_random_moments_and_resumed_gives_the_very_file(
+    command_line: CommandServer, arguments: list[str], tmp_path: Path, form: str
+) -> None:
+    whole, out = tmp_path / "whole.h5ad", tmp_path / "killed.h5ad"
+    result = command_line(*arguments, *FORMS[form], "--out", whole)
+    assert result.returncode == 0, result.stderr
+
+    rng = np.random.default_rng(list(FORMS).index(form))  # the moments of kills; what is computed is always the same
+    killed = 0
+    for _ in range(KILLS):
+        result = kill_at_a_random_moment(
+            command_line, rng, out, *arguments, *FORMS[form], "--out", str(out), "--resume"
+        )
+        killed += result.returncode == -signal.SIGKILL
+        if out.exists():
+            break
+    assert killed >= 2, "the run is over too soon to be killed"
+    if not out.exists():
+        result = command_line(*arguments, *FORMS[form], "--out", out, "--resume")
+        assert result.returncode == 0, result.stderr
+    assert outputs(out) == outputs(whole)
+
+
+@pytest.mark.parametrize("form", ["mean", "both", "cell_eval"])
+def test_killed_at_any_step_of_finishing_and_resumed_gives_the_very_files(
+    command_line: CommandServer, bundle: Path, make_cells: MakeCells, tmp_path: Path, form: str
+) -> None:
+    cells, whole, out = (tmp_path / f"{name}.h5ad" for name in ("cells", "whole", "killed"))
+    make_cells(5).write_h5ad(cells)
+    arguments = ["predict", bundle, cells, "-p", "YFU19", "-p", "EKKN10", "--no-check", *FORMS[form]]
+    assert command_line(*arguments, "--out", whole).returncode == 0
+    expected, killed = outputs(whole), 0
+    for step in range(0, 1_000, 17):
+        result = command_line(*arguments, "--out", out, finishing_step=step)
+        if result.returncode == 0:  # it has fewer steps
+            break
+        assert result.returncode == -signal.SIGKILL, result.stderr
+        killed += 1
+        result = command_line(*arguments, "--out", out, "--resume")
+        if result.returncode == 0:
+            assert outputs(out) == expected, step
+        else:  # killed while it cleared up: the files are complete, and nothing more is known of the run
+            assert "exists already" in result.stderr, (step, result.stderr)
+            assert {name: outputs(out).get(name) for name in expected} == expected, step
+        for path in tmp_path.glob("killed*"):
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert killed >= 4
+
+
+# --- without or with other settings -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(command_line: CommandServer, arguments: list[str], tmp_path: Path) -> Path:
+    """The output of a run that was killed once it had committed rows."""
+    out = tmp_path / "an output.h5ad"
+    process = command_line.start(*arguments, "--out", out)
+    wait_for(lambda: n_committed(out) > 0)
+    os.kill(process, signal.SIGKILL)
+    assert command_line.wait().returncode == -signal.SIGKILL
+    assert not out.exists()
+    return out
+
+
+def test_partial_output_is_refused_with_the_command_that_completes_it(
+    command_line: CommandServer, arguments: list[str], interrupted: Path, tmp_path: Path
+) -> None:
+    partial = n_committed(interrupted)
+    command = [sys.executable, "-m", "scgenept_rt", *arguments, "--out", str(interrupted)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert f"left {partial:,} of 24 rows" in refused.stderr
+    assert n_committed(interrupted) == partial
+    printed = refused.stderr.split("Continue it with: ")[1].splitlines()[0]
+    subprocess.run(printed, shell=True, check=True, capture_output=True)
+    assert command_line(*arguments, "--out", tmp_path / "whole.h5ad").returncode == 0
+    assert outputs(interrupted) == outputs(tmp_path / "whole.h5ad")
+
+
+def test_the_script_names_itself_in_the_command_that_continues(
+    command_line: CommandServer, arguments: list[str], interrupted: Path
+) -> None:
+    message = command_line(*arguments, "--out", interrupted).stderr
+    assert f"Continue it with: scgenept-rt {' '.join(arguments)} --out '{interrupted}' --resume\n" in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "facts"),
+    [
+        (["--seed", "7"], ["seed: 0 before, 7 now"]),
+        (["--n-controls", "9"], ["control cells a perturbation:"]),
+        (["-p", "YFU19+EKKN10"], ["perturbations: 24 entries", "from number 1 on: YFU19+EKKN10"]),
+        (["--batch-size", "2"], ["batch size: 1 before, 2 now"]),
+        (["--aggregate", "cells"], ["aggregate: mean before, cells now"]),
+        (["--precision", "fp16"], ["precision: fp32 before, fp16 now"]),
+        (["--tolerance", "0.5"], ["tolerance: not set before, 0.5 now"]),
+    ],
+)
+def test_changed_settings_are_refused_by_name(
+    command_line: CommandServer, arguments: list[str], interrupted: Path, changed: list[str], facts: list[str]
+) -> None:
+    partial = n_committed(interrupted)
+    result = command_line(*arguments, "--out", interrupted, *changed, "--resume")
+    assert result.returncode == 1
+    assert "the interrupted run had other settings" in result.stderr
+    for fact in facts:
+        assert fact in result.stderr
+    assert n_committed(interrupted) == partial
+
+
+def test_changed_cells_and_changed_bundle_are_refused(
+    command_line: CommandServer, arguments: list[str], interrupted: Path, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(arguments[1], bundle)
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"dataset":"norman"', '"dataset":"other"'))
+    result = command_line("predict", bundle, *arguments[2:], "--out", interrupted, "--resume")
+    assert result.returncode == 1
+    assert "dataset: norman before, other now" in result.stderr
+
+    make_cells(N_CELLS, seed=1).write_h5ad(arguments[2])
+    result = command_line(*arguments, "--out", interrupted, "--resume")
+    assert result.returncode == 1
+    assert "control cells: " in result.stderr
+
+
+def test_overwrite_discards_a_partial_output(
+    command_line: CommandServer, arguments: list[str], interrupted: Path
+) -> None:
+    result = command_line(*arguments, "--out", interrupted, "--n-controls", "2", "--overwrite")
+    assert result.returncode == 0, result.stderr
+    assert anndata.read_h5ad(interrupted).obs["n_controls"].tolist() == [2] * 24
+    assert list(outputs(interrupted)) == [".h5ad"]
+
+
+def test_run_that_replaces_a_file_is_resumed_in_its_place(
+    command_line: CommandServer, arguments: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5ad"
+    out.write_text("the old one")
+    process = command_line.start(*arguments, "--out", out, "--overwrite")
+    wait_for(lambda: n_committed(out) > 0)
+    os.kill(process, signal.SIGKILL)
+    command_line.wait()
+    assert out.read_text() == "the old one"
+    result = command_line(*arguments, "--out", out, "--overwrite", "--resume")
+    assert result.returncode == 0, result.stderr
+    assert anndata.read_h5ad(out).n_obs == 24
+
+
+def test_resume_with_nothing_to_continue_starts_afresh(
+    command_line: CommandServer, arguments: list[str], tmp_path: Path
+) -> None:
+    result = command_line(*arguments, "--out", tmp_path / "out.h5ad", "--n-controls", "2", "--resume")
+    assert result.returncode == 0, result.stderr
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").n_obs == 24
+
+
+def test_interrupt_from_the_keyboard_keeps_what_was_committed(
+    command_line: CommandServer, arguments: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5ad"
+    process = command_line.start(*arguments, "--out", out)
+    wait_for(lambda: n_committed(out) > 0)
+    first = n_committed(out)
+    wait_for(lambda: n_committed(out) > first)  # an interrupt in the midst of the first commit leaves nothing
+    os.kill(process, signal.SIGINT)
+    result = command_line.wait()
+    assert result.returncode == 130
+    assert "Traceback" not in result.stderr
+    assert f"interrupted. Continue with: scgenept-rt predict {arguments[1]}" in result.stderr
+    assert not out.exists()
+    assert n_committed(out) > 0
+    assert command_line(*arguments, "--out", out, "--resume").returncode == 0
+    assert list(outputs(out)) == [".h5ad"]
