@@ -39,9 +39,7 @@ def adata(oracle: Oracle) -> anndata.AnnData:
     return anndata.read_h5ad(oracle.h5ad)
 
 
-def test_load_says_what_was_loaded(
-    model: sgr.Predictor, golden: dict[str, NDArray[Any]], oracle_variant: str
-) -> None:
+def test_load_says_what_was_loaded(model: sgr.Predictor, golden: dict[str, NDArray[Any]], oracle_variant: str) -> None:
     assert model.gene_names == golden["gene_names"].tolist()
     assert (model.variant, model.provider, model.precision) == (oracle_variant, "cpu", "fp32")
 
