@@ -33,7 +33,6 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
 backoff = MemoryBackoff(model.session)
 predicted = backoff.run(values, flags, genes)
-again = backoff.run(values, flags, genes)
 try:
     model.session.run(values, flags, genes)
     failed = False
@@ -43,7 +42,6 @@ print(json.dumps({
     "failed": failed,
     "max_cells": backoff.max_cells,
     "difference": float(np.abs(predicted[:2] - expected).max()),
-    "repeated": bool((predicted == again).all()),
     "shape": predicted.shape,
 }))
 """
@@ -59,7 +57,6 @@ def test_a_batch_too_large_for_the_memory_is_run_in_parts() -> None:
     assert found["failed"], "the whole batch was meant not to fit"
     assert 1 <= found["max_cells"] < 192
     assert found["difference"] < 2e-5
-    assert found["repeated"]
     assert found["shape"] == [192, 1000]
 
 
