@@ -85,12 +85,17 @@ def evaluate(
     Baselines: no change, the mean of the training cells, and for pairs the sum of the single changes.
     """
     data = _data(inputs, predictions)
+    if predictions is not None and (n_controls is not None or protocol != "all"):
+        raise typer.BadParameter(
+            "--predictions are evaluated as they are; --n-controls and --protocol have no part in that"
+        )
 
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.evaluation import evaluate as evaluate_predictions
     from scgenept_rt.evaluation import load_split, read_predictions
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.predictor import load
+    from scgenept_rt.reference_check import check_reference
 
     outputs = [path for path in (csv_file, json_file, html_file) if path is not None]
     _check_outputs(outputs, html_file)
@@ -117,6 +122,7 @@ def evaluate(
             prediction_progress("predictions") as progress,
         ):
             _say(f"provider: {model.choice_reason}, {model.precision}")
+            check_reference(model.bundle, model.session).raise_if_missed()
             if model.bundle.manifest.synthetic:
                 _say("note: this bundle's weights are synthetic; its predictions mean nothing in biology.")
             result = evaluate_predictions(

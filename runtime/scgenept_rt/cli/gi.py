@@ -89,6 +89,7 @@ def gi(
     from scgenept_rt.genetic_interactions import predicted_interactions
     from scgenept_rt.perturbation import read_perturbation_file
     from scgenept_rt.predictor import load
+    from scgenept_rt.reference_check import check_reference
 
     for path in (csv_file, json_file):
         if path is not None and not path.parent.is_dir():
@@ -101,6 +102,7 @@ def gi(
         prediction_progress("predictions") as progress,
     ):
         _say(f"provider: {model.choice_reason}, {model.precision}")
+        check_reference(model.bundle, model.session).raise_if_missed()
         if model.bundle.manifest.synthetic:
             _say("note: this bundle's weights are synthetic; its predictions mean nothing in biology.")
         found = predicted_interactions(

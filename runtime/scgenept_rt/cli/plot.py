@@ -191,6 +191,7 @@ def _series(
     from scgenept_rt.plotting.drawing import check_figure_path
     from scgenept_rt.plotting.errors import PlotError
     from scgenept_rt.predictor import load
+    from scgenept_rt.reference_check import check_reference
 
     check_figure_path(out)
     named: dict[str, Any] = {}
@@ -207,6 +208,7 @@ def _series(
     for text in bundles or []:
         name, path = _name_and_path(text)
         model = stack.enter_context(load(path, provider=provider, precision=precision))
+        check_reference(model.bundle, model.session).raise_if_missed()
         add(name or model.variant, model)
     return named
 

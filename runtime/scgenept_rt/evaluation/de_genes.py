@@ -73,6 +73,14 @@ class DeLists:
             for column, name in enumerate(names):
                 self._column_of_name.setdefault(name, column)
 
+    @property
+    def synthetic(self) -> bool:
+        """True if uns says that the data are made up, as this package's stand-ins do."""
+        if self._uns is None or "synthetic" not in self._uns:
+            return False
+        entry = self._uns["synthetic"]
+        return bool(entry[()] if hasattr(entry, "shape") else entry)
+
     def of(self, label: str, moments: GroupMoments) -> DeGenes:
         """Return the genes of a label of the file; what uns lacks is computed from the moments as GEARS computes it."""
         ranked = self._named(_RANKED, label)

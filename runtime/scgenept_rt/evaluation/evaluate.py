@@ -33,6 +33,9 @@ Protocol = Literal["all", "published"]
 ALL_TESTED = "all tested"
 """Name of the group of every tested perturbation."""
 
+FEW_CONTROLS = 100
+"""Control cells below which the noise of their draw is worth a word."""
+
 _TRAIN_POOL = "train"
 
 
@@ -95,6 +98,22 @@ class Evaluation:
     provenance: Mapping[str, Any]
 
     @property
+    def caveats(self) -> list[str]:
+        """Why the published figures are not to be compared with these; empty if nothing is known to differ."""
+        reasons = []
+        if self.provenance.get("synthetic"):
+            reasons.append("the model's weights are synthetic")
+        if self.provenance.get("synthetic_data"):
+            reasons.append("the cells are synthetic")
+        if self.provenance.get("protocol") != "published":
+            reasons.append("predictions were not made by the published protocol")
+        if len(self.tested) < self.provenance["n_split"]:
+            reasons.append(
+                f"{len(self.tested):,} of the split's {self.provenance['n_split']:,} perturbations were tested"
+            )
+        return reasons
+
+    @property
     def subgroups(self) -> list[str]:
         """Subgroups in the order of `summary`."""
         return list(dict.fromkeys(self.summary["subgroup"]))
@@ -154,7 +173,9 @@ def evaluate(
             "Leave n_controls out, or use the protocol all."
         )
     split = load_split(split) if not isinstance(split, Split) else split
-    split = split.restricted(subgroups) if subgroups else split
+    n_split = len(split.tested) + split.n_dropped
+    if subgroups:
+        split = split.restricted(subgroups)
     options = read or ReadOptions()
     panel = model.panel
     with open_data(data, options) as cells:
@@ -167,6 +188,7 @@ def evaluate(
     notices = [*observed.notices, *notices]
     with open_de_lists(data, observed) as lists:
         de = {label: lists.of(in_file, observed.moments) for label, in_file in tested.items()}
+        synthetic_data = lists.synthetic
 
     predicted, how = _predictions(model, data, tested, observed, protocol, n_controls, seed, options, progress, notices)
     missing = [label for label in tested if predicted.find(label) is None]
@@ -183,6 +205,12 @@ def evaluate(
     summary = _summary(table, split)
     control = observed.control
     rows = [predicted.row(label) for label in kept]
+    fewest = int(predicted.n_controls[rows].min())
+    if fewest < min(FEW_CONTROLS, observed.moments.n(CONTROL)):
+        notices.append(
+            f"Predictions are means over as few as {fewest:,} control cell{'s'[: fewest != 1]}: the noise of their "
+            "draw is in every figure, most of all in mse and pearson_delta. More control cells lessen it."
+        )
     predicted_deltas = predicted.means[rows].astype(np.float64) - control
     own_deltas = predicted_deltas if predicted.deltas is None else predicted.deltas[rows].astype(np.float64)
     observed_deltas = np.stack([observed.moments.mean(tested[label]) for label in kept]) - control
@@ -206,7 +234,14 @@ def evaluate(
         predicted_deltas.astype(np.float32),
         observed_deltas.astype(np.float32),
         published_table(split.dataset),
-        {**predicted.provenance, "protocol": protocol, "seed": seed, "split": split.name},
+        {
+            **predicted.provenance,
+            "protocol": "" if isinstance(model, PredictedMeans) else protocol,
+            "seed": seed,
+            "split": split.name,
+            "n_split": n_split,
+            "synthetic_data": synthetic_data,
+        },
     )
 
 

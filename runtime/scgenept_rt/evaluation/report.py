@@ -51,6 +51,8 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
     if published is not None:
         yield ""
         yield f"published ({published.source}): {published.protocol}"
+        if evaluation.caveats:
+            yield f"not to be compared as they stand: {'; '.join(evaluation.caveats)}"
         width = max(len(name) for name in published.rows)
         yield " " * (width + 2) + "".join(f"{metric:>18}" for metric in published.names)
         for name, row_figures in published.rows.items():
@@ -83,7 +85,7 @@ def json_report(evaluation: Evaluation) -> str:
         },
         "summary": _records(evaluation.summary),
         "perturbations": _records(evaluation.perturbations),
-        "published": None if published is None else asdict(published),
+        "published": None if published is None else {**asdict(published), "caveats": evaluation.caveats},
         "provenance": {key: _plain(value) for key, value in evaluation.provenance.items()},
     }
     return json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n"
@@ -121,8 +123,11 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
     if published is not None:
         heads = ["model", *(f"{metric} ({name})" for metric, name in published.names.items())]
         rows = [[name, *(_figure(figure) for figure in row)] for name, row in published.rows.items()]
+        caveats = ""
+        if evaluation.caveats:
+            caveats = f"<p><b>Not to be compared as they stand:</b> {escape('; '.join(evaluation.caveats))}.</p>"
         parts.append(
-            f"<h2>Published figures</h2><p>{escape(published.source)}: {escape(published.protocol)}.</p>"
+            f"<h2>Published figures</h2><p>{escape(published.source)}: {escape(published.protocol)}.</p>{caveats}"
             + _table(heads, rows)
         )
     parts.append("<h2>Every perturbation</h2>" + _perturbation_table(evaluation))

@@ -33,6 +33,8 @@ class Split:
         Labels of the validation set: neither trained on nor tested.
     train
         Labels trained on; None for every label of the data that is in neither `test` nor `val`.
+    n_dropped
+        How many tested labels a restriction to subgroups has left out.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Split:
     test: Mapping[str, tuple[str, ...]]
     val: tuple[str, ...] = ()
     train: tuple[str, ...] | None = None
+    n_dropped: int = 0
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -64,7 +67,8 @@ class Split:
         # What is no longer tested is still not trained on.
         dropped = [label for name, labels in self.test.items() if name not in subgroups for label in labels]
         kept = {name: labels for name, labels in self.test.items() if name in subgroups}
-        return Split(self.name, self.dataset, kept, (*self.val, *dropped), self.train)
+        n_dropped = self.n_dropped + len(dropped)
+        return Split(self.name, self.dataset, kept, (*self.val, *dropped), self.train, n_dropped)
 
 
 def shipped_splits() -> list[str]:

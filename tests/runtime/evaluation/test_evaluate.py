@@ -120,6 +120,7 @@ def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
     assert result.subgroups == ["combo_seen2"]
     # The pairs that are no longer tested have not become training cells.
     assert result.tested == ("G1+G2",)
+    assert "1 of the split's 6 perturbations were tested" in result.caveats
     assert figures(result, "combo_seen2", "training mean")["n_perturbations"] == 1
     norman = evaluate(perfect, h5ad, type(split)("s", "", {"test": ("G1+G2", "G0+G9", "KLF1+ctrl")}))
     assert any("have no cells in the data: G0+G9" in notice for notice in norman.notices)
@@ -229,6 +230,11 @@ def test_command(run, demo_cells, tmp_path) -> None:
     )  # fmt: skip
     assert code == 0, err
     assert "weights are synthetic" in err
+    assert (
+        "not to be compared as they stand: the model's weights are synthetic; the cells are synthetic; predictions "
+        "were not made by the published protocol"
+    ) in out
+    assert "means over as few as 1 control cell:" in out
     for part in ("unseen_single", "combo_seen2", "training mean", "published (scGenePT", "0.698"):
         assert part in out
     table = pd.read_csv(csv)
@@ -268,6 +274,7 @@ def test_command_on_a_prediction_file(run, h5ad, split_file, perfect, adata, tmp
         (["demo", "CELLS", "--split", "SPLIT", "--subgroup", "seen"], 1, "subgroup 'seen'"),
         (["demo", "CELLS", "--split", "SPLIT", "--csv", "no/such/folder/a.csv"], 1, "does not exist"),
         (["demo", "no.h5ad", "--split", "SPLIT"], 1, "no.h5ad"),
+        (["CELLS", "--split", "SPLIT", "--predictions", "p.h5ad", "--n-controls", "3"], 2, "have no part in that"),
         (["demo", "CELLS", "--split", "SPLIT", "--predictions", "no.h5ad"], 1, "no.h5ad"),
     ],
 )
