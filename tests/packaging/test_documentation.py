@@ -1,5 +1,6 @@
 """Every code block of README.md and docs/ is run as it stands, page by page, in an empty directory.
 
+What a bash block exports, the later blocks of its page see, as in a reader's shell; each block is its own process.
 A block that cannot run here is preceded by a comment `<!-- not run: reason -->`, which readers of the source see too.
 """
 
@@ -42,12 +43,14 @@ def blocks(page: Path) -> list[Block]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    kept = tmp_path / "environment"
+    (directory := tmp_path / "page").mkdir()
     for block in blocks(page):
         if block.reason or block.language in NOT_CODE:
             continue
         done = subprocess.run(
-            [*COMMANDS[block.language], block.code],
-            cwd=tmp_path,
+            [*COMMANDS[block.language], f"{block.code}\nenv -0 > {kept}" if block.language == "bash" else block.code],
+            cwd=directory,
             env=environment,
             capture_output=True,
             text=True,
@@ -55,6 +58,8 @@ def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{page.name}, line {block.line}:\n{block.code}\n{done.stdout}\n{done.stderr}"
+        if block.language == "bash":
+            environment = dict(entry.split("=", 1) for entry in kept.read_text("utf-8").split("\0") if entry)
 
 
 def test_blocks_are_found_and_have_a_language() -> None:
