@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -19,9 +20,9 @@ from scgenept_rt.errors import (
     PartialOutputError,
 )
 from scgenept_rt.output.h5ad_file import H5adTable
-from scgenept_rt.output.journal import Journal, plain
+from scgenept_rt.output.journal import Journal, plain, run_digest
 from scgenept_rt.output.partial_table import PartialTable
-from scgenept_rt.output.table_spec import TableSpec
+from scgenept_rt.output.table_spec import RUN_DIGEST, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory, partial_path
 from scgenept_rt.output.zarr_store import ZarrTable, import_zarr
 
@@ -76,7 +77,7 @@ def check_destination(
         raise OutputIsInputError(path)
     if os.path.lexists(path):
         _check_replaceable(path)
-        if not overwrite and not (resume and partial_path(path).is_dir()):
+        if not overwrite and not (resume and (partial_path(path).is_dir() or _run_digest(path) is not None)):
             raise OutputExistsError(path)
     directory = path.parent
     if not directory.exists():
@@ -115,7 +116,8 @@ def open_table(
     overwrite
         Replace an existing output; without `resume`, also discard what an interrupted run left.
     resume
-        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh.
+        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh. An output that
+        a run with the same settings finished is complete: the table that is returned has nothing more to write.
     command
         The command that continues this run, for messages.
 
@@ -156,6 +158,10 @@ def _open_locked(
     if resume or not overwrite:
         journal = work.load_journal()
     exists = os.path.lexists(path)
+    if resume and exists and journal is None and _run_digest(path) == run_digest(settings, spec.fingerprint()):
+        # finished by an earlier run with the same settings: a loop that resumes until it succeeds has to end
+        done = Journal(spec.n_rows, spec.n_rows, settings, spec.fingerprint(), {}, finishing=True)
+        return table_class.published(work, spec, done, command)
     if journal is not None and journal.finishing and not work.data.exists():
         # killed after the file got its name, before its work directory was gone
         if exists and resume:
@@ -166,11 +172,20 @@ def _open_locked(
         raise OutputExistsError(path)
     if journal is None:
         work.clear()
+        spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: run_digest(settings, spec.fingerprint())})
         return table_class.create(work, spec, settings, command)
     if not resume:
         raise PartialOutputError(path, journal.n_committed, journal.n_rows, command)
     journal.check_same(settings, spec.fingerprint(), path)
     return table_class.resume(work, spec, journal, command)
+
+
+def _run_digest(path: Path) -> str | None:
+    """Return which run made a file, None if it does not say so or cannot be read."""
+    try:
+        return _table_class(path).stored_run_digest(path)
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
 
 
 def _table_class(path: Path) -> type[PartialTable]:

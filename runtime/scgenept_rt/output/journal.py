@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -92,6 +93,11 @@ class Journal:
 def plain(value: Any) -> Any:
     """Return a value as it is after a round trip through JSON, so that settings compare equal to stored ones."""
     return json.loads(json.dumps(value, default=_json_form))
+
+
+def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """Return the sha256 of what a `Journal` compares: an output records it, so that a finished run is known again."""
+    return hashlib.sha256(json.dumps(plain([settings, table]), sort_keys=True).encode()).hexdigest()
 
 
 def sync_directory(directory: Path) -> None:

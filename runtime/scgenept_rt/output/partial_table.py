@@ -79,6 +79,11 @@ class PartialTable(ABC):
 
     @classmethod
     @abstractmethod
+    def stored_run_digest(cls, path: Path) -> str:
+        """Read the entry `RUN_DIGEST` of a file; raises KeyError, or what its library does, if there is none."""
+
+    @classmethod
+    @abstractmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:
         """Write everything but the rows, durably, and return what `Journal.storage` holds."""
 

@@ -19,6 +19,8 @@ from scgenept_rt.perturbation import Perturbation
 Kind = Literal["mean", "cells"]
 
 UNS_KEY = "scgenept_rt"
+RUN_DIGEST = "run_digest"
+"""Entry of uns that tells which run made a file: `run_digest` of its settings and table."""
 N_CONTROLS = "n_controls"
 MEAN_LAYERS = ("delta", "sem")
 

@@ -152,7 +152,20 @@ def test_resume_without_partial_starts_afresh(path, spec, read_table):
     assert table.n_written == 0
     finish(table)
     with pytest.raises(OutputExistsError):
-        open_table(path, spec, settings=SETTINGS, resume=True)
+        open_table(path, spec, settings={**SETTINGS, "seed": "another"}, resume=True)
+
+
+def test_resume_of_a_finished_output_has_nothing_to_do(path, spec, read_table):
+    finish(open_table(path, spec, settings=SETTINGS))
+    modified = path.stat().st_mtime_ns
+    table = open_table(path, spec, settings=SETTINGS, resume=True)
+    assert table.n_committed == table.n_rows
+    assert table.finish() == path
+    assert path.stat().st_mtime_ns == modified
+    np.testing.assert_array_equal(read_table(path).X, rows(0, 12))
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(OutputExistsError):
+        open_table(path, spec, settings=SETTINGS)
 
 
 def test_overwrite_discards_partial(path, spec, partial):
