@@ -72,7 +72,10 @@ class Evaluation:
     tested
         The perturbations of the rows of the arrays below, in order of subgroups.
     predicted_deltas, observed_deltas
-        (n_tested, n_genes) float32, change against the mean of all control cells.
+        (n_tested, n_genes) float32, change against the mean of all control cells, as in the metrics.
+    own_deltas
+        The same, predicted, against the mean of the very control cells that were predicted from, where that is known:
+        what all predictions share of that draw is no likeness of perturbations.
     published
         The published table of this data set, if there is one.
     provenance
@@ -94,6 +97,7 @@ class Evaluation:
     tested: tuple[str, ...]
     predicted_deltas: NDArray[np.float32] = field(repr=False)
     observed_deltas: NDArray[np.float32] = field(repr=False)
+    own_deltas: NDArray[np.float32] = field(repr=False)
     published: PublishedTable | None
     provenance: Mapping[str, Any]
 
@@ -233,6 +237,7 @@ def evaluate(
         tuple(kept),
         predicted_deltas.astype(np.float32),
         observed_deltas.astype(np.float32),
+        own_deltas.astype(np.float32),
         published_table(split.dataset),
         {
             **predicted.provenance,

@@ -111,7 +111,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
             label=subgroup,
         )
     values = np.concatenate([own["pearson_delta"], other])
-    low, high = min(0.0, float(values.min())) - 0.05, max(1.0, float(values.max())) + 0.03
+    low, high = min(0.0, float(values.min())) - 0.05, max(0.2, float(values.max())) + 0.05
     ax.plot((low, high), (low, high), color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
     ax.set_xlim(low, high)
     ax.set_ylim(low, high)
@@ -154,7 +154,7 @@ def _likeness(evaluation: Evaluation) -> Figure:
         product: np.ndarray = rows @ rows.T
         return product
 
-    measured, predicted = correlations(evaluation.observed_deltas), correlations(evaluation.predicted_deltas)
+    measured, predicted = correlations(evaluation.observed_deltas), correlations(evaluation.own_deltas)
     order = leaves_list(linkage(measured, "average")) if len(measured) > 2 else np.arange(len(measured))
     labels = [evaluation.tested[row] for row in order]
     named = len(labels) <= _MAX_NAMED_ROWS

@@ -218,6 +218,12 @@ def test_both_protocols_with_a_model(demo_cells, tmp_path) -> None:
     pd.testing.assert_frame_equal(published.perturbations, again.perturbations)
     own = published.perturbations[published.perturbations["method"] == published.model]
     assert list(own["n_controls"]) == [3, 3]
+    # One draw of control cells serves every perturbation: what it differs by from the others makes none more alike.
+    with sgr.load("demo", provider="cpu") as model:
+        single = evaluate(model, cells, split, n_controls=1)
+    between = np.corrcoef(single.own_deltas)[0, 1]
+    assert single.predicted_similarity.median == pytest.approx(between, abs=1e-5)
+    assert between < np.corrcoef(single.predicted_deltas)[0, 1]
     assert not np.allclose(own["mse"], every.perturbations.loc[own.index, "mse"], rtol=1e-6)
 
 
