@@ -81,15 +81,22 @@ def test_both_writes_cells_beside_means_and_overwrite_replaces_both(
         assert set(anndata.read_h5ad(path).obs["condition"]) == {"EKKN10"}
 
 
+@pytest.mark.parametrize(("options", "column"), [([], "condition"), (["--cell-eval-column", "gene"], "gene")])
 def test_for_cell_eval_holds_the_controls_and_nothing_negative(
-    command_line: CommandServer, model: sgr.Predictor, bundle: Path, cells: Path, tmp_path: Path
+    command_line: CommandServer,
+    model: sgr.Predictor,
+    bundle: Path,
+    cells: Path,
+    tmp_path: Path,
+    options: list[str],
+    column: str,
 ) -> None:
     out = tmp_path / "out.h5ad"
-    options = ["-p", "YFU19", "--for-cell-eval", "--cell-eval-column", "target_gene"]
+    options = ["-p", "YFU19", "--for-cell-eval", *options]
     result = command_line("predict", bundle, cells, "--out", out, *options)
     assert result.returncode == 0, result.stderr
     written, controls = anndata.read_h5ad(out), anndata.read_h5ad(cells)
-    assert written.obs["target_gene"].tolist() == ["ctrl"] * 12 + ["YFU19"] * 12
+    assert written.obs[column].tolist() == ["ctrl"] * 12 + ["YFU19"] * 12
     np.testing.assert_array_equal(written.X[:12], controls.X)
     predicted = model.predict_array(controls.X, "YFU19")
     assert predicted.min() < 0

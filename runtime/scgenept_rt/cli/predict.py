@@ -97,9 +97,13 @@ def predict(
         bool, typer.Option("--for-cell-eval", help="Write cells in the form that cell-eval reads (clipped at 0).")
     ] = False,
     cell_eval_column: Annotated[
-        str,
-        typer.Option("--cell-eval-column", metavar="COLUMN", help="obs column of perturbations in that form."),
-    ] = "perturbation",
+        str | None,
+        typer.Option(
+            "--cell-eval-column",
+            metavar="COLUMN",
+            help="obs column of perturbations in that form; default: as in CELLS.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     device: DeviceOption = None,
@@ -162,7 +166,7 @@ def predict(
                 overwrite=overwrite,
                 resume=resume,
                 resume_command=_resume_command(),
-                for_cell_eval=cell_eval_column if for_cell_eval else None,
+                for_cell_eval=(cell_eval_column or True) if for_cell_eval else False,
                 progress=done.then(progress),
                 on_notice=lambda notice: _say(f"note: {notice}"),
             )

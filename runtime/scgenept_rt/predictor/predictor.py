@@ -348,7 +348,7 @@ class Predictor:
         overwrite: bool = False,
         resume: bool = False,
         resume_command: str = "",
-        for_cell_eval: str | None = None,
+        for_cell_eval: bool | str = False,
         progress: Progress | None = None,
         on_notice: Notice | None = None,
     ) -> list[Path]:
@@ -370,8 +370,9 @@ class Predictor:
         resume_command
             The command that continues this run, for messages.
         for_cell_eval
-            Name of the perturbation column: write the form that cell-eval 0.8 accepts (cells, with the control
-            cells themselves, clipped at 0).
+            Write the form that cell-eval 0.8 accepts: cells, with the control cells themselves, clipped at 0. The
+            name of the column of perturbations, or True for the one that the input has (else ``target``,
+            cell-eval's own default).
 
         Returns
         -------

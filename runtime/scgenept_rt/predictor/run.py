@@ -78,7 +78,7 @@ class Run:
         tolerance: float | None,
         read: ReadOptions | None,
         batch_size: int,
-        for_cell_eval: str | None = None,
+        for_cell_eval: bool | str = False,
         on_notice: Notice | None = None,
     ) -> Run:
         """Check the options, parse the perturbations and read the control cells; see `Predictor.predict`."""
@@ -103,7 +103,7 @@ class Run:
                     f"a perturbation asks for n_controls = {wanted:,}, but the run has {controls.n_obs:,} control "
                     "cells. Lower it, or raise --n-controls."
                 )
-            if for_cell_eval is not None:
+            if for_cell_eval:
                 _check_labels_for_cell_eval(parsed, _label_for_cell_eval(controls))
         except PredictOptionError:
             controls.close()
@@ -119,7 +119,7 @@ class Run:
             aggregate,
             tolerance,
             batch_size,
-            for_cell_eval,
+            _column_for_cell_eval(controls, for_cell_eval),
             tuple(notices),
         )
 
@@ -298,7 +298,7 @@ def _first_perturbation(schedule: Schedule, row: int) -> int:
     return schedule.perturbation_of(row) if row < schedule.n_rows else len(schedule.perturbations)
 
 
-def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: str | None) -> None:
+def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: bool | str) -> None:
     from scgenept_rt.predictor.predictor import Aggregate as Aggregates
 
     if aggregate not in get_args(Aggregates):
@@ -310,8 +310,14 @@ def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval:
             f"a tolerance is for means (each takes at least {MIN_CONTROLS} control cells, and as many as it needs), "
             f"but the aggregate is {aggregate!r}. Use --aggregate mean, or --n-controls."
         )
-    if for_cell_eval is not None and aggregate != "cells":
+    if for_cell_eval and aggregate != "cells":
         raise PredictOptionError(f"the form for cell-eval holds cells, but the aggregate is {aggregate!r}.")
+
+
+def _column_for_cell_eval(controls: ControlCells, wanted: bool | str) -> str | None:
+    if isinstance(wanted, str):
+        return wanted or None
+    return (controls.condition_key or "target") if wanted else None
 
 
 def _label_for_cell_eval(controls: ControlCells) -> str:
