@@ -1,0 +1,129 @@
+"""Errors that a user can put right.
+
+Each class takes the facts and writes its own sentence: what was wrong with its value, where it stood, what was
+expected, and one next step. All derive from `ScgeneptError`, which the command line prints without a traceback
+(exit code 1), and from the builtin that fits, so that callers may catch either.
+"""
+
+from __future__ import annotations
+
+from scgenept_rt.errors.base import ScgeneptError, listed
+from scgenept_rt.errors.bundle import (
+    BundleError,
+    BundleFileError,
+    BundleFormatError,
+    BundleNotFoundError,
+    GraphNotInBundleError,
+)
+from scgenept_rt.errors.cells import (
+    AmbiguousControlLabelError,
+    CellsError,
+    CellsFormatError,
+    CellsNotFoundError,
+    EmptyCellsError,
+    ExpressionValueError,
+    MissingGenesError,
+    NegativeValueError,
+    NoControlCellsError,
+    NonFiniteValueError,
+    NotLogTransformedError,
+    RawCountsError,
+    ReadOptionError,
+    SamplingError,
+    TooFewControlCellsError,
+    ValuesShapeError,
+)
+from scgenept_rt.errors.inference import (
+    GraphNotLoadedError,
+    InferenceFailedError,
+    NonFinitePredictionError,
+    PredictOptionError,
+    ReferenceMissedError,
+)
+from scgenept_rt.errors.output import (
+    OutputBusyError,
+    OutputDirectoryError,
+    OutputError,
+    OutputExistsError,
+    OutputFormatError,
+    OutputIsInputError,
+    OutputKindError,
+    OutputSpaceError,
+    OutputWriteError,
+    PartialDamagedError,
+    PartialOutputError,
+    ResumeMismatchError,
+    ZarrMissingError,
+)
+from scgenept_rt.errors.perturbation import (
+    DuplicateGeneNamesError,
+    EmptyPerturbationError,
+    GeneKeyError,
+    PerturbationError,
+    PerturbationFileError,
+    RepeatedGeneError,
+    UnknownGeneError,
+)
+from scgenept_rt.errors.provider import (
+    CacheDirectoryError,
+    DeviceNotFoundError,
+    ProviderNotActiveError,
+    ProviderUnavailableError,
+    UnknownProviderError,
+)
+
+__all__ = [
+    "AmbiguousControlLabelError",
+    "BundleError",
+    "BundleFileError",
+    "BundleFormatError",
+    "BundleNotFoundError",
+    "CacheDirectoryError",
+    "CellsError",
+    "CellsFormatError",
+    "CellsNotFoundError",
+    "DeviceNotFoundError",
+    "DuplicateGeneNamesError",
+    "EmptyCellsError",
+    "EmptyPerturbationError",
+    "ExpressionValueError",
+    "GeneKeyError",
+    "GraphNotInBundleError",
+    "GraphNotLoadedError",
+    "InferenceFailedError",
+    "MissingGenesError",
+    "NegativeValueError",
+    "NoControlCellsError",
+    "NonFinitePredictionError",
+    "NonFiniteValueError",
+    "NotLogTransformedError",
+    "OutputBusyError",
+    "OutputDirectoryError",
+    "OutputError",
+    "OutputExistsError",
+    "OutputFormatError",
+    "OutputIsInputError",
+    "OutputKindError",
+    "OutputSpaceError",
+    "OutputWriteError",
+    "PartialDamagedError",
+    "PartialOutputError",
+    "PerturbationError",
+    "PerturbationFileError",
+    "PredictOptionError",
+    "ProviderNotActiveError",
+    "ProviderUnavailableError",
+    "RawCountsError",
+    "ReadOptionError",
+    "ReferenceMissedError",
+    "RepeatedGeneError",
+    "ResumeMismatchError",
+    "SamplingError",
+    "ScgeneptError",
+    "TooFewControlCellsError",
+    "UnknownGeneError",
+    "UnknownProviderError",
+    "ValuesShapeError",
+    "ZarrMissingError",
+    "listed",
+]

@@ -1,0 +1,136 @@
+"""Errors about where predictions go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scgenept_rt.errors.base import ScgeneptError
+
+
+class OutputError(ScgeneptError):
+    """An output path that cannot be used, or a partial output that cannot be continued."""
+
+    def __init__(self, path: Path | str, message: str) -> None:
+        self.path = Path(path)
+        super().__init__(message)
+
+
+class OutputFormatError(OutputError, ValueError):
+    """The ending of the output path names no format that can be written."""
+
+    def __init__(self, path: Path | str) -> None:
+        ending = Path(path).suffix
+        super().__init__(
+            path,
+            f"output {path}: the ending {ending!r} is unknown; outputs end in .h5ad or .zarr. "
+            "Give a path with one of these endings.",
+        )
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """The output exists and was not to be replaced."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path, f"output {path} exists already. Choose another path, or replace it with --overwrite.")
+
+
+class OutputKindError(OutputError, OSError):
+    """Something at the output path must not be replaced: a directory, a file, or a directory that is no store."""
+
+    def __init__(self, path: Path | str, found: str, expected: str) -> None:
+        super().__init__(path, f"output {path}: there is {found}, expected {expected}. Choose another path.")
+
+
+class OutputDirectoryError(OutputError, OSError):
+    """The directory of the output does not exist or cannot be written."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(
+            path, f"output {path}: the directory {Path(path).parent} {problem}. Create it, or choose another path."
+        )
+
+
+class OutputIsInputError(OutputError, ValueError):
+    """The output would replace the input that it is computed from."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path, f"output {path} is the input file itself, which is never replaced. Choose another path.")
+
+
+class OutputSpaceError(OutputError, OSError):
+    """The disk has too little room for the output."""
+
+    def __init__(self, path: Path | str, needed: int, free: int) -> None:
+        super().__init__(
+            path,
+            f"output {path}: it needs about {needed / 1e9:,.2f} GB, but its disk has {free / 1e9:,.2f} GB free. "
+            "Free some space, choose a path on another disk, or write fewer rows (--aggregate mean).",
+        )
+
+
+class OutputWriteError(OutputError, OSError):
+    """Writing failed midway (a full disk, a lost mount); the rows committed so far are kept."""
+
+    def __init__(self, path: Path | str, problem: str, n_committed: int, n_rows: int, command: str) -> None:
+        super().__init__(
+            path,
+            f"output {path}: writing failed ({problem}); {n_committed:,} of {n_rows:,} rows are kept. "
+            f"Put that right, then continue with: {command or 'the same command and --resume'}",
+        )
+
+
+class PartialOutputError(OutputError, FileExistsError):
+    """An interrupted run left part of this output, and nothing says whether to continue or to discard it."""
+
+    def __init__(self, path: Path | str, n_committed: int, n_rows: int, command: str) -> None:
+        self.n_committed = n_committed
+        self.n_rows = n_rows
+        super().__init__(
+            path,
+            f"output {path}: an interrupted run left {n_committed:,} of {n_rows:,} rows. "
+            f"Continue it with: {command or 'the same command and --resume'}\nor discard it with --overwrite.",
+        )
+
+
+class PartialDamagedError(OutputError, ValueError):
+    """What an interrupted run left cannot be continued."""
+
+    def __init__(self, path: Path | str, partial: Path | str, problem: str) -> None:
+        super().__init__(
+            path,
+            f"output {path}: the partial output in {partial} cannot be continued: {problem}. "
+            "Discard it and start again with --overwrite (without --resume).",
+        )
+
+
+class ResumeMismatchError(OutputError, ValueError):
+    """The interrupted run had other settings than the one that is to continue it."""
+
+    def __init__(self, path: Path | str, differences: Sequence[tuple[str, str, str]]) -> None:
+        self.differences = tuple(differences)
+        lines = "".join(f"\n  {name}: {before} before, {now} now" for name, before, now in differences)
+        super().__init__(
+            path,
+            f"output {path}: the interrupted run had other settings:{lines}\n"
+            "Resume with the settings of before, or discard it with --overwrite (without --resume).",
+        )
+
+
+class OutputBusyError(OutputError, BlockingIOError):
+    """Another process is writing this output."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(
+            path, f"output {path}: another process is writing it now. Wait for that one, or choose another path."
+        )
+
+
+class ZarrMissingError(ScgeneptError, ImportError):
+    """A .zarr path was given, but the zarr package is not installed."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(
+            f"{path}: reading or writing .zarr needs the zarr package. "
+            "Install it with `pip install 'scgenept-rt[zarr]'`, or use .h5ad."
+        )
