@@ -39,7 +39,7 @@ class RowWriter(Protocol):
 
     def write(
         self,
-        X: NDArray[Any],  # noqa: N803 - the field's name
+        X: NDArray[Any],
         layers: Mapping[str, NDArray[Any]] | None = None,
         n_controls: NDArray[Any] | None = None,
     ) -> None:

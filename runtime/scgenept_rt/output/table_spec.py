@@ -57,7 +57,7 @@ class TableLayout:
     def block(
         self,
         row: int,
-        X: NDArray[Any],  # noqa: N803 - the field's name
+        X: NDArray[Any],
         layers: Mapping[str, NDArray[Any]] | None,
         n_controls: NDArray[Any] | None,
     ) -> Block:
