@@ -12,10 +12,10 @@ demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/scgenept-rt demo --out demo-output --overwrite
 
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 coverage: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
