@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from scgenept_rt.expression import ControlCells
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.moments import RunningMoments
 from scgenept_rt.predictor.schedule import BatchRunner, Progress, Schedule
+
+Aggregate = Literal["mean", "cells", "both"]
 
 MIN_CONTROLS = 32
 """Fewest control cells from which a standard error is trusted to stop a perturbation early."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args, overload
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
 
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.expression.sampling import SamplingMode
-    from scgenept_rt.predictor.aggregation import PredictedRows
-    from scgenept_rt.predictor.schedule import Progress
-
-Aggregate = Literal["mean", "cells", "both"]
-Notice = Callable[[str], None]
-"""Is told one-line sentences that a user should read."""
+    from scgenept_rt.predictor.aggregation import Aggregate, PredictedRows
+    from scgenept_rt.predictor.schedule import Notice, Progress
 
 
 class MeanAndCells(NamedTuple):
@@ -317,7 +313,9 @@ class Predictor:
         from scgenept_rt.predictor.run import Run
 
         with Run.prepare(
-            self,
+            self.session,
+            self.panel,
+            self.provenance(),
             adata,
             perturbations,
             aggregate=aggregate,
@@ -390,7 +388,9 @@ class Predictor:
 
         check_outputs(out, aggregate, overwrite=overwrite, resume=resume, cells=cells)
         with Run.prepare(
-            self,
+            self.session,
+            self.panel,
+            self.provenance(),
             cells,
             perturbations,
             aggregate=aggregate,
@@ -431,7 +431,9 @@ class Predictor:
         from scgenept_rt.predictor.run import Run
 
         with Run.prepare(
-            self,
+            self.session,
+            self.panel,
+            self.provenance(),
             cells,
             perturbations,
             aggregate=aggregate,

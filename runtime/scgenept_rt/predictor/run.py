@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast, get_args
+from typing import Any, Self, cast, get_args
 
 from anndata import AnnData
 
 from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
 from scgenept_rt.expression.sampling import SamplingMode
+from scgenept_rt.genes import GenePanel
 from scgenept_rt.output import (
     MemoryTable,
     RowWriter,
@@ -30,11 +31,9 @@ from scgenept_rt.output import (
     open_table,
 )
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation, PerturbationRequest, parse_perturbations
-from scgenept_rt.predictor.aggregation import MIN_CONTROLS, PredictedRows, means_to_tolerance, predicted_rows
-from scgenept_rt.predictor.schedule import BatchRunner, Progress, Schedule
-
-if TYPE_CHECKING:
-    from scgenept_rt.predictor.predictor import Aggregate, Notice, Predictor
+from scgenept_rt.predictor.aggregation import MIN_CONTROLS, Aggregate, PredictedRows, means_to_tolerance, predicted_rows
+from scgenept_rt.predictor.schedule import BatchRunner, Notice, Progress, Schedule
+from scgenept_rt.session import Session
 
 _SECONDS_BETWEEN_COMMITS = 0.2
 _COMMIT_SHARE = 0.02
@@ -54,7 +53,9 @@ def check_outputs(
 class Run:
     """Everything that the rows of a run depend on, read and checked. A context manager: leaving drops the cells."""
 
-    predictor: Predictor
+    session: Session
+    panel: GenePanel
+    provenance: Mapping[str, Any]
     controls: ControlCells
     schedule: Schedule
     sampling: Sampling
@@ -67,7 +68,9 @@ class Run:
     @classmethod
     def prepare(
         cls,
-        predictor: Predictor,
+        session: Session,
+        panel: GenePanel,
+        provenance: Mapping[str, Any],
         cells: str | Path | AnnData,
         perturbations: str | Sequence[str | PerturbationRequest],
         *,
@@ -81,11 +84,14 @@ class Run:
         for_cell_eval: bool | str = False,
         on_notice: Notice | None = None,
     ) -> Run:
-        """Check the options, parse the perturbations and read the control cells; see `Predictor.predict`."""
+        """Check the options, parse the perturbations and read the control cells; see `Predictor.predict`.
+
+        `provenance` is what outputs record of the model.
+        """
         _check_options(aggregate, tolerance, for_cell_eval)
         read = read or ReadOptions()
         control_labels = (*CONTROL_LABELS, read.control_label) if read.control_label else CONTROL_LABELS
-        parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
+        parsed, notices = parse_perturbations(perturbations, panel, control_labels)
         asked = [perturbation.n_controls for perturbation in parsed if perturbation.n_controls is not None]
         if min(asked, default=1) < 1:
             raise PredictOptionError(f"a perturbation asks for n_controls = {min(asked)}. Expected 1 or more.")
@@ -95,7 +101,7 @@ class Run:
             sampling = "random"
             notices.append(f"With a tolerance, control cells are added in random order (seed {seed}).")
         drawing = Sampling(sampling, n_controls, seed)
-        controls = read_control_cells(cells, predictor.panel, options=read, sampling=drawing)
+        controls = read_control_cells(cells, panel, options=read, sampling=drawing)
         notices = [*controls.notices, *notices]
         try:
             if wanted > controls.n_obs:
@@ -112,7 +118,9 @@ class Run:
             if on_notice is not None:
                 on_notice(notice)
         return cls(
-            predictor,
+            session,
+            panel,
+            provenance,
             controls,
             Schedule(parsed, controls.n_obs),
             drawing,
@@ -135,7 +143,7 @@ class Run:
         """Predict from a row of the schedule on; with means, that is the first of a perturbation."""
         # No batch is larger than the run itself: a panel of a few cells would otherwise be padded to a full one.
         batch_size = min(self.batch_size, self.schedule.n_rows)
-        runner = BatchRunner(self.predictor.session, self.predictor.panel, self.controls, batch_size)
+        runner = BatchRunner(self.session, self.panel, self.controls, batch_size)
         if self.tolerance is not None:
             yield from means_to_tolerance(
                 runner,
@@ -222,7 +230,7 @@ class Run:
         return n_cells
 
     def _specs(self) -> dict[str, TableSpec]:
-        perturbations, panel, uns = self.schedule.perturbations, self.predictor.panel, self._uns()
+        perturbations, panel, uns = self.schedule.perturbations, self.panel, self._uns()
         counts = [int(count) for count in self.schedule.counts]
         names = [str(name) for name in self.controls.obs_names] if self.aggregate != "mean" else []
         if self.for_cell_eval is not None:
@@ -245,7 +253,7 @@ class Run:
 
     def _uns(self) -> dict[str, Any]:
         uns = {
-            **self.predictor.provenance(),
+            **self.provenance,
             "seed": self.sampling.seed,
             "sampling": self.sampling.mode,
             "n_controls_available": self.controls.n_available,
@@ -260,7 +268,7 @@ class Run:
     def _settings(self) -> dict[str, Any]:
         """Return what the rows depend on: a run is only continued with the same."""
         return {
-            **self.predictor.provenance(),
+            **self.provenance,
             "control cells": self.controls.fingerprint,
             "perturbations": [perturbation.label for perturbation in self.schedule.perturbations],
             "targets": [perturbation.canonical for perturbation in self.schedule.perturbations],
@@ -299,10 +307,8 @@ def _first_perturbation(schedule: Schedule, row: int) -> int:
 
 
 def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: bool | str) -> None:
-    from scgenept_rt.predictor.predictor import Aggregate as Aggregates
-
-    if aggregate not in get_args(Aggregates):
-        raise PredictOptionError(f"aggregate is {aggregate!r}. Expected one of {', '.join(get_args(Aggregates))}.")
+    if aggregate not in get_args(Aggregate):
+        raise PredictOptionError(f"aggregate is {aggregate!r}. Expected one of {', '.join(get_args(Aggregate))}.")
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
         raise PredictOptionError(f"tolerance is {tolerance}. Expected a standard error above 0, such as 0.01.")
     if tolerance is not None and aggregate != "mean":

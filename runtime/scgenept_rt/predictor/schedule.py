@@ -22,6 +22,9 @@ from scgenept_rt.session import Session
 Progress = Callable[[int, int], None]
 """Is told how many of how many (perturbation, control cell) pairs are done."""
 
+Notice = Callable[[str], None]
+"""Is told one-line sentences that a user should read."""
+
 
 class Schedule:
     """All pairs of a run: each perturbation with its first `counts` control cells, perturbation by perturbation."""
