@@ -115,6 +115,12 @@ def test_input_missing(refused: Refusal, tmp_path: Path) -> None:
     assert_says(refused(cells=path), path, "no such file")
 
 
+def test_input_files_are_looked_for_before_the_bundle_is_loaded(refused: Refusal, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert_says(refused(bundle=nowhere, cells=tmp_path / "none.h5ad"), "none.h5ad: there is no such file")
+    assert_says(refused("--perturbations", tmp_path / "none.txt", bundle=nowhere), "none.txt: there is no such file")
+
+
 def test_input_is_no_h5ad(refused: Refusal, tmp_path: Path) -> None:
     path = tmp_path / "text.h5ad"
     path.write_text("gene,cell\n")
@@ -331,8 +337,8 @@ def test_wrong_usage_exits_with_2(command_line: CommandLine, arguments: list[str
     assert "Traceback" not in result.stderr
 
 
-def test_debug_shows_the_traceback(command_line: CommandLine, tmp_path: Path) -> None:
-    arguments = ["predict", tmp_path / "nowhere", tmp_path / "cells.h5ad", "--out", tmp_path / "out.h5ad", "-p", GENE]
+def test_debug_shows_the_traceback(command_line: CommandLine, tmp_path: Path, cells: Path) -> None:
+    arguments = ["predict", tmp_path / "nowhere", cells, "--out", tmp_path / "out.h5ad", "-p", GENE]
     for placed in (["--debug", *arguments], [*arguments, "--debug"]):
         result = command_line(*placed)
         assert result.returncode == 1

@@ -31,7 +31,6 @@ from scgenept_rt.cli.options import (
 from scgenept_rt.cli.progress import prediction_progress
 
 if TYPE_CHECKING:
-    from scgenept_rt.genes import GenePanel
     from scgenept_rt.perturbation import PerturbationRequest
 
 
@@ -118,7 +117,9 @@ def predict(
     if not (perturbation or perturbations or all_singles or pairs_of):
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
 
+    from scgenept_rt.errors import CellsNotFoundError
     from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.perturbation import all_singles as every_single
     from scgenept_rt.predictor import load
     from scgenept_rt.predictor.run import check_outputs
     from scgenept_rt.reference_check import check_reference
@@ -126,6 +127,9 @@ def predict(
     kind = "cells" if for_cell_eval else aggregate
     # Before the bundle is loaded, which takes longest: a typing error in a path should cost no time.
     check_outputs(out, kind, overwrite=overwrite, resume=resume, cells=cells)
+    if not cells.exists():
+        raise CellsNotFoundError(str(cells))
+    listed, pairs = _listed_requests(perturbation or [], perturbations), _pairs(pairs_of)
     started = time.monotonic()
     with load(
         bundle,
@@ -141,7 +145,7 @@ def predict(
             check_reference(model.bundle, model.session).raise_if_missed()
         if model.bundle.manifest.synthetic:
             _say("note: this bundle's weights are synthetic; its predictions mean nothing in biology.")
-        requests = _requests(model.panel, perturbation or [], perturbations, all_singles, pairs_of)
+        requests = [*listed, *(every_single(model.panel) if all_singles else []), *pairs]
         done = _Counter()
         with _interruption_explained(), prediction_progress() as progress:
             paths = model.predict_file(
@@ -190,19 +194,16 @@ class _Counter:
         return update
 
 
-def _requests(
-    panel: GenePanel, labels: list[str], file: Path | None, all_singles: bool, pairs_of: Path | None
-) -> list[str | PerturbationRequest]:
-    from scgenept_rt import perturbation
+def _listed_requests(labels: list[str], file: Path | None) -> list[str | PerturbationRequest]:
+    from scgenept_rt.perturbation import read_perturbation_file
 
-    requests: list[str | PerturbationRequest] = list(labels)
-    if file is not None:
-        requests += perturbation.read_perturbation_file(file)
-    if all_singles:
-        requests += perturbation.all_singles(panel)
-    if pairs_of is not None:
-        requests += perturbation.pairs_of(perturbation.read_gene_list(pairs_of))
-    return requests
+    return [*labels, *(read_perturbation_file(file) if file is not None else [])]
+
+
+def _pairs(file: Path | None) -> list[str]:
+    from scgenept_rt.perturbation import pairs_of, read_gene_list
+
+    return pairs_of(read_gene_list(file)) if file is not None else []
 
 
 def _batch_size(text: str) -> Any:
