@@ -35,7 +35,7 @@ $(DEMO_VENV)/.installed: $(SETTINGS)
 # scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
 $(VENV)/.installed: $(SETTINGS)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) -c constraints-test.txt -e '.[cpu,export,zarr,plot,tensorrt-rtx-build,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) -c constraints-test.txt -e '.[cpu,export,zarr,plot,eval,tensorrt-rtx-build,dev]'
 	$(VENV)/bin/python $(PIP_INSTALL) --no-deps scgpt==0.2.4
 	touch $@
 
