@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from scgenept_export.activation_range import activation_range, warn_near_fp16_range
 from scgenept_export.checkpoint import load_checkpoint
-from scgenept_export.errors import ExportOptionError
+from scgenept_export.errors import BundleWriteError, ExportOptionError
 from scgenept_export.gene_list import GeneList
 from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, tolerances
@@ -36,6 +37,7 @@ from scgenept_rt.bundle import (
     Target,
     file_sha256,
 )
+from scgenept_rt.errors import ScgeneptError
 
 Progress = Callable[[str], None]
 """Is told what begins now."""
@@ -98,6 +100,8 @@ def export_bundle(
         If an input is unusable (see `load_checkpoint`, `read_gene_list`, `read_vocabulary`).
     ExportedGraphError
         If a graph differs from the eager model by more than its tolerance; lists each.
+    BundleWriteError
+        If the bundle cannot be written: the disk is full, say.
 
     Warns
     -----
@@ -135,8 +139,7 @@ def export_bundle(
     bounds = tolerances(model, token_ids, cells, variant, precisions)
     check = GraphCheck(model, token_ids, cells)
 
-    partial = _fresh_partial_directory(out)
-    try:
+    with _partial_directory(out) as partial:
         files: list[BundleFile] = []
         targets: tuple[Target, ...] = ("ort", "portable") if portable else ("ort",)
         for target in targets:
@@ -147,6 +150,7 @@ def export_bundle(
                 progress(f"checking {path.name} against PyTorch")
                 check.run(path, bounds[precision], whole_panel=(precision, target) == ("fp32", "ort"))
                 files.append(_describe(path, precision, target))
+        loaded.raise_if_changed()  # which would explain misses
         check.raise_misses()
         cells.save(partial / REFERENCE_NAME, token_ids)
         files.append(_describe(partial / REFERENCE_NAME))
@@ -178,11 +182,9 @@ def export_bundle(
             synthetic=synthetic,
             activation_range=largest,
         )
+        loaded.raise_if_changed()
         _write_durably(partial / MANIFEST_NAME, manifest.to_json())
         _move_into_place(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return Bundle.open(out)
 
 
@@ -212,11 +214,19 @@ def _check_destination(out: Path, overwrite: bool) -> None:
         raise ExportOptionError(f"--out {out} cannot be made: {out.parent} is not writable. Choose another path.")
 
 
-def _fresh_partial_directory(out: Path) -> Path:
+@contextmanager
+def _partial_directory(out: Path) -> Iterator[Path]:
+    """Make the directory beside `out` that becomes the bundle; whatever fails leaves none of it."""
     partial = _beside(out, "partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
-    partial.mkdir()
-    return partial
+    try:
+        partial.mkdir()
+        yield partial
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, ScgeneptError):
+            raise BundleWriteError(out, error) from error
+        raise
 
 
 def _move_into_place(partial: Path, out: Path) -> None:

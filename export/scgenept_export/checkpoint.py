@@ -54,6 +54,17 @@ class Checkpoint:
     variant: str
     shape: NetworkShape
     state_dict: Mapping[str, torch.Tensor]
+    file_state: tuple[int, int] | None = None
+    """Size and mtime_ns of the file when it was opened: its tensors are mapped, and read as they are used."""
+
+    def raise_if_changed(self) -> None:
+        """Raise `CheckpointError` if the file is no longer the one that was opened."""
+        if _file_state(self.path) != self.file_state:
+            raise CheckpointError(
+                self.path,
+                "the file changed while it was read",
+                "Wait until it is written (a download, a training run), then export again.",
+            )
 
 
 def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Checkpoint:
@@ -80,6 +91,7 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
     """
     path = Path(path)
     encoders = variant_encoders(variant)
+    file_state = _file_state(path)
     state_dict = _plain_naming(_read_tensors(path), path)
     found = tuple(name for name in ENCODERS if any(key.startswith(f"{name}.") for key in state_dict))
     if set(found) != set(encoders):
@@ -103,7 +115,8 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
             f"{len(not_finite)} tensor(s) hold NaN or infinity ({', '.join(not_finite[:5])})",
             "Its training diverged or the file is damaged; use another checkpoint.",
         )
-    return Checkpoint(path, variant, shape, {key: _in_precision_of_use(key, tensor) for key, tensor in used.items()})
+    in_use = {key: _in_precision_of_use(key, tensor) for key, tensor in used.items()}
+    return Checkpoint(path, variant, shape, in_use, file_state)
 
 
 def expected_shapes(shape: NetworkShape) -> dict[str, tuple[int, ...]]:
@@ -147,6 +160,14 @@ def expected_shapes(shape: NetworkShape) -> dict[str, tuple[int, ...]]:
     linear("decoder.fc.2", shape.d_decoder, shape.d_decoder)
     linear("decoder.fc.4", 1, shape.d_decoder)
     return shapes
+
+
+def _file_state(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -86,6 +86,17 @@ class ExportOptionError(ScgeneptError, ValueError):
     """An option of an export that cannot be met."""
 
 
+class BundleWriteError(ScgeneptError, OSError):
+    """A bundle that cannot be written; one that lies there already stays as it is."""
+
+    def __init__(self, out: Path | str, error: OSError) -> None:
+        self.out = Path(out)
+        super().__init__(
+            f"--out {self.out}: the bundle cannot be written ({error.strerror or error}). "
+            "Free some space, or choose another path."
+        )
+
+
 class ExportedGraphError(ScgeneptError):
     """Graphs that differ from the eager model by more than their tolerance; lists each with its largest difference."""
 

@@ -209,7 +209,7 @@ def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> InferenceN
     bad = torch.nonzero(~torch.isfinite(network.gene_table).all(dim=1)).flatten()
     if len(bad):
         raise CheckpointError(
-            "tables",
+            model.source,
             f"the embeddings of {len(bad)} model genes hold NaN or infinity "
             f"(first: vocabulary id {int(token_ids[bad[0]])})",
             "Its training diverged or the file is damaged; use another checkpoint.",

@@ -8,6 +8,7 @@ scGenePT: bioRxiv 2024.10.23.619972; scGPT: Cui et al., Nature Methods 2024.
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -132,6 +133,7 @@ class ReferenceModel(nn.Module):
     def __init__(self, shape: NetworkShape, *, text_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.shape = shape
+        self.source: Path | str = "in memory"  # the checkpoint's file, for messages
         for name in shape.encoders:
             self.add_module(name, self._encoder(name, shape, text_dtype))
         self.pert_encoder = nn.Embedding(3, shape.d_model)
@@ -155,6 +157,7 @@ class ReferenceModel(nn.Module):
         with torch.device("meta"):
             model = cls(checkpoint.shape, text_dtype=next(iter(text_dtypes), torch.float32))
         model.load_state_dict(checkpoint.state_dict, strict=True, assign=True)
+        model.source = checkpoint.path
         return model.eval().requires_grad_(False)
 
     @property

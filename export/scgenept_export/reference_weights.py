@@ -38,7 +38,8 @@ def write_reference_weights(checkpoint: Checkpoint, token_ids: torch.Tensor, pat
     """
     # Cloned: a tensor that is a view would be saved with all that it is a view of.
     cut = cut_to_genes(checkpoint, token_ids)
-    torch.save({key: tensor.clone() for key, tensor in cut.state_dict.items()}, path)
+    with path.open("wb") as stream:  # given a path, torch says nothing of a full disk that could be passed on
+        torch.save({key: tensor.clone() for key, tensor in cut.state_dict.items()}, stream)
 
 
 def load_reference_model(bundle: Bundle, reference_checkpoint: Path | None) -> ReferenceModel:

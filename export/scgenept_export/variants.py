@@ -77,9 +77,13 @@ def variant_encoders(variant: str) -> tuple[str, ...]:
     """
     if variant in VARIANTS:
         return VARIANTS[variant]
+    raise UnknownVariantError(variant, _near(variant))
+
+
+def _near(variant: str) -> list[str]:
     directories = [name for name in RELEASED if released_name(name) == variant]
-    near = directories or difflib.get_close_matches(variant, VARIANTS, n=3, cutoff=0.6)
-    raise UnknownVariantError(variant, near)
+    containing = [name for name in RELEASED if variant.casefold() in name] if len(variant) > 1 else []
+    return directories or containing or difflib.get_close_matches(variant, VARIANTS, n=3, cutoff=0.6)
 
 
 def variants_with(encoders: tuple[str, ...]) -> list[str]:

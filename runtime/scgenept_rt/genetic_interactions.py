@@ -226,8 +226,9 @@ def predicted_interactions(
     parsed, _ = predictor.parse(list(pairs))
     for pair in parsed:
         if len(pair.target_genes) != 2:
+            number = {0: "no gene", 1: "one gene"}.get(len(pair.target_genes), f"{len(pair.target_genes)} genes")
             raise InteractionError(
-                f"perturbation {pair.label!r} is of {len(pair.target_genes)} genes; an interaction is between two. "
+                f"perturbation {pair.label!r} is of {number}; an interaction is between two. "
                 "Give pairs such as SAMD1+ZBTB1."
             )
     names = [_ordered(pair) for pair in parsed]

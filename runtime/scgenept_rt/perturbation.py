@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -201,7 +202,8 @@ def _resolve(
         if part in control_labels:
             continue
         if part not in panel:
-            unknown.add(part, _hints(part, panel, control_labels))
+            joined = _joined(part, panel) if part == label else []
+            unknown.add(part, joined or _hints(part, panel, control_labels))
             continue
         position = panel.position(part)
         if position in spelling_of:
@@ -242,6 +244,12 @@ def _hints(part: str, panel: GenePanel, control_labels: Sequence[str]) -> list[s
     same_word = [word for word in control_labels if word.casefold() == part.casefold()]
     halves = _known_halves(part, panel, control_labels)
     return same_word or [f"{first}+{second}" for first, second in halves]
+
+
+def _joined(label: str, panel: GenePanel) -> list[str]:
+    """Return genes that are set apart by commas or the like as they are to be joined, if the model has them all."""
+    genes = [gene for gene in re.split(r"[,;&/|\s]+", label) if gene]
+    return ["+".join(genes)] if len(genes) > 1 and all(gene in panel for gene in genes) else []
 
 
 def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterator[str]:

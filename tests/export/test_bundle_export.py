@@ -20,8 +20,9 @@ import torch
 
 from scgenept_export import bundle_export
 from scgenept_export.bundle_export import export_bundle
-from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.errors import (
+    BundleWriteError,
     CheckpointError,
     ExportedGraphError,
     ExportOptionError,
@@ -30,8 +31,9 @@ from scgenept_export.errors import (
 )
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph
+from scgenept_export.reference_weights import write_reference_weights
 from scgenept_rt.bundle import Bundle, file_sha256
-from scgenept_rt.errors import BundleNotFoundError, ScgeneptError
+from scgenept_rt.errors import BundleNotFoundError
 
 if TYPE_CHECKING:
     from tests.conftest import Oracle
@@ -268,10 +270,33 @@ def test_an_export_that_breaks_off_leaves_the_existing_bundle(
         raise error
 
     monkeypatch.setattr(bundle_export, "write_graph", break_off)
-    with pytest.raises((ScgeneptError, OSError, KeyboardInterrupt)):
+    expected = BundleWriteError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match="No space left on device" if isinstance(error, OSError) else None):
         export(existing, overwrite=True)
     assert contents(existing) == before
     assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
+
+
+def test_a_full_disk_is_said_by_every_writer(oracle: Oracle) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    loaded = load_checkpoint(oracle.checkpoint(GO_C), GO_C)
+    with pytest.raises(OSError, match="No space left"):
+        write_reference_weights(loaded, torch.arange(3), Path("/dev/full"))
+
+
+def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
+    oracle: Oracle, export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path
+) -> None:
+    checkpoint = Path(shutil.copyfile(oracle.checkpoint(GO_C), tmp_path / "training.pt"))
+
+    def touch(step: str) -> None:
+        if "checking" in step:
+            os.utime(checkpoint, ns=(0, 0))
+
+    with pytest.raises(CheckpointError, match=r"training\.pt: the file changed while it was read"):
+        export(tmp_path / "out", checkpoint=checkpoint, progress=touch)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["training.pt"]
 
 
 # --- killed exports ---------------------------------------------------------------------------------------------------
@@ -358,10 +383,15 @@ def test_the_command_killed_at_random_moments_leaves_no_bundle(oracle: Oracle, t
 
 
 def test_weights_that_are_not_finite_are_refused_with_the_checkpoints_name(
-    oracle: Oracle, export: Callable[..., Bundle], tmp_path: Path
+    oracle: Oracle, export: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = torch.load(oracle.checkpoint(GO_C), map_location="cpu", weights_only=True)
     weights["gopt_encoder_c.embedding.weight"][0, 0] = torch.nan
     torch.save(weights, tmp_path / "diverged.pt")
     with pytest.raises(CheckpointError, match=r"diverged\.pt.*NaN"):
+        export(tmp_path / "out", checkpoint=tmp_path / "diverged.pt")
+    weights["gopt_encoder_c.embedding.weight"][:] = torch.nan
+    torch.save(weights, tmp_path / "diverged.pt")
+    monkeypatch.setattr("scgenept_export.checkpoint._is_finite", lambda _tensor: True)  # as of a table of full size
+    with pytest.raises(CheckpointError, match=r"diverged\.pt: the embeddings of .*NaN"):
         export(tmp_path / "out", checkpoint=tmp_path / "diverged.pt")

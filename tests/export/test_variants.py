@@ -87,6 +87,8 @@ def test_a_misspelt_name_suggests_near_ones_and_a_far_one_does_not() -> None:
         UnknownVariantError, match=r"Did you mean .*\bscgenept_go_c_gpt_concat\b.*`scgenept-export variants`"
     ):
         variant_encoders("scgenept_go_c_gtp_concat")
+    with pytest.raises(UnknownVariantError, match=r"Did you mean scgenept_go_c_gpt_concat\?"):
+        variant_encoders("go_c")
     with pytest.raises(UnknownVariantError) as caught:
         variant_encoders("geneformer-v2")
     assert "Did you mean" not in str(caught.value)

@@ -74,6 +74,11 @@ def test_what_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
         Bundle.open(tmp_path / "nowhere")
     with pytest.raises(BundleNotFoundError, match="this is a file"):
         Bundle.open(bundle / "manifest.json")
+    (tmp_path / "cells.h5ad").touch()
+    (tmp_path / "cells.zarr").mkdir()
+    for cells in ("cells.h5ad", "cells.zarr"):
+        with pytest.raises(BundleNotFoundError, match=r"Give BUNDLE, .* first, and then CELLS\."):
+            Bundle.open(tmp_path / cells)
     with pytest.raises(BundleNotFoundError, match="export did not finish"):
         Bundle.open(tmp_path)
     with pytest.raises(FileNotFoundError):

@@ -171,7 +171,7 @@ def test_predicted_pairs_come_from_the_models_changes() -> None:
     with sgr.load("demo", provider="cpu") as model:
         found = predicted_interactions(model, cells, ["ZBTB1+SAMD1", "SAMD1+ZBTB1"], min_control_mean=1.0)
         changes = model.predict(cells, ["ZBTB1", "SAMD1", "SAMD1+ZBTB1"]).to_df("delta").to_numpy(dtype=float)
-        with pytest.raises(InteractionError, match=r"'FOSB\+ctrl' is of 1 genes"):
+        with pytest.raises(InteractionError, match=r"'FOSB\+ctrl' is of one gene;"):
             predicted_interactions(model, cells, ["FOSB+ctrl"])
         with pytest.raises(InteractionError, match=r"0 of 5,045 genes have a mean of 50 or more.*--min-control-mean"):
             predicted_interactions(model, cells, ["SAMD1+ZBTB1"], min_control_mean=50)

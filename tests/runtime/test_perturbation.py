@@ -86,6 +86,15 @@ def test_an_unknown_gene_gets_a_near_spelling():
         parse_perturbation("fosb+ctrl", PANEL)
 
 
+@pytest.mark.parametrize("label", ["FOSB,SAMD1", "FOSB, SAMD1", "FOSB/SAMD1", "FOSB & SAMD1", "FOSB SAMD1"])
+def test_genes_that_are_not_joined_by_a_plus(label):
+    with pytest.raises(UnknownGeneError, match=r"\(did you mean FOSB\+SAMD1\?\)"):
+        parse_perturbation(label, PANEL)
+    with pytest.raises(UnknownGeneError) as caught:
+        parse_perturbation("FOSB,NOPE1", PANEL)
+    assert "FOSB+NOPE1" not in str(caught.value)
+
+
 def test_a_control_word_in_other_case_is_explained():
     panel = GenePanel(("FOSB",), (None,), np.ones(1, dtype=bool))
     with pytest.raises(UnknownGeneError, match=r"Ctrl \(did you mean ctrl\?\)"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,6 +94,7 @@ def top_de(
                 control_label=control_label,
                 allow_unnormalized=allow_unnormalized,
             ),
+            on_notice=lambda notice: print(f"note: {notice}", file=sys.stderr, flush=True),
         )
     _save(ax, out)
 

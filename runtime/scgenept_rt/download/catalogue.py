@@ -152,6 +152,16 @@ def select(names: Sequence[str], dataset: str) -> list[Item]:
             continue
         key = by_model_type.get(name, name)
         if key not in known:
-            raise UnknownDownloadError(name, get_close_matches(name, [*known, *by_model_type, "all"], n=3, cutoff=0.6))
+            raise UnknownDownloadError(name, _near(name, list(known), list(by_model_type)))
         chosen[key] = known[key]
     return list(chosen.values())
+
+
+def _near(name: str, known: Sequence[str], model_types: Sequence[str]) -> list[str]:
+    """Return names that contain `name` (`go_c` for `scgenept_go_c`), else those of a near spelling."""
+    part = name.casefold()
+    for names in (known, model_types):
+        containing = [entry for entry in names if part in entry] if len(part) > 1 else []
+        if containing:
+            return containing
+    return get_close_matches(name, [*known, *model_types, "all"], n=3, cutoff=0.6)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from scgenept_rt.errors.base import ScgeneptError, listed
 
+_CELLS_ENDINGS = (".h5ad", ".zarr")
+
 
 class BundleError(ScgeneptError, ValueError):
     """A directory that is not a bundle that this version can use."""
@@ -23,6 +25,9 @@ class BundleNotFoundError(BundleError, FileNotFoundError):
         directory = Path(directory)
         if not directory.exists():
             problem, remedy = "there is no such directory", "Check the path, or make one with `scgenept-export bundle`"
+        elif directory.suffix in _CELLS_ENDINGS:
+            problem = f"its ending {directory.suffix} is that of cells, and it holds no manifest.json"
+            remedy = "Give BUNDLE, the directory that holds manifest.json, first, and then CELLS"
         elif not directory.is_dir():
             problem, remedy = (
                 "this is a file, but a bundle is a directory",

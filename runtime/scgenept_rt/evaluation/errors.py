@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from scgenept_rt.errors import CellsError, ScgeneptError, listed
+
+
+def near_labels(label: str, found: Sequence[str], cutoff: float = 0.7) -> list[str]:
+    """Return up to three of `found` whose genes are spelt nearly as those of `label`, in any case and order."""
+    names: dict[str, str] = {}
+    for name in found:
+        names.setdefault(_spelling(name), name)
+    return [names[near] for near in get_close_matches(_spelling(label), names, n=3, cutoff=cutoff)]
+
+
+def _spelling(label: str) -> str:
+    genes = [gene.strip() for gene in label.casefold().split("+")]
+    return "+".join(sorted(gene for gene in genes if gene != "ctrl")) or label
+
+
+def _hint(near: Sequence[str]) -> str:
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 class EvaluationError(ScgeneptError, ValueError):
@@ -46,15 +64,30 @@ class NoTestPerturbationsError(EvaluationError, LookupError):
     """A file of cells that holds none of the perturbations to be tested."""
 
     def __init__(self, where: str, split: str, wanted: Sequence[str], found: Sequence[str]) -> None:
+        same = next((near for label in wanted if (near := near_labels(label, found, cutoff=1.0))), [])
         super().__init__(
             f"{where}: it holds cells of none of the {len(wanted):,} test perturbations of the split {split} "
-            f"({listed(wanted)}); its labels are {listed(found) or 'none'}. Give the data set that the split is of, or "
+            f"({listed(wanted)}); its labels are {listed(found) or 'none'}. {_hint(same)}"
+            "Give the data set that the split is of, or "
             "the column of its labels with --condition-key."
         )
 
 
 class PredictionFileError(CellsError):
     """A file of predictions that cannot be used."""
+
+
+class NotPredictionsError(PredictionFileError):
+    """A file in which nothing tells that it holds predictions: measured cells, most often."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            where,
+            "it does not say that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
+            "control_cell): these may be measured cells",
+            "Expected a file that `scgenept-rt predict BUNDLE CELLS --out FILE -p LABEL` wrote: make one with that, "
+            "and give it here.",
+        )
 
 
 class PerturbationNotPredictedError(PredictionFileError, LookupError):
@@ -64,7 +97,7 @@ class PerturbationNotPredictedError(PredictionFileError, LookupError):
         super().__init__(
             where,
             f"it holds no prediction of {label} (it has: {listed(found) or 'none'})",
-            f"Predict it with `scgenept-rt predict ... -p {label}`.",
+            f"{_hint(near_labels(label, found))}Predict it with `scgenept-rt predict ... -p {label}`.",
         )
 
 
@@ -75,5 +108,5 @@ class PerturbationNotObservedError(CellsError, LookupError):
         super().__init__(
             where,
             f"no cell of it is labelled {label} (its labels are {listed(found) or 'none'})",
-            "Choose a perturbation that was measured.",
+            f"{_hint(near_labels(label, found))}Choose a perturbation that was measured.",
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ReadOptionError, listed
-from scgenept_rt.evaluation.errors import PerturbationNotPredictedError, PredictionFileError
+from scgenept_rt.evaluation.errors import NotPredictionsError, PerturbationNotPredictedError, PredictionFileError
 from scgenept_rt.evaluation.observed import canonical_label
 from scgenept_rt.expression import ReadOptions, Sampling, read_control_cells
 from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _LABEL_COLUMNS = ("condition", "perturbation", "target_gene", "gene")
+_PREDICTION_COLUMNS = ("n_controls", "control_cell")
+"""Columns of obs that predictions have and measured cells do not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +120,17 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
 
     Raises
     ------
+    NotPredictionsError
+        If it has neither ``uns["scgenept_rt"]`` nor a column of obs that only predictions have.
     PredictionFileError
         If it has no column of perturbations, or no perturbation.
     CellsError
         If it cannot be read.
     """
     with open_cells(source) as cells:
+        provenance = _provenance(source)
+        if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
+            raise NotPredictionsError(cells.where)
         panel = _panel(cells)
         key = next((column for column in _LABEL_COLUMNS if column in cells.obs.columns), None)
         if key is None:
@@ -138,7 +145,6 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
         if not labels:
             raise PredictionFileError(cells.where, "it has no rows", "Predict again.")
         columns = np.arange(len(panel), dtype=np.int64)
-        provenance = _provenance(source)
         shown = name or _name(cells.where, provenance)
         if counts is not None:
             means, deltas, sems = (_rows(source, layer, columns) for layer in (None, "delta", "sem"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ def top_de(
     seed: int = 0,
     read: ReadOptions | None = None,
     ax: Axes | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> Axes:
     """Draw measured change against control as boxes and predicted change as points, for the genes that change most.
 
@@ -59,6 +60,8 @@ def top_de(
         Where labels and values lie in the data, and what to accept.
     ax
         Axes to draw into; else a new figure is made.
+    on_notice
+        Is told in one sentence if fewer than `n_genes` genes are drawn.
 
     Raises
     ------
@@ -86,7 +89,13 @@ def top_de(
         observed = opened.observe([label])
         if genes is None:
             with open_de_lists(data, observed) as lists:
-                chosen = lists.of(label, observed.moments).leading(n_genes)
+                de = lists.of(label, observed.moments)
+            chosen = de.leading(n_genes)
+            if len(chosen) < n_genes and on_notice is not None:
+                on_notice(
+                    f"{len(chosen):,} genes are drawn in place of {n_genes:,}: of the ranking of {label} ({de.source}) "
+                    "no more are genes of the model and not dropouts. --genes draws any others."
+                )
         else:
             chosen = np.array([panel.position(gene) for gene in genes], dtype=np.int64)
         change = opened.dense(label, chosen) - observed.control[chosen]

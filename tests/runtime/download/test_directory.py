@@ -65,6 +65,9 @@ def test_names_are_directories_of_the_release_or_model_types():
 def test_an_unknown_name_is_answered_with_near_ones():
     with pytest.raises(UnknownDownloadError, match=r"'scgenept_goc'.*scgenept_go_c.*--list"):
         select(["scgenept_goc"], "norman")
+    for part in ("go_c", "GO_C"):
+        with pytest.raises(UnknownDownloadError, match=r"Did you mean scgenept_go_c\?"):
+            select([part], "norman")
 
 
 def test_every_address_is_that_of_the_release():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from html.parser import HTMLParser
 
@@ -12,7 +13,13 @@ import scgenept_rt as sgr
 from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
 from scgenept_rt.evaluation.baselines import additive_prediction
 from scgenept_rt.evaluation.collapse import similarity
-from scgenept_rt.evaluation.errors import EvaluationError, NoTestPerturbationsError, PredictionFileError
+from scgenept_rt.evaluation.errors import (
+    EvaluationError,
+    NoTestPerturbationsError,
+    NotPredictionsError,
+    PerturbationNotPredictedError,
+    PredictionFileError,
+)
 from scgenept_rt.evaluation.report import csv_report, html_report, json_report, text_report
 
 TESTED = ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
@@ -167,7 +174,8 @@ def test_prediction_files(predict, mean_of, adata, tmp_path) -> None:
     var = pd.DataFrame(index=list(adata.var["gene_name"]))
     obs = pd.DataFrame({"perturbation": ["control"] * 3 + ["G1+G2"] * 4 + ["G3"] * 2}, index=[str(i) for i in range(9)])
     path = tmp_path / "cells.h5ad"
-    anndata.AnnData(cells, obs=obs, var=var).write_h5ad(path)
+    uns = {"scgenept_rt": {"seed": 0}}
+    anndata.AnnData(cells, obs=obs, var=var, uns=uns).write_h5ad(path)
     means = read_predictions(path)
     assert means.labels == ("G1+G2", "G3")
     assert means.name == "cells"
@@ -176,9 +184,29 @@ def test_prediction_files(predict, mean_of, adata, tmp_path) -> None:
     assert means.n_controls.tolist() == [4, 2]
     assert means.find("G5+ctrl") is None
     assert means.find("no such gene") is None
-    without = anndata.AnnData(cells, obs=obs.rename(columns={"perturbation": "guide"}), var=var)
+    without = anndata.AnnData(cells, obs=obs.rename(columns={"perturbation": "guide"}), var=var, uns=uns)
     with pytest.raises(PredictionFileError, match=r"no column condition or perturbation \(it has: guide\)"):
         read_predictions(without)
+
+
+def test_labels_of_another_case_are_suggested(perfect, h5ad, adata, split) -> None:
+    with pytest.raises(PerturbationNotPredictedError, match=r"no prediction of g2\+g1 .* Did you mean G1\+G2"):
+        perfect.row("g2+g1")
+    with pytest.raises(PerturbationNotPredictedError) as caught:
+        perfect.row("none of them")
+    assert "Did you mean" not in str(caught.value)
+    lower = dataclasses.replace(split, test={"test": ("g3+ctrl",)})
+    with pytest.raises(NoTestPerturbationsError, match=r"Did you mean G3\+ctrl\?"):
+        evaluate(perfect, h5ad, lower)
+
+
+def test_measured_cells_are_no_predictions(run, h5ad, adata, split_file) -> None:
+    for source in (h5ad, adata):
+        with pytest.raises(NotPredictionsError, match="does not say that it holds predictions"):
+            read_predictions(source)
+    code, _, err = run("evaluate", h5ad, "--split", split_file, "--predictions", h5ad)
+    assert code == 1
+    assert "scgenept-rt predict BUNDLE CELLS --out FILE" in err
 
 
 # --- with a model, and the command ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -22,6 +23,7 @@ import scgenept_rt as sgr
 from scgenept_rt import cli
 from scgenept_rt.errors import OutputDirectoryError, UnknownGeneError
 from scgenept_rt.evaluation.errors import (
+    NotPredictionsError,
     PerturbationNotObservedError,
     PerturbationNotPredictedError,
     PredictionFileError,
@@ -316,6 +318,14 @@ def test_problems_are_said(data, means, tmp_path) -> None:
         sgr.pl.delta(means, "GENE30")
     with pytest.raises(PerturbationNotObservedError, match=r"labelled GENE30\+GENE33"):
         sgr.pl.top_de(data, "GENE30+GENE33", means)
+    near = GENES[1].lower()
+    with pytest.raises(PerturbationNotPredictedError, match=rf"Did you mean {re.escape(LABELS[1])}\b"):
+        sgr.pl.delta(means, near)
+    with pytest.raises(PerturbationNotObservedError, match=rf"Did you mean {re.escape(LABELS[1])}\b"):
+        sgr.pl.top_de(data, near, means)
+    for figure in (lambda: sgr.pl.delta(data, SINGLE), lambda: sgr.pl.heatmap(data)):
+        with pytest.raises(NotPredictionsError, match="may be measured cells"):
+            figure()
     with pytest.raises(PlotError, match="is the control"):
         sgr.pl.agreement(data, "ctrl", means)
     with pytest.raises(PlotError, match="no predictions"):
@@ -376,6 +386,15 @@ def test_commands(run, data, means_file, tmp_path) -> None:
         code, printed, err = run(*arguments, "--out", out)
         assert (code, printed) == (0, f"wrote {out}\n"), err
         assert out.stat().st_size > 1000
+
+
+def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) -> None:
+    out = tmp_path / "figure.png"
+    _, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
+    assert err == ""
+    code, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 130, "--out", out)
+    assert code == 0
+    assert re.match(r"note: 1?\d\d genes are drawn in place of 130: .*not dropouts", err)
 
 
 @pytest.mark.parametrize(
