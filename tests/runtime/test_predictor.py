@@ -275,3 +275,9 @@ def test_overflow_of_half_precision_is_an_error_whose_advice_works(
     overflow = np.copysign(np.inf, expected[row, gene])
     assert f"gene {name} for cell row {row} under YFU19 is {overflow} (cpu, fp16)" in str(caught.value)
     assert "use --precision fp32" in str(caught.value)
+
+
+def test_full_coverage_is_told(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    told: list[str] = []
+    model.predict(make_cells(3), "YFU19", on_notice=told.append)
+    assert "All 24 genes of the model were found in the input; 21 of them are in its vocabulary." in told

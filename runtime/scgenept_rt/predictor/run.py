@@ -102,7 +102,7 @@ class Run:
             notices.append(f"With a tolerance, control cells are added in random order (seed {seed}).")
         drawing = Sampling(sampling, n_controls, seed)
         controls = read_control_cells(cells, panel, options=read, sampling=drawing)
-        notices = [*controls.notices, *notices]
+        notices = [*_full_coverage(controls), *controls.notices, *notices]
         try:
             if wanted > controls.n_obs:
                 raise PredictOptionError(
@@ -304,6 +304,17 @@ class _Commits:
 
 def _first_perturbation(schedule: Schedule, row: int) -> int:
     return schedule.perturbation_of(row) if row < schedule.n_rows else len(schedule.perturbations)
+
+
+def _full_coverage(controls: ControlCells) -> list[str]:
+    """Say that nothing is missing, which the reader of an input does not: it tells what is."""
+    match = controls.match
+    if match.missing:
+        return []
+    return [
+        f"All {match.n_found:,} genes of the model were found in the input; {match.n_found_in_vocab:,} of them are in "
+        "its vocabulary."
+    ]
 
 
 def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: bool | str) -> None:
