@@ -50,7 +50,17 @@ def side_by_side_table(result: dict[str, Any]) -> str:
     forms = result["forms"]
     published = next((form for form in forms if form["name"] == "published" and form["seconds"]), None)
     on_gpu = result["device"] != "cpu"
-    heads = ["", "form", "s a cell", "CPU s a cell", "x published", "GFLOP/s", "of matrix rate", "peak memory, MB"]
+    heads = [
+        "",
+        "form",
+        "s a cell",
+        "(range)",
+        "CPU s a cell",
+        "x published",
+        "GFLOP/s",
+        "of matrix rate",
+        "peak memory, MB",
+    ]
     heads += ["device memory, MB"] if on_gpu else []
     heads += ["largest error", "of its tolerance"]
     lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * (len(heads) - 2)]
@@ -65,7 +75,9 @@ def side_by_side_table(result: dict[str, Any]) -> str:
         cells = [
             form["letter"],
             form["what"],
-            f"{seconds:.4f}" if on_gpu else f"{seconds:.2f}",
+            _seconds(seconds, on_gpu),
+            f"{_seconds(min(form['seconds']) / form['cells'], on_gpu)} to "
+            f"{_seconds(max(form['seconds']) / form['cells'], on_gpu)}",
             f"{cpu_seconds_a_cell(form):.2f}",
             f"{seconds_a_cell(published) / seconds:.2f}" if published else "-",
             f"{rate:,.0f}",
@@ -77,6 +89,10 @@ def side_by_side_table(result: dict[str, Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _seconds(value: float, on_gpu: bool) -> str:
+    return f"{value:.4f}" if on_gpu else f"{value:.2f}"
 
 
 def seconds_a_cell(form: dict[str, Any]) -> float:
@@ -194,9 +210,38 @@ def _floor(result: dict[str, Any], timed: dict[str, dict[str, Any]]) -> list[str
         "",
         f"At this machine's own matrix rate a cell's {result['gflop_a_cell']:,.0f} GFLOP would take {unit(floor)}; "
         f"scgenept-rt takes {unit(seconds)}, {seconds / floor:.2f} times that.",
+        *_out_of_reach(result, timed, floor),
         "",
         *_operator_table(result),
     ]
+
+
+def _out_of_reach(result: dict[str, Any], timed: dict[str, dict[str, Any]], floor: float) -> list[str]:
+    """Say which goals of a CPU would need a time below the floor."""
+    if result["device"] != "cpu":
+        return []
+    wanted = {
+        name: seconds_a_cell(timed[name]) / goal
+        for name, goal in (("published", 3.5), ("published-no-fast-path", 1.2))
+        if name in timed
+    }
+    below = [
+        f"{_RATIOS[name]} means {seconds:.2f} s a cell on this machine"
+        for name, seconds in wanted.items()
+        if seconds < 1.05 * floor
+    ]
+    if not below:
+        return []
+    return [
+        f"{' and '.join(below)}, which is at that floor or below it: no form that computes every token gets there. "
+        "What remains is to compute less, by merging tokens that are equal."
+    ]
+
+
+_RATIOS = {
+    "published": "The goal of 3.5 times the published code",
+    "published-no-fast-path": "the goal of 1.2 times PyTorch without its fast path",
+}
 
 
 def _operator_table(result: dict[str, Any]) -> list[str]:
