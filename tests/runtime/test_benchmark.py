@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scgenept_rt.benchmark import (
     PlotExtraMissingError,
     check_plot_path,
     encoder_flops,
+    matrix_rate,
     measurement,
     memory,
     run_benchmark,
@@ -31,13 +32,22 @@ from scgenept_rt.benchmark.machine import cpu_model, versions
 from scgenept_rt.benchmark.matrix_rate import MatrixProduct, matrix_product_model
 from scgenept_rt.benchmark.measurement import benchmark_cells
 from scgenept_rt.benchmark.plot import PlotFormatError
-from scgenept_rt.bundle import Dimensions, Precision
+from scgenept_rt.bundle import Dimensions
 from scgenept_rt.cli import app
 from scgenept_rt.errors import InferenceFailedError, ReferenceMissedError
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import OrtSession
 
 QUICK = BenchmarkOptions(provider="cpu", batch_sizes=(1, 3), repeats=2, threads=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_matrices() -> Iterator[None]:
+    """Large ones take seconds, and only their rate depends on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matrix_rate, "_CPU_SIZE", 256)
+        patch.setattr(matrix_rate, "_MIN_SECONDS", 0.0)
+        yield
 
 
 def run_command(*arguments: object) -> tuple[int, str]:
@@ -198,21 +208,25 @@ def test_end_to_end_needs_the_models_genes(bundle: Path):
         run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=7, end_to_end=True))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_matrix_product_model_is_a_valid_onnx_model(precision: Precision):
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_matrix_product_model_is_a_valid_onnx_model(dtype: type[np.floating]):
     onnx = pytest.importorskip("onnx")
-    model = onnx.load_model_from_string(matrix_product_model(precision))
+    b = np.random.default_rng(0).standard_normal((130, 130)).astype(dtype)
+    model = onnx.load_model_from_string(matrix_product_model(b))
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == ["MatMul"]
-    kinds = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16}
+    (weights,) = model.graph.initializer
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(weights), b)
+    kinds = {np.float32: onnx.TensorProto.FLOAT, np.float16: onnx.TensorProto.FLOAT16}
     values = [*model.graph.input, *model.graph.output]
-    assert {value.type.tensor_type.elem_type for value in values} == {kinds[precision]}
+    assert [value.name for value in values] == ["a", "c"]
+    assert {value.type.tensor_type.elem_type for value in values} == {kinds[dtype]}
 
 
 def test_matrix_product_multiplies():
-    session = onnxruntime.InferenceSession(matrix_product_model("fp32"), providers=["CPUExecutionProvider"])
     a, b = (np.random.default_rng(seed).standard_normal((300, 300), dtype=np.float32) for seed in (0, 1))
-    (product,) = session.run(None, {"a": a, "b": b})
+    session = onnxruntime.InferenceSession(matrix_product_model(b), providers=["CPUExecutionProvider"])
+    (product,) = session.run(None, {"a": a})
     np.testing.assert_allclose(product, a @ b, rtol=1e-4, atol=1e-3)
 
 

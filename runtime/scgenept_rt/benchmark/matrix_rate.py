@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Precision
 from scgenept_rt.providers import ProviderChoice, cpu_threads
 
-_CPU_SIZE, _GPU_SIZE = 2048, 8192
+_CPU_SIZE, _GPU_SIZE = 4096, 8192
 _MIN_RUNS, _MIN_SECONDS = 3, 0.5
-_ELEMENT_TYPES: dict[Precision, int] = {"fp32": 1, "fp16": 10}  # onnx.TensorProto.DataType
+_ELEMENT_TYPES = {"float32": 1, "float16": 10}  # onnx.TensorProto.DataType
 _LOG_ERRORS_ONLY = 3
 
 
@@ -49,17 +51,14 @@ class MatrixProduct:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _LOG_ERRORS_ONLY
         options.intra_op_num_threads = threads or cpu_threads()
-        session = onnxruntime.InferenceSession(
-            matrix_product_model(self._precision), options, providers=choice.ort_providers
-        )
         device, device_id = ("cpu", 0) if on_cpu else ("cuda", choice.device_id or 0)
         rng = np.random.default_rng(0)
         dtype = np.float32 if self._precision == "fp32" else np.float16
-        self._session, self._binding = session, session.io_binding()
-        for name in ("a", "b"):
-            # Values of either sign near zero: sums stay in the range of fp16.
-            drawn = rng.standard_normal((self._size, self._size), dtype=np.float32).astype(dtype)
-            self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(drawn, device, device_id))
+        # Values of either sign near zero: sums stay in the range of fp16.
+        a, b = (rng.standard_normal((self._size, self._size), dtype=np.float32).astype(dtype) for _ in range(2))
+        self._session = onnxruntime.InferenceSession(matrix_product_model(b), options, providers=choice.ort_providers)
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(a, device, device_id))
         self._binding.bind_output("c", device, device_id)
 
     def best_rate(self) -> MatrixRate:
@@ -78,21 +77,30 @@ class MatrixProduct:
         self._binding.synchronize_outputs()
 
 
-def matrix_product_model(precision: Precision) -> bytes:
-    """Return an ONNX model with one MatMul, `c = a @ b`, of square matrices of any size.
+def matrix_product_model(b: NDArray[Any]) -> bytes:
+    """Return an ONNX model with one MatMul, `c = a @ b`, of square matrices, `b` being constant as weights are.
 
     Written byte by byte in protobuf's wire format, as the runtime has no onnx package: field numbers are those of
-    onnx.proto (ModelProto 1 ir_version, 7 graph, 8 opset_import; GraphProto 1 node, 2 name, 11 input, 12 output).
+    onnx.proto (ModelProto 1 ir_version, 7 graph, 8 opset_import; GraphProto 1 node, 2 name, 5 initializer, 11 input,
+    12 output; TensorProto 1 dims, 2 data_type, 8 name, 9 raw_data).
+
+    Parameters
+    ----------
+    b
+        Square matrix, float32 or float16.
     """
+    kind = _number(2, _ELEMENT_TYPES[b.dtype.name])
 
     def matrix(name: str) -> bytes:
-        dimension = _message(1, _message(2, b"n"))  # shape.dim.dim_param
-        tensor = _number(1, _ELEMENT_TYPES[precision]) + _message(2, dimension + dimension)
+        dimension = _message(1, _number(1, len(b)))  # shape.dim.dim_value
+        tensor = _number(1, _ELEMENT_TYPES[b.dtype.name]) + _message(2, dimension + dimension)
         return _message(1, name.encode()) + _message(2, _message(1, tensor))  # ValueInfoProto: name, type.tensor_type
 
+    values = b.astype(b.dtype.newbyteorder("<"), copy=False).tobytes()
+    weights = _number(1, len(b)) * 2 + kind + _message(8, b"b") + _message(9, values)
     node = _message(1, b"a") + _message(1, b"b") + _message(2, b"c") + _message(4, b"MatMul")
-    graph = _message(1, node) + _message(2, b"matrix_product")
-    graph += _message(11, matrix("a")) + _message(11, matrix("b")) + _message(12, matrix("c"))
+    graph = _message(1, node) + _message(2, b"matrix_product") + _message(5, weights)
+    graph += _message(11, matrix("a")) + _message(12, matrix("c"))
     return _number(1, 8) + _message(7, graph) + _message(8, _number(2, 13))
 
 
