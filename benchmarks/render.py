@@ -226,15 +226,15 @@ def _out_of_reach(result: dict[str, Any], timed: dict[str, dict[str, Any]], floo
         if name in timed
     }
     below = [
-        f"{_RATIOS[name]} means {seconds:.2f} s a cell on this machine"
+        f"{_RATIOS[name]} means {seconds:.2f} s a cell here"
         for name, seconds in wanted.items()
         if seconds < 1.05 * floor
     ]
     if not below:
         return []
     return [
-        f"{' and '.join(below)}, which is at that floor or below it: no form that computes every token gets there. "
-        "What remains is to compute less, by merging tokens that are equal."
+        f"{' and '.join(below)}: less than that floor, or within 5% of it, so that computing every token hardly gets "
+        "there or cannot. What remains is to compute less, by merging tokens that are equal."
     ]
 
 
