@@ -177,4 +177,4 @@ def test_spelling_of_a_label_changes_no_bit(model: sgr.Predictor, make_cells: Ma
         assert predicted.obs["target_genes"].tolist() == expected.obs["target_genes"].tolist()
     told: list[str] = []
     assert model.predict(cells, spellings, on_notice=told.append).n_obs == 1
-    assert "predicted once" in told[0]
+    assert [notice for notice in told if "predicted once" in notice]
