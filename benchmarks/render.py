@@ -319,7 +319,8 @@ def scaling_section(result: dict[str, Any]) -> str:
         lines += [
             "",
             f"A prediction costs {last / first:.2f} times as much with {rows[-1][what]:,} {what} as with "
-            f"{rows[0][what]:,} {one if rows[0][what] == 1 else what}: 1.00 would be exactly linear.",
+            f"{rows[0][what]:,} {one if rows[0][what] == 1 else what}: 1.00 would be exactly linear. Memory grows until an "
+            "automatic batch is full, and no further.",
         ]
     return "\n".join(lines) + "\n"
 
