@@ -135,7 +135,7 @@ def _side_by_side_section(result: dict[str, Any]) -> str:
         f"## Side by side on a {device}: {result['genes']:,} genes, {result['layers']} layers, batches of {cells}",
         "",
         f"{machine_in_words(result['machine'])} {result['rounds']} rounds; load average before the rounds "
-        f"{min(loads):.1f} to {max(loads):.1f}, the run's own threads included. This machine's own rate of matrix products "
+        f"{min(loads):.1f} to {max(loads):.1f}, its own threads included. This machine's own rate of matrix products "
         f"({result['matrix_precision']}, {result['matrix_size']:,} x {result['matrix_size']:,}, measured in the same "
         f"run through ONNX Runtime): {result['matrix_gflops']:,.0f} GFLOP/s. A cell is "
         f"{result['gflop_a_cell']:,.0f} GFLOP.",
