@@ -51,6 +51,7 @@ def extract_member(archive: Path, place: str, target: Path, listener: Listener) 
                     os.fsync(stream.fileno())
             finally:
                 listener.end()
+    # NotImplementedError and RuntimeError are zipfile's own, for a compression or encryption that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         target.unlink(missing_ok=True)
         raise NotTheFileError(

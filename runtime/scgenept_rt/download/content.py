@@ -49,6 +49,7 @@ def _zip_problem(path: Path, name: str = "a zip file") -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
+    # NotImplementedError and RuntimeError are zipfile's own, for a compression or encryption that it does not know.
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if _starts_with(path, b"PK\x03\x04"):
             return f"it is damaged or truncated ({error})"
