@@ -32,12 +32,12 @@ HERE = Path(__file__).parent
 SHIPPED = HERE.parents[1] / "runtime" / "scgenept_rt" / "demo_bundle"
 VARIANT = "scgenept_go_c_gpt_concat"
 TEXT_ENCODER = "gopt_encoder_c"
-D_MODEL, N_LAYERS, N_HEADS, D_FF, D_TEXT = 32, 2, 4, 128, 16
+D_MODEL, N_LAYERS, N_HEADS, D_FF, D_TEXT = 16, 2, 1, 128, 16
 SEED = 0
 
 # Genes and cells a step, steps, peak learning rate. In the end attention has to find one perturbed gene among 5,045,
 # which training on a few hundred does not teach: the later phases have more genes, the last has all.
-PHASES = ((320, 24, 1000, 4e-3), (1280, 6, 120, 1.5e-3), (5045, 2, 40, 6e-4))
+PHASES = ((320, 24, 4000, 6e-3), (1280, 6, 300, 2e-3), (5045, 2, 80, 8e-4))
 
 log = logging.getLogger("make_demo_bundle")
 
