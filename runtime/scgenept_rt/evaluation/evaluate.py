@@ -3,129 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from scgenept_rt.errors import listed
-from scgenept_rt.evaluation.baselines import ADDITIVE, BASELINES, CONTROL_MEAN, TRAIN_MEAN, additive_prediction
-from scgenept_rt.evaluation.collapse import COLLAPSED_FROM, Similarity, similarity
+from scgenept_rt.evaluation.collapse import similarity
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, open_de_lists
-from scgenept_rt.evaluation.errors import EvaluationError, NoTestPerturbationsError
-from scgenept_rt.evaluation.metrics import HEADLINE, better, perturbation_metrics
+from scgenept_rt.evaluation.errors import EvaluationError
+from scgenept_rt.evaluation.findings import sameness, wins
+from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.observed import CONTROL, Observed, OpenData, canonical_label, open_data
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
-from scgenept_rt.evaluation.published import PublishedTable, published_table
+from scgenept_rt.evaluation.published import published_table
+from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split
+from scgenept_rt.evaluation.tables import TRAIN_POOL, macro_averages, method_profiles, metric_table
 from scgenept_rt.expression import ReadOptions
-from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import parse_perturbation
 from scgenept_rt.predictor import Predictor, Progress
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 Protocol = Literal["all", "published"]
-ALL_TESTED = "all tested"
-"""Name of the group of every tested perturbation."""
 
 FEW_CONTROLS = 100
 """Control cells below which the noise of their draw is worth a word."""
-
-_TRAIN_POOL = "train"
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The figures of a model and of the baselines.
-
-    Attributes
-    ----------
-    model
-        Name of the model or of the predictions.
-    where
-        The measured data.
-    split
-        What was tested.
-    perturbations
-        One row a (perturbation, method): `perturbation`, `subgroup`, `method`, `n_cells`, `n_controls`, then the
-        metrics of `perturbation_metrics`. Methods are `model` and the baselines.
-    summary
-        One row a (subgroup, method): `subgroup`, `method`, `n_perturbations`, then the macro-averages of the metrics;
-        the last subgroup is `ALL_TESTED`.
-    findings
-        What a reader has to know: baselines that win, predictions that are nearly the same.
-    notices
-        One-line sentences on how it was done.
-    protocol
-        One sentence on how predictions came about.
-    de_source
-        Where the differentially expressed genes are from.
-    predicted_similarity, observed_similarity
-        How alike the predicted and the measured changes of different perturbations are.
-    gene_names
-        The genes of the columns of the arrays below.
-    tested
-        The perturbations of the rows of the arrays below, in order of subgroups.
-    predicted_deltas, observed_deltas
-        (n_tested, n_genes) float32, change against the mean of all control cells, as in the metrics.
-    own_deltas
-        The same, predicted, against the mean of the very control cells that were predicted from, where that is known:
-        what all predictions share of that draw is no likeness of perturbations.
-    published
-        The published table of this data set, if there is one.
-    provenance
-        What is recorded of the run.
-    """
-
-    model: str
-    where: str
-    split: Split
-    perturbations: pd.DataFrame
-    summary: pd.DataFrame
-    findings: tuple[str, ...]
-    notices: tuple[str, ...]
-    protocol: str
-    de_source: str
-    predicted_similarity: Similarity
-    observed_similarity: Similarity
-    gene_names: tuple[str, ...] = field(repr=False)
-    tested: tuple[str, ...]
-    predicted_deltas: NDArray[np.float32] = field(repr=False)
-    observed_deltas: NDArray[np.float32] = field(repr=False)
-    own_deltas: NDArray[np.float32] = field(repr=False)
-    published: PublishedTable | None
-    provenance: Mapping[str, Any]
-
-    @property
-    def caveats(self) -> list[str]:
-        """Why the published figures are not to be compared with these; empty if nothing is known to differ."""
-        reasons = []
-        if self.provenance.get("synthetic"):
-            reasons.append("the model's weights are synthetic")
-        if self.provenance.get("synthetic_data"):
-            reasons.append("the cells are synthetic")
-        if self.provenance.get("protocol") != "published":
-            reasons.append("predictions were not made by the published protocol")
-        if len(self.tested) < self.provenance["n_split"]:
-            reasons.append(
-                f"{len(self.tested):,} of the split's {self.provenance['n_split']:,} perturbations were tested"
-            )
-        return reasons
-
-    @property
-    def subgroups(self) -> list[str]:
-        """Subgroups in the order of `summary`."""
-        return list(dict.fromkeys(self.summary["subgroup"]))
-
-    @property
-    def methods(self) -> list[str]:
-        """The model and the baselines."""
-        return list(dict.fromkeys(self.summary["method"]))
 
 
 def evaluate(
@@ -184,10 +88,10 @@ def evaluate(
     panel = model.panel
     with open_data(data, options) as cells:
         opened = OpenData.of(cells, panel, options)
-        tested, notices = _tested(opened, split)
-        train, singles = _training(opened, split)
+        tested, notices = tested_labels(opened, split)
+        train, singles = training_labels(opened, split)
         observed = opened.observe(
-            [*tested.values(), *(label for labels in singles.values() for label in labels)], {_TRAIN_POOL: train}
+            [*tested.values(), *(label for labels in singles.values() for label in labels)], {TRAIN_POOL: train}
         )
     notices = [*observed.notices, *notices]
     with open_de_lists(data, observed) as lists:
@@ -204,9 +108,9 @@ def evaluate(
     if not kept:
         predicted.row(next(iter(tested)))  # raises, and names what there is
 
-    profiles = _profiles(kept, predicted, observed, singles, panel)
-    table = _table(kept, tested, split, predicted, observed, de, profiles)
-    summary = _summary(table, split)
+    profiles = method_profiles(kept, predicted, observed, singles, panel)
+    table = metric_table(kept, tested, split, predicted, observed, de, profiles)
+    summary = macro_averages(table, split)
     control = observed.control
     rows = [predicted.row(label) for label in kept]
     fewest = int(predicted.n_controls[rows].min())
@@ -227,7 +131,7 @@ def evaluate(
         split,
         table,
         summary,
-        (*_wins(table, split), *_sameness(predicted.name, predicted_similarity, observed_similarity)),
+        (*wins(table, split), *sameness(predicted.name, predicted_similarity, observed_similarity)),
         tuple(dict.fromkeys(notices)),
         how,
         _de_source(de),
@@ -248,67 +152,6 @@ def evaluate(
             "synthetic_data": synthetic_data,
         },
     )
-
-
-# --- what is tested, and what was trained on --------------------------------------------------------------------------
-
-
-def _tested(opened: OpenData, split: Split) -> tuple[dict[str, str], list[str]]:
-    """Return the file's label of each test perturbation that can be tested, in order of subgroups."""
-    tested: dict[str, str] = {}
-    absent, unknown = [], []
-    for label in split.tested:
-        if canonical_label(label, opened.panel) is None:
-            unknown.append(label)
-            continue
-        in_file = opened.labels.find(label, opened.panel)
-        if in_file is None or in_file == CONTROL:
-            absent.append(label)
-        elif in_file not in tested.values():
-            tested[label] = in_file
-    if not tested:
-        found = [name for name in opened.labels.names if name != CONTROL]
-        raise NoTestPerturbationsError(opened.cells.where, split.name, split.tested, found)
-    notices = []
-    if absent:
-        notices.append(
-            f"Of the split's {len(split.tested):,} test perturbations, {len(absent):,} have no cells in the data: "
-            f"{listed(absent)}."
-        )
-    if unknown:
-        notices.append(
-            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): {listed(unknown)}."
-        )
-    return tested, notices
-
-
-def _training(opened: OpenData, split: Split) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the file's labels that were trained on, and by gene those of them that perturb it alone.
-
-    Labels are compared by text and by genes: a test perturbation in another spelling is no training cell.
-    """
-
-    def both(labels: Sequence[str]) -> set[str | None]:
-        return {*labels, *(canonical_label(label, opened.panel) for label in labels)} - {None}
-
-    held_out = both((*split.tested, *split.val, CONTROL))
-    trained = None if split.train is None else both(split.train)
-    train: list[str] = []
-    singles: dict[str, list[str]] = {}
-    for name in opened.labels.names:
-        names = {name, canonical_label(name, opened.panel, opened.labels.control_label)}
-        if names & held_out or (trained is not None and not names & trained):
-            continue
-        train.append(name)
-        genes = _genes(name, opened.panel, opened.labels.control_label)
-        if len(genes) == 1:
-            singles.setdefault(genes[0], []).append(name)
-    return train, singles
-
-
-def _genes(label: str, panel: GenePanel, control_label: str = CONTROL) -> tuple[str, ...]:
-    canonical = canonical_label(label, panel, control_label)
-    return () if canonical is None else parse_perturbation(canonical, panel).target_genes
 
 
 def _predictions(
@@ -353,138 +196,6 @@ def _predictions(
         f"the mean prediction over {n_controls:,} of {observed.moments.n(CONTROL):,} control cells drawn at random "
         f"(seed {seed})"
     )
-
-
-# --- figures ----------------------------------------------------------------------------------------------------------
-
-
-def _profiles(
-    kept: Sequence[str],
-    predicted: PredictedMeans,
-    observed: Observed,
-    singles: Mapping[str, Sequence[str]],
-    panel: GenePanel,
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Return by method the predicted mean of each perturbation that the method predicts."""
-    control = observed.control
-    single_means = {gene: observed.moments.mean(*labels) for gene, labels in singles.items()}
-    profiles: dict[str, dict[str, NDArray[np.float64]]] = {predicted.name: {}}
-    for label in kept:
-        profiles[predicted.name][label] = predicted.means[predicted.row(label)].astype(np.float64)
-    profiles[CONTROL_MEAN] = dict.fromkeys(kept, control)
-    if _TRAIN_POOL in observed.pooled:
-        profiles[TRAIN_MEAN] = dict.fromkeys(kept, observed.pooled[_TRAIN_POOL])
-    additive = {label: additive_prediction(_genes(label, panel), control, single_means) for label in kept}
-    if any(profile is not None for profile in additive.values()):
-        profiles[ADDITIVE] = {label: profile for label, profile in additive.items() if profile is not None}
-    return profiles
-
-
-def _table(
-    kept: Sequence[str],
-    tested: Mapping[str, str],
-    split: Split,
-    predicted: PredictedMeans,
-    observed: Observed,
-    de: Mapping[str, DeGenes],
-    profiles: Mapping[str, Mapping[str, NDArray[np.float64]]],
-) -> pd.DataFrame:
-    control, subgroup_of = observed.control, split.subgroup_of()
-    rows: list[dict[str, Any]] = []
-    for label in kept:
-        measured = observed.moments.mean(tested[label])
-        for method, means in profiles.items():
-            if label not in means:
-                continue
-            rows.append(
-                {
-                    "perturbation": label,
-                    "subgroup": subgroup_of[label],
-                    "method": method,
-                    "n_cells": observed.moments.n(tested[label]),
-                    "n_controls": int(predicted.n_controls[predicted.row(label)])
-                    if method == predicted.name
-                    else observed.moments.n(CONTROL),
-                    **perturbation_metrics(means[label], measured, control, de[label]),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _metrics_of(table: pd.DataFrame) -> list[str]:
-    described = ("perturbation", "subgroup", "method", "n_cells", "n_controls", "n_perturbations")
-    return [str(column) for column in table.columns if column not in described]
-
-
-def _groups(table: pd.DataFrame, split: Split) -> dict[str, pd.DataFrame]:
-    groups = {name: table[table["subgroup"] == name] for name in split.test}
-    groups = {name: group for name, group in groups.items() if len(group)}
-    if len(groups) > 1:
-        groups[ALL_TESTED] = table
-    return groups
-
-
-def _summary(table: pd.DataFrame, split: Split) -> pd.DataFrame:
-    metrics = _metrics_of(table)
-    rows: list[dict[str, Any]] = []
-    for name, group in _groups(table, split).items():
-        for method in dict.fromkeys(table["method"]):
-            chosen = group[group["method"] == method]
-            if len(chosen):
-                means = {metric: float(chosen[metric].mean()) for metric in metrics}
-                rows.append({"subgroup": name, "method": method, "n_perturbations": len(chosen), **means})
-    return pd.DataFrame(rows)
-
-
-# --- findings ---------------------------------------------------------------------------------------------------------
-
-
-def _wins(table: pd.DataFrame, split: Split) -> list[str]:
-    """Say where a baseline beats the model by a headline metric, over the perturbations that both predict."""
-    model = str(table["method"].iloc[0])
-    sentences = []
-    for name, group in _groups(table, split).items():
-        own = group[group["method"] == model].set_index("perturbation")
-        wins = []
-        for baseline in BASELINES:
-            other = group[group["method"] == baseline].set_index("perturbation")
-            common = own.index.intersection(other.index, sort=False)
-            if not len(common):
-                continue
-            won = []
-            for metric in HEADLINE:
-                ours, theirs = float(own.loc[common, metric].mean()), float(other.loc[common, metric].mean())
-                if theirs > ours if better(metric) == "higher" else theirs < ours:
-                    won.append(f"{metric} ({theirs:.3g} against {ours:.3g})")
-            if won:
-                # The additive baseline is for pairs: the model's figures are those of the same perturbations.
-                over = "" if len(common) == len(own) else f" over {_counted(len(common))}"
-                wins.append(f"{baseline!r} wins on {', '.join(won)}{over}")
-        if wins:
-            sentences.append(f"{name}, {_counted(len(own))}: {model} is beaten by baselines: {'; '.join(wins)}.")
-    if not sentences:
-        sentences.append(f"{model} beats every baseline in every subgroup on {', '.join(HEADLINE)}.")
-    return sentences
-
-
-def _counted(number: int) -> str:
-    return f"{number:,} perturbation{'s'[: number != 1]}"
-
-
-def _sameness(model: str, predicted: Similarity, observed: Similarity) -> list[str]:
-    if predicted.n_perturbations < 2:
-        return []
-    numbers = (
-        f"the median correlation between the changes predicted for different perturbations "
-        f"({predicted.n_perturbations:,} of them) is {predicted.median:.2f}; between the measured changes it is "
-        f"{observed.median:.2f}"
-    )
-    if predicted.collapsed:
-        return [
-            f"Collapse: {model} predicts nearly the same change for every perturbation ({numbers}; "
-            f"from {COLLAPSED_FROM} on it counts as collapse)."
-        ]
-    return [f"No collapse: {numbers} (from {COLLAPSED_FROM} on it would count as collapse)."]
 
 
 def _de_source(de: Mapping[str, DeGenes]) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
-from scgenept_rt.evaluation.evaluate import Evaluation
 from scgenept_rt.evaluation.metrics import HEADLINE, better
+from scgenept_rt.evaluation.result import Evaluation
 
 SHOWN = (*HEADLINE, "pearson_delta_top20_de_non_dropout", "frac_correct_direction_20")
 """Metrics of the short tables; CSV and JSON hold all of them."""
