@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,25 +86,29 @@ def predicted_rows(
     cells: bool,
     first_row: int = 0,
     progress: Progress | None = None,
-) -> Iterator[PredictedRows]:
+) -> Generator[PredictedRows, None, None]:
     """Predict a schedule from `first_row` on; the mean of a perturbation follows its last cells.
 
     With `mean`, `first_row` must be the first row of a perturbation.
     """
     means, moments = ControlMeans(controls), RunningMoments(controls.n_genes)
     done = first_row
-    for segment in runner.segments(schedule, first_row):
-        perturbation = schedule.perturbations[segment.perturbation]
-        if cells:
-            yield PredictedRows("cells", perturbation, segment.predicted, segment.first_cell, len(segment.predicted))
-        if mean:
-            moments.add(segment.predicted)
-            if moments.n == schedule.counts[segment.perturbation]:
-                yield mean_row(perturbation, moments, means)
-                moments = RunningMoments(controls.n_genes)
-        done += len(segment.predicted)
-        if progress is not None:
-            progress(done, schedule.n_rows)
+    # Closed with this generator, not some time later: then no batch runs on once the caller has left.
+    with closing(runner.segments(schedule, first_row)) as segments:
+        for segment in segments:
+            perturbation = schedule.perturbations[segment.perturbation]
+            if cells:
+                yield PredictedRows(
+                    "cells", perturbation, segment.predicted, segment.first_cell, len(segment.predicted)
+                )
+            if mean:
+                moments.add(segment.predicted)
+                if moments.n == schedule.counts[segment.perturbation]:
+                    yield mean_row(perturbation, moments, means)
+                    moments = RunningMoments(controls.n_genes)
+            done += len(segment.predicted)
+            if progress is not None:
+                progress(done, schedule.n_rows)
 
 
 def means_to_tolerance(
@@ -114,21 +119,62 @@ def means_to_tolerance(
     *,
     first_perturbation: int = 0,
     progress: Progress | None = None,
-) -> Iterator[PredictedRows]:
+) -> Generator[PredictedRows, None, None]:
     """Predict means, adding control cells until the standard error of every gene is at most `tolerance`.
 
     Stops at no fewer than `MIN_CONTROLS` cells, and when all are used. The cells must be in random order.
     """
-    means = ControlMeans(controls)
-    for index in range(first_perturbation, len(schedule.perturbations)):
-        perturbation, limit = schedule.perturbations[index], int(schedule.counts[index])
-        moments = RunningMoments(controls.n_genes)
-        while moments.n < limit:
-            moments.add(runner.cells(perturbation, moments.n, min(moments.n + runner.batch_size, limit)))
+    means, moments = ControlMeans(controls), RunningMoments(controls.n_genes)
+
+    def block_at(index: int, begin: int) -> _Block | None:
+        if index == len(schedule.perturbations):
+            return None
+        return _Block(index, begin, min(begin + runner.batch_size, int(schedule.counts[index])))
+
+    with runner.pipeline() as pipeline:
+
+        def fill(block: _Block | None) -> None:
+            if block is not None:
+                perturbation = schedule.perturbations[block.perturbation]
+                runner.place(pipeline.buffers, perturbation, block.begin, slice(0, block.n_cells))
+
+        block = block_at(first_perturbation, 0)
+        fill(block)
+        if block is not None:
+            pipeline.start(block.n_cells)
+        while block is not None:
+            index, perturbation = block.perturbation, schedule.perturbations[block.perturbation]
+            limit = int(schedule.counts[index])
+            # Mostly more cells of the perturbation follow, so those are prepared meanwhile. They run only if needed.
+            prepared = block_at(index, block.end) if block.end < limit else block_at(index + 1, 0)
+            fill(prepared)
+            predicted = pipeline.result()
+            runner.check_finite(perturbation, block.begin, predicted)
+            moments.add(predicted)
+            ended = moments.n == limit or (moments.n >= MIN_CONTROLS and bool(moments.sem().max() <= tolerance))
+            following = block_at(index + 1, 0) if ended else prepared
+            if following != prepared:
+                fill(following)
+            if following is not None:
+                pipeline.start(following.n_cells)
             if progress is not None:
                 progress(int(schedule.starts[index]) + moments.n, schedule.n_rows)
-            if moments.n >= MIN_CONTROLS and moments.sem().max() <= tolerance:
-                break
-        yield mean_row(perturbation, moments, means)
-        if progress is not None:
-            progress(int(schedule.starts[index + 1]), schedule.n_rows)
+            if ended:
+                yield mean_row(perturbation, moments, means)
+                moments = RunningMoments(controls.n_genes)
+                if progress is not None:
+                    progress(int(schedule.starts[index + 1]), schedule.n_rows)
+            block = following
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A batch of one perturbation: its control cells `begin` up to `end`."""
+
+    perturbation: int
+    begin: int
+    end: int
+
+    @property
+    def n_cells(self) -> int:
+        return self.end - self.begin

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -139,7 +139,7 @@ class Run:
     ) -> None:
         self.controls.close()
 
-    def rows(self, progress: Progress | None = None, first_row: int = 0) -> Iterator[PredictedRows]:
+    def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
         """Predict from a row of the schedule on; with means, that is the first of a perturbation."""
         # No batch is larger than the run itself: a panel of a few cells would otherwise be padded to a full one.
         batch_size = min(self.batch_size, self.schedule.n_rows)
@@ -201,11 +201,13 @@ class Run:
         if "mean" in writers:
             writers["mean"].rewind(_first_perturbation(self.schedule, first_row))
         commits = _Commits(list(writers.values()))
-        for rows in self.rows(progress, first_row):
-            writer = writers[rows.aggregate]
-            n_controls = None if rows.aggregate == "cells" else [rows.n_controls]
-            writer.write(rows.X, rows.layers, cast("Any", n_controls))
-            commits.commit_when_due()
+        # Closed before the tables and the cells are: an error in writing leaves no batch running.
+        with closing(self.rows(progress, first_row)) as predicted:
+            for rows in predicted:
+                writer = writers[rows.aggregate]
+                n_controls = None if rows.aggregate == "cells" else [rows.n_controls]
+                writer.write(rows.X, rows.layers, cast("Any", n_controls))
+                commits.commit_when_due()
         # All of them before the first is finished: a finished table cannot go back for rows that another one lacks.
         commits.commit()
 

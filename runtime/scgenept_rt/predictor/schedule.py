@@ -6,7 +6,7 @@ share a batch depends on the sequence and the batch size alone, so a run that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from scgenept_rt.errors import NonFinitePredictionError
 from scgenept_rt.expression import ControlCells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import Perturbation
-from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.predictor.pipeline import BatchBuffers, BatchPipeline
 from scgenept_rt.session import Session
 
 Progress = Callable[[int, int], None]
@@ -55,61 +55,39 @@ class Segment:
 
 
 class BatchRunner:
-    """Fills batches with control cells and flags, runs them and checks what comes out."""
+    """Fills batches with control cells and flags, has them run one ahead, and checks what comes out."""
 
     def __init__(self, session: Session, panel: GenePanel, controls: ControlCells, batch_size: int) -> None:
         self._session, self._panel, self._controls = session, panel, controls
-        self._backoff = MemoryBackoff(session)
-        n_genes = len(panel)
-        self._gene_index = np.arange(n_genes, dtype=np.int64)
-        self._values = np.zeros((batch_size, n_genes), dtype=np.float32)
-        self._flags = np.zeros((batch_size, n_genes), dtype=np.int64)
         self.batch_size = batch_size
 
-    def segments(self, schedule: Schedule, first_row: int = 0) -> Iterator[Segment]:
+    def pipeline(self) -> BatchPipeline:
+        """Return a pipeline for batches of this size, to be used as a context manager."""
+        return BatchPipeline(self._session, self.batch_size, len(self._panel))
+
+    def segments(self, schedule: Schedule, first_row: int = 0) -> Generator[Segment, None, None]:
         """Predict the rows from `first_row` on, in order.
 
         The batch that holds `first_row` is run whole, so that its rows have the very values of an uninterrupted run.
         """
-        for begin in range(first_row - first_row % self.batch_size, schedule.n_rows, self.batch_size):
-            end = min(begin + self.batch_size, schedule.n_rows)
-            pieces = list(self._fill(schedule, begin, end))
-            predicted = self._run(end - begin)
-            for perturbation, first_cell, rows in pieces:
-                self._check_finite(schedule.perturbations[perturbation], first_cell, predicted[rows])
-                skipped = max(first_row - (begin + rows.start), 0)
-                if skipped < rows.stop - rows.start:
-                    yield Segment(perturbation, first_cell + skipped, predicted[rows.start + skipped : rows.stop])
+        with self.pipeline() as pipeline:
+            batches = self._batches(schedule, first_row, pipeline)
+            for pieces, predicted in pipeline.one_ahead(batches):
+                for piece in pieces:
+                    rows = predicted[piece.rows]
+                    self.check_finite(schedule.perturbations[piece.perturbation], piece.first_cell, rows)
+                    skipped = max(first_row - piece.first_row, 0)
+                    if skipped < len(rows):
+                        yield Segment(piece.perturbation, piece.first_cell + skipped, rows[skipped:])
 
-    def cells(self, perturbation: Perturbation, begin: int, end: int) -> NDArray[np.float32]:
-        """Predict one perturbation from the control cells `begin` up to `end`, at most a batch."""
-        self._place(perturbation, begin, slice(0, end - begin))
-        predicted = self._run(end - begin)
-        self._check_finite(perturbation, begin, predicted)
-        return predicted
+    def place(self, buffers: BatchBuffers, perturbation: Perturbation, first_cell: int, rows: slice) -> None:
+        """Fill rows of a batch with the control cells from `first_cell` on and the flags of a perturbation."""
+        self._controls.dense(first_cell, first_cell + rows.stop - rows.start, out=buffers.values[rows])
+        buffers.pert_flags[rows] = 0
+        buffers.pert_flags[rows, list(perturbation.columns)] = 1
 
-    def _fill(self, schedule: Schedule, begin: int, end: int) -> Iterator[tuple[int, int, slice]]:
-        row = begin
-        while row < end:
-            index = schedule.perturbation_of(row)
-            stop = min(end, int(schedule.starts[index + 1]))
-            first_cell = row - int(schedule.starts[index])
-            rows = slice(row - begin, stop - begin)
-            self._place(schedule.perturbations[index], first_cell, rows)
-            yield index, first_cell, rows
-            row = stop
-
-    def _place(self, perturbation: Perturbation, first_cell: int, rows: slice) -> None:
-        self._controls.dense(first_cell, first_cell + rows.stop - rows.start, out=self._values[rows])
-        self._flags[rows] = 0
-        self._flags[rows, list(perturbation.columns)] = 1
-
-    def _run(self, n_rows: int) -> NDArray[np.float32]:
-        # A short batch is padded where another size would cost a new plan; what is left in the buffer serves for that.
-        used = self.batch_size if self._session.fixed_batches else n_rows
-        return self._backoff.run(self._values[:used], self._flags[:used], self._gene_index)[:n_rows]
-
-    def _check_finite(self, perturbation: Perturbation, first_cell: int, predicted: NDArray[np.float32]) -> None:
+    def check_finite(self, perturbation: Perturbation, first_cell: int, predicted: NDArray[np.float32]) -> None:
+        """Raise `NonFinitePredictionError` if rows from control `first_cell` on hold NaN or infinity."""
         if np.isfinite(np.sum(predicted, dtype=np.float64)):
             return
         cell, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
@@ -121,3 +99,33 @@ class BatchRunner:
             self._session.provider,
             self._session.precision,
         )
+
+    def _batches(
+        self, schedule: Schedule, first_row: int, pipeline: BatchPipeline
+    ) -> Iterator[tuple[list[_Piece], int]]:
+        """Fill the pipeline's buffers with one batch after the other; yield its pieces and its number of rows."""
+        for begin in range(first_row - first_row % self.batch_size, schedule.n_rows, self.batch_size):
+            end = min(begin + self.batch_size, schedule.n_rows)
+            pieces = list(_pieces(schedule, begin, end))
+            for piece in pieces:
+                self.place(pipeline.buffers, schedule.perturbations[piece.perturbation], piece.first_cell, piece.rows)
+            yield pieces, end - begin
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What a batch holds of one perturbation: `rows` of the batch, the first of them `first_row` of the schedule."""
+
+    perturbation: int
+    first_cell: int
+    rows: slice
+    first_row: int
+
+
+def _pieces(schedule: Schedule, begin: int, end: int) -> Iterator[_Piece]:
+    row = begin
+    while row < end:
+        index = schedule.perturbation_of(row)
+        stop = min(end, int(schedule.starts[index + 1]))
+        yield _Piece(index, row - int(schedule.starts[index]), slice(row - begin, stop - begin), row)
+        row = stop

@@ -1,0 +1,107 @@
+"""One batch ahead: the network runs in a thread of its own while the caller prepares the next batch and reads the last.
+
+Preparing a batch, writing what came out and the network itself then take as long together as the slowest of them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.session import Session
+
+_Batch = TypeVar("_Batch")
+
+THREAD_NAME = "scgenept-rt-network"
+
+
+class BatchBuffers:
+    """Room for one batch: `values` float32 and `pert_flags` int64, each (batch_size, n_genes)."""
+
+    def __init__(self, batch_size: int, n_genes: int) -> None:
+        self.values = np.zeros((batch_size, n_genes), dtype=np.float32)
+        self.pert_flags = np.zeros((batch_size, n_genes), dtype=np.int64)
+
+
+class BatchPipeline:
+    """Runs batches through a session, one after the other, all in one thread; a context manager.
+
+    The caller fills `buffers`, starts the batch in them, and fills them again (they are others now) while it runs.
+    Leaving the context drops what has not begun and waits for the batch that runs, at most one.
+
+    Always the same thread, since cuDNN's plans are kept by thread, and `MemoryBackoff` is for the use of one.
+    """
+
+    def __init__(self, session: Session, batch_size: int, n_genes: int) -> None:
+        self._fixed_batches = session.fixed_batches
+        self._backoff = MemoryBackoff(session)
+        self._gene_index = np.arange(n_genes, dtype=np.int64)
+        self._free, self._in_use = BatchBuffers(batch_size, n_genes), BatchBuffers(batch_size, n_genes)
+        self._running: Future[NDArray[np.float32]] | None = None
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A batch cannot be called off. Waited for, so that nothing runs on when cells and session are let go.
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def buffers(self) -> BatchBuffers:
+        """The buffers that no batch uses, to be filled from their first row on."""
+        return self._free
+
+    def start(self, n_rows: int) -> None:
+        """Run the first `n_rows` rows of `buffers`; the result of the batch before must have been taken.
+
+        Where batches have one size, short ones are padded with empty cells.
+        """
+        if self._running is not None:
+            raise RuntimeError("a batch is running: take its result first")
+        filled = self._free
+        used = n_rows
+        if self._fixed_batches:
+            # Always the same padding: what a row gives may not depend on which batches came before.
+            used = len(filled.values)
+            filled.values[n_rows:] = 0
+            filled.pert_flags[n_rows:] = 0
+        self._free, self._in_use = self._in_use, filled
+        self._running = self._worker.submit(self._run, filled, used, n_rows)
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait for the batch that was started and return its rows, a new array; raises what the session raised."""
+        if self._running is None:
+            raise RuntimeError("no batch was started")
+        # Forgotten before it is waited for: nobody waits a second time after an interrupt.
+        running, self._running = self._running, None
+        return running.result()
+
+    def one_ahead(self, filled: Iterable[tuple[_Batch, int]]) -> Iterator[tuple[_Batch, NDArray[np.float32]]]:
+        """Yield every batch with its result, in order, while the next one runs.
+
+        Parameters
+        ----------
+        filled
+            Fills `buffers` whenever it is advanced, and gives what the batch is known by and its number of rows.
+        """
+        before: _Batch | None = None
+        for batch, n_rows in filled:
+            ended = None if before is None else (before, self.result())
+            self.start(n_rows)
+            if ended is not None:
+                yield ended
+            before = batch
+        if before is not None:
+            yield before, self.result()
+
+    def _run(self, buffers: BatchBuffers, used: int, n_rows: int) -> NDArray[np.float32]:
+        return self._backoff.run(buffers.values[:used], buffers.pert_flags[:used], self._gene_index)[:n_rows]
