@@ -14,6 +14,7 @@ from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, open_d
 from scgenept_rt.evaluation.errors import EvaluationError
 from scgenept_rt.evaluation.findings import sameness, wins
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
+from scgenept_rt.evaluation.metrics import TopGeneCells
 from scgenept_rt.evaluation.observed import CONTROL, Observed, OpenData, canonical_label, open_data
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
 from scgenept_rt.evaluation.published import published_table
@@ -91,12 +92,15 @@ def evaluate(
         tested, notices = tested_labels(opened, split)
         train, singles = training_labels(opened, split)
         observed = opened.observe(
-            [*tested.values(), *(label for labels in singles.values() for label in labels)], {TRAIN_POOL: train}
+            [*tested.values(), *(label for labels in singles.values() for label in labels)],
+            {TRAIN_POOL: train},
+            every_condition=True,
         )
+        with open_de_lists(data, observed) as lists:
+            de = {label: lists.of(in_file, observed.moments) for label, in_file in tested.items()}
+            synthetic_data = lists.synthetic
+        top_cells = _top_gene_cells(opened, tested, de)
     notices = [*observed.notices, *notices]
-    with open_de_lists(data, observed) as lists:
-        de = {label: lists.of(in_file, observed.moments) for label, in_file in tested.items()}
-        synthetic_data = lists.synthetic
 
     predicted, how = _predictions(model, data, tested, observed, protocol, n_controls, seed, options, progress, notices)
     missing = [label for label in tested if predicted.find(label) is None]
@@ -109,7 +113,7 @@ def evaluate(
         predicted.row(next(iter(tested)))  # raises, and names what there is
 
     profiles = method_profiles(kept, predicted, observed, singles, panel)
-    table = metric_table(kept, tested, split, predicted, observed, de, profiles)
+    table = metric_table(kept, tested, split, predicted, observed, de, top_cells, profiles)
     summary = macro_averages(table, split)
     control = observed.control
     rows = [predicted.row(label) for label in kept]
@@ -152,6 +156,17 @@ def evaluate(
             "synthetic_data": synthetic_data,
         },
     )
+
+
+def _top_gene_cells(opened: OpenData, tested: Mapping[str, str], de: Mapping[str, DeGenes]) -> dict[str, TopGeneCells]:
+    """Read what the cells of each test perturbation express of its leading genes."""
+    both = {tested[label]: np.concatenate([genes.ranked[:20], genes.non_dropout_20]) for label, genes in de.items()}
+    expressed = opened.dense_of(both)
+    n_ranked = {label: len(genes.ranked[:20]) for label, genes in de.items()}
+    return {
+        label: TopGeneCells(expressed[in_file][:, : n_ranked[label]], expressed[in_file][:, n_ranked[label] :])
+        for label, in_file in tested.items()
+    }
 
 
 def _predictions(

@@ -1,13 +1,12 @@
 """The metrics of GEARS 0.0.2 under its own keys, of one perturbation.
 
 Written anew after `compute_metrics`, `deeper_analysis` and `non_dropout_analysis` of `gears/inference.py`
-(Roohani, Huang, Leskovec 2024, doi:10.1038/s41587-023-01905-6), of which all metrics of mean profiles are here. Those
-that need every test cell (`frac_in_range*`, `*sigma*`), fold changes and `*_top200_hvg` are not.
+(Roohani, Huang, Leskovec 2024, doi:10.1038/s41587-023-01905-6), of which every key is here.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,18 @@ from numpy.typing import NDArray
 from scgenept_rt.evaluation.de_genes import DeGenes
 
 DE_SIZES = (20, 50, 100, 200)
+N_VARIABLE_GENES = 200
+FOLD_CHANGE_RANGES = {"all": (0.0, np.inf), "downreg_0.33": (0.0, 0.333), "downreg_0.1": (0.0, 0.1)} | {
+    f"upreg_{bound}": (float(bound), np.inf) for bound in (3, 10)
+}
+"""Measured fold changes, bounds excluded, over which GEARS averages the gap."""
+
+LEAST_MEAN_OF_FOLD_CHANGES = 0.5
+"""Measured mean below which GEARS takes no fold change: of next to nothing it says nothing."""
+
+_QUANTILES = {"": (0.0, 1.0), "_45_55": (0.45, 0.55), "_40_60": (0.4, 0.6), "_25_75": (0.25, 0.75)}
+_LOWER_IS_BETTER = ("mse", "frac_opposite", "frac_0/1", "mean_sigma", "std_sigma", "fold_change_gap")
+
 HEADLINE = ("pearson_delta", "pearson_delta_de", "mse", "mse_de")
 """What the scGenePT publication reports, and by what models and baselines are compared here."""
 
@@ -23,7 +34,22 @@ Better = Literal["higher", "lower"]
 
 def better(metric: str) -> Better:
     """Return which values of a metric are better."""
-    return "lower" if metric.startswith("mse") or metric.startswith(("frac_opposite", "frac_0/1")) else "higher"
+    return "lower" if metric.startswith(_LOWER_IS_BETTER) else "higher"
+
+
+class TopGeneCells(NamedTuple):
+    """Measured expression of leading genes in every perturbed cell, each (n_cells, at most 20), log1p scale.
+
+    Attributes
+    ----------
+    ranked
+        Of the first 20 genes of `DeGenes.ranked`, in that order.
+    non_dropout
+        Of `DeGenes.non_dropout_20`, in that order.
+    """
+
+    ranked: NDArray[np.floating]
+    non_dropout: NDArray[np.floating]
 
 
 def pearson(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
@@ -45,8 +71,19 @@ def mean_squared_error(x: NDArray[np.floating], y: NDArray[np.floating]) -> floa
     return float(np.mean(np.square(x - y))) if len(x) else float("nan")
 
 
+def most_variable_genes(condition_std: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the 200 genes whose mean expression varies most between conditions, as `deeper_analysis` takes them."""
+    return np.argsort(condition_std, kind="stable")[-N_VARIABLE_GENES:].astype(np.int64)
+
+
 def perturbation_metrics(
-    predicted: NDArray[np.floating], observed: NDArray[np.floating], control: NDArray[np.floating], de: DeGenes
+    predicted: NDArray[np.floating],
+    observed: NDArray[np.floating],
+    control: NDArray[np.floating],
+    de: DeGenes,
+    *,
+    cells: TopGeneCells | None = None,
+    variable_genes: NDArray[np.int64] | None = None,
 ) -> dict[str, float]:
     """Return every metric of one perturbation.
 
@@ -58,6 +95,11 @@ def perturbation_metrics(
         (n_genes,) mean expression of all control cells of the data.
     de
         The perturbation's differentially expressed genes.
+    cells
+        What the perturbed cells express; without it the metrics of their spread (`frac_in_range*`, `*sigma*` and
+        `frac_correct_direction_20_nonzero`) are left out.
+    variable_genes
+        See `most_variable_genes`; without them `*_top200_hvg` are left out.
 
     Notes
     -----
@@ -68,7 +110,9 @@ def perturbation_metrics(
       sign of its own. As in GEARS the divisor is N, also if fewer genes are ranked. `frac_opposite_*`: signs are
       opposite; `frac_0/1_*`: one of the two is no change.
     - `*_non_dropout`, `*_non_zero`: over the genes that `DeGenes` says.
-    - Correlations that are not defined are 0, as in GEARS; see `pearson`.
+    - `frac_in_range*`, `*sigma*`: see `_spread_metrics`; `fold_change_gap_*`: see `_fold_change_gaps`.
+    - Correlations that are not defined are 0, as in GEARS; see `pearson`. Where GEARS gives no number or fails (no gene
+      of such a fold change, say), it is NaN.
     """
     predicted, observed, control = (np.asarray(values, dtype=np.float64) for values in (predicted, observed, control))
     predicted_delta, observed_delta = predicted - control, observed - control
@@ -85,27 +129,97 @@ def perturbation_metrics(
     }
     for size in DE_SIZES:
         values[f"frac_correct_direction_{size}"] = float(np.count_nonzero(steps[de.ranked[:size]] == 0) / size)
-    for size in DE_SIZES:
-        top = de.ranked[:size]
-        values[f"pearson_delta_top{size}_de"] = pearson(predicted_delta[top], observed_delta[top])
-        values[f"pearson_top{size}_de"] = pearson(predicted[top], observed[top])
-        values[f"mse_top{size}_de"] = mean_squared_error(predicted_delta[top], observed_delta[top])
-    chosen = de.non_dropout_20
-    values["pearson_delta_top20_de_non_dropout"] = pearson(predicted_delta[chosen], observed_delta[chosen])
-    values["pearson_top20_de_non_dropout"] = pearson(predicted[chosen], observed[chosen])
-    values["mse_top20_de_non_dropout"] = mean_squared_error(predicted_delta[chosen], observed_delta[chosen])
+    lists = {f"top{size}_de": de.ranked[:size] for size in DE_SIZES} | {"top20_de_non_dropout": de.non_dropout_20}
+    if variable_genes is not None:
+        lists[f"top{N_VARIABLE_GENES}_hvg"] = variable_genes
+    for name, genes in lists.items():
+        values[f"pearson_delta_{name}"] = pearson(predicted_delta[genes], observed_delta[genes])
+        values[f"pearson_{name}"] = pearson(predicted[genes], observed[genes])
+        values[f"mse_{name}"] = mean_squared_error(predicted[genes], observed[genes])
     for name, genes in (
-        ("top20_non_dropout", chosen),
+        ("top20_non_dropout", de.non_dropout_20),
         ("non_zero", de.non_zero),
         ("non_dropout", de.non_dropout),
     ):
         shares = [float(np.mean(steps[genes] == step)) if len(genes) else float("nan") for step in (0, 2, 1)]
         for kind, share in zip(("correct", "opposite", "0/1"), shares, strict=True):
             values[f"frac_{kind}_direction_{name}"] = share
+    values |= _fold_change_gaps(predicted, observed, control)
+    if cells is not None:
+        values["frac_correct_direction_20_nonzero"] = _direction_20_nonzero(
+            predicted, control, top20, np.asarray(cells.ranked, dtype=np.float64)
+        )
+        for ending, genes, expressed in (
+            ("", top20, cells.ranked),
+            ("_non_dropout", de.non_dropout_20, cells.non_dropout),
+        ):
+            spread = _spread_metrics(predicted[genes], np.asarray(expressed, dtype=np.float64))
+            values |= {f"{key}{ending}": value for key, value in spread.items()}
     return values
+
+
+def _fold_change_gaps(
+    predicted: NDArray[np.float64], observed: NDArray[np.float64], control: NDArray[np.float64]
+) -> dict[str, float]:
+    """Return the mean difference of predicted and measured fold changes over control, by measured fold change."""
+    usable = (control != 0) & (observed >= LEAST_MEAN_OF_FOLD_CHANGES)
+    measured = np.divide(observed, control, out=np.zeros_like(observed), where=usable)
+    gap = np.abs(np.divide(predicted, control, out=np.zeros_like(observed), where=usable) - measured)
+    gaps = {}
+    for name, (low, high) in FOLD_CHANGE_RANGES.items():
+        chosen = (measured > low) & (measured < high)
+        gaps[f"fold_change_gap_{name}"] = float(np.mean(gap[chosen])) if chosen.any() else float("nan")
+    return gaps
+
+
+def _spread_metrics(predicted: NDArray[np.float64], cells: NDArray[np.float64]) -> dict[str, float]:
+    """Return where predicted means lie in the distribution over measured cells.
+
+    `frac_in_range*`: share of the genes that some cell expresses whose predicted mean lies between two quantiles of the
+    cells. `*sigma*`: distance of the predicted from the measured mean in standard deviations of the cells, of genes
+    whose expression varies. (Rounding may keep a gene that is equal in all cells among those in GEARS.)
+    """
+    names = [f"frac_in_range{name}" for name in _QUANTILES]
+    sigmas = ("mean_sigma", "std_sigma", "frac_sigma_below_1", "frac_sigma_below_2")
+    values = dict.fromkeys((*names, *sigmas), float("nan"))
+    expressed = np.any(cells != 0, axis=0)
+    if not expressed.any():
+        return values
+    low, high = np.quantile(cells[:, expressed], np.array(list(_QUANTILES.values())).T, axis=0)
+    inside = (predicted[expressed] >= low) & (predicted[expressed] <= high)
+    values |= dict(zip(names, np.mean(inside, axis=1).tolist(), strict=True))
+    # Not by the standard deviation, which rounding keeps from being 0 where all cells are equal.
+    varies = np.ptp(cells, axis=0) > 0
+    if varies.any():
+        sigma = np.abs(predicted[varies] - cells[:, varies].mean(axis=0)) / cells[:, varies].std(axis=0)
+        figures = (np.mean(sigma), np.std(sigma), np.mean(sigma <= 1), np.mean(sigma <= 2))
+        values |= dict(zip(sigmas, map(float, figures), strict=True))
+    return values
+
+
+def _direction_20_nonzero(
+    predicted: NDArray[np.float64],
+    control: NDArray[np.float64],
+    top20: NDArray[np.int64],
+    cells: NDArray[np.float64],
+) -> float:
+    """Return GEARS's share of the top 20 that some cell expresses whose change has the measured sign.
+
+    As GEARS computes it, which sets the expression of these genes in the order of the genes against control means in
+    the order of the ranking: to be compared with GEARS's number, not to be read.
+    """
+    by_gene = np.argsort(top20, kind="stable")
+    expressed = np.any(cells[:, by_gene] != 0, axis=0)
+    if not expressed.any():
+        return float("nan")
+    other = control[top20][expressed]
+    signs = [np.sign(mean[expressed] - other) for mean in (predicted[top20[by_gene]], cells[:, by_gene].mean(axis=0))]
+    return float(np.mean(signs[0] == signs[1]))
 
 
 def metric_names() -> tuple[str, ...]:
     """Return the keys of `perturbation_metrics`, in order."""
-    one, none = np.zeros(1), np.zeros(0, dtype=np.int64)
-    return tuple(perturbation_metrics(one, one, one, DeGenes(none, none, none, none, "")))
+    one, gene = np.zeros(1), np.zeros(1, dtype=np.int64)
+    cells = TopGeneCells(np.zeros((1, 1)), np.zeros((1, 1)))
+    de = DeGenes(gene, gene, gene, gene, "")
+    return tuple(perturbation_metrics(one, one, one, de, cells=cells, variable_genes=gene))

@@ -157,6 +157,8 @@ class Observed:
         Means and variances of `CONTROL` and of the labels asked for.
     pooled
         The mean (n_genes,) of each group of labels that was asked for.
+    condition_std
+        (n_genes,) standard deviation of the mean over all conditions, the control among them; None if not asked for.
     notices
         One-line sentences worth telling the user.
     """
@@ -167,6 +169,7 @@ class Observed:
     var_names: tuple[tuple[str, ...], ...]
     moments: GroupMoments
     pooled: Mapping[str, NDArray[np.float64]]
+    condition_std: NDArray[np.float64] | None
     notices: tuple[str, ...]
 
     @property
@@ -220,6 +223,28 @@ class OpenData:
         parts = [piece.toarray() for piece in self.pieces(self.labels.rows(label), self.match.columns[genes])]
         return np.concatenate(parts).astype(np.float64)
 
+    def dense_of(self, genes: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
+        """Return the expression of each label's genes (positions in the model) in every cell of it, in one reading.
+
+        Returns
+        -------
+        dict
+            By label, [n_cells, n_genes of that label].
+        """
+        order = {label: index for index, label in enumerate(genes)}
+        code = np.array([order.get(name, -1) for name in self.labels.names] + [-1], dtype=np.int64)[self.labels.codes]
+        rows = np.flatnonzero(code >= 0).astype(np.int64)
+        every = np.unique(np.concatenate([*genes.values(), np.empty(0, dtype=np.int64)]))
+        places = [np.searchsorted(every, chosen) for chosen in genes.values()]
+        parts: list[list[NDArray[np.float32]]] = [[] for _ in genes]
+        done = 0
+        for piece in self.pieces(rows, self.match.columns[every]):
+            here = code[rows[done : done + piece.shape[0]]]
+            for index in np.unique(here):
+                parts[index].append(piece[np.flatnonzero(here == index)].toarray()[:, places[index]])
+            done += piece.shape[0]
+        return {label: np.concatenate(part) for label, part in zip(genes, parts, strict=True)}
+
     def label(self, label: str) -> str:
         """Return the file's label for a perturbation.
 
@@ -235,7 +260,13 @@ class OpenData:
             )
         return found
 
-    def observe(self, wanted: Sequence[str], pooled: Mapping[str, Sequence[str]] | None = None) -> Observed:
+    def observe(
+        self,
+        wanted: Sequence[str],
+        pooled: Mapping[str, Sequence[str]] | None = None,
+        *,
+        every_condition: bool = False,
+    ) -> Observed:
         """Read means and variances of the control cells and of labels of the file.
 
         Parameters
@@ -244,46 +275,36 @@ class OpenData:
             Labels of the file, each a group of its own.
         pooled
             Further groups, of several labels each; only their means are kept. A label may be in `wanted` too.
+        every_condition
+            Read all labels, for `Observed.condition_std`.
         """
         pooled = pooled or {}
         groups = tuple(dict.fromkeys([CONTROL, *wanted]))
-        # Labels in no group of their own are gathered by the very set of pools that they are in.
-        membership: dict[str, tuple[str, ...]] = {}
-        for pool, labels in pooled.items():
-            for label in labels:
-                membership[label] = (*membership.get(label, ()), pool)
-        shared = tuple(dict.fromkeys(pools for label, pools in membership.items() if label not in groups))
-        group_of_code = np.full(len(self.labels.names) + 1, -1, dtype=np.int64)  # the last entry: rows without label
-        for index, name in enumerate(groups):
-            group_of_code[self.labels.names.index(name)] = index
-        for label, pools in membership.items():
-            if label not in groups:
-                group_of_code[self.labels.names.index(label)] = len(groups) + shared.index(pools)
+        others = self.labels.names if every_condition else [label for labels in pooled.values() for label in labels]
+        read = tuple(dict.fromkeys([*groups, *others]))
+        position = {label: index for index, label in enumerate(read)}
+        # The last entry is for rows without a label.
+        group_of_code = np.array([position.get(name, -1) for name in self.labels.names] + [-1], dtype=np.int64)
         group_of_row = group_of_code[self.labels.codes]
         rows = np.flatnonzero(group_of_row >= 0).astype(np.int64)
-        n_groups = len(groups) + len(shared)
-        n_genes = len(self.panel)
-        sums, squares = np.zeros((n_groups, n_genes)), np.zeros((n_groups, n_genes))
+        sums, squares = np.zeros((len(read), len(self.panel))), np.zeros((len(groups), len(self.panel)))
         done = 0
         for piece in self.pieces(rows):
-            group = group_of_row[rows[done : done + piece.shape[0]]]
-            _add(sums, squares, piece, group)
+            _add(sums, squares, piece, group_of_row[rows[done : done + piece.shape[0]]])
             done += piece.shape[0]
-        n_cells = np.bincount(group_of_row[rows], minlength=n_groups).astype(np.int64)
-        kept = len(groups)
+        n_cells = np.bincount(group_of_row[rows], minlength=len(read)).astype(np.int64)
         means: dict[str, NDArray[np.float64]] = {}
         for pool, labels in pooled.items():
-            own = [groups.index(label) for label in dict.fromkeys(labels) if label in groups]
-            others = [kept + index for index, pools in enumerate(shared) if pool in pools]
-            members = own + others
+            members = [position[label] for label in dict.fromkeys(labels)]
             if n_cells[members].sum():
                 means[pool] = sums[members].sum(axis=0) / n_cells[members].sum()
-        moments = GroupMoments(groups, n_cells[:kept], sums[:kept], squares[:kept])
-        return Observed(self.cells.where, self.labels, self.match, self.var_names, moments, means, self.notices)
+        moments = GroupMoments(groups, n_cells[: len(groups)], sums[: len(groups)], squares)
+        std = np.std(sums / n_cells[:, None], axis=0) if every_condition else None
+        return Observed(self.cells.where, self.labels, self.match, self.var_names, moments, means, std, self.notices)
 
 
 def _add(sums: NDArray[np.float64], squares: NDArray[np.float64], piece: Any, group: NDArray[np.int64]) -> None:
-    """Add the rows of a CSR piece to the sums of their groups."""
+    """Add the rows of a CSR piece to the sums of their groups, and their squares for the groups that have a row."""
     from scipy.sparse import csr_array
 
     n_rows = piece.shape[0]
@@ -291,8 +312,9 @@ def _add(sums: NDArray[np.float64], squares: NDArray[np.float64], piece: Any, gr
     pick = csr_array((np.ones(n_rows), (place, np.arange(n_rows))), shape=(len(present), n_rows))
     values = piece.astype(np.float64)
     sums[present] += (pick @ values).toarray()
+    n_squared = int(np.searchsorted(present, len(squares)))
     values.data = np.square(values.data)
-    squares[present] += (pick @ values).toarray()
+    squares[present[:n_squared]] += (pick[:n_squared] @ values).toarray()
 
 
 def open_data(source: str | Path | AnnData, options: ReadOptions | None = None) -> AbstractContextManager[CellsSource]:

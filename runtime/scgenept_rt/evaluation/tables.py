@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scgenept_rt.evaluation.baselines import ADDITIVE, CONTROL_MEAN, TRAIN_MEAN, additive_prediction
 from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.held_out import genes_of
-from scgenept_rt.evaluation.metrics import perturbation_metrics
+from scgenept_rt.evaluation.metrics import TopGeneCells, most_variable_genes, perturbation_metrics
 from scgenept_rt.evaluation.observed import CONTROL, Observed
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.split import Split
@@ -54,10 +54,13 @@ def metric_table(
     predicted: PredictedMeans,
     observed: Observed,
     de: Mapping[str, DeGenes],
+    cells: Mapping[str, TopGeneCells],
     profiles: Mapping[str, Mapping[str, NDArray[np.float64]]],
 ) -> pd.DataFrame:
     """Return one row a (perturbation, method) that the method predicts; see `Evaluation.perturbations`."""
     control, subgroup_of = observed.control, split.subgroup_of()
+    std = observed.condition_std
+    variable_genes = None if std is None else most_variable_genes(std)
     rows: list[dict[str, Any]] = []
     for label in kept:
         measured = observed.moments.mean(tested[label])
@@ -73,7 +76,14 @@ def metric_table(
                     "n_controls": int(predicted.n_controls[predicted.row(label)])
                     if method == predicted.name
                     else observed.moments.n(CONTROL),
-                    **perturbation_metrics(means[label], measured, control, de[label]),
+                    **perturbation_metrics(
+                        means[label],
+                        measured,
+                        control,
+                        de[label],
+                        cells=cells[label],
+                        variable_genes=variable_genes,
+                    ),
                 }
             )
     return pd.DataFrame(rows)

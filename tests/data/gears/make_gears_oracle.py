@@ -27,7 +27,8 @@ from scipy.sparse import csr_matrix
 
 HERE = Path(__file__).parent
 _IMPORTED_BEFORE_STUBS = (dcor, scanpy, scipy.stats, sklearn.linear_model)
-LABELS = {"ctrl": 30, "G0+ctrl": 12, "G1+G2": 9, "ctrl+G3": 7, "G4+ctrl": 5}
+LABELS = {"ctrl": 30, "G0+ctrl": 12, "G1+G2": 9, "ctrl+G3": 7, "G4+ctrl": 5, "G5+ctrl": 8}
+SILENCED, N_HIGH = "G5+ctrl", 6  # this label silences genes that others express highly: low fold changes
 N_GENES = 260
 STUBBED = (
     *("torch", "torch.nn", "torch.nn.functional", "torch.optim", "torch.optim.lr_scheduler"),
@@ -54,12 +55,17 @@ def gears_module(source: Path, name: str):
 
 def random_cells(rng: np.random.Generator) -> anndata.AnnData:
     base = rng.gamma(1.0, 1.0, N_GENES) * (rng.random(N_GENES) < 0.8)
+    base[:N_HIGH] = 5000
     blocks, condition = [], []
     for label, n_cells in LABELS.items():
         shift = np.zeros(N_GENES)
         if label != "ctrl":
             shift = rng.normal(0, 0.5, N_GENES) * (rng.random(N_GENES) < 0.3)
-        counts = rng.poisson(np.clip(base + shift, 0, None) * 2, (n_cells, N_GENES))
+        if label == SILENCED:
+            shift[:N_HIGH] = np.linspace(1, 8, N_HIGH) - base[:N_HIGH]
+        rate = np.tile(np.clip(base + shift, 0, None) * 2, (n_cells, 1))
+        rate[:, :N_HIGH] *= rng.gamma(2.0, 0.5, (n_cells, N_HIGH))  # else their variance drowns in float32
+        counts = rng.poisson(rate)
         blocks.append(np.log1p(counts / 2.0))
         condition += [label] * n_cells
     values = np.concatenate(blocks).astype(np.float32)
@@ -103,7 +109,7 @@ def main() -> None:
             sys.modules[name] = Stub()
     source = Path(sys.argv[1])
     inference, utils, data_utils = (gears_module(source, name) for name in ("inference", "utils", "data_utils"))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(8)
     adata = data_utils.get_dropout_non_zero_genes(data_utils.get_DE_genes(random_cells(rng)))
     results = predictions(adata, rng)
     found = [

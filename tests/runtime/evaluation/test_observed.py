@@ -49,6 +49,17 @@ def test_means_and_variances_in_every_form(adata, mean_of, form, tmp_path) -> No
         np.testing.assert_allclose(observed.pooled[pool], values[np.isin(condition, labels)].mean(0), rtol=1e-9)
     assert observed.moments.n("ctrl") == 80
     assert "G3+ctrl" not in observed.moments
+    assert observed.condition_std is None
+    wanted = {"G1+G2": np.array([7, 3, 7]), "G1+ctrl": np.array([0]), "G3+ctrl": np.array([], dtype=np.int64)}
+    with open_data(source) as cells:
+        opened = OpenData.of(cells, panel(genes), ReadOptions())
+        every = opened.observe(["G1+ctrl"], pooled, every_condition=True)
+        dense = opened.dense_of(wanted)
+    means = np.stack([mean_of(label)[columns] for label in adata.obs["condition"].unique()])
+    np.testing.assert_allclose(every.condition_std, means.std(axis=0), atol=1e-9)
+    np.testing.assert_allclose(every.pooled["two"], observed.pooled["two"], rtol=1e-12)
+    for label, chosen in wanted.items():
+        np.testing.assert_array_equal(dense[label], values[condition == label][:, chosen].astype(np.float32))
 
 
 def test_memory_does_not_hold_the_matrix(tmp_path) -> None:
