@@ -20,7 +20,7 @@ from scgenept_export.gene_list import GeneList
 from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, tolerances
 from scgenept_export.model import ReferenceModel
-from scgenept_export.onnx_graph import graph_file_name, write_graph
+from scgenept_export.onnx_graph import graph_file_name, write_graph, write_merged_graph
 from scgenept_export.reference_cells import reference_cells
 from scgenept_export.reference_weights import write_reference_weights
 from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
@@ -41,6 +41,9 @@ from scgenept_rt.errors import ScgeneptError
 
 Progress = Callable[[str], None]
 """Is told what begins now."""
+
+_LEAST_SHARED = 0.02
+"""Share of genes outside the vocabulary from which merging their tokens surely pays: by itself it costs 1%."""
 
 
 def export_bundle(
@@ -137,7 +140,7 @@ def export_bundle(
     if "fp16" in precisions:
         warn_near_fp16_range(largest)  # before the check of the graphs, which it may explain
     bounds = tolerances(model, token_ids, cells, variant, precisions)
-    check = GraphCheck(model, token_ids, cells)
+    check = GraphCheck(model, token_ids, in_vocab, cells)
 
     with _partial_directory(out) as partial:
         files: list[BundleFile] = []
@@ -150,6 +153,14 @@ def export_bundle(
                 progress(f"checking {path.name} against PyTorch")
                 check.run(path, bounds[precision], whole_panel=(precision, target) == ("fp32", "ort"))
                 files.append(_describe(path, precision, target))
+            if target == "ort" and "fp32" in precisions and _merging_pays(in_vocab):
+                owner = partial / graph_file_name("fp32", "ort")
+                path = partial / graph_file_name("fp32", "merged")
+                progress(f"tracing {path.name}")
+                write_merged_graph(model, token_ids, path, owner)
+                progress(f"checking {path.name} against PyTorch")
+                check.run_merged(path, bounds["fp32"])
+                files.append(_describe(path, "fp32", "merged"))
         loaded.raise_if_changed()  # which would explain misses
         check.raise_misses()
         cells.save(partial / REFERENCE_NAME, token_ids)
@@ -186,6 +197,10 @@ def export_bundle(
         _write_durably(partial / MANIFEST_NAME, manifest.to_json())
         _move_into_place(partial, out)
     return Bundle.open(out)
+
+
+def _merging_pays(in_vocab: Sequence[bool]) -> bool:
+    return list(in_vocab).count(False) >= max(_LEAST_SHARED * len(in_vocab), 2)
 
 
 def _vocabulary(path: str | Path | None) -> Vocabulary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from scgenept_export.model import ReferenceModel
 from scgenept_export.reference_cells import SEED, ReferenceCells, example_cells, predict_eager
 from scgenept_export.variants import is_ill_conditioned
 from scgenept_rt.bundle import Comparison, Precision, Tolerance
+from scgenept_rt.session.token_merging import Feed, run_merged
 
 FP32 = Tolerance(atol=2e-5, rtol=1e-4)
 FP32_ILL_CONDITIONED = Tolerance(atol=2e-5, rtol=2e-4, relative_to_largest=True)
@@ -49,8 +50,11 @@ def tolerances(
 class GraphCheck:
     """Compares graphs with the eager model and keeps the misses, so that all are reported at once."""
 
-    def __init__(self, model: ReferenceModel, token_ids: torch.Tensor, cells: ReferenceCells) -> None:
+    def __init__(
+        self, model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Sequence[bool], cells: ReferenceCells
+    ) -> None:
         self._cells = cells
+        self._shares_token = ~np.asarray(in_vocab)
         # One cell over all genes: a size that the reference cells do not have.
         values, flags = example_cells(np.random.default_rng(SEED + 2), 1, len(token_ids), expressed=0.1)
         flags[0, 0] = 1
@@ -64,17 +68,24 @@ class GraphCheck:
 
     def run(self, path: Path, tolerance: Tolerance, *, whole_panel: bool) -> Comparison:
         """Run one graph on the CPU and note it if a tolerance is missed."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        comparison = tolerance.compare(session.run(None, self._cells.inputs())[0], self._cells.predicted)
+        predict = _opened(path)
+        comparison = tolerance.compare(predict(self._cells.inputs()), self._cells.predicted)
         self._note(path, "reference cells", comparison)
         if whole_panel:
-            full = tolerance.compare(session.run(None, self._full_inputs)[0], self._full_predicted)
+            full = tolerance.compare(predict(self._full_inputs), self._full_predicted)
             self._note(path, "one cell of all genes", full)
         return comparison
+
+    def run_merged(self, path: Path, tolerance: Tolerance) -> None:
+        """Run a merged graph with identical tokens merged, and with its input `log_count` left out; see `run`."""
+        self.run(path, tolerance, whole_panel=False)
+        predict = _opened(path)
+        for what, inputs, expected in (
+            ("reference cells, merged", self._cells.inputs(), self._cells.predicted),
+            ("one cell of all genes, merged", self._full_inputs, self._full_predicted),
+        ):
+            predicted = run_merged(predict, **inputs, shares_token=self._shares_token)
+            self._note(path, what, tolerance.compare(predicted, expected))
 
     def _note(self, path: Path, what: str, comparison: Comparison) -> None:
         if not comparison.passed:
@@ -87,3 +98,12 @@ class GraphCheck:
         """Raise `ExportedGraphError` with every miss, if there is one."""
         if self._misses:
             raise ExportedGraphError(self._misses)
+
+
+def _opened(path: Path) -> Callable[[Feed], NDArray[np.float32]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda feed: session.run(None, dict(feed))[0]

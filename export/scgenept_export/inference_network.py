@@ -26,8 +26,12 @@ PORTABLE_OPSET = 23
 class TargetOps(Protocol):
     """How a target writes the two operations that engines fuse differently."""
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
-        """Multi-head attention without bias or mask over [batch, n, d_model] projections."""
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
+        """Multi-head attention without bias or mask over [batch, n, width] projections.
+
+        Heads of queries and keys may be wider than those of values. `scale` multiplies the scores; None for one over
+        the square root of the queries' head width.
+        """
         ...
 
     def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -38,9 +42,9 @@ class TargetOps(Protocol):
 class EagerOps:
     """PyTorch's own operations: used to check the folded algebra before anything is traced."""
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
-        heads = [part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v)]
-        return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2)
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
+        q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(-2)
 
     def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
         return norm(x + skip + bias)
@@ -49,13 +53,13 @@ class EagerOps:
 class OrtOps:
     """com.microsoft operators: the forms that reach the flash kernels of the CPU and CUDA execution providers."""
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
         return torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
             (q, k, v),
-            attrs={"num_heads": n_heads},
-            dtype=q.dtype,
-            shape=q.shape,
+            attrs={"num_heads": n_heads} if scale is None else {"num_heads": n_heads, "scale": scale},
+            dtype=v.dtype,
+            shape=v.shape,
             version=1,
         )
 
@@ -73,10 +77,15 @@ class OrtOps:
 class PortableOps:
     """Standard operators only (opset 23), with 4-D queries, keys and values: what TensorRT's importer accepts."""
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
         heads = [part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v)]
         attended = torch.onnx.ops.symbolic(
-            "Attention", heads, dtype=q.dtype, shape=heads[0].shape, version=PORTABLE_OPSET
+            "Attention",
+            heads,
+            attrs={} if scale is None else {"scale": scale},
+            dtype=v.dtype,
+            shape=heads[2].shape,
+            version=PORTABLE_OPSET,
         )
         return attended.transpose(1, 2).flatten(-2)
 
@@ -119,10 +128,28 @@ class FoldedLayer(nn.Module):
         self.linear2_bias = nn.Parameter(layer.linear2.bias.clone(), requires_grad=False)
         self.norm1, self.norm2 = _copy_norm(layer.norm1), _copy_norm(layer.norm2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        attended = self.ops.attention(self.query(x), self.key(x), self.value(x), self.n_heads)
+    def forward(self, x: Tensor, log_channel: Tensor | None = None) -> Tensor:
+        if log_channel is None:
+            attended = self.ops.attention(self.query(x), self.key(x), self.value(x), self.n_heads)
+        else:
+            attended = self._attend_to_merged(x, log_channel)
         x = self.ops.skip_norm(x, self.output(attended), self.output_bias, self.norm1)
         return self.ops.skip_norm(x, self.linear2(F.relu(self.linear1(x))), self.linear2_bias, self.norm2)
+
+    def _attend_to_merged(self, x: Tensor, log_channel: Tensor) -> Tensor:
+        """Attend to keys that stand for several: one more channel a head adds log(count) to the key's scores.
+
+        The weights get a column of zeros a head. ONNX Runtime computes that once, when it loads the graph; in the file
+        they stay as they are, and can be shared with the graph that does not merge.
+        """
+        assert self.query.bias is not None, "the query bias is the one that softmax sees"
+        root = (self.query.weight.shape[-1] // self.n_heads) ** 0.5
+        q = torch.matmul(x, self._widened(self.query.weight)) + self._widened(self.query.bias, root)
+        k = torch.matmul(x, self._widened(self.key.weight)) + log_channel
+        return self.ops.attention(q, k, self.value(x), self.n_heads, scale=1 / root)
+
+    def _widened(self, projection: Tensor, channel: float = 0.0) -> Tensor:
+        return F.pad(projection.unflatten(-1, (self.n_heads, -1)), (0, 1), value=channel).flatten(-2)
 
 
 class FoldedValueEncoder(nn.Module):
@@ -158,9 +185,16 @@ class InferenceNetwork(nn.Module):
         self.value_encoder = FoldedValueEncoder(model) if model.value_encoder_or_none is not None else None
         self.ln = _copy_norm(model.ln)
         self.layers = nn.ModuleList(FoldedLayer(layer, ops) for layer in model.layers)
+        # Where the keys of merged tokens have the extra channel: [n_heads * (head width + 1)].
+        n_heads = model.shape.n_heads
+        last_of_heads = torch.zeros(n_heads, model.shape.d_model // n_heads + 1)
+        last_of_heads[:, -1] = 1.0
+        self.log_channels = nn.Parameter(last_of_heads.flatten(), requires_grad=False)
         self.decoder = nn.ModuleList(Projection.of(m) for m in model.decoder.fc if isinstance(m, nn.Linear))
 
-    def forward(self, values: Tensor, pert_flags: Tensor, gene_index: Tensor) -> Tensor:
+    def forward(
+        self, values: Tensor, pert_flags: Tensor, gene_index: Tensor, log_count: Tensor | None = None
+    ) -> Tensor:
         """Predict expression.
 
         Parameters
@@ -171,6 +205,8 @@ class InferenceNetwork(nn.Module):
             [batch, n_genes] int64, 1 = perturbed.
         gene_index
             [n_genes] int64, rows of the gene table.
+        log_count
+            [n_genes] float32, for merged tokens: the logarithm of how many each stands for. None for all different.
 
         Returns
         -------
@@ -181,8 +217,9 @@ class InferenceNetwork(nn.Module):
         if self.value_encoder is not None:
             x = x + self.value_encoder(values)
         x = self.ln(x)
+        log_channel = None if log_count is None else log_count.unsqueeze(-1) * self.log_channels
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, log_channel)
         for i, projection in enumerate(self.decoder):
             x = projection(F.leaky_relu(x, 0.01) if i else x)
         return x.squeeze(-1).float()

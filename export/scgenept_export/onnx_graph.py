@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import onnx
 import torch
 from torch import Tensor
 
 from scgenept_export.inference_network import PORTABLE_OPSET, InferenceNetwork, OrtOps, PortableOps, fold
 from scgenept_export.model import ReferenceModel
+from scgenept_export.shared_weights import align_weights, share_weights
 from scgenept_rt.bundle import Precision, Target
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
-OPSETS: dict[Target, int] = {"ort": 20, "portable": PORTABLE_OPSET}
+OPSETS: dict[Target, int] = {"ort": 20, "merged": 20, "portable": PORTABLE_OPSET}
+LOG_COUNT = "log_count"
 
 
 def graph_file_name(precision: Precision, target: Target) -> str:
@@ -33,24 +37,44 @@ def write_graph(model: ReferenceModel, token_ids: Tensor, path: Path, precision:
     output is half precision.
     """
     network = fold(model, token_ids, OrtOps() if target == "ort" else PortableOps())
-    network = _to_precision(network, DTYPES[precision])
+    path.write_bytes(align_weights(_trace(_to_precision(network, DTYPES[precision]), len(token_ids), OPSETS[target])))
+
+
+def write_merged_graph(model: ReferenceModel, token_ids: Tensor, path: Path, owner: Path) -> None:
+    """Trace the form of a model that computes identical tokens once, in fp32, as a small file beside `owner`.
+
+    It has one input more, which may be left out: `log_count` float32 [n_genes], the logarithm of how many tokens each
+    stands for. Its weights are those of `owner`, the `ort` graph in fp32, in that file.
+    """
+    proto = _trace(fold(model, token_ids, OrtOps()), len(token_ids), OPSETS["merged"], log_count=True)
+    (given,) = (value for value in proto.graph.input if value.name == LOG_COUNT)
+    given.type.tensor_type.shape.dim[0].dim_param = "n_genes or 1"
+    # The value of an input that is left out: every token stands for itself.
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), LOG_COUNT))
+    # Shapes that were inferred from it say n_genes, which one number for all is not.
+    del proto.graph.value_info[:]
+    share_weights(proto, owner)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _trace(network: InferenceNetwork, n_model_genes: int, opset: int, *, log_count: bool = False) -> onnx.ModelProto:
     # Sizes of 2 and 3, and not of the real gene list: tracing then costs nothing and no size can be baked in unnoticed.
-    n_genes = min(3, len(token_ids))
-    arguments = (torch.zeros(2, n_genes), torch.zeros(2, n_genes, dtype=torch.int64), torch.arange(n_genes))
+    n_genes = min(3, n_model_genes)
+    arguments = [torch.zeros(2, n_genes), torch.zeros(2, n_genes, dtype=torch.int64), torch.arange(n_genes)]
     batch, genes = torch.export.Dim("batch"), torch.export.Dim("n_genes")
+    shapes = {"values": {0: batch, 1: genes}, "pert_flags": {0: batch, 1: genes}, "gene_index": {0: genes}}
+    if log_count:
+        arguments.append(torch.zeros(n_genes))
+        shapes[LOG_COUNT] = {0: genes}
     with _quiet_exporter(), torch.inference_mode():
         program = torch.onnx.export(
             network,
-            arguments,
+            tuple(arguments),
             dynamo=True,
-            opset_version=OPSETS[target],
-            input_names=["values", "pert_flags", "gene_index"],
+            opset_version=opset,
+            input_names=list(shapes),
             output_names=["predicted"],
-            dynamic_shapes={
-                "values": {0: batch, 1: genes},
-                "pert_flags": {0: batch, 1: genes},
-                "gene_index": {0: genes},
-            },
+            dynamic_shapes=shapes,
             optimize=True,
             verbose=False,
         )
@@ -61,7 +85,7 @@ def write_graph(model: ReferenceModel, token_ids: Tensor, path: Path, precision:
     for node in program.model.graph:
         for value in node.outputs:
             value.metadata_props.clear()
-    program.save(str(path), external_data=False)
+    return program.model_proto
 
 
 def _to_precision(network: InferenceNetwork, dtype: torch.dtype) -> InferenceNetwork:

@@ -34,7 +34,9 @@ DEMO_NAME = "demo"
 """Stands for the bundle that ships with the package, where no directory of this name exists."""
 
 Precision = Literal["fp32", "fp16"]
-Target = Literal["ort", "portable"]
+Target = Literal["ort", "merged", "portable"]
+"""Whom a graph is for: ONNX Runtime's CPU and CUDA providers; the CPU provider, which computes identical tokens once
+(`scgenept_rt.session.token_merging`); TensorRT and other engines."""
 
 
 @dataclass(frozen=True)

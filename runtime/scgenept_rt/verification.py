@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Tolerance
+from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Target, Tolerance
 from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.reference_check import check_reference
@@ -149,16 +149,14 @@ def _choices(
         return select_provider(name, precision=wanted, graphs=graphs, device_id=device_id)
 
     first = choose(provider, precision)
-    if first.target is None or precision != "auto":
-        choices = [first]
-    else:
-        held = [graph.precision for graph in bundle.graphs() if graph.target == first.target and graph.precision]
-        choices = [choose(first.name, each) for each in held] or [first]
-    if first.name == "cpu" and _runs_portable_graphs():
-        choices += [
-            replace(choice, target="portable") for choice in choices if (choice.precision, "portable") in graphs
-        ]
-    return choices
+    targets: tuple[Target | None, ...] = (first.target,)
+    if first.name == "cpu":
+        targets = ("ort", "merged", "portable") if _runs_portable_graphs() else ("ort", "merged")
+    return [
+        replace(choose(first.name, graph.precision), target=graph.target)
+        for graph in bundle.graphs()
+        if graph.target in targets and graph.precision is not None and precision in ("auto", graph.precision)
+    ] or [first]
 
 
 def _runs_portable_graphs() -> bool:

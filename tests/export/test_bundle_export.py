@@ -51,9 +51,10 @@ def contents(directory: Path) -> dict[str, str]:
 def copy_graphs(monkeypatch: pytest.MonkeyPatch, oracle_bundle: OracleBundle) -> None:
     """Take graphs from the oracle's bundle of the same checkpoint: tracing them again would take seconds each."""
     source = oracle_bundle(GO_C)
-    monkeypatch.setattr(
-        bundle_export, "write_graph", lambda _model, _tokens, path, *_: shutil.copyfile(source / path.name, path)
-    )
+    for writer in ("write_graph", "write_merged_graph"):
+        monkeypatch.setattr(
+            bundle_export, writer, lambda _model, _tokens, path, *_: shutil.copyfile(source / path.name, path)
+        )
 
 
 @pytest.fixture
@@ -99,6 +100,7 @@ def test_manifest_lists_every_other_file_of_the_directory(oracle_bundle: OracleB
     assert {file.path: (file.precision, file.target) for file in manifest.files if file.path.endswith(".onnx")} == {
         "ort_fp32.onnx": ("fp32", "ort"),
         "ort_fp16.onnx": ("fp16", "ort"),
+        "merged_fp32.onnx": ("fp32", "merged"),
         "portable_fp32.onnx": ("fp32", "portable"),
         "portable_fp16.onnx": ("fp16", "portable"),
     }
@@ -120,7 +122,9 @@ def test_default_is_both_precisions_for_onnx_runtime_and_the_options_change_that
     oracle: Oracle, export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path
 ) -> None:
     default = export_bundle(oracle.checkpoint(GO_C), oracle.genes, GO_C, tmp_path / "default", vocab=oracle.vocab)
-    assert [(graph.target, graph.precision) for graph in default.graphs()] == [("ort", "fp32"), ("ort", "fp16")]
+    assert [(graph.target, graph.precision) for graph in default.graphs()] == [
+        ("ort", "fp32"), ("ort", "fp16"), ("merged", "fp32")
+    ]  # fmt: skip
     assert default.manifest.gene_ids == (None,) * 24
     assert (default.manifest.dataset, default.manifest.synthetic) == ("unknown", False)
     half = export(tmp_path / "half", precisions=("fp16",), portable=True)
@@ -217,7 +221,7 @@ def existing(oracle_bundle: OracleBundle, tmp_path: Path) -> Path:
 def test_overwrite_replaces_a_bundle(existing: Path, export: Callable[..., Bundle], copy_graphs: None) -> None:
     made = export(existing, dataset="adamson", overwrite=True)
     assert made.manifest.dataset == Bundle.open(existing).manifest.dataset == "adamson"
-    assert set(contents(existing)) == {"manifest.json", "reference.npz", "ort_fp32.onnx"}
+    assert set(contents(existing)) == {"manifest.json", "reference.npz", "ort_fp32.onnx", "merged_fp32.onnx"}
     assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
 
 

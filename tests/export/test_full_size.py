@@ -47,9 +47,10 @@ def test_a_checkpoint_of_the_published_size_exports_in_bounded_memory(checkpoint
     manifest = bundle.manifest
     assert (manifest.dimensions.n_genes, sum(manifest.in_vocab)) == (5045, 4547)
     assert (manifest.dimensions.d_model, manifest.dimensions.n_layers, manifest.dimensions.n_heads) == (512, 12, 8)
-    sizes = {graph.precision: graph.size for graph in bundle.graphs()}
-    assert sizes["fp32"] < 100e6
-    assert sizes["fp16"] < 50e6
+    sizes = {(graph.target, graph.precision): graph.size for graph in bundle.graphs()}
+    assert sizes["ort", "fp32"] < 100e6
+    assert sizes["ort", "fp16"] < 50e6
+    assert sizes["merged", "fp32"] < 0.2e6
 
     graph = bundle.graph("fp32", "ort")
     nodes = onnx.load(bundle.path(graph)).graph.node
@@ -62,3 +63,22 @@ def test_a_checkpoint_of_the_published_size_exports_in_bounded_memory(checkpoint
     with np.load(out / "reference.npz") as reference:
         inputs = {name: reference[name] for name in ("values", "pert_flags", "gene_index")}
         assert FP32.compare(session.run(None, inputs)[0], reference["predicted"]).passed
+
+    check_that_weights_are_shared(bundle)
+
+
+def check_that_weights_are_shared(bundle: Bundle) -> None:
+    """Check that the merged graph holds references to the other graph's weights, aligned, and none of its own."""
+    plain, merged = (bundle.path(bundle.graph("fp32", target)) for target in ("ort", "merged"))
+    owner = plain.read_bytes()
+    weights = {tensor.name: tensor for tensor in onnx.load_model_from_string(owner).graph.initializer}
+    n_shared = 0
+    for tensor in onnx.load(merged, load_external_data=False).graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            begin, length = int(where["offset"]), int(where["length"])
+            assert where["location"] == plain.name
+            assert begin % 16 == 0
+            assert owner[begin : begin + length] == weights[tensor.name].raw_data
+            n_shared += length
+    assert n_shared > 0.99 * sum(len(tensor.raw_data) for tensor in weights.values())

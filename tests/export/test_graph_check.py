@@ -32,7 +32,7 @@ def test_graphs_of_another_weight_are_all_listed_with_their_difference(
     bias = model.decoder.fc[-1].bias
     shifted = loaded(small_checkpoint, {"decoder.fc.4.bias": bias + 0.125})
     cells = reference_cells(model, TOKENS, IN_VOCAB)
-    check = GraphCheck(model, TOKENS, cells)
+    check = GraphCheck(model, TOKENS, IN_VOCAB, cells)
     right, wrong, also_wrong = (tmp_path / f"{name}.onnx" for name in ("right", "wrong", "also_wrong"))
     write_graph(model, TOKENS, right, "fp32", "ort")
     write_graph(shifted, TOKENS, wrong, "fp32", "ort")
@@ -60,7 +60,7 @@ def test_a_graph_that_gives_nan_is_a_miss(small_checkpoint: SmallCheckpoint, tmp
     model = loaded(small_checkpoint)
     diverged = loaded(small_checkpoint)
     diverged.decoder.fc[-1].bias[:] = torch.nan
-    check = GraphCheck(model, TOKENS, reference_cells(model, TOKENS, IN_VOCAB))
+    check = GraphCheck(model, TOKENS, IN_VOCAB, reference_cells(model, TOKENS, IN_VOCAB))
     path = tmp_path / "nan.onnx"
     write_graph(diverged, TOKENS, path, "fp32", "ort")
     check.run(path, FP32, whole_panel=False)

@@ -72,4 +72,7 @@ def inspect(
         print(f"tolerance    {precision}: {bound.atol:.2g} + {bound.rtol:.2g} {relative}")
 
 
-_RUNS_ON = {"ort": "for cpu and cuda", "portable": "for tensorrt, tensorrt-rtx and other engines"}
+_RUNS_ON = {
+    "ort": "for cpu and cuda",
+    "merged": "for cpu: computes identical tokens once; shares its weights with ort",
+    "portable": "for tensorrt, tensorrt-rtx and other engines"}

@@ -195,6 +195,8 @@ def _choice(
     target = TARGETS[name]
     resolved = _default_precision(name, target, graphs) if precision == "auto" else precision
     ort_provider = status.details.get("execution_provider") or ORT_NAMES.get(name)
+    if name == "cpu" and graphs is not None and (resolved, "merged") in graphs:
+        target = "merged"
     if name in ("cpu", "torch"):
         if device_id is not None and name == "cpu":
             raise DeviceNotFoundError(name, device_id, ())

@@ -53,10 +53,10 @@ def cuda_attention_kernels() -> Iterator[list[str]]:
 def cpu_attention_kernel(precision: Precision, target: Target) -> str:
     """Return what is known of the CPU provider's kernel: it depends on the graph alone; empty if not known.
 
-    Its fp32 MultiHeadAttention without mask and bias, the form of the `ort` graphs, runs in tiles (flash attention)
-    unless that is switched off in the environment.
+    Its fp32 MultiHeadAttention without mask and bias, the form of the `ort` and `merged` graphs, runs in tiles (flash
+    attention) unless that is switched off in the environment.
     """
-    if (precision, target) != ("fp32", "ort"):
+    if precision != "fp32" or target == "portable":
         return ""
     if os.environ.get(_NO_FLASH_VARIABLE, "0") == "1":
         return f"unfused, as {_NO_FLASH_VARIABLE} is set"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,6 +14,7 @@ from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, Provid
 from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
 from scgenept_rt.session.batch import automatic_batch_size
 from scgenept_rt.session.tensorrt import tensorrt_options
+from scgenept_rt.session.token_merging import run_merged
 
 _LOG_FATAL_ONLY = 4
 """What goes wrong is raised, with ONNX Runtime's own words; it need not stand in the terminal as well."""
@@ -59,6 +60,7 @@ class OrtSession:
 
         assert choice.target is not None, "a provider without a target makes no ONNX Runtime session"
         self._choice = choice
+        self._shares_token = ~np.asarray(bundle.manifest.in_vocab) if choice.target == "merged" else None
         graph = bundle.graph(choice.precision, choice.target)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _LOG_FATAL_ONLY
@@ -102,15 +104,21 @@ class OrtSession:
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Predict one batch; see `Session.run`."""
-        size = self._max_batch or len(values)
-        if len(values) > size:
-            parts = [slice(begin, begin + size) for begin in range(0, len(values), size)]
-            return np.concatenate([self.run(values[part], pert_flags[part], gene_index) for part in parts])
-        feed: dict[str, NDArray[Any]] = {"values": values, "pert_flags": pert_flags, "gene_index": gene_index}
         try:
-            outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], feed)
+            if self._shares_token is not None:
+                return run_merged(self._run_graph, values, pert_flags, gene_index, self._shares_token)
+            size = self._max_batch or max(len(values), 1)
+            parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
+            outputs = [
+                self._run_graph({"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index})
+                for part in parts
+            ]
         except Exception as error:  # as above
             raise InferenceFailedError(self.provider, len(values), values.shape[1], str(error)) from error
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def _run_graph(self, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed))
         return outputs[0]
 
     def __reduce__(self) -> Any:

@@ -48,14 +48,14 @@ def test_unknown_provider(command: str, gpu_machine: Machine, bundle: Path) -> N
 def test_provider_for_which_the_bundle_has_no_graph(command: str, gpu_machine: Machine, bundle: Path) -> None:
     gpu_machine.add_library("libnvinfer.so.10")
     message = refused(gpu_machine, bundle, "--provider", "tensorrt", command=command)
-    assert "holds no fp16 graph for the target 'portable' (it holds: fp32 ort)" in message
+    assert "holds no fp16 graph for the target 'portable' (it holds: fp32 ort, fp32 merged)" in message
     assert "Export it with `scgenept-export bundle ... --precision fp16 --portable`" in message
 
 
 @pytest.mark.parametrize("command", ["predict", "verify"])
 def test_precision_that_the_bundle_does_not_hold(command: str, gpu_machine: Machine, bundle: Path) -> None:
     message = refused(gpu_machine, bundle, "--provider", "cuda", "--precision", "fp16", command=command)
-    assert "holds no fp16 graph for the target 'ort' (it holds: fp32 ort)" in message
+    assert "holds no fp16 graph for the target 'ort' (it holds: fp32 ort, fp32 merged)" in message
     assert "--precision fp16" in message
 
 

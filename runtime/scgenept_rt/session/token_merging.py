@@ -1,0 +1,98 @@
+"""Computing identical tokens once, exactly.
+
+The network has no positional encoding: genes that share a token (all those outside the vocabulary do) and have the same
+value and flag in a cell stay identical through every layer. They are computed as one token whose key counts as often
+as there are genes: a merged graph adds the logarithm of that number to the key's attention scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Feed = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class MergedTokens:
+    """The distinct tokens of one cell.
+
+    Attributes
+    ----------
+    columns
+        (n_tokens,) columns of the cell that are computed, ascending.
+    log_count
+        (n_tokens,) float32, natural logarithm of the number of columns that each stands for; 0 where it is one.
+    position
+        (n_genes,) for every column of the cell, where its token stands in `columns`.
+    """
+
+    columns: NDArray[np.int64]
+    log_count: NDArray[np.float32]
+    position: NDArray[np.int64]
+
+
+def merge_tokens(
+    values: NDArray[np.float32], pert_flags: NDArray[np.int64], shares_token: NDArray[np.bool_]
+) -> MergedTokens:
+    """Find the distinct tokens of one cell.
+
+    Parameters
+    ----------
+    values
+        (n_genes,) float32, the cell's expression.
+    pert_flags
+        (n_genes,) int64, 1 = perturbed.
+    shares_token
+        (n_genes,) whether a column's gene is one of those that share a single token.
+    """
+    sharing = np.flatnonzero(shares_token)
+    representative = np.arange(len(values))
+    if len(sharing):
+        # As complex numbers: value and flag compare as one, and -0 equals 0.
+        keys = values[sharing] + 1j * pert_flags[sharing]
+        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+        representative[sharing] = sharing[first][group]
+    columns, position, counts = np.unique(representative, return_inverse=True, return_counts=True)
+    return MergedTokens(columns, np.log(counts).astype(np.float32), position)
+
+
+def run_merged(
+    run: Callable[[Feed], NDArray[np.float32]],
+    values: NDArray[np.float32],
+    pert_flags: NDArray[np.int64],
+    gene_index: NDArray[np.int64],
+    shares_token: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Run a merged graph cell by cell: the tokens of two cells differ, and one cell keeps a CPU busy.
+
+    Parameters
+    ----------
+    run
+        Runs the graph on named inputs: those of every graph, and `log_count` float32 [n_tokens].
+    values, pert_flags, gene_index
+        A batch; see `Session.run`.
+    shares_token
+        (n_table_genes,) whether a row of the gene table is the token that genes outside the vocabulary share.
+
+    Returns
+    -------
+    ndarray
+        (n_cells, n_genes) float32, what the graph without merging gives, but for rounding.
+    """
+    predicted = np.empty(values.shape, dtype=np.float32)
+    shared = shares_token[gene_index]
+    for cell in range(len(values)):
+        tokens = merge_tokens(values[cell], pert_flags[cell], shared)
+        feed: Feed = {
+            "values": values[cell : cell + 1, tokens.columns],
+            "pert_flags": pert_flags[cell : cell + 1, tokens.columns],
+            "gene_index": gene_index[tokens.columns],
+            "log_count": tokens.log_count,
+        }
+        predicted[cell] = run(feed)[0, tokens.position]
+    return predicted

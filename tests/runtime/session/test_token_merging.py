@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.predictor import load
+from scgenept_rt.providers import select_provider
+from scgenept_rt.session import open_session
+from scgenept_rt.session.token_merging import merge_tokens
+
+GO_C = "scgenept_go_c_gpt_concat"
+GENE = st.tuples(st.sampled_from([0.0, -0.0, 0.5, 1.0]), st.integers(0, 1), st.booleans())
+
+
+@given(st.lists(GENE, min_size=1, max_size=40))
+def test_every_column_is_stood_for_by_one_that_equals_it(genes: list[tuple[float, int, bool]]) -> None:
+    values = np.array([value for value, _, _ in genes], dtype=np.float32)
+    flags = np.array([flag for _, flag, _ in genes], dtype=np.int64)
+    shared = np.array([share for _, _, share in genes])
+    tokens = merge_tokens(values, flags, shared)
+    stands_for = tokens.columns[tokens.position]
+    np.testing.assert_array_equal(values[stands_for], values)
+    np.testing.assert_array_equal(flags[stands_for], flags)
+    own = np.arange(len(genes))
+    np.testing.assert_array_equal(stands_for[~shared], own[~shared])
+    assert shared[stands_for[shared]].all()
+    # As few as there can be, and each counted once.
+    assert len(tokens.columns) == (~shared).sum() + len({(v, f) for v, f, share in genes if share})
+    np.testing.assert_allclose(np.exp(tokens.log_count), np.bincount(tokens.position), rtol=1e-6)
+    assert tokens.log_count.dtype == np.float32
+
+
+def test_load_on_the_cpu_merges_where_the_bundle_can(oracle_bundle: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle = Bundle.open(oracle_bundle(GO_C))
+    graphs = {(graph.precision, graph.target) for graph in bundle.graphs()}
+    choice = select_provider("cpu", graphs=graphs)  # type: ignore[arg-type]
+    assert choice.target == "merged"
+    assert select_provider("cpu", precision="fp16", graphs=graphs).target == "ort"  # type: ignore[arg-type]
+    without = select_provider("cpu", graphs=graphs - {("fp32", "merged")})  # type: ignore[arg-type]
+    assert without.target == "ort"
+
+    inputs = cells_without_expression(bundle)
+    merging = open_session(bundle, choice).run(*inputs)
+    plain = open_session(bundle, dataclasses.replace(choice, target="ort")).run(*inputs)
+    np.testing.assert_allclose(merging, plain, rtol=0, atol=1e-5)
+
+    # A bundle is moved and copied as a directory; what the merged graph refers to goes with it.
+    shutil.copytree(bundle.directory, tmp_path / "moved")
+    moved = load(tmp_path / "moved", provider="cpu").session.run(*inputs)
+    np.testing.assert_array_equal(moved, merging)
+
+
+def test_a_bundle_of_links_into_a_store_of_files_loads(oracle_bundle: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle = Bundle.open(oracle_bundle(GO_C))
+    store, linked = tmp_path / "store", tmp_path / "linked"
+    store.mkdir()
+    linked.mkdir()
+    for number, path in enumerate(sorted(bundle.directory.iterdir())):
+        shutil.copyfile(path, store / str(number))
+        (linked / path.name).symlink_to(store / str(number))
+    inputs = cells_without_expression(bundle)
+    expected = load(bundle.directory, provider="cpu").session.run(*inputs)
+    np.testing.assert_array_equal(load(linked, provider="cpu").session.run(*inputs), expected)
+
+
+def cells_without_expression(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return cells in which all genes outside the vocabulary are alike, but for one in one cell."""
+    n_genes = bundle.manifest.dimensions.n_genes
+    outside = np.flatnonzero(~np.asarray(bundle.manifest.in_vocab))
+    assert len(outside) > 1
+    values = np.zeros((3, n_genes), dtype=np.float32)
+    values[:, : n_genes // 2] = 1.0
+    values[:, outside] = 0.0
+    flags = np.zeros((3, n_genes), dtype=np.int64)
+    flags[1, outside[0]] = 1
+    return values, flags, np.arange(n_genes)
