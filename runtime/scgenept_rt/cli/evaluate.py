@@ -171,7 +171,7 @@ def _check_origin(means: PredictedMeans, bundle: object) -> None:
 
 
 def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, html_file: Path | None) -> None:
-    from scgenept_rt.evaluation.report import csv_report, html_report, json_report, text_report
+    from scgenept_rt.evaluation.report import csv_report, json_report, text_report
 
     for line in text_report(result):
         print(line)
@@ -180,6 +180,7 @@ def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, ht
     if json_file is not None:
         json_file.write_text(json_report(result), encoding="utf-8")
     if html_file is not None:
+        from scgenept_rt.evaluation.html_report import html_report
         from scgenept_rt.plotting import evaluation_figures
 
         html_file.write_text(html_report(result, evaluation_figures(result)), encoding="utf-8")

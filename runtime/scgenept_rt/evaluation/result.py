@@ -78,13 +78,15 @@ class Evaluation:
     provenance: Mapping[str, Any]
 
     @property
+    def synthetic(self) -> list[str]:
+        """What of it is made up, as sentences; empty if nothing says so."""
+        said = {"synthetic": "the model's weights are synthetic", "synthetic_data": "the cells are synthetic"}
+        return [sentence for key, sentence in said.items() if self.provenance.get(key)]
+
+    @property
     def caveats(self) -> list[str]:
         """Why the published figures are not to be compared with these; empty if nothing is known to differ."""
-        reasons = []
-        if self.provenance.get("synthetic"):
-            reasons.append("the model's weights are synthetic")
-        if self.provenance.get("synthetic_data"):
-            reasons.append("the cells are synthetic")
+        reasons = self.synthetic
         if self.provenance.get("protocol") != "published":
             reasons.append("predictions were not made by the published protocol")
         if len(self.tested) < self.provenance["n_split"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,14 +112,22 @@ def figure_of(ax_or_figure: Axes | Figure) -> Figure:
     return figure  # type: ignore[no-any-return]
 
 
-def svg_of(ax_or_figure: Axes | Figure) -> str:
-    """Return a figure as an <svg> element for a page."""
+def svg_of(ax_or_figure: Axes | Figure, prefix: str) -> str:
+    """Return a figure as an <svg> element for a page, whose ids begin with `prefix`: those of a page have to differ."""
     from io import StringIO
 
     stream = StringIO()
-    figure_of(ax_or_figure).savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure_of(ax_or_figure).savefig(stream, format="svg", metadata=nothing, dpi=150)
     text = stream.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :]
+    # matplotlib draws some ids at random; numbered, equal figures are equal texts.
+    new = {old: f"{prefix}-{number}" for number, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', text)))}
+
+    def renamed(match: re.Match[str]) -> str:
+        return f"{match[1]}{new.get(match[2], match[2])}{match[3]}"
+
+    return re.sub(r'(\bid="|href="#|url\(#)([^")]+)(["\)])', renamed, text)
 
 
 def _dateless(path: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
                 _likeness(evaluation),
             )
         )
-    return [(caption, svg_of(figure)) for caption, figure in figures]
+    return [(caption, svg_of(figure, f"drawing{number}")) for number, (caption, figure) in enumerate(figures)]
 
 
 def _new(width: float, height: float) -> Figure:
@@ -96,7 +96,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     baseline = next(name for name in ("training mean", "control mean") if name in evaluation.methods)
     own = table[table["method"] == evaluation.model].set_index("perturbation")
     other = table[table["method"] == baseline].set_index("perturbation")["pearson_delta"]
-    figure = _new(5.2, 4.6)
+    figure = _new(6.0, 4.2)
     ax = figure.add_subplot()
     for index, subgroup in enumerate(name for name in evaluation.subgroups if name != ALL_TESTED):
         rows = own[own["subgroup"] == subgroup]
@@ -128,7 +128,7 @@ def _examples(evaluation: Evaluation) -> Figure:
     own = table[table["method"] == evaluation.model].set_index("perturbation")["pearson_delta"]
     ranked = list(own.sort_values(ascending=False, kind="stable").index)
     chosen = list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
-    figure = _new(3.6 * len(chosen), 4.3)
+    figure = _new(3.6 * len(chosen), 3.9)
     for place, label in enumerate(chosen):
         ax = figure.add_subplot(1, len(chosen), place + 1)
         row = evaluation.tested.index(label)
