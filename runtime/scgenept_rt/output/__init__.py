@@ -1,6 +1,12 @@
 """Where predictions go: an AnnData in memory, or an .h5ad or .zarr file that a killed run can continue."""
 
-from scgenept_rt.output.destination import cells_path, check_destination, open_table
+from scgenept_rt.output.destination import (
+    cells_path,
+    check_destination,
+    interrupted_settings,
+    open_table,
+    stored_entry,
+)
 from scgenept_rt.output.h5ad_file import H5adTable
 from scgenept_rt.output.memory import MemoryTable
 from scgenept_rt.output.partial_table import PartialTable, finish_all
@@ -20,6 +26,8 @@ __all__ = [
     "cells_table",
     "check_destination",
     "finish_all",
+    "interrupted_settings",
     "mean_table",
     "open_table",
+    "stored_entry",
 ]

@@ -77,7 +77,9 @@ def check_destination(
         raise OutputIsInputError(path)
     if os.path.lexists(path):
         _check_replaceable(path)
-        if not overwrite and not (resume and (partial_path(path).is_dir() or _run_digest(path) is not None)):
+        if not overwrite and not (
+            resume and (partial_path(path).is_dir() or stored_entry(path, RUN_DIGEST) is not None)
+        ):
             raise OutputExistsError(path)
     directory = path.parent
     if not directory.exists():
@@ -158,7 +160,12 @@ def _open_locked(
     if resume or not overwrite:
         journal = work.load_journal()
     exists = os.path.lexists(path)
-    if resume and exists and journal is None and _run_digest(path) == run_digest(settings, spec.fingerprint()):
+    if (
+        resume
+        and exists
+        and journal is None
+        and stored_entry(path, RUN_DIGEST) == run_digest(settings, spec.fingerprint())
+    ):
         # finished by an earlier run with the same settings: a loop that resumes until it succeeds has to end
         done = Journal(spec.n_rows, spec.n_rows, settings, spec.fingerprint(), {}, finishing=True)
         return table_class.published(work, spec, done, command)
@@ -180,10 +187,22 @@ def _open_locked(
     return table_class.resume(work, spec, journal, command)
 
 
-def _run_digest(path: Path) -> str | None:
-    """Return which run made a file, None if it does not say so or cannot be read."""
+def interrupted_settings(path: str | Path) -> Mapping[str, Any] | None:
+    """Return the settings of the run that left a partial output, None if there is none.
+
+    Raises
+    ------
+    PartialDamagedError
+        If what it left cannot be read.
+    """
+    journal = Journal.load(partial_path(Path(path)), Path(path))
+    return None if journal is None else journal.settings
+
+
+def stored_entry(path: str | Path, name: str) -> Any:
+    """Return an entry of ``uns["scgenept_rt"]`` of a finished output, None if it has none or cannot be read."""
     try:
-        return _table_class(path).stored_run_digest(path)
+        return _table_class(Path(path)).stored_entry(Path(path), name)
     except (OSError, KeyError, ValueError, TypeError):
         return None
 

@@ -16,7 +16,7 @@ from anndata.io import write_elem
 
 from scgenept_rt.errors import PartialDamagedError
 from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, RUN_DIGEST, UNS_KEY, Block, TableSpec
+from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableSpec
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _ANNDATA_ENCODING = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
@@ -28,10 +28,11 @@ class H5adTable(PartialTable):
     _file: FileIO | None = None
 
     @classmethod
-    def stored_run_digest(cls, path: Path) -> str:
-        """Read which run made a file."""
+    def stored_entry(cls, path: Path, name: str) -> Any:
+        """Read an entry of a file's uns."""
         with h5py.File(path, "r") as file:
-            return str(file["uns"][UNS_KEY][RUN_DIGEST].asstr()[()])
+            value = file["uns"][UNS_KEY][name][()]
+        return value.decode() if isinstance(value, bytes) else value
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:

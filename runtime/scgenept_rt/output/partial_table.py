@@ -79,8 +79,8 @@ class PartialTable(ABC):
 
     @classmethod
     @abstractmethod
-    def stored_run_digest(cls, path: Path) -> str:
-        """Read the entry `RUN_DIGEST` of a file; raises KeyError, or what its library does, if there is none."""
+    def stored_entry(cls, path: Path, name: str) -> Any:
+        """Read an entry of ``uns["scgenept_rt"]``; raises KeyError, or what its library does, if there is none."""
 
     @classmethod
     @abstractmethod

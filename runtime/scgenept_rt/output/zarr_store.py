@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import PartialDamagedError, ZarrMissingError
 from scgenept_rt.output.journal import Journal, sync_directory
 from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, RUN_DIGEST, UNS_KEY, Block, TableLayout, TableSpec
+from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableLayout, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -40,10 +40,10 @@ class ZarrTable(PartialTable):
         return int(self._journal.storage["chunk_rows"])
 
     @classmethod
-    def stored_run_digest(cls, path: Path) -> str:
-        """Read which run made a store."""
-        entry = import_zarr(path).open_group(str(path), mode="r")["uns"][UNS_KEY][RUN_DIGEST]
-        return str(entry[()])
+    def stored_entry(cls, path: Path, name: str) -> Any:
+        """Read an entry of a store's uns."""
+        value = import_zarr(path).open_group(str(path), mode="r")["uns"][UNS_KEY][name][()]
+        return np.asarray(value).item()
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.providers import select_provider
+from scgenept_rt.providers.devices import DeviceMeter
 from scgenept_rt.session import Session, automatic_batch_size, open_session
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def load(
     session = open_session(
         opened, choice, threads=threads, reference_checkpoint=reference_checkpoint, on_notice=on_notice
     )
-    return Predictor(opened, session, choice_reason=choice.reason)
+    # Asked now: what later runs take, ONNX Runtime keeps, and it would count as in use by others.
+    free = DeviceMeter(choice.device_id).free_bytes()
+    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free)
 
 
 class Predictor:
@@ -103,12 +106,17 @@ class Predictor:
         The model's genes.
     choice_reason
         One line: why this provider was chosen.
+    free_device_bytes
+        Memory that was free on the GPU once the session was made; None on the CPU, and where it is not known.
     """
 
-    def __init__(self, bundle: Bundle, session: Session, *, choice_reason: str = "") -> None:
+    def __init__(
+        self, bundle: Bundle, session: Session, *, choice_reason: str = "", free_device_bytes: int | None = None
+    ) -> None:
         self.bundle = bundle
         self.panel = GenePanel.from_manifest(bundle.manifest)
         self.choice_reason = choice_reason
+        self.free_device_bytes = free_device_bytes
         self._session: Session | None = session
 
     @property
@@ -168,8 +176,18 @@ class Predictor:
         return f"<Predictor of {self.variant}: {dimensions.n_genes:,} genes, {dimensions.n_layers} layers, {state}>"
 
     def automatic_batch_size(self) -> int:
-        """Return the number of cells a batch that bounds memory and keeps the provider busy."""
-        return automatic_batch_size(self.provider, len(self.panel))
+        """Return the number of cells a batch that bounds memory and keeps the provider busy: always the same.
+
+        On a GPU the memory that was free when the bundle was loaded counts. Where others have taken it since, batches
+        are run in parts.
+        """
+        return automatic_batch_size(
+            self.provider,
+            len(self.panel),
+            precision=self.session.precision,
+            d_model=self.bundle.manifest.dimensions.d_model,
+            free_bytes=self.free_device_bytes,
+        )
 
     def predict_array(
         self, values: ArrayLike, perturbation: str, *, batch_size: int | Literal["auto"] = "auto"
@@ -364,7 +382,7 @@ class Predictor:
         overwrite
             Replace an output that exists.
         resume
-            Continue an interrupted run of the same settings.
+            Continue an interrupted run of the same settings; an automatic batch size is the one that it had.
         resume_command
             The command that continues this run, for messages.
         for_cell_eval
@@ -384,9 +402,13 @@ class Predictor:
         ScgeneptError
             As `predict`.
         """
-        from scgenept_rt.predictor.run import Run, check_outputs
+        from scgenept_rt.predictor.run import Run, check_outputs, recorded_batch_size
 
         check_outputs(out, aggregate, overwrite=overwrite, resume=resume, cells=cells)
+        size = self._batch_size(batch_size)
+        if resume and batch_size == "auto":
+            # What was free on the GPU then need not be free now, and rows are only the same in the same batches.
+            size = recorded_batch_size(out, aggregate, overwrite=overwrite) or size
         with Run.prepare(
             self.session,
             self.panel,
@@ -399,7 +421,7 @@ class Predictor:
             sampling=sampling,
             tolerance=tolerance,
             read=read,
-            batch_size=self._batch_size(batch_size),
+            batch_size=size,
             for_cell_eval=for_cell_eval,
             on_notice=on_notice,
         ) as run:

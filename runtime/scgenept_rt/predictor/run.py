@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast, get_args
 
+import numpy as np
 from anndata import AnnData
 
 from scgenept_rt.errors import PredictOptionError
@@ -27,13 +28,18 @@ from scgenept_rt.output import (
     cells_table,
     check_destination,
     finish_all,
+    interrupted_settings,
     mean_table,
     open_table,
+    stored_entry,
 )
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation, PerturbationRequest, parse_perturbations
 from scgenept_rt.predictor.aggregation import MIN_CONTROLS, Aggregate, PredictedRows, means_to_tolerance, predicted_rows
 from scgenept_rt.predictor.schedule import BatchRunner, Notice, Progress, Schedule
 from scgenept_rt.session import Session
+
+_BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
+"""Where the batch size is kept: among the settings of a partial output, and in uns."""
 
 _SECONDS_BETWEEN_COMMITS = 0.2
 _COMMIT_SHARE = 0.02
@@ -47,6 +53,21 @@ def check_outputs(
     input_path = None if isinstance(cells, AnnData) else cells
     for path in (out, cells_path(out)) if aggregate == "both" else (out,):
         check_destination(path, overwrite=overwrite, resume=resume, input_path=input_path)
+
+
+def recorded_batch_size(out: str | Path, aggregate: Aggregate, *, overwrite: bool) -> int | None:
+    """Return the batch size of the run that a resumed one continues, None if there is none.
+
+    Where that run is finished, the file itself says it; a file that is to be replaced is another run's.
+    """
+    for path in (Path(out), cells_path(out)) if aggregate == "both" else (Path(out),):
+        settings = interrupted_settings(path)
+        found = settings.get(_BATCH_SIZE) if settings is not None else None
+        if settings is None and not overwrite:
+            found = stored_entry(path, _BATCH_SIZE_ENTRY)
+        if isinstance(found, (int, np.integer)) and found > 0:
+            return int(found)
+    return None
 
 
 @dataclass(frozen=True)
@@ -259,6 +280,7 @@ class Run:
             "seed": self.sampling.seed,
             "sampling": self.sampling.mode,
             "n_controls_available": self.controls.n_available,
+            _BATCH_SIZE_ENTRY: self.batch_size,
             "versions": _versions(),
         }
         if self.tolerance is not None:
@@ -279,7 +301,7 @@ class Run:
             "sampling": self.sampling.mode,
             "seed": self.sampling.seed,
             "tolerance": self.tolerance,
-            "batch size": self.batch_size,
+            _BATCH_SIZE: self.batch_size,
             "for cell-eval": self.for_cell_eval,
             "versions": _versions(),
         }

@@ -7,6 +7,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+_CUDA_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 
 _NO_DEVICE = 100
@@ -63,16 +65,84 @@ class CudaDevices:
     no_gpu: bool = False
 
 
+class _NvmlMemory(ctypes.Structure):
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+class DeviceMeter:
+    """Asks the NVIDIA driver for its version and for the memory of one GPU, in use by all its processes together.
+
+    NVML numbers GPUs in another way than CUDA, and knows nothing of CUDA_VISIBLE_DEVICES, so the GPU is found by its
+    address on the bus. Where the driver does not answer, every question gives None.
+
+    Attributes
+    ----------
+    driver
+        Version of the driver.
+    """
+
+    def __init__(self, device_id: int | None) -> None:
+        """Find a GPU by CUDA's number of it among the visible ones; None for no GPU."""
+        self.driver: str | None = None
+        self._nvml: ctypes.CDLL | None = None
+        self._handle = ctypes.c_void_p()
+        self._total: int | None = None
+        if device_id is None:
+            return
+        try:
+            self._find(device_id)
+        except (OSError, AttributeError):  # no driver, or one that is too old to have these functions
+            self._nvml = None
+
+    def used_bytes(self) -> int | None:
+        """Return the memory in use on the GPU."""
+        memory = self._memory()
+        return None if memory is None else int(memory.used)
+
+    def free_bytes(self) -> int | None:
+        """Return the memory that is free on the GPU."""
+        memory = self._memory()
+        if memory is None:
+            return None
+        # A slice of a GPU has the address of the whole one: no more is free than CUDA says the slice has.
+        return int(memory.free) if self._total is None else min(int(memory.free), self._total)
+
+    def _find(self, device_id: int) -> None:
+        windows = sys.platform == "win32"
+        cuda = ctypes.CDLL(_CUDA_LIBRARY)
+        nvml = ctypes.CDLL("nvml.dll" if windows else "libnvidia-ml.so.1")
+        device, memory = ctypes.c_int(), ctypes.c_size_t()
+        address, text = ctypes.create_string_buffer(64), ctypes.create_string_buffer(96)
+        if (
+            cuda.cuInit(0)
+            or cuda.cuDeviceGet(ctypes.byref(device), device_id)
+            or cuda.cuDeviceGetPCIBusId(address, len(address), device)
+            or nvml.nvmlInit_v2()
+        ):
+            return
+        if nvml.nvmlSystemGetDriverVersion(text, len(text)) == 0:
+            self.driver = text.value.decode(errors="replace")
+        if cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device) == 0:
+            self._total = memory.value
+        if nvml.nvmlDeviceGetHandleByPciBusId_v2(address, ctypes.byref(self._handle)) == 0:
+            self._nvml = nvml
+
+    def _memory(self) -> _NvmlMemory | None:
+        memory = _NvmlMemory()
+        if self._nvml is None or self._nvml.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(memory)):
+            return None
+        return memory
+
+
 def find_devices() -> CudaDevices:
     """Ask the NVIDIA driver for its GPUs."""
     if sys.platform == "darwin":
         return CudaDevices(problem="macOS has no CUDA", remedy="use --provider cpu", no_gpu=True)
     hidden = _hidden_by_environment()
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
-        driver = ctypes.CDLL(library)
+        driver = ctypes.CDLL(_CUDA_LIBRARY)
     except OSError:
-        problems = [*([hidden] if hidden else []), f"no NVIDIA driver is installed ({library} does not load)"]
+        problems = [*([hidden] if hidden else []), f"no NVIDIA driver is installed ({_CUDA_LIBRARY} does not load)"]
         remedy = "install the NVIDIA driver, or in a container pass the GPUs in (docker run --gpus all)"
         return CudaDevices(problem="; ".join(problems), remedy=remedy, no_gpu=True)
     version = ctypes.c_int()

@@ -24,6 +24,8 @@ from scgenept_rt.providers import PROVIDER_NAMES
 DRIVER = """
 #include <stdio.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 static const int capabilities[][2] = {CAPABILITIES {0, 0}};
 int cuInit(unsigned flags) { return INIT; }
 int cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
@@ -34,6 +36,38 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)80 << 30; 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = capabilities[device][attribute == 76];
     return attribute == 75 || attribute == 76 ? 0 : 1;
+}
+int cuDeviceGetPCIBusId(char *address, int size, int device) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    for (int i = 0; visible && i < device; i++) visible = strchr(visible, ',') + 1;
+    snprintf(address, size, "0000:%02x:00.0", 16 + (visible ? atoi(visible) : device));
+    return 0;
+}
+"""
+
+# What is free on GPU n, in bytes, is in the environment variable FREE_n; without it NVML says that it cannot tell.
+# NVML's own numbers play no part: it is asked by address.
+NVML = """
+#include <stdio.h>
+#include <stdlib.h>
+struct memory { unsigned long long total, free, used; };
+int nvmlInit_v2(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { snprintf(text, size, "580.65.06"); return 0; }
+int nvmlDeviceGetHandleByPciBusId_v2(const char *address, void **handle) {
+    unsigned bus;
+    if (sscanf(address, "%*x:%x", &bus) != 1) return 2;
+    *handle = (void *)(unsigned long)bus;
+    return 0;
+}
+int nvmlDeviceGetMemoryInfo(void *handle, struct memory *memory) {
+    char name[16];
+    snprintf(name, sizeof name, "FREE_%lu", (unsigned long)handle - 16);
+    const char *free = getenv(name);
+    if (!free) return 3;
+    memory->total = 100ull << 30;
+    memory->free = strtoull(free, NULL, 10);
+    memory->used = memory->total - memory->free;
+    return 0;
 }
 """
 
@@ -147,6 +181,9 @@ class Machine:
         rows = "".join(f"{{{major},{minor}}}," for major, minor in capabilities)
         defines = {"CAPABILITIES": rows, "VERSION": str(version), "INIT": str(init)}
         self.compile(self.libraries / "libcuda.so.1", DRIVER, defines=defines)
+
+    def add_nvml(self) -> None:
+        self.compile(self.libraries / "libnvidia-ml.so.1", NVML)
 
     def add_plugin(self) -> None:
         self.add_wheel("onnxruntime-ep-nv-tensorrt-rtx-cu13", "0.5.0")

@@ -1,0 +1,214 @@
+"""The automatic batch size by the free memory of a GPU, on a machine with a driver and NVML that are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import scgenept_rt as sgr
+from scgenept_rt.session import automatic_batch_size
+
+if TYPE_CHECKING:
+    from tests.runtime.providers.conftest import Machine
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="builds a Linux machine out of files")
+GIB = 2**30
+
+MEASURE = """
+import json, sys
+from scgenept_rt.providers.devices import DeviceMeter
+meter = DeviceMeter(int(sys.argv[1]))
+print(json.dumps([meter.driver, meter.free_bytes(), meter.used_bytes()]))
+"""
+SIZES = """
+import json, os, sys, scgenept_rt as sgr
+bundle, device = sys.argv[1:]
+sizes = {}
+for precision in ("fp16", "fp32"):
+    model = sgr.load(bundle, provider="cuda", precision=precision, device_id=int(device))
+    sizes[precision] = model.automatic_batch_size()
+os.environ["FREE_0"] = os.environ["FREE_1"] = "0"  # by what the session itself takes, for one
+sizes["later"] = model.automatic_batch_size()
+print(json.dumps(sizes))
+"""
+# Rows depend on the size of their batch here, as rounding makes them on a GPU.
+COMMAND = """
+import os, onnxruntime
+import scgenept_rt.predictor.run as run
+from scgenept_rt.cli import main
+run._SECONDS_BETWEEN_COMMITS, run._COMMIT_SHARE = 0, 1  # commit after every block of rows
+n_run = 0
+def predicted(session, outputs, feed):
+    global n_run
+    n_run += 1
+    if n_run == int(os.environ.get("KILLED_AT", 0)):
+        os.kill(os.getpid(), 9)
+    return [feed["values"] + feed["pert_flags"].astype("float32") + len(feed["values"])]
+onnxruntime.InferenceSession.run = predicted
+main()
+"""
+
+
+@pytest.fixture
+def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
+    return oracle_bundle("scgpt")
+
+
+def memory_for(bundle: Path, n_cells: int, element: int = 2) -> str:
+    """The free memory, in bytes, with which batches of so many cells fit and no larger ones."""
+    dimensions = sgr.Bundle.open(bundle).manifest.dimensions
+    a_token = 8 * dimensions.d_model * element / 0.8 + 4 + 8 + 4
+    return str(GIB + int(n_cells * dimensions.n_genes * a_token) + 1)
+
+
+# --- the size ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "n_genes", "size"), [("cuda", 5045, 32), ("tensorrt", 24, 1024), ("cuda", 10**6, 1), ("cpu", 5045, 3)]
+)
+def test_size_by_tokens_alone_where_free_memory_is_not_known(provider: str, n_genes: int, size: int) -> None:
+    assert automatic_batch_size(provider, n_genes) == size
+
+
+@pytest.mark.parametrize(
+    ("free", "fp16", "fp32"),
+    [(80.0, 32, 32), (4.1, 32, 32), (2.6, 32, 16), (2.5, 16, 8), (1.5, 8, 4), (1.06, 1, 1), (1.0, 1, 1), (0.0, 1, 1)],
+)
+def test_size_is_halved_until_the_activations_fit_beside_the_reserve(free: float, fp16: int, fp32: int) -> None:
+    free_bytes = int(free * GIB)
+    assert automatic_batch_size("cuda", 5045, precision="fp16", free_bytes=free_bytes) == fp16
+    assert automatic_batch_size("cuda", 5045, precision="fp32", free_bytes=free_bytes) == fp32
+
+
+def test_wider_networks_have_smaller_batches() -> None:
+    sizes = [automatic_batch_size("cuda", 5045, d_model=width, free_bytes=2 * GIB) for width in (512, 1024, 4096)]
+    assert sizes == [16, 8, 2]
+
+
+@pytest.mark.parametrize("provider", ["cpu", "torch"])
+def test_memory_of_a_gpu_says_nothing_of_the_cpu(provider: str) -> None:
+    assert automatic_batch_size(provider, 5045, free_bytes=0) == automatic_batch_size(provider, 5045)
+
+
+def test_few_sizes_are_ever_used() -> None:
+    sizes = {automatic_batch_size("cuda", 5045, free_bytes=free) for free in range(0, 8 * GIB, GIB // 64)}
+    assert sizes == {1, 2, 4, 8, 16, 32}
+
+
+# --- what is free -----------------------------------------------------------------------------------------------------
+
+
+def measured(machine: Machine, device: int, **environment: str) -> list[object]:
+    result = machine.run(MEASURE, str(device), **environment)
+    assert result.returncode == 0, result.stderr
+    found: list[object] = json.loads(result.stdout)
+    return found
+
+
+@linux
+def test_memory_is_that_of_the_gpu_of_this_number_among_the_visible(machine: Machine) -> None:
+    machine.add_driver((9, 0), (8, 9))
+    machine.add_nvml()
+    free = {"FREE_0": str(3 * GIB), "FREE_1": str(5 * GIB)}
+    assert measured(machine, 0, **free) == ["580.65.06", 3 * GIB, 97 * GIB]
+    assert measured(machine, 1, **free) == ["580.65.06", 5 * GIB, 95 * GIB]
+    assert measured(machine, 0, CUDA_VISIBLE_DEVICES="1,0", **free) == ["580.65.06", 5 * GIB, 95 * GIB]
+
+
+@linux
+def test_no_more_is_free_than_cuda_says_the_device_has(machine: Machine) -> None:
+    machine.add_driver((9, 0))  # 80 GiB, as of a slice of a larger one
+    machine.add_nvml()
+    assert measured(machine, 0, FREE_0=str(99 * GIB)) == ["580.65.06", 80 * GIB, 1 * GIB]
+
+
+@linux
+def test_memory_is_not_known_without_a_driver_without_nvml_and_where_nvml_cannot_tell(machine: Machine) -> None:
+    assert measured(machine, 0) == [None, None, None]
+    machine.add_driver((9, 0))
+    assert measured(machine, 0) == [None, None, None]
+    machine.compile(machine.libraries / "libnvidia-ml.so.1", "int nvmlInit(void) { return 0; }")  # an older one
+    assert measured(machine, 0) == [None, None, None]
+    machine.add_nvml()
+    assert measured(machine, 0) == ["580.65.06", None, None]
+
+
+@linux
+def test_predictor_goes_by_what_was_free_when_it_was_loaded(gpu_machine: Machine, bundle: Path) -> None:
+    def sizes(device: int, **environment: str) -> dict[str, int]:
+        result = gpu_machine.run(SIZES, str(bundle), str(device), **environment)
+        assert result.returncode == 0, result.stderr
+        found: dict[str, int] = json.loads(result.stdout.splitlines()[-1])
+        return found
+
+    assert sizes(0) == {"fp16": 1024, "fp32": 1024, "later": 1024}
+    gpu_machine.add_nvml()
+    free = {"FREE_0": memory_for(bundle, 64), "FREE_1": str(GIB // 2)}
+    assert sizes(0, **free) == {"fp16": 64, "fp32": 32, "later": 32}
+    assert sizes(1, **free) == {"fp16": 1, "fp32": 1, "later": 1}
+    assert sizes(0) == {"fp16": 1024, "fp32": 1024, "later": 1024}
+
+
+# --- a run that is continued when other memory is free ----------------------------------------------------------------
+
+
+@linux
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_resumed_run_keeps_its_batches_when_other_memory_is_free(
+    gpu_machine: Machine, bundle: Path, tmp_path: Path, suffix: str
+) -> None:
+    gpu_machine.add_nvml()
+    genes = list(sgr.Bundle.open(bundle).manifest.gene_names)
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{number}" for number in range(40)])
+    values = np.log1p(rng.gamma(1.0, 3.0, (40, len(genes)))).astype(np.float32)
+    anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / "cells.h5ad")
+    begun, later = memory_for(bundle, 16), memory_for(bundle, 4)
+
+    def predict(out: str, free: str, *options: str, killed_at: int = 0) -> int:
+        result = gpu_machine.run(
+            COMMAND,
+            *("predict", str(bundle), str(tmp_path / "cells.h5ad"), "--out", str(tmp_path / f"{out}{suffix}")),
+            *("-p", genes[3], "-p", f"{genes[3]}+{genes[5]}", "--aggregate", "cells", "--provider", "cuda"),
+            *("--no-check", *options),
+            FREE_0=free,
+            KILLED_AT=str(killed_at),
+        )
+        assert result.returncode in (0, -signal.SIGKILL), result.stderr
+        return result.returncode
+
+    def table(out: str) -> anndata.AnnData:
+        path = tmp_path / f"{out}{suffix}"
+        return anndata.read_h5ad(path) if suffix == ".h5ad" else anndata.read_zarr(path)
+
+    assert predict("whole", begun) == 0
+    assert predict("smaller", later) == 0
+    assert (table("whole").uns["scgenept_rt"]["batch_size"], table("smaller").uns["scgenept_rt"]["batch_size"]) == (
+        16,
+        4,
+    )
+    assert not np.array_equal(table("whole").X, table("smaller").X), "the batches were meant to show in the rows"
+
+    assert predict("killed", begun, killed_at=4) == -signal.SIGKILL
+    journal = json.loads((tmp_path / f"killed{suffix}.partial" / "journal.json").read_text())
+    assert 0 < journal["n_committed"] < 80
+    assert predict("killed", later, "--resume") == 0
+    resumed = table("killed")
+    np.testing.assert_array_equal(resumed.X, table("whole").X)
+    assert resumed.uns["scgenept_rt"]["run_digest"] == table("whole").uns["scgenept_rt"]["run_digest"]
+
+    # A loop that resumes until it succeeds ends, whatever is free by then.
+    assert predict("killed", later, "--resume", killed_at=1) == 0
+    # What is there is another run's where it is to be replaced.
+    assert predict("killed", later, "--resume", "--overwrite") == 0
+    np.testing.assert_array_equal(table("killed").X, table("smaller").X)
