@@ -209,7 +209,11 @@ def test_command(monkeypatch, capsys, tmp_path) -> None:
     assert list(table.columns) == list(content[0])
     assert {"magnitude", "dominance", "equality_of_contribution", "model_fit", "kind"} <= set(table.columns)
     assert content[0]["c1"] == pytest.approx(table.loc[0, "c1"])
-    monkeypatch.setattr(sys, "argv", ["scgenept-rt", "gi", "demo", str(cells)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 2
+    before = cells.read_bytes()
+    for wrong, code in ([], 2), (["-p", "SAMD1+ZBTB1", "--csv", cells], 1):
+        monkeypatch.setattr(sys, "argv", ["scgenept-rt", "gi", "demo", *map(str, [cells, *wrong])])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == code
+    assert "is the input file itself" in capsys.readouterr().err
+    assert cells.read_bytes() == before

@@ -22,7 +22,7 @@ def download(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME...", help="Variants (scgenept_go_c), vocab, norman, adamson, or all.", show_default=False
+            metavar="NAME", help="Variants (scgenept_go_c), vocab, norman, adamson, or all.", show_default=False
         ),
     ] = None,
     dataset: Annotated[

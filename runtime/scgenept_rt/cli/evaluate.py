@@ -22,6 +22,7 @@ from scgenept_rt.cli.options import (
     UseRawOption,
 )
 from scgenept_rt.cli.progress import prediction_progress
+from scgenept_rt.cli.report_files import check_report_paths, write_report
 
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import Evaluation, PredictedMeans
@@ -97,8 +98,11 @@ def evaluate(
     from scgenept_rt.predictor import load
     from scgenept_rt.reference_check import check_reference
 
-    outputs = [path for path in (csv_file, json_file, html_file) if path is not None]
-    _check_outputs(outputs, html_file)
+    check_report_paths((csv_file, json_file, html_file), (*inputs, predictions, Path(split)))
+    if html_file is not None:
+        from scgenept_rt.plotting.drawing import require_matplotlib
+
+        require_matplotlib()
     chosen = load_split(split)
     if subgroup:
         chosen = chosen.restricted(subgroup)
@@ -147,20 +151,6 @@ def _data(inputs: list[Path], predictions: Path | None) -> Path:
     raise typer.BadParameter(f"{given!r} are {len(inputs)} paths; give BUNDLE and DATA")
 
 
-def _check_outputs(outputs: list[Path], html_file: Path | None) -> None:
-    """Find out before minutes of prediction whether the reports can be written."""
-    from scgenept_rt.errors import OutputDirectoryError, OutputKindError
-    from scgenept_rt.plotting.drawing import require_matplotlib
-
-    for path in outputs:
-        if not path.parent.is_dir():
-            raise OutputDirectoryError(path, "does not exist")
-        if path.is_dir():
-            raise OutputKindError(path, "a directory", "a file")
-    if html_file is not None:
-        require_matplotlib()
-
-
 def _check_origin(means: PredictedMeans, bundle: object) -> None:
     recorded = means.provenance.get("manifest_digest")
     digest = getattr(bundle, "digest", None)
@@ -175,18 +165,13 @@ def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, ht
 
     for line in text_report(result):
         print(line)
-    if csv_file is not None:
-        csv_file.write_text(csv_report(result), encoding="utf-8")
-    if json_file is not None:
-        json_file.write_text(json_report(result), encoding="utf-8")
+    write_report(csv_file, lambda: csv_report(result))
+    write_report(json_file, lambda: json_report(result))
     if html_file is not None:
         from scgenept_rt.evaluation.html_report import html_report
         from scgenept_rt.plotting import evaluation_figures
 
-        html_file.write_text(html_report(result, evaluation_figures(result)), encoding="utf-8")
-    for path in (csv_file, json_file, html_file):
-        if path is not None:
-            print(f"wrote {path}")
+        write_report(html_file, lambda: html_report(result, evaluation_figures(result)))
 
 
 def _say(text: str) -> None:

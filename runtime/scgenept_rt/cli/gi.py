@@ -28,6 +28,7 @@ from scgenept_rt.cli.options import (
     UseRawOption,
 )
 from scgenept_rt.cli.progress import prediction_progress
+from scgenept_rt.cli.report_files import check_report_paths, write_report
 
 if TYPE_CHECKING:
     from scgenept_rt.genetic_interactions import PairInteraction
@@ -84,16 +85,13 @@ def gi(
     if not perturbation and perturbations is None:
         raise typer.BadParameter("give pairs with -p A+B or --perturbations FILE")
 
-    from scgenept_rt.errors import OutputDirectoryError
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.genetic_interactions import predicted_interactions
     from scgenept_rt.perturbation import read_perturbation_file
     from scgenept_rt.predictor import load
     from scgenept_rt.reference_check import check_reference
 
-    for path in (csv_file, json_file):
-        if path is not None and not path.parent.is_dir():
-            raise OutputDirectoryError(path, "does not exist")
+    check_report_paths((csv_file, json_file), (cells, perturbations))
     pairs = list(perturbation or [])
     if perturbations is not None:
         pairs += [request.label for request in read_perturbation_file(perturbations)]
@@ -126,13 +124,9 @@ def gi(
         )
     _print(found)
     rows = [pair.as_row() for pair in found]
-    if csv_file is not None:
-        csv_file.write_text(_csv(rows), encoding="utf-8")
-        print(f"wrote {csv_file}")
-    if json_file is not None:
-        content = [{key: _finite(value) for key, value in row.items()} for row in rows]
-        json_file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        print(f"wrote {json_file}")
+    write_report(csv_file, lambda: _csv(rows))
+    content = [{key: _finite(value) for key, value in row.items()} for row in rows]
+    write_report(json_file, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _print(found: list[PairInteraction]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from scgenept_rt.errors import CellsError, ScgeneptError, listed
+from scgenept_rt.errors import CellsError, OutputError, ScgeneptError, listed
 
 
 def near_labels(label: str, found: Sequence[str], cutoff: float = 0.7) -> list[str]:
@@ -24,6 +24,13 @@ def _spelling(label: str) -> str:
 
 def _hint(near: Sequence[str]) -> str:
     return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
+class ReportWriteError(OutputError, OSError):
+    """A report could not be written."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(path, f"report {path}: writing failed ({problem}). Choose another path.")
 
 
 class EvaluationError(ScgeneptError, ValueError):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scgenept_rt.plotting.errors import FigureFormatError, MatplotlibMissingError
+from scgenept_rt.plotting.errors import FigureFormatError, FigureWriteError, MatplotlibMissingError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,10 +41,10 @@ def check_figure_path(path: str | Path) -> Path:
 
     Raises
     ------
-    MatplotlibMissingError, FigureFormatError, OutputDirectoryError
-        If matplotlib is missing, the ending is unknown, or the directory does not exist.
+    MatplotlibMissingError, FigureFormatError, OutputDirectoryError, OutputKindError
+        If matplotlib is missing, the ending is unknown, the directory does not exist, or the path is one.
     """
-    from scgenept_rt.errors import OutputDirectoryError
+    from scgenept_rt.errors import OutputDirectoryError, OutputKindError
 
     require_matplotlib()
     path = Path(path)
@@ -52,6 +52,8 @@ def check_figure_path(path: str | Path) -> Path:
         raise FigureFormatError(path, FORMATS)
     if not path.parent.is_dir():
         raise OutputDirectoryError(path, "does not exist")
+    if path.is_dir():
+        raise OutputKindError(path, "a directory", "a file")
     return path
 
 
@@ -98,9 +100,17 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Pa
     ------
     FigureFormatError
         If the path has another ending.
+    OutputError
+        If the file cannot be written.
     """
     path = check_figure_path(path)
-    figure_of(ax_or_figure).savefig(path, dpi=dpi, metadata=_dateless(path))
+    from matplotlib import rc_context
+
+    try:
+        with rc_context({"svg.hashsalt": "scgenept-rt"}):  # else ids in .svg files are random
+            figure_of(ax_or_figure).savefig(path, dpi=dpi, metadata=_dateless(path))
+    except OSError as error:
+        raise FigureWriteError(path, error.strerror or str(error)) from error
     return path
 
 

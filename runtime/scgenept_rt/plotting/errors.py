@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scgenept_rt.errors import ScgeneptError, listed
+from scgenept_rt.errors import OutputError, ScgeneptError, listed
 
 
 class PlotError(ScgeneptError, ValueError):
@@ -20,6 +20,13 @@ class MatplotlibMissingError(ScgeneptError, ImportError):
             "drawing a figure needs matplotlib, which is not installed. Install it with "
             "`pip install 'scgenept-rt[plot]'`."
         )
+
+
+class FigureWriteError(OutputError, OSError):
+    """A figure could not be written."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(path, f"figure {path}: writing failed ({problem}). Choose another path.")
 
 
 class FigureFormatError(PlotError):

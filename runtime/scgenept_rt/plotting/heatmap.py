@@ -73,7 +73,7 @@ def heatmap(
     label_genes(ax, labels, axis="y")
     ax.set_title(means.name, fontsize="small", loc="left")
     bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(1.0, 8.0 / max(len(labels), 8)), pad=0.02)
-    bar.set_label("predicted change (log1p)", fontsize="small")
+    bar.set_label("predicted change\n(log1p)", fontsize="small")
     return ax
 
 

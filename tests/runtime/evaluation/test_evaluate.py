@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -298,7 +299,18 @@ def test_command(run, demo_cells, tmp_path) -> None:
     check_page(page.read_text())
 
 
-def test_command_on_a_prediction_file(run, h5ad, split_file, perfect, adata, tmp_path) -> None:
+def test_a_report_that_cannot_be_written_is_one_message(run, h5ad, split_file, means_file) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs a device that is always full")
+    code, out, err = run("evaluate", h5ad, "--split", split_file, "--predictions", means_file, "--csv", full)
+    assert code == 1
+    assert "combo_seen2" in out, "the table was printed before"
+    assert re.fullmatch(r"error: report /dev/full: writing failed \(.*\)\. Choose another path\.\n", err)
+
+
+@pytest.fixture
+def means_file(perfect, adata, tmp_path):
     means = anndata.AnnData(
         perfect.means,
         obs=pd.DataFrame({"condition": list(perfect.labels), "n_controls": 80}, index=list(perfect.labels)),
@@ -308,6 +320,11 @@ def test_command_on_a_prediction_file(run, h5ad, split_file, perfect, adata, tmp
     )
     path = tmp_path / "means.h5ad"
     means.write_h5ad(path)
+    return path
+
+
+def test_command_on_a_prediction_file(run, h5ad, split_file, means_file) -> None:
+    path = means_file
     code, out, err = run("evaluate", h5ad, "--split", split_file, "--predictions", path, "--subgroup", "combo_seen2")
     assert code == 0, err
     assert out.startswith(f"from a file against {h5ad}")
@@ -325,6 +342,10 @@ def test_command_on_a_prediction_file(run, h5ad, split_file, perfect, adata, tmp
         (["demo", "CELLS", "--split", "norman"], 1, "no split of that name is shipped"),
         (["demo", "CELLS", "--split", "SPLIT", "--subgroup", "seen"], 1, "subgroup 'seen'"),
         (["demo", "CELLS", "--split", "SPLIT", "--csv", "no/such/folder/a.csv"], 1, "does not exist"),
+        (["demo", "CELLS", "--split", "SPLIT", "--json", "."], 1, "there is a directory, expected a file"),
+        (["demo", "CELLS", "--split", "SPLIT", "--csv", "CELLS"], 1, "is the input file itself"),
+        (["demo", "CELLS", "--split", "SPLIT", "--html", "SPLIT"], 1, "is the input file itself"),
+        (["demo", "CELLS", "--split", "SPLIT", "--html", "r.x", "--csv", "./r.x"], 1, "another report of the same"),
         (["demo", "no.h5ad", "--split", "SPLIT"], 1, "no.h5ad"),
         (["CELLS", "--split", "SPLIT", "--predictions", "p.h5ad", "--n-controls", "3"], 2, "have no part in that"),
         (["demo", "CELLS", "--split", "SPLIT", "--predictions", "no.h5ad"], 1, "no.h5ad"),

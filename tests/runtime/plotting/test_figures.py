@@ -29,7 +29,7 @@ from scgenept_rt.evaluation.errors import (
     PredictionFileError,
 )
 from scgenept_rt.plotting.drawing import PALETTE, figure_of
-from scgenept_rt.plotting.errors import FigureFormatError, PlotError
+from scgenept_rt.plotting.errors import FigureFormatError, FigureWriteError, PlotError
 
 # As long as names of the Norman data come.
 GENES = tuple(f"RP11-{number}O18.{number % 9}" if number % 3 else f"GENE{number}" for number in range(120))
@@ -201,6 +201,9 @@ def test_heatmap(means, n_genes, n_rows) -> None:
     assert low == -high, "no change is the middle of the colours"
     assert len(figure_of(ax).axes) == 2, "a colour bar"
     check_legible(ax)
+    figure = figure_of(ax)
+    label = figure.axes[1].yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= figure.bbox.height, "the colour bar's label is cut off"
 
 
 def test_heatmap_of_many_rows_and_in_the_order_given(means) -> None:
@@ -278,7 +281,7 @@ def test_files_of_every_format_open(kind, ending, data, means, tmp_path) -> None
 
 
 def test_equal_figures_are_equal_files(means, tmp_path) -> None:
-    for ending in (".png", ".pdf"):
+    for ending in (".png", ".svg", ".pdf"):
         first, second = (sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / f"{n}{ending}") for n in (1, 2))
         assert first.read_bytes() == second.read_bytes()
 
@@ -388,6 +391,14 @@ def test_commands(run, data, means_file, tmp_path) -> None:
         assert out.stat().st_size > 1000
 
 
+def test_a_figure_that_cannot_be_written_is_one_message(means, tmp_path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    with pytest.raises(FigureWriteError, match=r"figure .*full\.png: writing failed \(No space left on device\)"):
+        sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "full.png")
+
+
 def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) -> None:
     out = tmp_path / "figure.png"
     _, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
@@ -404,6 +415,7 @@ def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) ->
         (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the ending '.gif' is unknown"),
         (("delta", "no.h5ad", "-p", SINGLE, "-o", "a.png"), 1, "no.h5ad"),
         (("heatmap", "MEANS", "-o", "no/such/a.png"), 1, "does not exist"),
+        (("delta", "MEANS", "-p", SINGLE, "-o", "FOLDER"), 1, "there is a directory, expected a file"),
         (
             ("top-de", "DATA", "-p", SINGLE, "-o", "a.png", "--predictions", "MEANS", "--predictions", "MEANS"),
             1,
@@ -411,8 +423,9 @@ def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) ->
         ),
     ],
 )
-def test_commands_refuse(run, data, means_file, arguments, code, message) -> None:
-    named = {"DATA": data, "MEANS": means_file}
+def test_commands_refuse(run, data, means_file, arguments, code, message, tmp_path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    named = {"DATA": data, "MEANS": means_file, "FOLDER": tmp_path / "folder.png"}
     found, _, err = run(*(named.get(argument, argument) for argument in arguments))
     assert found == code
     assert message in " ".join(err.replace("│", " ").split())
