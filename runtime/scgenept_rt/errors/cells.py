@@ -150,7 +150,7 @@ class TooFewControlCellsError(SamplingError):
     def __init__(self, n_controls: int, n_available: int) -> None:
         super().__init__(
             f"{n_controls:,} control cells were asked for, the input has {n_available:,}. "
-            f"Ask for {n_available:,} or fewer, or draw with replacement: --sampling upstream."
+            f"Ask for {n_available:,} or fewer, or draw with replacement (predict --sampling upstream)."
         )
 
 

@@ -77,7 +77,8 @@ def agreement(
     ax = draw_agreement(
         axes_for(ax, (4.8, 4.8)), measured, deltas, unique_series(series), panel.names, n_labels=n_labels
     )
-    ax.set_title(f"{label} ({observed.moments.n(label):,} cells)", fontsize="medium", loc="left")
+    n_cells = observed.moments.n(label)
+    ax.set_title(f"{label} ({n_cells:,} cell{'s'[: n_cells != 1]})", fontsize="medium", loc="left")
     return ax
 
 

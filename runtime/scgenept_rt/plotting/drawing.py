@@ -88,6 +88,11 @@ def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x") -> None:
         ax.set_yticks(positions, list(names), fontsize=size)
 
 
+def legend_text(name: str) -> str:
+    """Return a name as a legend shows it: matplotlib leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def plain(ax: Axes) -> None:
     """Take away the frame's upper and right side."""
     ax.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,16 @@ import numpy as np
 
 from scgenept_rt.evaluation import ALL_TESTED, Evaluation
 from scgenept_rt.plotting.agreement import draw_agreement
-from scgenept_rt.plotting.drawing import DIVERGING, MARKERS, NEUTRAL, PALETTE, plain, require_matplotlib, svg_of
+from scgenept_rt.plotting.drawing import (
+    DIVERGING,
+    MARKERS,
+    NEUTRAL,
+    PALETTE,
+    legend_text,
+    plain,
+    require_matplotlib,
+    svg_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +86,7 @@ def _by_subgroup(evaluation: Evaluation) -> Figure:
                 markersize=8 if not index else 6,
                 color=PALETTE[index],
                 marker=MARKERS[index],
-                label=method,
+                label=legend_text(method),
             )
         ax.axvline(0.0, color=NEUTRAL, linewidth=0.6)
         ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
@@ -108,7 +117,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
             color=PALETTE[index % len(PALETTE)],
             marker=MARKERS[index % len(MARKERS)],
             alpha=0.8,
-            label=subgroup,
+            label=legend_text(subgroup),
         )
     values = np.concatenate([own["pearson_delta"], other])
     low, high = min(0.0, float(values.min())) - 0.05, max(0.2, float(values.max())) + 0.05

@@ -54,6 +54,8 @@ def heatmap(
         raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
     means = means_of(prediction, None)
     labels = list(perturbations) if perturbations is not None else list(means.labels)
+    if genes is not None and not len(genes):
+        raise PlotError("there are no genes to draw. Give one or more.")
     if not labels:
         raise PlotError("there are no perturbations to draw. Give one or more.")
     changes = np.stack([means.delta(label) for label in labels])

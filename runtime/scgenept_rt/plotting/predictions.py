@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, read_predictions
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.plotting.drawing import legend_text
 from scgenept_rt.plotting.errors import PlotError
 from scgenept_rt.predictor import Predictor
 
@@ -75,6 +76,6 @@ def unique_series(means: Sequence[PredictedMeans]) -> list[str]:
     """Return a name a series for the legend: two of one name are told apart by where they are from."""
     names = [entry.name for entry in means]
     return [
-        name if names.count(name) == 1 else f"{name} ({Path(entry.where).name})"
+        legend_text(name if names.count(name) == 1 else f"{name} ({Path(entry.where).name})")
         for name, entry in zip(names, means, strict=True)
     ]

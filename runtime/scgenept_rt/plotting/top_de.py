@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
+_MANY_SERIES = 4
+"""Series from which on points are smaller and set wider, not to cover each other."""
+
 
 def top_de(
     data: str | Path | AnnData,
@@ -73,6 +76,8 @@ def top_de(
     require_matplotlib()
     if n_genes < 1:
         raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
+    if genes is not None and not len(genes):
+        raise PlotError("there are no genes to draw. Give one or more.")
     options = read or ReadOptions()
     named = named_predictions(predictions)
     first_name, first = named[0]
@@ -109,7 +114,7 @@ def top_de(
     positions = np.arange(len(names), dtype=np.float64)
     ax.axhline(0.0, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
     _draw_boxes(ax, positions, change)
-    spread = 0.5 if len(series) > 1 else 0.0
+    spread = 0.0 if len(series) == 1 else 0.5 if len(series) < _MANY_SERIES else 0.75
     offsets = np.linspace(-spread / 2, spread / 2, len(series))
     for index, (means, shown) in enumerate(zip(series, unique_series(series), strict=True)):
         delta = means.delta(perturbation, observed.control if means.panel.names == panel.names else None)
@@ -118,7 +123,7 @@ def top_de(
             positions + offsets[index],
             delta[where],
             linestyle="none",
-            markersize=5.5 if len(names) <= 30 else 4.5,
+            markersize=5.5 if len(names) <= 30 and len(series) < _MANY_SERIES else 4.5,
             markeredgecolor="white",
             markeredgewidth=0.5,
             label=shown,
@@ -148,7 +153,11 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
     for inner, end in ((first, low), (third, high)):
         ax.vlines(positions, inner, end, colors=NEUTRAL, linewidth=0.8)
         ax.hlines(end, positions - 0.17, positions + 0.17, colors=NEUTRAL, linewidth=0.8)
-    ax.bar(positions, third - first, bottom=first, width=0.7, facecolor="#E4E4E4", edgecolor=NEUTRAL, linewidth=0.8)
+    boxes = ax.bar(
+        positions, third - first, bottom=first, width=0.7, facecolor="#E4E4E4", edgecolor=NEUTRAL, linewidth=0.8
+    )
+    for box in boxes:
+        box.sticky_edges.y.clear()  # else a box that reaches lowest lies on the axis and hides its edge
     ax.hlines(
         mean,
         positions - 0.35,

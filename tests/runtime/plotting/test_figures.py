@@ -125,6 +125,21 @@ def test_top_de(data, means, n_genes, n_models) -> None:
     check_legible(ax)
 
 
+def test_nothing_measured_lies_on_the_frame(data, means) -> None:
+    # Genes that hardly any cell expresses: the whole box, its dash and its whiskers are one line, the lowest drawn.
+    ax = sgr.pl.top_de(data, SINGLE, means, n_genes=50)
+    lowest = min(segment[:, 1].min() for lines in ax.collections for segment in lines.get_segments())
+    low, high = ax.get_ylim()
+    assert lowest - low > 0.01 * (high - low)
+
+
+def test_every_series_is_in_the_legend(data, means) -> None:
+    series = {f"_model {number}": means for number in range(5)}
+    for ax in (sgr.pl.top_de(data, SINGLE, series), sgr.pl.agreement(data, SINGLE, series)):
+        shown = [text.partition(":")[0].strip() for text in texts(ax.get_legend().get_texts())]
+        assert shown[-5:] == list(series)
+
+
 def test_top_de_takes_the_files_own_lists(data, means) -> None:
     cells = anndata.read_h5ad(data)
     name = dict(zip(cells.var_names, cells.var["gene_name"], strict=True))
@@ -335,6 +350,9 @@ def test_problems_are_said(data, means, tmp_path) -> None:
         sgr.pl.top_de(data, SINGLE, {})
     with pytest.raises(PlotError, match="n_genes is 0"):
         sgr.pl.heatmap(means, n_genes=0)
+    for figure in (lambda: sgr.pl.heatmap(means, genes=[]), lambda: sgr.pl.top_de(data, SINGLE, means, genes=[])):
+        with pytest.raises(PlotError, match="no genes to draw"):
+            figure()
     with pytest.raises(UnknownGeneError):
         sgr.pl.heatmap(means, genes=["no such gene"])
     with pytest.raises(FigureFormatError, match=r"'\.jpg' is unknown; figures end in \.png, \.svg, \.pdf"):
@@ -415,6 +433,7 @@ def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) ->
         (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the ending '.gif' is unknown"),
         (("delta", "no.h5ad", "-p", SINGLE, "-o", "a.png"), 1, "no.h5ad"),
         (("heatmap", "MEANS", "-o", "no/such/a.png"), 1, "does not exist"),
+        (("heatmap", "MEANS", "--genes", ",", "-o", "a.png"), 1, "there are no genes to draw"),
         (("delta", "MEANS", "-p", SINGLE, "-o", "FOLDER"), 1, "there is a directory, expected a file"),
         (
             ("top-de", "DATA", "-p", SINGLE, "-o", "a.png", "--predictions", "MEANS", "--predictions", "MEANS"),
