@@ -22,7 +22,7 @@ from scgenept_rt.cli.options import (
     UseRawOption,
 )
 from scgenept_rt.cli.progress import prediction_progress
-from scgenept_rt.cli.report_files import check_report_paths, write_report
+from scgenept_rt.cli.report_files import check_report_paths, write_reports
 
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import Evaluation, PredictedMeans
@@ -163,15 +163,19 @@ def _check_origin(means: PredictedMeans, bundle: object) -> None:
 def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, html_file: Path | None) -> None:
     from scgenept_rt.evaluation.report import csv_report, json_report, text_report
 
-    for line in text_report(result):
-        print(line)
-    write_report(csv_file, lambda: csv_report(result))
-    write_report(json_file, lambda: json_report(result))
-    if html_file is not None:
+    def page() -> str:
         from scgenept_rt.evaluation.html_report import html_report
         from scgenept_rt.plotting import evaluation_figures
 
-        write_report(html_file, lambda: html_report(result, evaluation_figures(result)))
+        return html_report(result, evaluation_figures(result))
+
+    def show() -> None:
+        for line in text_report(result):
+            print(line)
+
+    write_reports(
+        [(csv_file, lambda: csv_report(result)), (json_file, lambda: json_report(result)), (html_file, page)], show
+    )
 
 
 def _say(text: str) -> None:

@@ -28,7 +28,7 @@ from scgenept_rt.cli.options import (
     UseRawOption,
 )
 from scgenept_rt.cli.progress import prediction_progress
-from scgenept_rt.cli.report_files import check_report_paths, write_report
+from scgenept_rt.cli.report_files import check_report_paths, write_reports
 
 if TYPE_CHECKING:
     from scgenept_rt.genetic_interactions import PairInteraction
@@ -122,11 +122,15 @@ def gi(
             progress=progress,
             on_notice=lambda notice: _say(f"note: {notice}"),
         )
-    _print(found)
     rows = [pair.as_row() for pair in found]
-    write_report(csv_file, lambda: _csv(rows))
     content = [{key: _finite(value) for key, value in row.items()} for row in rows]
-    write_report(json_file, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_reports(
+        [
+            (csv_file, lambda: _csv(rows)),
+            (json_file, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n"),
+        ],
+        lambda: _print(found),
+    )
 
 
 def _print(found: list[PairInteraction]) -> None:

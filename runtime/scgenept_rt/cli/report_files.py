@@ -33,21 +33,33 @@ def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | N
         written.add(place)
 
 
-def write_report(path: Path | None, text: Callable[[], str]) -> None:
-    """Write a report where one is asked for, and say so.
+def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show: Callable[[], None]) -> None:
+    """Write the reports that are asked for, then print the figures and what was written.
+
+    In this order, as a reader of the pipe may go away (`| head`), which ends the program; and figures that were
+    computed are printed even if a report cannot be written.
 
     Raises
     ------
     ReportWriteError
-        If the file cannot be written.
+        If a file cannot be written.
     """
+    written = []
+    try:
+        for path, text in reports:
+            if path is not None:
+                _write(path, text())
+                written.append(path)
+    finally:
+        show()
+        for path in written:
+            print(f"wrote {path}")
+
+
+def _write(path: Path, text: str) -> None:
     from scgenept_rt.evaluation.errors import ReportWriteError
 
-    if path is None:
-        return
-    content = text()
     try:
-        path.write_text(content, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ReportWriteError(path, error.strerror or str(error)) from error
-    print(f"wrote {path}")

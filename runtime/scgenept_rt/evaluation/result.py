@@ -90,8 +90,9 @@ class Evaluation:
         if self.provenance.get("protocol") != "published":
             reasons.append("predictions were not made by the published protocol")
         if len(self.tested) < self.provenance["n_split"]:
+            verb = "was" if len(self.tested) == 1 else "were"
             reasons.append(
-                f"{len(self.tested):,} of the split's {self.provenance['n_split']:,} perturbations were tested"
+                f"{len(self.tested):,} of the split's {self.provenance['n_split']:,} perturbations {verb} tested"
             )
         return reasons
 

@@ -55,7 +55,8 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
         figures.append(
             (
                 "Correlation between the changes of different perturbations, measured and predicted. Predictions that "
-                "are much more alike than the measurements tell perturbations apart less than they should.",
+                "are much more alike than the measurements tell perturbations apart less than they should. A+ctrl and "
+                "ctrl+A are two measurements of one prediction.",
                 _likeness(evaluation),
             )
         )

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -146,7 +149,7 @@ def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
     assert result.subgroups == ["combo_seen2"]
     # The pairs that are no longer tested have not become training cells.
     assert result.tested == ("G1+G2",)
-    assert "1 of the split's 6 perturbations were tested" in result.caveats
+    assert "1 of the split's 6 perturbations was tested" in result.caveats
     assert figures(result, "combo_seen2", "training mean")["n_perturbations"] == 1
     norman = evaluate(perfect, h5ad, type(split)("s", "", {"test": ("G1+G2", "G0+G9", "KLF1+ctrl")}))
     assert any("have no cells in the data: G0+G9" in notice for notice in norman.notices)
@@ -299,13 +302,24 @@ def test_command(run, demo_cells, tmp_path) -> None:
     check_page(page.read_text())
 
 
+def test_reports_are_written_though_nobody_reads_the_table(h5ad, split_file, means_file, tmp_path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "scgenept_rt", "evaluate", h5ad, "--split", split_file, "--predictions"]
+    try:
+        subprocess.run([*command, means_file, "--csv", tmp_path / "a.csv"], stdout=writing, check=False, timeout=120)
+    finally:
+        os.close(writing)
+    assert len(pd.read_csv(tmp_path / "a.csv")) > 5
+
+
 def test_a_report_that_cannot_be_written_is_one_message(run, h5ad, split_file, means_file) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("needs a device that is always full")
     code, out, err = run("evaluate", h5ad, "--split", split_file, "--predictions", means_file, "--csv", full)
     assert code == 1
-    assert "combo_seen2" in out, "the table was printed before"
+    assert "combo_seen2" in out, "the table is printed all the same"
     assert re.fullmatch(r"error: report /dev/full: writing failed \(.*\)\. Choose another path\.\n", err)
 
 
