@@ -29,7 +29,7 @@ class Form:
     letter
         Which of the forms that the documentation lists.
     what
-        In words, by device.
+        In words, by device; a form has none where it is not timed.
     precision
         By device, fp32 or fp16.
     one_cell
@@ -186,6 +186,21 @@ def _runtime(workload: Workload, *, precision: str) -> Predict:
     return lambda: model.predict_array(values, label, batch_size=workload.cells)
 
 
+def _runtime_unmerged(workload: Workload) -> Predict:
+    from dataclasses import replace
+
+    from scgenept_rt.bundle import Bundle
+    from scgenept_rt.predictor import Predictor
+    from scgenept_rt.providers import select_provider
+    from scgenept_rt.session import open_session
+
+    bundle = Bundle.open(workload.bundle)
+    choice = replace(select_provider(workload.device, precision="fp32"), target="ort")
+    model = Predictor(bundle, open_session(bundle, choice))
+    values, label = workload.array("values"), workload.perturbation
+    return lambda: model.predict_array(values, label, batch_size=workload.cells)
+
+
 def _runtime_files(workload: Workload) -> Predict:
     import h5py
 
@@ -274,9 +289,16 @@ FORMS = (
         lambda workload: _default_export(workload, opset=23),
     ),
     Form(
+        "scgenept-rt-unmerged",
+        "f0",
+        {"cpu": "scgenept-rt, fp32, every token computed"},
+        _FP32,
+        _runtime_unmerged,
+    ),
+    Form(
         "scgenept-rt-fp32",
         "f1",
-        {"cpu": "**scgenept-rt, fp32**", "cuda": "**scgenept-rt, fp32** (TF32 off)"},
+        {"cpu": "**scgenept-rt, fp32** (identical tokens merged)", "cuda": "**scgenept-rt, fp32** (TF32 off)"},
         _FP32,
         lambda workload: _runtime(workload, precision="fp32"),
     ),
@@ -298,6 +320,11 @@ FORMS = (
         _runtime_files,
     ),
 )
+
+
+def forms_on(device: str) -> list[Form]:
+    """Return the forms that are timed on a device."""
+    return [form for form in FORMS if device in form.what]
 
 
 def form_named(name: str) -> Form:

@@ -16,11 +16,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from forms import FORMS, Form, cells_of, form_named
+import numpy as np
+
+from forms import Form, cells_of, form_named, forms_on
 from render import side_by_side_table
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.matrix_rate import MatrixProduct
@@ -28,6 +31,7 @@ from scgenept_rt.benchmark.memory import DeviceMeter
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import select_provider
+from scgenept_rt.session.token_merging import merge_tokens, shares_token
 from workload import VARIANT, Workload
 
 
@@ -87,8 +91,11 @@ class FormProcess:
 
 def main() -> None:
     options = _options()
-    names = options.forms.split(",") if options.forms else [form.name for form in FORMS]
+    names = options.forms.split(",") if options.forms else [form.name for form in forms_on(options.device)]
     chosen = [form_named(name) for name in names]
+    for form in chosen:
+        if form not in forms_on(options.device):
+            raise SystemExit(f"the form {form.name!r} is not timed on {options.device}")
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-benchmark-") as temporary:
         workload = Workload(
             directory=(options.work or Path(temporary)).resolve(),
@@ -148,6 +155,8 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
         "non_zero": float((workload.array("values") != 0).mean()),
         "rounds": rounds,
         "load_before_rounds": loads,
+        "tokens_computed": _tokens_computed(workload, bundle) if workload.device == "cpu" else workload.genes,
+        "dimensions": asdict(bundle.manifest.dimensions),
         "gflop_a_cell": encoder_flops(bundle.manifest.dimensions, workload.genes) / 1e9,
         "matrix_gflops": best.gflops,
         "matrix_precision": best.precision,
@@ -155,6 +164,13 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
         "forms": forms,
         "operators": _operators(workload) if workload.device == "cpu" else {},
     }
+
+
+def _tokens_computed(workload: Workload, bundle: Bundle) -> float:
+    """Return how many tokens of a cell the merged graph computes, on average."""
+    cells = zip(workload.array("values"), workload.array("pert_flags"), strict=True)
+    shared = shares_token(bundle.manifest)
+    return float(np.mean([len(merge_tokens(*cell, shared).columns) for cell in cells]))
 
 
 def _operators(workload: Workload) -> dict[str, Any]:

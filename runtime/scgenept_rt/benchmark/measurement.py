@@ -26,6 +26,7 @@ from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.providers.diagnosis import ORT_NAMES
 from scgenept_rt.reference_check import ReferenceResult, check_reference
 from scgenept_rt.session import cpu_attention_kernel, cuda_attention_kernels, open_session
+from scgenept_rt.session.token_merging import merge_tokens, shares_token
 
 Progress = Callable[[str], None]
 """Is told what begins now."""
@@ -52,8 +53,11 @@ class Timing:
         `batch_size` over the median.
     cpu_seconds_per_cell
         Processor time of all threads of this process.
+    tokens_per_cell
+        Tokens that are computed for a cell: the genes, less those that are merged as identical.
     gflops, share_of_matrix_rate
-        `encoder_flops` over the median; the same as a share of the machine's own rate of matrix products.
+        `encoder_flops` of these tokens over the median; the same as a share of the machine's own rate of matrix
+        products.
     peak_host_bytes
         Largest resident size while this batch size ran (of the whole process where the system cannot tell).
     peak_device_bytes
@@ -69,6 +73,7 @@ class Timing:
     p95_ms: float | None = None
     cells_per_second: float | None = None
     cpu_seconds_per_cell: float | None = None
+    tokens_per_cell: float | None = None
     gflops: float | None = None
     share_of_matrix_rate: float | None = None
     peak_host_bytes: int | None = None
@@ -203,7 +208,7 @@ def _measure_precision(
         product = _matrix_product(wanted, options.threads)
         progress("measuring the rate of matrix products")
         rates = [product.best_rate()] if product else []
-        measured = _Timer(model, options, meter, used_before)
+        measured = _Timer(model, options, meter, used_before, merges=wanted.target == "merged")
         timings = []
         for batch_size in options.batch_sizes_on(model.provider):
             progress(f"timing {model.provider}, {model.precision}, batches of {batch_size:,}")
@@ -257,13 +262,20 @@ class _Timer:
     """Times batches of one predictor."""
 
     def __init__(
-        self, model: Predictor, options: BenchmarkOptions, meter: DeviceMeter, used_before: int | None
+        self,
+        model: Predictor,
+        options: BenchmarkOptions,
+        meter: DeviceMeter,
+        used_before: int | None,
+        *,
+        merges: bool,
     ) -> None:
         self._model, self._meter, self._used_before = model, meter, used_before
         self._dimensions = model.bundle.manifest.dimensions
         self._n_genes = options.n_genes or self._dimensions.n_genes
         self._gene_index = np.arange(self._n_genes, dtype=np.int64) % self._dimensions.n_table_genes
         self._repeats = options.repeats_on(model.provider)
+        self._shared = shares_token(model.bundle.manifest)[self._gene_index] & merges
 
     def time(self, batch_size: int) -> Timing:
         """Time one batch size; what does not fit into memory is a row too."""
@@ -292,13 +304,16 @@ class _Timer:
             return row
         median = float(np.median(seconds))
         used = self._meter.used_bytes()
+        tokens = [len(merge_tokens(*cell, self._shared).columns) for cell in zip(values, flags, strict=True)]
+        work = sum(encoder_flops(self._dimensions, n_tokens) for n_tokens in tokens)
         return dataclasses.replace(
             row,
             p50_ms=median * 1e3,
             p95_ms=float(np.percentile(seconds, 95)) * 1e3,
             cells_per_second=batch_size / median,
             cpu_seconds_per_cell=float(np.median(cpu_seconds)) / batch_size,
-            gflops=batch_size * encoder_flops(self._dimensions, self._n_genes) / median / 1e9,
+            tokens_per_cell=float(np.mean(tokens)),
+            gflops=work / median / 1e9,
             peak_host_bytes=host_peak_bytes(),
             # ONNX Runtime keeps what it has taken, so that what is in use now is the peak.
             peak_device_bytes=None if used is None or self._used_before is None else used - self._used_before,

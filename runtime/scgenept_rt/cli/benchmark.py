@@ -128,7 +128,7 @@ def _print_precision(result: PrecisionResult) -> None:
             f"this machine's rate of matrix products, {result.matrix_precision}, {result.matrix_size} x "
             f"{result.matrix_size}: {result.matrix_gflops:,.0f} GFLOP/s"
         )
-    heads = ("batch", "genes", "p50 ms", "p95 ms", "cells/s", "GFLOP/s", "share", "host MB", "device MB")
+    heads = ("batch", "genes", "tokens", "p50 ms", "p95 ms", "cells/s", "GFLOP/s", "share", "host MB", "device MB")
     print("".join(f"{head:>11}" for head in heads))
     for timing in result.timings:
         print("".join(f"{cell:>11}" for cell in _cells(timing)))
@@ -152,6 +152,7 @@ def _cells(timing: Timing) -> list[str]:
 
     return [
         *sizes,
+        shown(timing.tokens_per_cell, ",.0f"),
         shown(timing.p50_ms, ",.1f"),
         shown(timing.p95_ms, ",.1f"),
         shown(timing.cells_per_second, ",.2f"),

@@ -75,4 +75,5 @@ def inspect(
 _RUNS_ON = {
     "ort": "for cpu and cuda",
     "merged": "for cpu: computes identical tokens once; shares its weights with ort",
-    "portable": "for tensorrt, tensorrt-rtx and other engines"}
+    "portable": "for tensorrt, tensorrt-rtx and other engines",
+}
