@@ -54,7 +54,7 @@ class GraphCheck:
         self, model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Sequence[bool], cells: ReferenceCells
     ) -> None:
         self._cells = cells
-        self._shares_token = ~np.asarray(in_vocab)
+        self._shared_rows = ~np.asarray(in_vocab)
         # One cell over all genes: a size that the reference cells do not have.
         values, flags = example_cells(np.random.default_rng(SEED + 2), 1, len(token_ids), expressed=0.1)
         flags[0, 0] = 1
@@ -84,7 +84,7 @@ class GraphCheck:
             ("reference cells, merged", self._cells.inputs(), self._cells.predicted),
             ("one cell of all genes, merged", self._full_inputs, self._full_predicted),
         ):
-            predicted = run_merged(predict, **inputs, shares_token=self._shares_token)
+            predicted = run_merged(predict, **inputs, shared_rows=self._shared_rows)
             self._note(path, what, tolerance.compare(predicted, expected))
 
     def _note(self, path: Path, what: str, comparison: Comparison) -> None:

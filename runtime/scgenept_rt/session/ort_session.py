@@ -14,7 +14,7 @@ from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, Provid
 from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
 from scgenept_rt.session.batch import automatic_batch_size
 from scgenept_rt.session.tensorrt import tensorrt_options
-from scgenept_rt.session.token_merging import run_merged
+from scgenept_rt.session.token_merging import run_merged, shares_token
 
 _LOG_FATAL_ONLY = 4
 """What goes wrong is raised, with ONNX Runtime's own words; it need not stand in the terminal as well."""
@@ -60,7 +60,7 @@ class OrtSession:
 
         assert choice.target is not None, "a provider without a target makes no ONNX Runtime session"
         self._choice = choice
-        self._shares_token = ~np.asarray(bundle.manifest.in_vocab) if choice.target == "merged" else None
+        self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None
         graph = bundle.graph(choice.precision, choice.target)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _LOG_FATAL_ONLY

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.bundle import Manifest
+
 Feed = Mapping[str, NDArray[Any]]
 
 
@@ -36,9 +38,14 @@ class MergedTokens:
     position: NDArray[np.int64]
 
 
-def merge_tokens(
-    values: NDArray[np.float32], pert_flags: NDArray[np.int64], shares_token: NDArray[np.bool_]
-) -> MergedTokens:
+def shares_token(manifest: Manifest) -> NDArray[np.bool_]:
+    """Return, for every row of the gene table, whether it is the token that genes outside the vocabulary share."""
+    shares = np.zeros(manifest.dimensions.n_table_genes, dtype=np.bool_)
+    shares[: len(manifest.in_vocab)] = ~np.asarray(manifest.in_vocab, dtype=np.bool_)
+    return shares
+
+
+def merge_tokens(values: NDArray[np.float32], pert_flags: NDArray[np.int64], shared: NDArray[np.bool_]) -> MergedTokens:
     """Find the distinct tokens of one cell.
 
     Parameters
@@ -47,10 +54,10 @@ def merge_tokens(
         (n_genes,) float32, the cell's expression.
     pert_flags
         (n_genes,) int64, 1 = perturbed.
-    shares_token
+    shared
         (n_genes,) whether a column's gene is one of those that share a single token.
     """
-    sharing = np.flatnonzero(shares_token)
+    sharing = np.flatnonzero(shared)
     representative = np.arange(len(values))
     if len(sharing):
         # As complex numbers: value and flag compare as one, and -0 equals 0.
@@ -66,7 +73,7 @@ def run_merged(
     values: NDArray[np.float32],
     pert_flags: NDArray[np.int64],
     gene_index: NDArray[np.int64],
-    shares_token: NDArray[np.bool_],
+    shared_rows: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """Run a merged graph cell by cell: the tokens of two cells differ, and one cell keeps a CPU busy.
 
@@ -76,8 +83,8 @@ def run_merged(
         Runs the graph on named inputs: those of every graph, and `log_count` float32 [n_tokens].
     values, pert_flags, gene_index
         A batch; see `Session.run`.
-    shares_token
-        (n_table_genes,) whether a row of the gene table is the token that genes outside the vocabulary share.
+    shared_rows
+        (n_table_genes,) which rows of the gene table are one and the same; see `shares_token`.
 
     Returns
     -------
@@ -85,7 +92,7 @@ def run_merged(
         (n_cells, n_genes) float32, what the graph without merging gives, but for rounding.
     """
     predicted = np.empty(values.shape, dtype=np.float32)
-    shared = shares_token[gene_index]
+    shared = shared_rows[gene_index]
     for cell in range(len(values)):
         tokens = merge_tokens(values[cell], pert_flags[cell], shared)
         feed: Feed = {
