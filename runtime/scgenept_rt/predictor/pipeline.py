@@ -35,7 +35,7 @@ class BatchPipeline:
     The caller fills `buffers`, starts the batch in them, and fills them again (they are others now) while it runs.
     Leaving the context drops what has not begun and waits for the batch that runs, at most one.
 
-    Always the same thread, since cuDNN's plans are kept by thread, and `MemoryBackoff` is for the use of one.
+    Always the same thread, since `MemoryBackoff` is for the use of one.
     """
 
     def __init__(self, session: Session, batch_size: int, n_genes: int) -> None:

@@ -18,7 +18,7 @@ from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, pa
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.providers import select_provider
 from scgenept_rt.providers.devices import DeviceMeter
-from scgenept_rt.session import Session, automatic_batch_size, open_session
+from scgenept_rt.session import Session, automatic_batch_size, open_session, planned_size
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -224,14 +224,17 @@ class Predictor:
         parsed = parse_perturbation(perturbation, self.panel)
         cells = from_array(values, self.panel)
         size = self._batch_size(batch_size)
-        flags = np.zeros((min(size, len(cells)), len(self.panel)), dtype=np.int64)
+        flags = np.zeros((planned_size(len(cells), size), len(self.panel)), dtype=np.int64)
         flags[:, list(parsed.columns)] = 1
         gene_index = np.arange(len(self.panel), dtype=np.int64)
         predicted = np.empty(cells.shape, dtype=np.float32)
         backoff = MemoryBackoff(session)
         for begin in range(0, len(cells), size):
             block = cells[begin : begin + size]
-            predicted[begin : begin + size] = backoff.run(block, flags[: len(block)], gene_index)
+            n_rows = len(block)
+            if session.fixed_batches:
+                block = _padded(block, planned_size(n_rows, size))
+            predicted[begin : begin + n_rows] = backoff.run(block, flags[: len(block)], gene_index)[:n_rows]
         if not np.isfinite(np.sum(predicted, dtype=np.float64)):
             row, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
             raise NonFinitePredictionError(
@@ -491,3 +494,8 @@ class Predictor:
             "provider": self.provider,
             "precision": self.precision,
         }
+
+
+def _padded(cells: NDArray[np.float32], n_rows: int) -> NDArray[np.float32]:
+    """Return the cells, followed by empty ones up to `n_rows`."""
+    return np.concatenate([cells, np.zeros((n_rows - len(cells), cells.shape[1]), dtype=cells.dtype)])

@@ -36,7 +36,7 @@ from scgenept_rt.output import (
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation, PerturbationRequest, parse_perturbations
 from scgenept_rt.predictor.aggregation import MIN_CONTROLS, Aggregate, PredictedRows, means_to_tolerance, predicted_rows
 from scgenept_rt.predictor.schedule import BatchRunner, Notice, Progress, Schedule
-from scgenept_rt.session import Session
+from scgenept_rt.session import Session, planned_size
 
 _BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
 """Where the batch size is kept: among the settings of a partial output, and in uns."""
@@ -162,8 +162,10 @@ class Run:
 
     def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
         """Predict from a row of the schedule on; with means, that is the first of a perturbation."""
-        # No batch is larger than the run itself: a panel of a few cells would otherwise be padded to a full one.
-        batch_size = min(self.batch_size, self.schedule.n_rows)
+        # No batch is larger than the run needs: a panel of a few cells would otherwise be padded to a full one.
+        n_rows = self.schedule.n_rows
+        fixed = self.session.fixed_batches
+        batch_size = planned_size(n_rows, self.batch_size) if fixed else min(self.batch_size, n_rows)
         runner = BatchRunner(self.session, self.panel, self.controls, batch_size)
         if self.tolerance is not None:
             yield from means_to_tolerance(

@@ -10,7 +10,7 @@ from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session.attention_kernel import cpu_attention_kernel, cuda_attention_kernels
 from scgenept_rt.session.backend import Backend, open_backend
-from scgenept_rt.session.batch import automatic_batch_size
+from scgenept_rt.session.batch import automatic_batch_size, planned_size
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
 
@@ -22,6 +22,7 @@ __all__ = [
     "cpu_attention_kernel",
     "cuda_attention_kernels",
     "open_session",
+    "planned_size",
 ]
 
 

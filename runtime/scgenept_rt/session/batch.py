@@ -17,6 +17,14 @@ _INPUT_AND_OUTPUT_BYTES = 4 + 8 + 4
 _RESERVED_BYTES = 2**30
 
 
+def planned_size(n_rows: int, batch_size: int) -> int:
+    """Return the size to which a batch of `n_rows` is padded where every size costs a new plan.
+
+    The powers of two up to `batch_size`, and that itself: few sizes, and less than half of a batch is padding.
+    """
+    return min(1 << max(n_rows - 1, 0).bit_length(), batch_size)
+
+
 def automatic_batch_size(
     provider: str,
     n_genes: int,

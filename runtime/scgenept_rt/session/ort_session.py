@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -84,6 +85,8 @@ class OrtSession:
             except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
                 raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
             verify_active(self._session.get_providers(), choice)
+        # cuDNN's plans, which take long to make, are kept by thread: whoever calls, one thread runs.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
 
     @property
     def provider(self) -> str:
@@ -104,6 +107,13 @@ class OrtSession:
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Predict one batch; see `Session.run`."""
+        if self._thread is None:
+            return self._run(values, pert_flags, gene_index)
+        return self._thread.submit(self._run, values, pert_flags, gene_index).result()
+
+    def _run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         try:
             if self._shares_token is not None:
                 return run_merged(self._run_graph, values, pert_flags, gene_index, self._shares_token)

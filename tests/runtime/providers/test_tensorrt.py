@@ -188,6 +188,38 @@ def test_a_cache_directory_that_cannot_be_written_is_one_clear_error(
     )
 
 
+FROM_MANY_THREADS = """
+import sys, threading, numpy as np, onnxruntime, scgenept_rt as sgr
+used = []
+run = onnxruntime.InferenceSession.run
+def recording(self, outputs, feed):
+    used.append(threading.get_ident())
+    return run(self, outputs, feed)
+onnxruntime.InferenceSession.run = recording
+model = sgr.load(sys.argv[1], provider="cuda", precision="fp32")
+label = model.gene_names[0]
+def predict(n_cells):
+    assert model.predict_array(np.ones((n_cells, 24)), label, batch_size=12).shape == (n_cells, 24)
+threads = [threading.Thread(target=predict, args=(n_cells,)) for n_cells in (1, 3, 5)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+predict(29)
+print(len(used), "runs in", len(set(used)), "thread, the caller's:", threading.get_ident() in used)
+"""
+
+
+@linux
+def test_a_gpu_is_run_from_one_thread_in_batches_of_few_sizes(gpu_machine: Machine, bundle: Path) -> None:
+    *batches, threads = lines(gpu_machine.run(FROM_MANY_THREADS, str(bundle)))
+    assert threads == "6 runs in 1 thread, the caller's: False"
+    sizes = [line.removeprefix("batch of ") for line in batches if line.startswith("batch of ")]
+    # 29 are 12 + 12 + 5; what is asked for, and powers of two below it.
+    assert sorted(sizes[:3], key=int) == ["1", "4", "8"]
+    assert sizes[3:] == ["12", "12", "8"]
+
+
 @linux
 def test_tensorrt_rtx_makes_its_session_by_device(gpu_machine: Machine, bundle: Path, cache: Path) -> None:
     gpu_machine.add_plugin()
