@@ -64,6 +64,7 @@ def test_wheel_holds_both_packages_and_their_data_and_nothing_else(wheel: Path):
         "scgenept_rt/py.typed",
         "scgenept_rt/demo_bundle/manifest.json",
         "scgenept_rt/demo_bundle/ort_fp32.onnx",
+        "scgenept_rt/demo_bundle/merged_fp32.onnx",
         "scgenept_rt/demo_bundle/reference.npz",
         "scgenept_export/__init__.py",
         "scgenept_export/vocabulary/census_genes.txt.xz",
