@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.runtime.providers.skips import linux
+
 if TYPE_CHECKING:
     from tests.runtime.providers.conftest import Machine
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="builds a Linux machine out of files")
+pytestmark = linux
 
 CELLS = Path(__file__).parents[2] / "data" / "oracle" / "data.h5ad"
 CLI = "from scgenept_rt.cli import main; main()"

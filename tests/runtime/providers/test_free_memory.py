@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +15,11 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt.session import automatic_batch_size
+from tests.runtime.providers.skips import linux
 
 if TYPE_CHECKING:
     from tests.runtime.providers.conftest import Machine
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="builds a Linux machine out of files")
 GIB = 2**30
 
 MEASURE = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,11 @@ import pytest
 from scgenept_rt.errors import CacheDirectoryError
 from scgenept_rt.session.engine_cache import EngineCache, cache_root
 from scgenept_rt.session.tensorrt import shape_profiles
+from tests.runtime.providers.skips import linux
 
 if TYPE_CHECKING:
     from tests.runtime.providers.conftest import Machine
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="builds a Linux machine out of files")
 
 NVINFER = "int getInferLibVersion(void) { return VERSION; }"
 LOAD = """

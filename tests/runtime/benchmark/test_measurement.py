@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from scgenept_rt.benchmark import (
+    BenchmarkOptionError,
+    BenchmarkOptions,
+    BenchmarkResult,
+    encoder_flops,
+    measurement,
+    run_benchmark,
+)
+from scgenept_rt.benchmark.machine import cpu_model, versions
+from scgenept_rt.benchmark.measurement import benchmark_cells
+from scgenept_rt.errors import InferenceFailedError, ReferenceMissedError
+from scgenept_rt.session import OrtSession
+
+QUICK = BenchmarkOptions(provider="cpu", batch_sizes=(1, 3), repeats=2, threads=1)
+
+
+def test_every_row_has_its_error_first_and_consistent_figures(measured: BenchmarkResult):
+    (result,) = measured.results
+    assert result.reference.comparison.passed
+    assert result.attention_kernel == "flash (tiled)"
+    assert result.matrix_gflops is not None
+    assert result.matrix_gflops > 0.1
+    assert [row.batch_size for row in measured.timings] == [1, 3]
+    for row in measured.timings:
+        assert row.problem == ""
+        assert (row.provider, row.precision, row.n_genes, row.repeats) == ("cpu", "fp32", 24, 2)
+        assert 0 < row.p50_ms <= row.p95_ms
+        assert row.cells_per_second == pytest.approx(row.batch_size / row.p50_ms * 1e3)
+        # Of the tokens that were computed: genes outside the vocabulary that are not expressed are one.
+        assert row.tokens_per_cell < 24
+        one_more, one_less = (encoder_flops(measured.dimensions, round(row.tokens_per_cell) + i) for i in (1, -1))
+        assert one_less < row.gflops * 1e9 / row.cells_per_second < one_more
+        assert row.share_of_matrix_rate == pytest.approx(row.gflops / result.matrix_gflops)
+        assert row.peak_host_bytes > 10e6
+        assert row.peak_device_bytes is None
+
+
+def test_end_to_end_is_timed_from_file_to_file(measured: BenchmarkResult):
+    end_to_end = measured.results[0].end_to_end
+    assert (end_to_end.n_controls, end_to_end.n_perturbations, end_to_end.batch_size) == (3, 2, 3)
+    assert end_to_end.cells_per_second == pytest.approx(6 / end_to_end.seconds)
+    assert end_to_end.share_of_session > 0
+
+
+def test_json_holds_every_figure_and_names_no_host(measured: BenchmarkResult):
+    fields = json.loads(measured.to_json())
+    assert fields["results"][0]["timings"][1]["batch_size"] == 3
+    assert fields["machine"]["threads"] == 1
+    assert fields["machine"]["cpu"] == cpu_model()
+    assert fields["machine"]["versions"]["onnxruntime"] == onnxruntime.__version__
+    assert os.uname().nodename not in measured.to_json()
+
+
+def test_versions_are_those_installed():
+    assert versions()["numpy"] == np.__version__
+
+
+def test_several_precisions_are_several_results(bundle: Path):
+    result = run_benchmark(bundle, BenchmarkOptions(**(vars(QUICK) | {"precisions": ("fp32", "fp16")})))
+    assert [row.precision for row in result.timings] == ["fp32", "fp32", "fp16", "fp16"]
+    # The CPU provider casts fp16 graphs to fp32: that is their ceiling too.
+    assert [part.matrix_precision for part in result.results] == ["fp32", "fp32"]
+
+
+@pytest.mark.parametrize("n_genes", [1, 10, 100])
+def test_any_number_of_genes_can_be_timed(bundle: Path, n_genes: int):
+    options = BenchmarkOptions(provider="cpu", batch_sizes=(2,), repeats=1, threads=1, n_genes=n_genes)
+    (row,) = run_benchmark(bundle, options).timings
+    assert row.n_genes == n_genes
+    assert row.cells_per_second > 0
+
+
+def test_wrong_outputs_are_never_timed(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    run = OrtSession.run
+    monkeypatch.setattr(OrtSession, "run", lambda self, *inputs: run(self, *inputs) + np.float32(0.1))
+    with pytest.raises(ReferenceMissedError):
+        run_benchmark(bundle, QUICK)
+
+
+def test_a_batch_that_the_provider_cannot_hold_is_a_row_with_the_reason(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    run = OrtSession.run
+
+    def limited(self: OrtSession, values: Any, *inputs: Any) -> Any:
+        if values.shape[0] == 3:
+            raise InferenceFailedError("cpu", 3, 24, "Failed to allocate memory for requested buffer of size 9")
+        return run(self, values, *inputs)
+
+    monkeypatch.setattr(OrtSession, "run", limited)
+    first, second = run_benchmark(bundle, QUICK).timings
+    assert first.problem == ""
+    assert second.problem == "out of memory"
+    assert second.p50_ms is second.cells_per_second is second.share_of_matrix_rate is None
+
+
+def test_a_batch_that_cannot_fit_is_not_tried(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    # Three cells of 24 genes and width 64 hold at least four tensors of 18,432 bytes.
+    monkeypatch.setattr(measurement, "available_bytes", lambda: 70_000)
+    first, second = run_benchmark(bundle, QUICK).timings
+    assert first.problem == ""
+    assert second.problem.startswith("out of memory: it needs more than")
+
+
+def test_inputs_that_cannot_be_allocated_are_a_row_too(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    def drawn(n_cells: int, n_genes: int) -> Any:
+        if n_cells == 3:
+            raise MemoryError
+        return benchmark_cells(n_cells, n_genes)
+
+    monkeypatch.setattr(measurement, "benchmark_cells", drawn)
+    assert [row.problem for row in run_benchmark(bundle, QUICK).timings] == ["", "out of memory"]
+
+
+def test_outputs_that_are_not_finite_are_a_row_with_the_reason(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    run = OrtSession.run
+
+    def broken(self: OrtSession, values: Any, *inputs: Any) -> Any:
+        return run(self, values, *inputs) * (np.float32("nan") if values.shape[0] == 3 else np.float32(1))
+
+    monkeypatch.setattr(OrtSession, "run", broken)
+    assert [row.problem for row in run_benchmark(bundle, QUICK).timings] == ["", "the outputs are not finite"]
+
+
+def test_end_to_end_needs_the_models_genes(bundle: Path):
+    with pytest.raises(BenchmarkOptionError, match="24 genes, not 7"):
+        run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=7, end_to_end=True))
+
+
+def test_cells_look_like_log_normalised_expression():
+    values, flags = benchmark_cells(50, 400)
+    assert values.dtype == np.float32
+    assert flags.dtype == np.int64
+    assert 0.07 < (values > 0).mean() < 0.09
+    assert values.min() >= 0
+    assert 1 < values.max() < 10
+    assert (flags.sum(axis=1) == 1).all()

@@ -1,0 +1,125 @@
+"""Inputs of every form: on disk and in memory, whole, backed and as views."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scgenept_rt.errors import ReadOptionError
+from scgenept_rt.expression import Sampling
+from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, GENES, N_OBS, as_form, cells, log1p_values, read
+
+FORMS = ["h5ad", "zarr", "memory", "backed", "view", "backed view"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("where", ["X", "layer", "raw"])
+def test_every_form_gives_the_control_rows_in_model_order(tmp_path, form, encoding, where):
+    x = log1p_values()
+    order = [5, 2, 7, 0, 1, 6, 3, 4]
+    stored = ENCODINGS[encoding](x[:, order])
+    adata = cells(stored, [GENES[column] for column in order])
+    if where != "X":
+        other = ENCODINGS[encoding](np.zeros_like(x) + 0.5)
+        adata.raw = adata
+        adata.layers["lognorm"] = stored
+        adata.X = other
+    with as_form(adata, form, tmp_path) as source:
+        control = read(source, layer="lognorm" if where == "layer" else None, use_raw=where == "raw")
+    assert control.n_obs == len(CONTROL_ROWS) == control.n_available
+    assert list(control.obs_names) == [f"cell{row}" for row in CONTROL_ROWS]
+    dense = control.dense(0, control.n_obs)
+    np.testing.assert_array_equal(dense, x[CONTROL_ROWS].astype(np.float32))
+    assert dense.dtype == np.float32
+    assert dense.flags.c_contiguous
+    assert (control.condition_key, control.control_label) == ("condition", "ctrl")
+
+
+def test_a_view_with_its_own_rows_and_genes():
+    x = log1p_values()
+    adata = cells(scipy.sparse.csr_matrix(x))
+    genes = [3, 1, 0, 2, 7, 5, 6, 4]
+    rows = [row for row in range(N_OBS - 1, 9, -1) if row % 3 == 0]
+    for view in (adata[::-1, genes][:20], adata[::-1, ::-1][:20]):
+        control = read(view)
+        assert list(control.obs_names) == [f"cell{row}" for row in rows]
+        np.testing.assert_array_equal(control.dense(0, len(rows)), x[rows].astype(np.float32))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_both_formats_of_zarr(tmp_path, encoding, zarr_format):
+    x = log1p_values()
+    with (
+        anndata.settings.override(zarr_write_format=zarr_format),
+        as_form(cells(ENCODINGS[encoding](x)), "zarr", tmp_path) as source,
+    ):
+        assert (source / "zarr.json").exists() == (zarr_format == 3)
+        np.testing.assert_array_equal(read(source).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+
+
+def test_the_form_of_files_before_anndata_0_8(tmp_path):
+    x = log1p_values()
+    path = tmp_path / "old.h5ad"
+    adata = cells(scipy.sparse.csr_matrix(x))
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["obs"]["condition"]
+        obs = file["obs"]
+        obs.attrs["encoding-version"] = "0.1.0"
+        categories = obs.create_dataset("__categories/condition", data=np.array(["A+ctrl", "ctrl"], dtype="S"))
+        codes = np.where(np.arange(N_OBS) % 3 == 0, 1, 0).astype(np.int8)
+        obs.create_dataset("condition", data=codes).attrs["categories"] = categories.ref
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        control = read(path)
+    np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+
+
+def test_an_input_without_x(tmp_path):
+    adata = anndata.AnnData(obs=pd.DataFrame(index=["c1"]), var=pd.DataFrame(index=list(GENES)))
+    adata.layers["lognorm"] = np.ones((1, 8))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, tmp_path / "cells.h5ad"):
+        with pytest.raises(ReadOptionError, match=r"no X.*--layer \(it has: lognorm\)"):
+            read(source)
+        np.testing.assert_array_equal(read(source, layer="lognorm").dense(0, 1), np.ones((1, 8)))
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    n_obs=st.integers(1, 12),
+    controls=st.data(),
+    mode=st.sampled_from(["all", "random", "upstream"]),
+)
+def test_the_form_of_the_input_never_changes_the_control_cells(seed, n_obs, controls, mode):
+    x = log1p_values(seed, n_obs)
+    is_control = controls.draw(st.lists(st.booleans(), min_size=n_obs, max_size=n_obs).filter(any))
+    conditions = ["control" if flag else "A" for flag in is_control]
+    sampling = Sampling(mode, seed=seed)
+    expected = read(cells(x, conditions=conditions), sampling=sampling)
+    for encoding in ENCODINGS:
+        for form in ("h5ad", "zarr", "view"):
+            folder = Path(tempfile.mkdtemp())
+            try:
+                with as_form(cells(ENCODINGS[encoding](x), conditions=conditions), form, folder) as source:
+                    control = read(source, sampling=sampling, spill_bytes=0 if form == "zarr" else 2**20)
+                np.testing.assert_array_equal(control.dense(0, len(control)), expected.dense(0, len(expected)))
+                assert list(control.obs_names) == list(expected.obs_names)
+                assert control.fingerprint == expected.fingerprint
+                control.close()
+            finally:
+                shutil.rmtree(folder)

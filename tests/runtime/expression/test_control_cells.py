@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from scgenept_rt.errors import NonFiniteValueError
+from scgenept_rt.expression import Sampling, matrix_rows
+from tests.runtime.expression.inputs import CONTROL_ROWS, cells, log1p_values, read
+
+
+@pytest.mark.parametrize("spill_bytes", [0, 2**20])
+@pytest.mark.parametrize("mode", ["all", "random", "upstream"])
+def test_reading_cells(tmp_path, monkeypatch, spill_bytes, mode):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    x = log1p_values(n_obs=300).astype(np.float32)
+    with read(cells(x, conditions=False), sampling=Sampling(mode, seed=3), spill_bytes=spill_bytes) as control:
+        assert control.spilled == (spill_bytes == 0)
+        rows = np.array([int(name.removeprefix("cell")) for name in control.obs_names])
+        np.testing.assert_array_equal(control.dense(0, 300), x[rows])
+        np.testing.assert_array_equal(control.dense(17, 40), x[rows[17:40]])
+        assert control.dense(5, 5).shape == (0, 8)
+        wanted = [299, 0, 0, 7, 8, 9, 3]
+        np.testing.assert_array_equal(control.gather(wanted), x[rows[wanted]])
+        assert control.gather([]).shape == (0, 8)
+        out = np.full((4, 8), 9, np.float32)
+        assert control.dense(2, 6, out=out) is out
+        np.testing.assert_array_equal(out, x[rows[2:6]])
+        np.testing.assert_allclose(control.mean(), x[rows].astype(np.float64).mean(axis=0), rtol=1e-14)
+        np.testing.assert_allclose(control.mean(50), x[rows[:50]].astype(np.float64).mean(axis=0), rtol=1e-14)
+        with ThreadPoolExecutor(4) as pool:
+            for start, part in enumerate(pool.map(lambda start: control.dense(start, start + 9), range(200))):
+                np.testing.assert_array_equal(part, x[rows[start : start + 9]])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="closed"):
+        control.dense(0, 1)
+
+
+def test_the_mean_over_many_steps_does_not_depend_on_where_values_lie(monkeypatch):
+    monkeypatch.setattr("scgenept_rt.expression.control_cells._VALUES_PER_STEP", 10)
+    x = log1p_values(n_obs=50)
+    held, spilled = (read(cells(x, conditions=False), spill_bytes=size) for size in (2**20, 0))
+    np.testing.assert_array_equal(held.mean(), spilled.mean())
+    np.testing.assert_allclose(held.mean(), x.astype(np.float32).astype(np.float64).mean(axis=0), rtol=1e-14)
+
+
+def test_an_interrupted_read_leaves_no_temporary_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    x = log1p_values()
+    x[CONTROL_ROWS[-1], 0] = np.nan
+    monkeypatch.setattr(matrix_rows, "_READ_DENSE_VALUES", 8)
+    with pytest.raises(NonFiniteValueError):
+        read(cells(x), spill_bytes=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ranges_and_buffers_that_do_not_fit():
+    control = read(cells(log1p_values()))
+    for start, stop in [(-1, 2), (3, 2), (0, 11)]:
+        with pytest.raises(IndexError, match="of 10"):
+            control.dense(start, stop)
+    for indices in ([10], [-1]):
+        with pytest.raises(IndexError, match="of 10"):
+            control.gather(indices)
+    for out in (np.zeros((2, 8)), np.zeros((3, 8), np.float32), np.zeros((8, 2), np.float32).T):
+        with pytest.raises(ValueError, match=r"expected C-contiguous float32 \(2, 8\)"):
+            control.dense(0, 2, out=out)
+    for n_cells in (0, 11):
+        with pytest.raises(ValueError, match="expected 1 to 10"):
+            control.mean(n_cells)
+
+
+def test_the_fingerprint_changes_with_values_names_and_order():
+    x = log1p_values()
+    base = read(cells(x)).fingerprint
+    changed = x.copy()
+    changed[0, 0] += 1
+    renamed = cells(x)
+    renamed.obs_names = [f"{name}-1" for name in renamed.obs_names]
+    elsewhere = x.copy()
+    elsewhere[1] += 1  # not a control cell
+    assert read(cells(changed)).fingerprint != base
+    assert read(renamed).fingerprint != base
+    assert read(cells(x), sampling=Sampling("random", seed=1)).fingerprint != base
+    assert read(cells(elsewhere)).fingerprint == base

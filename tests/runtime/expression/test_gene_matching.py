@@ -1,0 +1,94 @@
+"""The model's genes among those of an input; `tests/runtime/test_genes.py` has the rules."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scgenept_rt.errors import DuplicateGeneNamesError, MissingGenesError
+from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, GENES, IDS, cells, log1p_values, read
+
+
+def test_missing_genes_are_an_error_or_zero():
+    x = log1p_values()
+    adata = cells(x[:, :5], GENES[:5])
+    with pytest.raises(
+        MissingGenesError, match="3 of the model's 8 genes are missing from var_names: F, G, H"
+    ) as caught:
+        read(adata)
+    assert "--missing-genes zero" in str(caught.value)
+    assert caught.value.missing == ("F", "G", "H")
+    control = read(adata, missing_genes="zero")
+    expected = np.hstack([x[CONTROL_ROWS, :5], np.zeros((10, 3))]).astype(np.float32)
+    np.testing.assert_array_equal(control.dense(0, 10), expected)
+    assert "Genes of the model that the input lacks were taken as not expressed (3): F, G, H." in control.notices
+    assert any("5 of the model's 8 genes were found" in notice for notice in control.notices)
+
+
+def test_missing_genes_point_at_raw_where_it_has_more(tmp_path):
+    x = log1p_values()
+    adata = cells(x)
+    adata.raw = adata
+    adata = adata[:, :5].copy()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, tmp_path / "cells.h5ad"):
+        with pytest.raises(MissingGenesError, match=r"raw holds 8 genes: --use-raw"):
+            read(source)
+        np.testing.assert_array_equal(read(source, use_raw=True).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+
+
+def test_no_gene_at_all_is_never_taken_as_zero():
+    adata = cells(log1p_values(), [f"probe{number}" for number in range(8)])
+    with pytest.raises(
+        MissingGenesError, match=r"none of the model's 8 genes was found; var_names holds probe0, probe1, probe2"
+    ) as caught:
+        read(adata, missing_genes="zero")
+    assert "--gene-key" in str(caught.value)
+
+
+def test_duplicate_names_that_the_model_needs():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata = cells(log1p_values(n_vars=9), [*GENES, "B"])
+    with pytest.raises(DuplicateGeneNamesError, match=r"B \(2 of the input\)"):
+        read(adata)
+
+
+def test_gene_key_takes_any_column(tmp_path):
+    x = log1p_values()
+    adata = cells(x)
+    adata.var["symbol"] = list(reversed(GENES))
+    adata.var_names.name = "index_of_mine"
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, tmp_path / "cells.h5ad"):
+        control = read(source, gene_key="symbol")
+        np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS, ::-1].astype(np.float32))
+        assert read(source, gene_key="index_of_mine").match.n_found == 8
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    order=st.permutations(range(10)),
+    encoding=st.sampled_from(sorted(ENCODINGS)),
+    spelling=st.sampled_from(["symbols", "ids", "versioned ids", "gene_name"]),
+)
+def test_the_order_and_spelling_of_genes_never_change_values(seed, order, encoding, spelling):
+    x = log1p_values(seed, n_vars=10)
+    expected = read(cells(x, [*GENES, "other1", "other2"]))
+    names = np.array([*(IDS if "ids" in spelling else GENES), "other1", "other2"], dtype=object)[order]
+    if spelling == "versioned ids":
+        names = np.array([f"{name}.{place}" if name.startswith("ENSG") else name for place, name in enumerate(names)])
+    adata = cells(ENCODINGS[encoding](x[:, order]), names)
+    if spelling == "gene_name":
+        adata.var["gene_name"] = names
+        adata.var_names = [str(number) for number in range(10)]
+    control = read(adata)
+    assert control.fingerprint == expected.fingerprint
+    np.testing.assert_array_equal(control.dense(0, control.n_obs), expected.dense(0, expected.n_obs))
+    assert control.match.source == ("gene_name" if spelling == "gene_name" else "var_names")
+    assert control.match.n_by_id == (8 if "ids" in spelling else 0)

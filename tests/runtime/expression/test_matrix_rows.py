@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+import scipy.sparse
+
+from scgenept_rt.errors import CellsFormatError
+from scgenept_rt.expression import matrix_rows
+from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, as_form, cells, log1p_values, read
+
+DTYPES = ["float32", "float64", "int8", "int32", "int64", "uint16"]
+DENSE_DTYPES = ["float16", ">f4"]  # SciPy has no sparse matrix of these
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr", "memory"])
+@pytest.mark.parametrize(
+    ("encoding", "dtype"),
+    [(encoding, dtype) for encoding in ENCODINGS for dtype in DTYPES] + [("dense", dtype) for dtype in DENSE_DTYPES],
+)
+def test_every_real_dtype(tmp_path, form, encoding, dtype):
+    x = np.minimum(log1p_values(), 2).astype(dtype)
+    with as_form(cells(ENCODINGS[encoding](x)), form, tmp_path) as source:
+        control = read(source)
+    np.testing.assert_array_equal(control.dense(0, control.n_obs), x[CONTROL_ROWS].astype(np.float32))
+
+
+def test_values_of_another_kind():
+    with pytest.raises(CellsFormatError, match=r"dtype bool\. Expected integers or floating point"):
+        read(cells(np.ones((3, 8), bool), conditions=False))
+
+
+def test_a_matrix_of_an_unknown_form(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells(log1p_values()).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file.create_group("X").attrs["encoding-type"] = "coo_matrix"
+    with pytest.raises(
+        CellsFormatError, match=r"a form that is not known here \(Group\)\. Expected a CSR, CSC or dense"
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_pieces_of_any_size_give_the_same_values(tmp_path, monkeypatch, encoding):
+    x = log1p_values()
+    adata = cells(ENCODINGS[encoding](x))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    whole = read(tmp_path / "cells.h5ad")
+    for name in ("_READ_VALUES", "_READ_DENSE_VALUES", "_GAP_VALUES", "_BAND_BYTES"):
+        monkeypatch.setattr(matrix_rows, name, 3)
+    pieces = read(tmp_path / "cells.h5ad")
+    np.testing.assert_array_equal(pieces.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    assert pieces.fingerprint == whole.fingerprint
+
+
+class Recorder:
+    """An array that notes which slices are read."""
+
+    def __init__(self, array):
+        self.array = array
+        self.dtype = array.dtype
+        self.lengths = []
+
+    def __getitem__(self, key):
+        part = self.array[key]
+        self.lengths.append(len(part))
+        return part
+
+
+def test_rows_that_are_not_used_are_not_read(monkeypatch):
+    x = scipy.sparse.csr_matrix(np.ones((1000, 20)))
+    monkeypatch.setattr(matrix_rows, "_READ_VALUES", 100)
+    monkeypatch.setattr(matrix_rows, "_GAP_VALUES", 40)
+    arrays = {"data": Recorder(x.data), "indices": Recorder(x.indices), "indptr": x.indptr}
+    rows = np.array([3, 4, 5, 500, 502, 900, 901, 902, 903, 904, 905, 906])
+    matrix = matrix_rows.CompressedRows(arrays, x.shape, "test")
+    pieces = list(matrix.pieces(rows, np.arange(20)))
+    assert sum(piece.shape[0] for piece in pieces) == len(rows)
+    assert arrays["data"].lengths == [60, 60, 100, 40]  # 500 to 502 reads one row along
+    assert max(arrays["indices"].lengths) <= 100
+
+
+def test_stored_entries_in_any_order_and_in_parts_are_as_scipy_reads_them():
+    x = scipy.sparse.csr_matrix(
+        (np.array([0.5, 1.5, 0.25, 0.25, 0.0, 2.5]), np.array([7, 0, 3, 3, 1, 2]), np.array([0, 2, 5, 6])), (3, 8)
+    )
+    control = read(cells(x, conditions=False))
+    expected = np.zeros((3, 8), np.float32)
+    expected[0, [0, 7]], expected[1, 3], expected[2, 2] = [1.5, 0.5], 0.5, 2.5
+    np.testing.assert_array_equal(control.dense(0, 3), expected)
+    assert control.fingerprint == read(cells(expected, conditions=False)).fingerprint

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scgenept_rt.errors import CellsError, EmptyCellsError, GeneKeyError, ReadOptionError
+from tests.runtime.expression.inputs import GENES, cells, log1p_values, read
+
+
+def test_options_that_name_what_is_not_there(tmp_path):
+    adata = cells(log1p_values())
+    adata.layers["lognorm"] = adata.X
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, tmp_path / "cells.h5ad"):
+        with pytest.raises(ReadOptionError, match=r"no layer 'counts' \(it has: lognorm\)"):
+            read(source, layer="counts")
+        with pytest.raises(ReadOptionError, match="no raw"):
+            read(source, use_raw=True)
+        with pytest.raises(ReadOptionError, match=r"no column 'arm' \(it has: condition\).*--condition-key"):
+            read(source, condition_key="arm")
+        with pytest.raises(GeneKeyError, match="no column 'symbol'"):
+            read(source, gene_key="symbol")
+        with pytest.raises(ReadOptionError, match="'lognorm' was asked for as well"):
+            read(source, layer="lognorm", use_raw=True)
+    with pytest.raises(ReadOptionError, match=r"control label 'NT'.*--condition-key"):
+        read(cells(log1p_values(), conditions=False), control_label="NT")
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (3, 0)])
+def test_no_cells_or_no_genes(tmp_path, shape):
+    adata = cells(np.zeros(shape, np.float32), GENES[: shape[1]], conditions=False)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, tmp_path / "cells.h5ad"):
+        with pytest.raises(EmptyCellsError, match=rf"{shape[0]} cells x {shape[1]} genes"):
+            read(source)
+
+
+def test_every_error_of_an_input_is_a_value_error_that_names_it(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.h5ad") as caught:
+        read(tmp_path / "none.h5ad")
+    assert isinstance(caught.value, CellsError)
+    assert caught.value.where == str(tmp_path / "none.h5ad")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scgenept_rt.errors import NegativeValueError, NonFiniteValueError, NotLogTransformedError, RawCountsError
+from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, N_OBS, cells, log1p_values, read
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_name_cell_and_gene(encoding, value):
+    x = log1p_values()
+    x[CONTROL_ROWS[4], 6] = value
+    for options in ({}, {"allow_unnormalized": True}):
+        with pytest.raises(NonFiniteValueError, match=rf"cell 'cell{CONTROL_ROWS[4]}', gene 'G' is {value}"):
+            read(cells(ENCODINGS[encoding](x)), **options)
+
+
+def test_values_that_overflow_float32_are_not_finite():
+    x = log1p_values()
+    x[0, 1] = 1e300
+    with pytest.raises(NonFiniteValueError, match="cell 'cell0', gene 'B' is inf"):
+        read(cells(x))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_negative_values_name_cell_and_gene(encoding):
+    x = log1p_values()
+    x[CONTROL_ROWS[2], 3] = -0.25
+    adata = cells(ENCODINGS[encoding](x))
+    with pytest.raises(NegativeValueError, match=r"cell 'cell6', gene 'D' is negative \(-0\.25\)") as caught:
+        read(adata)
+    assert "--layer" in str(caught.value)
+    control = read(adata, allow_unnormalized=True)
+    assert control.dense(2, 3)[0, 3] == np.float32(-0.25)
+    assert any("from -0.25" in notice for notice in control.notices)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint16"])
+def test_raw_counts_say_how_to_normalise(dtype):
+    x = np.random.default_rng(0).poisson(2.0, (N_OBS, 8)).astype(dtype)
+    x[3, 2] = 40
+    adata = cells(x)
+    with pytest.raises(RawCountsError, match=r"whole numbers up to 40 \(cell 'cell3', gene 'C'\)") as caught:
+        read(adata)
+    message = str(caught.value)
+    assert "sc.pp.normalize_total(adata); sc.pp.log1p(adata)" in message
+    assert "--allow-unnormalized" in message
+    control = read(adata, allow_unnormalized=True)
+    np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    assert any("look like raw counts" in notice for notice in control.notices)
+
+
+def test_normalised_values_without_log1p():
+    x = np.expm1(log1p_values()) * 10.5
+    x[9, 5] = 1234.5
+    with pytest.raises(NotLogTransformedError, match=r"largest value is 1,234\.5 \(cell 'cell9', gene 'F'\)") as caught:
+        read(cells(x))
+    assert "sc.pp.log1p(adata)" in str(caught.value)
+    assert "--allow-unnormalized" in str(caught.value)
+
+
+def test_what_is_not_a_control_cell_is_not_judged():
+    x = log1p_values()
+    x[1] = np.nan
+    x[2] = -5
+    x[4] = 1000
+    assert read(cells(x)).n_obs == 10
+
+
+@pytest.mark.parametrize("maximum", [1, 2])
+def test_small_whole_numbers_are_no_error_but_told(maximum):
+    x = np.random.default_rng(0).integers(0, maximum + 1, (N_OBS, 8))
+    x[:, 0] = maximum
+    assert any("All values are whole numbers" in notice for notice in read(cells(x)).notices)
+
+
+def test_zeros_are_no_error_but_told():
+    assert "All values of the control cells are zero." in read(cells(np.zeros((N_OBS, 8)))).notices
+    x = log1p_values() + 0.1
+    x[[0, 3]] = 0
+    assert "2 of 10 control cells express none of the model's genes." in read(cells(x)).notices
+
+
+def test_ordinary_values_give_no_notice():
+    assert read(cells(log1p_values() + 0.1)).notices == []

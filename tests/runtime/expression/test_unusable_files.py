@@ -1,0 +1,109 @@
+"""Files that cannot be used."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+import scipy.sparse
+
+from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, ZarrMissingError
+from tests.runtime.expression.inputs import cells, log1p_values, read
+
+
+def test_missing_input(tmp_path):
+    for name in ("none.h5ad", "none.zarr"):
+        with pytest.raises(CellsNotFoundError, match=rf"{name}: there is no such file"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fact"),
+    [
+        ("cells.h5ad", b"gene,cell\n1,2\n", r"not an HDF5 file \(it begins with b'gene,cel'\)"),
+        ("cells.h5ad", b"", "it is empty"),
+        ("cells.h5ad", b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "damaged or was cut short"),
+        ("cells.csv", b"a,b\n", r"unknown file ending '\.csv'. Expected \.h5ad or \.zarr"),
+        ("cells.zarr", b"x", "it is a file. Expected a .zarr directory"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, name, content, fact):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CellsFormatError, match=fact) as caught:
+        read(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_directories_that_are_not_inputs(tmp_path):
+    (tmp_path / "cells.h5ad").mkdir()
+    with pytest.raises(CellsFormatError, match=r"it is a directory.*\.zarr"):
+        read(tmp_path / "cells.h5ad")
+    (tmp_path / "cells.zarr").mkdir()
+    with pytest.raises(CellsFormatError, match="not a zarr group"):
+        read(tmp_path / "cells.zarr")
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.95])
+def test_truncated_file(tmp_path, fraction):
+    path = tmp_path / "cells.h5ad"
+    cells(scipy.sparse.csr_matrix(log1p_values(n_obs=3000))).write_h5ad(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
+    with pytest.raises(CellsFormatError, match="damaged or was cut short"):
+        read(path)
+
+
+def test_values_that_cannot_be_read(tmp_path):
+    path = tmp_path / "cells.zarr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cells(scipy.sparse.csr_matrix(log1p_values())).write_zarr(path)
+    chunk = next(file for file in (path / "X" / "data").rglob("*") if file.is_file() and file.name in ("0", "c0"))
+    chunk.write_bytes(b"\1\2\3")
+    with pytest.raises(CellsFormatError, match=r"cells\.zarr: its expression values cannot be read"):
+        read(path)
+
+
+def test_hdf5_that_is_no_anndata(tmp_path):
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        file["matrix"] = np.zeros((2, 2))
+    with pytest.raises(CellsFormatError, match=r"holds no obs and var \(it holds: matrix\)"):
+        read(tmp_path / "cells.h5ad")
+
+
+def test_annotations_as_compound_datasets(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    with h5py.File(path, "w") as file:
+        for name in ("obs", "var"):
+            file[name] = np.array([(b"a",)], dtype=[("index", "S1")])
+        file["X"] = np.zeros((1, 1))
+    with pytest.raises(CellsFormatError, match=r"obs is stored in the form of anndata before 0\.7.*write_h5ad"):
+        read(path)
+
+
+def test_a_matrix_that_does_not_fit_its_annotations(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells(log1p_values()).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file["X"] = np.zeros((5, 8))
+    with pytest.raises(CellsFormatError, match="matrix is 5 x 8, but obs has 30 rows and var 8"):
+        read(path)
+
+
+def test_annotations_that_cannot_be_read(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells(log1p_values()).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["obs"]["condition"]["codes"]
+    with pytest.raises(CellsFormatError, match=r"obs column 'condition' cannot be read .*recent anndata"):
+        read(path)
+
+
+def test_zarr_that_is_not_installed(tmp_path, monkeypatch):
+    (tmp_path / "cells.zarr").mkdir()
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ZarrMissingError, match=r"pip install 'scgenept-rt\[zarr\]'"):
+        read(tmp_path / "cells.zarr")

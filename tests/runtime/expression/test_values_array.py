@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from scgenept_rt.errors import NonFiniteValueError, ValuesShapeError
+from scgenept_rt.expression import from_array
+from tests.runtime.expression.inputs import PANEL, log1p_values
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "uint8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_are_converted(dtype, order):
+    values = np.asarray(np.arange(24).reshape(3, 8), dtype=dtype, order=order)
+    array = from_array(values, PANEL)
+    np.testing.assert_array_equal(array, np.arange(24, dtype=np.float32).reshape(3, 8))
+    assert array.dtype == np.float32
+    assert array.flags.c_contiguous
+
+
+def test_an_array_that_fits_is_not_copied():
+    values = np.ones((2, 8), np.float32)
+    assert np.shares_memory(from_array(values, PANEL), values)
+
+
+def test_sparse_lists_and_no_cells_are_arrays_too():
+    x = log1p_values()
+    np.testing.assert_array_equal(from_array(scipy.sparse.csr_matrix(x), PANEL), x.astype(np.float32))
+    np.testing.assert_array_equal(from_array([[1.0] * 8], PANEL), np.ones((1, 8)))
+    assert from_array(np.empty((0, 8)), PANEL).shape == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "fact"),
+    [
+        (np.ones((2, 7)), r"of shape \(2, 7\), expected real numbers of shape \(n_cells, 8\)"),
+        (np.ones(8), r"of shape \(8,\).*values\[None, :\]"),
+        (np.ones((1, 2, 8)), r"of shape \(1, 2, 8\)"),
+        (np.ones((2, 8), complex), "of dtype complex128"),
+        (np.full((2, 8), "a"), "of dtype <U1"),
+    ],
+)
+def test_arrays_of_another_shape_or_dtype(values, fact):
+    with pytest.raises(ValuesShapeError, match=fact):
+        from_array(values, PANEL)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_arrays_with_values_that_are_not_finite(value):
+    values = np.ones((3, 8))
+    values[2, 5] = value
+    with pytest.raises(NonFiniteValueError, match=r"cell 'row 2', gene 'F' is (nan|inf)"):
+        from_array(values, PANEL)
+
+
+def test_importing_expression_loads_nothing_that_reads_files():
+    code = (
+        "import sys, numpy, scgenept_rt.expression as e, scgenept_rt.genes as g\n"
+        "p = g.GenePanel(('A',), (None,), numpy.ones(1, bool))\n"
+        "assert e.from_array([[2]], p).tolist() == [[2.0]]\n"
+        "print([m for m in ('anndata', 'pandas', 'h5py', 'scipy', 'zarr') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
