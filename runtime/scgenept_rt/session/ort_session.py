@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
 from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
 from scgenept_rt.session.batch import automatic_batch_size
@@ -81,9 +81,11 @@ class OrtSession:
                 _add_tensorrt_rtx(options, choice)
                 providers = None
             try:
+                weights = _linked_weights(options, bundle, graph)
                 self._session = onnxruntime.InferenceSession(str(bundle.path(graph)), options, providers=providers)
             except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
                 raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
+            del weights  # the options refer to them until here
             verify_active(self._session.get_providers(), choice)
         # cuDNN's plans, which take long to make, are kept by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
@@ -134,6 +136,22 @@ class OrtSession:
     def __reduce__(self) -> Any:
         """Refuse: a session holds native memory."""
         raise TypeError("a session cannot be pickled: it holds native memory. Open the bundle again in each process.")
+
+
+def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | None:
+    """Read the file that a merged graph's weights lie in, if it is a link to another directory than the graph is.
+
+    Stores of files have such links, one directory a file. Since 1.24 ONNX Runtime reads no file outside the graph's own
+    directory, but takes its contents. Not for all bundles, as contents take memory, and a file is mapped.
+    """
+    if graph.target != "merged" or not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        return None
+    owner = bundle.graph(graph.precision or "fp32", "ort")
+    if bundle.path(owner).resolve().parent == bundle.path(graph).resolve().parent:
+        return None
+    weights = bundle.path(owner).read_bytes()
+    options.add_external_initializers_from_files_in_memory([owner.path], [weights], [len(weights)])
+    return weights
 
 
 def _add_tensorrt_rtx(options: Any, choice: ProviderChoice) -> None:

@@ -90,7 +90,15 @@ def run_merged(
     -------
     ndarray
         (n_cells, n_genes) float32, what the graph without merging gives, but for rounding.
+
+    Raises
+    ------
+    ValueError
+        If the inputs differ in their cells or genes: columns are chosen here, so the graph would not find out.
     """
+    if not values.shape == pert_flags.shape == (len(values), *gene_index.shape):
+        shapes = f"values {values.shape}, pert_flags {pert_flags.shape} and gene_index {gene_index.shape}"
+        raise ValueError(f"the shapes of the inputs do not fit together: {shapes}.")
     predicted = np.empty(values.shape, dtype=np.float32)
     shared = shared_rows[gene_index]
     for cell in range(len(values)):

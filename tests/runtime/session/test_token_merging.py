@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import Bundle
+from scgenept_rt.bundle import Bundle, Target
+from scgenept_rt.errors import InferenceFailedError
 from scgenept_rt.predictor import load
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session
@@ -58,17 +60,37 @@ def test_load_on_the_cpu_merges_where_the_bundle_can(oracle_bundle: Callable[[st
     np.testing.assert_array_equal(moved, merging)
 
 
-def test_a_bundle_of_links_into_a_store_of_files_loads(oracle_bundle: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_store", ["{number}", "{number}/content"], ids=["one directory", "a directory each"])
+def test_a_bundle_of_links_into_a_store_of_files_loads(
+    in_store: str, oracle_bundle: Callable[[str], Path], tmp_path: Path
+) -> None:
     bundle = Bundle.open(oracle_bundle(GO_C))
-    store, linked = tmp_path / "store", tmp_path / "linked"
-    store.mkdir()
+    linked = tmp_path / "linked"
     linked.mkdir()
     for number, path in enumerate(sorted(bundle.directory.iterdir())):
-        shutil.copyfile(path, store / str(number))
-        (linked / path.name).symlink_to(store / str(number))
+        stored = tmp_path / "store" / in_store.format(number=number)
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, stored)
+        (linked / path.name).symlink_to(stored)
     inputs = cells_without_expression(bundle)
     expected = load(bundle.directory, provider="cpu").session.run(*inputs)
     np.testing.assert_array_equal(load(linked, provider="cpu").session.run(*inputs), expected)
+
+
+@pytest.mark.parametrize("target", ["merged", "ort"])
+@pytest.mark.parametrize("more", ["flags", "index"])
+def test_inputs_of_different_lengths_are_an_error(
+    target: Target, more: str, oracle_bundle: Callable[[str], Path]
+) -> None:
+    bundle = Bundle.open(oracle_bundle(GO_C))
+    values, flags, index = cells_without_expression(bundle)
+    if more == "flags":
+        flags = np.pad(flags, ((0, 0), (0, 3)))
+    else:
+        index = np.concatenate([index, np.flatnonzero(bundle.manifest.in_vocab)[:3]])
+    session = open_session(bundle, dataclasses.replace(select_provider("cpu"), target=target))
+    with pytest.raises(InferenceFailedError):
+        session.run(values, flags, index)
 
 
 def cells_without_expression(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
