@@ -275,6 +275,7 @@ class _Timer:
         self._n_genes = options.n_genes or self._dimensions.n_genes
         self._gene_index = np.arange(self._n_genes, dtype=np.int64) % self._dimensions.n_table_genes
         self._repeats = options.repeats_on(model.provider)
+        self._merges = merges
         self._shared = shares_token(model.bundle.manifest)[self._gene_index] & merges
 
     def time(self, batch_size: int) -> Timing:
@@ -325,7 +326,8 @@ class _Timer:
         if self._model.provider != "cpu":
             return ""
         element = _BYTES["fp32"]
-        least = batch_size * self._n_genes * self._dimensions.d_model * element * _LEAST_ALIVE_TENSORS
+        at_once = 1 if self._merges else batch_size  # a merged graph runs cell by cell
+        least = at_once * self._n_genes * self._dimensions.d_model * element * _LEAST_ALIVE_TENSORS
         available = available_bytes()
         if available is None or least <= available:
             return ""
