@@ -25,7 +25,8 @@ class InferenceFailedError(ScgeneptError, RuntimeError):
         lines = detail.strip().splitlines() or ["no reason given"]
         batch = f"a batch of {n_cells} cells x {n_genes:,} genes"
         self.out_of_memory = any(
-            word in detail.lower() for word in ("failed to allocate", "out of memory", "bad_alloc", "bad allocation")
+            word in detail.lower()
+            for word in ("failed to allocate", "unable to allocate", "out of memory", "bad_alloc", "bad allocation")
         )
         if self.out_of_memory:
             problem = f"the provider {provider} ran out of memory on {batch}. Free memory, or use another machine."

@@ -17,24 +17,27 @@ pytest.importorskip("resource", reason="address-space limits exist on POSIX alon
 PROGRAM = """
 import json, resource, sys
 import numpy as np
-import scgenept_rt as sgr
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import InferenceFailedError
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.providers import select_provider
+from scgenept_rt.session import open_session
 
 megabytes, n_cells = map(int, sys.argv[1:])
-model = sgr.load("demo", provider="cpu", threads=1)
+# Without the bundle's graphs being known this is the one that computes whole batches, as on a GPU.
+session = open_session(Bundle.open("demo"), select_provider("cpu"), threads=1)
 genes = np.arange(1000)
 values = np.random.default_rng(0).random((n_cells, len(genes)), dtype=np.float32)
 flags = np.zeros(values.shape, np.int64)
 flags[:, 7] = 1
-expected = model.session.run(values[:2], flags[:2], genes)
+expected = session.run(values[:2], flags[:2], genes)
 # the address space that is in use now, and so much more
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
-backoff = MemoryBackoff(model.session)
+backoff = MemoryBackoff(session)
 predicted = backoff.run(values, flags, genes)
 try:
-    model.session.run(values, flags, genes)
+    session.run(values, flags, genes)
     failed = False
 except InferenceFailedError as error:
     failed = error.out_of_memory
@@ -78,3 +81,11 @@ def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(InferenceFailedError, match="ran out of memory on a batch of 1 cells x 3 genes"):
         MemoryBackoff(session).run(np.zeros((5, 3), np.float32), np.zeros((5, 3), np.int64), np.arange(3))
     assert session.sizes == [5, 3, 2, 1]
+
+
+def test_numpys_own_failure_to_reserve_memory_counts_too() -> None:
+    with pytest.raises(MemoryError) as caught:
+        np.empty((2**40, 2**10), dtype=np.float32)
+    error = InferenceFailedError("cpu", 2, 3, str(caught.value))
+    assert error.out_of_memory
+    assert "ran out of memory on a batch of 2 cells x 3 genes" in str(error)
