@@ -163,7 +163,8 @@ class Run:
     def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
         """Predict from a row of the schedule on; with means, that is the first of a perturbation."""
         # No batch is larger than the run needs: a panel of a few cells would otherwise be padded to a full one.
-        n_rows = self.schedule.n_rows
+        # With a tolerance, a batch holds cells of one perturbation alone.
+        n_rows = self.schedule.n_rows if self.tolerance is None else int(self.schedule.counts.max())
         fixed = self.session.fixed_batches
         batch_size = planned_size(n_rows, self.batch_size) if fixed else min(self.batch_size, n_rows)
         runner = BatchRunner(self.session, self.panel, self.controls, batch_size)

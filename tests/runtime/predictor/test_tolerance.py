@@ -40,6 +40,23 @@ def test_all_cells_where_the_tolerance_cannot_be_reached(model: sgr.Predictor, m
     assert predicted.layers["sem"].max() > 1e-9
 
 
+def test_batches_are_not_padded_beyond_the_cells_of_one_perturbation(
+    model: sgr.Predictor, make_cells: MakeCells
+) -> None:
+    sizes: list[int] = []
+
+    class FixedSession:
+        provider, precision, fixed_batches = "cuda", "fp32", True
+
+        def run(self, values: np.ndarray, *_: np.ndarray) -> np.ndarray:
+            sizes.append(len(values))
+            return values
+
+    predictor = sgr.Predictor(model.bundle, FixedSession())
+    predictor.predict(make_cells(6), ["YFU19", "EKKN10", "ctrl"], tolerance=1e-9, batch_size=64)
+    assert sizes == [8, 8, 8]
+
+
 def test_stops_at_the_first_batch_that_reaches_the_tolerance(model: sgr.Predictor, make_cells: MakeCells) -> None:
     cells, tolerance = make_cells(1000), 0.03
     predicted = model.predict(cells, "YFU19", tolerance=tolerance, batch_size=10, seed=3)
