@@ -54,6 +54,8 @@ class OrtSession:
             If the provider did not become active, or cannot run the whole graph.
         GraphNotLoadedError
             If ONNX Runtime cannot load the graph.
+        BundleFileError
+            If that is since the file that holds its weights is missing or has changed.
         CacheDirectoryError
             If TensorRT's engines cannot be kept.
         """
@@ -84,6 +86,8 @@ class OrtSession:
                 weights = _linked_weights(options, bundle, graph)
                 self._session = onnxruntime.InferenceSession(str(bundle.path(graph)), options, providers=providers)
             except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
+                if graph.target == "merged":
+                    bundle.check_file(_owner(bundle, graph))  # ONNX Runtime does not always name it
                 raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
             del weights  # the options refer to them until here
             verify_active(self._session.get_providers(), choice)
@@ -138,6 +142,11 @@ class OrtSession:
         raise TypeError("a session cannot be pickled: it holds native memory. Open the bundle again in each process.")
 
 
+def _owner(bundle: Bundle, merged: BundleFile) -> BundleFile:
+    """Return the graph whose file holds the weights of a merged one."""
+    return bundle.graph(merged.precision or "fp32", "ort")
+
+
 def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | None:
     """Read the file that a merged graph's weights lie in, if it is a link to another directory than the graph is.
 
@@ -146,7 +155,7 @@ def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | 
     """
     if graph.target != "merged" or not hasattr(options, "add_external_initializers_from_files_in_memory"):
         return None
-    owner = bundle.graph(graph.precision or "fp32", "ort")
+    owner = _owner(bundle, graph)
     if bundle.path(owner).resolve().parent == bundle.path(graph).resolve().parent:
         return None
     weights = bundle.path(owner).read_bytes()

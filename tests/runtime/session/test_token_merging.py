@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, Target
-from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.errors import BundleFileError, InferenceFailedError
 from scgenept_rt.predictor import load
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session
@@ -75,6 +75,20 @@ def test_a_bundle_of_links_into_a_store_of_files_loads(
     inputs = cells_without_expression(bundle)
     expected = load(bundle.directory, provider="cpu").session.run(*inputs)
     np.testing.assert_array_equal(load(linked, provider="cpu").session.run(*inputs), expected)
+
+
+@pytest.mark.parametrize(("n_bytes", "problem"), [(None, "is missing"), (1000, "has 1,000 bytes")])
+def test_the_file_of_the_weights_is_named_where_it_is_at_fault(
+    n_bytes: int | None, problem: str, oracle_bundle: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(oracle_bundle(GO_C), tmp_path / "bundle")
+    owner = bundle / "ort_fp32.onnx"
+    if n_bytes is None:
+        owner.unlink()
+    else:
+        owner.write_bytes(owner.read_bytes()[:n_bytes])
+    with pytest.raises(BundleFileError, match=f"ort_fp32.onnx {problem}"):
+        load(Bundle.open(bundle, check_files=False), provider="cpu")
 
 
 @pytest.mark.parametrize("target", ["merged", "ort"])
