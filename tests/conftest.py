@@ -18,7 +18,7 @@ ORACLE_VARIANTS = tuple(json.loads((DATA / "oracle" / "checkpoints.json").read_t
 ORACLE_PERTURBATIONS = tuple(json.loads((DATA / "oracle" / "perts.json").read_text()))
 
 FULLY_EXPORTED = ("scgpt", "scgenept_go_c_gpt_concat", "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat")
-"""Variants whose bundle has all four graphs and PyTorch's weights; the others have ONNX Runtime's fp32 graph alone."""
+"""Variants whose bundle has every graph and PyTorch's weights; the others have ONNX Runtime's fp32 graphs alone."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import scgenept_rt as sgr
 
 @pytest.fixture(scope="session")
 def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
-    """A bundle of 24 genes with all four graphs. Copy it before changing its files."""
+    """A bundle of 24 genes with every graph. Copy it before changing its files."""
     return oracle_bundle("scgenept_go_c_gpt_concat")
 
 

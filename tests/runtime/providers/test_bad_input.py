@@ -33,7 +33,7 @@ def refused(machine: Machine, bundle: Path, *options: str, command: str = "predi
 
 @pytest.fixture
 def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
-    """A bundle with the fp32 graph for ONNX Runtime alone."""
+    """A bundle with the fp32 graphs for ONNX Runtime alone."""
     return oracle_bundle("scgenept_ncbi_gpt")
 
 
