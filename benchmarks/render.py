@@ -266,8 +266,9 @@ def _out_of_reach(result: dict[str, Any], timed: dict[str, dict[str, Any]]) -> l
     ]
     if not below:
         return []
+    listed = " and ".join(below)
     return [
-        f"{' and '.join(below)}: less than what the matrix products alone take with identical tokens merged, or within "
+        f"{listed[0].upper()}{listed[1:]}: less than what the matrix products alone take with identical tokens merged, or within "
         "5% of it. No form that computes in fp32 can reach that on this machine."
     ]
 
@@ -371,8 +372,8 @@ def scaling_section(result: dict[str, Any]) -> str:
         lines += [
             "",
             f"A prediction costs {last / first:.2f} times as much with {rows[-1][what]:,} {what} as with "
-            f"{rows[0][what]:,} {one if rows[0][what] == 1 else what}: 1.00 would be exactly linear. Memory grows "
-            "until an automatic batch is full, and no further.",
+            f"{rows[0][what]:,} {one if rows[0][what] == 1 else what}: 1.00 would be exactly linear. Memory "
+            "depends on the batch, not on their number.",
         ]
     return "\n".join(lines) + "\n"
 
