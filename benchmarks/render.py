@@ -268,8 +268,8 @@ def _out_of_reach(result: dict[str, Any], timed: dict[str, dict[str, Any]]) -> l
         return []
     listed = " and ".join(below)
     return [
-        f"{listed[0].upper()}{listed[1:]}: less than what the matrix products alone take with identical tokens merged, or within "
-        "5% of it. No form that computes in fp32 can reach that on this machine."
+        f"{listed[0].upper()}{listed[1:]}: less than what the matrix products alone take with identical tokens merged, "
+        "or within 5% of it. No form that computes in fp32 can reach that on this machine."
     ]
 
 
