@@ -11,6 +11,7 @@ import numpy as np
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.findings import Finding, counted
 from scgenept_rt.predictor import Predictor
+from scgenept_rt.session import OrtSession
 
 _ENOUGH_SECONDS = 1.0
 _MAX_TIMED_CELLS = 32
@@ -84,7 +85,9 @@ def estimate_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturba
             _timed(predictor, sample, timed)
         seconds, finite = _timed(predictor, sample, timed)
     dimensions = predictor.bundle.manifest.dimensions
-    activations = batch_size * n_genes * dimensions.d_model * _BYTES[predictor.precision] * _ALIVE_ACTIVATIONS
+    session = predictor.session
+    cells_at_once = 1 if isinstance(session, OrtSession) and session.merges_tokens else batch_size
+    activations = cells_at_once * n_genes * dimensions.d_model * _BYTES[predictor.precision] * _ALIVE_ACTIVATIONS
     cost = Cost(
         provider=predictor.provider,
         precision=predictor.precision,

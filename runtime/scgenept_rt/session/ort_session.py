@@ -109,6 +109,11 @@ class OrtSession:
         """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
         return self._choice.name != "cpu"
 
+    @property
+    def merges_tokens(self) -> bool:
+        """Whether identical tokens are computed once; then cells are computed one at a time, whatever the batch."""
+        return self._shares_token is not None
+
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:

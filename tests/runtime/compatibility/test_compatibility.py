@@ -15,11 +15,14 @@ import scipy.sparse
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility import Report, check_cells
+from scgenept_rt.compatibility.cost import estimate_cost
 from scgenept_rt.compatibility.values import MAX_CELLS
 from scgenept_rt.demo import demo_bundle_path
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.predictor import Predictor, load
+from scgenept_rt.providers import select_provider
+from scgenept_rt.session import OrtSession
 
 N_CONTROL, N_OTHER = 40, 20
 
@@ -365,6 +368,18 @@ def test_cost_grows_with_cells_and_perturbations(bundle: Bundle):
     long = dataclasses.replace(cost, n_controls=7353, n_perturbations=300, seconds_per_cell=5.0)
     assert long.finding().text.startswith("About 127.7 days for 7,353 control cells x 300 perturbations (0.2 cells/s)")
     assert "--n-controls" in long.finding().step
+
+
+def test_memory_is_that_of_the_cells_that_are_computed_at_once(bundle: Bundle):
+    merging = load(bundle, provider="cpu")
+    whole = Predictor(bundle, OrtSession(bundle, select_provider("cpu")))
+    assert (merging.session.merges_tokens, whole.session.merges_tokens) == (True, False)
+    memory = {
+        (name, n): estimate_cost(model, None, n, 1)[0].memory_bytes
+        for name, model in (("merging", merging), ("whole", whole))
+        for n in (1, 64)
+    }
+    assert memory["merging", 64] == memory["merging", 1] == memory["whole", 1] < memory["whole", 64]
 
 
 def test_a_provider_that_cannot_be_used_is_a_problem_of_its_own(bundle: Bundle):
