@@ -281,7 +281,7 @@ def test_an_export_that_breaks_off_leaves_the_existing_bundle(
     assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
 
 
-def test_a_full_disk_is_said_by_every_writer(oracle: Oracle) -> None:
+def test_reference_weights_on_a_full_disk_are_an_error(oracle: Oracle) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     loaded = load_checkpoint(oracle.checkpoint(GO_C), GO_C)

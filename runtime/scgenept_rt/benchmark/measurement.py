@@ -19,7 +19,7 @@ from scgenept_rt.benchmark.matrix_rate import MatrixProduct
 from scgenept_rt.benchmark.memory import DeviceMeter, available_bytes, host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.options import BenchmarkOptionError, BenchmarkOptions
 from scgenept_rt.benchmark.work import encoder_flops
-from scgenept_rt.bundle import Bundle, Dimensions, Precision
+from scgenept_rt.bundle import Bundle, Dimensions
 from scgenept_rt.errors import InferenceFailedError, NonFinitePredictionError
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
@@ -38,7 +38,7 @@ _GPU_WARM_UP_RUNS = 3  # the first fills caches of plans, and the clock needs a 
 _END_TO_END_PERTURBATIONS = 2
 # Tensors of [cells, n_genes, d_model] that a layer cannot do without: its input, queries, keys and values.
 _LEAST_ALIVE_TENSORS = 4
-_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2}
+_FP32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -325,9 +325,8 @@ class _Timer:
         # Only what no form of the network can do without is counted, so that nothing that would run is refused.
         if self._model.provider != "cpu":
             return ""
-        element = _BYTES["fp32"]
         at_once = 1 if self._merges else batch_size  # a merged graph runs cell by cell
-        least = at_once * self._n_genes * self._dimensions.d_model * element * _LEAST_ALIVE_TENSORS
+        least = at_once * self._n_genes * self._dimensions.d_model * _FP32_BYTES * _LEAST_ALIVE_TENSORS
         available = available_bytes()
         if available is None or least <= available:
             return ""

@@ -11,14 +11,10 @@ import numpy as np
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.findings import Finding, counted
 from scgenept_rt.predictor import Predictor
-from scgenept_rt.session import OrtSession
+from scgenept_rt.session import OrtSession, activation_bytes
 
 _ENOUGH_SECONDS = 1.0
 _MAX_TIMED_CELLS = 32
-# Tensors [cells, n_genes, d_model] alive at once in a layer: input, queries, keys, values, attention, two of the
-# feed-forward block, and the residual.
-_ALIVE_ACTIVATIONS = 8
-_BYTES = {"fp32": 4, "fp16": 2}
 _PROCESS_BYTES = 200 * 2**20
 
 
@@ -87,7 +83,7 @@ def estimate_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturba
     dimensions = predictor.bundle.manifest.dimensions
     session = predictor.session
     cells_at_once = 1 if isinstance(session, OrtSession) and session.merges_tokens else batch_size
-    activations = cells_at_once * n_genes * dimensions.d_model * _BYTES[predictor.precision] * _ALIVE_ACTIVATIONS
+    activations = activation_bytes(cells_at_once * n_genes, dimensions.d_model, session.precision)
     cost = Cost(
         provider=predictor.provider,
         precision=predictor.precision,

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
-from scgenept_rt.providers import select_provider
-from scgenept_rt.providers.devices import DeviceMeter
-from scgenept_rt.session import Session, automatic_batch_size, open_session, planned_size
+from scgenept_rt.session import Session, automatic_batch_size, planned_size
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,62 +32,6 @@ class MeanAndCells(NamedTuple):
 
     mean: AnnData
     cells: AnnData
-
-
-def load(
-    bundle: str | Path | Bundle,
-    *,
-    provider: str = "auto",
-    precision: str = "auto",
-    device_id: int | None = None,
-    threads: int | None = None,
-    reference_checkpoint: str | Path | None = None,
-    on_notice: Notice | None = None,
-) -> Predictor:
-    """Open a bundle for prediction.
-
-    Parameters
-    ----------
-    bundle
-        Directory of a bundle, or ``demo`` for the synthetic one that ships with the package. Every file is checked
-        against its manifest.
-    provider
-        "auto" (a usable GPU, else the CPU), "cpu", "cuda", "tensorrt", "tensorrt-rtx" or "torch".
-    precision
-        "auto" (fp16 on GPUs, fp32 on the CPU), "fp32" or "fp16".
-    device_id
-        Number of the GPU.
-    threads
-        Threads of the CPU provider; None for as many as this process may use.
-    reference_checkpoint
-        For the provider "torch", if the bundle was exported without `--keep-reference-weights`: the checkpoint that it
-        was exported from.
-    on_notice
-        Is told what takes long: TensorRT compiles an engine for minutes, once.
-
-    Raises
-    ------
-    BundleError
-        If the bundle is damaged, of a newer format, or lacks the graph.
-    ProviderUnavailableError, UnknownProviderError, DeviceNotFoundError
-        If the provider cannot be used here; one that was asked for is never replaced by another.
-    """
-    if precision not in ("auto", *get_args(Precision)):
-        raise PredictOptionError(f"precision is {precision!r}. Expected one of auto, fp32, fp16.")
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
-    choice = select_provider(
-        provider,
-        precision=cast("Precision | Literal['auto']", precision),
-        graphs=cast("Any", graphs),
-        device_id=device_id,
-    )
-    session = open_session(
-        opened, choice, threads=threads, reference_checkpoint=reference_checkpoint, on_notice=on_notice
-    )
-    # Asked now: what later runs take, ONNX Runtime keeps, and it would count as in use by others.
-    free = DeviceMeter(choice.device_id).free_bytes()
-    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free)
 
 
 class Predictor:

@@ -10,7 +10,7 @@ from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session.attention_kernel import cpu_attention_kernel, cuda_attention_kernels
 from scgenept_rt.session.backend import Backend, open_backend
-from scgenept_rt.session.batch import automatic_batch_size, planned_size
+from scgenept_rt.session.batch import activation_bytes, automatic_batch_size, planned_size
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
 
@@ -18,6 +18,7 @@ __all__ = [
     "Backend",
     "OrtSession",
     "Session",
+    "activation_bytes",
     "automatic_batch_size",
     "cpu_attention_kernel",
     "cuda_attention_kernels",

@@ -17,6 +17,15 @@ _INPUT_AND_OUTPUT_BYTES = 4 + 8 + 4
 _RESERVED_BYTES = 2**30
 
 
+def activation_bytes(n_tokens: int, d_model: int, precision: Precision) -> int:
+    """Return the bytes of the activations that a layer of the folded graph has alive at once, for so many tokens.
+
+    Up to 8 tensors of [tokens, d_model]: its input, queries before and after their bias, keys, values, what attention
+    gives, and two for copies that a kernel may make; the feed-forward block, later, has fewer.
+    """
+    return _ALIVE_TENSORS * n_tokens * d_model * _BYTES[precision]
+
+
 def planned_size(n_rows: int, batch_size: int) -> int:
     """Return the size to which a batch of `n_rows` is padded where every size costs a new plan.
 
@@ -54,10 +63,8 @@ def automatic_batch_size(
 
     Notes
     -----
-    A layer of the folded graph has up to 8 tensors of [tokens, d_model] alive at once: its input, queries before and
-    after their bias, keys, values, what attention gives, and two for copies that a kernel may make; the feed-forward
-    block, later, has fewer. A fifth of the memory is taken as lost between the tensors in ONNX Runtime's arena. A token
-    also has a float32 value, an int64 flag and a float32 result. With d_model 512 that is 8 x 512 x 2 / 0.8 + 16 =
+    Beside `activation_bytes`, a fifth of the memory is taken as lost between the tensors in ONNX Runtime's arena, and a
+    token has a float32 value, an int64 flag and a float32 result. With d_model 512 that is 8 x 512 x 2 / 0.8 + 16 =
     10,256 bytes a token in fp16 and 20,496 in fp32: 52 and 103 MB a cell of 5,045 genes, 1.7 and 3.3 GB for 32 of them.
 
     Weights, and what depends on the gene alone, do not grow with the batch. They are among the 1 GiB that is left free,
@@ -66,7 +73,7 @@ def automatic_batch_size(
     size = max(1, min(_BATCH_TOKENS.get(provider, _GPU_BATCH_TOKENS) // max(n_genes, 1), _MAX_BATCH))
     if provider in _BATCH_TOKENS or free_bytes is None:
         return size
-    token_bytes = _ALIVE_TENSORS * d_model * _BYTES[precision] / _ARENA_SHARE + _INPUT_AND_OUTPUT_BYTES
+    token_bytes = activation_bytes(1, d_model, precision) / _ARENA_SHARE + _INPUT_AND_OUTPUT_BYTES
     fitting = (free_bytes - _RESERVED_BYTES) / (token_bytes * max(n_genes, 1))
     while size > 1 and size > fitting:
         size //= 2

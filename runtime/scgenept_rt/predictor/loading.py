@@ -1,0 +1,72 @@
+"""From a bundle to a predictor: which provider, which graph, which session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.errors import PredictOptionError
+from scgenept_rt.predictor.predictor import Predictor
+from scgenept_rt.providers import select_provider
+from scgenept_rt.providers.devices import DeviceMeter
+from scgenept_rt.session import open_session
+
+if TYPE_CHECKING:
+    from scgenept_rt.predictor.schedule import Notice
+
+
+def load(
+    bundle: str | Path | Bundle,
+    *,
+    provider: str = "auto",
+    precision: str = "auto",
+    device_id: int | None = None,
+    threads: int | None = None,
+    reference_checkpoint: str | Path | None = None,
+    on_notice: Notice | None = None,
+) -> Predictor:
+    """Open a bundle for prediction.
+
+    Parameters
+    ----------
+    bundle
+        Directory of a bundle, or ``demo`` for the synthetic one that ships with the package. Every file is checked
+        against its manifest.
+    provider
+        "auto" (a usable GPU, else the CPU), "cpu", "cuda", "tensorrt", "tensorrt-rtx" or "torch".
+    precision
+        "auto" (fp16 on GPUs, fp32 on the CPU), "fp32" or "fp16".
+    device_id
+        Number of the GPU.
+    threads
+        Threads of the CPU provider; None for as many as this process may use.
+    reference_checkpoint
+        For the provider "torch", if the bundle was exported without `--keep-reference-weights`: the checkpoint that it
+        was exported from.
+    on_notice
+        Is told what takes long: TensorRT compiles an engine for minutes, once.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is damaged, of a newer format, or lacks the graph.
+    ProviderUnavailableError, UnknownProviderError, DeviceNotFoundError
+        If the provider cannot be used here; one that was asked for is never replaced by another.
+    """
+    if precision not in ("auto", *get_args(Precision)):
+        raise PredictOptionError(f"precision is {precision!r}. Expected one of auto, fp32, fp16.")
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
+    choice = select_provider(
+        provider,
+        precision=cast("Precision | Literal['auto']", precision),
+        graphs=cast("Any", graphs),
+        device_id=device_id,
+    )
+    session = open_session(
+        opened, choice, threads=threads, reference_checkpoint=reference_checkpoint, on_notice=on_notice
+    )
+    # Asked now: what later runs take, ONNX Runtime keeps, and it would count as in use by others.
+    free = DeviceMeter(choice.device_id).free_bytes()
+    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free)
