@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from forms import Form, cells_of, form_named
-from scgenept_rt.benchmark.memory import DeviceMeter, reset_host_peak
+from scgenept_rt.benchmark.memory import reset_host_peak
 from scgenept_rt.bundle import Bundle
+from scgenept_rt.providers.devices import DeviceMeter
 from workload import Workload
 
 

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.matrix_rate import MatrixProduct
-from scgenept_rt.benchmark.memory import DeviceMeter, available_bytes, host_peak_bytes, reset_host_peak
+from scgenept_rt.benchmark.memory import available_bytes, host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.options import BenchmarkOptionError, BenchmarkOptions
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle, Dimensions
 from scgenept_rt.errors import InferenceFailedError, NonFinitePredictionError
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
+from scgenept_rt.providers.devices import DeviceMeter
 from scgenept_rt.providers.diagnosis import ORT_NAMES
 from scgenept_rt.reference_check import ReferenceResult, check_reference
 from scgenept_rt.session import cpu_attention_kernel, cuda_attention_kernels, open_session

@@ -1,20 +1,10 @@
-"""How much memory this process has in use at most, and how much there is; `DeviceMeter` tells that of a GPU."""
+"""How much memory this process has in use at most, and how much there is."""
 
 from __future__ import annotations
 
 import re
 import sys
 from pathlib import Path
-
-from scgenept_rt.providers.devices import DeviceMeter
-
-__all__ = [
-    "DeviceMeter",
-    "available_bytes",
-    "host_peak_bytes",
-    "reset_host_peak",
-    "total_bytes",
-]
 
 _STATUS, _CLEAR_REFS, _MEMINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
 _RESET_PEAK = "5"

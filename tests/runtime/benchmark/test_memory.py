@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from scgenept_rt.benchmark import memory
+from scgenept_rt.providers.devices import DeviceMeter
 
 # A process of its own: in one that has run hundreds of tests, memory goes back and forth for other reasons.
 HOST_PEAK = """
@@ -34,6 +34,6 @@ def test_host_peak_is_counted_anew():
 
 
 def test_no_gpu_has_no_device_memory():
-    meter = memory.DeviceMeter(None)
+    meter = DeviceMeter(None)
     assert meter.driver is None
     assert meter.used_bytes() is None
