@@ -140,8 +140,10 @@ def _select_automatically(
 ) -> ProviderChoice:
     candidates = _auto_candidates()
     passed: list[str] = []
+    lacks_graphs = True
     for name in candidates:
         problem = _without_graph(name, precision, graphs)
+        lacks_graphs = lacks_graphs and bool(problem)
         if not problem and name == "cpu" and device_id is not None:
             problem = f"device {device_id} was asked for"
         if not problem:
@@ -151,9 +153,11 @@ def _select_automatically(
                 return _choice(status, precision, graphs, device_id, why)
             problem = status.reason
         passed.append(f"{name}: {problem}")
-    raise ProviderUnavailableError(
-        "auto", f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})", "Run `scgenept-rt providers`"
-    )
+    remedy = "Run `scgenept-rt providers`"
+    if lacks_graphs and graphs:
+        held = " or ".join(sorted({each for each, _ in graphs}))
+        remedy = "export the bundle again" if precision == "auto" else f"choose {held}, or export it with {precision}"
+    raise ProviderUnavailableError("auto", f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})", remedy)
 
 
 def _auto_candidates() -> tuple[ProviderName, ...]:

@@ -60,6 +60,14 @@ def test_precision_that_the_bundle_does_not_hold(command: str, gpu_machine: Mach
     assert "--precision fp16" in message
 
 
+def test_precision_that_the_bundle_holds_for_no_provider_that_auto_may_choose(
+    gpu_machine: Machine, bundle: Path
+) -> None:
+    message = refused(gpu_machine, bundle, "--precision", "fp16", command="predict")
+    assert "cuda: the bundle has no fp16 graph for it; cpu: the bundle has no fp16 graph for it" in message
+    assert message.endswith("Next: choose fp32, or export it with fp16.")
+
+
 @pytest.mark.parametrize("command", ["predict", "verify"])
 def test_gpu_that_does_not_exist(command: str, gpu_machine: Machine, bundle: Path) -> None:
     message = refused(gpu_machine, bundle, "--provider", "cuda", "--device", "7", command=command)
