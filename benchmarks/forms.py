@@ -61,7 +61,7 @@ def _torch() -> Any:
     return torch
 
 
-def _published(workload: Workload, *, batched: bool, fast_path: bool) -> Predict:
+def _published(workload: Workload, *, batched: bool, fast_path: bool, empty_mask: bool = True) -> Predict:
     torch = _torch()
     from published_network import load_published
 
@@ -84,7 +84,8 @@ def _published(workload: Workload, *, batched: bool, fast_path: bool) -> Predict
                     torch.from_numpy(values[rows]),
                     torch.from_numpy(flags[rows]),
                 )
-                predicted.append(network(*(part.to(workload.device) for part in batch)).float().cpu().numpy())
+                inputs = (part.to(workload.device) for part in batch)
+                predicted.append(network(*inputs, empty_mask=empty_mask).float().cpu().numpy())
         return np.concatenate(predicted)
 
     return predict
@@ -235,9 +236,20 @@ FORMS = (
         one_cell=True,
     ),
     Form(
+        "published-no-mask",
+        "a1",
+        {
+            "cpu": "the same, without the empty mask that the published code passes",
+            "cuda": "the same, without the empty mask that the published code passes",
+        },
+        _HALF_ON_GPU,
+        lambda workload: _published(workload, batched=False, fast_path=True, empty_mask=False),
+        one_cell=True,
+    ),
+    Form(
         "published-batched",
         "b",
-        {"cpu": "the same, batched", "cuda": "the same, batched"},
+        {"cpu": "the published way, batched", "cuda": "the published way, batched"},
         _HALF_ON_GPU,
         lambda workload: _published(workload, batched=True, fast_path=True),
     ),

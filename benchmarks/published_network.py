@@ -2,6 +2,10 @@
 
 Rebuilt from the description of the published model, with parameters of the same names, so that a checkpoint in the
 published layout loads strictly. It is here to be compared with; the package never uses it.
+
+Upstream's `pred_perturb_from_ctrl` and `pred_perturb` give every pass a `src_key_padding_mask` that masks nothing. It
+changes no output, but it is no small thing: PyTorch's fast path makes nested tensors of masked input, which on a CPU
+take about twice the time and memory, and without the fast path attention gets a mask to add.
 """
 
 from __future__ import annotations
@@ -83,21 +87,28 @@ class PublishedNetwork(nn.Module):
         self.pert_encoder = nn.Embedding(3, width, padding_idx=2)
         self.ln = nn.LayerNorm(width)
         layer = nn.TransformerEncoderLayer(width, _HEADS, hidden, dropout=0.0, batch_first=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on nested tensors, which nothing here makes
-            self.transformer_encoder = nn.TransformerEncoder(layer, n_layers)
+        self.transformer_encoder = nn.TransformerEncoder(layer, n_layers)
         self.decoder = Decoder(width)
 
-    def forward(self, ids: Tensor, values: Tensor, flags: Tensor) -> Tensor:
-        """Predict: token ids, expression and flags [batch, n] -> [batch, n]."""
+    def forward(self, ids: Tensor, values: Tensor, flags: Tensor, *, empty_mask: bool = True) -> Tensor:
+        """Predict: token ids, expression and flags [batch, n] -> [batch, n], with upstream's empty mask or without."""
         total = self.encoder(ids) + self.value_encoder(values) + self.gopt_encoder_c(ids) + self.pert_encoder(flags)
-        return self.decoder(self.transformer_encoder(self.ln(total.float())))
+        nothing_masked = torch.zeros_like(ids, dtype=torch.bool) if empty_mask else None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The PyTorch API of nested tensors is in prototype stage")
+            encoded = self.transformer_encoder(self.ln(total.float()), src_key_padding_mask=nothing_masked)
+        return self.decoder(encoded)
 
 
 def load_published(checkpoint: Path) -> PublishedNetwork:
     """Load a checkpoint as upstream does: all tensors into memory, then into the network."""
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("cls_decoder.")}
+    # flash-attn has names of its own for the same tensors.
+    weights = {
+        name.replace("self_attn.Wqkv.", "self_attn.in_proj_"): tensor
+        for name, tensor in weights.items()
+        if not name.startswith("cls_decoder.")
+    }
     n_tokens, width = weights["encoder.embedding.weight"].shape
     n_layers = sum(name.endswith("self_attn.in_proj_weight") for name in weights)
     network = PublishedNetwork(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -13,8 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-BENCHMARKS = ROOT / "benchmarks"
+from tests.benchmarks.scripts import BENCHMARKS, script
 
 
 def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -25,13 +23,6 @@ def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def render() -> ModuleType:
     return script("render")
-
-
-def script(name: str) -> ModuleType:
-    """Import a script with its own directory on the path, as when it is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        return importlib.import_module(name)
 
 
 def made_up(device: str, **seconds: float) -> dict[str, Any]:
@@ -166,6 +157,19 @@ def test_goals_say_what_is_met_and_what_is_not(render: ModuleType, own: float, s
     goals = text.split("### Goals")[1].split("###")[0]
     rows = [line for line in goals.strip().splitlines()[2:] if line.startswith("|")]
     assert [row.rstrip(" |").rsplit("| ", 1)[1] for row in rows] == states
+
+
+def test_page_and_readme_say_what_the_empty_mask_costs(render: ModuleType):
+    result = made_up("cpu", published=40.0, published_no_mask=16.0, torch_compile=9.0, scgenept_rt_fp32=8.0)
+    assert "2.50 times the time and 1.00 times the memory of the same without the mask" in render.page([result])
+    sentence = " ".join(render.readme_sentence(result).split())
+    assert "on 2 cores of Some CPU, all in one run" in sentence
+    assert "5.0 times the published code as it comes, 2.0 times the same without an empty mask" in sentence
+    assert "1.1 times torch.compile" in sentence
+    assert "10% of the published code's memory" in sentence
+    on_gpu = render.readme_sentence(made_up("cuda", published=40.0, scgenept_rt_fp16=8.0))
+    assert "on Some GPU, all in one run" in on_gpu
+    assert "memory" not in on_gpu
 
 
 def test_goals_below_the_floor_are_named_as_such(render: ModuleType):
