@@ -31,8 +31,8 @@ class ReferenceResult:
             )
 
 
-def check_reference(bundle: Bundle, session: Session) -> ReferenceResult:
-    """Run the bundle's reference cells through a session.
+def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = False) -> ReferenceResult:
+    """Run the bundle's reference cells through a session, in one batch or each in a batch of its own.
 
     Raises
     ------
@@ -49,5 +49,8 @@ def check_reference(bundle: Bundle, session: Session) -> ReferenceResult:
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BundleFileError(bundle.directory, REFERENCE_NAME, f"cannot be read ({error})") from error
     tolerance = bundle.manifest.tolerances[session.precision]
-    comparison = tolerance.compare(session.run(values, pert_flags, gene_index), expected)
+    size = 1 if one_by_one else max(len(values), 1)
+    parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
+    predicted = np.concatenate([session.run(values[part], pert_flags[part], gene_index) for part in parts])
+    comparison = tolerance.compare(predicted, expected)
     return ReferenceResult(session.provider, session.precision, tolerance, comparison, *expected.shape)

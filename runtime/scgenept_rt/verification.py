@@ -63,6 +63,7 @@ def verify_bundle(
     device_id: int | None = None,
     threads: int | None = None,
     reference_checkpoint: str | Path | None = None,
+    cuda_graphs: bool = False,
     on_notice: Callable[[str], None] | None = None,
 ) -> Iterator[Verified]:
     """Run every graph that a provider can run, and compare with the eager model.
@@ -84,11 +85,13 @@ def verify_bundle(
         How many fresh cells, and the seed that they are drawn from.
     device_id, threads, reference_checkpoint, on_notice
         As for `load`.
+    cuda_graphs
+        As for `load`; then also run the reference cells one at a time: the first is recorded, the others replayed.
 
     Yields
     ------
     Verified
-        One for each graph against ``reference.npz``, then one against PyTorch if wanted.
+        One for each graph against ``reference.npz`` (two with CUDA graphs), then one against PyTorch if wanted.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def verify_bundle(
         fresh = _FreshCells(torch, bundle.manifest.dimensions.n_genes, n_cells, seed)
         reference_checkpoint = None
     for choice in choices:
-        yield from _verify(bundle, choice, fresh, threads, reference_checkpoint, on_notice)
+        yield from _verify(bundle, choice, fresh, threads, reference_checkpoint, cuda_graphs, on_notice)
 
 
 def _verify(
@@ -118,6 +121,7 @@ def _verify(
     fresh: _FreshCells | None,
     threads: int | None,
     reference_checkpoint: str | Path | None,
+    cuda_graphs: bool,
     on_notice: Callable[[str], None] | None,
 ) -> Iterator[Verified]:
     graph = "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path
@@ -125,9 +129,15 @@ def _verify(
     kernels: list[str] = []
     with cuda_attention_kernels() if choice.name == "cuda" else nullcontext(kernels) as kernels:
         session = open_session(
-            bundle, choice, threads=threads, reference_checkpoint=reference_checkpoint, on_notice=on_notice
+            bundle,
+            choice,
+            threads=threads,
+            reference_checkpoint=reference_checkpoint,
+            cuda_graphs=cuda_graphs,
+            on_notice=on_notice,
         )
         reference = check_reference(bundle, session)
+        alone = check_reference(bundle, session, one_by_one=True) if cuda_graphs else None
         predicted = [] if fresh is None else [session.run(*inputs) for inputs in fresh.inputs]
     if choice.name == "cpu" and choice.target is not None:
         kernel = cpu_attention_kernel(choice.precision, choice.target)
@@ -135,6 +145,9 @@ def _verify(
         kernel = ", ".join(kernels)
     cells = f"{reference.n_cells} cells x {reference.n_genes:,} genes"
     yield Verified(choice.name, choice.precision, graph, REFERENCE_NAME, cells, tolerance, reference.comparison, kernel)
+    if alone is not None:
+        cells += ", one at a time"
+        yield Verified(choice.name, choice.precision, graph, REFERENCE_NAME, cells, tolerance, alone.comparison, kernel)
     if fresh is not None:
         comparison = _together(tolerance, predicted, fresh.expected)
         yield Verified(choice.name, choice.precision, graph, "torch", str(fresh), tolerance, comparison, kernel)

@@ -108,6 +108,7 @@ class PrecisionResult:
 
     reference: ReferenceResult
     choice_reason: str
+    cuda_graphs: bool
     attention_kernel: str | None
     open_seconds: float
     matrix_gflops: float | None
@@ -200,11 +201,13 @@ def _measure_precision(
         precision=precision,
         device_id=options.device_id,
         threads=options.threads,
+        cuda_graphs=options.cuda_graphs,
     )
     with model:
         open_seconds = time.perf_counter() - begin
         progress(f"comparing {model.provider}, {model.precision} with the reference")
-        reference = check_reference(bundle, model.session)
+        # One at a time is how recorded batches run.
+        reference = check_reference(bundle, model.session, one_by_one=options.cuda_graphs)
         reference.raise_if_missed()
         product = _matrix_product(wanted, options.threads)
         progress("measuring the rate of matrix products")
@@ -226,6 +229,7 @@ def _measure_precision(
         result = PrecisionResult(
             reference=reference,
             choice_reason=model.choice_reason,
+            cuda_graphs=options.cuda_graphs,
             attention_kernel=kernel or None,
             open_seconds=open_seconds,
             matrix_gflops=best.gflops if best else None,

@@ -23,7 +23,7 @@ class BenchmarkOptions:
 
     Attributes
     ----------
-    provider, device_id, threads
+    provider, device_id, threads, cuda_graphs
         As for `scgenept_rt.load`.
     precisions
         Precisions to measure, one after the other; "auto" is the provider's default.
@@ -46,6 +46,7 @@ class BenchmarkOptions:
     end_to_end: bool = False
     device_id: int | None = None
     threads: int | None = None
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         for name, numbers in (

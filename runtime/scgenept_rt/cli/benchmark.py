@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from scgenept_rt.cli.options import BundleArgument, DeviceOption, ProviderOption, ThreadsOption
+from scgenept_rt.cli.options import BundleArgument, CudaGraphsOption, DeviceOption, ProviderOption, ThreadsOption
 
 if TYPE_CHECKING:
     from scgenept_rt.benchmark import BenchmarkResult, Timing
@@ -43,6 +43,7 @@ def benchmark(
     ] = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    cuda_graphs: CudaGraphsOption = False,
 ) -> None:
     """Measure throughput, latency and memory by batch size, after comparing the outputs with PyTorch's.
 
@@ -59,6 +60,7 @@ def benchmark(
         end_to_end=end_to_end,
         device_id=device,
         threads=threads,
+        cuda_graphs=cuda_graphs,
     )
     # What cannot be written has to be known before minutes of measuring, not after.
     if plot_file is not None:
@@ -117,7 +119,8 @@ def _print(result: BenchmarkResult) -> None:
 
 def _print_precision(result: PrecisionResult) -> None:
     comparison, checked = result.reference.comparison, result.reference
-    print(f"\n{checked.provider}, {checked.precision}: {result.choice_reason}")
+    recorded = ", CUDA graphs" if result.cuda_graphs else ""
+    print(f"\n{checked.provider}, {checked.precision}{recorded}: {result.choice_reason}")
     print(
         f"largest error {comparison.max_difference:.2e}, {comparison.worst:.2f} of the tolerance "
         f"({checked.n_cells} cells x {checked.n_genes} genes against PyTorch eager fp32)"

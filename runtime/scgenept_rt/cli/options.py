@@ -42,6 +42,10 @@ ReferenceCheckpointOption = Annotated[
         help="For torch: the checkpoint that the bundle was exported from, if it keeps no weights itself.",
     ),
 ]
+CudaGraphsOption = Annotated[
+    bool,
+    typer.Option("--cuda-graphs", help="For cuda: record batches of up to 4 cells as CUDA graphs, launched at once."),
+]
 LayerOption = Annotated[str | None, typer.Option("--layer", metavar="NAME", help="Layer to read instead of X.")]
 UseRawOption = Annotated[bool, typer.Option("--use-raw", help="Read raw instead of X.")]
 GeneKeyOption = Annotated[

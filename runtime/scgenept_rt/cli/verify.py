@@ -11,6 +11,7 @@ import typer
 
 from scgenept_rt.cli.options import (
     BundleArgument,
+    CudaGraphsOption,
     DeviceOption,
     ProviderOption,
     ReferenceCheckpointOption,
@@ -36,6 +37,7 @@ def verify(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     reference_checkpoint: ReferenceCheckpointOption = None,
+    cuda_graphs: CudaGraphsOption = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Run the bundle's reference cells through a provider, on every graph it can run, and compare with PyTorch.
@@ -56,6 +58,7 @@ def verify(
         device_id=device,
         threads=threads,
         reference_checkpoint=reference_checkpoint,
+        cuda_graphs=cuda_graphs,
         on_notice=lambda notice: print(f"note: {notice}", file=sys.stderr, flush=True),
     ):
         results.append(verified)

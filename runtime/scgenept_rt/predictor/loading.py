@@ -24,6 +24,7 @@ def load(
     device_id: int | None = None,
     threads: int | None = None,
     reference_checkpoint: str | Path | None = None,
+    cuda_graphs: bool = False,
     on_notice: Notice | None = None,
 ) -> Predictor:
     """Open a bundle for prediction.
@@ -44,6 +45,9 @@ def load(
     reference_checkpoint
         For the provider "torch", if the bundle was exported without `--keep-reference-weights`: the checkpoint that it
         was exported from.
+    cuda_graphs
+        For the provider "cuda": record batches of up to 4 cells as CUDA graphs, and launch each at once from then on.
+        For services that predict a cell at a time; larger batches gain nothing.
     on_notice
         Is told what takes long: TensorRT compiles an engine for minutes, once.
 
@@ -53,6 +57,8 @@ def load(
         If the bundle is damaged, of a newer format, or lacks the graph.
     ProviderUnavailableError, UnknownProviderError, DeviceNotFoundError
         If the provider cannot be used here; one that was asked for is never replaced by another.
+    PredictOptionError
+        If the precision is unknown, or an option belongs to another provider.
     """
     if precision not in ("auto", *get_args(Precision)):
         raise PredictOptionError(f"precision is {precision!r}. Expected one of auto, fp32, fp16.")
@@ -65,7 +71,12 @@ def load(
         device_id=device_id,
     )
     session = open_session(
-        opened, choice, threads=threads, reference_checkpoint=reference_checkpoint, on_notice=on_notice
+        opened,
+        choice,
+        threads=threads,
+        reference_checkpoint=reference_checkpoint,
+        cuda_graphs=cuda_graphs,
+        on_notice=on_notice,
     )
     # Asked now: what later runs take, ONNX Runtime keeps, and it would count as in use by others.
     free = DeviceMeter(choice.device_id).free_bytes()

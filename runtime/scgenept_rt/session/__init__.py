@@ -33,6 +33,7 @@ def open_session(
     *,
     threads: int | None = None,
     reference_checkpoint: str | Path | None = None,
+    cuda_graphs: bool = False,
     on_notice: Callable[[str], None] | None = None,
 ) -> Session:
     """Make a session on the provider that was chosen.
@@ -47,17 +48,24 @@ def open_session(
         Threads on the CPU; None for as many as this process may use.
     reference_checkpoint
         For the provider torch: the checkpoint that the bundle was exported from, if the bundle keeps no weights.
+    cuda_graphs
+        For the provider cuda: record batches of a few cells as CUDA graphs (see `session.cuda_graphs`).
     on_notice
         Is told what takes long.
 
     Raises
     ------
     PredictOptionError
-        If a checkpoint is given for a provider that runs graphs.
+        If a checkpoint is given for a provider that runs graphs, or CUDA graphs are asked of another than cuda.
     ScgeneptError
         See `OrtSession` and `open_backend`.
     """
     checkpoint = None if reference_checkpoint is None else Path(reference_checkpoint)
+    if cuda_graphs and choice.name != "cuda":
+        raise PredictOptionError(
+            f"CUDA graphs are recorded by the provider cuda alone, not by {choice.name}. Leave them out "
+            "(--cuda-graphs, cuda_graphs=True), or choose the provider cuda."
+        )
     if choice.name == "torch":
         return open_backend(bundle, choice, threads=threads, reference_checkpoint=checkpoint)
     if checkpoint is not None:
@@ -65,4 +73,4 @@ def open_session(
             f"a reference checkpoint is read by the provider torch alone, not by {choice.name}. "
             "Leave --reference-checkpoint out, or add --provider torch."
         )
-    return OrtSession(bundle, choice, threads=threads, on_notice=on_notice)
+    return OrtSession(bundle, choice, threads=threads, cuda_graphs=cuda_graphs, on_notice=on_notice)

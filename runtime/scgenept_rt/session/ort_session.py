@@ -14,6 +14,7 @@ from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
 from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
 from scgenept_rt.session.batch import automatic_batch_size
+from scgenept_rt.session.cuda_graphs import RecordedBatches, cuda_graph_options
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
 
@@ -31,6 +32,7 @@ class OrtSession:
         choice: ProviderChoice,
         *,
         threads: int | None = None,
+        cuda_graphs: bool = False,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         """Load the graph that `choice` names.
@@ -43,6 +45,8 @@ class OrtSession:
             Provider, precision and target, from `select_provider`.
         threads
             Threads of the CPU provider; None for as many as this process may use (`cpu_threads`).
+        cuda_graphs
+            Record batches of a few cells as CUDA graphs; for the provider cuda.
         on_notice
             Is told what takes long: TensorRT compiles an engine for minutes, once.
 
@@ -82,6 +86,8 @@ class OrtSession:
             elif choice.name == "tensorrt-rtx":
                 _add_tensorrt_rtx(options, choice)
                 providers = None
+            elif cuda_graphs:
+                providers = [(name, {**given, **cuda_graph_options()}) for name, given in choice.ort_providers]
             try:
                 weights = _linked_weights(options, bundle, graph)
                 self._session = onnxruntime.InferenceSession(str(bundle.path(graph)), options, providers=providers)
@@ -91,6 +97,7 @@ class OrtSession:
                 raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
             del weights  # the options refer to them until here
             verify_active(self._session.get_providers(), choice)
+        self._recorded = RecordedBatches(self._session, "cuda", choice.device_id or 0) if cuda_graphs else None
         # cuDNN's plans, which take long to make, are kept by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
 
@@ -139,6 +146,8 @@ class OrtSession:
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def _run_graph(self, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        if self._recorded is not None:
+            return self._recorded.run(feed)
         outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed))
         return outputs[0]
 

@@ -1,0 +1,137 @@
+"""The CUDA provider's session with CUDA graphs, on a machine whose ONNX Runtime is a stand-in that records like CUDA.
+
+A recorded graph reads and writes the places that it was recorded with, whatever is bound later, and in another thread
+than the one that recorded it there is no graph.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.runtime.providers.skips import linux
+
+if TYPE_CHECKING:
+    from tests.runtime.providers.conftest import Machine
+
+RECORDING = """
+import json, sys, threading
+import numpy as np, onnxruntime
+
+class OrtValue:
+    def __init__(self, array, device):
+        self.array, self.device = array, device
+    @classmethod
+    def ortvalue_from_shape_and_type(cls, shape, element_type, device_type, device_id):
+        return cls(np.zeros(shape, element_type), [device_type, device_id])
+    def update_inplace(self, data):
+        self.array[...] = data
+    def numpy(self):
+        return self.array
+
+class RunOptions:
+    def add_run_config_entry(self, key, value):
+        assert key == "gpu_graph_id"
+        self.graph = value
+
+class Binding:
+    def __init__(self):
+        self.places = {}
+    def bind_ortvalue_input(self, name, value):
+        self.places[name] = value
+    bind_ortvalue_output = bind_ortvalue_input
+
+runs, devices = [], []
+def network(values, pert_flags, gene_index):
+    return values * 2 + pert_flags + gene_index
+def run(session, outputs, feed, options=None):
+    runs.append(["plain", options.graph if options else None, threading.current_thread().name])
+    return [network(**feed)]
+def run_with_iobinding(session, binding, options):
+    session.__dict__.setdefault("graphs", {})
+    key = (options.graph, threading.get_ident())
+    places = session.graphs.setdefault(key, binding.places)
+    devices.append(places["predicted"].device)
+    places["predicted"].array[...] = network(**{name: places[name].array for name in places if name != "predicted"})
+    runs.append(["graph", options.graph, threading.current_thread().name])
+onnxruntime.OrtValue, onnxruntime.RunOptions = OrtValue, RunOptions
+session = onnxruntime.InferenceSession
+session.io_binding = lambda self: Binding()
+session.run, session.run_with_iobinding = run, run_with_iobinding
+"""
+PREDICT = (
+    RECORDING
+    + """
+import scgenept_rt as sgr
+bundle, device, cuda_graphs = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
+model = sgr.load(bundle, provider="cuda", device_id=device, cuda_graphs=cuda_graphs)
+rng = np.random.default_rng(0)
+predicted, expected = [], []
+def predict(n_cells):
+    values = rng.random((n_cells, 24), dtype=np.float32)
+    flags = np.zeros((n_cells, 24), np.int64)
+    flags[:, 3] = 1
+    got = model.predict_array(values, model.gene_names[3] + "+ctrl")
+    assert np.array_equal(got, network(values, flags, np.arange(24)).astype(np.float32)), n_cells
+for n_cells in (1, 1, 3, 1, 40):
+    thread = threading.Thread(target=predict, args=(n_cells,))  # as a service calls: from many threads
+    thread.start(); thread.join()
+print(json.dumps([runs, devices]))
+"""
+)
+
+
+@linux
+def test_small_batches_are_recorded_in_one_thread(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
+    done = gpu_machine.run(PREDICT, str(oracle_bundle("scgpt")), "1", "True")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    opened, found = done.stdout.splitlines()
+    assert opened == "session ['CUDAExecutionProvider'] {'device_id': '1', 'enable_cuda_graph': '1'}"
+    runs, devices = json.loads(found)
+    # Three cells are padded to four: a recorded size.
+    assert [run[:2] for run in runs] == [["graph", "1"]] * 2 + [["graph", "2"], ["graph", "1"], ["plain", "-1"]]
+    assert len({thread for _, _, thread in runs}) == 1
+    assert devices == [["cuda", 1]] * 4
+
+
+@linux
+def test_without_being_asked_nothing_is_recorded(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
+    done = gpu_machine.run(PREDICT, str(oracle_bundle("scgpt")), "0", "False")
+    assert done.returncode == 0, done.stderr
+    opened, found = done.stdout.splitlines()
+    assert opened == "session ['CUDAExecutionProvider'] {'device_id': '0'}"
+    runs, _ = json.loads(found)
+    assert [run[:2] for run in runs] == [["plain", None]] * 5
+
+
+@linux
+@pytest.mark.parametrize("provider", ["tensorrt", "cpu"])
+def test_another_provider_is_refused(
+    gpu_machine: Machine, oracle_bundle: Callable[[str], Path], tmp_path: Path, provider: str
+) -> None:
+    gpu_machine.add_library("libnvinfer.so.10")
+    command = ["verify", str(oracle_bundle("scgpt")), "--provider", provider, "--cuda-graphs"]
+    done = gpu_machine.run("from scgenept_rt.cli import main; main()", *command, SCGENEPT_RT_CACHE=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert f"not by {provider}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@linux
+def test_verify_runs_recorded_batches_too(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
+    command = ["verify", str(oracle_bundle("scgpt")), "--provider", "cuda", "--precision", "fp16", "--cuda-graphs"]
+    code = RECORDING + "from scgenept_rt.cli import main\ntry:\n    main()\nfinally:\n    print(json.dumps(runs))"
+    done = gpu_machine.run(code, *command)
+    assert done.returncode == 1, done.stderr  # the stand-in's network is not the model's
+    _, batch, _, alone, _, found = done.stdout.splitlines()
+    assert batch.startswith("MISS  cuda fp16, ort_fp16.onnx against reference.npz, ")
+    assert alone == f"{batch}, one at a time"
+    first, *others = [run[:2] for run in json.loads(found)]
+    assert first == ["plain", "-1"]
+    assert others == [["graph", "1"]] * len(others)
+    assert len(others) > 1

@@ -1,0 +1,134 @@
+"""Recorded batches: on ONNX Runtime's CPU provider, which has no graphs to record but binds and runs the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+import scgenept_rt as sgr
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.errors import PredictOptionError
+from scgenept_rt.session.cuda_graphs import MOST_CELLS, RecordedBatches
+
+GO_C = "scgenept_go_c_gpt_concat"
+
+Feed = Mapping[str, NDArray[Any]]
+
+
+class WatchedSession:
+    """A session that notes how it is run: plainly, or bound and under which number."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.runs: list[str] = []
+
+    def run(self, outputs: list[str], feed: Feed, options: Any) -> Any:
+        assert options.get_run_config_entry("gpu_graph_id") == "-1"
+        self.runs.append("plain")
+        return self._session.run(outputs, feed, options)
+
+    def io_binding(self) -> Any:
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self.runs.append(options.get_run_config_entry("gpu_graph_id"))
+        self._session.run_with_iobinding(binding, options)
+
+
+@pytest.fixture(scope="module")
+def graph(oracle_bundle: Callable[[str], Path]) -> onnxruntime.InferenceSession:
+    bundle = Bundle.open(oracle_bundle(GO_C))
+    return onnxruntime.InferenceSession(
+        str(bundle.path(bundle.graph("fp32", "ort"))), providers=["CPUExecutionProvider"]
+    )
+
+
+@pytest.fixture
+def session(graph: onnxruntime.InferenceSession) -> WatchedSession:
+    return WatchedSession(graph)
+
+
+@pytest.fixture
+def recorded(session: WatchedSession) -> RecordedBatches:
+    return RecordedBatches(session, "cpu", 0)
+
+
+def feed(n_cells: int, n_genes: int = 24, seed: int = 0) -> dict[str, NDArray[Any]]:
+    rng = np.random.default_rng(seed)
+    return {
+        "values": rng.random((n_cells, n_genes), dtype=np.float32),
+        "pert_flags": rng.integers(0, 2, (n_cells, n_genes)),
+        "gene_index": rng.permutation(24)[:n_genes],
+    }
+
+
+def test_gives_what_the_graph_gives_in_any_order_of_shapes_and_inputs(
+    recorded: RecordedBatches, session: WatchedSession, graph: onnxruntime.InferenceSession
+) -> None:
+    order = [(1, 24), (1, 24), (3, 24), (1, 24), (1, 7), (6, 24), (3, 24), (1, 7), (1, 24)]
+    inputs = [feed(*shape, seed=seed) for seed, shape in enumerate(order)]
+    # Views, of which nothing but the values themselves may matter.
+    inputs[1]["values"] = np.asfortranarray(np.repeat(inputs[1]["values"], 2, axis=0))[::2]
+    predicted = [recorded.run(each) for each in inputs]  # all kept: a run must not write over an earlier result
+    for each, given in zip(predicted, inputs, strict=True):
+        assert each.dtype == np.float32
+        np.testing.assert_allclose(each, graph.run(None, given)[0], rtol=0, atol=1e-6)
+    assert session.runs == ["1", "1", "2", "1", "3", "plain", "2", "3", "1"]
+
+
+@pytest.mark.parametrize("changed", ["values", "pert_flags", "gene_index"])
+def test_one_changed_input_changes_the_prediction(
+    recorded: RecordedBatches, graph: onnxruntime.InferenceSession, changed: str
+) -> None:
+    first, other = feed(2), feed(2, seed=1)
+    second = first | {changed: other[changed]}
+    before = recorded.run(first)
+    after = recorded.run(second)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, graph.run(None, second)[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(recorded.run(first), before, rtol=0, atol=1e-6)
+
+
+def test_inputs_may_be_changed_in_place_between_runs(
+    recorded: RecordedBatches, graph: onnxruntime.InferenceSession
+) -> None:
+    inputs = feed(1)
+    recorded.run(inputs)
+    inputs["pert_flags"][0] = 1 - inputs["pert_flags"][0]
+    np.testing.assert_allclose(recorded.run(inputs), graph.run(None, inputs)[0], rtol=0, atol=1e-6)
+
+
+def test_large_batches_and_more_forms_than_can_be_kept_run_plainly(
+    recorded: RecordedBatches, session: WatchedSession
+) -> None:
+    assert recorded.run(feed(MOST_CELLS + 1)).shape == (MOST_CELLS + 1, 24)
+    for n_genes in range(1, 12):
+        assert recorded.run(feed(1, n_genes)).shape == (1, n_genes)
+    recorded.run(feed(1, 1))
+    assert session.runs == ["plain", *"12345678", "plain", "plain", "plain", "1"]
+
+
+def test_what_does_not_fit_is_an_error_and_is_forgotten(
+    recorded: RecordedBatches, session: WatchedSession, graph: onnxruntime.InferenceSession
+) -> None:
+    good = feed(1)
+    for wrong in (
+        {"gene_index": np.full(24, 10**6)},
+        {"pert_flags": np.zeros((1, 9), dtype=np.int64)},
+        {"values": good["values"].astype(np.float64)},
+    ):
+        with pytest.raises(Exception, match=r"indices|broadcast|type"):
+            recorded.run(good | wrong)
+    np.testing.assert_allclose(recorded.run(good), graph.run(None, good)[0], rtol=0, atol=1e-6)
+    assert len(set(session.runs)) == len(session.runs), "a number was used again after an error"
+
+
+def test_only_the_provider_cuda_records(oracle_bundle: Callable[[str], Path]) -> None:
+    with pytest.raises(PredictOptionError, match="CUDA graphs are recorded by the provider cuda alone, not by cpu"):
+        sgr.load(oracle_bundle(GO_C), provider="cpu", cuda_graphs=True)
