@@ -53,11 +53,12 @@ published loop and 1.2 times torch.compile) are goals and not results. What can 
 the tests: the fp16 graphs' operators (`tests/export/test_graph_structure_guard.py`), the error of half precision, and
 the range of activations at export.
 
-Three things were left out until they can be measured, as arithmetic says that they give little. A batch of 32 cells
-sends 1.9 MB to the GPU and takes 0.6 MB back: about 0.4 ms from pageable memory at 6 GB/s, of 69 ms that the network
-takes, so pinned buffers and bound inputs save at most 0.6%. CUDA graphs gave nothing from batch 8 on, and 7% at batch
-1 (2.86 to 2.66 ms), in measurements of the bare graph. What takes longer than that, reading, densifying and writing,
-overlaps with the network.
+How a GPU is kept busy: `predict` fills its batches in pinned memory, one batch ahead, and writes while the next one
+runs. A batch of 32 cells sends 1.9 MB and takes 0.6 MB back: 0.1 to 0.4 ms, of 69 ms that the network takes, so these
+copies do not overlap with it. Batches have few sizes, since cuDNN makes a plan for each. CUDA graphs gave nothing from
+batch 8 on, and 7% at batch 1 (2.86 to 2.66 ms), in measurements of the bare graph: `load(..., cuda_graphs=True)` and
+`--cuda-graphs` of `verify` and `benchmark` record batches of up to 4 cells. They are off unless asked for, as long as
+they have not been measured here.
 """
 
 

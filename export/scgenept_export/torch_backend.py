@@ -69,6 +69,11 @@ class TorchSession:
         """False: PyTorch computes any batch size alike."""
         return False
 
+    @property
+    def device_id(self) -> int | None:
+        """Number of the GPU, None on the CPU."""
+        return self._device.index
+
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:

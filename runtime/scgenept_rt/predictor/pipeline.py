@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.providers.pinned_memory import PinnedMemory, whole_pages
 from scgenept_rt.session import Session
 
 _Batch = TypeVar("_Batch")
@@ -22,11 +23,14 @@ THREAD_NAME = "scgenept-rt-network"
 
 
 class BatchBuffers:
-    """Room for one batch: `values` float32 and `pert_flags` int64, each (batch_size, n_genes)."""
+    """Room for one batch: `values` float32 and `pert_flags` int64, each (batch_size, n_genes), both in `memory`."""
 
     def __init__(self, batch_size: int, n_genes: int) -> None:
-        self.values = np.zeros((batch_size, n_genes), dtype=np.float32)
-        self.pert_flags = np.zeros((batch_size, n_genes), dtype=np.int64)
+        shape = (batch_size, n_genes)
+        n_values, n_flags = (batch_size * n_genes * np.dtype(dtype).itemsize for dtype in (np.float32, np.int64))
+        self.memory = whole_pages(n_flags + n_values)
+        self.pert_flags = self.memory[:n_flags].view(np.int64).reshape(shape)
+        self.values = self.memory[n_flags : n_flags + n_values].view(np.float32).reshape(shape)
 
 
 class BatchPipeline:
@@ -44,9 +48,11 @@ class BatchPipeline:
         self._gene_index = np.arange(n_genes, dtype=np.int64)
         self._free, self._in_use = BatchBuffers(batch_size, n_genes), BatchBuffers(batch_size, n_genes)
         self._running: Future[NDArray[np.float32]] | None = None
+        self._pinned = PinnedMemory(session.device_id, self._free.memory, self._in_use.memory)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME)
 
     def __enter__(self) -> Self:
+        self._pinned.__enter__()
         return self
 
     def __exit__(
@@ -54,6 +60,7 @@ class BatchPipeline:
     ) -> None:
         # A batch cannot be called off. Waited for, so that nothing runs on when cells and session are let go.
         self._worker.shutdown(wait=True, cancel_futures=True)
+        self._pinned.__exit__(kind, error, trace)
 
     @property
     def buffers(self) -> BatchBuffers:

@@ -32,6 +32,11 @@ _DRIVER_ERRORS = {
 _FIRST_DRIVER = {12: "525.60", 13: "580.65"}
 
 
+def open_driver() -> ctypes.CDLL:
+    """Load the NVIDIA driver's library; raises OSError if there is none."""
+    return ctypes.CDLL(_CUDA_LIBRARY)
+
+
 @dataclass(frozen=True)
 class CudaDevice:
     """One GPU, numbered as CUDA numbers the visible ones."""
@@ -109,7 +114,7 @@ class DeviceMeter:
 
     def _find(self, device_id: int) -> None:
         windows = sys.platform == "win32"
-        cuda = ctypes.CDLL(_CUDA_LIBRARY)
+        cuda = open_driver()
         nvml = ctypes.CDLL("nvml.dll" if windows else "libnvidia-ml.so.1")
         device, memory = ctypes.c_int(), ctypes.c_size_t()
         address, text = ctypes.create_string_buffer(64), ctypes.create_string_buffer(96)
@@ -140,7 +145,7 @@ def find_devices() -> CudaDevices:
         return CudaDevices(problem="macOS has no CUDA", remedy="use --provider cpu", no_gpu=True)
     hidden = _hidden_by_environment()
     try:
-        driver = ctypes.CDLL(_CUDA_LIBRARY)
+        driver = open_driver()
     except OSError:
         problems = [*([hidden] if hidden else []), f"no NVIDIA driver is installed ({_CUDA_LIBRARY} does not load)"]
         remedy = "install the NVIDIA driver, or in a container pass the GPUs in (docker run --gpus all)"

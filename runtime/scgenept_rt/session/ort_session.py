@@ -117,6 +117,11 @@ class OrtSession:
         return self._choice.name != "cpu"
 
     @property
+    def device_id(self) -> int | None:
+        """Number of the GPU, None on the CPU."""
+        return self._choice.device_id
+
+    @property
     def merges_tokens(self) -> bool:
         """Whether identical tokens are computed once; then cells are computed one at a time, whatever the batch."""
         return self._shares_token is not None

@@ -34,7 +34,7 @@ def network(values: np.ndarray, pert_flags: np.ndarray) -> np.ndarray:
 class RecordingSession:
     """Keeps what it is called with and from where; `during`, if given, is called within each run with its number."""
 
-    provider, precision = "cpu", "fp32"
+    provider, precision, device_id = "cpu", "fp32", None
 
     def __init__(self, during: Callable[[int], None] | None = None, *, fixed_batches: bool = False) -> None:
         self.fixed_batches = fixed_batches

@@ -43,6 +43,39 @@ int cuDeviceGetPCIBusId(char *address, int size, int device) {
     snprintf(address, size, "0000:%02x:00.0", 16 + (visible ? atoi(visible) : device));
     return 0;
 }
+// Contexts and pinned memory: what is done is printed to standard error, what may not be done ends the process.
+static void *retained, *current, *pinned[8];
+static size_t pinned_bytes[8];
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    if (getenv("NO_CONTEXT")) return 2;
+    fprintf(stderr, "retained %d\\n", device);
+    *context = retained = (void *)(0x1000L + device);
+    return 0;
+}
+int cuDevicePrimaryCtxRelease_v2(int device) {
+    if (retained != (void *)(0x1000L + device) || current) abort();
+    for (int i = 0; i < 8; i++) if (pinned[i]) abort();
+    fprintf(stderr, "released %d\\n", device);
+    return 0;
+}
+int cuCtxPushCurrent_v2(void *context) { if (current || context != retained) abort(); current = context; return 0; }
+int cuCtxPopCurrent_v2(void **context) { if (!current) abort(); *context = current; current = NULL; return 0; }
+int cuMemHostRegister_v2(void *memory, size_t bytes, unsigned flags) {
+    if (!current || (size_t)memory % 4096 || bytes % 4096 || !bytes) abort();
+    if (getenv("NOT_PINNED")) return 2;
+    fprintf(stderr, "pinned %zu at %zu\\n", bytes, (size_t)memory);
+    for (int i = 0; i < 8; i++) if (!pinned[i]) { pinned[i] = memory; pinned_bytes[i] = bytes; return 0; }
+    abort();
+}
+int cuMemHostUnregister(void *memory) {
+    if (!current) abort();
+    for (int i = 0; i < 8; i++) if (pinned[i] == memory) {
+        pinned[i] = NULL;
+        fprintf(stderr, "unpinned %zu at %zu\\n", pinned_bytes[i], (size_t)memory);
+        return 0;
+    }
+    abort();
+}
 """
 
 # What is free on GPU n, in bytes, is in the environment variable FREE_n; without it NVML says that it cannot tell.
