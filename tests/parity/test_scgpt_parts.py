@@ -2,7 +2,7 @@
 
 `scgpt/__init__.py` imports the whole training stack, torchtext and GPU-only packages among it. So bare package modules
 are set up in its place and `scgpt/model/model.py` alone is run, with its own `dsbn.py` and `grad_reverse.py`. Nothing
-is stubbed: tqdm is installed for its one other import, and flash_attn is optional there.
+is stubbed there: tqdm is installed for its one other import, and flash_attn is optional.
 """
 
 from __future__ import annotations
@@ -109,3 +109,36 @@ def test_census_vocabulary_is_the_packages_file_with_three_special_tokens(scgpt_
     assert {name: shipped[name] for name in published} == published
     assert set(shipped) - set(published) == set(SPECIAL_TOKENS)
     assert [shipped[token] for token in ("<pad>", "<cls>", "<eoc>")] == [60_694, 60_695, 60_696]
+
+
+def test_pred_perturb_passes_a_mask_that_masks_nothing(
+    real: types.ModuleType, scgpt_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # scGenePT's class is a copy of this one; benchmarks/published_network.py passes the same mask, which is dear.
+    utils = types.ModuleType("scgpt.utils")
+    utils.__dict__["map_raw_id_to_vocab_id"] = lambda raw_ids, gene_ids: torch.as_tensor(gene_ids)[raw_ids]
+    monkeypatch.setitem(sys.modules, "scgpt.utils", utils)
+    monkeypatch.setitem(sys.modules["scgpt"].__dict__, "logger", None)
+    monkeypatch.setitem(sys.modules, "scgpt.model.model", real)
+    spec = spec_from_file_location("scgpt.model.generation_model", scgpt_directory / "model" / "generation_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vocab = {"<pad>": 0, **{f"g{i}": i for i in range(1, 6)}}
+    network = module.TransformerGenerator(len(vocab), 8, 2, 8, 1, 1, 1, vocab)
+    given: list[torch.Tensor] = []
+    encode = network.transformer_encoder.forward
+
+    def forward(src: torch.Tensor, **masks: torch.Tensor) -> torch.Tensor:
+        given.append(masks["src_key_padding_mask"])
+        return encode(src, **masks)
+
+    monkeypatch.setattr(network.transformer_encoder, "forward", forward)
+    cells = types.SimpleNamespace(x=torch.rand(2 * 5, 2).round(), pert=["g1", "g2"], to=lambda device: None)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its autocast, which torch has under another name now
+        network.pred_perturb(cells, "all", gene_ids=[1, 2, 3, 4, 5], amp=False)
+    assert [tuple(mask.shape) for mask in given] == [(2, 5)]
+    assert given[0].dtype == torch.bool
+    assert not given[0].any()
