@@ -135,7 +135,7 @@ def test_pred_perturb_passes_a_mask_that_masks_nothing(
         return encode(src, **masks)
 
     monkeypatch.setattr(network.transformer_encoder, "forward", forward)
-    cells = types.SimpleNamespace(x=torch.rand(2 * 5, 2).round(), pert=["g1", "g2"], to=lambda device: None)
+    cells = types.SimpleNamespace(x=torch.rand(2 * 5, 2).round(), pert=["g1", "g2"], to=str)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its autocast, which torch has under another name now
         network.pred_perturb(cells, "all", gene_ids=[1, 2, 3, 4, 5], amp=False)
