@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
-SETTINGS = pyproject.toml constraints-test.txt Makefile
+MINIMUM_VENV ?= .venv-minimum
+SETTINGS = pyproject.toml constraints-test.txt constraints-minimum.txt Makefile
 
-.PHONY: demo test lint format coverage clean
+.PHONY: demo test test-minimum lint format coverage clean
 
 # The demo runs where people will run it: without PyTorch.
 demo: $(DEMO_VENV)/.installed
@@ -13,6 +14,13 @@ demo: $(DEMO_VENV)/.installed
 
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+
+# What needs no export stage, with the oldest versions that are allowed, and without PyTorch.
+test-minimum: $(MINIMUM_VENV)/.installed
+	$(MINIMUM_VENV)/bin/python -m pytest --numprocesses auto --dist loadfile \
+		$(addprefix tests/runtime/,expression output demo evaluation plotting download) \
+		$(addprefix tests/runtime/,test_genes.py test_perturbation.py test_genetic_interactions.py) \
+		tests/packaging/test_embedding.py
 
 coverage: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
@@ -39,5 +47,11 @@ $(VENV)/.installed: $(SETTINGS)
 	$(VENV)/bin/python $(PIP_INSTALL) --no-deps scgpt==0.2.4
 	touch $@
 
+$(MINIMUM_VENV)/.installed: $(SETTINGS)
+	$(PYTHON) -m venv $(MINIMUM_VENV)
+	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e '.[cpu,zarr,plot]' \
+		'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

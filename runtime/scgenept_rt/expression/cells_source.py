@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -274,11 +274,13 @@ def _loaded_rows(adata: AnnData, layer: str | None, where: str) -> MatrixRows:
         # A view's matrix is a copy of all its rows; taking rows from the view copies no more than those. anndata makes
         # no view of a view of a backed object, whose rows are therefore loaded at once, as its `.X` does.
         def take(rows: NDArray[np.int64]) -> Any:
-            try:
-                return matrix_of(adata[rows])
-            except ValueError:
-                # SciPy does not take rows of a sparse matrix together with a reversed range of columns.
-                return matrix_of(adata)[rows]
+            # SciPy takes no rows of a sparse matrix together with a reversed range of columns: it raises, and before
+            # 1.13 gives something else.
+            with suppress(ValueError):
+                taken = matrix_of(adata[rows])
+                if taken.shape == (len(rows), adata.n_vars):
+                    return taken
+            return matrix_of(adata)[rows]
 
         return TakenRows(take, (adata.n_obs, adata.n_vars), where)
     matrix = matrix_of(adata)

@@ -166,11 +166,11 @@ class ZarrTable(PartialTable):
 
     def _open_arrays(self) -> dict[str, Any]:
         if not self._arrays:
-            store = import_zarr(self.path).open_group(self._work.data, mode="r+", zarr_format=2)
+            zarr = import_zarr(self.path)
+            store = zarr.open_group(self._work.data, mode="r+", zarr_format=2)
             # a chunk of zeros is written like any other: -0.0 counts as zero and would come back as 0.0
-            self._arrays = {
-                name: store[_key(name)].with_config({"write_empty_chunks": True}) for name in self._layout.array_names
-            }
+            with zarr.config.set({"array.write_empty_chunks": True}):  # kept by the arrays that are opened meanwhile
+                self._arrays = {name: store[_key(name)] for name in self._layout.array_names}
         return self._arrays
 
 

@@ -198,8 +198,11 @@ def test_out_that_cannot_be_a_directory_is_one_message(tmp_path: Path):
         timeout=120,
     )
     assert failed.returncode == 1
-    assert "cannot be made" in failed.stderr
-    assert len(failed.stderr.splitlines()) == 1
+    # The last line, as old versions of numcodecs print a deprecation warning of their own.
+    before, message = failed.stderr.rstrip().rpartition("\n")[::2]
+    assert message.startswith("error: ")
+    assert "cannot be made" in message
+    assert "scgenept_rt" not in before
 
 
 def test_zero_cells_is_wrong_usage():

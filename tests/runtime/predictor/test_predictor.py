@@ -254,7 +254,8 @@ def bundle_of_large_outputs(bundle: Path, tmp_path_factory: pytest.TempPathFacto
     for path in copy.glob("ort_*.onnx"):
         graph = onnx.load(path)
         (weight,) = (entry for entry in graph.graph.initializer if entry.name == "decoder.2.weight")
-        larger = onnx.numpy_helper.to_array(weight) * 50_000
+        values = onnx.numpy_helper.to_array(weight)
+        larger = values * values.dtype.type(50_000)  # of the same type in NumPy 1 too
         weight.CopyFrom(onnx.numpy_helper.from_array(larger, weight.name))
         onnx.save(graph, path)
     return sgr.Bundle.open(copy, check_files=False)
