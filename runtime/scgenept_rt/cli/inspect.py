@@ -63,7 +63,7 @@ def inspect(
     print("\nfiles, all with the sha256 that the manifest states")
     for file in manifest.files:
         if file.target is not None:
-            use = f"{file.precision}, {_RUNS_ON[file.target]}"
+            use = f"{file.precision}, {_RUNS_ON.get(file.target, 'for another version of scgenept-rt')}"
         else:
             use = "weights for torch" if file.path == REFERENCE_WEIGHTS_NAME else "outputs to verify with"
         print(f"  {file.path:<20} {file.size / 1e6:8.2f} MB  {use}")

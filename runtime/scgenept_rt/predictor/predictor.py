@@ -131,6 +131,24 @@ class Predictor:
             free_bytes=self.free_device_bytes,
         )
 
+    def warm_up(self, n_cells: Sequence[int] = (1,)) -> None:
+        """Predict cells without expression and drop the result, so that no later call pays for what a first one costs.
+
+        On a GPU every size of a batch is planned when it first runs, and CUDA graphs are recorded then.
+
+        Parameters
+        ----------
+        n_cells
+            How many cells later calls will predict at once, such as ``(1, model.automatic_batch_size())``.
+
+        Raises
+        ------
+        NonFinitePredictionError
+            If the network gives NaN or infinity.
+        """
+        for n_rows in n_cells:
+            self.predict_array(np.zeros((n_rows, len(self.panel)), dtype=np.float32), "ctrl")
+
     def predict_array(
         self, values: ArrayLike, perturbation: str, *, batch_size: int | Literal["auto"] = "auto"
     ) -> NDArray[np.float32]:

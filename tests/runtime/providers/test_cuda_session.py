@@ -100,6 +100,24 @@ def test_small_batches_are_recorded_in_one_thread(gpu_machine: Machine, oracle_b
 
 
 @linux
+def test_warming_up_records_and_plans_the_sizes_that_will_be_needed(
+    gpu_machine: Machine, oracle_bundle: Callable[[str], Path]
+) -> None:
+    code = (
+        RECORDING
+        + """
+import scgenept_rt as sgr
+model = sgr.load(sys.argv[1], provider="cuda", cuda_graphs=True)
+model.warm_up([1, 3, 40])
+print(json.dumps([run[:2] for run in runs]))
+"""
+    )
+    done = gpu_machine.run(code, str(oracle_bundle("scgpt")))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [["graph", "1"], ["graph", "2"], ["plain", "-1"]]
+
+
+@linux
 def test_without_being_asked_nothing_is_recorded(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
     done = gpu_machine.run(PREDICT, str(oracle_bundle("scgpt")), "0", "False")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,55 @@
+"""`scgenept-rt inspect`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from scgenept_rt.bundle import MANIFEST_NAME, Bundle
+
+CommandLine = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def bundle(oracle_bundle: Callable[[str], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(oracle_bundle("scgenept_go_c_gpt_concat"), tmp_path / "bundle"))
+
+
+def test_says_what_every_file_is_for(command_line: CommandLine, bundle: Path) -> None:
+    shown = command_line("inspect", bundle)
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[0] == "SYNTHETIC weights: predictions of this bundle mean nothing in biology."
+    assert lines[2].split() == ["variant", "scgenept_go_c_gpt_concat"]
+    assert any(line.startswith("genes        24, 21 in the vocabulary") for line in lines)
+    for file in Bundle.open(bundle).manifest.files:
+        (line,) = (line for line in lines if line.split()[:1] == [file.path])
+        assert f"{file.size / 1e6:.2f} MB" in line
+    assert next(line for line in lines if "ort_fp16.onnx" in line).endswith("MB  fp16, for cpu and cuda")
+
+
+def test_json_is_the_manifests_facts(command_line: CommandLine, bundle: Path) -> None:
+    facts = json.loads(command_line("inspect", bundle, "--json").stdout)
+    opened = Bundle.open(bundle)
+    assert facts["manifest_digest"] == opened.digest
+    assert facts["dimensions"]["n_genes"] == 24
+    assert {file["path"] for file in facts["files"]} == {file.path for file in opened.manifest.files}
+
+
+def test_a_graph_for_a_target_of_a_later_version_is_no_obstacle(command_line: CommandLine, bundle: Path) -> None:
+    path = bundle / MANIFEST_NAME
+    manifest = json.loads(path.read_text())
+    for file in manifest["files"]:
+        if file["path"] == "portable_fp16.onnx":
+            file["target"] = "tomorrow"
+    path.write_text(json.dumps(manifest))
+    shown = command_line("inspect", bundle)
+    assert shown.returncode == 0, shown.stderr
+    line = next(line for line in shown.stdout.splitlines() if "portable_fp16.onnx" in line)
+    assert line.endswith("fp16, for another version of scgenept-rt")
+    assert command_line("verify", bundle, "--provider", "cpu").returncode == 0
