@@ -172,6 +172,16 @@ def parameter_count(n_genes: int, width: int, n_layers: int, d_ff: int) -> int:
     return tables + embedding + n_layers * layer + decoder
 
 
+def test_what_a_run_allocates_is_linear_in_the_genes(
+    run: Callable[[Target, Precision], Run], oracle_bundle: Callable[[str], Path]
+) -> None:
+    allocated = [int(kernel["output_size"]) for kernel in run("ort", "fp32").kernels]
+    one = N_CELLS * N_GENES * WIDTH * 4
+    assert Bundle.open(oracle_bundle(GO_C)).manifest.dimensions.d_ff == WIDTH
+    assert max(allocated) == one, "a tensor of all pairs of genes, or a wider one than the network's"
+    assert sum(allocated) <= one * (N_LAYERS * LAYER["ort"].total() + OUTSIDE.total())
+
+
 @pytest.mark.parametrize(("target", "precision"), [graph for graph in GRAPHS if graph[0] != "merged"])
 def test_a_graph_holds_the_folded_weights_once_and_nothing_else(
     target: Target, precision: Precision, oracle_bundle: Callable[[str], Path]
