@@ -80,7 +80,7 @@ class OrtSession:
         providers: list[tuple[str, dict[str, str]]] | None = choice.ort_providers
         with ExitStack() as stack:
             if choice.name == "tensorrt":
-                self._max_batch = automatic_batch_size(choice.name, bundle.manifest.dimensions.n_genes)
+                self._max_batch = _most_cells(bundle, choice)
                 opened = tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
                 providers = [(str(choice.ort_provider), stack.enter_context(opened))]
             elif choice.name == "tensorrt-rtx":
@@ -159,6 +159,21 @@ class OrtSession:
     def __reduce__(self) -> Any:
         """Refuse: a session holds native memory."""
         raise TypeError("a session cannot be pickled: it holds native memory. Open the bundle again in each process.")
+
+
+def _most_cells(bundle: Bundle, choice: ProviderChoice) -> int:
+    """Return the cells of the largest batch that an engine is built for.
+
+    By all of the GPU's memory, not by what is free of it: the engine is kept for later runs.
+    """
+    dimensions, devices = bundle.manifest.dimensions, choice.status.details["devices"]
+    return automatic_batch_size(
+        choice.name,
+        dimensions.n_genes,
+        precision=choice.precision,
+        d_model=dimensions.d_model,
+        free_bytes=devices[choice.device_id or 0]["memory_bytes"],
+    )
 
 
 def _owner(bundle: Bundle, merged: BundleFile) -> BundleFile:

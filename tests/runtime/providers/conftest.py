@@ -32,7 +32,11 @@ int cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
 int cuDeviceGetCount(int *count) { *count = sizeof(capabilities) / sizeof(capabilities[0]) - 1; return 0; }
 int cuDeviceGet(int *device, int index) { *device = index; return 0; }
 int cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "Test GPU %d", device); return 0; }
-int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)80 << 30; return 0; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
+    const char *total = getenv("TOTAL_MEMORY");
+    *bytes = total ? strtoull(total, NULL, 10) : (size_t)80 << 30;
+    return 0;
+}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = capabilities[device][attribute == 76];
     return attribute == 75 || attribute == 76 ? 0 : 1;
