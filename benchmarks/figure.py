@@ -8,7 +8,8 @@ from typing import Any
 
 SHOWN = {
     "published": "published code, as it comes",
-    "published-no-fast-path": "the same, PyTorch's fast path off",
+    "published-no-mask": "published, without its empty mask",
+    "published-no-fast-path": "published, PyTorch's fast path off",
     "torch-compile": "torch.compile of the folded network",
     "default-export-opset20": "ONNX Runtime, exported by default",
     "scgenept-rt-fp32": "scgenept-rt",
