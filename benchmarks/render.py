@@ -57,8 +57,8 @@ How a GPU is kept busy: `predict` fills its batches in pinned memory, one batch 
 runs. A batch of 32 cells sends 1.9 MB and takes 0.6 MB back: 0.1 to 0.4 ms, of 69 ms that the network takes, so these
 copies do not overlap with it. Batches have few sizes, since cuDNN makes a plan for each. CUDA graphs gave nothing from
 batch 8 on, and 7% at batch 1 (2.86 to 2.66 ms), in measurements of the bare graph: `load(..., cuda_graphs=True)` and
-`--cuda-graphs` of `verify` and `benchmark` record batches of up to 4 cells. They are off unless asked for, as long as
-they have not been measured here.
+`--cuda-graphs` of `verify` and `benchmark` record batches of 1, 2 and 4 cells. They are off unless asked for, as long
+as they have not been measured here.
 """
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Tolerance
 from scgenept_rt.errors import BundleFileError, ReferenceMissedError
@@ -31,8 +32,18 @@ class ReferenceResult:
             )
 
 
-def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = False) -> ReferenceResult:
-    """Run the bundle's reference cells through a session, in one batch or each in a batch of its own.
+@dataclass(frozen=True)
+class Reference:
+    """The bundle's reference cells, inputs as of `Session.run`, and what the eager model predicted of them."""
+
+    values: NDArray[np.float32]
+    pert_flags: NDArray[np.int64]
+    gene_index: NDArray[np.int64]
+    predicted: NDArray[np.float32]
+
+
+def read_reference(bundle: Bundle) -> Reference:
+    """Read the bundle's reference cells.
 
     Raises
     ------
@@ -42,15 +53,28 @@ def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = Fals
     path = bundle.directory / REFERENCE_NAME
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            values, pert_flags = arrays["values"], arrays["pert_flags"]
-            gene_index, expected = arrays["gene_index"], arrays["predicted"]
+            return Reference(*(arrays[field.name] for field in fields(Reference)))
     except FileNotFoundError:
         raise BundleFileError(bundle.directory, REFERENCE_NAME, "is missing") from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BundleFileError(bundle.directory, REFERENCE_NAME, f"cannot be read ({error})") from error
+
+
+def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = False) -> ReferenceResult:
+    """Run the bundle's reference cells through a session, in one batch or each in a batch of its own.
+
+    Raises
+    ------
+    BundleFileError
+        As `read_reference`.
+    """
+    reference = read_reference(bundle)
     tolerance = bundle.manifest.tolerances[session.precision]
-    size = 1 if one_by_one else max(len(values), 1)
-    parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
-    predicted = np.concatenate([session.run(values[part], pert_flags[part], gene_index) for part in parts])
-    comparison = tolerance.compare(predicted, expected)
-    return ReferenceResult(session.provider, session.precision, tolerance, comparison, *expected.shape)
+    n_cells, n_genes = reference.predicted.shape
+    size = 1 if one_by_one else max(n_cells, 1)
+    parts = [slice(begin, begin + size) for begin in range(0, max(n_cells, 1), size)]
+    predicted = np.concatenate(
+        [session.run(reference.values[part], reference.pert_flags[part], reference.gene_index) for part in parts]
+    )
+    comparison = tolerance.compare(predicted, reference.predicted)
+    return ReferenceResult(session.provider, session.precision, tolerance, comparison, n_cells, n_genes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Target, Tolerance
 from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.providers import ProviderChoice, select_provider
-from scgenept_rt.reference_check import check_reference
+from scgenept_rt.reference_check import check_reference, read_reference
 from scgenept_rt.session import Session, cpu_attention_kernel, cuda_attention_kernels, open_session
 
 MAX_WHOLE_GENES = 1_024
@@ -86,7 +86,7 @@ def verify_bundle(
     device_id, threads, reference_checkpoint, on_notice
         As for `load`.
     cuda_graphs
-        As for `load`; then also run the reference cells one at a time: the first is recorded, the others replayed.
+        Record single cells as CUDA graphs (for the provider cuda), and also run the reference cells one at a time.
 
     Yields
     ------
@@ -127,13 +127,16 @@ def _verify(
     graph = "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path
     tolerance = bundle.manifest.tolerances[choice.precision]
     kernels: list[str] = []
+    recorded: list[tuple[int, int]] = []
+    if cuda_graphs:
+        recorded = [(1, len(read_reference(bundle).gene_index)), (1, bundle.manifest.dimensions.n_genes)]
     with cuda_attention_kernels() if choice.name == "cuda" else nullcontext(kernels) as kernels:
         session = open_session(
             bundle,
             choice,
             threads=threads,
             reference_checkpoint=reference_checkpoint,
-            cuda_graphs=cuda_graphs,
+            recorded=recorded,
             on_notice=on_notice,
         )
         reference = check_reference(bundle, session)

@@ -158,7 +158,7 @@ def run_benchmark(
     Raises
     ------
     BenchmarkOptionError
-        If the end-to-end mode is asked for with another number of genes than the model's.
+        If the end-to-end mode or CUDA graphs are asked for with another number of genes than the model's.
     ReferenceMissedError
         If outputs differ from the reference by more than the tolerance.
     ScgeneptError
@@ -171,6 +171,11 @@ def run_benchmark(
         raise BenchmarkOptionError(
             f"end to end always predicts the model's {dimensions.n_genes:,} genes, not {options.n_genes:,}. "
             "Leave out one of --n-genes and --end-to-end."
+        )
+    if options.cuda_graphs and options.n_genes not in (None, dimensions.n_genes):
+        raise BenchmarkOptionError(
+            f"CUDA graphs are recorded for the model's {dimensions.n_genes:,} genes, not for {options.n_genes:,}. "
+            "Leave out one of --n-genes and --cuda-graphs."
         )
     machine: dict[str, Any] = {}
     results = []
@@ -206,8 +211,7 @@ def _measure_precision(
     with model:
         open_seconds = time.perf_counter() - begin
         progress(f"comparing {model.provider}, {model.precision} with the reference")
-        # One at a time is how recorded batches run.
-        reference = check_reference(bundle, model.session, one_by_one=options.cuda_graphs)
+        reference = check_reference(bundle, model.session)
         reference.raise_if_missed()
         product = _matrix_product(wanted, options.threads)
         progress("measuring the rate of matrix products")

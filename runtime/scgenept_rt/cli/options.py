@@ -44,7 +44,7 @@ ReferenceCheckpointOption = Annotated[
 ]
 CudaGraphsOption = Annotated[
     bool,
-    typer.Option("--cuda-graphs", help="For cuda: record batches of up to 4 cells as CUDA graphs, launched at once."),
+    typer.Option("--cuda-graphs", help="For cuda: record batches of 1, 2 and 4 cells as CUDA graphs."),
 ]
 LayerOption = Annotated[str | None, typer.Option("--layer", metavar="NAME", help="Layer to read instead of X.")]
 UseRawOption = Annotated[bool, typer.Option("--use-raw", help="Read raw instead of X.")]

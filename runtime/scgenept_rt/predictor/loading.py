@@ -10,7 +10,7 @@ from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.predictor.predictor import Predictor
 from scgenept_rt.providers import select_provider
 from scgenept_rt.providers.devices import DeviceMeter
-from scgenept_rt.session import open_session
+from scgenept_rt.session import open_session, shapes_to_record
 
 if TYPE_CHECKING:
     from scgenept_rt.predictor.schedule import Notice
@@ -46,8 +46,9 @@ def load(
         For the provider "torch", if the bundle was exported without `--keep-reference-weights`: the checkpoint that it
         was exported from.
     cuda_graphs
-        For the provider "cuda": record batches of up to 4 cells as CUDA graphs, and launch each at once from then on.
-        For services that predict a cell at a time; larger batches gain nothing.
+        For the provider "cuda": record batches of 1, 2 and 4 cells as CUDA graphs, which are launched whole from then
+        on. For services that predict a cell at a time; larger batches gain nothing. Nothing else in the process may use
+        a GPU while this loads.
     on_notice
         Is told what takes long: TensorRT compiles an engine for minutes, once.
 
@@ -75,7 +76,7 @@ def load(
         choice,
         threads=threads,
         reference_checkpoint=reference_checkpoint,
-        cuda_graphs=cuda_graphs,
+        recorded=shapes_to_record(opened.manifest.dimensions.n_genes) if cuda_graphs else (),
         on_notice=on_notice,
     )
     # Asked now: what later runs take, ONNX Runtime keeps, and it would count as in use by others.

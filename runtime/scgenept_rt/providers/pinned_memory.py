@@ -15,8 +15,18 @@ from scgenept_rt.providers.devices import open_driver
 _FOR_ALL_CONTEXTS = 1  # CU_MEMHOSTREGISTER_PORTABLE
 
 
+_FUNCTIONS = (
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuCtxPushCurrent_v2",
+    "cuCtxPopCurrent_v2",
+    "cuMemHostRegister_v2",
+    "cuMemHostUnregister",
+)
+
 _IN_USE: set[PinnedMemory] = set()
-"""Memory may not be let go while it is pinned, not even where an interrupt kept a context from being left."""
+"""Memory may not be let go while it is pinned: not where an interrupt kept a context from being left, and not where the
+driver could not unpin it."""
 
 
 def whole_pages(n_bytes: int) -> NDArray[np.uint8]:
@@ -69,19 +79,21 @@ class PinnedMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._cuda is None:
+        cuda, self._cuda = self._cuda, None
+        if cuda is None:
             return
         # Its own context: the memory may be let go in another thread than it was pinned in.
-        if self._cuda.cuCtxPushCurrent_v2(self._context) == 0:
-            for address in self._pinned:
-                self._cuda.cuMemHostUnregister(address)
-            self._cuda.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
-        self._cuda.cuDevicePrimaryCtxRelease_v2(self._device)
-        self._pinned, self._cuda = [], None
-        _IN_USE.discard(self)
+        if cuda.cuCtxPushCurrent_v2(self._context) == 0:
+            self._pinned = [address for address in self._pinned if cuda.cuMemHostUnregister(address) != 0]
+            cuda.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+        cuda.cuDevicePrimaryCtxRelease_v2(self._device)
+        if not self._pinned:
+            _IN_USE.discard(self)
 
     def _pin(self, device_id: int) -> None:
         cuda = open_driver()
+        for name in _FUNCTIONS:
+            getattr(cuda, name)  # an old driver may lack one, and then nothing may be begun
         if (
             cuda.cuInit(0)
             or cuda.cuDeviceGet(ctypes.byref(self._device), device_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scgenept_rt.bundle import Bundle
@@ -11,6 +11,7 @@ from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session.attention_kernel import cpu_attention_kernel, cuda_attention_kernels
 from scgenept_rt.session.backend import Backend, open_backend
 from scgenept_rt.session.batch import activation_bytes, automatic_batch_size, planned_size
+from scgenept_rt.session.cuda_graphs import Shape, shapes_to_record
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
 
@@ -24,6 +25,7 @@ __all__ = [
     "cuda_attention_kernels",
     "open_session",
     "planned_size",
+    "shapes_to_record",
 ]
 
 
@@ -33,7 +35,7 @@ def open_session(
     *,
     threads: int | None = None,
     reference_checkpoint: str | Path | None = None,
-    cuda_graphs: bool = False,
+    recorded: Sequence[Shape] = (),
     on_notice: Callable[[str], None] | None = None,
 ) -> Session:
     """Make a session on the provider that was chosen.
@@ -48,8 +50,8 @@ def open_session(
         Threads on the CPU; None for as many as this process may use.
     reference_checkpoint
         For the provider torch: the checkpoint that the bundle was exported from, if the bundle keeps no weights.
-    cuda_graphs
-        For the provider cuda: record batches of a few cells as CUDA graphs (see `session.cuda_graphs`).
+    recorded
+        For the provider cuda: (n_cells, n_genes) of the batches to record as CUDA graphs, see `shapes_to_record`.
     on_notice
         Is told what takes long.
 
@@ -61,7 +63,7 @@ def open_session(
         See `OrtSession` and `open_backend`.
     """
     checkpoint = None if reference_checkpoint is None else Path(reference_checkpoint)
-    if cuda_graphs and choice.name != "cuda":
+    if recorded and choice.name != "cuda":
         raise PredictOptionError(
             f"CUDA graphs are recorded by the provider cuda alone, not by {choice.name}. Leave them out "
             "(--cuda-graphs, cuda_graphs=True), or choose the provider cuda."
@@ -73,4 +75,4 @@ def open_session(
             f"a reference checkpoint is read by the provider torch alone, not by {choice.name}. "
             "Leave --reference-checkpoint out, or add --provider torch."
         )
-    return OrtSession(bundle, choice, threads=threads, cuda_graphs=cuda_graphs, on_notice=on_notice)
+    return OrtSession(bundle, choice, threads=threads, recorded=recorded, on_notice=on_notice)

@@ -1,4 +1,4 @@
-"""CUDA graphs: all kernels of a small batch, recorded once and launched together from then on.
+"""CUDA graphs: all kernels of a small batch, recorded when a session is made and launched together from then on.
 
 A batch of one cell leaves a GPU waiting for the next launch between kernels. A recorded graph reads and writes the
 addresses that it was recorded with, so its inputs and outputs are bound to places on the device that stay.
@@ -6,20 +6,30 @@ addresses that it was recorded with, so its inputs and outputs are bound to plac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_CELLS: Final = 4
-"""The most cells of a batch that is recorded: from 8 on, kernels are so long that launching them takes no time."""
-_MOST_FORMS: Final = 8
-"""The most forms of batch that are recorded: each keeps its inputs and output on the device."""
+from scgenept_rt.bundle import Tolerance
+
+_CELLS: Final = (1, 2, 4)
+"""Sizes of batches that gain: from 8 cells on, kernels are so long that launching them takes no time."""
+_PLAIN_RUNS: Final = 2
 
 _OUTPUT = "predicted"
 _RUN_ENTRY = "gpu_graph_id"
 _NOT_RECORDED = "-1"
+
+Shape = tuple[int, int]
+"""Cells and genes of a batch."""
+Feed = Mapping[str, NDArray[Any]]
+
+
+def shapes_to_record(n_genes: int) -> tuple[Shape, ...]:
+    """Return the shapes of the batches of a panel that are worth recording."""
+    return tuple((n_cells, n_genes) for n_cells in _CELLS)
 
 
 def cuda_graph_options() -> dict[str, str]:
@@ -28,52 +38,69 @@ def cuda_graph_options() -> dict[str, str]:
 
 
 class RecordedBatches:
-    """Runs batches of one session, the small ones as recorded graphs. For the use of one thread, always the same."""
+    """Runs batches of one session, those of some shapes as recorded graphs.
 
-    def __init__(self, session: Any, device_type: str, device_id: int) -> None:
-        """Record on a device, for a session made with `cuda_graph_options`.
+    For the use of one thread, always the same, which makes it too. Everything is recorded at once, since work on a GPU
+    by other threads of the process, whosever it is, can spoil what is being recorded, and a recording spoil their work.
+    """
+
+    def __init__(
+        self, session: Any, device_type: str, device_id: int, shapes: Sequence[Shape], tolerance: Tolerance
+    ) -> None:
+        """Record, and compare what the graphs give with what the session gives without them.
 
         Parameters
         ----------
         session
-            An `onnxruntime.InferenceSession` of a bundle's graph.
+            An `onnxruntime.InferenceSession` of a bundle's graph, made with `cuda_graph_options`.
         device_type, device_id
             Where the session runs, as `onnxruntime.OrtValue` names it, such as ``"cuda"`` and 0.
+        shapes
+            Cells and genes of the batches to record.
+        tolerance
+            How far the two may differ.
+
+        Raises
+        ------
+        RuntimeError
+            If they differ by more. ONNX Runtime's own errors come as they are.
         """
         self._session = session
         self._device = (device_type, device_id)
-        self._batches: dict[tuple[Any, ...], _BoundBatch] = {}
-        self._n_recorded = 0
+        self._tolerance = tolerance
         self._plainly = _run_options(_NOT_RECORDED)
+        self._batches: dict[tuple[Any, ...], _BoundBatch] = {}
+        for graph_id, shape in enumerate(dict.fromkeys(shapes), start=1):
+            self._record(shape, graph_id)
 
-    def run(self, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def run(self, feed: Feed) -> NDArray[np.float32]:
         """Predict one batch: a graph's inputs by name; returns (n_cells, n_genes) float32, an array of its own."""
-        form = tuple((name, array.shape, array.dtype.str) for name, array in feed.items())
-        batch = self._batches.get(form)
-        if batch is not None:
-            return batch.run(feed)
-        n_cells = len(feed["values"])
-        if not 0 < n_cells <= MOST_CELLS or len(self._batches) == _MOST_FORMS:
-            outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed), self._plainly)
-            return outputs[0]
-        # A number is not used again: what failed may have left a graph under it.
-        self._n_recorded += 1
-        batch = _BoundBatch(self._session, feed, self._device, graph_id=self._n_recorded)
-        predicted = batch.run(feed)
-        self._batches[form] = batch
-        return predicted
+        batch = self._batches.get(_form(feed))
+        return self._run_plainly(feed) if batch is None else batch.run(feed)
+
+    def _run_plainly(self, feed: Feed) -> NDArray[np.float32]:
+        outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed), self._plainly)
+        return outputs[0]
+
+    def _record(self, shape: Shape, graph_id: int) -> None:
+        feeds = [_random_feed(shape, seed) for seed in range(_PLAIN_RUNS)]
+        # Plainly first: what is planned and reserved when a shape first runs must not happen within a recording.
+        expected = [self._run_plainly(feed) for feed in feeds]
+        batch = _BoundBatch(self._session, feeds[0], self._device, graph_id)
+        for feed, plain in zip(feeds, expected, strict=True):
+            comparison = self._tolerance.compare(batch.run(feed), plain)
+            if not comparison.passed:
+                raise RuntimeError(
+                    f"recorded, a batch of {shape[0]} x {shape[1]:,} values (cells x genes) gives something else than "
+                    f"otherwise, by up to {comparison.max_difference:.2e}"
+                )
+        self._batches[_form(feeds[0])] = batch
 
 
 class _BoundBatch:
-    """One form of batch: its inputs and output on the device, and the number of its graph.
+    """One form of batch: inputs and output on the device, and the number of its graph, recorded in the first run."""
 
-    ONNX Runtime records in the first run, after one that fills its caches of memory and plans, and replays from then
-    on.
-    """
-
-    def __init__(
-        self, session: Any, feed: Mapping[str, NDArray[Any]], device: tuple[str, int], *, graph_id: int
-    ) -> None:
+    def __init__(self, session: Any, feed: Feed, device: tuple[str, int], graph_id: int) -> None:
         from onnxruntime import OrtValue
 
         self._session = session
@@ -89,14 +116,30 @@ class _BoundBatch:
         self._options = _run_options(str(graph_id))
         self._on_device: dict[str, NDArray[Any]] = {}
 
-    def run(self, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def run(self, feed: Feed) -> NDArray[np.float32]:
         for name, value in self._inputs.items():
             # Each copy is a call that waits for the device: genes and flags are mostly those of the run before.
-            if name not in self._on_device or not np.array_equal(self._on_device[name], feed[name]):
-                self._on_device[name] = np.array(feed[name], order="C")
-                value.update_inplace(self._on_device[name])
+            before = self._on_device.pop(name, None)
+            if before is None or not np.array_equal(before, feed[name]):
+                before = np.array(feed[name], order="C")
+                value.update_inplace(before)
+            self._on_device[name] = before  # not before it is there: a copy can fail
         self._session.run_with_iobinding(self._binding, self._options)
         return np.array(self._output.numpy())  # the next run writes over the output
+
+
+def _form(feed: Feed) -> tuple[Any, ...]:
+    """Return what a batch has in common with those that the same graph can run."""
+    return tuple((name, array.shape, array.dtype.str) for name, array in feed.items())
+
+
+def _random_feed(shape: Shape, seed: int) -> dict[str, NDArray[Any]]:
+    rng = np.random.default_rng(seed)
+    return {
+        "values": rng.random(shape, dtype=np.float32),
+        "pert_flags": rng.integers(0, 2, shape),
+        "gene_index": rng.permutation(shape[1]),
+    }
 
 
 def _run_options(graph_id: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -14,7 +14,7 @@ from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
 from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
 from scgenept_rt.session.batch import automatic_batch_size
-from scgenept_rt.session.cuda_graphs import RecordedBatches, cuda_graph_options
+from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
 
@@ -32,7 +32,7 @@ class OrtSession:
         choice: ProviderChoice,
         *,
         threads: int | None = None,
-        cuda_graphs: bool = False,
+        recorded: Sequence[Shape] = (),
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         """Load the graph that `choice` names.
@@ -45,8 +45,8 @@ class OrtSession:
             Provider, precision and target, from `select_provider`.
         threads
             Threads of the CPU provider; None for as many as this process may use (`cpu_threads`).
-        cuda_graphs
-            Record batches of a few cells as CUDA graphs; for the provider cuda.
+        recorded
+            (n_cells, n_genes) of the batches to record as CUDA graphs; for the provider cuda.
         on_notice
             Is told what takes long: TensorRT compiles an engine for minutes, once.
 
@@ -86,7 +86,7 @@ class OrtSession:
             elif choice.name == "tensorrt-rtx":
                 _add_tensorrt_rtx(options, choice)
                 providers = None
-            elif cuda_graphs:
+            elif recorded:
                 providers = [(name, {**given, **cuda_graph_options()}) for name, given in choice.ort_providers]
             try:
                 weights = _linked_weights(options, bundle, graph)
@@ -97,9 +97,18 @@ class OrtSession:
                 raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
             del weights  # the options refer to them until here
             verify_active(self._session.get_providers(), choice)
-        self._recorded = RecordedBatches(self._session, "cuda", choice.device_id or 0) if cuda_graphs else None
         # cuDNN's plans, which take long to make, are kept by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
+        self._recorded: RecordedBatches | None = None
+        if recorded and self._thread is not None:
+            device = ("cuda", choice.device_id or 0)
+            tolerance = bundle.manifest.tolerances[choice.precision]
+            recording = self._thread.submit(RecordedBatches, self._session, *device, recorded, tolerance)
+            try:
+                self._recorded = recording.result()
+            except Exception as error:  # as above
+                problem = f"CUDA graphs cannot be recorded ({error}); load it without them"
+                raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, problem) from error
 
     @property
     def provider(self) -> str:

@@ -21,7 +21,7 @@ from scgenept_rt.benchmark import (
 from scgenept_rt.benchmark.machine import cpu_model, versions
 from scgenept_rt.benchmark.measurement import benchmark_cells
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import InferenceFailedError, ReferenceMissedError
+from scgenept_rt.errors import InferenceFailedError, PredictOptionError, ReferenceMissedError
 from scgenept_rt.session import OrtSession
 
 QUICK = BenchmarkOptions(provider="cpu", batch_sizes=(1, 3), repeats=2, threads=1)
@@ -136,6 +136,13 @@ def test_outputs_that_are_not_finite_are_a_row_with_the_reason(bundle: Path, mon
 
     monkeypatch.setattr(OrtSession, "run", broken)
     assert [row.problem for row in run_benchmark(bundle, QUICK).timings] == ["", "the outputs are not finite"]
+
+
+def test_cuda_graphs_are_of_the_models_genes_on_cuda(bundle: Path):
+    with pytest.raises(BenchmarkOptionError, match=r"recorded for the model's 24 genes, not for 7"):
+        run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=7, cuda_graphs=True))
+    with pytest.raises(PredictOptionError, match="by the provider cuda alone"):
+        run_benchmark(bundle, BenchmarkOptions(provider="cpu", cuda_graphs=True))
 
 
 def test_end_to_end_needs_the_models_genes(bundle: Path):

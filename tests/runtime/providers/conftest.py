@@ -58,7 +58,7 @@ int cuDevicePrimaryCtxRetain(void **context, int device) {
 }
 int cuDevicePrimaryCtxRelease_v2(int device) {
     if (retained != (void *)(0x1000L + device) || current) abort();
-    for (int i = 0; i < 8; i++) if (pinned[i]) abort();
+    for (int i = 0; i < 8; i++) if (pinned[i] && !getenv("NOT_UNPINNED")) abort();
     fprintf(stderr, "released %d\\n", device);
     return 0;
 }
@@ -73,6 +73,7 @@ int cuMemHostRegister_v2(void *memory, size_t bytes, unsigned flags) {
 }
 int cuMemHostUnregister(void *memory) {
     if (!current) abort();
+    if (getenv("NOT_UNPINNED")) return 1;
     for (int i = 0; i < 8; i++) if (pinned[i] == memory) {
         pinned[i] = NULL;
         fprintf(stderr, "unpinned %zu at %zu\\n", pinned_bytes[i], (size_t)memory);

@@ -69,8 +69,8 @@ PREDICT = (
 import scgenept_rt as sgr
 bundle, device, cuda_graphs = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
 model = sgr.load(bundle, provider="cuda", device_id=device, cuda_graphs=cuda_graphs)
+print(json.dumps(runs))
 rng = np.random.default_rng(0)
-predicted, expected = [], []
 def predict(n_cells):
     values = rng.random((n_cells, 24), dtype=np.float32)
     flags = np.zeros((n_cells, 24), np.int64)
@@ -90,17 +90,46 @@ def test_small_batches_are_recorded_in_one_thread(gpu_machine: Machine, oracle_b
     done = gpu_machine.run(PREDICT, str(oracle_bundle("scgpt")), "1", "True")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    opened, found = done.stdout.splitlines()
+    opened, recorded, found = done.stdout.splitlines()
     assert opened == "session ['CUDAExecutionProvider'] {'device_id': '1', 'enable_cuda_graph': '1'}"
+    at_loading = json.loads(recorded)
+    assert [run[:2] for run in at_loading] == [
+        run for number in "123" for run in [["plain", "-1"]] * 2 + [["graph", number]] * 2
+    ]
     runs, devices = json.loads(found)
-    # Three cells are padded to four: a recorded size.
-    assert [run[:2] for run in runs] == [["graph", "1"]] * 2 + [["graph", "2"], ["graph", "1"], ["plain", "-1"]]
     assert len({thread for _, _, thread in runs}) == 1
-    assert devices == [["cuda", 1]] * 4
+    assert {tuple(device) for device in devices} == {("cuda", 1)}
+    # Three cells are padded to four: a recorded size.
+    later = [run[:2] for run in runs[len(at_loading) :]]
+    assert later == [["graph", "1"]] * 2 + [["graph", "3"], ["graph", "1"], ["plain", "-1"]]
 
 
 @linux
-def test_warming_up_records_and_plans_the_sizes_that_will_be_needed(
+def test_graphs_that_cannot_be_recorded_are_an_error_of_loading(
+    gpu_machine: Machine, oracle_bundle: Callable[[str], Path]
+) -> None:
+    code = (
+        RECORDING
+        + """
+import scgenept_rt as sgr
+def run_with_iobinding(session, binding, options):
+    raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
+onnxruntime.InferenceSession.run_with_iobinding = run_with_iobinding
+try:
+    sgr.load(sys.argv[1], provider="cuda", cuda_graphs=True)
+except sgr.ScgeneptError as error:
+    print(error)
+"""
+    )
+    done = gpu_machine.run(code, str(oracle_bundle("scgpt")))
+    assert done.returncode == 0, done.stderr
+    message = done.stdout.splitlines()[-1]
+    assert "CUDA graphs cannot be recorded (CUDA failure 900" in message
+    assert "load it without them" in message
+
+
+@linux
+def test_warming_up_runs_the_sizes_that_will_be_needed(
     gpu_machine: Machine, oracle_bundle: Callable[[str], Path]
 ) -> None:
     code = (
@@ -108,21 +137,23 @@ def test_warming_up_records_and_plans_the_sizes_that_will_be_needed(
         + """
 import scgenept_rt as sgr
 model = sgr.load(sys.argv[1], provider="cuda", cuda_graphs=True)
+runs.clear()
 model.warm_up([1, 3, 40])
 print(json.dumps([run[:2] for run in runs]))
 """
     )
     done = gpu_machine.run(code, str(oracle_bundle("scgpt")))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [["graph", "1"], ["graph", "2"], ["plain", "-1"]]
+    assert json.loads(done.stdout.splitlines()[-1]) == [["graph", "1"], ["graph", "3"], ["plain", "-1"]]
 
 
 @linux
 def test_without_being_asked_nothing_is_recorded(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
     done = gpu_machine.run(PREDICT, str(oracle_bundle("scgpt")), "0", "False")
     assert done.returncode == 0, done.stderr
-    opened, found = done.stdout.splitlines()
+    opened, at_loading, found = done.stdout.splitlines()
     assert opened == "session ['CUDAExecutionProvider'] {'device_id': '0'}"
+    assert json.loads(at_loading) == []
     runs, _ = json.loads(found)
     assert [run[:2] for run in runs] == [["plain", None]] * 5
 
@@ -149,7 +180,10 @@ def test_verify_runs_recorded_batches_too(gpu_machine: Machine, oracle_bundle: C
     _, batch, _, alone, _, found = done.stdout.splitlines()
     assert batch.startswith("MISS  cuda fp16, ort_fp16.onnx against reference.npz, ")
     assert alone == f"{batch}, one at a time"
-    first, *others = [run[:2] for run in json.loads(found)]
-    assert first == ["plain", "-1"]
-    assert others == [["graph", "1"]] * len(others)
-    assert len(others) > 1
+    runs = [run[:2] for run in json.loads(found)]
+    # Recorded at loading: one cell, of the genes of the reference and of the model, which are the same here.
+    assert runs[:4] == [["plain", "-1"]] * 2 + [["graph", "1"]] * 2
+    after = runs[4:]
+    assert after[0] == ["plain", "-1"]
+    assert after[1:] == [["graph", "1"]] * (len(after) - 1)
+    assert len(after) > 2

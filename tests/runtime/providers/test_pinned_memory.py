@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from scgenept_rt.providers.pinned_memory import PinnedMemory, whole_pages
+from tests.runtime.providers.conftest import DRIVER
 from tests.runtime.providers.skips import linux
 
 if TYPE_CHECKING:
@@ -78,6 +79,41 @@ def test_batches_lie_in_pinned_memory_while_they_run(gpu_machine: Machine, bundl
 def test_what_cannot_be_pinned_works_as_well(gpu_machine: Machine, bundle: Path, failing: str) -> None:
     words = {line[0] for line in predict(gpu_machine, bundle, **{failing: "1"})}
     assert words == {"values"} | ({"retained", "released"} if failing == "NOT_PINNED" else set())
+
+
+HOLD = """
+import gc, sys, weakref
+import scgenept_rt.providers.pinned_memory as pinned_memory
+from scgenept_rt.providers.pinned_memory import PinnedMemory, whole_pages
+
+class Piece:  # stands for the memory, whose life can be watched
+    def __init__(self, memory):
+        self.memory = memory
+    def __getattr__(self, name):
+        return getattr(self.memory, name)
+
+piece = Piece(whole_pages(10))
+alive = weakref.ref(piece)
+with PinnedMemory(0, piece):
+    pass
+del piece
+gc.collect()
+print(alive() is not None)
+"""
+
+
+@linux
+def test_memory_that_could_not_be_unpinned_is_not_let_go(gpu_machine: Machine) -> None:
+    assert gpu_machine.run(HOLD, NOT_UNPINNED="1").stdout.strip() == "True"
+    assert gpu_machine.run(HOLD).stdout.strip() == "False"
+
+
+@linux
+def test_a_driver_that_lacks_a_function_is_left_alone(gpu_machine: Machine, bundle: Path) -> None:
+    source = DRIVER.replace("cuMemHostRegister_v2", "cuMemHostRegister")
+    defines = {"CAPABILITIES": "{9,0},{8,9},", "VERSION": "13000", "INIT": "0"}
+    gpu_machine.compile(gpu_machine.libraries / "libcuda.so.1", source, defines=defines)
+    assert {line[0] for line in predict(gpu_machine, bundle)} == {"values"}
 
 
 @linux
