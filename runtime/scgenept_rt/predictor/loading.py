@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -59,10 +60,12 @@ def load(
     ProviderUnavailableError, UnknownProviderError, DeviceNotFoundError
         If the provider cannot be used here; one that was asked for is never replaced by another.
     PredictOptionError
-        If the precision is unknown, or an option belongs to another provider.
+        If the precision is unknown, threads are no whole number from 1 on, or an option belongs to another provider.
     """
     if precision not in ("auto", *get_args(Precision)):
         raise PredictOptionError(f"precision is {precision!r}. Expected one of auto, fp32, fp16.")
+    if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
+        raise PredictOptionError(f"threads is {threads!r}. Expected a whole number from 1 on, or None.")
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
     choice = select_provider(

@@ -71,7 +71,7 @@ class OrtSession:
         graph = bundle.graph(choice.precision, choice.target)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _LOG_FATAL_ONLY
-        options.intra_op_num_threads = threads or cpu_threads()
+        options.intra_op_num_threads = int(threads or cpu_threads())
         if choice.name != "cpu":
             # A node that silently ran on the CPU would cost more than all others together.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import scgenept_rt as sgr
+from scgenept_rt.errors import PredictOptionError
 
 MakeCells = Callable[..., anndata.AnnData]
 
@@ -30,6 +31,17 @@ def test_eight_threads_on_one_predictor_give_what_one_gives(bundle: Path, make_c
             together = list(pool.map(lambda job: model.predict_array(*job, batch_size=4), jobs))
     for ours, expected in zip(together, serial, strict=True):
         np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("threads", [0, -2, 1.5, "2"])
+def test_numbers_of_threads_that_make_no_sense(bundle: Path, threads: object) -> None:
+    with pytest.raises(PredictOptionError, match=r"threads is .*Expected a whole number from 1 on"):
+        sgr.load(bundle, provider="cpu", threads=threads)  # type: ignore[arg-type]
+
+
+def test_numpy_integers_are_numbers_of_threads(bundle: Path) -> None:
+    with sgr.load(bundle, provider="cpu", threads=np.int64(1)) as model:  # type: ignore[arg-type]
+        assert model.predict_array(np.zeros((1, 24)), "ctrl").shape == (1, 24)
 
 
 def test_predict_from_several_threads_at_once(model: sgr.Predictor, make_cells: MakeCells) -> None:
