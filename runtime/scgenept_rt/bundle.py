@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import reprlib
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PureWindowsPath
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +62,11 @@ class BundleFile:
     size: int
     precision: Precision | None = None
     target: Target | None = None
+
+    @property
+    def is_known_graph(self) -> bool:
+        """Whether this is a graph that this version can run; later ones may know more precisions and targets."""
+        return self.precision in get_args(Precision) and self.target in get_args(Target)
 
 
 @dataclass(frozen=True)
@@ -174,30 +181,32 @@ class Manifest:
         try:
             fields: dict[str, Any] = json.loads(text)
             version = fields["format_version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(
                 directory, f"{MANIFEST_NAME} is not a manifest ({error})", "Copy or export the bundle again."
             ) from error
-        if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise BundleFormatError(directory, version, FORMAT_VERSION)
         try:
+            _check_field(fields, _FIELDS, "")
             manifest = cls(
                 variant=fields["variant"],
                 dataset=fields["dataset"],
                 gene_names=tuple(fields["gene_names"]),
                 gene_ids=tuple(fields["gene_ids"]),
-                in_vocab=tuple(bool(flag) for flag in fields["in_vocab"]),
+                in_vocab=tuple(fields["in_vocab"]),
                 encoders=tuple(fields["encoders"]),
                 dimensions=Dimensions(**fields["dimensions"]),
                 files=tuple(BundleFile(**entry) for entry in fields["files"]),
                 source_checkpoint=SourceCheckpoint(**fields["source_checkpoint"]),
                 versions=dict(fields["versions"]),
                 tolerances={name: Tolerance(**entry) for name, entry in fields["tolerances"].items()},
-                synthetic=bool(fields["synthetic"]),
+                synthetic=fields["synthetic"],
                 activation_range=dict(fields.get("activation_range", {})),
                 format_version=version,
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            manifest._check_agreement()
+        except (TypeError, ValueError) as error:
             raise BundleError(
                 directory, f"{MANIFEST_NAME} lacks or misstates a field ({error})", "Copy or export the bundle again."
             ) from error
@@ -210,6 +219,19 @@ class Manifest:
                 "Copy or export the bundle again.",
             )
         return manifest
+
+    def _check_agreement(self) -> None:
+        """Raise ValueError where fields do not go together that each may be right."""
+        sizes, names = self.dimensions, self.gene_names
+        if sizes.n_table_genes != sizes.n_genes:
+            raise ValueError(f"dimensions.n_table_genes is {sizes.n_table_genes}, expected n_genes = {sizes.n_genes}")
+        if len(names) > 1 and len(set(names)) == 1:  # some panels do have a name twice
+            raise ValueError(f"gene_names gives all {len(names):,} genes the name {names[0]!r}")
+        for file in self.files:
+            if (file.precision is None) != (file.target is None):
+                raise ValueError(f"{file.path} has the precision {file.precision!r} and the target {file.target!r}")
+            if file.is_known_graph and file.precision not in self.tolerances:
+                raise ValueError(f"tolerances has none for {file.precision}, the precision of {file.path}")
 
 
 class Bundle:
@@ -278,8 +300,8 @@ class Bundle:
             )
 
     def graphs(self) -> tuple[BundleFile, ...]:
-        """Return the manifest's graphs."""
-        return tuple(file for file in self.manifest.files if file.target is not None)
+        """Return the manifest's graphs, but for those that only a later version knows."""
+        return tuple(file for file in self.manifest.files if file.is_known_graph)
 
     def graph(self, precision: Precision, target: Target) -> BundleFile:
         """Return the graph of a precision and target, or raise `GraphNotInBundleError`."""
@@ -299,3 +321,70 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# --- fields of the manifest -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a field may hold; `expected` is for messages."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+_TEXT = _Kind("text", lambda value: isinstance(value, str) and value != "")
+_TEXT_OR_NULL = _Kind("text or null", lambda value: value is None or isinstance(value, str))
+_FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
+# `type`, since True is an int to isinstance.
+_COUNT = _Kind("a whole number from 1", lambda value: type(value) is int and value >= 1)
+_SIZE = _Kind("a whole number from 0", lambda value: type(value) is int and value >= 0)
+_NUMBER = _Kind(
+    "a finite number from 0", lambda value: type(value) in (int, float) and 0 <= value <= sys.float_info.max
+)
+_PATH = _Kind("the name of a file in the bundle", lambda value: _TEXT.holds(value) and _stays_inside(value))
+
+_FIELDS: Mapping[str, Any] = {
+    "synthetic": _FLAG,
+    "variant": _TEXT,
+    "dataset": _Kind("text", lambda value: isinstance(value, str)),
+    "gene_names": [_TEXT],
+    "gene_ids": [_TEXT_OR_NULL],
+    "in_vocab": [_FLAG],
+    "encoders": [_TEXT],
+    "dimensions": {field.name: _COUNT for field in dataclasses.fields(Dimensions)},
+    "files": [{"path": _PATH, "sha256": _TEXT, "size": _SIZE, "precision?": _TEXT_OR_NULL, "target?": _TEXT_OR_NULL}],
+    "source_checkpoint": {"name": _TEXT, "sha256": _TEXT},
+    "versions": {"*": _TEXT},
+    "tolerances": {"*": {"atol": _NUMBER, "rtol": _NUMBER, "relative_to_largest?": _FLAG}},
+    "activation_range?": {"*": _NUMBER},
+}
+"""A list or an object holds what its one entry or its entries say; `NAME?` may be left out, `*` is any name."""
+
+
+def _check_field(value: Any, rule: Any, place: str) -> None:
+    """Raise ValueError unless `value`, at `place` in the manifest, is what the rule (as in `_FIELDS`) says."""
+    if isinstance(rule, _Kind):
+        if not rule.holds(value):
+            raise ValueError(f"{place} is {reprlib.repr(value)}, expected {rule.expected}")
+    elif isinstance(rule, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{place} is {reprlib.repr(value)}, expected a list")
+        for number, entry in enumerate(value):
+            _check_field(entry, rule[0], f"{place}[{number}]")
+    else:
+        if not isinstance(value, dict):
+            raise ValueError(f"{place} is {reprlib.repr(value)}, expected an object")
+        for key, entry_rule in rule.items():
+            name = key.removesuffix("?")
+            if name not in value and key not in ("*", f"{name}?"):
+                raise ValueError(f"{place}.{name} is missing".lstrip("."))
+            for found in value if key == "*" else value.keys() & {name}:
+                _check_field(value[found], entry_rule, f"{place}.{found}".lstrip("."))
+
+
+def _stays_inside(path: str) -> bool:
+    """Whether a relative path names something below the directory that it starts from, on any system."""
+    parts = PureWindowsPath(path)  # takes both kinds of slashes and drives
+    return bool(parts.parts) and not parts.anchor and ".." not in parts.parts and "\0" not in path

@@ -79,13 +79,20 @@ def test_what_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
     for cells in ("cells.h5ad", "cells.zarr"):
         with pytest.raises(BundleNotFoundError, match=r"Give BUNDLE, .* first, and then CELLS\."):
             Bundle.open(tmp_path / cells)
-    with pytest.raises(BundleNotFoundError, match="export did not finish"):
+    with pytest.raises(
+        BundleNotFoundError, match=r"not a bundle .* Give the directory that holds manifest\.json, or mak"
+    ):
+        Bundle.open(tmp_path)
+    (tmp_path / "ort_fp32.onnx").touch()
+    with pytest.raises(
+        BundleNotFoundError, match=r"export did not finish\. Copy the whole bundle, or run its export again"
+    ):
         Bundle.open(tmp_path)
     with pytest.raises(FileNotFoundError):
         Bundle.open(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("version", [2, 0, -1, "1", None, 1.5])
+@pytest.mark.parametrize("version", [2, 0, -1, "1", None, 1.5, True])
 def test_another_format(bundle: Path, manifest_text: bytes, version: object) -> None:
     fields = json.loads(manifest_text) | {"format_version": version}
     with pytest.raises(BundleFormatError, match=rf"format_version is {version!r}, this release reads up to 1"):
@@ -128,6 +135,111 @@ def test_a_field_of_another_type_or_missing_is_a_bundle_error(
             lacking = {key: entry for key, entry in sound.items() if key != name}
             with pytest.raises(BundleError, match=name):
                 Manifest.from_json(json.dumps(lacking), bundle)
+
+
+def changed(sound: bytes, place: str, value: object) -> str:
+    """The manifest with another value at a place such as `files.0.path`."""
+    fields = json.loads(sound)
+    *parents, last = (int(step) if step.isdecimal() else step for step in place.split("."))
+    entry = fields
+    for step in parents:
+        entry = entry[step]
+    entry[last] = value
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("files.0.path", 3, r"files\[0\]\.path is 3, expected the name of a file in the bundle"),
+        ("files.0.path", "", r"files\[0\]\.path is ''"),
+        (
+            "files.0.path",
+            "../../../etc/passwd",
+            r"files\[0\]\.path is '\.\./\.\./\.\./etc/passwd', expected the name of a f",
+        ),
+        ("files.0.path", "graphs/../../graph.onnx", r"files\[0\]\.path"),
+        ("files.0.path", "..\\graph.onnx", r"files\[0\]\.path"),
+        ("files.0.path", "/etc/passwd", r"files\[0\]\.path is '/etc/passwd'"),
+        ("files.0.path", "C:graph.onnx", r"files\[0\]\.path"),
+        ("files.0.path", ".", r"files\[0\]\.path is '\.'"),
+        ("files.0.path", "a\0b", r"files\[0\]\.path"),
+        ("files.0.size", "x", r"files\[0\]\.size is 'x', expected a whole number from 0"),
+        ("files.0.size", -1, r"files\[0\]\.size is -1"),
+        ("files.0.sha256", None, r"files\[0\]\.sha256 is None, expected text"),
+        ("files.0.precision", 16, r"files\[0\]\.precision is 16, expected text or null"),
+        ("files.0.precision", None, r"has the precision None and the target 'ort'"),
+        ("files.0", {"path": "a"}, r"files\[0\]\.sha256 is missing"),
+        ("dimensions.n_genes", "24", r"dimensions\.n_genes is '24', expected a whole number from 1"),
+        ("dimensions.n_genes", 24.0, r"dimensions\.n_genes is 24\.0"),
+        ("dimensions.n_table_genes", 1, r"dimensions\.n_table_genes is 1, expected n_genes = 24"),
+        ("dimensions.n_table_genes", 10**15, r"dimensions\.n_table_genes is"),
+        ("dimensions.n_layers", 0, r"dimensions\.n_layers is 0"),
+        ("dimensions.n_heads", 0, r"dimensions\.n_heads is 0"),
+        ("dimensions.d_model", True, r"dimensions\.d_model is True"),
+        ("tolerances", {}, r"tolerances has none for fp32, the precision of ort_fp32\.onnx"),
+        ("tolerances.fp32.atol", "x", r"tolerances\.fp32\.atol is 'x', expected a finite number from 0"),
+        ("tolerances.fp32.rtol", float("nan"), r"tolerances\.fp32\.rtol is nan"),
+        ("tolerances.fp32.rtol", 10**400, r"tolerances\.fp32\.rtol is 1000"),
+        ("tolerances.fp32.relative_to_largest", 1, r"relative_to_largest is 1, expected true or false"),
+        ("activation_range.embedding", "x", r"activation_range\.embedding is 'x'"),
+        ("variant", None, "variant is None, expected text"),
+        ("dataset", 3, "dataset is 3, expected text"),
+        ("synthetic", "no", "synthetic is 'no', expected true or false"),
+        ("source_checkpoint.sha256", 3, r"source_checkpoint\.sha256 is 3"),
+        ("versions.torch", 2, r"versions\.torch is 2"),
+        ("gene_names", list(range(24)), r"gene_names\[0\] is 0, expected text"),
+        ("gene_names", "A" * 24, "gene_names is 'AAA.*, expected a list"),
+        ("gene_names", ["FOSB"] * 24, "gene_names gives all 24 genes the name 'FOSB'"),
+        ("gene_ids.3", 3, r"gene_ids\[3\] is 3, expected text or null"),
+        ("in_vocab.3", 1, r"in_vocab\[3\] is 1, expected true or false"),
+    ],
+)
+def test_a_misstated_field_is_named_with_what_was_expected(
+    bundle: Path, manifest_text: bytes, place: str, value: object, said: str
+) -> None:
+    with pytest.raises(
+        BundleError, match=rf"manifest\.json lacks or misstates a field \(.*{said}.*\)\. Copy or export"
+    ):
+        Manifest.from_json(changed(manifest_text, place, value), bundle)
+
+
+def test_a_manifest_nested_too_deeply_is_refused(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="not a manifest"):
+        Manifest.from_json("[" * 200_000, bundle)
+
+
+def test_what_is_unusual_but_right_in_a_manifest(bundle: Path, manifest_text: bytes) -> None:
+    names = json.loads(manifest_text)["gene_names"]
+    for place, value in (
+        ("gene_names", [names[1], *names[1:]]),  # some panels have a name twice
+        ("gene_ids", [None] * 24),
+        ("dataset", ""),
+        ("encoders", []),
+        ("files.0.path", "graphs/ort_fp32.onnx"),
+        ("tolerances.fp32", {"atol": 0, "rtol": 1e-4}),
+        ("activation_range", {}),
+        ("a_field_of_tomorrow", 3),
+    ):
+        Manifest.from_json(changed(manifest_text, place, value), bundle)
+    fields = json.loads(manifest_text)
+    for file in fields["files"]:
+        if file["precision"] is None:
+            del file["precision"], file["target"]
+    del fields["activation_range"]
+    assert Manifest.from_json(json.dumps(fields), bundle).files == Manifest.from_json(manifest_text, bundle).files
+
+
+@pytest.mark.parametrize(("field", "value"), [("precision", "fp8"), ("target", "tomorrow")])
+def test_a_graph_that_only_a_later_version_knows_is_left_alone(
+    bundle_copy: Path, manifest_text: bytes, field: str, value: str
+) -> None:
+    (bundle_copy / "manifest.json").write_text(changed(manifest_text, f"files.0.{field}", value))
+    opened = Bundle.open(bundle_copy)
+    assert opened.manifest.files[0].path == "ort_fp32.onnx"
+    assert "ort_fp32.onnx" not in {graph.path for graph in opened.graphs()}
+    with pytest.raises(GraphNotInBundleError, match="no fp32 graph for the target 'ort'"):
+        opened.graph("fp32", "ort")
 
 
 def test_gene_lists_of_another_length(bundle: Path, manifest_text: bytes) -> None:

@@ -63,7 +63,8 @@ def inspect(
     print("\nfiles, all with the sha256 that the manifest states")
     for file in manifest.files:
         if file.target is not None:
-            use = f"{file.precision}, {_RUNS_ON.get(file.target, 'for another version of scgenept-rt')}"
+            runs_on = _RUNS_ON[file.target] if file.is_known_graph else "for another version of scgenept-rt"
+            use = f"{file.precision}, {runs_on}"
         else:
             use = "weights for torch" if file.path == REFERENCE_WEIGHTS_NAME else "outputs to verify with"
         print(f"  {file.path:<20} {file.size / 1e6:8.2f} MB  {use}")

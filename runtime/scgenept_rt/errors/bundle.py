@@ -35,7 +35,10 @@ class BundleNotFoundError(BundleError, FileNotFoundError):
             )
         else:
             problem = "it holds no manifest.json, so it is not a bundle or its export did not finish"
-            remedy = "Run the export again with --overwrite"
+            if any(directory.glob("*.onnx")):
+                remedy = "Copy the whole bundle, or run its export again with --overwrite"
+            else:
+                remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
         super().__init__(directory, problem, f"{remedy}.")
 
 

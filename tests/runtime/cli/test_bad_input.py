@@ -229,6 +229,11 @@ def damage_truncated_manifest(bundle: Path) -> None:
     manifest.write_bytes(manifest.read_bytes()[:500])
 
 
+def damage_field_of_another_type(bundle: Path) -> None:
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"atol":', '"atol":"x","rtol_of_old":'))
+
+
 def damage_newer_format(bundle: Path) -> None:
     manifest = bundle / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format_version":1', '"format_version":2'))
@@ -253,6 +258,10 @@ def damage_byte_of_a_graph(bundle: Path) -> None:
         (damage_a_file, ["this is a file", "manifest.json"]),
         (damage_no_manifest, ["holds no manifest.json", "export did not finish"]),
         (damage_truncated_manifest, ["manifest.json is not a manifest", "again"]),
+        (
+            damage_field_of_another_type,
+            ["manifest.json lacks or misstates a field", "tolerances.fp32.atol is 'x'", "again"],
+        ),
         (damage_newer_format, ["format_version is 2", "reads up to 1", "Upgrade scgenept-rt"]),
         (damage_graph_missing, ["ort_fp32.onnx is missing", "again"]),
         (damage_byte_of_a_graph, ["ort_fp32.onnx has changed: sha256", "again"]),

@@ -41,15 +41,18 @@ def test_json_is_the_manifests_facts(command_line: CommandLine, bundle: Path) ->
     assert {file["path"] for file in facts["files"]} == {file.path for file in opened.manifest.files}
 
 
-def test_a_graph_for_a_target_of_a_later_version_is_no_obstacle(command_line: CommandLine, bundle: Path) -> None:
+@pytest.mark.parametrize(("field", "value", "shown_as"), [("target", "tomorrow", "fp16"), ("precision", "fp8", "fp8")])
+def test_a_graph_that_only_a_later_version_knows_is_no_obstacle(
+    command_line: CommandLine, bundle: Path, field: str, value: str, shown_as: str
+) -> None:
     path = bundle / MANIFEST_NAME
     manifest = json.loads(path.read_text())
     for file in manifest["files"]:
         if file["path"] == "portable_fp16.onnx":
-            file["target"] = "tomorrow"
+            file[field] = value
     path.write_text(json.dumps(manifest))
     shown = command_line("inspect", bundle)
     assert shown.returncode == 0, shown.stderr
     line = next(line for line in shown.stdout.splitlines() if "portable_fp16.onnx" in line)
-    assert line.endswith("fp16, for another version of scgenept-rt")
+    assert line.endswith(f"{shown_as}, for another version of scgenept-rt")
     assert command_line("verify", bundle, "--provider", "cpu").returncode == 0
