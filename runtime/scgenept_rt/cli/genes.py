@@ -43,11 +43,10 @@ def genes(
         print(json.dumps([dict(zip(_HEADER, row, strict=True)) for row in rows], indent=2))
     else:
         table = [_HEADER, *((name, gene_id or "", "yes" if known else "no") for name, gene_id, known in rows)]
-        columns = sys.stdout.isatty()
+        columns = sys.stdout is not None and sys.stdout.isatty()  # None: closed by the caller
         width, id_width = (max(len(row[at]) for row in table) for at in (0, 1))
         for name, gene_id, known in table:
             print(f"{name:<{width}}  {gene_id:<{id_width}}  {known}" if columns else f"{name}\t{gene_id}\t{known}")
-    sys.stdout.flush()  # a reader that went away (`| head`) is found here and not when Python ends
 
 
 def _matching(panel: GenePanel, search: str | None) -> list[int]:
