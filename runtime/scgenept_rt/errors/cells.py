@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from scgenept_rt.errors.base import ScgeneptError, listed
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun, such as "1 cell" or "1,234 cells"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 class CellsError(ScgeneptError, ValueError):
     """An input of cells that cannot be used as it is; `where` is its path, or says that it is an object in memory."""
 
@@ -26,6 +31,18 @@ class CellsFormatError(CellsError):
     """The input is not a readable .h5ad file or .zarr directory."""
 
 
+class CellsTypeError(CellsError, TypeError):
+    """What was given as cells is neither an AnnData nor a path."""
+
+    def __init__(self, given: object) -> None:
+        found = "None" if given is None else f"an object of type {type(given).__name__}"
+        super().__init__(
+            "cells",
+            f"{found} was given, expected an AnnData, or the path of an .h5ad file or a .zarr directory",
+            "Put expression and gene names into an AnnData, or give an array to `Predictor.predict_array`.",
+        )
+
+
 class ReadOptionError(CellsError, LookupError):
     """An option names a layer, column or matrix that the input does not have."""
 
@@ -35,7 +52,9 @@ class EmptyCellsError(CellsError):
 
     def __init__(self, where: str, n_obs: int, n_vars: int) -> None:
         super().__init__(
-            where, f"it holds {n_obs:,} cells x {n_vars:,} genes", "Expected one control cell and one gene at least."
+            where,
+            f"it holds {counted(n_obs, 'cell')} x {counted(n_vars, 'gene')}",
+            "Expected one control cell and one gene at least.",
         )
 
 
@@ -43,7 +62,7 @@ class AmbiguousControlLabelError(CellsError):
     """A column holds several labels that may be the control."""
 
     def __init__(self, where: str, column: str, counts: Mapping[str, int]) -> None:
-        found = " and ".join(f"{label!r} ({count:,} cells)" for label, count in counts.items())
+        found = " and ".join(f"{label!r} ({counted(count, 'cell')})" for label, count in counts.items())
         super().__init__(
             where,
             f"obs column {column!r} holds more than one label that may be the control: {found}",
@@ -57,12 +76,14 @@ class NoControlCellsError(CellsError):
     def __init__(self, where: str, column: str, wanted: Sequence[str], counts: Sequence[tuple[str, int]]) -> None:
         self.column = column
         expected = " or ".join(repr(label) for label in wanted)
-        labels = ", ".join(f"{label!r} ({count:,})" for label, count in counts) or "none"
-        super().__init__(
-            where,
-            f"obs column {column!r} has no control cells, expected {expected}; its most frequent labels are {labels}",
-            "Name the control with --control-label, or another column with --condition-key.",
-        )
+        labels = ", ".join(f"{label!r} ({count:,})" for label, count in counts)
+        if counts:
+            found = f"its most frequent label{'s are' if len(counts) > 1 else ' is'} {labels}"
+            remedy = "Name the control with --control-label, or another column with --condition-key."
+        else:
+            found = "it has no labels at all"
+            remedy = "Fill it in, or name another column with --condition-key."
+        super().__init__(where, f"obs column {column!r} has no control cells, expected {expected}; {found}", remedy)
 
 
 class MissingGenesError(CellsError):
@@ -79,12 +100,13 @@ class MissingGenesError(CellsError):
     ) -> None:
         self.missing = tuple(missing)
         n_missing = len(self.missing)
-        raw = "" if raw_n_vars is None else f" Its raw holds {raw_n_vars:,} genes: --use-raw reads that."
+        raw = "" if raw_n_vars is None else f" Its raw holds {counted(raw_n_vars, 'gene')}: --use-raw reads that."
         if n_missing == n_genes:
             problem = f"none of the model's {n_genes:,} genes was found; {source} holds {listed(examples, 3)}"
             remedy = "Gene symbols or Ensembl ids were expected: name the var column that holds them with --gene-key."
         else:
-            problem = f"{n_missing:,} of the model's {n_genes:,} genes are missing from {source}: {listed(missing)}"
+            are = "is" if n_missing == 1 else "are"
+            problem = f"{n_missing:,} of the model's {n_genes:,} genes {are} missing from {source}: {listed(missing)}"
             remedy = "Give an input with these genes, or --missing-genes zero to take them as not expressed."
         super().__init__(where, problem, remedy + raw)
 

@@ -8,6 +8,10 @@ from pathlib import Path
 from scgenept_rt.errors.base import ScgeneptError
 
 
+def _rows(n_committed: int, n_rows: int) -> str:
+    return f"{n_committed:,} of {n_rows:,} row{'' if n_rows == 1 else 's'}"
+
+
 class OutputError(ScgeneptError):
     """An output path that cannot be used, or a partial output that cannot be continued."""
 
@@ -75,22 +79,41 @@ class OutputWriteError(OutputError, OSError):
     def __init__(self, path: Path | str, problem: str, n_committed: int, n_rows: int, command: str) -> None:
         super().__init__(
             path,
-            f"output {path}: writing failed ({problem}); {n_committed:,} of {n_rows:,} rows are kept. "
+            f"output {path}: writing failed ({problem}); {_rows(n_committed, n_rows)} kept. "
             f"Put that right, then continue with: {command or 'the same command and --resume'}",
         )
 
 
 class PartialOutputError(OutputError, FileExistsError):
-    """An interrupted run left part of this output, and nothing says whether to continue or to discard it."""
+    """An interrupted run left part of this output, and nothing says whether to continue or to discard it.
 
-    def __init__(self, path: Path | str, n_committed: int, n_rows: int, command: str) -> None:
+    Where the output exists as well, `beside_existing` is the directory of the partial one, which is to replace it.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        n_committed: int,
+        n_rows: int,
+        command: str,
+        *,
+        beside_existing: Path | str | None = None,
+    ) -> None:
         self.n_committed = n_committed
         self.n_rows = n_rows
-        super().__init__(
-            path,
-            f"output {path}: an interrupted run left {n_committed:,} of {n_rows:,} rows. "
-            f"Continue it with: {command or 'the same command and --resume'}\nor discard it with --overwrite.",
-        )
+        left = f"an interrupted run left {_rows(n_committed, n_rows)}"
+        if beside_existing is None:
+            message = (
+                f"output {path}: {left}. "
+                f"Continue it with: {command or 'the same command and --resume'}\nor discard it with --overwrite."
+            )
+        else:
+            message = (
+                f"output {path} exists already, and {left} of another one in {beside_existing}. "
+                f"Continue it with: {command or 'the same command and --overwrite --resume'}\n"
+                "or discard it and start anew with --overwrite alone."
+            )
+        super().__init__(path, message)
 
 
 class PartialDamagedError(OutputError, ValueError):

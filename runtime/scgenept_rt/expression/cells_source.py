@@ -19,6 +19,7 @@ from scgenept_rt.errors import (
     ZarrMissingError,
     listed,
 )
+from scgenept_rt.errors.cells import CellsTypeError, counted
 from scgenept_rt.expression.matrix_rows import MatrixRows, TakenRows, matrix_rows
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def open_cells(
 
     Raises
     ------
+    CellsTypeError
+        If the source is neither a path nor an AnnData.
     CellsNotFoundError
         If the path does not exist.
     CellsFormatError
@@ -82,10 +85,14 @@ def open_cells(
         If the path is a .zarr directory and zarr is not installed.
     """
     if not isinstance(source, (str, Path)):
+        from anndata import AnnData  # loaded by whoever made one
+
+        if not isinstance(source, AnnData):
+            raise CellsTypeError(source)
         yield _loaded(source, layer, use_raw)
         return
     path = Path(source)
-    store = _open_zarr(path) if path.suffix == ".zarr" else _open_h5ad(path)
+    store = _open_zarr(path) if path.suffix.lower() == ".zarr" else _open_h5ad(path)
     try:
         yield _stored(store, str(path), layer, use_raw)
     finally:
@@ -116,7 +123,7 @@ def _open_h5ad(path: Path) -> Any:
         raise CellsNotFoundError(where)
     if path.is_dir():
         raise CellsFormatError(where, "it is a directory", "Expected an .h5ad file, or a directory that ends in .zarr.")
-    if path.suffix != ".h5ad":
+    if path.suffix.lower() != ".h5ad":
         raise CellsFormatError(where, f"unknown file ending {path.suffix!r}", "Expected .h5ad or .zarr.")
     try:
         with path.open("rb") as stream:
@@ -158,8 +165,9 @@ def _stored(store: Any, where: str, layer: str | None, use_raw: bool) -> CellsSo
     if not {"obs", "var"} <= keys:
         found = listed(sorted(keys), 8) or "nothing"
         raise CellsFormatError(where, f"it holds no obs and var (it holds: {found})", "Expected an AnnData file.")
+    has_raw = "raw" in keys and "X" in store["raw"]
     if use_raw:
-        if "raw" not in keys or "X" not in store["raw"]:
+        if not has_raw:
             raise _no_raw(where)
         parent, elem = store["raw"], store["raw"]["X"]
     else:
@@ -171,9 +179,11 @@ def _stored(store: Any, where: str, layer: str | None, use_raw: bool) -> CellsSo
             elem = store["layers"][layer]
         else:
             if "X" not in keys or str(dict(store["X"].attrs).get("encoding-type", "")) == "null":
-                raise _no_x(where, layers)
+                raise _no_x(where, layers, has_raw=has_raw)
             elem = store["X"]
     obs = _stored_annotation(store["obs"], where, "obs")
+    if "var" not in parent:
+        raise CellsFormatError(where, "its raw has no var", "Write the file again with a recent anndata.")
     var = _stored_annotation(parent["var"], where, "raw.var" if use_raw else "var")
     raw_n_vars = None
     if not use_raw and "raw" in keys and "var" in store["raw"]:
@@ -193,6 +203,22 @@ def _stored_annotation(elem: Any, where: str, name: str) -> Annotation:
         return _StoredAnnotation(elem, where, name)
     # Older files keep the categories of all columns apart: only the whole frame can be read.
     return _LoadedAnnotation(_read_elem(elem, where, name))
+
+
+def _read_column(frame: Any, column: str, where: str, name: str) -> Any:
+    if column not in frame:
+        raise CellsFormatError(
+            where,
+            f"{name} is not there, though the list of columns (column-order) names it",
+            "Copy or write the file again.",
+        )
+    try:
+        elem = frame[column]
+    except Exception as error:  # a damaged file: h5py and zarr raise many kinds
+        raise CellsFormatError(
+            where, f"{name} cannot be read ({_first_line(error)})", "Copy or write the file again."
+        ) from error
+    return _read_elem(elem, where, name)
 
 
 def _read_elem(elem: Any, where: str, name: str) -> Any:
@@ -221,14 +247,14 @@ class _StoredAnnotation:
         self._group = group
         self._where = where
         self._name = name
-        self._index = as_text(_read_elem(group[index_key], where, f"the index of {name}"))
+        self._index = as_text(_read_column(group, index_key, where, f"the index of {name}"))
         self.n_rows = len(self._index)
 
     def index(self) -> NDArray[np.object_]:
         return self._index
 
     def column(self, name: str) -> Any:
-        return _read_elem(self._group[name], self._where, f"{self._name} column {name!r}")
+        return _read_column(self._group, name, self._where, f"{self._name} column {name!r}")
 
 
 # --- in memory --------------------------------------------------------------------------------------------------------
@@ -270,7 +296,7 @@ def _loaded_rows(adata: AnnData, layer: str | None, where: str) -> MatrixRows:
     def matrix_of(cells: AnnData) -> Any:
         return cells.X if layer is None else cells.layers[layer]
 
-    if adata.is_view and not adata.isbacked:
+    if adata.is_view and not adata.isbacked and not (layer is None and _lacks_x(adata)):
         # A view's matrix is a copy of all its rows; taking rows from the view copies no more than those. anndata makes
         # no view of a view of a backed object, whose rows are therefore loaded at once, as its `.X` does.
         def take(rows: NDArray[np.int64]) -> Any:
@@ -285,8 +311,14 @@ def _loaded_rows(adata: AnnData, layer: str | None, where: str) -> MatrixRows:
         return TakenRows(take, (adata.n_obs, adata.n_vars), where)
     matrix = matrix_of(adata)
     if matrix is None:
-        raise _no_x(where, _layer_names(adata))
+        raise _no_x(where, _layer_names(adata), has_raw=adata.raw is not None)
     return matrix_rows(matrix, where)
+
+
+def _lacks_x(view: AnnData) -> bool:
+    with suppress(ValueError):  # as above; there is an X then
+        return view[:0].X is None
+    return False
 
 
 # --- problems ---------------------------------------------------------------------------------------------------------
@@ -297,7 +329,7 @@ def _checked(cells: CellsSource) -> CellsSource:
         found = " x ".join(f"{length:,}" for length in cells.matrix.shape)
         raise CellsFormatError(
             cells.where,
-            f"its matrix is {found}, but obs has {cells.obs.n_rows:,} rows and var {cells.var.n_rows:,}",
+            f"its matrix is {found}, but obs has {counted(cells.obs.n_rows, 'row')} and var {cells.var.n_rows:,}",
             "Write the file again with a recent anndata.",
         )
     return cells
@@ -312,11 +344,16 @@ def _layer_names(adata: AnnData) -> list[str]:
 
 
 def _no_layer(where: str, layer: str, layers: list[str]) -> ReadOptionError:
-    found = listed(layers, 12) or "none"
+    if not layers:
+        return ReadOptionError(where, f"it has no layer {layer!r}, and no others", "Leave --layer out to read X.")
     return ReadOptionError(
-        where, f"it has no layer {layer!r} (it has: {found})", "Choose one of these, or X without --layer."
+        where, f"it has no layer {layer!r} (it has: {listed(layers, 12)})", "Choose one of these, or X without --layer."
     )
 
 
-def _no_x(where: str, layers: list[str]) -> ReadOptionError:
-    return ReadOptionError(where, "it has no X", f"Read a layer with --layer (it has: {listed(layers, 12) or 'none'}).")
+def _no_x(where: str, layers: list[str], *, has_raw: bool) -> ReadOptionError:
+    ways = ["raw with --use-raw"] if has_raw else []
+    ways += [f"a layer with --layer (it has: {listed(layers, 12)})"] if layers else []
+    if not ways:
+        return ReadOptionError(where, "it has no X, no layers and no raw", "Give a file that holds expression.")
+    return ReadOptionError(where, "it has no X", f"Read {', or '.join(ways)}.")

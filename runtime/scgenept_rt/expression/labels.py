@@ -67,7 +67,7 @@ def find_control_rows(
                 f"(it has: {listed(obs.columns, 12) or 'none'})",
                 "Name the column with --condition-key, or leave --control-label out to use all cells.",
             )
-        notice = f"obs has no column {', '.join(CONDITION_KEYS)}: all {obs.n_rows:,} cells are taken as control cells."
+        notice = f"obs has no column {', '.join(CONDITION_KEYS)}: {_all_cells(obs.n_rows)}."
         return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, None, (notice,))
 
     wanted = CONTROL_LABELS if control_label is None else (control_label,)
@@ -86,6 +86,12 @@ def find_control_rows(
         first = first or labels
     assert first is not None
     raise NoControlCellsError(where, keys[0], wanted, first.most_frequent(_N_FREQUENT))
+
+
+def _all_cells(n_obs: int) -> str:
+    return (
+        "its only cell is taken as a control cell" if n_obs == 1 else f"all {n_obs:,} cells are taken as control cells"
+    )
 
 
 class _Labels:

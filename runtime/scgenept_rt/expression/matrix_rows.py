@@ -74,13 +74,13 @@ class CompressedRows:
         gene_of_column = _gene_of_column(columns, self.shape[1])
         with _ReadingProblem(self._where):
             data, indices = self._arrays["data"], self._arrays["indices"]
-            indptr = np.asarray(self._arrays["indptr"][:], dtype=np.int64)
+            indptr = _indptr(self._arrays)
             begins, ends = indptr[rows], indptr[rows + 1]
             for first, last in _runs(begins, ends, _READ_VALUES):
                 begin, end = int(begins[first]), int(ends[last - 1])
                 lengths = ends[first:last] - begins[first:last]
                 wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
-                genes = gene_of_column[np.asarray(indices[begin:end])[wanted]]
+                genes = _at(gene_of_column, np.asarray(indices[begin:end])[wanted])
                 values = _float32(np.asarray(data[begin:end])[wanted])
                 yield _csr(values, np.repeat(np.arange(last - first), lengths), genes, last - first, len(columns))
 
@@ -98,7 +98,7 @@ class CompressedColumns:
         gene_of_column = _gene_of_column(columns, self.shape[1])
         used = np.flatnonzero(gene_of_column >= 0)
         with _ReadingProblem(self._where):
-            indptr = np.asarray(self._arrays["indptr"][:], dtype=np.int64)
+            indptr = _indptr(self._arrays)
             begins, ends = indptr[used], indptr[used + 1]
             kept_bytes = _BYTES_PER_VALUE * int((ends - begins).sum()) * len(rows) / max(self.shape[0], 1)
             n_bands = min(max(1, int(np.ceil(kept_bytes / _BAND_BYTES))), max(len(rows), 1))
@@ -124,7 +124,7 @@ class CompressedColumns:
             begin, end = int(begins[first]), int(ends[last - 1])
             lengths = ends[first:last] - begins[first:last]
             wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
-            places = position_of_row[np.asarray(indices[begin:end])[wanted]]
+            places = _at(position_of_row, np.asarray(indices[begin:end])[wanted])
             here = places >= 0
             positions.append(places[here])
             values.append(_float32(np.asarray(data[begin:end])[wanted][here]))
@@ -214,6 +214,21 @@ def _compressed_arrays(matrix: Any) -> tuple[tuple[str, Mapping[str, Any]] | Non
 def _check_dtype(dtype: Any, where: str) -> None:
     if np.dtype(dtype).kind not in "iuf":
         raise CellsFormatError(where, f"its matrix has dtype {dtype}", "Expected integers or floating point numbers.")
+
+
+def _indptr(arrays: Mapping[str, Any]) -> NDArray[np.int64]:
+    indptr = np.asarray(arrays["indptr"][:], dtype=np.int64)
+    if indptr.size and (indptr[0] < 0 or np.any(np.diff(indptr) < 0)):
+        raise IndexError("its indptr does not ascend from 0")
+    return indptr
+
+
+def _at(table: NDArray[np.int32], indices: NDArray[Any]) -> NDArray[np.int32]:
+    """Return ``table[indices]``, where NumPy alone would count a negative index from the end."""
+    if indices.size and (lowest := indices.min()) < 0:
+        raise IndexError(f"index {lowest} is out of bounds for size {len(table)}")
+    taken: NDArray[np.int32] = table[indices]
+    return taken
 
 
 def _gene_of_column(columns: NDArray[np.int64], n_vars: int) -> NDArray[np.int32]:

@@ -78,7 +78,7 @@ def read_control_cells(
 
     Raises
     ------
-    CellsNotFoundError, CellsFormatError, EmptyCellsError, ZarrMissingError
+    CellsTypeError, CellsNotFoundError, CellsFormatError, EmptyCellsError, ZarrMissingError
         If the input cannot be read.
     ReadOptionError, GeneKeyError
         If it lacks what an option names.

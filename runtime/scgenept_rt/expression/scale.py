@@ -100,7 +100,8 @@ class ScaleCheck:
         if self._n_empty == self._n_cells:
             notices.append("All values of the control cells are zero.")
         elif self._n_empty:
-            notices.append(f"{self._n_empty:,} of {self._n_cells:,} control cells express none of the model's genes.")
+            express = "expresses" if self._n_empty == 1 else "express"
+            notices.append(f"{self._n_empty:,} of {self._n_cells:,} control cells {express} none of the model's genes.")
         elif self._all_whole and not raw_counts:
             notices.append("All values are whole numbers; if these are counts, normalise them first.")
         return notices

@@ -20,7 +20,7 @@ from scgenept_rt.errors import (
     PartialOutputError,
 )
 from scgenept_rt.output.h5ad_file import H5adTable
-from scgenept_rt.output.journal import Journal, plain, run_digest
+from scgenept_rt.output.journal import JOURNAL_NAME, Journal, plain, run_digest
 from scgenept_rt.output.partial_table import PartialTable
 from scgenept_rt.output.table_spec import RUN_DIGEST, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory, partial_path
@@ -63,7 +63,8 @@ def check_destination(
     OutputKindError
         If a directory is in the place of a file, or something that is no store in the place of a store.
     OutputExistsError
-        If the output exists and is not to be replaced.
+        If the output exists and is not to be replaced; where an interrupted run left a partial output beside it, that
+        is left to `open_table`, which knows the command that continues it.
     OutputDirectoryError
         If its directory does not exist or cannot be written.
     OutputSpaceError
@@ -73,13 +74,12 @@ def check_destination(
     _table_class(path)
     if path.suffix.lower() == ".zarr":
         import_zarr(path)
-    if input_path is not None and _same_place(path, Path(input_path)):
+    if isinstance(input_path, (str, Path)) and _same_place(path, Path(input_path)):
         raise OutputIsInputError(path)
     if os.path.lexists(path):
         _check_replaceable(path)
-        if not overwrite and not (
-            resume and (partial_path(path).is_dir() or stored_entry(path, RUN_DIGEST) is not None)
-        ):
+        continues = (partial_path(path) / JOURNAL_NAME).exists()
+        if not (overwrite or continues or (resume and stored_entry(path, RUN_DIGEST) is not None)):
             raise OutputExistsError(path)
     directory = path.parent
     if not directory.exists():
@@ -128,7 +128,8 @@ def open_table(
     OutputExistsError
         If the output exists and is not to be replaced.
     PartialOutputError
-        If an interrupted run left a partial output, and neither `resume` nor `overwrite` is set.
+        If an interrupted run left a partial output, and neither `resume` nor `overwrite` is set; beside an output that
+        exists, unless `overwrite` is set.
     ResumeMismatchError
         If that run had other settings.
     PartialDamagedError
@@ -176,7 +177,11 @@ def _open_locked(
             return table_class.published(work, spec, journal, command)
         journal = None
     if exists and not overwrite:
-        raise OutputExistsError(path)
+        if journal is None:
+            raise OutputExistsError(path)
+        raise PartialOutputError(
+            path, journal.n_committed, journal.n_rows, _replacing(command), beside_existing=work.path
+        )
     if journal is None:
         work.clear()
         spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: run_digest(settings, spec.fingerprint())})
@@ -185,6 +190,11 @@ def _open_locked(
         raise PartialOutputError(path, journal.n_committed, journal.n_rows, command)
     journal.check_same(settings, spec.fingerprint(), path)
     return table_class.resume(work, spec, journal, command)
+
+
+def _replacing(command: str) -> str:
+    """Return the command that continues a run, which names --resume last, as one that may replace the output."""
+    return f"{command.removesuffix(' --resume')} --overwrite --resume" if command.endswith(" --resume") else command
 
 
 def interrupted_settings(path: str | Path) -> Mapping[str, Any] | None:

@@ -15,6 +15,7 @@ import h5py
 from anndata.io import write_elem
 
 from scgenept_rt.errors import PartialDamagedError
+from scgenept_rt.output.hdf5_stream import Hdf5Stream
 from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
 from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableSpec
 
@@ -36,26 +37,26 @@ class H5adTable(PartialTable):
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:
-        with h5py.File(data, "w") as file:
-            file.attrs.update(_ANNDATA_ENCODING)
-            write_elem(file, "obs", spec.obs)
-            write_elem(file, "var", spec.var)
-            write_elem(file, "uns", spec.stored_uns())
-            for group in ("layers", "obsm", "varm", "obsp", "varp"):
-                write_elem(file, group, {})
-            datasets = {"X": _contiguous(file, "X", (spec.n_rows, spec.n_vars), h5py.h5t.IEEE_F32LE)}
-            datasets |= {
-                name: _contiguous(file["layers"], name, (spec.n_rows, spec.n_vars), h5py.h5t.IEEE_F32LE)
-                for name in spec.layers
-            }
-            if N_CONTROLS in spec.obs:
-                # counts may become known with their rows, so they need a known offset too
-                del file["obs"][N_CONTROLS]
-                datasets[N_CONTROLS] = _contiguous(file["obs"], N_CONTROLS, (spec.n_rows,), h5py.h5t.STD_I64LE)
-                datasets[N_CONTROLS][...] = spec.obs[N_CONTROLS].to_numpy()
-            offsets = {name: int(dataset.id.get_offset()) for name, dataset in datasets.items()}
-        with data.open("r+b", buffering=0) as stream:
-            sync_data(stream)
+        with Hdf5Stream(data) as stream:
+            with h5py.File(stream, "w") as file:
+                file.attrs.update(_ANNDATA_ENCODING)
+                write_elem(file, "obs", spec.obs)
+                write_elem(file, "var", spec.var)
+                write_elem(file, "uns", spec.stored_uns())
+                for group in ("layers", "obsm", "varm", "obsp", "varp"):
+                    write_elem(file, group, {})
+                datasets = {"X": _contiguous(file, "X", (spec.n_rows, spec.n_vars), h5py.h5t.IEEE_F32LE)}
+                datasets |= {
+                    name: _contiguous(file["layers"], name, (spec.n_rows, spec.n_vars), h5py.h5t.IEEE_F32LE)
+                    for name in spec.layers
+                }
+                if N_CONTROLS in spec.obs:
+                    # counts may become known with their rows, so they need a known offset too
+                    del file["obs"][N_CONTROLS]
+                    datasets[N_CONTROLS] = _contiguous(file["obs"], N_CONTROLS, (spec.n_rows,), h5py.h5t.STD_I64LE)
+                    datasets[N_CONTROLS][...] = spec.obs[N_CONTROLS].to_numpy()
+                offsets = {name: int(dataset.id.get_offset()) for name, dataset in datasets.items()}
+            stream.sync()
         return {"offsets": offsets, "n_bytes": data.stat().st_size}
 
     def _load(self) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -18,6 +19,16 @@ from scgenept_rt.errors import PartialDamagedError, ResumeMismatchError, listed
 JOURNAL_NAME = "journal.json"
 FORMAT_VERSION = 1
 _LONGEST_VALUE = 60
+_WORDS = {
+    "n_rows": "number of rows",
+    "columns": "columns of obs",
+    "row_names_sha256": "names of the rows",
+    "gene_names_sha256": "genes",
+    "clip_at_zero": "negative values set to zero",
+    "manifest_digest": "bundle",
+}
+"""What the entries of a journal are called in messages, where their own names say little."""
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,8 @@ class Journal:
 
     def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:
         """Raise `ResumeMismatchError` unless the settings and the table are those of this journal."""
-        differences = list(_differences({**self.table, **self.settings}, {**table, **settings}))
+        # What a table looks like follows from the settings: it says more only where these are the same.
+        differences = list(_differences(self.settings, settings)) or list(_differences(self.table, table))
         if differences:
             raise ResumeMismatchError(target, differences)
 
@@ -122,8 +134,9 @@ def _json_form(value: object) -> Any:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    for name in dict.fromkeys([*before, *now]):
-        old, new = before.get(name), now.get(name)
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        name = _WORDS.get(key, key)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
@@ -146,5 +159,7 @@ def _list_text(entries: list[Any], other: list[Any]) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return "not set"
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return f"sha256 {value[:12]}..."
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."

@@ -45,7 +45,7 @@ class PartialTable(ABC):
             journal = Journal(spec.n_rows, 0, settings, spec.fingerprint(), storage)
             journal.save(work.path)
         except OSError as error:
-            raise OutputWriteError(work.target, error.strerror or str(error), 0, spec.n_rows, command) from error
+            raise OutputWriteError(work.target, _reason(error), 0, spec.n_rows, command) from error
         return cls(work, spec.layout, journal, command)
 
     @classmethod
@@ -241,9 +241,7 @@ class PartialTable(ABC):
         try:
             yield
         except OSError as error:
-            raise OutputWriteError(
-                self.path, error.strerror or str(error), self.n_committed, self.n_rows, self._command
-            ) from error
+            raise OutputWriteError(self.path, _reason(error), self.n_committed, self.n_rows, self._command) from error
 
 
 def finish_all(writers: Sequence[RowWriter]) -> list[Path | AnnData]:
@@ -256,6 +254,10 @@ def finish_all(writers: Sequence[RowWriter]) -> list[Path | AnnData]:
         if isinstance(writer, PartialTable):
             writer.publish()
     return [writer.finish() for writer in writers]
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def write_fully(file: Any, offset: int, data: NDArray[Any]) -> None:

@@ -411,6 +411,31 @@ def test_a_layer_is_looked_at_where_there_is_no_x(bundle: Bundle):
     assert report.suggestion == ReadOptions(layer="lognorm")
 
 
+def test_raw_is_looked_at_where_there_is_no_x(bundle: Bundle, tmp_path: Path):
+    adata = cells_of(bundle)
+    without_x = anndata.AnnData(None, obs=adata.obs, var=adata.var)
+    without_x.raw = adata
+    for source in (without_x, written(without_x, tmp_path)):
+        report = check_cells(bundle, source, provider="cpu")
+        assert problems(report) == {"file"}
+        assert finding(report, "file").text == "It has no X. What follows is about raw instead."
+        assert finding(report, "file").step == "Read raw with --use-raw."
+        assert report.suggestion == ReadOptions(use_raw=True)
+
+
+@pytest.mark.parametrize("damage", ["column", "index"])
+def test_damage_is_a_problem_for_both(damage: str, bundle: Bundle, predictor: Predictor, tmp_path: Path):
+    path = written(cells_of(bundle, scipy.sparse.csr_matrix(cells_of(bundle).X)), tmp_path)
+    with h5py.File(path, "a") as file:
+        if damage == "column":
+            del file["obs/condition"]
+        else:
+            file["X/indices"][5] = -3
+    report = check_cells(bundle, path, provider="cpu")
+    assert not predict_works(predictor, path, ReadOptions(), tmp_path)
+    assert problems(report) == {"labels" if damage == "column" else "file"}
+
+
 def test_the_matrix_is_named_beside_a_problem_with_labels(bundle: Bundle):
     adata = with_raw(with_conditions(cells_of(bundle), ["ctrl", "control"] * 30))
     report = check_cells(bundle, adata, provider="cpu")

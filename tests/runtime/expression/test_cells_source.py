@@ -16,7 +16,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scgenept_rt.errors import ReadOptionError
+from scgenept_rt.errors import ReadOptionError, ScgeneptError
 from scgenept_rt.expression import Sampling
 from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, GENES, N_OBS, as_form, cells, log1p_values, read
 
@@ -96,6 +96,52 @@ def test_an_input_without_x(tmp_path):
         with pytest.raises(ReadOptionError, match=r"no X.*--layer \(it has: lognorm\)"):
             read(source)
         np.testing.assert_array_equal(read(source, layer="lognorm").dense(0, 1), np.ones((1, 8)))
+
+
+@pytest.mark.parametrize("with_layer", [False, True])
+def test_an_input_with_raw_and_without_x(tmp_path, with_layer):
+    adata = anndata.AnnData(obs=pd.DataFrame(index=["c1", "c2"]), var=pd.DataFrame(index=list(GENES)))
+    adata.raw = anndata.AnnData(np.ones((2, 8)), obs=adata.obs, var=adata.var)
+    if with_layer:
+        adata.layers["lognorm"] = np.ones((2, 8))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    layer = r", or a layer with --layer \(it has: lognorm\)" if with_layer else ""
+    for source in (adata, tmp_path / "cells.h5ad"):
+        with pytest.raises(ReadOptionError, match=rf"it has no X\. Read raw with --use-raw{layer}\.$"):
+            read(source)
+        np.testing.assert_array_equal(read(source, use_raw=True).dense(0, 2), np.ones((2, 8)))
+
+
+def test_an_input_without_any_expression_and_a_view_of_it(tmp_path):
+    adata = anndata.AnnData(obs=pd.DataFrame(index=["c1"]), var=pd.DataFrame(index=list(GENES)))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, adata[:], tmp_path / "cells.h5ad"):
+        with pytest.raises(ReadOptionError, match=r"it has no X, no layers and no raw\."):
+            read(source)
+        with pytest.raises(ReadOptionError, match=r"it has no layer 'a', and no others\. Leave --layer out"):
+            read(source, layer="a")
+
+
+@pytest.mark.parametrize("ending", ["H5AD", "ZARR", "h5Ad"])
+def test_endings_in_capitals(tmp_path, ending):
+    x = log1p_values()
+    with as_form(cells(x), ending.lower(), tmp_path) as written:
+        source = Path(written).rename(tmp_path / f"renamed.{ending}")
+    np.testing.assert_array_equal(read(source).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, "None was given"),
+        (np.ones((2, 8)), "an object of type ndarray was given"),
+        (pd.DataFrame(np.ones((2, 8))), "an object of type DataFrame was given"),
+    ],
+)
+def test_what_is_neither_a_path_nor_an_anndata(given, found):
+    with pytest.raises(ScgeneptError, match=rf"{found}, expected an AnnData, or the path of") as caught:
+        read(given)
+    assert isinstance(caught.value, TypeError)
 
 
 @settings(max_examples=6, deadline=None)

@@ -60,7 +60,7 @@ def test_two_labels_that_may_be_the_control():
         read(adata)
     message = str(caught.value)
     assert "obs column 'condition'" in message
-    assert "'ctrl' (2 cells) and 'control' (1 cells)" in message
+    assert "'ctrl' (2 cells) and 'control' (1 cell)" in message
     assert "--control-label ctrl" in message
 
 
@@ -68,6 +68,8 @@ def test_no_column_takes_all_rows_and_says_so():
     control = read(cells(log1p_values(n_obs=4), conditions=False))
     assert (control.n_obs, control.condition_key, control.control_label) == (4, None, None)
     assert any("all 4 cells are taken as control cells" in notice for notice in control.notices)
+    notices = read(cells(log1p_values(n_obs=1), conditions=False)).notices
+    assert any("its only cell is taken as a control cell" in notice for notice in notices)
 
 
 def test_no_control_cells_names_column_and_frequent_labels():
@@ -81,3 +83,15 @@ def test_no_control_cells_names_column_and_frequent_labels():
     assert "--condition-key" in message
     with pytest.raises(NoControlCellsError, match="expected 'NT'"):
         read(adata, control_label="NT")
+
+
+@pytest.mark.parametrize("form", ["h5ad", "memory"])
+def test_a_column_without_any_label_is_said_to_have_none(tmp_path, form):
+    adata = cells(log1p_values(n_obs=3), conditions=[np.nan] * 3)
+    with (
+        as_form(adata, form, tmp_path) as source,
+        pytest.raises(NoControlCellsError, match=r"expected 'ctrl'.*; it has no labels at all\. Fill it in"),
+    ):
+        read(source)
+    with pytest.raises(NoControlCellsError, match=r"its most frequent label is 'A' \(1\)\. Name the control"):
+        read(cells(log1p_values(n_obs=1), conditions=["A"]))

@@ -55,6 +55,19 @@ def test_pieces_of_any_size_give_the_same_values(tmp_path, monkeypatch, encoding
     assert pieces.fingerprint == whole.fingerprint
 
 
+@pytest.mark.parametrize("encoding", ["csr", "csc"])
+@pytest.mark.parametrize(("array", "value"), [("indices", -3), ("indices", 999), ("indptr", -1)])
+def test_damaged_indices_are_refused(tmp_path, encoding, array, value):
+    adata = cells(ENCODINGS[encoding](log1p_values()), conditions=False)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        file["X"][array][5] = value
+    getattr(adata.X, array)[5] = value
+    for source in (tmp_path / "cells.h5ad", adata):
+        with pytest.raises(CellsFormatError, match=r"expression values cannot be read.*write the file again"):
+            read(source)
+
+
 class Recorder:
     """An array that notes which slices are read."""
 

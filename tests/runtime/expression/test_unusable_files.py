@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import warnings
 
@@ -11,7 +12,7 @@ import pytest
 import scipy.sparse
 
 from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, ZarrMissingError
-from tests.runtime.expression.inputs import cells, log1p_values, read
+from tests.runtime.expression.inputs import as_form, cells, log1p_values, read
 
 
 def test_missing_input(tmp_path):
@@ -100,6 +101,33 @@ def test_annotations_that_cannot_be_read(tmp_path):
         del file["obs"]["condition"]["codes"]
     with pytest.raises(CellsFormatError, match=r"obs column 'condition' cannot be read .*recent anndata"):
         read(path)
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_a_column_that_is_listed_but_not_there(tmp_path, form):
+    with as_form(cells(log1p_values()), form, tmp_path) as path:
+        if form == "h5ad":
+            with h5py.File(path, "r+") as file:
+                del file["obs/condition"]
+        else:
+            shutil.rmtree(path / "obs" / "condition")
+            (path / ".zmetadata").unlink(missing_ok=True)
+        with pytest.raises(
+            CellsFormatError, match=r"obs column 'condition' is not there, though .*column-order"
+        ) as error:
+            read(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_raw_without_names_of_genes(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    adata = cells(log1p_values())
+    adata.raw = adata
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["raw/var"]
+    with pytest.raises(CellsFormatError, match="its raw has no var"):
+        read(path, use_raw=True)
 
 
 def test_zarr_that_is_not_installed(tmp_path, monkeypatch):

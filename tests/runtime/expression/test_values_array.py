@@ -3,7 +3,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 
@@ -42,11 +44,27 @@ def test_sparse_lists_and_no_cells_are_arrays_too():
         (np.ones((1, 2, 8)), r"of shape \(1, 2, 8\)"),
         (np.ones((2, 8), complex), "of dtype complex128"),
         (np.full((2, 8), "a"), "of dtype <U1"),
+        (np.full((2, 8), "2020", "datetime64[D]"), r"of dtype datetime64\[D\]"),
+        (np.ones((2, 8), object), "of dtype object.*Convert them to float32"),
+        ([[1.0] * 8, [1.0] * 7], "are rows of different lengths, expected real numbers"),
+        (None, "are None, expected real numbers"),
+        ({"A": 1.0}, "are of type dict"),
+        (anndata.AnnData(np.ones((2, 8), np.float32)), r"are an AnnData, expected.*`Predictor\.predict` takes"),
+        (pd.DataFrame(np.ones((2, 8))), r"are a DataFrame, expected.*frame\[model\.gene_names\]\.to_numpy\(\)"),
     ],
 )
-def test_arrays_of_another_shape_or_dtype(values, fact):
+def test_values_of_another_shape_or_kind(values, fact):
     with pytest.raises(ValuesShapeError, match=fact):
         from_array(values, PANEL)
+
+
+def test_masked_values_are_refused_and_not_read_through_the_mask():
+    values = np.ma.array(np.ones((3, 8)), mask=False)
+    np.testing.assert_array_equal(from_array(values, PANEL), np.ones((3, 8)))
+    values[1, 4] = np.ma.masked
+    for masked in (values, list(values)):
+        with pytest.raises(ValuesShapeError, match=r"masked in row 1, expected.*values\.filled\(0\)"):
+            from_array(masked, PANEL)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])

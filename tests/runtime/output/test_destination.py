@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from scgenept_rt.errors import (
     ResumeMismatchError,
     ZarrMissingError,
 )
-from scgenept_rt.output import cells_path, cells_table, check_destination, mean_table, open_table
+from scgenept_rt.output import cells_path, cells_table, check_destination, mean_table, open_table, stored_entry
 
 ENDINGS = ("h5ad", "zarr")
 SETTINGS = {"seed": 0, "precision": "fp32", "perturbations": ["FOSB+ctrl", "KLF1"], "input": {"path": Path("a.h5ad")}}
@@ -179,13 +180,57 @@ def test_overwrite_and_resume_continue_and_then_replace(path, spec, read_table):
     with open_table(path, spec, settings={}, overwrite=True) as table:
         table.write(rows(20, 25))
         table.commit()
-    with pytest.raises(OutputExistsError):
-        open_table(path, spec, settings={}, resume=True)
     table = open_table(path, spec, settings={}, resume=True, overwrite=True)
     assert table.n_written == 5
     table.write(rows(25, 32))
     table.finish()
     np.testing.assert_array_equal(read_table(path).X, rows(20, 32))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_partial_beside_an_existing_output_is_refused_with_the_command_that_continues_it(
+    path, spec, partial, read_table, resume
+):
+    other = path.with_name(f"other{path.suffix}")
+    finish(open_table(other, spec, settings={}))
+    other.rename(path)
+    refusals = {
+        "scgenept-rt predict x --resume": "scgenept-rt predict x --overwrite --resume\n",
+        "python own.py": "python own.py\n",
+        "": "the same command and --overwrite --resume\n",
+    }
+    for command, continues in refusals.items():
+        with pytest.raises(PartialOutputError) as caught:
+            open_table(path, spec, settings=SETTINGS, resume=resume, command=command)
+        message = str(caught.value)
+        assert f"output {path} exists already" in message
+        assert f"left 5 of 12 rows of another one in {partial}" in message
+        assert f"Continue it with: {continues}" in message
+        assert message.endswith("start anew with --overwrite alone.")
+    table = open_table(path, spec, settings=SETTINGS, resume=True, overwrite=True)
+    assert table.n_written == 5
+    finish(table)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_overwrite_alone_starts_anew_beside_a_partial_output(path, spec, partial):
+    other = path.with_name(f"other{path.suffix}")
+    finish(open_table(other, spec, settings={}))
+    other.rename(path)
+    with open_table(path, spec, settings=SETTINGS, overwrite=True) as table:
+        assert table.n_written == 0
+
+
+def test_endings_in_capitals_are_of_the_same_format(path, spec, read_table):
+    capitals = path.with_suffix(path.suffix.upper())
+    assert check_destination(capitals) == capitals
+    finish(open_table(capitals, spec, settings=SETTINGS))
+    assert stored_entry(capitals, "run_digest") is not None
+    np.testing.assert_array_equal(read_table(capitals.rename(path)).X, rows(0, 12))
+
+
+def test_an_input_that_is_no_path_is_left_to_its_reader(tmp_path):
+    assert check_destination(tmp_path / "o.h5ad", input_path=np.ones(3)) == tmp_path / "o.h5ad"
 
 
 def test_resume_with_other_settings_names_each(path, spec, partial):
@@ -209,10 +254,25 @@ def test_resume_with_other_settings_names_each(path, spec, partial):
 
 
 def test_resume_with_another_table_is_a_mismatch(path, partial, perturbations, panel, controls):
-    with pytest.raises(ResumeMismatchError, match="n_rows: 12 before, 8 now"):
+    with pytest.raises(ResumeMismatchError, match="number of rows: 12 before, 8 now") as caught:
         open_table(path, cells_table(perturbations[:2], controls, panel, {}), settings=SETTINGS, resume=True)
+    assert re.search("names of the rows: sha256 [0-9a-f]{12}... before, sha256 [0-9a-f]{12}... now", str(caught.value))
     with pytest.raises(ResumeMismatchError, match="aggregate: cells before, mean now"):
         open_table(path, mean_table(perturbations, panel, 4, {}), settings=SETTINGS, resume=True)
+
+
+def test_a_mismatch_is_told_in_the_words_of_users(path, partial, spec, perturbations, panel, controls):
+    digests = {"manifest_digest": "0" * 64, "control cells": "1" * 64}
+    for other in (mean_table(perturbations[:2], panel, 4, {}), cells_table(perturbations[:2], controls, panel, {})):
+        for settings in (SETTINGS, {**SETTINGS, **digests}):
+            with pytest.raises(ResumeMismatchError) as caught:
+                open_table(path, other, settings=settings, resume=True)
+            named = [name for name, *_ in caught.value.differences]
+            assert not [name for name in named if "_" in name or "sha256" in name], named
+            if settings is not SETTINGS:
+                # rows and their names follow from these
+                assert named == ["bundle", "control cells"]
+                assert "bundle: not set before, sha256 000000000000... now" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"n_rows": 3}', '{"format_version": 99}'])

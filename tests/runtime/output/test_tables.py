@@ -220,11 +220,46 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path, perturbations, panel, co
 
     with monkeypatch.context() as patch:
         patch.setattr(h5ad_file, "write_fully", full)
-        with pytest.raises(OutputWriteError, match=r"No space left.*5 of 12 rows are kept.*predict --resume"):
+        with pytest.raises(OutputWriteError, match=r"No space left.*5 of 12 rows kept.*predict --resume"):
             table.write(rows["X"][5:])
     table.close()
     with open_table(tmp_path / "o.h5ad", spec, settings={}, resume=True) as table:
         assert table.n_committed == 5
+
+
+_LIMITED = """
+import resource, sys
+import numpy as np
+from scgenept_rt.errors import OutputWriteError
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.output import mean_table, open_table
+from scgenept_rt.perturbation import Perturbation
+
+panel = GenePanel(tuple(f"GENE{i}" for i in range(3000)), (None,) * 3000, np.ones(3000, dtype=bool))
+spec = mean_table([Perturbation("GENE1+ctrl", ("GENE1",), (1,))] * 9, panel, 4, {})
+for limit in map(int, sys.argv[2:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        open_table(sys.argv[1], spec, settings={}, command="predict --resume")
+    except OutputWriteError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is not there")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_that_may_not_grow_is_one_line_and_leaves_nothing(ending, tmp_path):
+    limits = ("1", "1000", "5000", "20000", "100000", "300000") if ending == "h5ad" else ("1", "100", "1000")
+    result = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(tmp_path / f"o.{ending}"), *limits],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    message = "writing failed (File too large); 0 of 9 rows kept. Put that right, then continue with: predict --resume"
+    assert result.stdout.splitlines() == [f"output {tmp_path / f'o.{ending}'}: {message}"] * len(limits)
+    assert result.stderr == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 _MILLION = """

@@ -229,6 +229,15 @@ def test_run_that_replaces_a_file_is_resumed_in_its_place(
     os.kill(process, signal.SIGKILL)
     command_line.wait()
     assert out.read_text() == "the old one"
+    partial = n_committed(out)
+    for options in ([], ["--resume"]):
+        result = command_line(*arguments, "--out", out, *options)
+        assert result.returncode == 1
+        assert f"exists already, and an interrupted run left {partial} of 24 rows" in result.stderr
+        assert (
+            f"Continue it with: scgenept-rt {' '.join(arguments)} --out {out} --overwrite --resume\n" in result.stderr
+        )
+        assert n_committed(out) == partial
     result = command_line(*arguments, "--out", out, "--overwrite", "--resume")
     assert result.returncode == 0, result.stderr
     assert anndata.read_h5ad(out).n_obs == 24

@@ -1,0 +1,74 @@
+"""A file that HDF5 writes through, so that a full disk is an ordinary error.
+
+After a write that failed, the HDF5 library dumps its buffers, fails again for every object that it closes, and may end
+the process. It is therefore told that all is well, and the error is raised once it has let go of the file.
+"""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Hdf5Stream(FileIO):
+    """A new file for ``h5py.File(stream, "w")``; leaving it raises the first error that writing met.
+
+    Parameters
+    ----------
+    path
+        The file, which is replaced.
+
+    Raises
+    ------
+    OSError
+        On leaving, if the file could not be written or extended; it then holds nothing of use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._failure: OSError | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+        # An error of HDF5 itself then only follows from bytes that were never written.
+        if self._failure is not None and (error is None or isinstance(error, Exception)):
+            raise self._failure
+
+    def sync(self) -> None:
+        """Make the written bytes durable."""
+        if self._failure is None:
+            getattr(os, "fdatasync", os.fsync)(self.fileno())
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; bytes that are not there count as zero."""
+        view, n_read = memoryview(buffer).cast("B"), 0
+        while n_read < len(view) and (n_more := super().readinto(view[n_read:])):
+            n_read += n_more
+        view[n_read:] = bytes(len(view) - n_read)
+        return len(view)
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, unless writing failed before."""
+        view = memoryview(data).cast("B")
+        n_bytes = len(view)
+        try:
+            while view and self._failure is None:
+                view = view[super().write(view) :]
+        except OSError as error:
+            self._failure = error
+        return n_bytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Extend or cut the file, unless writing failed before."""
+        try:
+            if self._failure is None:
+                return super().truncate(size)
+        except OSError as error:
+            self._failure = error
+        return self.tell() if size is None else size
