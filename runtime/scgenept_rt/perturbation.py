@@ -13,6 +13,7 @@ from typing import TextIO
 from scgenept_rt.errors import (
     EmptyPerturbationError,
     PerturbationFileError,
+    PerturbationTypeError,
     RepeatedGeneError,
     listed,
 )
@@ -69,6 +70,8 @@ def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[st
 
     Raises
     ------
+    PerturbationTypeError
+        If the label is no string.
     EmptyPerturbationError
         If the label or a part of it is empty.
     UnknownGeneError
@@ -76,6 +79,8 @@ def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[st
     RepeatedGeneError
         If a gene occurs twice, in one spelling or two.
     """
+    if not isinstance(label, str):
+        raise PerturbationTypeError("perturbation", label)
     unknown = _UnknownGenes(panel)
     perturbation = _resolve(PerturbationRequest(label), panel, control_labels, unknown)
     unknown.raise_if_any()
@@ -97,6 +102,8 @@ def parse_perturbations(
 
     Raises
     ------
+    PerturbationTypeError
+        If a label is no string, or `labels` is no list of labels.
     EmptyPerturbationError
         If there is no label, or one is empty.
     UnknownGeneError
@@ -106,7 +113,16 @@ def parse_perturbations(
     """
     if isinstance(labels, str):
         labels = [labels]
-    requests = [entry if isinstance(entry, PerturbationRequest) else PerturbationRequest(entry) for entry in labels]
+    try:
+        entries = None if isinstance(labels, (bytes, bytearray)) else list(labels)  # those are lists of numbers
+    except TypeError:
+        entries = None
+    if entries is None:
+        raise PerturbationTypeError("perturbations", labels, several=True)
+    requests = [entry if isinstance(entry, PerturbationRequest) else PerturbationRequest(entry) for entry in entries]
+    for number, request in enumerate(requests):
+        if not isinstance(request.label, str):
+            raise PerturbationTypeError(f"perturbations[{number}]", request.label)
     if not requests:
         raise EmptyPerturbationError
     unknown = _UnknownGenes(panel)
@@ -301,7 +317,7 @@ def _read_requests(path: Path, label_columns: Sequence[str]) -> Iterator[Perturb
                 lines = (line.strip() for line in stream)
                 yield from (PerturbationRequest(line) for line in lines if line and not line.startswith("#"))
             else:
-                rows = _content_rows(stream, "\t" if ending == ".tsv" else ",")
+                rows = _content_rows(path, stream, "\t" if ending == ".tsv" else ",")
                 yield from _read_table(path, rows, label_columns)
     except FileNotFoundError:
         raise PerturbationFileError(path, "there is no such file", "Check the path.") from None
@@ -309,8 +325,6 @@ def _read_requests(path: Path, label_columns: Sequence[str]) -> Iterator[Perturb
         raise PerturbationFileError(path, f"it cannot be read ({error.strerror})", "Check the path.") from error
     except UnicodeDecodeError as error:
         raise PerturbationFileError(path, "it is not UTF-8 text", "Save it as UTF-8 text.") from error
-    except csv.Error as error:
-        raise PerturbationFileError(path, f"it is not a table ({error})", "Check its quotes and line ends.") from error
 
 
 class _Row:
@@ -327,30 +341,55 @@ class _Row:
 def _read_table(path: Path, rows: Iterator[_Row], label_columns: Sequence[str]) -> Iterator[PerturbationRequest]:
     header = next(rows, None)
     names = [name.strip() for name in header.cells] if header else []
-    label_column = next((name for name in label_columns if name in names), None)
-    if label_column is None:
+    indices = [_column(path, header, names, column) for column in (*label_columns, _COUNT_COLUMN)] if header else [None]
+    *label_indices, count_index = indices
+    label_index = next((index for index in label_indices if index is not None), None)
+    if label_index is None:
         raise PerturbationFileError(
             path,
             f"its header has no column {' or '.join(label_columns)} (it has: {listed(names, 12) or 'none'})",
             f"Name the column {label_columns[0]}.",
             line=header.line if header else None,
         )
-    label_index = names.index(label_column)
-    count_index = names.index(_COUNT_COLUMN) if _COUNT_COLUMN in names else None
     for row in rows:
         label = row.cell(label_index)
         if not label:
             raise PerturbationFileError(
-                path, "the cell is empty", "Write a label such as FOSB+ctrl.", line=row.line, column=label_column
+                path, "the cell is empty", "Write a label such as FOSB+ctrl.", line=row.line, column=names[label_index]
             )
         yield PerturbationRequest(label, _count(path, row, row.cell(count_index)))
 
 
-def _content_rows(stream: TextIO, delimiter: str) -> Iterator[_Row]:
-    reader = csv.reader(stream, delimiter=delimiter)
-    for cells in reader:
-        if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
-            yield _Row(reader.line_num, cells)
+def _column(path: Path, header: _Row, names: Sequence[str], wanted: str) -> int | None:
+    """Return where the header has a column, in any case; None if it has none."""
+    found = [index for index, name in enumerate(names) if name.casefold() == wanted]
+    if len(found) > 1:
+        raise PerturbationFileError(
+            path,
+            f"its header has {len(found)} columns {wanted!r}, and which is meant cannot be known",
+            "Rename all but one of them.",
+            line=header.line,
+        )
+    return found[0] if found else None
+
+
+def _content_rows(path: Path, stream: TextIO, delimiter: str) -> Iterator[_Row]:
+    # Comments may hold any quotes; an empty line in their place keeps the count of lines.
+    lines = ("\n" if line.lstrip().startswith("#") else line for line in stream)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    begin = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
+                yield _Row(reader.line_num, cells)
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise PerturbationFileError(
+            path,
+            f"the row that begins here cannot be read ({error})",
+            "Check its quotes: each needs its end.",
+            line=begin,
+        ) from error
 
 
 def _count(path: Path, row: _Row, text: str) -> int | None:

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scgenept_rt.errors import EmptyPerturbationError, PerturbationFileError, RepeatedGeneError, UnknownGeneError
+from scgenept_rt.errors import (
+    EmptyPerturbationError,
+    PerturbationError,
+    PerturbationFileError,
+    PerturbationTypeError,
+    RepeatedGeneError,
+    UnknownGeneError,
+)
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import (
     PerturbationRequest,
@@ -157,6 +165,39 @@ def test_no_label_at_all():
         parse_perturbations([], PANEL)
 
 
+@pytest.mark.parametrize("label", [["FOSB+ctrl"], ("FOSB",), None, 3, b"FOSB", PerturbationRequest("FOSB")])
+def test_one_label_of_another_type(label):
+    with pytest.raises(
+        PerturbationTypeError, match=r"^perturbation is .*, expected one label such as FOSB\+ctrl"
+    ) as caught:
+        parse_perturbation(label, PANEL)
+    assert type(label).__name__ in str(caught.value)
+    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, PerturbationError)
+
+
+@pytest.mark.parametrize("entry", [None, 3, float("nan"), b"FOSB", ["FOSB"], PerturbationRequest(None)])
+def test_an_entry_of_another_type_is_named_with_its_position(entry):
+    value = entry.label if isinstance(entry, PerturbationRequest) else entry
+    with pytest.raises(
+        PerturbationTypeError, match=r"perturbations\[1\] is .*Leave out entries that are none"
+    ) as caught:
+        parse_perturbations(["FOSB", entry, "ZBTB1"], PANEL)
+    assert f"is {value!r} ({type(value).__name__})" in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [None, 3, b"FOSB", np.array("FOSB"), PerturbationRequest("FOSB")])
+def test_what_is_no_list_of_labels(labels):
+    with pytest.raises(PerturbationTypeError, match=r"^perturbations is .*, expected a label .*, or a list of labels"):
+        parse_perturbations(labels, PANEL)
+
+
+@pytest.mark.parametrize("form", [tuple, np.array, iter, pd.Series])
+def test_labels_in_any_kind_of_list(form):
+    parsed = parse_perturbations(form(["FOSB+ctrl", "ZBTB1"]), PANEL)[0]
+    assert [entry.label for entry in parsed] == ["FOSB+ctrl", "ZBTB1"]
+
+
 SPELLED = {"FOSB": ("FOSB", IDS[1], f"{IDS[1]}.9"), "ZBTB1": ("ZBTB1", IDS[2]), "SAMD1": ("SAMD1", f"{IDS[0]}.1")}
 
 
@@ -253,6 +294,37 @@ def test_a_table_without_the_column_lists_its_columns(tmp_path):
         PerturbationFileError, match=r"line 1: its header has no column perturbation or condition \(it has: gene, n\)"
     ):
         read_perturbation_file(path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    ['"FOSB+ctrl,5', '"FOSB"+ctrl,5', 'FOSB,"5\n'],
+    ids=["label is not closed", "text after", "count is not closed"],
+)
+def test_an_unclosed_quote_names_the_line_on_which_its_row_begins(tmp_path, row):
+    text = f'# a "comment, with "quotes" of its own\nperturbation,n_controls\n\n"ZBTB1",3\n{row}\nSAMD1,3\n'
+    path = write(tmp_path, "p.csv", text)
+    with pytest.raises(PerturbationFileError, match=r"p\.csv, line 5: the row that begins here .* Check its quotes"):
+        read_perturbation_file(path)
+    path.write_text(text.replace(row, '"SAMD1+FOSB",7'))
+    requests = [("ZBTB1", 3), ("SAMD1+FOSB", 7), ("SAMD1", 3)]
+    assert read_perturbation_file(path) == [PerturbationRequest(*request) for request in requests]
+
+
+@pytest.mark.parametrize("header", ["perturbation,Perturbation", "n_controls,perturbation,N_Controls"])
+def test_two_columns_of_one_name_are_refused(tmp_path, header):
+    path = write(tmp_path, "p.csv", f"{header}\n5,FOSB,6\n")
+    with pytest.raises(PerturbationFileError, match=r"p\.csv, line 1: its header has 2 columns '.*Rename all but one"):
+        read_perturbation_file(path)
+
+
+def test_columns_are_found_in_any_case(tmp_path):
+    path = write(tmp_path, "p.csv", "Condition,Perturbation,N_CONTROLS\nx,FOSB,5\n,ZBTB1,many\n")
+    with pytest.raises(PerturbationFileError, match=r"line 3, column 'n_controls': 'many' is not a number of cells"):
+        read_perturbation_file(path)
+    path.write_text("Condition,Perturbation,N_CONTROLS\nx,FOSB,5\n")
+    assert read_perturbation_file(path) == [PerturbationRequest("FOSB", 5)]
+    assert read_gene_list(write(tmp_path, "g.csv", "Gene\nFOSB\nZBTB1\n")) == ["FOSB", "ZBTB1"]
 
 
 @pytest.mark.parametrize(

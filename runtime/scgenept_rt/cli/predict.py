@@ -116,6 +116,8 @@ def predict(
     size = _batch_size(batch_size)
     if not (perturbation or perturbations or all_singles or pairs_of):
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
+    if cell_eval_column is not None and not for_cell_eval:
+        raise typer.BadParameter("goes with --for-cell-eval alone; add that", param_hint="--cell-eval-column")
 
     from scgenept_rt.errors import CellsNotFoundError
     from scgenept_rt.expression import ReadOptions

@@ -61,6 +61,7 @@ from scgenept_rt.errors.perturbation import (
     GeneKeyError,
     PerturbationError,
     PerturbationFileError,
+    PerturbationTypeError,
     RepeatedGeneError,
     UnknownGeneError,
 )
@@ -110,6 +111,7 @@ __all__ = [
     "PartialOutputError",
     "PerturbationError",
     "PerturbationFileError",
+    "PerturbationTypeError",
     "PredictOptionError",
     "ProviderNotActiveError",
     "ProviderUnavailableError",

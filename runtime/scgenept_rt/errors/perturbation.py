@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,6 +74,20 @@ class EmptyPerturbationError(PerturbationError):
         else:
             problem = f"a perturbation is empty ({label!r})"
         super().__init__(f"{problem}. Expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl for none.")
+
+
+class PerturbationTypeError(PerturbationError, TypeError):
+    """Something else was given where a label, or a list of labels, was expected; `argument` says where it stood."""
+
+    def __init__(self, argument: str, value: object, *, several: bool = False) -> None:
+        self.value = value
+        if "[" in argument:
+            expected = "a label such as FOSB+ctrl. Leave out entries that are none (of a pandas column: .dropna())."
+        elif several:
+            expected = "a label such as FOSB+ctrl, or a list of labels."
+        else:
+            expected = "one label such as FOSB+ctrl. For several, call it once for each, or use `Predictor.predict`."
+        super().__init__(f"{argument} is {reprlib.repr(value)} ({type(value).__name__}), expected {expected}")
 
 
 class RepeatedGeneError(PerturbationError):

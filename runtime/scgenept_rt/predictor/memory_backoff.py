@@ -30,6 +30,8 @@ class MemoryBackoff:
         """Predict one batch, in parts if need be; see `Session.run`."""
         # Reserved first: what an engine took before it failed, it keeps.
         predicted = np.empty(values.shape, dtype=np.float32)
+        if not len(values):
+            return predicted
         while True:
             size = min(self._max_cells or len(values), len(values))
             try:

@@ -16,6 +16,7 @@ from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.predictor.whole_number import whole_number
 from scgenept_rt.session import Session, automatic_batch_size, planned_size
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from scgenept_rt.expression.sampling import SamplingMode
     from scgenept_rt.predictor.aggregation import Aggregate, PredictedRows
     from scgenept_rt.predictor.schedule import Notice, Progress
+
+
+_BATCH_SIZES = "1 or more, or auto"
 
 
 class MeanAndCells(NamedTuple):
@@ -437,11 +441,12 @@ class Predictor:
         return parse_perturbations(perturbations, self.panel)
 
     def _batch_size(self, batch_size: int | Literal["auto"]) -> int:
-        if batch_size == "auto":
+        if isinstance(batch_size, str) and batch_size == "auto":
             return self.automatic_batch_size()
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise PredictOptionError(f"batch_size is {batch_size!r}. Expected 1 or more, or auto.")
-        return batch_size
+        size = whole_number("batch_size", batch_size, _BATCH_SIZES)
+        if size < 1:
+            raise PredictOptionError(f"batch_size is {size}. Expected {_BATCH_SIZES}.")
+        return size
 
     def provenance(self) -> Mapping[str, Any]:
         """Return what outputs record of the model, under ``uns["scgenept_rt"]``."""

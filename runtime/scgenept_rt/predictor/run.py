@@ -8,6 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast, get_args
@@ -36,6 +37,7 @@ from scgenept_rt.output import (
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation, PerturbationRequest, parse_perturbations
 from scgenept_rt.predictor.aggregation import MIN_CONTROLS, Aggregate, PredictedRows, means_to_tolerance, predicted_rows
 from scgenept_rt.predictor.schedule import BatchRunner, Notice, Progress, Schedule
+from scgenept_rt.predictor.whole_number import whole_number
 from scgenept_rt.session import Session, planned_size
 
 _BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
@@ -44,6 +46,8 @@ _BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
 _SECONDS_BETWEEN_COMMITS = 0.2
 _COMMIT_SHARE = 0.02
 """Share of the time that commits may take: on a slow disk they come less often."""
+
+_CELL_COUNTS = "a whole number from 1, or None for all control cells"
 
 
 def check_outputs(
@@ -110,10 +114,18 @@ class Run:
         `provenance` is what outputs record of the model.
         """
         _check_options(aggregate, tolerance, for_cell_eval)
+        if n_controls is not None:
+            n_controls = whole_number("n_controls", n_controls, _CELL_COUNTS)
+        seed = whole_number("seed", seed, "a number from 0 to 4294967295")
+        tolerance = None if tolerance is None else float(tolerance)
         read = read or ReadOptions()
         control_labels = (*CONTROL_LABELS, read.control_label) if read.control_label else CONTROL_LABELS
         parsed, notices = parse_perturbations(perturbations, panel, control_labels)
-        asked = [perturbation.n_controls for perturbation in parsed if perturbation.n_controls is not None]
+        asked = [
+            whole_number(f"n_controls of the perturbation {perturbation.label}", perturbation.n_controls, _CELL_COUNTS)
+            for perturbation in parsed
+            if perturbation.n_controls is not None
+        ]
         if min(asked, default=1) < 1:
             raise PredictOptionError(f"a perturbation asks for n_controls = {min(asked)}. Expected 1 or more.")
         wanted = max(asked, default=0)
@@ -347,8 +359,8 @@ def _full_coverage(controls: ControlCells) -> list[str]:
 def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: bool | str) -> None:
     if aggregate not in get_args(Aggregate):
         raise PredictOptionError(f"aggregate is {aggregate!r}. Expected one of {', '.join(get_args(Aggregate))}.")
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
-        raise PredictOptionError(f"tolerance is {tolerance}. Expected a standard error above 0, such as 0.01.")
+    if tolerance is not None and not (isinstance(tolerance, Real) and math.isfinite(tolerance) and tolerance > 0):
+        raise PredictOptionError(f"tolerance is {tolerance!r}. Expected a standard error above 0, such as 0.01.")
     if tolerance is not None and aggregate != "mean":
         raise PredictOptionError(
             f"a tolerance is for means (each takes at least {MIN_CONTROLS} control cells, and as many as it needs), "

@@ -97,6 +97,7 @@ def test_three_genes_are_allowed_with_a_warning(
     [
         ("perturbation\n", ["holds no perturbation"]),
         ("gene,n\nYFU19,3\n", ["no column perturbation or condition", "gene, n"]),
+        ('perturbation\n"YFU19\n', ["line 2", "the row that begins here cannot be read", "Check its quotes"]),
         ("perturbation,n_controls\nYFU19,many\n", ["line 2", "'many' is not a number of cells"]),
         ("perturbation,n_controls\nYFU19,50\n", ["n_controls = 50", "40 control cells"]),
     ],
@@ -337,6 +338,7 @@ def test_unknown_provider(refused: Refusal) -> None:
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--aggregate", "median"], "'median'"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--cell-eval-column", "target"], "with --for-cell-eval"),
     ],
 )
 def test_wrong_usage_exits_with_2(command_line: CommandLine, arguments: list[str], fact: str) -> None:

@@ -14,6 +14,7 @@ from scgenept_rt.errors import (
     EmptyPerturbationError,
     NonFinitePredictionError,
     NonFiniteValueError,
+    PerturbationError,
     PredictOptionError,
     RepeatedGeneError,
     UnknownGeneError,
@@ -131,6 +132,50 @@ def test_perturbations_that_are_none(model: sgr.Predictor, values: np.ndarray) -
 def test_batch_size_is_a_whole_number_from_one(model: sgr.Predictor, values: np.ndarray, batch_size: object) -> None:
     with pytest.raises(PredictOptionError, match=r"batch_size is .* Expected 1 or more, or auto"):
         model.predict_array(values, "YFU19", batch_size=batch_size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.uint8, np.int32])
+def test_numpys_whole_numbers_are_whole_numbers(
+    model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path, whole: Callable[[int], int]
+) -> None:
+    adata = make_cells(6)
+    plain = model.predict(adata, "YFU19", n_controls=3, seed=1, batch_size=2, sampling="random")
+    numpys = {"n_controls": whole(3), "seed": whole(1), "batch_size": whole(2)}
+    np.testing.assert_array_equal(model.predict(adata, "YFU19", sampling="random", **numpys).X, plain.X)
+    request = [PerturbationRequest("YFU19", whole(2))]
+    assert model.predict(adata, request).obs["n_controls"].tolist() == [2]
+    # What a file records of the run is written as JSON.
+    (path,) = model.predict_file(adata, tmp_path / "out.h5ad", "YFU19", sampling="random", **numpys)
+    np.testing.assert_array_equal(anndata.read_h5ad(path).X, plain.X)
+
+
+@pytest.mark.parametrize("sampling", ["all", "random", "upstream"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("n_controls", 2.0), ("n_controls", "3"), ("n_controls", True), ("seed", None), ("seed", 1.5), ("seed", "0")],
+)
+def test_counts_and_seeds_of_another_type(
+    model: sgr.Predictor, make_cells: MakeCells, sampling: str, option: str, value: object
+) -> None:
+    with pytest.raises(PredictOptionError, match=rf"{option} is {value!r} \({type(value).__name__}\)\. Expected"):
+        model.predict(make_cells(6), "YFU19", sampling=sampling, **{option: value})
+    if option == "n_controls":
+        with pytest.raises(PredictOptionError, match=rf"n_controls of the perturbation YFU19 is {value!r}"):
+            model.predict(make_cells(6), [PerturbationRequest("YFU19", value)], sampling=sampling)  # type: ignore[arg-type]
+
+
+def test_perturbations_of_another_type(model: sgr.Predictor, values: np.ndarray, make_cells: MakeCells) -> None:
+    with pytest.raises(PerturbationError, match=r"perturbation is \['YFU19'\] \(list\)"):
+        model.predict_array(values, ["YFU19"])  # type: ignore[arg-type]
+    with pytest.raises(PerturbationError, match=r"perturbations\[1\] is None \(NoneType\)"):
+        model.predict(make_cells(2), ["YFU19", None])  # type: ignore[list-item]
+    with pytest.raises(PerturbationError, match=r"perturbations is None \(NoneType\)"):
+        model.predict(make_cells(2), None)  # type: ignore[call-overload]
+
+
+def test_tolerance_of_another_type(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    with pytest.raises(PredictOptionError, match=r"tolerance is '0\.1'\. Expected a standard error above 0"):
+        model.predict(make_cells(2), "YFU19", tolerance="0.1")  # type: ignore[call-overload]
 
 
 def test_automatic_batch_bounds_tokens(model: sgr.Predictor) -> None:
