@@ -65,7 +65,7 @@ as they have not been measured here.
 def side_by_side_table(result: dict[str, Any]) -> str:
     """Return the forms as a Markdown table."""
     forms = result["forms"]
-    published = next((form for form in forms if form["name"] == "published" and form["seconds"]), None)
+    published = _timed(result).get("published")
     on_gpu = result["device"] != "cpu"
     heads = [
         "",
@@ -107,6 +107,16 @@ def side_by_side_table(result: dict[str, Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _timed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the forms that were timed, by name; those that failed are left out."""
+    return {form["name"]: form for form in result["forms"] if form["seconds"] and not form["problem"]}
+
+
+def _ratio(own: int | None, other: int | None) -> float | None:
+    """Return by what memory differs, None where one of them was not measured."""
+    return own / other if own is not None and other else None
 
 
 def _seconds(value: float, on_gpu: bool) -> str:
@@ -162,7 +172,7 @@ def _side_by_side_section(result: dict[str, Any]) -> str:
         "",
         *_empty_mask(result),
     ]
-    timed = {form["name"]: form for form in result["forms"] if form["seconds"]}
+    timed = _timed(result)
     lines += _cpu_goals(result, timed) if result["device"] == "cpu" else _gpu_goals(timed)
     lines += _floor(result, timed)
     return "\n".join(lines)
@@ -170,12 +180,13 @@ def _side_by_side_section(result: dict[str, Any]) -> str:
 
 def _empty_mask(result: dict[str, Any]) -> list[str]:
     """Say what the mask costs that the published code passes though nothing is masked."""
-    timed = {form["name"]: form for form in result["forms"] if form["seconds"]}
+    timed = _timed(result)
     if not {"published", "published-no-mask"} <= timed.keys():
         return []
     masked, unmasked = timed["published"], timed["published-no-mask"]
     seconds = seconds_a_cell(masked) / seconds_a_cell(unmasked)
-    memory = masked["peak_bytes"] / unmasked["peak_bytes"]
+    memory = _ratio(masked.get("peak_bytes"), unmasked.get("peak_bytes"))
+    of_memory = "" if memory is None else f" and {memory:.2f} times the memory"
     why = (
         "PyTorch's fast path, which on a CPU is how it comes, then makes nested tensors of its input"
         if result["device"] == "cpu"
@@ -183,7 +194,7 @@ def _empty_mask(result: dict[str, Any]) -> list[str]:
     )
     return [
         "The published code (`pred_perturb_from_ctrl`, `pred_perturb`) gives every pass a `src_key_padding_mask` in "
-        f"which nothing is masked. {why}: {seconds:.2f} times the time and {memory:.2f} times the memory of the same "
+        f"which nothing is masked. {why}: {seconds:.2f} times the time{of_memory} of the same "
         "without the mask (a1), for the same output. No scgenept-rt graph has a mask.",
         "",
     ]
@@ -193,22 +204,28 @@ def _cpu_goals(result: dict[str, Any], timed: dict[str, dict[str, Any]]) -> list
     if not {"published", "published-no-fast-path", "scgenept-rt-fp32"} <= timed.keys():
         return []
     own, published, fast = timed["scgenept-rt-fp32"], timed["published"], timed["published-no-fast-path"]
-    memory = own["peak_bytes"] / published["peak_bytes"]
-    of_a_run = [form["run_peak_bytes"] - form["opened_bytes"] for form in (own, published)]
-    return [
+    lines = [
         "### Goals",
         "",
         "| goal | measured by the clock | by CPU time | |",
         "| --- | ---: | ---: | --- |",
         _goal("at least 3.5 times the published code as it comes", published, own, 3.5),
         _goal("at least 1.2 times the published network with PyTorch's fast path off", fast, own, 1.2),
-        f"| under a quarter of the published way's peak memory | {memory:.2f} | | {_met(memory < 0.25)} |",
-        "",
-        f"Beyond what is held after opening (weights and libraries), a run takes {_megabytes(of_a_run[0])} MB in "
-        f"scgenept-rt, {result['cells']} cells a batch, and {_megabytes(of_a_run[1])} MB the published way, "
-        f"{published['cells']} a pass.",
-        "",
     ]
+    memory = _ratio(own.get("peak_bytes"), published.get("peak_bytes"))
+    if memory is not None:
+        lines.append(f"| under a quarter of the published way's peak memory | {memory:.2f} | | {_met(memory < 0.25)} |")
+    lines.append("")
+    measured = [(form.get("run_peak_bytes"), form.get("opened_bytes")) for form in (own, published)]
+    of_a_run = [peak - opened for peak, opened in measured if peak is not None and opened is not None]
+    if len(of_a_run) == len(measured):
+        lines += [
+            f"Beyond what is held after opening (weights and libraries), a run takes {_megabytes(of_a_run[0])} MB in "
+            f"scgenept-rt, {result['cells']} cells a batch, and {_megabytes(of_a_run[1])} MB the published way, "
+            f"{published['cells']} a pass.",
+            "",
+        ]
+    return lines
 
 
 def _gpu_goals(timed: dict[str, dict[str, Any]]) -> list[str]:
@@ -418,8 +435,8 @@ def committed_results() -> list[dict[str, Any]]:
 
 def readme_sentence(result: dict[str, Any]) -> str:
     """Return what the README says of one comparison, in lines of at most 120 characters."""
-    timed = {form["name"]: form for form in result["forms"] if form["seconds"]}
-    own = timed["scgenept-rt-fp32" if result["device"] == "cpu" else "scgenept-rt-fp16"]
+    timed = _timed(result)
+    own = timed.get("scgenept-rt-fp32" if result["device"] == "cpu" else "scgenept-rt-fp16")
     machine = result["machine"]
     where = f"{machine['cpus']} cores of {machine['cpu']}" if result["device"] == "cpu" else machine["gpu"]["name"]
     than = {
@@ -431,11 +448,13 @@ def readme_sentence(result: dict[str, Any]) -> str:
     ratios = [
         f"{seconds_a_cell(timed[name]) / seconds_a_cell(own):.1f} times {words}"
         for name, words in than.items()
-        if name in timed
+        if own is not None and name in timed
     ]
-    text = f"One full-size network (random weights) on {where}, all in one run. Cells a second: {', '.join(ratios)}."
-    if result["device"] == "cpu":
-        text += f" It takes {own['peak_bytes'] / timed['published']['peak_bytes']:.0%} of the published code's memory."
+    text = f"One full-size network (random weights) on {where}, all in one run."
+    text += f" Cells a second: {', '.join(ratios)}." if ratios else " It gave no ratios."
+    if result["device"] == "cpu" and own is not None and "published" in timed:
+        memory = _ratio(own.get("peak_bytes"), timed["published"].get("peak_bytes"))
+        text += f" It takes {memory:.0%} of the published code's memory." if memory is not None else ""
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
@@ -451,6 +470,8 @@ def main() -> None:
     text = page(results)
     # A GPU's, once there is one: it is what most people predict on.
     shown = max((each for each in results if each["kind"] == "side by side"), key=lambda each: each["device"] != "cpu")
+    # Its bars are of time and memory: a form without either has none.
+    drawable = {**shown, "forms": [form for form in shown["forms"] if form.get("peak_bytes")]}
     readme = README.read_text(encoding="utf-8")
     told = _with_sentence(readme, readme_sentence(shown))
     if parser.parse_args().check:
@@ -459,12 +480,12 @@ def main() -> None:
         if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
             raise SystemExit(f"{PAGE.relative_to(ROOT)} is not what the figures give: run python benchmarks/render.py")
         drawn = FIGURE.read_text(encoding="utf-8") if FIGURE.is_file() else ""
-        for label in (label for pair in figure.labels(shown).values() for label in pair):
+        for label in (label for pair in figure.labels(drawable).values() for label in pair):
             if f">{label}<" not in drawn:
                 raise SystemExit(f"{FIGURE.relative_to(ROOT)} lacks {label}: run python benchmarks/render.py")
         return
     PAGE.write_text(text, encoding="utf-8")
-    figure.draw(shown, FIGURE)
+    figure.draw(drawable, FIGURE)
     README.write_text(told, encoding="utf-8")
     print(f"wrote {PAGE.relative_to(ROOT)}, {FIGURE.relative_to(ROOT)} and the sentence in {README.name}")
 

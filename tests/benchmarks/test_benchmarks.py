@@ -172,6 +172,52 @@ def test_page_and_readme_say_what_the_empty_mask_costs(render: ModuleType):
     assert "memory" not in on_gpu
 
 
+@pytest.mark.parametrize("failed", ["published", "published-no-mask", "published-no-fast-path", "scgenept-rt-fp32"])
+@pytest.mark.parametrize("seconds", [[], [40.0]], ids=["before its rounds", "during them"])
+def test_page_and_readme_without_a_form_that_failed(render: ModuleType, failed: str, seconds: list[float]):
+    result = made_up("cpu", published=40.0, published_no_mask=16.0, published_no_fast_path=12.0, scgenept_rt_fp32=8.0)
+    for form in result["forms"]:
+        if form["name"] == failed:
+            form |= {"problem": "its process ended (-9)", "seconds": seconds, "peak_bytes": None}
+    assert "its process ended (-9)" in render.page([result])
+    sentence = " ".join(render.readme_sentence(result).split())
+    assert ("5.0 times the published code" in sentence) == (failed not in ("published", "scgenept-rt-fp32"))
+    assert ("memory" in sentence) == (failed not in ("published", "scgenept-rt-fp32"))
+    assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize("form", range(3))
+def test_page_and_readme_without_memory_that_was_not_measured(render: ModuleType, form: int):
+    result = made_up("cpu", published=40.0, published_no_mask=16.0, scgenept_rt_fp32=8.0, published_no_fast_path=12.0)
+    result["forms"][form] |= {"peak_bytes": None, "run_peak_bytes": None, "opened_bytes": None}
+    text, sentence = render.page([result]), " ".join(render.readme_sentence(result).split())
+    assert "2.50 times the time" in text
+    assert "| 5.00 | 5.00 | met |" in text
+    assert "5.0 times the published code" in sentence
+    measured = form == 1  # it is about the first and the third
+    assert ("under a quarter" in text) == measured
+    assert ("Beyond what is held after opening" in text) == measured
+    assert ("of the published code's memory" in sentence) == measured
+
+
+def test_everything_is_written_where_a_form_failed_and_memory_was_not_measured(
+    render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    result = made_up("cpu", published=40.0, torch_compile=12.0, pytorch_best=11.0, scgenept_rt_fp32=8.0)
+    result["forms"][0] |= {"problem": "its process ended (-9)", "seconds": [], "peak_bytes": None}
+    result["forms"][1] |= {"peak_bytes": None}
+    monkeypatch.setattr(render, "committed_results", lambda: [result])
+    for name, file in (("PAGE", "page.md"), ("FIGURE", "figure.svg"), ("README", "README.md")):
+        monkeypatch.setattr(render, name, tmp_path / file)
+    monkeypatch.setattr(render, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text(f"before\n{render._BEGIN}old{render._END}after\n")
+    for options in ([], ["--check"]):
+        monkeypatch.setattr(sys, "argv", ["render.py", *options])
+        render.main()
+    assert "1.5 times torch.compile of the folded network." in (tmp_path / "README.md").read_text()
+    assert ">100 MB<" in (tmp_path / "figure.svg").read_text()
+
+
 def test_goals_below_the_floor_are_named_as_such(render: ModuleType):
     # 816 GFLOP at 200 GFLOP/s are 4.08 s; of 4,588 tokens 691 GFLOP, 3.45 s.
     slow = render.page([made_up("cpu", published=40.0, published_no_fast_path=12.0, scgenept_rt_fp32=9.0)])
