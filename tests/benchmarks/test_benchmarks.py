@@ -214,7 +214,7 @@ def test_everything_is_written_where_a_form_failed_and_memory_was_not_measured(
     for options in ([], ["--check"]):
         monkeypatch.setattr(sys, "argv", ["render.py", *options])
         render.main()
-    assert "1.5 times torch.compile of the folded network." in (tmp_path / "README.md").read_text()
+    assert "1.5 times torch.compile" in (tmp_path / "README.md").read_text()
     assert ">100 MB<" in (tmp_path / "figure.svg").read_text()
 
 
