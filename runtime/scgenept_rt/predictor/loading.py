@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -15,6 +16,9 @@ from scgenept_rt.session import open_session, shapes_to_record
 
 if TYPE_CHECKING:
     from scgenept_rt.predictor.schedule import Notice
+
+_MOST_THREADS = max(128, os.cpu_count() or 1)
+"""More than there are CPUs is slow, and hundreds more stand still for minutes."""
 
 
 def load(
@@ -60,12 +64,12 @@ def load(
     ProviderUnavailableError, UnknownProviderError, DeviceNotFoundError
         If the provider cannot be used here; one that was asked for is never replaced by another.
     PredictOptionError
-        If the precision is unknown, threads are no whole number from 1 on, or an option belongs to another provider.
+        If the precision is unknown, the number of threads makes no sense, or an option belongs to another provider.
     """
     if precision not in ("auto", *get_args(Precision)):
         raise PredictOptionError(f"precision is {precision!r}. Expected one of auto, fp32, fp16.")
-    if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
-        raise PredictOptionError(f"threads is {threads!r}. Expected a whole number from 1 on, or None.")
+    if threads is not None and not (isinstance(threads, Integral) and 1 <= threads <= _MOST_THREADS):
+        raise PredictOptionError(f"threads is {threads!r}. Expected a whole number from 1 to {_MOST_THREADS}, or None.")
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
     choice = select_provider(

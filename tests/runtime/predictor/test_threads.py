@@ -33,9 +33,9 @@ def test_eight_threads_on_one_predictor_give_what_one_gives(bundle: Path, make_c
         np.testing.assert_array_equal(ours, expected)
 
 
-@pytest.mark.parametrize("threads", [0, -2, 1.5, "2"])
+@pytest.mark.parametrize("threads", [0, -2, 1.5, "2", 100_000])
 def test_numbers_of_threads_that_make_no_sense(bundle: Path, threads: object) -> None:
-    with pytest.raises(PredictOptionError, match=r"threads is .*Expected a whole number from 1 on"):
+    with pytest.raises(PredictOptionError, match=r"threads is .*Expected a whole number from 1 to \d+"):
         sgr.load(bundle, provider="cpu", threads=threads)  # type: ignore[arg-type]
 
 
