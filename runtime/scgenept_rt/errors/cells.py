@@ -105,8 +105,9 @@ class MissingGenesError(CellsError):
             problem = f"none of the model's {n_genes:,} genes was found; {source} holds {listed(examples, 3)}"
             remedy = "Gene symbols or Ensembl ids were expected: name the var column that holds them with --gene-key."
         else:
-            are = "is" if n_missing == 1 else "are"
-            problem = f"{n_missing:,} of the model's {n_genes:,} genes {are} missing from {source}: {listed(missing)}"
+            problem = f"{n_missing:,} of the model's {n_genes:,} genes are missing from {source}: {listed(missing)}"
+            if n_missing == 1:
+                problem = f"one of the model's {n_genes:,} genes is missing from {source}: {missing[0]}"
             remedy = "Give an input with these genes, or --missing-genes zero to take them as not expressed."
         super().__init__(where, problem, remedy + raw)
 

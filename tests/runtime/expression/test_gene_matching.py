@@ -22,6 +22,8 @@ def test_missing_genes_are_an_error_or_zero():
         read(adata)
     assert "--missing-genes zero" in str(caught.value)
     assert caught.value.missing == ("F", "G", "H")
+    with pytest.raises(MissingGenesError, match="one of the model's 8 genes is missing from var_names: H"):
+        read(cells(x[:, :7], GENES[:7]))
     control = read(adata, missing_genes="zero")
     expected = np.hstack([x[CONTROL_ROWS, :5], np.zeros((10, 3))]).astype(np.float32)
     np.testing.assert_array_equal(control.dense(0, 10), expected)

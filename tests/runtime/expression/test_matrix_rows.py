@@ -68,6 +68,15 @@ def test_damaged_indices_are_refused(tmp_path, encoding, array, value):
             read(source)
 
 
+def test_a_row_that_ends_beyond_the_next_one_is_refused(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells(ENCODINGS["csr"](log1p_values())).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        file["X/indptr"][4] = file["X/indptr"][-1]  # row 3 is a control cell, row 4 is not
+    with pytest.raises(CellsFormatError, match="its indptr does not ascend from 0"):
+        read(path)
+
+
 class Recorder:
     """An array that notes which slices are read."""
 

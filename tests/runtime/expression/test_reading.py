@@ -26,12 +26,12 @@ def test_options_that_name_what_is_not_there(tmp_path):
         read(cells(log1p_values(), conditions=False), control_label="NT")
 
 
-@pytest.mark.parametrize("shape", [(0, 8), (3, 0)])
+@pytest.mark.parametrize("shape", [(0, 8), (3, 0), (0, 1)])
 def test_no_cells_or_no_genes(tmp_path, shape):
     adata = cells(np.zeros(shape, np.float32), GENES[: shape[1]], conditions=False)
     adata.write_h5ad(tmp_path / "cells.h5ad")
     for source in (adata, tmp_path / "cells.h5ad"):
-        with pytest.raises(EmptyCellsError, match=rf"{shape[0]} cells x {shape[1]} genes"):
+        with pytest.raises(EmptyCellsError, match=rf"{shape[0]} cells x {shape[1]} gene{'s'[: shape[1] != 1]}\."):
             read(source)
 
 

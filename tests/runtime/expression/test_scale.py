@@ -81,6 +81,8 @@ def test_zeros_are_no_error_but_told():
     x = log1p_values() + 0.1
     x[[0, 3]] = 0
     assert "2 of 10 control cells express none of the model's genes." in read(cells(x)).notices
+    x[3] = 1.5
+    assert "1 of 10 control cells expresses none of the model's genes." in read(cells(x)).notices
 
 
 def test_ordinary_values_give_no_notice():
