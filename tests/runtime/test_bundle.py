@@ -83,7 +83,7 @@ def test_what_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
         BundleNotFoundError, match=r"not a bundle .* Give the directory that holds manifest\.json, or mak"
     ):
         Bundle.open(tmp_path)
-    (tmp_path / "ort_fp32.onnx").touch()
+    (tmp_path / "reference.npz").touch()
     with pytest.raises(
         BundleNotFoundError, match=r"export did not finish\. Copy the whole bundle, or run its export again"
     ):

@@ -35,7 +35,7 @@ class BundleNotFoundError(BundleError, FileNotFoundError):
             )
         else:
             problem = "it holds no manifest.json, so it is not a bundle or its export did not finish"
-            if any(directory.glob("*.onnx")):
+            if (directory / "reference.npz").exists():  # every bundle has one, hardly anything else does
                 remedy = "Copy the whole bundle, or run its export again with --overwrite"
             else:
                 remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
