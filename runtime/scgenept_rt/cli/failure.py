@@ -52,4 +52,5 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
 
 def _drop_output() -> None:
     """Keep Python's own flush at exit from raising what was met already."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
