@@ -128,14 +128,14 @@ class PartialDamagedError(OutputError, ValueError):
 
 
 class ResumeMismatchError(OutputError, ValueError):
-    """The interrupted run had other settings than the one that is to continue it."""
+    """An interrupted run left part of this output, and had other settings than the run that is to write it."""
 
     def __init__(self, path: Path | str, differences: Sequence[tuple[str, str, str]]) -> None:
         self.differences = tuple(differences)
         lines = "".join(f"\n  {name}: {before} before, {now} now" for name, before, now in differences)
         super().__init__(
             path,
-            f"output {path}: the interrupted run had other settings:{lines}\n"
+            f"output {path}: the interrupted run that left part of it had other settings:{lines}\n"
             "Resume with the settings of before, or discard it with --overwrite (without --resume).",
         )
 

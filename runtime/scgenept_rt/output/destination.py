@@ -131,7 +131,7 @@ def open_table(
         If an interrupted run left a partial output, and neither `resume` nor `overwrite` is set; beside an output that
         exists, unless `overwrite` is set.
     ResumeMismatchError
-        If that run had other settings.
+        If that run had other settings, whether this one is to continue it or not.
     PartialDamagedError
         If what it left cannot be continued.
     OutputBusyError
@@ -179,6 +179,7 @@ def _open_locked(
     if exists and not overwrite:
         if journal is None:
             raise OutputExistsError(path)
+        journal.check_same(settings, spec.fingerprint(), path)
         raise PartialOutputError(
             path, journal.n_committed, journal.n_rows, _replacing(command), beside_existing=work.path
         )
@@ -186,9 +187,10 @@ def _open_locked(
         work.clear()
         spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: run_digest(settings, spec.fingerprint())})
         return table_class.create(work, spec, settings, command)
+    # Before a command to continue is named: the one at hand continues a run of its own settings alone.
+    journal.check_same(settings, spec.fingerprint(), path)
     if not resume:
         raise PartialOutputError(path, journal.n_committed, journal.n_rows, command)
-    journal.check_same(settings, spec.fingerprint(), path)
     return table_class.resume(work, spec, journal, command)
 
 

@@ -140,6 +140,19 @@ def test_partial_output_is_refused_with_the_command_that_continues_it(path, spec
     assert partial.is_dir()
 
 
+@pytest.mark.parametrize("existing", [False, True])
+def test_partial_output_of_other_settings_names_no_command_that_would_be_refused(path, spec, partial, existing):
+    if existing:
+        path.mkdir() if path.suffix == ".zarr" else path.write_bytes(b"before")
+        if path.suffix == ".zarr":
+            (path / ".zgroup").write_text("{}")
+    with pytest.raises(ResumeMismatchError, match=r"seed: .* before, 99 now") as caught:
+        open_table(path, spec, settings=SETTINGS | {"seed": 99}, command="scgenept-rt predict x --resume")
+    assert "predict x" not in str(caught.value)
+    assert "--overwrite" in str(caught.value)
+    assert partial.is_dir()
+
+
 def test_resume_continues(path, spec, partial, read_table):
     table = open_table(path, spec, settings=SETTINGS, resume=True)
     assert table.n_written == 5
