@@ -455,6 +455,7 @@ def readme_sentence(result: dict[str, Any]) -> str:
     if result["device"] == "cpu" and own is not None and "published" in timed:
         memory = _ratio(own.get("peak_bytes"), timed["published"].get("peak_bytes"))
         text += f" It takes {memory:.0%} of the published code's memory." if memory is not None else ""
+    text += " Figures from a GPU are not there yet." if result["device"] == "cpu" else ""
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 

@@ -311,6 +311,13 @@ class Bundle:
         available = [f"{file.precision} {file.target}" for file in self.graphs()]
         raise GraphNotInBundleError(self.directory, precision, target, available)
 
+    def tolerance(self, precision: Precision) -> Tolerance:
+        """Return how far outputs of a precision may be from the eager model's, or raise `BundleFileError`."""
+        try:
+            return self.manifest.tolerances[precision]
+        except KeyError:  # of fp16 alone, exported before every bundle had the bound of fp32, which PyTorch runs
+            raise BundleFileError(self.directory, MANIFEST_NAME, f"has no tolerance for {precision}") from None
+
 
 def demo_bundle_path() -> Path:
     """Return the directory of the synthetic bundle that ships with the package."""

@@ -69,7 +69,7 @@ def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = Fals
         As `read_reference`.
     """
     reference = read_reference(bundle)
-    tolerance = bundle.manifest.tolerances[session.precision]
+    tolerance = bundle.tolerance(session.precision)
     n_cells, n_genes = reference.predicted.shape
     size = 1 if one_by_one else max(n_cells, 1)
     parts = [slice(begin, begin + size) for begin in range(0, max(n_cells, 1), size)]

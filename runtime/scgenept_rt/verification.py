@@ -125,7 +125,7 @@ def _verify(
     on_notice: Callable[[str], None] | None,
 ) -> Iterator[Verified]:
     graph = "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path
-    tolerance = bundle.manifest.tolerances[choice.precision]
+    tolerance = bundle.tolerance(choice.precision)
     kernels: list[str] = []
     recorded: list[tuple[int, int]] = []
     if cuda_graphs:

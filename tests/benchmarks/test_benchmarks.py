@@ -167,9 +167,11 @@ def test_page_and_readme_say_what_the_empty_mask_costs(render: ModuleType):
     assert "5.0 times the published code as it comes, 2.0 times the same without an empty mask" in sentence
     assert "1.1 times torch.compile" in sentence
     assert "10% of the published code's memory" in sentence
+    assert sentence.endswith("Figures from a GPU are not there yet.")
     on_gpu = render.readme_sentence(made_up("cuda", published=40.0, scgenept_rt_fp16=8.0))
     assert "on Some GPU, all in one run" in on_gpu
     assert "memory" not in on_gpu
+    assert "not there yet" not in on_gpu
 
 
 @pytest.mark.parametrize("failed", ["published", "published-no-mask", "published-no-fast-path", "scgenept-rt-fp32"])

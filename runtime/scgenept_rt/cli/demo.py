@@ -72,7 +72,7 @@ def demo(
 
 
 def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
-    if path.suffix != ".h5ad":
+    if path.suffix.lower() != ".h5ad":
         raise typer.BadParameter(f"{str(path)!r} does not end in .h5ad", param_hint="--screen")
     from scgenept_rt.demo import demo_screen
     from scgenept_rt.demo.screen import MIN_SCREEN_CONTROLS, SCREEN_CONTROLS

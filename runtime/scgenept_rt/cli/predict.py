@@ -118,6 +118,8 @@ def predict(
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
     if cell_eval_column is not None and not for_cell_eval:
         raise typer.BadParameter("goes with --for-cell-eval alone; add that", param_hint="--cell-eval-column")
+    if for_cell_eval and aggregate == "both":
+        raise typer.BadParameter("--for-cell-eval writes cells alone; leave it out", param_hint="--aggregate")
 
     from scgenept_rt.errors import CellsNotFoundError
     from scgenept_rt.expression import ReadOptions

@@ -80,7 +80,7 @@ def layer_names(source: str | Path | AnnData) -> list[str]:
     if not isinstance(source, (str, Path)):
         return sorted(str(name) for name in source.layers if name is not None)  # anndata 0.13 holds X under None
     try:
-        if Path(source).suffix == ".zarr":
+        if Path(source).suffix.lower() == ".zarr":
             import zarr
 
             group = zarr.open_group(str(source), mode="r")

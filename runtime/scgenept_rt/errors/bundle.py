@@ -25,7 +25,7 @@ class BundleNotFoundError(BundleError, FileNotFoundError):
         directory = Path(directory)
         if not directory.exists():
             problem, remedy = "there is no such directory", "Check the path, or make one with `scgenept-export bundle`"
-        elif directory.suffix in _CELLS_ENDINGS:
+        elif directory.suffix.lower() in _CELLS_ENDINGS:
             problem = f"its ending {directory.suffix} is that of cells, and it holds no manifest.json"
             remedy = "Give BUNDLE, the directory that holds manifest.json, first, and then CELLS"
         elif not directory.is_dir():

@@ -97,7 +97,9 @@ class MissingGenesError(CellsError):
         source: str,
         examples: Sequence[str],
         raw_n_vars: int | None,
+        other_case: Sequence[str] = (),
     ) -> None:
+        """Word it; `other_case` are names of the input that differ from missing ones in upper and lower case alone."""
         self.missing = tuple(missing)
         n_missing = len(self.missing)
         raw = "" if raw_n_vars is None else f" Its raw holds {counted(raw_n_vars, 'gene')}: --use-raw reads that."
@@ -109,6 +111,9 @@ class MissingGenesError(CellsError):
             if n_missing == 1:
                 problem = f"one of the model's {n_genes:,} genes is missing from {source}: {missing[0]}"
             remedy = "Give an input with these genes, or --missing-genes zero to take them as not expressed."
+        if other_case:
+            names = f"{len(other_case):,} of them are there in other case ({listed(other_case, 3)})"
+            remedy = f"{names}: write them as the model does, if they are human genes. {remedy}"
         super().__init__(where, problem, remedy + raw)
 
 

@@ -163,7 +163,7 @@ def open_uns(source: str | Path | AnnData) -> Iterator[Mapping[str, Any] | Any]:
         yield source.uns
         return
     path = Path(source)
-    if path.suffix == ".zarr":
+    if path.suffix.lower() == ".zarr":
         import zarr
 
         store = zarr.open_group(str(path), mode="r")

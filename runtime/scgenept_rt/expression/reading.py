@@ -164,7 +164,11 @@ def accept_missing(
     if not match.missing:
         return []
     if options.missing_genes == "error" or not match.n_found:
-        raise MissingGenesError(cells.where, match.missing, len(panel), match.source, names, cells.raw_n_vars)
+        missing = {name.casefold() for name in match.missing}
+        other_case = [name for name in names if name.casefold() in missing]
+        raise MissingGenesError(
+            cells.where, match.missing, len(panel), match.source, names, cells.raw_n_vars, other_case
+        )
     return [
         f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
         f"{listed(match.missing)}."

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.expression.sampling import SamplingMode
     from scgenept_rt.predictor.aggregation import Aggregate, PredictedRows
+    from scgenept_rt.predictor.run import Run
     from scgenept_rt.predictor.schedule import Notice, Progress
 
 
@@ -147,10 +148,15 @@ class Predictor:
 
         Raises
         ------
+        PredictOptionError
+            If one is no whole number from 1 on.
         NonFinitePredictionError
             If the network gives NaN or infinity.
         """
-        for n_rows in n_cells:
+        sizes = [whole_number("n_cells", number, "whole numbers from 1 on") for number in n_cells]
+        if any(size < 1 for size in sizes):
+            raise PredictOptionError(f"n_cells is {min(sizes)}. Expected whole numbers from 1 on.")
+        for n_rows in sizes:
             self.predict_array(np.zeros((n_rows, len(self.panel)), dtype=np.float32), "ctrl")
 
     def predict_array(
@@ -412,14 +418,23 @@ class Predictor:
     ) -> Iterator[PredictedRows]:
         """Predict as `predict` does, and hand out the rows as they are computed, for callers who write elsewhere.
 
+        Cells and options are read and checked at once, the network runs as rows are taken.
+
         Yields
         ------
         PredictedRows
             For "mean" one row a perturbation; for "cells" blocks of consecutive control cells of one perturbation.
+
+        Raises
+        ------
+        ScgeneptError
+            As `predict`.
         """
         from scgenept_rt.predictor.run import Run
 
-        with Run.prepare(
+        if aggregate not in ("mean", "cells"):
+            raise PredictOptionError(f"aggregate is {aggregate!r}. Expected mean or cells.")
+        run = Run.prepare(
             self.session,
             self.panel,
             self.provenance(),
@@ -433,8 +448,8 @@ class Predictor:
             read=read,
             batch_size=self._batch_size(batch_size),
             on_notice=on_notice,
-        ) as run:
-            yield from run.rows()
+        )
+        return _rows_of(run)
 
     def parse(self, perturbations: str | Sequence[str | PerturbationRequest]) -> tuple[list[Any], list[str]]:
         """Parse labels for this model; see `parse_perturbations`."""
@@ -459,6 +474,11 @@ class Predictor:
             "provider": self.provider,
             "precision": self.precision,
         }
+
+
+def _rows_of(run: Run) -> Iterator[PredictedRows]:
+    with run:
+        yield from run.rows()
 
 
 def _padded(cells: NDArray[np.float32], n_rows: int) -> NDArray[np.float32]:

@@ -102,7 +102,7 @@ class OrtSession:
         self._recorded: RecordedBatches | None = None
         if recorded and self._thread is not None:
             device = ("cuda", choice.device_id or 0)
-            tolerance = bundle.manifest.tolerances[choice.precision]
+            tolerance = bundle.tolerance(choice.precision)
             recording = self._thread.submit(RecordedBatches, self._session, *device, recorded, tolerance)
             try:
                 self._recorded = recording.result()

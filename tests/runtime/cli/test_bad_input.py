@@ -339,6 +339,7 @@ def test_unknown_provider(refused: Refusal) -> None:
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--cell-eval-column", "target"], "with --for-cell-eval"),
+        (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--for-cell-eval", "--aggregate", "both"], "writes cells alone"),
     ],
 )
 def test_wrong_usage_exits_with_2(command_line: CommandLine, arguments: list[str], fact: str) -> None:

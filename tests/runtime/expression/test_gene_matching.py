@@ -43,6 +43,15 @@ def test_missing_genes_point_at_raw_where_it_has_more(tmp_path):
         np.testing.assert_array_equal(read(source, use_raw=True).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
 
 
+def test_missing_genes_that_are_there_in_other_case():
+    names = [name.lower() if name in ("F", "G") else name for name in GENES]
+    with pytest.raises(MissingGenesError, match=r"2 of them are there in other case \(f, g\)") as caught:
+        read(cells(log1p_values(), names))
+    assert caught.value.missing == ("F", "G")
+    with pytest.raises(MissingGenesError, match=r"none of .* 8 of them are there in other case"):
+        read(cells(log1p_values(), [name.lower() for name in GENES]))
+
+
 def test_no_gene_at_all_is_never_taken_as_zero():
     adata = cells(log1p_values(), [f"probe{number}" for number in range(8)])
     with pytest.raises(

@@ -106,6 +106,20 @@ def test_pickling_says_what_to_do_instead(model: sgr.Predictor) -> None:
             pickle.dumps(native)
 
 
+def test_iter_predict_checks_at_once(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells = make_cells(3)
+    with pytest.raises(sgr.ScgeneptError, match="NOSUCHGENE"):
+        model.iter_predict(cells, "NOSUCHGENE")
+    with pytest.raises(PredictOptionError, match="aggregate is 'both'"):
+        model.iter_predict(cells, "YFU19", aggregate="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_cells", [[0], [2, -1], [1.5], ["1"]])
+def test_sizes_to_warm_up_that_make_no_sense(model: sgr.Predictor, n_cells: list[object]) -> None:
+    with pytest.raises(PredictOptionError, match=r"n_cells is .*whole numbers from 1 on"):
+        model.warm_up(n_cells)  # type: ignore[arg-type]
+
+
 def test_iter_predict_hands_out_what_predict_returns(model: sgr.Predictor, make_cells: MakeCells) -> None:
     cells = make_cells(11)
     whole = model.predict(cells, list(LABELS), aggregate="both", batch_size=4)
