@@ -223,8 +223,9 @@ class Manifest:
     def _check_agreement(self) -> None:
         """Raise ValueError where fields do not go together that each may be right."""
         sizes, names = self.dimensions, self.gene_names
-        if sizes.n_table_genes != sizes.n_genes:
-            raise ValueError(f"dimensions.n_table_genes is {sizes.n_table_genes}, expected n_genes = {sizes.n_genes}")
+        if not sizes.n_genes <= sizes.n_table_genes <= _MOST_TABLE_GENES:
+            expected = f"n_genes = {sizes.n_genes} or more, up to {_MOST_TABLE_GENES}"
+            raise ValueError(f"dimensions.n_table_genes is {sizes.n_table_genes}, expected {expected}")
         if len(names) > 1 and len(set(names)) == 1:  # some panels do have a name twice
             raise ValueError(f"gene_names gives all {len(names):,} genes the name {names[0]!r}")
         for file in self.files:
@@ -329,6 +330,8 @@ def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
+
+_MOST_TABLE_GENES = 2**24
 
 # --- fields of the manifest -------------------------------------------------------------------------------------------
 
