@@ -129,7 +129,7 @@ def test_default_is_both_precisions_for_onnx_runtime_and_the_options_change_that
     assert (default.manifest.dataset, default.manifest.synthetic) == ("unknown", False)
     half = export(tmp_path / "half", precisions=("fp16",), portable=True)
     assert [(graph.target, graph.precision) for graph in half.graphs()] == [("ort", "fp16"), ("portable", "fp16")]
-    assert set(half.manifest.tolerances) == {"fp16"}
+    assert set(half.manifest.tolerances) == {"fp32", "fp16"}  # fp32 is what PyTorch runs, whatever the graphs
 
 
 def test_a_second_export_writes_the_same_bytes(
