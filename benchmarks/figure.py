@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+from form_figures import seconds_a_cell
 
 SHOWN = {
     "published": "published code, as it comes",
@@ -26,7 +27,7 @@ def labels(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
     scale, digits = (1, 2) if unit == "s" else (1e3, 2)
     return {
         form["name"]: (
-            f"{median(form['seconds']) / form['cells'] * scale:.{digits}f} {unit}",
+            f"{seconds_a_cell(form) * scale:.{digits}f} {unit}",
             f"{form['peak_bytes'] / 1e6:,.0f} MB",
         )
         for form in _shown(result)
@@ -44,7 +45,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         figure = Figure(figsize=(8.4, 0.36 * len(forms) + 1.1), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         values = (
-            [median(form["seconds"]) / form["cells"] for form in forms],
+            [seconds_a_cell(form) for form in forms],
             [form["peak_bytes"] / 1e6 for form in forms],
         )
         colours = [_OWN if form["name"].startswith("scgenept-rt") else _OTHER for form in forms]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import figure
+from form_figures import cpu_seconds_a_cell, memory_ratio, seconds_a_cell, timed_forms
+from readme_sentence import readme_sentence, with_sentence
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Dimensions
 
@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
 FIGURE = ROOT / "docs" / "figures" / "benchmark.svg"
 README = ROOT / "README.md"
-_BEGIN, _END = "<!-- written by benchmarks/render.py -->\n", "<!-- until here -->\n"
 
 _INTRODUCTION = """\
 # Benchmarks
@@ -65,7 +64,7 @@ as they have not been measured here.
 def side_by_side_table(result: dict[str, Any]) -> str:
     """Return the forms as a Markdown table."""
     forms = result["forms"]
-    published = _timed(result).get("published")
+    published = timed_forms(result).get("published")
     on_gpu = result["device"] != "cpu"
     heads = [
         "",
@@ -109,28 +108,8 @@ def side_by_side_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _timed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the forms that were timed, by name; those that failed are left out."""
-    return {form["name"]: form for form in result["forms"] if form["seconds"] and not form["problem"]}
-
-
-def _ratio(own: int | None, other: int | None) -> float | None:
-    """Return by what memory differs, None where one of them was not measured."""
-    return own / other if own is not None and other else None
-
-
 def _seconds(value: float, on_gpu: bool) -> str:
     return f"{value:.4f}" if on_gpu else f"{value:.2f}"
-
-
-def seconds_a_cell(form: dict[str, Any]) -> float:
-    """Return the median time of a cell."""
-    return median(form["seconds"]) / form["cells"]
-
-
-def cpu_seconds_a_cell(form: dict[str, Any]) -> float:
-    """Return the median processor time of a cell, all threads together."""
-    return median(form["cpu_seconds"]) / form["cells"]
 
 
 def machine_in_words(machine: dict[str, Any]) -> str:
@@ -172,7 +151,7 @@ def _side_by_side_section(result: dict[str, Any]) -> str:
         "",
         *_empty_mask(result),
     ]
-    timed = _timed(result)
+    timed = timed_forms(result)
     lines += _cpu_goals(result, timed) if result["device"] == "cpu" else _gpu_goals(timed)
     lines += _floor(result, timed)
     return "\n".join(lines)
@@ -180,12 +159,12 @@ def _side_by_side_section(result: dict[str, Any]) -> str:
 
 def _empty_mask(result: dict[str, Any]) -> list[str]:
     """Say what the mask costs that the published code passes though nothing is masked."""
-    timed = _timed(result)
+    timed = timed_forms(result)
     if not {"published", "published-no-mask"} <= timed.keys():
         return []
     masked, unmasked = timed["published"], timed["published-no-mask"]
     seconds = seconds_a_cell(masked) / seconds_a_cell(unmasked)
-    memory = _ratio(masked.get("peak_bytes"), unmasked.get("peak_bytes"))
+    memory = memory_ratio(masked.get("peak_bytes"), unmasked.get("peak_bytes"))
     of_memory = "" if memory is None else f" and {memory:.2f} times the memory"
     why = (
         "PyTorch's fast path, which on a CPU is how it comes, then makes nested tensors of its input"
@@ -212,7 +191,7 @@ def _cpu_goals(result: dict[str, Any], timed: dict[str, dict[str, Any]]) -> list
         _goal("at least 3.5 times the published code as it comes", published, own, 3.5),
         _goal("at least 1.2 times the published network with PyTorch's fast path off", fast, own, 1.2),
     ]
-    memory = _ratio(own.get("peak_bytes"), published.get("peak_bytes"))
+    memory = memory_ratio(own.get("peak_bytes"), published.get("peak_bytes"))
     if memory is not None:
         lines.append(f"| under a quarter of the published way's peak memory | {memory:.2f} | | {_met(memory < 0.25)} |")
     lines.append("")
@@ -433,37 +412,6 @@ def committed_results() -> list[dict[str, Any]]:
     ]
 
 
-def readme_sentence(result: dict[str, Any]) -> str:
-    """Return what the README says of one comparison, in lines of at most 120 characters."""
-    timed = _timed(result)
-    own = timed.get("scgenept-rt-fp32" if result["device"] == "cpu" else "scgenept-rt-fp16")
-    machine = result["machine"]
-    where = f"{machine['cpus']} cores of {machine['cpu']}" if result["device"] == "cpu" else machine["gpu"]["name"]
-    than = {
-        "published": "the published code as it comes",
-        "published-no-mask": "the same without an empty mask that slows it down",
-        "published-no-fast-path": "the same with PyTorch's fast path off",
-        "torch-compile": "torch.compile of the folded network",
-    }
-    ratios = [
-        f"{seconds_a_cell(timed[name]) / seconds_a_cell(own):.1f} times {words}"
-        for name, words in than.items()
-        if own is not None and name in timed
-    ]
-    text = f"One full-size network (random weights) on {where}, all in one run."
-    text += f" Cells a second: {', '.join(ratios)}." if ratios else " It gave no ratios."
-    if result["device"] == "cpu" and own is not None and "published" in timed:
-        memory = _ratio(own.get("peak_bytes"), timed["published"].get("peak_bytes"))
-        text += f" It takes {memory:.0%} of the published code's memory." if memory is not None else ""
-    text += " Figures from a GPU are not there yet." if result["device"] == "cpu" else ""
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
-
-
-def _with_sentence(readme: str, sentence: str) -> str:
-    before, rest = readme.split(_BEGIN)
-    return before + _BEGIN + sentence + _END + rest.split(_END)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail if one of them is not up to date")
@@ -474,7 +422,7 @@ def main() -> None:
     # Its bars are of time and memory: a form without either has none.
     drawable = {**shown, "forms": [form for form in shown["forms"] if form.get("peak_bytes")]}
     readme = README.read_text(encoding="utf-8")
-    told = _with_sentence(readme, readme_sentence(shown))
+    told = with_sentence(readme, readme_sentence(shown))
     if parser.parse_args().check:
         if readme != told:
             raise SystemExit("README.md does not say what the figures give: run python benchmarks/render.py")

@@ -162,13 +162,13 @@ def test_goals_say_what_is_met_and_what_is_not(render: ModuleType, own: float, s
 def test_page_and_readme_say_what_the_empty_mask_costs(render: ModuleType):
     result = made_up("cpu", published=40.0, published_no_mask=16.0, torch_compile=9.0, scgenept_rt_fp32=8.0)
     assert "2.50 times the time and 1.00 times the memory of the same without the mask" in render.page([result])
-    sentence = " ".join(render.readme_sentence(result).split())
+    sentence = " ".join(script("readme_sentence").readme_sentence(result).split())
     assert "on 2 cores of Some CPU, all in one run" in sentence
     assert "5.0 times the published code as it comes, 2.0 times the same without an empty mask" in sentence
     assert "1.1 times torch.compile" in sentence
     assert "10% of the published code's memory" in sentence
     assert sentence.endswith("Figures from a GPU are not there yet.")
-    on_gpu = render.readme_sentence(made_up("cuda", published=40.0, scgenept_rt_fp16=8.0))
+    on_gpu = script("readme_sentence").readme_sentence(made_up("cuda", published=40.0, scgenept_rt_fp16=8.0))
     assert "on Some GPU, all in one run" in on_gpu
     assert "memory" not in on_gpu
     assert "not there yet" not in on_gpu
@@ -182,7 +182,7 @@ def test_page_and_readme_without_a_form_that_failed(render: ModuleType, failed: 
         if form["name"] == failed:
             form |= {"problem": "its process ended (-9)", "seconds": seconds, "peak_bytes": None}
     assert "its process ended (-9)" in render.page([result])
-    sentence = " ".join(render.readme_sentence(result).split())
+    sentence = " ".join(script("readme_sentence").readme_sentence(result).split())
     assert ("5.0 times the published code" in sentence) == (failed not in ("published", "scgenept-rt-fp32"))
     assert ("memory" in sentence) == (failed not in ("published", "scgenept-rt-fp32"))
     assert sentence.endswith(".")
@@ -192,7 +192,7 @@ def test_page_and_readme_without_a_form_that_failed(render: ModuleType, failed: 
 def test_page_and_readme_without_memory_that_was_not_measured(render: ModuleType, form: int):
     result = made_up("cpu", published=40.0, published_no_mask=16.0, scgenept_rt_fp32=8.0, published_no_fast_path=12.0)
     result["forms"][form] |= {"peak_bytes": None, "run_peak_bytes": None, "opened_bytes": None}
-    text, sentence = render.page([result]), " ".join(render.readme_sentence(result).split())
+    text, sentence = render.page([result]), " ".join(script("readme_sentence").readme_sentence(result).split())
     assert "2.50 times the time" in text
     assert "| 5.00 | 5.00 | met |" in text
     assert "5.0 times the published code" in sentence
@@ -212,7 +212,8 @@ def test_everything_is_written_where_a_form_failed_and_memory_was_not_measured(
     for name, file in (("PAGE", "page.md"), ("FIGURE", "figure.svg"), ("README", "README.md")):
         monkeypatch.setattr(render, name, tmp_path / file)
     monkeypatch.setattr(render, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text(f"before\n{render._BEGIN}old{render._END}after\n")
+    marks = script("readme_sentence")
+    (tmp_path / "README.md").write_text(f"before\n{marks.BEGIN}old{marks.END}after\n")
     for options in ([], ["--check"]):
         monkeypatch.setattr(sys, "argv", ["render.py", *options])
         render.main()

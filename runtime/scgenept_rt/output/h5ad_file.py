@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from anndata.io import write_elem
 
 from scgenept_rt.errors import PartialDamagedError
+from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
 from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
 from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableSpec
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
-_ANNDATA_ENCODING = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
 
 
 class H5adTable(PartialTable):
@@ -39,12 +38,7 @@ class H5adTable(PartialTable):
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:
         with Hdf5Stream(data) as stream:
             with h5py.File(stream, "w") as file:
-                file.attrs.update(_ANNDATA_ENCODING)
-                write_elem(file, "obs", spec.obs)
-                write_elem(file, "var", spec.var)
-                write_elem(file, "uns", spec.stored_uns())
-                for group in ("layers", "obsm", "varm", "obsp", "varp"):
-                    write_elem(file, group, {})
+                write_annotations(file, spec)
                 datasets = {"X": _contiguous(file, "X", (spec.n_rows, spec.n_vars), h5py.h5t.IEEE_F32LE)}
                 datasets |= {
                     name: _contiguous(file["layers"], name, (spec.n_rows, spec.n_vars), h5py.h5t.IEEE_F32LE)

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anndata.io import write_elem
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import PartialDamagedError, ZarrMissingError
+from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.journal import Journal, sync_directory
 from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
 from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableLayout, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
-_ANNDATA_ENCODING = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
 _CHUNK_BYTES = 4 * 2**20
 _COUNTS_NAME = "n_controls.bin"
 
@@ -50,12 +49,7 @@ class ZarrTable(PartialTable):
         zarr = import_zarr(data)
         chunk_rows = min(spec.n_rows, max(1, _CHUNK_BYTES // (4 * spec.n_vars)))
         store = zarr.open_group(data, mode="w", zarr_format=2)
-        store.attrs.update(_ANNDATA_ENCODING)
-        write_elem(store, "obs", spec.obs)
-        write_elem(store, "var", spec.var)
-        write_elem(store, "uns", spec.stored_uns())
-        for group in ("layers", "obsm", "varm", "obsp", "varp"):
-            write_elem(store, group, {})
+        write_annotations(store, spec)
         for name in spec.layout.array_names:
             array = store.create_array(
                 _key(name),
