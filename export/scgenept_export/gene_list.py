@@ -13,7 +13,7 @@ import pandas as pd
 from anndata.io import read_elem
 
 from scgenept_export.errors import GeneListError
-from scgenept_rt.errors import listed
+from scgenept_rt.errors import counted, listed
 
 _ENSEMBL_ID = re.compile(r"^ENS[A-Z]*G\d{6,}(\.\d+)?$")
 
@@ -98,7 +98,6 @@ def _check(genes: GeneList, path: Path) -> None:
     if repeated:
         raise GeneListError(
             path,
-            f"{len(repeated)} {'name occurs' if len(repeated) == 1 else 'names occur'} more than once "
-            f"({listed(repeated)})",
+            f"{counted(len(repeated), 'name occurs', 'names occur')} more than once ({listed(repeated)})",
             "Give the list that the model was trained on; its names are unique.",
         )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from scgenept_export.errors import CheckpointError
 from scgenept_export.model import MAX_VALUE, EncoderLayer, ReferenceModel
+from scgenept_rt.errors import counted
 
 LAYER_NORM_EPS = 1e-5
 PORTABLE_OPSET = 23
@@ -247,7 +248,7 @@ def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> InferenceN
     if len(bad):
         raise CheckpointError(
             model.source,
-            f"the embeddings of {len(bad)} model genes hold NaN or infinity "
+            f"the embeddings of {counted(len(bad), 'model gene')} hold NaN or infinity "
             f"(first: vocabulary id {int(token_ids[bad[0]])})",
             "Its training diverged or the file is damaged; use another checkpoint.",
         )

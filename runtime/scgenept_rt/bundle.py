@@ -25,6 +25,7 @@ from scgenept_rt.errors import (
     BundleFormatError,
     BundleNotFoundError,
     GraphNotInBundleError,
+    counted,
 )
 
 FORMAT_VERSION = 1
@@ -214,8 +215,9 @@ class Manifest:
         if not len(manifest.gene_names) == len(manifest.gene_ids) == len(manifest.in_vocab) == n_genes:
             raise BundleError(
                 directory,
-                f"{MANIFEST_NAME} lists {len(manifest.gene_names)} gene names, {len(manifest.gene_ids)} ids and "
-                f"{len(manifest.in_vocab)} vocabulary flags for n_genes = {n_genes}",
+                f"{MANIFEST_NAME} lists {counted(len(manifest.gene_names), 'gene name')}, "
+                f"{counted(len(manifest.gene_ids), 'id')} and {counted(len(manifest.in_vocab), 'vocabulary flag')} for "
+                f"n_genes = {n_genes}",
                 "Copy or export the bundle again.",
             )
         return manifest
@@ -289,7 +291,9 @@ class Bundle:
         try:
             size = self.path(file).stat().st_size
             if size != file.size:
-                raise BundleFileError(self.directory, file.path, f"has {size:,} bytes, the manifest says {file.size:,}")
+                raise BundleFileError(
+                    self.directory, file.path, f"has {counted(size, 'byte')}, the manifest says {file.size:,}"
+                )
             digest = file_sha256(self.path(file))
         except FileNotFoundError:
             raise BundleFileError(self.directory, file.path, "is missing") from None

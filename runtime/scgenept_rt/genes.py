@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-from scgenept_rt.errors import DuplicateGeneNamesError, GeneKeyError, UnknownGeneError, listed
+from scgenept_rt.errors import DuplicateGeneNamesError, GeneKeyError, UnknownGeneError, counted, listed
 
 # The version is dropped. GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")
@@ -319,7 +319,7 @@ class _Assignment:
             )
         if self.n_by_id:
             notices.append(
-                _counted(
+                counted(
                     self.n_by_id,
                     "gene name is an Ensembl id and was mapped to the model's gene.",
                     "gene names are Ensembl ids and were mapped to the model's genes.",
@@ -329,14 +329,10 @@ class _Assignment:
             notices.append(f"Columns of one name were told apart by their Ensembl ids: {listed(self.told_apart)}.")
         if n_extra:
             notices.append(
-                _counted(
+                counted(
                     n_extra,
                     "gene of the input is not in the model and is ignored.",
                     "genes of the input are not in the model and are ignored.",
                 )
             )
         return notices
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"

@@ -248,8 +248,9 @@ def predicted_interactions(
             progress(len(deltas), len(requests))
     genes = control >= min_control_mean if min_control_mean > 0 else np.ones(len(control), dtype=np.bool_)
     if int(genes.sum()) < MIN_GENES:
+        have = "has" if int(genes.sum()) == 1 else "have"
         raise InteractionError(
-            f"{int(genes.sum()):,} of {len(genes):,} genes have a mean of {min_control_mean:g} or more over the "
+            f"{int(genes.sum()):,} of {len(genes):,} genes {have} a mean of {min_control_mean:g} or more over the "
             f"control cells; at least {MIN_GENES} are needed. Lower --min-control-mean (0 takes all genes)."
         )
     found = []

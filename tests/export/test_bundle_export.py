@@ -172,7 +172,7 @@ def test_an_unusable_input_leaves_nothing(export: Callable[..., Bundle], tmp_pat
 def test_genes_of_another_naming_are_refused(export: Callable[..., Bundle], tmp_path: Path) -> None:
     genes = tmp_path / "genes.txt"
     genes.write_text("ENSG00000000000\nENSG00000000001\n")
-    with pytest.raises(ExportOptionError, match=r"none of the 2 names .* Ensembl ids\?"):
+    with pytest.raises(ExportOptionError, match=r"gives 2 names, and none .* Ensembl ids\?"):
         export(tmp_path / "out", genes=genes)
 
 

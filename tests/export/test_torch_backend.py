@@ -102,7 +102,7 @@ def test_threads_share_one_session(model: sgr.Predictor) -> None:
 
 def test_a_gene_outside_the_table_is_an_error_and_not_a_crash(model: sgr.Predictor) -> None:
     values, flags = np.ones((1, 2), dtype=np.float32), np.full((1, 2), 9)
-    with pytest.raises(InferenceFailedError, match="failed on a batch of 1 cells x 2 genes"):
+    with pytest.raises(InferenceFailedError, match="failed on a batch of 1 cell x 2 genes"):
         model.session.run(values, flags, np.arange(2))
 
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from scgenept_rt.benchmark.measurement import BenchmarkResult
-from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.errors import ScgeneptError, counted
 
 _ENDINGS = (".png", ".svg", ".pdf")
 
@@ -74,7 +74,7 @@ def write_plot(result: BenchmarkResult, path: Path) -> None:
     axes.set_xlabel("cells a batch")
     axes.set_ylabel("cells a second")
     gpu = result.machine.get("gpu")
-    device = gpu["name"] if gpu else f"{result.machine['cpu']}, {result.machine['threads']} threads"
+    device = gpu["name"] if gpu else f"{result.machine['cpu']}, {counted(result.machine['threads'], 'thread')}"
     n_genes = result.timings[0].n_genes if result.timings else result.dimensions.n_genes
     axes.set_title(f"{result.variant}, {n_genes:,} genes\n{device}", fontsize="medium")
     if lines:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from scgenept_rt.cli.options import BundleArgument, CudaGraphsOption, DeviceOption, ProviderOption, ThreadsOption
+from scgenept_rt.errors import counted
 
 if TYPE_CHECKING:
     from scgenept_rt.benchmark import BenchmarkResult, Timing
@@ -107,12 +108,14 @@ def _check_directory(path: Path) -> None:
 
 def _print(result: BenchmarkResult) -> None:
     machine = result.machine
-    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['threads']} threads; {machine['system']}")
+    processors = f"{counted(machine['cpus'], 'CPU')}, {counted(machine['threads'], 'thread')}"
+    print(f"{machine['cpu']}, {processors}; {machine['system']}")
     if "gpu" in machine:
         print(f"{machine['gpu']['name']}, driver {machine['driver'] or 'unknown'} (CUDA {machine['driver_cuda']})")
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     dimensions = result.dimensions
-    print(f"{result.variant}: {dimensions.n_layers} layers, width {dimensions.d_model}, {dimensions.n_heads} heads")
+    layers, heads = counted(dimensions.n_layers, "layer"), counted(dimensions.n_heads, "head")
+    print(f"{result.variant}: {layers}, width {dimensions.d_model}, {heads}")
     for precision in result.results:
         _print_precision(precision)
 
@@ -123,7 +126,7 @@ def _print_precision(result: PrecisionResult) -> None:
     print(f"\n{checked.provider}, {checked.precision}{recorded}: {result.choice_reason}")
     print(
         f"largest error {comparison.max_difference:.2e}, {comparison.worst:.2f} of the tolerance "
-        f"({checked.n_cells} cells x {checked.n_genes} genes against PyTorch eager fp32)"
+        f"({counted(checked.n_cells, 'cell')} x {counted(checked.n_genes, 'gene')} against PyTorch eager fp32)"
     )
     print(f"opened in {result.open_seconds:.2f} s; attention kernel: {result.attention_kernel or 'not known'}")
     if result.matrix_gflops is not None:
@@ -138,8 +141,9 @@ def _print_precision(result: PrecisionResult) -> None:
     end_to_end = result.end_to_end
     if end_to_end is not None:
         print(
-            f"from .h5ad to .h5ad, {end_to_end.n_controls:,} control cells x {end_to_end.n_perturbations} "
-            f"perturbations, batches of {end_to_end.batch_size:,}: {end_to_end.seconds:.2f} s, "
+            f"from .h5ad to .h5ad, {counted(end_to_end.n_controls, 'control cell')} x "
+            f"{counted(end_to_end.n_perturbations, 'perturbation')}, batches of {end_to_end.batch_size:,}: "
+            f"{end_to_end.seconds:.2f} s, "
             f"{end_to_end.cells_per_second:,.2f} cells/s, {end_to_end.share_of_session:.0%} of the network alone "
             f"right afterwards (and {end_to_end.open_seconds:.2f} s to open the bundle)"
         )

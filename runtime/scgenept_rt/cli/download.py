@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from scgenept_rt.errors import counted
+
 if TYPE_CHECKING:
     from scgenept_rt.download import DownloadDirectory, Fetched, Item
     from scgenept_rt.download.transfer import Listener
@@ -103,7 +105,7 @@ def print_fetched(name: str, fetched: Fetched) -> None:
     }
     typer.echo(f"{name}: {words[fetched.how]}")
     typer.echo(f"  {fetched.path}")
-    typer.echo(f"  {fetched.size:,} bytes, sha256 {fetched.sha256}")
+    typer.echo(f"  {counted(fetched.size, 'byte')}, sha256 {fetched.sha256}")
 
 
 def _print_list(here: DownloadDirectory, items: list[Item]) -> None:

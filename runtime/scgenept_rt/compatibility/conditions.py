@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.compatibility.findings import Finding, counted, problem_from
-from scgenept_rt.errors import PerturbationError, ScgeneptError, UnknownGeneError, listed
+from scgenept_rt.compatibility.findings import Finding, problem_from
+from scgenept_rt.errors import PerturbationError, ScgeneptError, UnknownGeneError, counted, listed
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.expression.cells_source import Annotation
 from scgenept_rt.expression.labels import CONDITION_KEYS, find_control_rows

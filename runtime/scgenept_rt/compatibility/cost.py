@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.compatibility.findings import Finding, counted
+from scgenept_rt.compatibility.findings import Finding
+from scgenept_rt.errors import counted
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.session import OrtSession, activation_bytes
 

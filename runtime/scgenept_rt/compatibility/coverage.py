@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scgenept_rt.compatibility.findings import Finding, counted, problem_from
-from scgenept_rt.errors import MissingGenesError, ScgeneptError, listed
+from scgenept_rt.compatibility.findings import Finding, problem_from
+from scgenept_rt.errors import MissingGenesError, ScgeneptError, counted, listed
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.expression.cells_source import CellsSource
 from scgenept_rt.expression.reading import accept_missing, name_candidates
@@ -60,7 +60,8 @@ def _accepted(match: GeneMatch, panel: GenePanel) -> Finding:
     text = _found(match, panel)
     if not match.missing:
         return Finding("genes", "ok", text)
-    text += f" The {len(match.missing):,} missing count as not expressed: {listed(match.missing, _N_SHOWN)}."
+    missing = counted(len(match.missing), "missing counts", "missing count")
+    text += f" The {missing} as not expressed: {listed(match.missing, _N_SHOWN)}."
     if match.n_found >= LOW_COVERAGE * len(panel):
         return Finding("genes", "note", text)
     share = match.n_found / len(panel)
@@ -76,7 +77,8 @@ def _accepted(match: GeneMatch, panel: GenePanel) -> Finding:
 def _vocabulary(match: GeneMatch, panel: GenePanel) -> Finding:
     n_in_vocab = int(np.count_nonzero(panel.in_vocab))
     unnamed = match.n_found - match.n_found_in_vocab
-    text = f"{match.n_found_in_vocab:,} of the {match.n_found:,} genes found are in the model's vocabulary"
+    found = counted(match.n_found, "gene found is", "genes found are")
+    text = f"{match.n_found_in_vocab:,} of the {found} in the model's vocabulary"
     text += f" (which has {n_in_vocab:,} of its {len(panel):,} genes)."
     if unnamed:
         text += f" The model cannot tell the other {unnamed:,} apart by name: this is a trait of the model."

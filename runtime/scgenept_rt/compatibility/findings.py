@@ -51,8 +51,3 @@ def problem_from(topic: Topic, error: ScgeneptError) -> Finding:
 def _sentence(text: str) -> str:
     is_prose = not text.startswith(("obs ", "var ", "raw ")) and not text[:1].isupper()
     return text[:1].upper() + text[1:] if is_prose else text
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """Return a count with its noun, such as "1 cell" or "1,234 cells"."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.compatibility.findings import Finding, counted, problem_from
-from scgenept_rt.errors import ExpressionValueError
+from scgenept_rt.compatibility.findings import Finding, problem_from
+from scgenept_rt.errors import ExpressionValueError, counted
 from scgenept_rt.expression import ReadOptions, Sampling
 from scgenept_rt.expression.cells_source import CellsSource
 from scgenept_rt.expression.matrix_rows import CompressedColumns

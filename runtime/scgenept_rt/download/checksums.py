@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scgenept_rt.download.errors import ChecksumFileError, shown_url
 from scgenept_rt.download.locking import exclusive_file
+from scgenept_rt.errors import counted
 
 CHECKSUMS_NAME = "checksums.json"
 _FORMAT_VERSION = 1
@@ -29,7 +30,7 @@ class Expected:
 
     def described(self) -> str:
         """Return checksum and size in words."""
-        size = f" and {self.size:,} bytes" if self.size is not None else ""
+        size = f" and {counted(self.size, 'byte')}" if self.size is not None else ""
         return f"{self.algorithm} {self.digest}{size}"
 
 

@@ -29,7 +29,7 @@ from scgenept_rt.download.locking import work_directory
 from scgenept_rt.download.requesting import new_session
 from scgenept_rt.download.retrying import RetryPolicy
 from scgenept_rt.download.transfer import Listener, ResumingDownloader, SilentListener
-from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.errors import ScgeneptError, counted
 
 DIRECTORY_VARIABLE = "SCGENEPT_RT_DOWNLOADS"
 
@@ -146,7 +146,9 @@ class DownloadDirectory:
         if path is None or expected is None:
             raise DownloadDirectoryError(self.path, f"it is not writable, and holds no recorded file of {item.name}")
         if (size := path.stat().st_size) != expected.size or digest(path) != expected.digest:
-            raise LocalFileChangedError(path, expected.described(), expected.known_from, f"it has {size:,} bytes")
+            raise LocalFileChangedError(
+                path, expected.described(), expected.known_from, f"it has {counted(size, 'byte')}"
+            )
         return Fetched(path, expected.digest, size, "present")
 
     # --- which checkpoint ---------------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ class DownloadDirectory:
                         path,
                         expected.described(),
                         expected.known_from,
-                        f"it has {expected.algorithm} {found} and {size:,} bytes",
+                        f"it has {expected.algorithm} {found} and {counted(size, 'byte')}",
                     )
             check_content(path, form, str(path))
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from scgenept_rt.errors import ScgeneptError, listed
+from scgenept_rt.errors import ScgeneptError, counted, listed
 
 
 def shown_url(url: str) -> str:
@@ -34,8 +34,8 @@ class UnreachableError(DownloadError):
     """The server cannot be reached, or the connection broke more often than it is worth."""
 
     def __init__(self, url: str, problem: str, attempts: int, kept: int = 0) -> None:
-        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        resume = f" {kept:,} bytes are kept: the same command goes on from there." if kept else ""
+        tries = counted(attempts, "attempt")
+        resume = f" {counted(kept, 'byte is', 'bytes are')} kept: the same command goes on from there." if kept else ""
         super().__init__(
             f"{shown_url(url)}: {problem} (gave up after {tries} that brought nothing new).{resume} Check the network "
             "(behind a proxy, set HTTPS_PROXY), name another server with --mirror URL, or see --offline."
@@ -173,7 +173,7 @@ class MissingOfflineError(DownloadError, FileNotFoundError):
     def __init__(self, placements: Sequence[str]) -> None:
         self.placements = tuple(placements)
         lines = "".join(f"\n\n{text}" for text in placements)
-        number = "1 file is" if len(placements) == 1 else f"{len(placements)} files are"
+        number = counted(len(placements), "file is", "files are")
         super().__init__(
             f"{number} not here, and --offline fetches nothing.{lines}\n\nPlace them, then run the same command again: "
             "it checks them and records their checksums."

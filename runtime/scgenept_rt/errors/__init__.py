@@ -7,7 +7,7 @@ expected, and one next step. All derive from `ScgeneptError`, which the command 
 
 from __future__ import annotations
 
-from scgenept_rt.errors.base import ScgeneptError, listed
+from scgenept_rt.errors.base import ScgeneptError
 from scgenept_rt.errors.bundle import (
     BundleError,
     BundleFileError,
@@ -20,6 +20,7 @@ from scgenept_rt.errors.cells import (
     CellsError,
     CellsFormatError,
     CellsNotFoundError,
+    CellsTypeError,
     EmptyCellsError,
     ExpressionValueError,
     MissingGenesError,
@@ -72,6 +73,7 @@ from scgenept_rt.errors.provider import (
     ProviderUnavailableError,
     UnknownProviderError,
 )
+from scgenept_rt.errors.wording import counted, listed
 
 __all__ = [
     "AmbiguousControlLabelError",
@@ -83,6 +85,7 @@ __all__ = [
     "CellsError",
     "CellsFormatError",
     "CellsNotFoundError",
+    "CellsTypeError",
     "DeviceNotFoundError",
     "DuplicateGeneNamesError",
     "EmptyCellsError",
@@ -127,5 +130,6 @@ __all__ = [
     "UnknownProviderError",
     "ValuesShapeError",
     "ZarrMissingError",
+    "counted",
     "listed",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scgenept_rt.errors.base import ScgeneptError, listed
+from scgenept_rt.errors.base import ScgeneptError
+from scgenept_rt.errors.wording import listed
 
 _CELLS_ENDINGS = (".h5ad", ".zarr")
 

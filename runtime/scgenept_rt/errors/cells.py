@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scgenept_rt.errors.base import ScgeneptError, listed
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun, such as "1 cell" or "1,234 cells"."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+from scgenept_rt.errors.base import ScgeneptError
+from scgenept_rt.errors.wording import counted, listed
 
 
 class CellsError(ScgeneptError, ValueError):
@@ -112,7 +108,8 @@ class MissingGenesError(CellsError):
                 problem = f"one of the model's {n_genes:,} genes is missing from {source}: {missing[0]}"
             remedy = "Give an input with these genes, or --missing-genes zero to take them as not expressed."
         if other_case:
-            names = f"{len(other_case):,} of them are there in other case ({listed(other_case, 3)})"
+            n_there = counted(len(other_case), "of them is", "of them are")
+            names = f"{n_there} there in other case ({listed(other_case, 3)})"
             remedy = f"{names}: write them as the model does, if they are human genes. {remedy}"
         super().__init__(where, problem, remedy + raw)
 
@@ -178,7 +175,7 @@ class TooFewControlCellsError(SamplingError):
     def __init__(self, n_controls: int, n_available: int) -> None:
         super().__init__(
             f"{n_controls:,} control cells were asked for, the input has {n_available:,}. "
-            f"Ask for {n_available:,} or fewer, or draw with replacement (predict --sampling upstream)."
+            f"Ask for at most {n_available:,}, or draw with replacement (predict --sampling upstream)."
         )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scgenept_rt.errors.base import ScgeneptError
+from scgenept_rt.errors.wording import counted
 
 
 def _rows(n_committed: int, n_rows: int) -> str:
-    return f"{n_committed:,} of {n_rows:,} row{'' if n_rows == 1 else 's'}"
+    return f"{n_committed:,} of {counted(n_rows, 'row')}"
 
 
 class OutputError(ScgeneptError):

@@ -6,7 +6,8 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scgenept_rt.errors.base import ScgeneptError, listed
+from scgenept_rt.errors.base import ScgeneptError
+from scgenept_rt.errors.wording import listed
 
 
 class UnknownGeneError(ScgeneptError, LookupError):

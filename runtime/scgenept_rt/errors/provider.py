@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
-from scgenept_rt.errors.base import ScgeneptError, listed
+from scgenept_rt.errors.base import ScgeneptError
+from scgenept_rt.errors.wording import listed
 
 
 class UnknownProviderError(ScgeneptError, ValueError):

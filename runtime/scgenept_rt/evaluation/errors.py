@@ -72,8 +72,11 @@ class NoTestPerturbationsError(EvaluationError, LookupError):
 
     def __init__(self, where: str, split: str, wanted: Sequence[str], found: Sequence[str]) -> None:
         same = next((near for label in wanted if (near := near_labels(label, found, cutoff=1.0))), [])
+        none = f"cells of none of the {len(wanted):,} test perturbations"
+        if len(wanted) == 1:
+            none = "no cells of the one test perturbation"
         super().__init__(
-            f"{where}: it holds cells of none of the {len(wanted):,} test perturbations of the split {split} "
+            f"{where}: it holds {none} of the split {split} "
             f"({listed(wanted)}); its labels are {listed(found) or 'none'}. {_hint(same)}"
             "Give the data set that the split is of, or "
             "the column of its labels with --condition-key."

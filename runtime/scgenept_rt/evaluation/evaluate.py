@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors import listed
+from scgenept_rt.errors import counted, listed
 from scgenept_rt.evaluation.collapse import similarity
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, open_de_lists
 from scgenept_rt.evaluation.errors import EvaluationError
@@ -120,8 +120,8 @@ def evaluate(
     fewest = int(predicted.n_controls[rows].min())
     if fewest < min(FEW_CONTROLS, observed.moments.n(CONTROL)):
         notices.append(
-            f"Predictions are means over as few as {fewest:,} control cell{'s'[: fewest != 1]}: the noise of their "
-            "draw is in every figure, most of all in mse and pearson_delta. More control cells lessen it."
+            f"Predictions are means over as few as {counted(fewest, 'control cell')}: the noise of their draw is in "
+            "every figure, most of all in mse and pearson_delta. More control cells lessen it."
         )
     predicted_deltas = predicted.means[rows].astype(np.float64) - control
     own_deltas = predicted_deltas if predicted.deltas is None else predicted.deltas[rows].astype(np.float64)
@@ -183,16 +183,16 @@ def _predictions(
 ) -> tuple[PredictedMeans, str]:
     if isinstance(model, PredictedMeans):
         few, many = int(model.n_controls.min()), int(model.n_controls.max())
-        span = f"{few:,}" if few == many else f"{few:,} to {many:,}"
-        return model, f"predictions of {model.where}, each the mean over {span} control cells"
+        span = ("" if few == many else f"{few:,} to ") + counted(many, "control cell")
+        return model, f"predictions of {model.where}, each the mean over {span}"
     if protocol == "published":
         n_cells = {label: observed.moments.n(in_file) for label, in_file in tested.items()}
         predicted = predict_published_protocol(
             model, data, n_cells, seed=seed, read=options, progress=progress, on_notice=notices.append
         )
         return predicted, (
-            f"the publication's: one control cell drawn at random for each of the {sum(n_cells.values()):,} test cells "
-            f"(seed {seed}), predictions averaged per perturbation"
+            "the publication's: one control cell drawn at random for each of the "
+            f"{counted(sum(n_cells.values()), 'test cell')} (seed {seed}), predictions averaged per perturbation"
         )
     labels = list({canonical_label(label, model.panel): label for label in tested}.values())
     predicted = predict_means(
@@ -205,12 +205,10 @@ def _predictions(
         progress=progress,
         on_notice=notices.append,
     )
+    n_available = counted(observed.moments.n(CONTROL), "control cell")
     if n_controls is None:
-        return predicted, f"the mean prediction over all {observed.moments.n(CONTROL):,} control cells"
-    return predicted, (
-        f"the mean prediction over {n_controls:,} of {observed.moments.n(CONTROL):,} control cells drawn at random "
-        f"(seed {seed})"
-    )
+        return predicted, f"the mean prediction over all {n_available}"
+    return predicted, f"the mean prediction over {n_controls:,} of {n_available} drawn at random (seed {seed})"
 
 
 def _de_source(de: Mapping[str, DeGenes]) -> str:
@@ -219,4 +217,4 @@ def _de_source(de: Mapping[str, DeGenes]) -> str:
         return FROM_FILE
     if not n_from_file:
         return COMPUTED
-    return f"{FROM_FILE} for {n_from_file:,} perturbations, {COMPUTED} for the other {len(de) - n_from_file:,}"
+    return f"{FROM_FILE} for {counted(n_from_file, 'perturbation')}, {COMPUTED} for the other {len(de) - n_from_file:,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scgenept_rt.errors import listed
+from scgenept_rt.errors import counted, listed
 from scgenept_rt.evaluation.errors import NoTestPerturbationsError
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, canonical_label
 from scgenept_rt.evaluation.split import Split
@@ -31,8 +31,8 @@ def tested_labels(opened: OpenData, split: Split) -> tuple[dict[str, str], list[
     notices = []
     if absent:
         notices.append(
-            f"Of the split's {len(split.tested):,} test perturbations, {len(absent):,} have no cells in the data: "
-            f"{listed(absent)}."
+            f"Of the split's {len(split.tested):,} test perturbations, {counted(len(absent), 'has', 'have')} no cells "
+            f"in the data: {listed(absent)}."
         )
     if unknown:
         notices.append(

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import pandas as pd
 
+from scgenept_rt.errors import counted
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS, TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE, better, metric_names
 from scgenept_rt.evaluation.report import SHOWN, facts, rounded
@@ -121,10 +122,6 @@ def _group_row(text: str, n_columns: int) -> str:
     return f'<tr class="group"><th scope="rowgroup" colspan="{n_columns}"><span>{escape(text)}</span></th></tr>'
 
 
-def _counted(number: int) -> str:
-    return f"{number:,} perturbation{'s'[: number != 1]}"
-
-
 def _summary_table(evaluation: Evaluation) -> str:
     summary = evaluation.summary
     metrics = [metric for metric in SHOWN if metric in summary]
@@ -137,7 +134,7 @@ def _summary_table(evaluation: Evaluation) -> str:
             metric: compared[metric].max() if better(metric) == "higher" else compared[metric].min()
             for metric in metrics
         }
-        lines = [_group_row(f"{subgroup}: {_counted(n_all)}", len(metrics) + 2)]
+        lines = [_group_row(f"{subgroup}: {counted(n_all, 'perturbation')}", len(metrics) + 2)]
         for _, row in group.iterrows():
             whole = row["n_perturbations"] == n_all
             cells = [f"<td>{row['n_perturbations']:,}</td>"]

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import (
     CellsFormatError,
     CellsNotFoundError,
+    CellsTypeError,
     ReadOptionError,
     ScgeneptError,
     ZarrMissingError,
+    counted,
     listed,
 )
-from scgenept_rt.errors.cells import CellsTypeError, counted
 from scgenept_rt.expression.matrix_rows import MatrixRows, TakenRows, matrix_rows
 
 if TYPE_CHECKING:

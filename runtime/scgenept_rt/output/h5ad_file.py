@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from scgenept_rt.errors import PartialDamagedError
+from scgenept_rt.errors import PartialDamagedError, counted
 from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
 from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
@@ -58,7 +58,7 @@ class H5adTable(PartialTable):
         expected = self._journal.storage["n_bytes"]
         if size != expected or not h5py.is_hdf5(self._work.data):
             raise PartialDamagedError(
-                self.path, self._work.path, f"{self._work.data.name} has {size:,} bytes, expected {expected:,}"
+                self.path, self._work.path, f"{self._work.data.name} has {counted(size, 'byte')}, expected {expected:,}"
             )
 
     def _put(self, row: int, block: Block) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import PartialDamagedError, ResumeMismatchError, listed
+from scgenept_rt.errors import PartialDamagedError, ResumeMismatchError, counted, listed
 
 JOURNAL_NAME = "journal.json"
 FORMAT_VERSION = 1
@@ -90,7 +90,7 @@ class Journal:
                 target,
                 directory,
                 f"{JOURNAL_NAME} has format {journal.format_version}, this release reads {FORMAT_VERSION}, "
-                f"and states {journal.n_committed} of {journal.n_rows} rows",
+                f"and states {journal.n_committed} of {counted(journal.n_rows, 'row')}",
             )
         return journal
 
@@ -151,9 +151,8 @@ def _list_text(entries: list[Any], other: list[Any]) -> str:
     """Say how long a list is and show it from the first entry in which it differs from the other."""
     start = next((i for i, (a, b) in enumerate(zip(entries, other, strict=False)) if a != b), len(other))
     shown = listed([_text(entry) for entry in entries[start:]], limit=3)
-    noun = "entry" if len(entries) == 1 else "entries"
     where = f", from number {start + 1:,} on: {shown}" if shown else ""
-    return f"{len(entries):,} {noun}{where}"
+    return f"{counted(len(entries), 'entry', 'entries')}{where}"
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PartialDamagedError, ZarrMissingError
+from scgenept_rt.errors import PartialDamagedError, ZarrMissingError, counted
 from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.journal import Journal, sync_directory
 from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
@@ -79,7 +79,9 @@ class ZarrTable(PartialTable):
             shape = (len(self._layout.array_names), n_waiting, self._layout.n_vars)
             if stored.size != np.prod(shape):
                 raise PartialDamagedError(
-                    self.path, self._work.path, f"{waiting} holds {stored.size:,} values, expected shape {shape}"
+                    self.path,
+                    self._work.path,
+                    f"{waiting} holds {counted(stored.size, 'value')}, expected shape {shape}",
                 )
             for name, rows in zip(self._layout.array_names, stored.reshape(shape), strict=True):
                 self._buffer(name)[:n_waiting] = rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.errors import counted
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
 from scgenept_rt.expression import ReadOptions
@@ -78,7 +79,7 @@ def agreement(
         axes_for(ax, (4.8, 4.8)), measured, deltas, unique_series(series), panel.names, n_labels=n_labels
     )
     n_cells = observed.moments.n(label)
-    ax.set_title(f"{label} ({n_cells:,} cell{'s'[: n_cells != 1]})", fontsize="medium", loc="left")
+    ax.set_title(f"{label} ({counted(n_cells, 'cell')})", fontsize="medium", loc="left")
     return ax
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scgenept_rt.errors import counted
 from scgenept_rt.plotting.drawing import DOWN, NEUTRAL, UP, axes_for, label_genes, plain, require_matplotlib
 from scgenept_rt.plotting.errors import PlotError
 from scgenept_rt.plotting.predictions import Prediction, means_of
@@ -62,7 +63,7 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     count = int(means.n_controls[row])
     ax.set_title(
-        f"{means.labels[row]}\n{means.name}, {count:,} control cell{'s'[: count != 1]}",
+        f"{means.labels[row]}\n{means.name}, {counted(count, 'control cell')}",
         fontsize="small",
         loc="left",
     )

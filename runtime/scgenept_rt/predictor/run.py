@@ -16,7 +16,7 @@ from typing import Any, Self, cast, get_args
 import numpy as np
 from anndata import AnnData
 
-from scgenept_rt.errors import PredictOptionError
+from scgenept_rt.errors import PredictOptionError, counted
 from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
 from scgenept_rt.expression.sampling import SamplingMode
 from scgenept_rt.genes import GenePanel
@@ -139,8 +139,8 @@ class Run:
         try:
             if wanted > controls.n_obs:
                 raise PredictOptionError(
-                    f"a perturbation asks for n_controls = {wanted:,}, but the run has {controls.n_obs:,} control "
-                    "cells. Lower it, or raise --n-controls."
+                    f"a perturbation asks for n_controls = {wanted:,}, but the run has "
+                    f"{counted(controls.n_obs, 'control cell')}. Lower it, or raise --n-controls."
                 )
             if for_cell_eval:
                 _check_labels_for_cell_eval(parsed, _label_for_cell_eval(controls))
@@ -351,8 +351,8 @@ def _full_coverage(controls: ControlCells) -> list[str]:
     if match.missing:
         return []
     return [
-        f"All {match.n_found:,} genes of the model were found in the input; {match.n_found_in_vocab:,} of them are in "
-        "its vocabulary."
+        f"All {match.n_found:,} genes of the model were found in the input; "
+        f"{counted(match.n_found_in_vocab, 'of them is', 'of them are')} in its vocabulary."
     ]
 
 

@@ -152,7 +152,7 @@ def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
     assert "1 of the split's 6 perturbations was tested" in result.caveats
     assert figures(result, "combo_seen2", "training mean")["n_perturbations"] == 1
     norman = evaluate(perfect, h5ad, type(split)("s", "", {"test": ("G1+G2", "G0+G9", "KLF1+ctrl")}))
-    assert any("have no cells in the data: G0+G9" in notice for notice in norman.notices)
+    assert any("1 has no cells in the data: G0+G9" in notice for notice in norman.notices)
     assert any("genes that the model lacks are left out (1): KLF1+ctrl" in notice for notice in norman.notices)
     assert norman.published is None
     with pytest.raises(NoTestPerturbationsError, match="none of the 37 test perturbations"):

@@ -84,7 +84,7 @@ def test_no_cells_give_no_predictions_and_run_nothing() -> None:
 
 def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
     session = FullMachine()
-    with pytest.raises(InferenceFailedError, match="ran out of memory on a batch of 1 cells x 3 genes"):
+    with pytest.raises(InferenceFailedError, match="ran out of memory on a batch of 1 cell x 3 genes"):
         MemoryBackoff(session).run(np.zeros((5, 3), np.float32), np.zeros((5, 3), np.int64), np.arange(3))
     assert session.sizes == [5, 3, 2, 1]
 
