@@ -1,13 +1,8 @@
-"""The bundle: a directory with a manifest, ONNX graphs and reference outputs.
-
-`docs/bundle-format.md` describes the files. The export package writes the manifest through the same classes that
-read it here, so that both sides agree by construction.
-"""
+"""What a bundle says of itself: manifest.json, and what its fields may hold."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import reprlib
 import sys
@@ -16,25 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from scgenept_rt.errors import (
-    BundleError,
-    BundleFileError,
-    BundleFormatError,
-    BundleNotFoundError,
-    GraphNotInBundleError,
-    counted,
-)
+from scgenept_rt.bundle.tolerance import Tolerance
+from scgenept_rt.errors import BundleError, BundleFormatError, counted
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-REFERENCE_NAME = "reference.npz"
-REFERENCE_WEIGHTS_NAME = "reference_weights.pt"
-"""The eager model's weights, for the provider torch; only in bundles exported with `--keep-reference-weights`."""
-DEMO_NAME = "demo"
-"""Stands for the bundle that ships with the package, where no directory of this name exists."""
+_MOST_TABLE_GENES = 2**24
 
 Precision = Literal["fp32", "fp16"]
 Target = Literal["ort", "merged", "portable"]
@@ -68,55 +50,6 @@ class BundleFile:
     def is_known_graph(self) -> bool:
         """Whether this is a graph that this version can run; later ones may know more precisions and targets."""
         return self.precision in get_args(Precision) and self.target in get_args(Target)
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """A bound on |difference| <= atol + rtol * |reference|, element by element.
-
-    With `relative_to_largest`, rtol multiplies the largest |reference| instead: used for network types that are
-    ill-conditioned, where small outputs carry the noise of large ones.
-    """
-
-    atol: float
-    rtol: float
-    relative_to_largest: bool = False
-
-    def compare(self, predicted: NDArray[np.floating], reference: NDArray[np.floating]) -> Comparison:
-        """Compare outputs of equal shape with reference outputs; NaN or infinity never passes."""
-        expected = reference.astype(np.float64)
-        difference = np.abs(predicted.astype(np.float64) - expected)
-        scale = np.abs(expected)
-        bound = self.atol + self.rtol * (scale.max(initial=0.0) if self.relative_to_largest else scale)
-        return Comparison(
-            max_difference=float(difference.max(initial=0.0)),
-            max_relative=float(difference.max(initial=0.0) / max(float(scale.max(initial=0.0)), 1e-30)),
-            worst=float((difference / np.maximum(bound, 1e-30)).max(initial=0.0)),
-        )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How outputs differ from reference outputs.
-
-    Attributes
-    ----------
-    max_difference
-        Largest absolute difference.
-    max_relative
-        The same, relative to the largest reference output.
-    worst
-        Largest ratio of a difference to its bound; NaN if an output is.
-    """
-
-    max_difference: float
-    max_relative: float
-    worst: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether every difference is within its bound."""
-        return self.worst <= 1.0  # False for NaN
 
 
 @dataclass(frozen=True)
@@ -236,106 +169,6 @@ class Manifest:
             if file.is_known_graph and file.precision not in self.tolerances:
                 raise ValueError(f"tolerances has none for {file.precision}, the precision of {file.path}")
 
-
-class Bundle:
-    """An opened bundle: its directory, its manifest, and the digest that outputs record."""
-
-    def __init__(self, directory: Path, manifest: Manifest, digest: str) -> None:
-        self.directory = directory
-        self.manifest = manifest
-        self.digest = digest
-
-    @classmethod
-    def open(cls, directory: str | Path, *, check_files: bool = True) -> Bundle:
-        """Open a bundle and check every file that its manifest names.
-
-        Parameters
-        ----------
-        directory
-            The bundle's directory, or ``demo`` for the synthetic one that ships with the package.
-        check_files
-            Compare the size and sha256 of every file with the manifest (about 1 GB a second).
-
-        Raises
-        ------
-        BundleNotFoundError
-            If the directory or its manifest does not exist.
-        BundleFormatError
-            If it was written by a newer release.
-        BundleFileError
-            If a file is missing or has changed.
-        """
-        directory = Path(directory)
-        if str(directory) == DEMO_NAME and not directory.exists():
-            directory = demo_bundle_path()
-        try:
-            text = (directory / MANIFEST_NAME).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise BundleNotFoundError(directory) from None
-        except OSError as error:
-            raise BundleError(
-                directory, f"{MANIFEST_NAME} cannot be read ({error.strerror})", "Check its permissions."
-            ) from error
-        bundle = cls(directory, Manifest.from_json(text, directory), hashlib.sha256(text).hexdigest())
-        if check_files:
-            for file in bundle.manifest.files:
-                bundle.check_file(file)
-        return bundle
-
-    def path(self, file: BundleFile) -> Path:
-        """Return where a file of the manifest lies."""
-        return self.directory / file.path
-
-    def check_file(self, file: BundleFile) -> None:
-        """Raise `BundleFileError` unless the file has the size and sha256 that the manifest states."""
-        try:
-            size = self.path(file).stat().st_size
-            if size != file.size:
-                raise BundleFileError(
-                    self.directory, file.path, f"has {counted(size, 'byte')}, the manifest says {file.size:,}"
-                )
-            digest = file_sha256(self.path(file))
-        except FileNotFoundError:
-            raise BundleFileError(self.directory, file.path, "is missing") from None
-        except OSError as error:
-            raise BundleFileError(self.directory, file.path, f"cannot be read ({error.strerror})") from error
-        if digest != file.sha256:
-            raise BundleFileError(
-                self.directory, file.path, f"has changed: sha256 {digest[:12]}..., expected {file.sha256[:12]}..."
-            )
-
-    def graphs(self) -> tuple[BundleFile, ...]:
-        """Return the manifest's graphs, but for those that only a later version knows."""
-        return tuple(file for file in self.manifest.files if file.is_known_graph)
-
-    def graph(self, precision: Precision, target: Target) -> BundleFile:
-        """Return the graph of a precision and target, or raise `GraphNotInBundleError`."""
-        for file in self.graphs():
-            if (file.precision, file.target) == (precision, target):
-                return file
-        available = [f"{file.precision} {file.target}" for file in self.graphs()]
-        raise GraphNotInBundleError(self.directory, precision, target, available)
-
-    def tolerance(self, precision: Precision) -> Tolerance:
-        """Return how far outputs of a precision may be from the eager model's, or raise `BundleFileError`."""
-        try:
-            return self.manifest.tolerances[precision]
-        except KeyError:  # of fp16 alone, exported before every bundle had the bound of fp32, which PyTorch runs
-            raise BundleFileError(self.directory, MANIFEST_NAME, f"has no tolerance for {precision}") from None
-
-
-def demo_bundle_path() -> Path:
-    """Return the directory of the synthetic bundle that ships with the package."""
-    return Path(__file__).parent / "demo_bundle"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-_MOST_TABLE_GENES = 2**24
 
 # --- fields of the manifest -------------------------------------------------------------------------------------------
 
