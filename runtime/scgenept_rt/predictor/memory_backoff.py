@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,12 +14,13 @@ from scgenept_rt.session import Session
 class MemoryBackoff:
     """Runs batches through a session; after running out of memory, in halves, quarters and so on, from then on.
 
-    Only when a single cell does not fit is running out of memory an error. For the use of one thread.
+    Only when a single cell does not fit is running out of memory an error. Safe to use from many threads at once.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._max_cells: int | None = None
+        self._learning = Lock()
 
     @property
     def max_cells(self) -> int | None:
@@ -42,4 +45,6 @@ class MemoryBackoff:
             except InferenceFailedError as error:
                 if not error.out_of_memory or size <= 1:
                     raise
-                self._max_cells = -(-size // 2)
+                half = -(-size // 2)
+                with self._learning:  # another thread may have found out that less fits
+                    self._max_cells = min(self._max_cells or half, half)

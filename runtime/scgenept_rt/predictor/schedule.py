@@ -55,7 +55,7 @@ class Segment:
 
 
 class BatchRunner:
-    """Fills batches with control cells and flags, has them run one ahead, and checks what comes out."""
+    """Fills batches with control cells and flags, has them run ahead, and checks what comes out."""
 
     def __init__(self, session: Session, panel: GenePanel, controls: ControlCells, batch_size: int) -> None:
         self._session, self._panel, self._controls = session, panel, controls
@@ -72,7 +72,7 @@ class BatchRunner:
         """
         with self.pipeline() as pipeline:
             batches = self._batches(schedule, first_row, pipeline)
-            for pieces, predicted in pipeline.one_ahead(batches):
+            for pieces, predicted in pipeline.run_all(batches):
                 for piece in pieces:
                     rows = predicted[piece.rows]
                     self.check_finite(schedule.perturbations[piece.perturbation], piece.first_cell, rows)

@@ -13,7 +13,7 @@ _MAX_BATCH = 1_024
 _BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2}
 _ALIVE_TENSORS = 8
 _ARENA_SHARE = 0.8
-_INPUT_AND_OUTPUT_BYTES = 4 + 8 + 4
+_INPUT_AND_OUTPUT_BYTES = 2 * (4 + 8 + 4)
 _RESERVED_BYTES = 2**30
 
 
@@ -64,8 +64,9 @@ def automatic_batch_size(
     Notes
     -----
     Beside `activation_bytes`, a fifth of the memory is taken as lost between the tensors in ONNX Runtime's arena, and a
-    token has a float32 value, an int64 flag and a float32 result. With d_model 512 that is 8 x 512 x 2 / 0.8 + 16 =
-    10,256 bytes a token in fp16 and 20,496 in fp32: 52 and 103 MB a cell of 5,045 genes, 1.7 and 3.3 GB for 32 of them.
+    token has a float32 value, an int64 flag and a float32 result, those of two batches at once: one runs, and one is
+    copied. With d_model 512 that is 8 x 512 x 2 / 0.8 + 32 = 10,272 bytes a token in fp16 and 20,512 in fp32: 52 and
+    103 MB a cell of 5,045 genes, 1.7 and 3.3 GB for 32 of them.
 
     Weights, and what depends on the gene alone, do not grow with the batch. They are among the 1 GiB that is left free,
     as far as they are not there yet, with what CUDA and cuBLAS take for themselves and the workspaces of cuDNN's plans.

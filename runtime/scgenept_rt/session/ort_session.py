@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -14,6 +14,7 @@ from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
 from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
 from scgenept_rt.session.batch import automatic_batch_size
+from scgenept_rt.session.copying_ahead import CopyingAhead, Feed
 from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
@@ -109,6 +110,9 @@ class OrtSession:
             except Exception as error:  # as above
                 problem = f"CUDA graphs cannot be recorded ({error}); load it without them"
                 raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, problem) from error
+        self._ahead: CopyingAhead | None = None
+        if choice.name == "cuda" and self._thread is not None and not recorded:
+            self._ahead = CopyingAhead(self._session, self._thread, "cuda", choice.device_id or 0)
 
     @property
     def provider(self) -> str:
@@ -131,6 +135,11 @@ class OrtSession:
         return self._choice.device_id
 
     @property
+    def copies_ahead(self) -> bool:
+        """True for the provider cuda, unless its batches are recorded: a recorded one is copied by its own thread."""
+        return self._ahead is not None
+
+    @property
     def merges_tokens(self) -> bool:
         """Whether identical tokens are computed once; then cells are computed one at a time, whatever the batch."""
         return self._shares_token is not None
@@ -139,27 +148,25 @@ class OrtSession:
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Predict one batch; see `Session.run`."""
-        if self._thread is None:
-            return self._run(values, pert_flags, gene_index)
-        return self._thread.submit(self._run, values, pert_flags, gene_index).result()
-
-    def _run(
-        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
         try:
             if self._shares_token is not None:
                 return run_merged(self._run_graph, values, pert_flags, gene_index, self._shares_token)
             size = self._max_batch or max(len(values), 1)
             parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
             outputs = [
-                self._run_graph({"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index})
+                self._run_in_turn({"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index})
                 for part in parts
             ]
         except Exception as error:  # as above
             raise InferenceFailedError(self.provider, len(values), values.shape[1], str(error)) from error
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
-    def _run_graph(self, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def _run_in_turn(self, feed: Feed) -> NDArray[np.float32]:
+        if self._ahead is not None:
+            return self._ahead.run(feed)
+        return self._run_graph(feed) if self._thread is None else self._thread.submit(self._run_graph, feed).result()
+
+    def _run_graph(self, feed: Feed) -> NDArray[np.float32]:
         if self._recorded is not None:
             return self._recorded.run(feed)
         outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed))

@@ -1,7 +1,8 @@
-"""The CUDA provider's session with CUDA graphs, on a machine whose ONNX Runtime is a stand-in that records like CUDA.
+"""The CUDA provider's session, on a machine whose ONNX Runtime is a stand-in that keeps what it is told like CUDA.
 
-A recorded graph reads and writes the places that it was recorded with, whatever is bound later, and in another thread
-than the one that recorded it there is no graph.
+What is copied to the GPU does not change with what it was copied from. A recorded graph reads and writes the places
+that it was recorded with, whatever is bound later, and in another thread than the one that recorded it there is no
+graph.
 """
 
 from __future__ import annotations
@@ -22,28 +23,10 @@ RECORDING = """
 import json, sys, threading
 import numpy as np, onnxruntime
 
-class OrtValue:
-    def __init__(self, array, device):
-        self.array, self.device = array, device
-    @classmethod
-    def ortvalue_from_shape_and_type(cls, shape, element_type, device_type, device_id):
-        return cls(np.zeros(shape, element_type), [device_type, device_id])
-    def update_inplace(self, data):
-        self.array[...] = data
-    def numpy(self):
-        return self.array
-
 class RunOptions:
     def add_run_config_entry(self, key, value):
         assert key == "gpu_graph_id"
         self.graph = value
-
-class Binding:
-    def __init__(self):
-        self.places = {}
-    def bind_ortvalue_input(self, name, value):
-        self.places[name] = value
-    bind_ortvalue_output = bind_ortvalue_input
 
 runs, devices = [], []
 def network(values, pert_flags, gene_index):
@@ -54,13 +37,13 @@ def run(session, outputs, feed, options=None):
 def run_with_iobinding(session, binding, options):
     session.__dict__.setdefault("graphs", {})
     key = (options.graph, threading.get_ident())
-    places = session.graphs.setdefault(key, binding.places)
-    devices.append(places["predicted"].device)
-    places["predicted"].array[...] = network(**{name: places[name].array for name in places if name != "predicted"})
+    recorded = session.graphs.setdefault(key, binding)
+    output = recorded.outputs["predicted"]
+    devices.append(output.device)
+    output.array[...] = network(**{name: value.array for name, value in recorded.inputs.items()})
     runs.append(["graph", options.graph, threading.current_thread().name])
-onnxruntime.OrtValue, onnxruntime.RunOptions = OrtValue, RunOptions
+onnxruntime.RunOptions = RunOptions
 session = onnxruntime.InferenceSession
-session.io_binding = lambda self: Binding()
 session.run, session.run_with_iobinding = run, run_with_iobinding
 """
 PREDICT = (
@@ -83,6 +66,81 @@ for n_cells in (1, 1, 3, 1, 40):
 print(json.dumps([runs, devices]))
 """
 )
+
+
+AHEAD = """
+import ctypes, json, sys, threading
+import numpy as np, onnxruntime
+driver = ctypes.CDLL("libcuda.so.1")
+copies, runs, copied_for_second = [], [], threading.Event()
+
+from_numpy = onnxruntime.OrtValue.ortvalue_from_numpy.__func__
+def ortvalue_from_numpy(cls, array, *device):
+    begin = array.ctypes.data
+    copies.append([device, driver.current_device(), threading.current_thread().name, begin, begin + array.nbytes])
+    if len(copies) == 3:
+        copied_for_second.set()
+    return from_numpy(cls, array, *device)
+onnxruntime.OrtValue.ortvalue_from_numpy = classmethod(ortvalue_from_numpy)
+
+def run(session, outputs, feed):
+    runs.append(threading.current_thread().name)
+    if len(runs) == 1 and sys.argv[3] == "screen":
+        assert copied_for_second.wait(60), "nothing was copied while the first batch ran"
+    return [feed["values"] * 2 + feed["pert_flags"] + feed["gene_index"].astype("float32")]
+onnxruntime.InferenceSession.run = run
+
+import anndata, pandas as pd, scgenept_rt as sgr
+model = sgr.load(sys.argv[1], provider="cuda", device_id=int(sys.argv[2]))
+genes = list(model.gene_names)
+values = np.random.default_rng(0).random((10, 24), dtype=np.float32)
+if sys.argv[3] == "screen":
+    obs = pd.DataFrame({"condition": "ctrl"}, index=[str(cell) for cell in range(10)])
+    cells = anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=genes))
+    found = model.predict(cells, genes[:3], aggregate="cells", batch_size=4).X
+else:
+    found = np.concatenate([model.predict_array(values, gene, batch_size=4) for gene in genes[:3]])
+expected = np.concatenate([values * 2 + np.eye(24, dtype=np.float32)[gene] + np.arange(24) for gene in range(3)])
+assert np.array_equal(found, expected.astype(np.float32))
+print(json.dumps([copies, runs]))
+"""
+
+
+@linux
+def test_batches_of_a_screen_are_copied_from_pinned_memory_while_others_run(
+    gpu_machine: Machine, oracle_bundle: Callable[[str], Path]
+) -> None:
+    done = gpu_machine.run(AHEAD, str(oracle_bundle("scgpt")), "1", "screen")
+    assert done.returncode == 0, done.stderr
+    copies, runs = json.loads(done.stdout.splitlines()[-1])
+    assert len(runs) == 8
+    assert len(set(runs)) == 1
+    assert len(copies) >= 3
+    devices, current, threads, begins, ends = zip(*copies, strict=True)
+    assert {tuple(device) for device in devices} == {("cuda", 1)}
+    assert set(current) == {1}  # CUDA itself takes the first one where nothing is said
+    assert len(set(threads)) == 1
+    assert set(threads).isdisjoint(runs)
+    lines = [line.split() for line in done.stderr.splitlines() if line.startswith("pinned")]
+    pinned = [(int(start), int(size)) for _, size, _, start in lines]
+    assert len(pinned) == 3
+    in_pinned = [
+        any(start <= begin and end <= start + size for start, size in pinned)
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+    assert in_pinned == [True, True, False] * (len(copies) // 3)  # values and flags; the index of the genes is small
+
+
+@linux
+def test_a_single_caller_waits_for_nothing_but_its_batch(
+    gpu_machine: Machine, oracle_bundle: Callable[[str], Path]
+) -> None:
+    done = gpu_machine.run(AHEAD, str(oracle_bundle("scgpt")), "1", "array")
+    assert done.returncode == 0, done.stderr
+    copies, runs = json.loads(done.stdout.splitlines()[-1])
+    assert copies == []
+    assert len(runs) == 9
+    assert len(set(runs)) == 1
 
 
 @linux

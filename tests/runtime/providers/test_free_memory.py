@@ -65,7 +65,7 @@ def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
 def memory_for(bundle: Path, n_cells: int, element: int = 2) -> str:
     """The free memory, in bytes, with which batches of so many cells fit and no larger ones."""
     dimensions = sgr.Bundle.open(bundle).manifest.dimensions
-    a_token = 8 * dimensions.d_model * element / 0.8 + 4 + 8 + 4
+    a_token = 8 * dimensions.d_model * element / 0.8 + 2 * (4 + 8 + 4)
     return str(GIB + int(n_cells * dimensions.n_genes * a_token) + 1)
 
 

@@ -61,17 +61,17 @@ def test_batches_lie_in_pinned_memory_while_they_run(gpu_machine: Machine, bundl
     lines = predict(gpu_machine, bundle)
     half = len(lines) // 2
     assert [line[0] for line in lines[half:]] == [line[0] for line in lines[:half]]
-    retained, *pinned = lines[:3]
+    retained, *pinned = lines[:4]
     assert retained == ["retained", "1"]
-    batches = lines[3:6]
+    batches = lines[4:7]
     pages = -(-200 * 24 * 12 // 4096) * 4096
     starts = {int(line[3]) for line in pinned}
-    assert [line[:2] for line in pinned] == [["pinned", str(pages)]] * 2
+    assert [line[:2] for line in pinned] == [["pinned", str(pages)]] * 3
     for batch in batches:
         values, flags = int(batch[2]), int(batch[5])
         assert flags in starts
         assert values == flags + 200 * 24 * 8
-    assert lines[6:9] == [["unpinned", *line[1:]] for line in pinned] + [["released", "1"]]
+    assert lines[7:11] == [["unpinned", *line[1:]] for line in pinned] + [["released", "1"]]
 
 
 @linux
