@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from scgenept_export.errors import ExportExtraMissingError
 from scgenept_rt.cli.failure import exit_on_user_error
-from scgenept_rt.errors import ScgeneptError, counted
+from scgenept_rt.errors import counted
 
 if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle, Precision
@@ -27,16 +28,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn trained scGenePT checkpoints into ONNX bundles for scgenept-rt (needs PyTorch).",
 )
-
-
-class ExportExtraMissingError(ScgeneptError, ImportError):
-    """The packages of the export stage are not installed."""
-
-    def __init__(self, packages: list[str]) -> None:
-        super().__init__(
-            f"exporting needs {', '.join(packages)}, which this environment does not have. "
-            "Install them with: pip install 'scgenept-rt[export,cpu]'."
-        )
 
 
 @app.callback()

@@ -8,6 +8,16 @@ from pathlib import Path
 from scgenept_rt.errors import ScgeneptError, listed
 
 
+class ExportExtraMissingError(ScgeneptError, ImportError):
+    """The packages of the export stage are not installed."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        super().__init__(
+            f"exporting needs {', '.join(packages)}, which this environment does not have. "
+            "Install them with: pip install 'scgenept-rt[export,cpu]'."
+        )
+
+
 class CheckpointError(ScgeneptError, ValueError):
     """A checkpoint file that cannot be used."""
 

@@ -5,7 +5,7 @@
 
 from scgenept_rt.benchmark.measurement import BenchmarkResult, EndToEnd, Timing, run_benchmark
 from scgenept_rt.benchmark.options import BenchmarkOptionError, BenchmarkOptions
-from scgenept_rt.benchmark.plot import PlotExtraMissingError, check_plot_path, write_plot
+from scgenept_rt.benchmark.plot import PlotExtraMissingError, PlotFormatError, check_plot_path, write_plot
 from scgenept_rt.benchmark.work import encoder_flops
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "BenchmarkResult",
     "EndToEnd",
     "PlotExtraMissingError",
+    "PlotFormatError",
     "Timing",
     "check_plot_path",
     "encoder_flops",

@@ -2,7 +2,9 @@
 
 Each class takes the facts and writes its own sentence: what was wrong with its value, where it stood, what was
 expected, and one next step. All derive from `ScgeneptError`, which the command line prints without a traceback
-(exit code 1), and from the builtin that fits, so that callers may catch either.
+(exit code 1), and from the builtin that fits, so that callers may catch either. Here are those of bundles, cells,
+perturbations, providers, prediction and its output; `scgenept_rt.evaluation`, `plotting`, `download`, `benchmark` and
+`genetic_interactions` offer their own.
 """
 
 from __future__ import annotations
