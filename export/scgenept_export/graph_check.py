@@ -15,7 +15,8 @@ from scgenept_export.model import ReferenceModel
 from scgenept_export.reference_cells import SEED, ReferenceCells, example_cells, predict_eager
 from scgenept_export.variants import is_ill_conditioned
 from scgenept_rt.bundle import Comparison, Precision, Tolerance
-from scgenept_rt.session.token_merging import Feed, run_merged
+from scgenept_rt.session.graph_io import Feed
+from scgenept_rt.session.token_merging import run_merged
 
 FP32 = Tolerance(atol=2e-5, rtol=1e-4)
 FP32_ILL_CONDITIONED = Tolerance(atol=2e-5, rtol=2e-4, relative_to_largest=True)

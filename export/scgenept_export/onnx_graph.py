@@ -18,6 +18,7 @@ from scgenept_export.inference_network import PORTABLE_OPSET, InferenceNetwork, 
 from scgenept_export.model import ReferenceModel
 from scgenept_export.shared_weights import align_weights, share_weights
 from scgenept_rt.bundle import Precision, Target
+from scgenept_rt.session.graph_io import OUTPUT
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 OPSETS: dict[Target, int] = {"ort": 20, "merged": 20, "portable": PORTABLE_OPSET}
@@ -73,7 +74,7 @@ def _trace(network: InferenceNetwork, n_model_genes: int, opset: int, *, log_cou
             dynamo=True,
             opset_version=opset,
             input_names=list(shapes),
-            output_names=["predicted"],
+            output_names=[OUTPUT],
             dynamic_shapes=shapes,
             optimize=True,
             verbose=False,

@@ -15,7 +15,8 @@ from scgenept_export.checkpoint import Checkpoint
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph, write_merged_graph
 from scgenept_export.reference_cells import example_cells
-from scgenept_rt.session.token_merging import Feed, run_merged
+from scgenept_rt.session.graph_io import Feed
+from scgenept_rt.session.token_merging import run_merged
 
 GO_C = "scgenept_go_c_gpt_concat"
 N_GENES, N_CELLS, PAD = 300, 4, 11

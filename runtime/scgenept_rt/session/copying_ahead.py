@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.providers.devices import make_device_current
-
-_OUTPUT = "predicted"
-
-Feed = Mapping[str, NDArray[Any]]
+from scgenept_rt.session.graph_io import OUTPUT, Feed
 
 
 class CopyingAhead:
@@ -66,7 +62,7 @@ class CopyingAhead:
                 self._n_inside -= 1
 
     def _run_as_it_comes(self, feed: Feed) -> NDArray[np.float32]:
-        outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed))
+        outputs: list[NDArray[np.float32]] = self._session.run([OUTPUT], dict(feed))
         return outputs[0]
 
     def _run_copied(self, feed: Feed) -> NDArray[np.float32]:
@@ -81,7 +77,7 @@ class CopyingAhead:
         for name, array in feed.items():
             # Comes back when the copy is complete.
             binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self._device))
-        binding.bind_output(_OUTPUT, *self._device)
+        binding.bind_output(OUTPUT, *self._device)
         return binding
 
 

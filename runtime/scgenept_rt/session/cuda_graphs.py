@@ -6,25 +6,24 @@ addresses that it was recorded with, so its inputs and outputs are bound to plac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Tolerance
+from scgenept_rt.session.graph_io import OUTPUT, Feed
 
 _CELLS: Final = (1, 2, 4)
 """Sizes of batches that gain: from 8 cells on, kernels are so long that launching them takes no time."""
 _PLAIN_RUNS: Final = 2
 
-_OUTPUT = "predicted"
 _RUN_ENTRY = "gpu_graph_id"
 _NOT_RECORDED = "-1"
 
 Shape = tuple[int, int]
 """Cells and genes of a batch."""
-Feed = Mapping[str, NDArray[Any]]
 
 
 def shapes_to_record(n_genes: int) -> tuple[Shape, ...]:
@@ -79,7 +78,7 @@ class RecordedBatches:
         return self._run_plainly(feed) if batch is None else batch.run(feed)
 
     def _run_plainly(self, feed: Feed) -> NDArray[np.float32]:
-        outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed), self._plainly)
+        outputs: list[NDArray[np.float32]] = self._session.run([OUTPUT], dict(feed), self._plainly)
         return outputs[0]
 
     def _record(self, shape: Shape, graph_id: int) -> None:
@@ -112,7 +111,7 @@ class _BoundBatch:
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
         self._output = OrtValue.ortvalue_from_shape_and_type(feed["values"].shape, np.float32, *device)
-        self._binding.bind_ortvalue_output(_OUTPUT, self._output)
+        self._binding.bind_ortvalue_output(OUTPUT, self._output)
         self._options = _run_options(str(graph_id))
         self._on_device: dict[str, NDArray[Any]] = {}
 

@@ -14,14 +14,14 @@ from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
 from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
 from scgenept_rt.session.batch import automatic_batch_size
-from scgenept_rt.session.copying_ahead import CopyingAhead, Feed
+from scgenept_rt.session.copying_ahead import CopyingAhead
 from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
+from scgenept_rt.session.graph_io import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
 
 _LOG_FATAL_ONLY = 4
 """What goes wrong is raised, with ONNX Runtime's own words; it need not stand in the terminal as well."""
-_OUTPUT = "predicted"
 
 
 class OrtSession:
@@ -169,7 +169,7 @@ class OrtSession:
     def _run_graph(self, feed: Feed) -> NDArray[np.float32]:
         if self._recorded is not None:
             return self._recorded.run(feed)
-        outputs: list[NDArray[np.float32]] = self._session.run([_OUTPUT], dict(feed))
+        outputs: list[NDArray[np.float32]] = self._session.run([OUTPUT], dict(feed))
         return outputs[0]
 
     def __reduce__(self) -> Any:

@@ -7,16 +7,14 @@ as there are genes: a merged graph adds the logarithm of that number to the key'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-
-Feed = Mapping[str, NDArray[Any]]
+from scgenept_rt.session.graph_io import Feed
 
 
 @dataclass(frozen=True)

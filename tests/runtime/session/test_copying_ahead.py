@@ -17,7 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.session.copying_ahead import CopyingAhead, Feed
+from scgenept_rt.session.copying_ahead import CopyingAhead
+from scgenept_rt.session.graph_io import Feed
 
 N_GENES = 24
 

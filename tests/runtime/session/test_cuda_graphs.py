@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ import scgenept_rt as sgr
 from scgenept_rt.bundle import Bundle, Tolerance
 from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.session.cuda_graphs import RecordedBatches
+from scgenept_rt.session.graph_io import Feed
 
 GO_C = "scgenept_go_c_gpt_concat"
-
-Feed = Mapping[str, NDArray[Any]]
 
 
 SHAPES = ((1, 24), (3, 24), (1, 7))
