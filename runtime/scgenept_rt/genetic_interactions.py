@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import comb, sqrt
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.errors import ScgeneptError, check_argument
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
@@ -158,9 +159,14 @@ def interaction_scores(
     Raises
     ------
     InteractionError
-        If there are fewer than two genes or shapes differ.
+        If there are fewer than two genes, shapes differ, or they are no numbers.
     """
-    changes = [np.asarray(change, dtype=np.float64) for change in (first, second, double)]
+    try:
+        changes = [np.asarray(change, dtype=np.float64) for change in (first, second, double)]
+    except (TypeError, ValueError) as error:
+        raise InteractionError(
+            f"changes are no numbers ({error}). Expected three arrays of shape (n_genes,)."
+        ) from error
     if changes[0].ndim != 1 or len({change.shape for change in changes}) != 1 or len(changes[0]) < 2:
         raise InteractionError(
             f"changes have the shapes {', '.join(str(change.shape) for change in changes)}. "
@@ -223,7 +229,9 @@ def predicted_interactions(
     ScgeneptError
         As `Predictor.predict`.
     """
-    parsed, _ = predictor.parse(list(pairs))
+    check_argument("predictor", predictor, (Predictor,), "a loaded bundle: `load(PATH)`")
+    check_argument("min_control_mean", min_control_mean, (Real,), "a mean on the log1p scale, or 0 for all genes")
+    parsed, _ = predictor.parse(pairs)
     for pair in parsed:
         if len(pair.target_genes) != 2:
             number = {0: "no gene", 1: "one gene"}.get(len(pair.target_genes), f"{len(pair.target_genes)} genes")

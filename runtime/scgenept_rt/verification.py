@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Target, Tolerance
-from scgenept_rt.errors import PredictOptionError, counted
+from scgenept_rt.errors import PredictOptionError, check_argument, counted
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.reference_check import check_reference, read_reference
 from scgenept_rt.session import Session, cpu_attention_kernel, cuda_attention_kernels, open_session
@@ -98,6 +100,11 @@ def verify_bundle(
     ScgeneptError
         As `load`.
     """
+    check_argument("bundle", bundle, (Bundle,), "an opened bundle: `Bundle.open(PATH)`")
+    check_argument("provider", provider, (str,), "a name such as auto or cpu")
+    check_argument("precision", precision, (str,), "auto, fp32 or fp16")
+    check_argument("cuda_graphs", cuda_graphs, (bool, np.bool_), "True or False")
+    check_argument("threads", threads, (Integral, NoneType), "a whole number from 1, or None")
     choices = _choices(bundle, provider, precision, device_id)
     fresh: _FreshCells | None = None
     if against_torch:

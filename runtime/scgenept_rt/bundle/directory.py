@@ -8,10 +8,12 @@ from pathlib import Path
 from scgenept_rt.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, Precision, Target
 from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import (
+    PATH_TYPES,
     BundleError,
     BundleFileError,
     BundleNotFoundError,
     GraphNotInBundleError,
+    check_argument,
     counted,
 )
 
@@ -43,6 +45,8 @@ class Bundle:
 
         Raises
         ------
+        ArgumentTypeError
+            If `directory` is no path.
         BundleNotFoundError
             If the directory or its manifest does not exist.
         BundleFormatError
@@ -50,6 +54,7 @@ class Bundle:
         BundleFileError
             If a file is missing or has changed.
         """
+        check_argument("bundle", directory, PATH_TYPES, "the path of a bundle's directory")
         directory = Path(directory)
         if str(directory) == DEMO_NAME and not directory.exists():
             directory = demo_bundle_path()

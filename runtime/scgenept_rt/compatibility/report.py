@@ -15,9 +15,9 @@ from scgenept_rt.compatibility.cost import Cost, estimate_cost
 from scgenept_rt.compatibility.coverage import Coverage, examine_genes
 from scgenept_rt.compatibility.findings import Finding, problem_from
 from scgenept_rt.compatibility.values import MAX_CELLS, Values, examine_values
-from scgenept_rt.errors import ReadOptionError, ScgeneptError
+from scgenept_rt.errors import ArgumentTypeError, ReadOptionError, ScgeneptError, check_argument
 from scgenept_rt.expression import ReadOptions, Sampling, read_control_cells
-from scgenept_rt.expression.cells_source import CellsSource, open_cells
+from scgenept_rt.expression.cells_source import CellsSource, check_source, open_cells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.reference_check import check_reference
@@ -121,8 +121,15 @@ def check_cells(
     -------
     Report
         Problems with the file or the provider are findings in it and are not raised.
+
+    Raises
+    ------
+    ArgumentTypeError, CellsTypeError
+        If an argument is of another type.
     """
-    options = options or ReadOptions()
+    check_argument("bundle", bundle, (Bundle,), "an opened bundle: `Bundle.open(PATH)`")
+    check_source(source)
+    options = ReadOptions.given(options)
     panel = GenePanel.from_manifest(bundle.manifest)
     looked = _look(bundle, panel, source, options)
     suggestion = None
@@ -146,6 +153,8 @@ def check_cells(
             if not finite:
                 step = "Use --precision fp32." if predictor.precision == "fp16" else "Run `scgenept-rt verify BUNDLE`."
                 findings.append(Finding("run", "problem", "Predictions of a control cell are NaN or infinite.", step))
+    except ArgumentTypeError:
+        raise  # of the call, not of the machine
     except ScgeneptError as error:
         findings.append(problem_from("provider", error))
     return dataclasses.replace(

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import ndtri
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
+from scgenept_rt.predictor.whole_number import whole_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,6 +60,8 @@ def demo_control_cells(n_cells: int = DEMO_CELLS, seed: int = 0) -> AnnData:
     import anndata
     import pandas as pd
 
+    n_cells = whole_number("n_cells", n_cells, "a whole number of cells")
+    seed = whole_number("seed", seed, "a whole number from 0")
     manifest = Bundle.open(demo_bundle_path(), check_files=False).manifest
     values = draw_expression(expression_rates(manifest.gene_names), n_cells, np.random.default_rng(seed))
     obs = pd.DataFrame({"condition": pd.Categorical(["ctrl"] * n_cells)}, index=[f"cell{i}" for i in range(n_cells)])

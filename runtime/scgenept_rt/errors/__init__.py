@@ -9,6 +9,7 @@ perturbations, providers, prediction and its output; `scgenept_rt.evaluation`, `
 
 from __future__ import annotations
 
+from scgenept_rt.errors.arguments import PATH_TYPES, ArgumentTypeError, check_argument
 from scgenept_rt.errors.base import ScgeneptError
 from scgenept_rt.errors.bundle import (
     BundleError,
@@ -75,10 +76,12 @@ from scgenept_rt.errors.provider import (
     ProviderUnavailableError,
     UnknownProviderError,
 )
-from scgenept_rt.errors.wording import counted, listed
+from scgenept_rt.errors.wording import counted, described, listed
 
 __all__ = [
+    "PATH_TYPES",
     "AmbiguousControlLabelError",
+    "ArgumentTypeError",
     "BundleError",
     "BundleFileError",
     "BundleFormatError",
@@ -132,6 +135,8 @@ __all__ = [
     "UnknownProviderError",
     "ValuesShapeError",
     "ZarrMissingError",
+    "check_argument",
     "counted",
+    "described",
     "listed",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import counted, listed
+from scgenept_rt.errors.wording import counted, described, listed
 
 
 class CellsError(ScgeneptError, ValueError):
@@ -31,10 +31,9 @@ class CellsTypeError(CellsError, TypeError):
     """What was given as cells is neither an AnnData nor a path."""
 
     def __init__(self, given: object) -> None:
-        found = "None" if given is None else f"an object of type {type(given).__name__}"
         super().__init__(
             "cells",
-            f"{found} was given, expected an AnnData, or the path of an .h5ad file or a .zarr directory",
+            f"{described(given)} was given, expected an AnnData, or the path of an .h5ad file or a .zarr directory",
             "Put expression and gene names into an AnnData, or give an array to `Predictor.predict_array`.",
         )
 

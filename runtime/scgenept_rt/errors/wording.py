@@ -1,7 +1,8 @@
-"""How messages word counts and lists."""
+"""How messages word counts, lists and values."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 
 
@@ -15,3 +16,12 @@ def listed(items: Sequence[object], limit: int = 5) -> str:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun, such as "1 cell" or "1,234 cells"; `many` where the plural takes more than an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def described(value: object) -> str:
+    """Return what a value is, in one line: as Python writes it and its type, of a large one the type alone."""
+    if value is None:
+        return "None"
+    if isinstance(value, (str, bytes, int, float)):
+        return f"{reprlib.repr(value)} ({type(value).__name__})"
+    return f"an object of type {type(value).__name__}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors import counted, listed
+from scgenept_rt.errors import check_argument, counted, listed
 from scgenept_rt.evaluation.collapse import similarity
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, open_de_lists
 from scgenept_rt.evaluation.errors import EvaluationError
@@ -22,6 +22,7 @@ from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split
 from scgenept_rt.evaluation.tables import TRAIN_POOL, macro_averages, method_profiles, metric_table
 from scgenept_rt.expression import ReadOptions
+from scgenept_rt.expression.cells_source import check_source
 from scgenept_rt.predictor import Predictor, Progress
 
 if TYPE_CHECKING:
@@ -74,8 +75,13 @@ def evaluate(
     ScgeneptError
         If `data` or predictions do not fit.
     """
+    loaded_or_read = "a loaded bundle (`load`) or predictions that were read (`read_predictions`)"
+    check_argument("model", model, (Predictor, PredictedMeans), loaded_or_read)
+    check_source(data)
+    check_argument("protocol", protocol, (str,), "all or published")
     if protocol not in ("all", "published"):
         raise EvaluationError(f"protocol is {protocol!r}. Expected all or published.")
+    subgroups = _names_of_subgroups(subgroups)
     if protocol == "published" and n_controls is not None:
         raise EvaluationError(
             f"n_controls is {n_controls}, but the published protocol takes one control cell for each test cell. "
@@ -85,7 +91,7 @@ def evaluate(
     n_split = len(split.tested) + split.n_dropped
     if subgroups:
         split = split.restricted(subgroups)
-    options = read or ReadOptions()
+    options = ReadOptions.given(read)
     panel = model.panel
     with open_data(data, options) as cells:
         opened = OpenData.of(cells, panel, options)
@@ -156,6 +162,15 @@ def evaluate(
             "synthetic_data": synthetic_data,
         },
     )
+
+
+def _names_of_subgroups(subgroups: object) -> list[str]:
+    if isinstance(subgroups, str):
+        return [subgroups]
+    names = list(subgroups) if isinstance(subgroups, Iterable) else [subgroups]
+    for name in names:
+        check_argument("an entry of subgroups", name, (str,), "the name of a subgroup of the split")
+    return [str(name) for name in names]
 
 
 def _top_gene_cells(opened: OpenData, tested: Mapping[str, str], de: Mapping[str, DeGenes]) -> dict[str, TopGeneCells]:

@@ -319,5 +319,5 @@ def _add(sums: NDArray[np.float64], squares: NDArray[np.float64], piece: Any, gr
 
 def open_data(source: str | Path | AnnData, options: ReadOptions | None = None) -> AbstractContextManager[CellsSource]:
     """Open a data file as `open_cells` does, with the layer or raw that the options name."""
-    options = options or ReadOptions()
+    options = ReadOptions.given(options)
     return open_cells(source, layer=options.layer, use_raw=options.use_raw)

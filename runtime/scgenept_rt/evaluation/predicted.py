@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ReadOptionError, listed
+from scgenept_rt.errors import ReadOptionError, check_argument, listed
 from scgenept_rt.evaluation.errors import NotPredictionsError, PerturbationNotPredictedError, PredictionFileError
 from scgenept_rt.evaluation.observed import canonical_label
 from scgenept_rt.expression import ReadOptions, Sampling, read_control_cells
 from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
 from scgenept_rt.genes import GenePanel, ensembl_id
-from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest
+from scgenept_rt.perturbation import CONTROL_LABELS
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
 
@@ -177,9 +177,10 @@ def predict_means(
     kept: list[str] = []
     rows: dict[str, list[NDArray[np.float32]]] = {"X": [], "delta": [], "sem": []}
     counts: list[int] = []
-    requests: list[str | PerturbationRequest] = list(labels)
+    check_argument("predictor", predictor, (Predictor,), "a loaded bundle: `load(PATH)`")
+    labels = [labels] if isinstance(labels, str) else labels
     for predicted in predictor.iter_predict(
-        cells, requests, n_controls=n_controls, seed=seed, read=read, on_notice=on_notice
+        cells, labels, n_controls=n_controls, seed=seed, read=read, on_notice=on_notice
     ):
         kept.append(predicted.perturbation.label)
         rows["X"].append(predicted.X)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from scgenept_rt.errors import PATH_TYPES, check_argument
 from scgenept_rt.evaluation.errors import SplitFormatError, SplitNotFoundError, SubgroupError
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")
@@ -87,6 +88,7 @@ def load_split(name: str | Path) -> Split:
     SplitFormatError
         If the file holds no test perturbations.
     """
+    check_argument("split", name, PATH_TYPES, "the name of a shipped split, or the path of a .json file")
     shipped = shipped_splits()
     if str(name) in shipped:
         text = (files("scgenept_rt.evaluation") / "splits" / f"{name}.json").read_text(encoding="utf-8")

@@ -85,11 +85,8 @@ def open_cells(
     ZarrMissingError
         If the path is a .zarr directory and zarr is not installed.
     """
+    check_source(source)
     if not isinstance(source, (str, Path)):
-        from anndata import AnnData  # loaded by whoever made one
-
-        if not isinstance(source, AnnData):
-            raise CellsTypeError(source)
         yield _loaded(source, layer, use_raw)
         return
     path = Path(source)
@@ -100,6 +97,15 @@ def open_cells(
         close = getattr(store, "close", None)
         if close is not None:
             close()
+
+
+def check_source(source: object) -> None:
+    """Raise `CellsTypeError` unless an input of cells is a path or an AnnData."""
+    if not isinstance(source, (str, Path)):
+        from anndata import AnnData  # loaded by whoever made one
+
+        if not isinstance(source, AnnData):
+            raise CellsTypeError(source)
 
 
 def as_text(values: Any) -> NDArray[np.object_]:

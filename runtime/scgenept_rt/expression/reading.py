@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors import EmptyCellsError, MissingGenesError, ReadOptionError, listed
+from scgenept_rt.errors import EmptyCellsError, MissingGenesError, ReadOptionError, check_argument, listed
 from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
 from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRowsWriter
 from scgenept_rt.expression.labels import find_control_rows
@@ -53,6 +54,27 @@ class ReadOptions:
     missing_genes: Literal["error", "zero"] = "error"
     allow_unnormalized: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("layer", "gene_key", "condition_key", "control_label"):
+            check_argument(name, getattr(self, name), (str, NoneType), "a name, or None")
+        check_argument("missing_genes", self.missing_genes, (str,), "error or zero")
+        for name in ("use_raw", "allow_unnormalized"):
+            check_argument(name, getattr(self, name), (bool, np.bool_), "True or False")
+
+    @classmethod
+    def given(cls, options: ReadOptions | None) -> ReadOptions:
+        """Return the options that a caller gave, for None the defaults.
+
+        Raises
+        ------
+        ArgumentTypeError
+            If it is something else.
+        """
+        if options is None:
+            return cls()
+        check_argument("read", options, (cls,), "`ReadOptions`, or None")
+        return options
+
 
 def read_control_cells(
     source: str | Path | AnnData,
@@ -89,7 +111,7 @@ def read_control_cells(
     NonFiniteValueError, NegativeValueError, RawCountsError, NotLogTransformedError
         If the values of the control cells in use are not log-normalised expression.
     """
-    options = options or ReadOptions()
+    options = ReadOptions.given(options)
     sampling = sampling or Sampling()
     if options.use_raw and options.layer is not None:
         raise ReadOptionError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
+from types import NoneType
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import SamplingError, TooFewControlCellsError
+from scgenept_rt.errors import SamplingError, TooFewControlCellsError, check_argument
 
 SamplingMode = Literal["all", "random", "upstream"]
 
@@ -35,6 +37,9 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_argument("n_controls", self.n_controls, (Integral, NoneType), "a whole number from 1, or None for all")
+        check_argument("seed", self.seed, (Integral,), "a number from 0 to 4294967295")
+        check_argument("sampling", self.mode, (str,), f"one of {', '.join(get_args(SamplingMode))}")
         if self.mode not in get_args(SamplingMode):
             raise SamplingError(f"unknown sampling {self.mode!r}. Expected one of {', '.join(get_args(SamplingMode))}.")
         if self.n_controls is not None and self.n_controls < 1:

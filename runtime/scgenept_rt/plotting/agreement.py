@@ -50,7 +50,7 @@ def agreement(
         If the data or the predictions lack the perturbation.
     """
     require_matplotlib()
-    options = read or ReadOptions()
+    options = ReadOptions.given(read)
     named = named_predictions(predictions)
     first_name, first = named[0]
     if panel_of(first) is None:

@@ -79,7 +79,7 @@ def top_de(
         raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
     if genes is not None and not len(genes):
         raise PlotError("there are no genes to draw. Give one or more.")
-    options = read or ReadOptions()
+    options = ReadOptions.given(read)
     named = named_predictions(predictions)
     first_name, first = named[0]
     if panel_of(first) is None:  # a file, whose genes are known once it is read

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+import numpy as np
+
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import PredictOptionError
+from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, described
 from scgenept_rt.predictor.predictor import Predictor
 from scgenept_rt.providers import select_provider
 from scgenept_rt.providers.devices import DeviceMeter
@@ -59,6 +62,8 @@ def load(
 
     Raises
     ------
+    ArgumentTypeError
+        If an argument is of another type.
     BundleError
         If the bundle is damaged, of a newer format, or lacks the graph.
     ProviderUnavailableError, UnknownProviderError, DeviceNotFoundError
@@ -66,10 +71,17 @@ def load(
     PredictOptionError
         If the precision is unknown, the number of threads makes no sense, or an option belongs to another provider.
     """
+    check_argument("provider", provider, (str,), "a name such as auto or cpu")
+    check_argument("precision", precision, (str,), "one of auto, fp32, fp16")
     if precision not in ("auto", *get_args(Precision)):
         raise PredictOptionError(f"precision is {precision!r}. Expected one of auto, fp32, fp16.")
+    check_argument("device_id", device_id, (Integral, NoneType), "the number of a GPU, or None")
+    check_argument("cuda_graphs", cuda_graphs, (bool, np.bool_), "True or False")
+    check_argument("reference_checkpoint", reference_checkpoint, (*PATH_TYPES, NoneType), "the path of a file, or None")
     if threads is not None and not (isinstance(threads, Integral) and 1 <= threads <= _MOST_THREADS):
-        raise PredictOptionError(f"threads is {threads!r}. Expected a whole number from 1 to {_MOST_THREADS}, or None.")
+        raise PredictOptionError(
+            f"threads is {described(threads)}. Expected a whole number from 1 to {_MOST_THREADS}, or None."
+        )
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
     choice = select_provider(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError, counted
+from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError, check_argument, counted
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
@@ -154,6 +154,7 @@ class Predictor:
         NonFinitePredictionError
             If the network gives NaN or infinity.
         """
+        check_argument("n_cells", n_cells, (Iterable,), "numbers of cells, such as (1, 32)")
         sizes = [whole_number("n_cells", number, "whole numbers from 1 on") for number in n_cells]
         if any(size < 1 for size in sizes):
             raise PredictOptionError(f"n_cells is {min(sizes)}. Expected whole numbers from 1 on.")
@@ -304,6 +305,7 @@ class Predictor:
         """
         from scgenept_rt.predictor.run import Run
 
+        check_argument("progress", progress, (Callable, NoneType), "a function, or None")
         with Run.prepare(
             self.session,
             self.panel,
@@ -378,6 +380,7 @@ class Predictor:
         """
         from scgenept_rt.predictor.run import Run, check_outputs, recorded_batch_size
 
+        check_argument("progress", progress, (Callable, NoneType), "a function, or None")
         check_outputs(out, aggregate, overwrite=overwrite, resume=resume, cells=cells)
         size = self._batch_size(batch_size)
         if resume and batch_size == "auto":
@@ -433,6 +436,7 @@ class Predictor:
         """
         from scgenept_rt.predictor.run import Run
 
+        check_argument("aggregate", aggregate, (str,), "mean or cells")
         if aggregate not in ("mean", "cells"):
             raise PredictOptionError(f"aggregate is {aggregate!r}. Expected mean or cells.")
         run = Run.prepare(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Self, cast, get_args
 
 import numpy as np
 from anndata import AnnData
 
-from scgenept_rt.errors import PredictOptionError, counted
+from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, counted
 from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
+from scgenept_rt.expression.cells_source import check_source
 from scgenept_rt.expression.sampling import SamplingMode
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.output import (
@@ -54,6 +55,11 @@ def check_outputs(
     out: str | Path, aggregate: Aggregate, *, overwrite: bool, resume: bool, cells: str | Path | AnnData
 ) -> None:
     """Find out whether the files of a run can be written, before its input is read; see `check_destination`."""
+    check_argument("out", out, PATH_TYPES, "the path of an .h5ad or .zarr file")
+    _check_aggregate(aggregate)
+    for name, flag in (("overwrite", overwrite), ("resume", resume)):
+        check_argument(name, flag, (bool, np.bool_), "True or False")
+    check_source(cells)
     input_path = None if isinstance(cells, AnnData) else cells
     for path in (out, cells_path(out)) if aggregate == "both" else (out,):
         check_destination(path, overwrite=overwrite, resume=resume, input_path=input_path)
@@ -113,12 +119,13 @@ class Run:
 
         `provenance` is what outputs record of the model.
         """
+        check_argument("on_notice", on_notice, (Callable, NoneType), "a function, or None")
         _check_options(aggregate, tolerance, for_cell_eval)
         if n_controls is not None:
             n_controls = whole_number("n_controls", n_controls, _CELL_COUNTS)
         seed = whole_number("seed", seed, "a number from 0 to 4294967295")
         tolerance = None if tolerance is None else float(tolerance)
-        read = read or ReadOptions()
+        read = ReadOptions.given(read)
         control_labels = (*CONTROL_LABELS, read.control_label) if read.control_label else CONTROL_LABELS
         parsed, notices = parse_perturbations(perturbations, panel, control_labels)
         asked = [
@@ -357,8 +364,8 @@ def _full_coverage(controls: ControlCells) -> list[str]:
 
 
 def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: bool | str) -> None:
-    if aggregate not in get_args(Aggregate):
-        raise PredictOptionError(f"aggregate is {aggregate!r}. Expected one of {', '.join(get_args(Aggregate))}.")
+    _check_aggregate(aggregate)
+    check_argument("for_cell_eval", for_cell_eval, (bool, np.bool_, str), "True, False or the name of a column")
     if tolerance is not None and not (isinstance(tolerance, Real) and math.isfinite(tolerance) and tolerance > 0):
         raise PredictOptionError(f"tolerance is {tolerance!r}. Expected a standard error above 0, such as 0.01.")
     if tolerance is not None and aggregate != "mean":
@@ -368,6 +375,13 @@ def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval:
         )
     if for_cell_eval and aggregate != "cells":
         raise PredictOptionError(f"the form for cell-eval holds cells, but the aggregate is {aggregate!r}.")
+
+
+def _check_aggregate(aggregate: object) -> None:
+    kinds = ", ".join(get_args(Aggregate))
+    check_argument("aggregate", aggregate, (str,), f"one of {kinds}")
+    if aggregate not in get_args(Aggregate):
+        raise PredictOptionError(f"aggregate is {aggregate!r}. Expected one of {kinds}.")
 
 
 def _column_for_cell_eval(controls: ControlCells, wanted: bool | str) -> str | None:

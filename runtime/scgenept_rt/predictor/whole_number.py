@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from contextlib import suppress
 
 from scgenept_rt.errors import PredictOptionError
@@ -19,4 +20,4 @@ def whole_number(name: str, value: object, expected: str) -> int:
     if not isinstance(value, bool):
         with suppress(TypeError):
             return operator.index(value)  # type: ignore[arg-type]
-    raise PredictOptionError(f"{name} is {value!r} ({type(value).__name__}). Expected {expected}.")
+    raise PredictOptionError(f"{name} is {reprlib.repr(value)} ({type(value).__name__}). Expected {expected}.")
