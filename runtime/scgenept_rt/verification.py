@@ -105,6 +105,8 @@ def verify_bundle(
     check_argument("precision", precision, (str,), "auto, fp32 or fp16")
     check_argument("cuda_graphs", cuda_graphs, (bool, np.bool_), "True or False")
     check_argument("threads", threads, (Integral, NoneType), "a whole number from 1, or None")
+    if provider != "torch":  # which runs no graph
+        bundle.check_known_graphs()
     choices = _choices(bundle, provider, precision, device_id)
     fresh: _FreshCells | None = None
     if against_torch:

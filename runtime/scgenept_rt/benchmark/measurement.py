@@ -188,6 +188,8 @@ def run_benchmark(
 def _measure_precision(
     bundle: Bundle, options: BenchmarkOptions, precision: str, progress: Progress
 ) -> tuple[PrecisionResult, dict[str, Any]]:
+    if options.provider != "torch":  # which runs no graph
+        bundle.check_known_graphs()
     # The session's memory counts as in use, so the meter has to be read before it is made.
     wanted = select_provider(
         options.provider,

@@ -13,6 +13,7 @@ from scgenept_rt.errors import (
     BundleFileError,
     BundleNotFoundError,
     GraphNotInBundleError,
+    NoKnownGraphError,
     check_argument,
     counted,
 )
@@ -97,6 +98,13 @@ class Bundle:
     def graphs(self) -> tuple[BundleFile, ...]:
         """Return the manifest's graphs, but for those that only a later version knows."""
         return tuple(file for file in self.manifest.files if file.is_known_graph)
+
+    def check_known_graphs(self) -> None:
+        """Raise `NoKnownGraphError` if the bundle has graphs, but none that this version knows."""
+        # The manifest's own words, which may be no `Precision` and no `Target`.
+        stated = [f"{file.precision} for {file.target}" for file in self.manifest.files if file.target is not None]
+        if stated and not self.graphs():
+            raise NoKnownGraphError(self.directory, stated)
 
     def graph(self, precision: Precision, target: Target) -> BundleFile:
         """Return the graph of a precision and target, or raise `GraphNotInBundleError`."""

@@ -17,6 +17,7 @@ from scgenept_rt.errors.bundle import (
     BundleFormatError,
     BundleNotFoundError,
     GraphNotInBundleError,
+    NoKnownGraphError,
 )
 from scgenept_rt.errors.cells import (
     AmbiguousControlLabelError,
@@ -103,6 +104,7 @@ __all__ = [
     "MissingGenesError",
     "NegativeValueError",
     "NoControlCellsError",
+    "NoKnownGraphError",
     "NonFinitePredictionError",
     "NonFiniteValueError",
     "NotLogTransformedError",

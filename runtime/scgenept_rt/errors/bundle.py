@@ -71,3 +71,14 @@ class GraphNotInBundleError(BundleError, LookupError):
             f"it holds no {precision} graph for the target {target!r} (it holds: {listed(available) or 'none'})",
             f"Export it with `scgenept-export bundle ... --precision {precision}{flag}`, or choose one that it holds.",
         )
+
+
+class NoKnownGraphError(BundleError, LookupError):
+    """All graphs of the bundle are of precisions or targets that only a later version knows."""
+
+    def __init__(self, directory: Path | str, graphs: Sequence[str]) -> None:
+        super().__init__(
+            directory,
+            f"this version of scgenept-rt knows none of its graphs ({listed(graphs)})",
+            "Update scgenept-rt, or export the bundle again with this version.",
+        )

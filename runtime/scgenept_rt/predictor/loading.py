@@ -83,6 +83,8 @@ def load(
             f"threads is {described(threads)}. Expected a whole number from 1 to {_MOST_THREADS}, or None."
         )
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if provider != "torch":  # which runs no graph
+        opened.check_known_graphs()
     graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
     choice = select_provider(
         provider,

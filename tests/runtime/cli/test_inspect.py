@@ -7,10 +7,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 import pytest
 
 from scgenept_rt.bundle import MANIFEST_NAME, Bundle
+
+if TYPE_CHECKING:
+    from tests.conftest import Oracle
 
 CommandLine = Callable[..., CompletedProcess[str]]
 
@@ -56,3 +60,24 @@ def test_a_graph_that_only_a_later_version_knows_is_no_obstacle(
     line = next(line for line in shown.stdout.splitlines() if "portable_fp16.onnx" in line)
     assert line.endswith(f"{shown_as}, for another version of scgenept-rt")
     assert command_line("verify", bundle, "--provider", "cpu").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "predict", "benchmark"])
+@pytest.mark.parametrize("provider", ["auto", "cpu"])
+def test_where_only_a_later_version_knows_the_graphs_that_is_said(
+    command_line: CommandLine, bundle: Path, oracle: Oracle, tmp_path: Path, command: str, provider: str
+) -> None:
+    path = bundle / MANIFEST_NAME
+    manifest = json.loads(path.read_text())
+    manifest["files"] = [file for file in manifest["files"] if file.get("target") in (None, "ort")]
+    for file in manifest["files"]:
+        if file.get("target") == "ort":
+            file["target"] = "tomorrow"
+    path.write_text(json.dumps(manifest))
+    of_command = ["--out", tmp_path / "out.h5ad", "-p", "ctrl"] if command == "predict" else []
+    inputs = [bundle, oracle.h5ad] if command == "predict" else [bundle]
+    refused = command_line(command, *inputs, "--provider", provider, *of_command)
+    assert refused.returncode == 1
+    assert "knows none of its graphs (fp32 for tomorrow, fp16 for tomorrow)" in refused.stderr
+    assert "Update scgenept-rt, or export the bundle again" in refused.stderr
+    assert not (tmp_path / "out.h5ad").exists()
