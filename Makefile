@@ -4,9 +4,11 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 MINIMUM_VENV ?= .venv-minimum
+NEWEST_VENV ?= .venv-newest
+NEWEST_PYTHON ?= python3.13
 SETTINGS = pyproject.toml constraints-test.txt constraints-minimum.txt Makefile
 
-.PHONY: demo test test-minimum lint format coverage clean
+.PHONY: demo test test-minimum test-newest lint format coverage clean
 
 # The demo runs where people will run it: without PyTorch.
 demo: $(DEMO_VENV)/.installed
@@ -15,12 +17,18 @@ demo: $(DEMO_VENV)/.installed
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
-# What needs no export stage, with the oldest versions that are allowed, and without PyTorch.
+# What needs no export stage, and so no PyTorch.
+WITHOUT_EXPORT = $(addprefix tests/runtime/,expression output demo evaluation plotting download) \
+	$(addprefix tests/runtime/,test_genes.py test_perturbation.py test_genetic_interactions.py) \
+	tests/packaging/test_embedding.py
+
+# With the oldest versions that are allowed.
 test-minimum: $(MINIMUM_VENV)/.installed
-	$(MINIMUM_VENV)/bin/python -m pytest --numprocesses auto --dist loadfile \
-		$(addprefix tests/runtime/,expression output demo evaluation plotting download) \
-		$(addprefix tests/runtime/,test_genes.py test_perturbation.py test_genetic_interactions.py) \
-		tests/packaging/test_embedding.py
+	$(MINIMUM_VENV)/bin/python -m pytest --numprocesses auto --dist loadfile $(WITHOUT_EXPORT)
+
+# With the newest versions: those of anndata and pandas need a newer Python than the oldest that is allowed.
+test-newest: $(NEWEST_VENV)/.installed
+	$(NEWEST_VENV)/bin/python -m pytest --numprocesses auto --dist loadfile $(WITHOUT_EXPORT)
 
 coverage: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
@@ -54,5 +62,11 @@ $(MINIMUM_VENV)/.installed: $(SETTINGS)
 		'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'numcodecs<0.16.4'
 	touch $@
 
+$(NEWEST_VENV)/.installed: $(SETTINGS)
+	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu,zarr,plot]' \
+		'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
