@@ -17,8 +17,9 @@ demo: $(DEMO_VENV)/.installed
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
-# What needs no export stage, and so no PyTorch.
-WITHOUT_EXPORT = $(addprefix tests/runtime/,expression output demo evaluation plotting download) \
+# What needs no export stage, and so no PyTorch; without the kills at every step of writing, which take longest.
+WITHOUT_EXPORT = --ignore tests/runtime/output/test_kill.py \
+	$(addprefix tests/runtime/,expression output demo evaluation plotting download) \
 	$(addprefix tests/runtime/,test_genes.py test_perturbation.py test_genetic_interactions.py) \
 	tests/packaging/test_embedding.py
 
