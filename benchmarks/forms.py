@@ -126,10 +126,9 @@ def _fast_attention() -> Any:
 
 def _default_export(workload: Workload, *, opset: int) -> Predict:
     graph = _export_default(workload, opset)
-    import onnxruntime
+    from scgenept_rt.providers import cpu_threads, import_onnxruntime
 
-    from scgenept_rt.providers import cpu_threads
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = cpu_threads()

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from scgenept_rt.benchmark.measurement import benchmark_cells
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.providers import cpu_threads
+from scgenept_rt.providers import cpu_threads, import_onnxruntime
 
 _RUNS = 3
 
@@ -28,6 +27,7 @@ def operator_profile(directory: Path) -> dict[str, dict[str, float]]:
     n_genes = bundle.manifest.dimensions.n_genes
     values, flags = benchmark_cells(1, n_genes)
     feed = {"values": values, "pert_flags": flags, "gene_index": np.arange(n_genes)}
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = cpu_threads()

@@ -15,6 +15,7 @@ from scgenept_export.model import ReferenceModel
 from scgenept_export.reference_cells import SEED, ReferenceCells, example_cells, predict_eager
 from scgenept_export.variants import is_ill_conditioned
 from scgenept_rt.bundle import Comparison, Precision, Tolerance
+from scgenept_rt.providers import import_onnxruntime
 from scgenept_rt.session.graph_io import Feed
 from scgenept_rt.session.token_merging import run_merged
 
@@ -102,8 +103,7 @@ class GraphCheck:
 
 
 def _opened(path: Path) -> Callable[[Feed], NDArray[np.float32]]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Target, Tolerance
 from scgenept_rt.errors import PredictOptionError, check_argument, counted
-from scgenept_rt.providers import ProviderChoice, select_provider
+from scgenept_rt.providers import ProviderChoice, import_onnxruntime, select_provider
 from scgenept_rt.reference_check import check_reference, read_reference
 from scgenept_rt.session import Session, cpu_attention_kernel, cuda_attention_kernels, open_session
 
@@ -185,9 +185,7 @@ def _choices(
 
 
 def _runs_portable_graphs() -> bool:
-    import onnxruntime
-
-    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) >= _PORTABLE_ON_CPU
+    return tuple(int(part) for part in import_onnxruntime().__version__.split(".")[:2]) >= _PORTABLE_ON_CPU
 
 
 class _FreshCells:

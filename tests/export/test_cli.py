@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +49,21 @@ def test_bundle_exports_and_says_what_it_wrote(export_cli: ExportCli, options: d
     assert "Warning" not in ended.stderr
     manifest = Bundle.open(Path(str(options["out"]))).manifest
     assert (manifest.dataset, manifest.synthetic, manifest.variant) == ("norman", True, GO_C)
+
+
+def test_an_export_leaves_no_telemetry_of_onnx_runtime(options: dict[str, object], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+    ended = subprocess.run(
+        [*CLI, "bundle", *arguments(options)],
+        env=kept | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert list(home.rglob("*onnxruntime*")) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Precision
-from scgenept_rt.providers import ProviderChoice, cpu_threads
+from scgenept_rt.providers import ProviderChoice, cpu_threads, import_onnxruntime
 
 _CPU_SIZE, _GPU_SIZE = 4096, 8192
 _MIN_RUNS, _MIN_SECONDS = 3, 0.5
@@ -42,8 +42,7 @@ class MatrixProduct:
         size
             Rows and columns; None for what keeps the provider busy.
         """
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         on_cpu = choice.name == "cpu"
         # The CPU provider has no fp16 product: it casts, and its ceiling is that of fp32.
         self._precision: Precision = "fp32" if on_cpu else choice.precision

@@ -172,7 +172,8 @@ class Predictor:
         Parameters
         ----------
         values
-            (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells.
+            (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells. Only shape and
+            finiteness are checked: values of another scale give numbers that mean nothing.
         perturbation
             Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``.
         batch_size

@@ -12,6 +12,7 @@ from scgenept_rt.providers.diagnosis import (
     diagnose,
     diagnose_provider,
 )
+from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 from scgenept_rt.providers.plugin import register_tensorrt_rtx
 from scgenept_rt.providers.selection import AUTO_PROVIDERS_VARIABLE, ProviderChoice, select_provider, verify_active
 from scgenept_rt.providers.threads import cpu_threads
@@ -26,6 +27,7 @@ __all__ = [
     "cpu_threads",
     "diagnose",
     "diagnose_provider",
+    "import_onnxruntime",
     "register_tensorrt_rtx",
     "select_provider",
     "verify_active",

@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from scgenept_rt.providers.onnx_runtime import import_onnxruntime
+
 # Each of these distributions writes the same package directory `onnxruntime`.
 _WHEELS = (
     "onnxruntime",
@@ -113,7 +115,7 @@ def find_installation() -> Installation:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a GPU wheel warns here of libraries that are diagnosed later
-            module = importlib.import_module("onnxruntime")
+            module = import_onnxruntime()
     except ModuleNotFoundError as error:
         if error.name == "onnxruntime":
             return Installation(wheels, problem="onnxruntime is not installed")

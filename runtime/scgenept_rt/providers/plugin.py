@@ -7,6 +7,7 @@ from typing import Any
 
 from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers.installation import find_package
+from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
@@ -32,8 +33,7 @@ def register_tensorrt_rtx() -> list[Any]:
     ProviderUnavailableError
         If the plugin does not load or offers no device.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     try:
         plugin = importlib.import_module(PLUGIN_MODULE)
         name = plugin.get_ep_name()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.providers import import_onnxruntime
 from scgenept_rt.providers.devices import make_device_current
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 
@@ -71,12 +72,11 @@ class CopyingAhead:
         return self._copying.submit(_fetch, binding).result()
 
     def _bind(self, feed: Feed) -> Any:
-        from onnxruntime import OrtValue
-
+        copied = import_onnxruntime().OrtValue.ortvalue_from_numpy
         binding = self._session.io_binding()
         for name, array in feed.items():
             # Comes back when the copy is complete.
-            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self._device))
+            binding.bind_ortvalue_input(name, copied(np.ascontiguousarray(array), *self._device))
         binding.bind_output(OUTPUT, *self._device)
         return binding
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Tolerance
+from scgenept_rt.providers import import_onnxruntime
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 
 _CELLS: Final = (1, 2, 4)
@@ -100,17 +101,13 @@ class _BoundBatch:
     """One form of batch: inputs and output on the device, and the number of its graph, recorded in the first run."""
 
     def __init__(self, session: Any, feed: Feed, device: tuple[str, int], graph_id: int) -> None:
-        from onnxruntime import OrtValue
-
+        placed = import_onnxruntime().OrtValue.ortvalue_from_shape_and_type
         self._session = session
         self._binding = session.io_binding()
-        self._inputs = {
-            name: OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, *device)
-            for name, array in feed.items()
-        }
+        self._inputs = {name: placed(array.shape, array.dtype.type, *device) for name, array in feed.items()}
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        self._output = OrtValue.ortvalue_from_shape_and_type(feed["values"].shape, np.float32, *device)
+        self._output = placed(feed["values"].shape, np.float32, *device)
         self._binding.bind_ortvalue_output(OUTPUT, self._output)
         self._options = _run_options(str(graph_id))
         self._on_device: dict[str, NDArray[Any]] = {}
@@ -142,8 +139,6 @@ def _random_feed(shape: Shape, seed: int) -> dict[str, NDArray[Any]]:
 
 
 def _run_options(graph_id: str) -> Any:
-    from onnxruntime import RunOptions
-
-    options = RunOptions()
+    options = import_onnxruntime().RunOptions()
     options.add_run_config_entry(_RUN_ENTRY, graph_id)
     return options

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
-from scgenept_rt.providers import ProviderChoice, cpu_threads, register_tensorrt_rtx, verify_active
+from scgenept_rt.providers import (
+    ProviderChoice,
+    cpu_threads,
+    import_onnxruntime,
+    register_tensorrt_rtx,
+    verify_active,
+)
 from scgenept_rt.session.batch import automatic_batch_size
 from scgenept_rt.session.copying_ahead import CopyingAhead
 from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
@@ -64,8 +70,7 @@ class OrtSession:
         CacheDirectoryError
             If TensorRT's engines cannot be kept.
         """
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         assert choice.target is not None, "a provider without a target makes no ONNX Runtime session"
         self._choice = choice
         self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None

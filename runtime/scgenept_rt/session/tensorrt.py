@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from scgenept_rt.bundle import Bundle, BundleFile
-from scgenept_rt.providers import ProviderChoice
+from scgenept_rt.providers import ProviderChoice, import_onnxruntime
 from scgenept_rt.session.engine_cache import EngineCache, cache_root
 
 Notice = Callable[[str], None]
@@ -40,8 +40,6 @@ def tensorrt_options(
     CacheDirectoryError
         If the engine cache cannot be written.
     """
-    import onnxruntime
-
     device = choice.status.details["devices"][choice.device_id or 0]
     fixed = {
         **choice.options,
@@ -55,7 +53,7 @@ def tensorrt_options(
         "graph": graph.sha256,
         "gpu": str(device["name"]),
         "compute capability": str(device["compute_capability"]),
-        "onnxruntime": str(onnxruntime.__version__),
+        "onnxruntime": str(import_onnxruntime().__version__),
         "tensorrt": tensorrt_version(),
         **{name: value for name, value in fixed.items() if name != "device_id"},
     }

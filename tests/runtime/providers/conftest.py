@@ -278,7 +278,7 @@ class Machine:
         )
 
     def run(self, code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        variables = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "SCGENEPT_", "COV_"))}
+        variables = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "SCGENEPT_", "COV_", "ORT_"))}
         variables["PYTHONPATH"] = os.pathsep.join(map(str, (self.site, self.others)))
         variables["LD_LIBRARY_PATH"] = str(self.libraries)
         command = [sys.executable, "-S", "-c", code, *arguments]  # -S: without the real site-packages

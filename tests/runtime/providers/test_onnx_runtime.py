@@ -1,0 +1,74 @@
+"""ONNX Runtime is imported in one place, and reports nothing from there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.runtime.providers.skips import linux
+
+if TYPE_CHECKING:
+    from tests.runtime.providers.conftest import Machine
+
+ROOT = Path(__file__).parents[3]
+ONLY_PLACE = ROOT / "runtime" / "scgenept_rt" / "providers" / "onnx_runtime.py"
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Names of the modules that statements or calls of import_module import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            yield ast.unparse(node.args[0]).strip("'\"")
+
+
+def test_it_is_imported_in_one_place() -> None:
+    places = [
+        path
+        for folder in ("runtime", "export", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if "onnxruntime" in imported(ast.parse(path.read_text("utf-8")))
+    ]
+    assert places == [ONLY_PLACE]
+
+
+def run(home: Path, *command: str) -> None:
+    """Run a command with a home directory of its own and nothing else of this environment, as in a user's shell."""
+    variables = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env=variables | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["verify demo --provider cpu", "providers"])
+def test_nothing_is_kept_below_the_home_directory(tmp_path: Path, command: str) -> None:
+    # The wheels with telemetry keep a device id and a queue of events there.
+    run(tmp_path, "scgenept_rt", *command.split())
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@linux
+@pytest.mark.parametrize(("given", "found"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
+def test_a_users_own_setting_holds(gpu_machine: Machine, given: dict[str, str], found: str) -> None:
+    module = gpu_machine.site / "onnxruntime" / "__init__.py"
+    module.write_text(
+        "import os\nprint('imported with', os.environ.get('ORT_DISABLE_TELEMETRY'))\n" + module.read_text()
+    )
+    done = gpu_machine.run("from scgenept_rt.providers import diagnose; diagnose()", **given)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"imported with {found}\n"
