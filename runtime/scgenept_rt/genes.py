@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,15 +111,21 @@ class GenePanel:
         return [self._names_by_letters[letters][0] for letters in near]
 
     def unknown_genes_error(
-        self, names: Sequence[str], hints: Mapping[str, Sequence[str]] | None = None
+        self,
+        names: Sequence[str],
+        hints: Mapping[str, Sequence[str]] | None = None,
+        places: Mapping[str, tuple[Path, int]] | None = None,
     ) -> UnknownGeneError:
-        """Return the error that reports all of `names`, each with `hints` or else near spellings."""
+        """Return the error that reports all of `names`, each with `hints` or else near spellings.
+
+        `places` are file and line of the names that were read from a file.
+        """
         hints = hints or {}
         unknown: dict[str, Sequence[str]] = {}
         for name in dict.fromkeys(names):
             searched = len(unknown) < _MAX_SUGGESTIONS_FOR  # a search takes milliseconds; the message shows no more
             unknown[name] = hints.get(name) or (self.suggestions(name) if searched else ())
-        return UnknownGeneError(unknown, len(self))
+        return UnknownGeneError(unknown, len(self), places)
 
     def _lookup(self, name: str) -> int | None:
         positions = self.positions_by_name.get(name)
@@ -313,8 +320,9 @@ class _Assignment:
             notices.append(f"Gene names were taken from the var column {self.source!r}.")
         if n_found < len(self.panel):
             n_in_vocab = int(np.count_nonzero(self.panel.in_vocab))
+            were = "was" if n_found == 1 else "were"
             notices.append(
-                f"{n_found:,} of the model's {len(self.panel):,} genes were found in the input "
+                f"{n_found:,} of the model's {len(self.panel):,} genes {were} found in the input "
                 f"({n_found_in_vocab:,} of the {n_in_vocab:,} in its vocabulary)."
             )
         if self.n_by_id:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
     EmptyPerturbationError,
     PerturbationFileError,
     PerturbationTypeError,
     RepeatedGeneError,
+    counted,
     listed,
 )
 from scgenept_rt.genes import GenePanel
@@ -25,6 +30,11 @@ MAX_EVALUATED_TARGETS = 2
 _LABEL_COLUMNS = ("perturbation", "condition")
 _GENE_COLUMNS = ("gene_name", "gene")
 _COUNT_COLUMN = "n_controls"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OTHER_DELIMITERS = (",", ";", "\t")
+_STANDARD_INPUT = Path("-")
+# The end of GEARS's condition_name, `A549_FOSB+ctrl_1+1`: a cell type, a condition, and a dose for each of its parts.
+_DOSES = re.compile(r"_1(?:\+1)*$")
 
 
 @dataclass(frozen=True)
@@ -56,10 +66,20 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class PerturbationRequest:
-    """A perturbation as asked for: its label, and how many control cells to use (None for the run's setting)."""
+    """A perturbation as asked for: its label, and how many control cells to use (None for the run's setting).
+
+    `file` and `line` say where it was read, for messages; two requests are equal wherever they stand.
+    """
 
     label: str
     n_controls: int | None = None
+    file: Path | None = field(default=None, compare=False, repr=False)
+    line: int | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def place(self) -> tuple[Path, int] | None:
+        """File and line that it was read from, None if it was not read from a file."""
+        return None if self.file is None or self.line is None else (self.file, self.line)
 
 
 def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[str] = CONTROL_LABELS) -> Perturbation:
@@ -158,6 +178,8 @@ def pairs_of(genes: Sequence[str]) -> list[str]:
 def read_gene_list(path: str | Path) -> list[str]:
     """Read gene names: a .txt file with one a line, or a .csv or .tsv file with a gene_name or gene column.
 
+    Pipes and other separators are read as `read_perturbation_file` does.
+
     Raises
     ------
     PerturbationFileError
@@ -166,7 +188,8 @@ def read_gene_list(path: str | Path) -> list[str]:
     path = Path(path)
     genes = [request.label for request in _read_requests(path, _GENE_COLUMNS)]
     if len(set(genes)) < 2:
-        raise PerturbationFileError(path, f"it names {len(set(genes))} gene", "Pairs need two different genes or more.")
+        problem = f"it names {counted(len(set(genes)), 'gene')}"
+        raise PerturbationFileError(path, problem, "Pairs need two different genes or more.")
     return genes
 
 
@@ -174,7 +197,9 @@ def read_perturbation_file(path: str | Path) -> list[PerturbationRequest]:
     """Read perturbations from a file.
 
     A .txt file holds one label a line. A .csv or .tsv file has a header with a `perturbation` (or `condition`)
-    column and, optionally, `n_controls`. Blank lines and lines that start with # are skipped.
+    column and, optionally, `n_controls`. Blank lines and lines that start with # are skipped. Where the header has
+    the column only if it is split at semicolons, tabs or commas, that is how the table is read, whatever the ending
+    (spreadsheets write a .csv with semicolons in many countries). Standard input (`-`) and pipes are read as .txt.
 
     Raises
     ------
@@ -198,15 +223,18 @@ class _UnknownGenes:
         self.panel = panel
         self.names: list[str] = []
         self.hints: dict[str, list[str]] = {}
+        self.places: dict[str, tuple[Path, int]] = {}
 
-    def add(self, name: str, hints: list[str]) -> None:
+    def add(self, name: str, hints: list[str], place: tuple[Path, int] | None) -> None:
+        if place is not None:
+            self.places.setdefault(name, place)
         self.names.append(name)
         if hints:
             self.hints[name] = hints
 
     def raise_if_any(self) -> None:
         if self.names:
-            raise self.panel.unknown_genes_error(self.names, self.hints)
+            raise self.panel.unknown_genes_error(self.names, self.hints, self.places)
 
 
 def _resolve(
@@ -214,31 +242,36 @@ def _resolve(
 ) -> Perturbation:
     label = request.label.strip()
     spelling_of: dict[int, str] = {}
-    for part in _parts(request.label, label, panel, control_labels):
-        if part in control_labels:
+    parts = _parts(request, label, panel, control_labels)
+    genes = [part for part in parts if part not in control_labels]
+    if any(gene not in panel for gene in genes):
+        conditions = _conditions_named(label, panel, control_labels)
+        if conditions:  # its parts are no names of genes, and near spellings of them would lead astray
+            unknown.add(label, conditions, request.place)
+            return Perturbation(label, (), (), request.n_controls)
+    for gene in genes:
+        if gene not in panel:
+            joined = _joined(gene, panel) if gene == label else []
+            unknown.add(gene, joined or _hints(gene, panel, control_labels), request.place)
             continue
-        if part not in panel:
-            joined = _joined(part, panel) if part == label else []
-            unknown.add(part, joined or _hints(part, panel, control_labels))
-            continue
-        position = panel.position(part)
+        position = panel.position(gene)
         if position in spelling_of:
-            raise RepeatedGeneError(label, panel.names[position], [spelling_of[position], part])
-        spelling_of[position] = part
+            raise RepeatedGeneError(label, panel.names[position], [spelling_of[position], gene], request.place)
+        spelling_of[position] = gene
     columns = sorted(spelling_of, key=lambda position: (panel.names[position], position))
     return Perturbation(label, tuple(panel.names[column] for column in columns), tuple(columns), request.n_controls)
 
 
-def _parts(as_given: str, label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
+def _parts(request: PerturbationRequest, label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
     if label in panel or label in control_labels:
         return [label]
     if "+" in label:
         parts = [part.strip() for part in label.split("+")]
         if not all(parts):
-            raise EmptyPerturbationError(as_given)
+            raise EmptyPerturbationError(request.label, request.place)
         return parts
     if not label:
-        raise EmptyPerturbationError(as_given)
+        raise EmptyPerturbationError(request.label, request.place)
     halves = _known_halves(label, panel, control_labels)
     return list(halves[0]) if len(halves) == 1 else [label]
 
@@ -266,6 +299,20 @@ def _joined(label: str, panel: GenePanel) -> list[str]:
     """Return genes that are set apart by commas or the like as they are to be joined, if the model has them all."""
     genes = [gene for gene in re.split(r"[,;&/|\s]+", label) if gene]
     return ["+".join(genes)] if len(genes) > 1 and all(gene in panel for gene in genes) else []
+
+
+def _conditions_named(label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
+    """Return the condition in a label of GEARS's column condition_name, if all its genes are known."""
+    doses = _DOSES.search(label)
+    if doses is None:
+        return []
+    # A cell type may hold underscores, as a gene may.
+    conditions = [label[at + 1 : doses.start()] for at in range(doses.start()) if label[at] == "_"]
+    return [
+        condition
+        for condition in conditions
+        if all(part in panel or part in control_labels for part in condition.split("+"))
+    ]
 
 
 def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterator[str]:
@@ -304,27 +351,94 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
         )
 
 
+def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: NDArray[np.int64]) -> list[str]:
+    """Return a sentence on the target genes that an input lacks, if there are any.
+
+    Parameters
+    ----------
+    perturbations
+        What is to be predicted.
+    columns
+        int64 [n_genes], the input's column of each gene of the model, -1 where the input lacks it.
+    """
+    targets = sorted(
+        {
+            gene
+            for entry in perturbations
+            for gene, column in zip(entry.target_genes, entry.columns, strict=True)
+            if columns[column] < 0
+        }
+    )
+    if not targets:
+        return []
+    if len(targets) == 1:
+        return [
+            f"Warning: 1 target gene is not in the input ({targets[0]}): "
+            "its expression in the control cells is taken as zero."
+        ]
+    return [
+        f"Warning: {len(targets):,} target genes are not in the input ({listed(targets)}): "
+        "their expression in the control cells is taken as zero."
+    ]
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
 def _read_requests(path: Path, label_columns: Sequence[str]) -> Iterator[PerturbationRequest]:
     ending = path.suffix.lower()
-    if ending not in (".txt", ".csv", ".tsv"):
-        raise PerturbationFileError(path, f"unknown file ending {ending!r}", "Expected .txt, .csv or .tsv.")
+    piped = ending not in (".txt", *_DELIMITERS)
+    if piped and not _is_pipe(path):
+        raise _unknown_ending(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            if ending == ".txt":
-                lines = (line.strip() for line in stream)
-                yield from (PerturbationRequest(line) for line in lines if line and not line.startswith("#"))
-            else:
-                rows = _content_rows(path, stream, "\t" if ending == ".tsv" else ",")
-                yield from _read_table(path, rows, label_columns)
+        text = (sys.stdin.buffer.read() if path == _STANDARD_INPUT else path.read_bytes()).decode("utf-8-sig")
     except FileNotFoundError:
         raise PerturbationFileError(path, "there is no such file", "Check the path.") from None
     except OSError as error:
         raise PerturbationFileError(path, f"it cannot be read ({error.strerror})", "Check the path.") from error
     except UnicodeDecodeError as error:
         raise PerturbationFileError(path, "it is not UTF-8 text", "Save it as UTF-8 text.") from error
+    if ending in _DELIMITERS:
+        delimiter = _delimiter(path, text, _DELIMITERS[ending], label_columns)
+        yield from _read_table(path, _content_rows(path, text, delimiter), label_columns)
+    else:
+        yield from _read_lines(path, text, label_columns, piped=piped)
+
+
+def _is_pipe(path: Path) -> bool:
+    """Return whether a path stands for what another program writes, as the shell's `<(...)` does."""
+    # With `< FILE`, the descriptors that a system shows under these names are files.
+    standing_for_one = path in (_STANDARD_INPUT, Path("/dev/stdin")) or path.parent == Path("/dev/fd")
+    return standing_for_one or path.is_fifo() or path.is_char_device()
+
+
+def _unknown_ending(path: Path) -> PerturbationFileError:
+    if not path.exists():
+        return PerturbationFileError(path, "there is no such file", "Check the path.")
+    if path.is_dir():
+        return PerturbationFileError(path, "it is a directory", "Give a file.")
+    problem = f"unknown file ending {path.suffix.lower()!r}" if path.suffix else "its name has no ending"
+    return PerturbationFileError(path, problem, "Expected .txt, .csv or .tsv, or a pipe (-) with one label a line.")
+
+
+def _read_lines(path: Path, text: str, label_columns: Sequence[str], *, piped: bool) -> Iterator[PerturbationRequest]:
+    first = True
+    for number, line in enumerate(io.StringIO(text, newline=""), start=1):
+        label = line.strip()
+        if not label or label.startswith("#"):
+            continue
+        if first and any(cell.strip(' "').casefold() in label_columns for cell in re.split(r"[,;\t]", label)):
+            kind, remedy = "a .txt file has", "name the file .csv (.tsv if it has tabs)"
+            if piped:
+                kind, remedy = "what comes through a pipe must have", "give a file that ends in .csv or .tsv"
+            raise PerturbationFileError(
+                path,
+                f"{label!r} is the header of a table, and {kind} none",
+                f"Remove the line, or {remedy}.",
+                line=number,
+            )
+        first = False
+        yield PerturbationRequest(label, None, path, number)
 
 
 class _Row:
@@ -340,7 +454,7 @@ class _Row:
 
 def _read_table(path: Path, rows: Iterator[_Row], label_columns: Sequence[str]) -> Iterator[PerturbationRequest]:
     header = next(rows, None)
-    names = [name.strip() for name in header.cells] if header else []
+    names = _without_blank_end(header.cells) if header else []
     indices = [_column(path, header, names, column) for column in (*label_columns, _COUNT_COLUMN)] if header else [None]
     *label_indices, count_index = indices
     label_index = next((index for index in label_indices if index is not None), None)
@@ -352,12 +466,50 @@ def _read_table(path: Path, rows: Iterator[_Row], label_columns: Sequence[str]) 
             line=header.line if header else None,
         )
     for row in rows:
+        if len(_without_blank_end(row.cells)) > len(names):
+            raise _surplus_cells(path, row, names, label_index, together=label_columns == _LABEL_COLUMNS)
         label = row.cell(label_index)
         if not label:
             raise PerturbationFileError(
                 path, "the cell is empty", "Write a label such as FOSB+ctrl.", line=row.line, column=names[label_index]
             )
-        yield PerturbationRequest(label, _count(path, row, row.cell(count_index)))
+        yield PerturbationRequest(label, _count(path, row, row.cell(count_index)), path, row.line)
+
+
+def _without_blank_end(cells: Sequence[str]) -> list[str]:
+    """Return cells, stripped, without the blank ones at the end, which spreadsheets write where a table is wider."""
+    stripped = [cell.strip() for cell in cells]
+    while stripped and not stripped[-1]:
+        stripped.pop()
+    return stripped
+
+
+def _surplus_cells(
+    path: Path, row: _Row, names: Sequence[str], label_index: int, *, together: bool
+) -> PerturbationFileError:
+    """Return the error for a row that is longer than the header: a cell left out may be the second gene of a pair."""
+    cells = _without_blank_end(row.cells)
+    problem = f"the row has {len(cells):,} cells, and the header {counted(len(names), 'column')}"
+    rest = cells[label_index:]
+    if not together:
+        remedy = "Write one gene a row, and name every column."
+    elif label_index == len(names) - 1 and all(re.fullmatch(r"\S*[^\W\d]\S*", cell) for cell in rest):
+        remedy = f"Write {'+'.join(rest)} to perturb these genes together, or give each a row of its own."
+    else:
+        remedy = "Name every column; genes that are perturbed together are joined by a plus, such as FOSB+KLF1."
+    return PerturbationFileError(path, problem, remedy, line=row.line)
+
+
+def _delimiter(path: Path, text: str, usual: str, label_columns: Sequence[str]) -> str:
+    """Return what separates the cells of a table: the usual, unless another alone makes its header one of ours."""
+    for delimiter in (usual, *_OTHER_DELIMITERS):
+        try:
+            header = next(_content_rows(path, text, delimiter), None)
+        except PerturbationFileError:  # quotes that this delimiter does not fit
+            continue
+        if header is not None and any(name.strip().casefold() in label_columns for name in header.cells):
+            return delimiter
+    return usual
 
 
 def _column(path: Path, header: _Row, names: Sequence[str], wanted: str) -> int | None:
@@ -373,8 +525,9 @@ def _column(path: Path, header: _Row, names: Sequence[str], wanted: str) -> int 
     return found[0] if found else None
 
 
-def _content_rows(path: Path, stream: TextIO, delimiter: str) -> Iterator[_Row]:
+def _content_rows(path: Path, text: str, delimiter: str) -> Iterator[_Row]:
     # Comments may hold any quotes; an empty line in their place keeps the count of lines.
+    stream = io.StringIO(text, newline="")
     lines = ("\n" if line.lstrip().startswith("#") else line for line in stream)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begin = 1

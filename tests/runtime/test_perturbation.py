@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import io
+import os
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +27,7 @@ from scgenept_rt.perturbation import (
     parse_perturbations,
     read_gene_list,
     read_perturbation_file,
+    unmeasured_target_notices,
 )
 
 IDS = tuple(f"ENSG{number:011d}" for number in range(1, 9))
@@ -107,6 +112,51 @@ def test_a_control_word_in_other_case_is_explained():
     panel = GenePanel(("FOSB",), (None,), np.ones(1, dtype=bool))
     with pytest.raises(UnknownGeneError, match=r"Ctrl \(did you mean ctrl\?\)"):
         parse_perturbation("FOSB+Ctrl", panel)
+
+
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [
+        ("A549_FOSB+ctrl_1+1", "FOSB+ctrl"),
+        ("K562(?)_ctrl+FOSB_1+1", "ctrl+FOSB"),
+        ("rpe1_p53_A_B+SAMD1_1+1", "A_B+SAMD1"),
+        ("A549_ctrl_1", "ctrl"),
+    ],
+)
+def test_the_condition_in_a_condition_name_of_gears(label, meant):
+    with pytest.raises(UnknownGeneError) as caught:
+        parse_perturbation(label, PANEL)
+    assert caught.value.unknown == {label: (meant,)}
+    assert f"{label} (did you mean {meant}?)" in str(caught.value)
+    assert parse_perturbation(meant, PANEL).label == meant
+
+
+def test_what_only_looks_like_a_condition_name_is_reported_by_its_genes():
+    with pytest.raises(UnknownGeneError) as caught:
+        parse_perturbation("A549_NOPE1+ctrl_1+1", PANEL)
+    assert "A549_NOPE1" in caught.value.unknown
+
+
+@pytest.mark.parametrize("name", ["ENSG00000999999", "ENSG00000999999.3", "ENSMUSG00000000001"])
+def test_an_unknown_id_is_not_to_be_searched_by_what_all_ids_begin_with(name):
+    with pytest.raises(UnknownGeneError, match=r"List the genes with `scgenept-rt genes BUNDLE`\.$"):
+        parse_perturbation(name, PANEL)
+
+
+def test_target_genes_that_the_input_lacks_are_told():
+    perturbations, _ = parse_perturbations(["FOSB+SAMD1", "FOSB", "ZBTB1"], PANEL)
+    columns = np.arange(8)
+    assert unmeasured_target_notices(perturbations, columns) == []
+    columns[1] = -1
+    assert unmeasured_target_notices(perturbations, columns) == [
+        "Warning: 1 target gene is not in the input (FOSB): its expression in the control cells is taken as zero."
+    ]
+    columns[0] = -1
+    assert unmeasured_target_notices(perturbations, columns) == [
+        "Warning: 2 target genes are not in the input (FOSB, SAMD1): "
+        "their expression in the control cells is taken as zero."
+    ]
+    assert unmeasured_target_notices(parse_perturbations(["ctrl"], PANEL)[0], columns) == []
 
 
 def test_a_label_that_splits_two_ways_is_not_guessed_at():
@@ -273,6 +323,49 @@ def test_table_without_counts(tmp_path):
     assert read_perturbation_file(path) == [PerturbationRequest("FOSB", None)]
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("perturbation\nFOSB,KLF1\n", "line 2: the row has 2 cells, and the header 1 column. Write FOSB+KLF1 to"),
+        ("perturbation,\nFOSB,KLF1\n", "line 2: the row has 2 cells, and the header 1 column. Write FOSB+KLF1 to"),
+        ("n_controls,condition\n5,FOSB\n5, FOSB ,KLF1,\n", "line 3: the row has 3 cells, and the header 2 columns."),
+        ("perturbation,n_controls\nFOSB,KLF1,5\n", "line 2: the row has 3 cells, and the header 2 columns. Name every"),
+        ("perturbation;n\nFOSB;1;KLF1\n", "line 2: the row has 3 cells, and the header 2 columns. Name every"),
+        ("perturbation\nFOSB,50\n", "line 2: the row has 2 cells, and the header 1 column. Name every"),
+        ("perturbation\nFOSB,of my own\n", "line 2: the row has 2 cells, and the header 1 column. Name every"),
+    ],
+)
+def test_a_row_longer_than_the_header_may_be_a_pair_and_is_refused(tmp_path, text, says):
+    path = write(tmp_path, "p.csv", text)
+    with pytest.raises(PerturbationFileError) as caught:
+        read_perturbation_file(path)
+    assert f"{path}, {says}" in str(caught.value)
+    assert "FOSB+KLF1" in str(caught.value)
+
+
+def test_a_gene_list_with_rows_longer_than_its_header_is_refused(tmp_path):
+    with pytest.raises(PerturbationFileError, match=r"line 2: the row has 2 cells.* one gene a row"):
+        read_gene_list(write(tmp_path, "g.csv", "gene\nFOSB,KLF1\nZBTB1\n"))
+
+
+def test_blank_cells_beyond_the_header_are_no_cells(tmp_path):
+    path = write(tmp_path, "p.csv", "perturbation,,\nFOSB,,\nZBTB1, ,,,\n")
+    assert [request.label for request in read_perturbation_file(path)] == ["FOSB", "ZBTB1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"), [("p.csv", ";"), ("p.csv", "\t"), ("p.tsv", ","), ("p.tsv", ";"), ("p.CSV", ";")]
+)
+def test_a_table_is_read_by_the_separator_that_its_header_shows(tmp_path, name, separator):
+    rows = [["perturbation", "n_controls"], ["FOSB+ctrl", "50"], ['"SAMD1+ZBTB1"', ""]]
+    path = write(tmp_path, name, "\ufeff# screen, of today; all\n" + "\n".join(separator.join(row) for row in rows))
+    requests = read_perturbation_file(path)
+    assert requests == [PerturbationRequest("FOSB+ctrl", 50), PerturbationRequest("SAMD1+ZBTB1", None)]
+    assert [request.place for request in requests] == [(path, 3), (path, 4)]
+    genes = write(tmp_path, f"genes{path.suffix}", f"n{separator}gene_name\n1{separator}FOSB\n2{separator}ZBTB1\n")
+    assert read_gene_list(genes) == ["FOSB", "ZBTB1"]
+
+
 @pytest.mark.parametrize("count", ["0", "-3", "1.5", "many", "nan", "inf"])
 def test_a_bad_count_names_file_line_and_column(tmp_path, count):
     path = write(tmp_path, "p.csv", f"perturbation,n_controls\nFOSB,5\n\nZBTB1,{count}\n")
@@ -334,6 +427,9 @@ def test_columns_are_found_in_any_case(tmp_path):
         ("p.csv", b"", r"no column perturbation or condition \(it has: none\)"),
         ("p.csv", b"perturbation\n", "holds no perturbation"),
         ("p.txt", b"FOSB\xff\xfe", "not UTF-8"),
+        ("p", b"FOSB", r"p: its name has no ending\. Expected \.txt, \.csv or \.tsv"),
+        ("p.txt", b"# x\nPerturbation\nFOSB\n", r"line 2: 'Perturbation' is the header of .*Remove the line, or name"),
+        ("p.txt", b"condition,n_controls\nFOSB,5\n", r"line 1: 'condition,n_controls' is the header of a table"),
         ("p.xlsx", b"PK", r"unknown file ending '\.xlsx'\. Expected \.txt, \.csv or \.tsv"),
     ],
 )
@@ -348,6 +444,10 @@ def test_unusable_files(tmp_path, name, content, fact):
 def test_a_file_that_is_missing_or_a_directory(tmp_path):
     with pytest.raises(PerturbationFileError, match=r"none\.txt: there is no such file"):
         read_perturbation_file(tmp_path / "none.txt")
+    with pytest.raises(PerturbationFileError, match=r"none: there is no such file"):
+        read_perturbation_file(tmp_path / "none")
+    with pytest.raises(PerturbationFileError, match="it is a directory"):
+        read_perturbation_file(tmp_path)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(PerturbationFileError, match=r"folder\.csv: it cannot be read"):
         read_perturbation_file(tmp_path / "folder.csv")
@@ -358,3 +458,47 @@ def test_gene_lists(tmp_path):
     assert read_gene_list(write(tmp_path, "g.csv", "n,gene_name\n1,FOSB\n2,ZBTB1\n")) == ["FOSB", "ZBTB1"]
     with pytest.raises(PerturbationFileError, match="names 1 gene"):
         read_gene_list(write(tmp_path, "one.txt", "FOSB\nFOSB\n"))
+    with pytest.raises(PerturbationFileError, match="line 1: 'gene_name' is the header"):
+        read_gene_list(write(tmp_path, "header.txt", "gene_name\nFOSB\nZBTB1\n"))
+
+
+@pytest.mark.parametrize("text", ["FOSB+ctrl\n# no\nSAMD1+ZBTB1\n", "\ufeffFOSB+ctrl\r\nSAMD1+ZBTB1"])
+def test_pipes_hold_one_label_a_line(monkeypatch, tmp_path, text):
+    expected = [PerturbationRequest("FOSB+ctrl"), PerturbationRequest("SAMD1+ZBTB1")]
+    read_end, write_end = os.pipe()
+    os.write(write_end, text.encode())
+    os.close(write_end)
+    try:
+        assert read_perturbation_file(f"/dev/fd/{read_end}") == expected
+    finally:
+        os.close(read_end)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert read_perturbation_file("-") == expected
+
+
+def test_a_table_through_a_pipe_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"perturbation,n_controls\nFOSB,5\n")))
+    with pytest.raises(PerturbationFileError, match=r"^standard input, line 1: .* comes through a pipe must have none"):
+        read_perturbation_file("-")
+
+
+def test_labels_of_a_file_that_do_not_parse_are_named_with_file_and_line(tmp_path):
+    one = read_perturbation_file(write(tmp_path, "one.txt", "FOSB\nNOPE1\nNOPE1+FOSB\n"))
+    with pytest.raises(
+        UnknownGeneError, match=r"one\.txt, line 2: gene is not among the model's 8 genes: NOPE1\. List"
+    ):
+        parse_perturbations(one, PANEL)
+    table = read_perturbation_file(write(tmp_path, "two.csv", "perturbation\nFOSB\n\nfosb\nZBTB1+NOPE2\n"))
+    with pytest.raises(
+        UnknownGeneError,
+        match=r"two\.csv: 2 genes are not among .*: fosb \(line 4; did you mean FOSB\?\), NOPE2 \(line 5\)",
+    ):
+        parse_perturbations(table, PANEL)
+    with pytest.raises(
+        UnknownGeneError,
+        match=r"^3 genes are not among .*: X1, NOPE1 \(.*one\.txt, line 2\), fosb \(.*two\.csv, line 4;",
+    ):
+        parse_perturbations(["X1", one[1], table[1]], PANEL)
+    for text, error in (("FOSB\nFOSB+FOSB\n", RepeatedGeneError), ("FOSB\nFOSB+\n", EmptyPerturbationError)):
+        with pytest.raises(error, match=r"p\.txt, line 2: perturbation 'FOSB\+"):
+            parse_perturbations(read_perturbation_file(write(tmp_path, "p.txt", text)), PANEL)

@@ -11,22 +11,59 @@ from scgenept_rt.errors.wording import listed
 
 
 class UnknownGeneError(ScgeneptError, LookupError):
-    """Gene names that the model does not have; `unknown` maps each to the near spellings that it does have."""
+    """Gene names that the model does not have; `unknown` maps each to the near spellings that it does have.
 
-    def __init__(self, unknown: Mapping[str, Sequence[str]], n_genes: int) -> None:
+    `places` are file and line of those that were read from a file.
+    """
+
+    def __init__(
+        self,
+        unknown: Mapping[str, Sequence[str]],
+        n_genes: int,
+        places: Mapping[str, tuple[Path, int]] | None = None,
+    ) -> None:
         self.unknown = {name: tuple(near) for name, near in unknown.items()}
-
-        def with_hint(name: str) -> str:
-            near = self.unknown[name]
-            return f"{name} (did you mean {' or '.join(near)}?)" if near else name
-
+        self.places = dict(places or {})
         names = list(self.unknown)
+        # One file that all are from is named once, in front.
+        files = {self.places[name][0] if name in self.places else None for name in names}
+        file = next(iter(files)) if len(files) == 1 else None
+        where = ""
+        if file is not None:
+            where = f"{_at(file, self.places[names[0]][1] if len(names) == 1 else None)}: "
+
+        def described(name: str) -> str:
+            facts = []
+            if name in self.places and file is None:
+                facts.append(_at(*self.places[name]))
+            elif name in self.places and len(names) > 1:
+                facts.append(f"line {self.places[name][1]}")
+            if self.unknown[name]:
+                facts.append(f"did you mean {' or '.join(self.unknown[name])}?")
+            return f"{name} ({'; '.join(facts)})" if facts else name
+
         subject = "gene is" if len(names) == 1 else f"{len(names):,} genes are"
-        search = names[0][:3] if len(names) == 1 and names[0][:3].isalnum() else "STR"
         super().__init__(
-            f"{subject} not among the model's {n_genes:,} genes: {listed([with_hint(name) for name in names], 20)}. "
-            f"List the genes with `scgenept-rt genes BUNDLE --search {search}`."
+            f"{where}{subject} not among the model's {n_genes:,} genes: "
+            f"{listed([described(name) for name in names], 20)}. "
+            f"List the genes with `scgenept-rt genes BUNDLE{_search(names)}`."
         )
+
+
+def _search(names: Sequence[str]) -> str:
+    """Return the option that lists genes like an unknown one, where that narrows the list."""
+    start = names[0][:3]
+    if len(names) > 1 or not start.isalnum():
+        return " --search STR"
+    # The search looks at Ensembl ids too, all of which begin so.
+    return "" if start.upper() == "ENS" else f" --search {start}"
+
+
+def _at(file: Path | str, line: int | None, column: str | None = None) -> str:
+    where = "standard input" if str(file) == "-" else str(file)
+    if line is not None:
+        where += f", line {line}"
+    return where if column is None else f"{where}, column {column!r}"
 
 
 class GeneKeyError(ScgeneptError, LookupError):
@@ -67,14 +104,17 @@ class PerturbationError(ScgeneptError, ValueError):
 class EmptyPerturbationError(PerturbationError):
     """A perturbation, or one part of it, is an empty string; or there is no perturbation at all."""
 
-    def __init__(self, label: str | None = None) -> None:
+    def __init__(self, label: str | None = None, place: tuple[Path, int] | None = None) -> None:
         if label is None:
             problem = "no perturbation was given"
         elif label.strip():
             problem = f"perturbation {label!r} has an empty part"
         else:
             problem = f"a perturbation is empty ({label!r})"
-        super().__init__(f"{problem}. Expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl for none.")
+        where = "" if place is None else f"{_at(*place)}: "
+        super().__init__(
+            f"{where}{problem}. Expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl for none."
+        )
 
 
 class PerturbationTypeError(PerturbationError, TypeError):
@@ -94,12 +134,14 @@ class PerturbationTypeError(PerturbationError, TypeError):
 class RepeatedGeneError(PerturbationError):
     """A perturbation names one gene twice, possibly in two spellings."""
 
-    def __init__(self, label: str, gene: str, spellings: Sequence[str]) -> None:
+    def __init__(self, label: str, gene: str, spellings: Sequence[str], place: tuple[Path, int] | None = None) -> None:
         self.gene = gene
         as_written = " and ".join(dict.fromkeys(spellings))
         detail = f" (written {as_written})" if as_written != gene else ""
+        where = "" if place is None else f"{_at(*place)}: "
         super().__init__(
-            f"perturbation {label!r} names the gene {gene} twice{detail}. Name each gene once: {gene} or {gene}+ctrl."
+            f"{where}perturbation {label!r} names the gene {gene} twice{detail}. "
+            f"Name each gene once: {gene} or {gene}+ctrl."
         )
 
 
@@ -110,9 +152,4 @@ class PerturbationFileError(PerturbationError):
         self, path: Path | str, problem: str, remedy: str, *, line: int | None = None, column: str | None = None
     ) -> None:
         self.path, self.line, self.column = Path(path), line, column
-        where = str(path)
-        if line is not None:
-            where += f", line {line}"
-        if column is not None:
-            where += f", column {column!r}"
-        super().__init__(f"{where}: {problem}. {remedy}")
+        super().__init__(f"{_at(path, line, column)}: {problem}. {remedy}")

@@ -35,7 +35,13 @@ from scgenept_rt.output import (
     open_table,
     stored_entry,
 )
-from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation, PerturbationRequest, parse_perturbations
+from scgenept_rt.perturbation import (
+    CONTROL_LABELS,
+    Perturbation,
+    PerturbationRequest,
+    parse_perturbations,
+    unmeasured_target_notices,
+)
 from scgenept_rt.predictor.aggregation import MIN_CONTROLS, Aggregate, PredictedRows, means_to_tolerance, predicted_rows
 from scgenept_rt.predictor.schedule import BatchRunner, Notice, Progress, Schedule
 from scgenept_rt.predictor.whole_number import whole_number
@@ -142,7 +148,8 @@ class Run:
             notices.append(f"With a tolerance, control cells are added in random order (seed {seed}).")
         drawing = Sampling(sampling, n_controls, seed)
         controls = read_control_cells(cells, panel, options=read, sampling=drawing)
-        notices = [*_full_coverage(controls), *controls.notices, *notices]
+        unmeasured = unmeasured_target_notices(parsed, controls.match.columns)
+        notices = [*_full_coverage(controls), *controls.notices, *notices, *unmeasured]
         try:
             if wanted > controls.n_obs:
                 raise PredictOptionError(

@@ -323,6 +323,22 @@ def test_overflow_of_half_precision_is_an_error_whose_advice_works(
     assert "use --precision fp32" in str(caught.value)
 
 
+def test_a_target_gene_that_the_input_lacks_is_told(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    told: list[str] = []
+    cells = make_cells(3)
+    cells = cells[:, cells.var_names != "YFU19"].copy()
+    read = sgr.ReadOptions(missing_genes="zero")
+    predicted = model.predict(cells, ["YFU19", "EKKN10"], read=read, on_notice=told.append)
+    warning = (
+        "Warning: 1 target gene is not in the input (YFU19): its expression in the control cells is taken as zero."
+    )
+    assert warning in told
+    assert warning in predicted.uns["scgenept_rt"]["notices"]
+    told.clear()
+    model.predict(cells, "EKKN10", read=read, on_notice=told.append)
+    assert not any("target gene" in notice for notice in told)
+
+
 def test_full_coverage_is_told(model: sgr.Predictor, make_cells: MakeCells) -> None:
     told: list[str] = []
     model.predict(make_cells(3), "YFU19", on_notice=told.append)
