@@ -10,12 +10,10 @@ from scgenept_rt.compatibility.findings import Finding, problem_from
 from scgenept_rt.errors import MissingGenesError, ScgeneptError, counted, listed
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.expression.cells_source import CellsSource
-from scgenept_rt.expression.reading import accept_missing, name_candidates
+from scgenept_rt.expression.reading import LOW_COVERAGE, accept_missing, low_coverage, name_candidates
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
 
 _N_SHOWN = 5
-LOW_COVERAGE = 0.8
-"""Below this share of genes found, a file that is accepted with --missing-genes zero deserves a warning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +62,11 @@ def _accepted(match: GeneMatch, panel: GenePanel) -> Finding:
     text += f" The {missing} as not expressed: {listed(match.missing, _N_SHOWN)}."
     if match.n_found >= LOW_COVERAGE * len(panel):
         return Finding("genes", "note", text)
-    share = match.n_found / len(panel)
+    warning = low_coverage(match.n_found, len(panel))
     return Finding(
         "genes",
         "note",
-        f"{text} Only {share:.0%} of what the model reads is measured: it will run, but such cells are far from those "
-        "that it was trained on, and its predictions may mean little.",
+        f"{text} {warning[0].upper()}{warning[1:]}",
         "Give the file before genes were filtered (all genes, normalised, log1p), if there is one.",
     )
 
@@ -77,9 +74,10 @@ def _accepted(match: GeneMatch, panel: GenePanel) -> Finding:
 def _vocabulary(match: GeneMatch, panel: GenePanel) -> Finding:
     n_in_vocab = int(np.count_nonzero(panel.in_vocab))
     unnamed = match.n_found - match.n_found_in_vocab
-    found = counted(match.n_found, "gene found is", "genes found are")
-    text = f"{match.n_found_in_vocab:,} of the {found} in the model's vocabulary"
+    found = f"{match.n_found_in_vocab:,} of the {counted(match.n_found, 'gene')} found"
+    text = f"{found} {'is' if match.n_found_in_vocab == 1 else 'are'} in the model's vocabulary"
     text += f" (which has {n_in_vocab:,} of its {len(panel):,} genes)."
     if unnamed:
-        text += f" The model cannot tell the other {unnamed:,} apart by name: this is a trait of the model."
+        others = "one from other such genes" if unnamed == 1 else f"{unnamed:,} apart"
+        text += f" The model cannot tell the other {others} by name: this is a trait of the model."
     return Finding("vocabulary", "ok", text)

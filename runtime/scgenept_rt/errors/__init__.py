@@ -36,6 +36,7 @@ from scgenept_rt.errors.cells import (
     ReadOptionError,
     SamplingError,
     TooFewControlCellsError,
+    UnnamedControlColumnError,
     ValuesShapeError,
 )
 from scgenept_rt.errors.inference import (
@@ -135,6 +136,7 @@ __all__ = [
     "TooFewControlCellsError",
     "UnknownGeneError",
     "UnknownProviderError",
+    "UnnamedControlColumnError",
     "ValuesShapeError",
     "ZarrMissingError",
     "check_argument",

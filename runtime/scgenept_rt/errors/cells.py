@@ -68,7 +68,15 @@ class AmbiguousControlLabelError(CellsError):
 class NoControlCellsError(CellsError):
     """No cell carries a control label."""
 
-    def __init__(self, where: str, column: str, wanted: Sequence[str], counts: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        where: str,
+        column: str,
+        wanted: Sequence[str],
+        counts: Sequence[tuple[str, int]],
+        elsewhere: Sequence[str] = (),
+    ) -> None:
+        """Word it; `elsewhere` are other columns, which hold a control label."""
         self.column = column
         expected = " or ".join(repr(label) for label in wanted)
         labels = ", ".join(f"{label!r} ({count:,})" for label, count in counts)
@@ -78,7 +86,29 @@ class NoControlCellsError(CellsError):
         else:
             found = "it has no labels at all"
             remedy = "Fill it in, or name another column with --condition-key."
+        if elsewhere:
+            which = "column" if len(elsewhere) == 1 else "columns"
+            remedy = remedy.removesuffix(".") + f"; such a label is in the {which} {listed(elsewhere)}."
         super().__init__(where, f"obs column {column!r} has no control cells, expected {expected}; {found}", remedy)
+
+
+class UnnamedControlColumnError(CellsError):
+    """Control cells are labelled in a column that is not looked at unless it is named."""
+
+    def __init__(
+        self, where: str, looked_for: Sequence[str], columns: Mapping[str, Mapping[str, int]], n_obs: int
+    ) -> None:
+        self.columns = tuple(columns)
+        held = [
+            f"{name!r} holds " + " and ".join(f"{label!r} ({n:,} of {n_obs:,} cells)" for label, n in counts.items())
+            for name, counts in columns.items()
+        ]
+        column, it = (self.columns[0], "that column") if len(columns) == 1 else ("COLUMN", "these columns")
+        super().__init__(
+            where,
+            f"obs has no column {', '.join(looked_for)}, but another one tells control cells: {listed(held)}",
+            f"Name the column with --condition-key {column}; to use all cells as control cells, take {it} out of obs.",
+        )
 
 
 class MissingGenesError(CellsError):
@@ -93,14 +123,23 @@ class MissingGenesError(CellsError):
         examples: Sequence[str],
         raw_n_vars: int | None,
         other_case: Sequence[str] = (),
+        text_columns: Sequence[str] = (),
     ) -> None:
-        """Word it; `other_case` are names of the input that differ from missing ones in upper and lower case alone."""
+        """Word it.
+
+        `other_case` are names of the input that differ from missing ones in upper and lower case alone,
+        `text_columns` the columns of var that may hold other names.
+        """
         self.missing = tuple(missing)
         n_missing = len(self.missing)
         raw = "" if raw_n_vars is None else f" Its raw holds {counted(raw_n_vars, 'gene')}: --use-raw reads that."
         if n_missing == n_genes:
             problem = f"none of the model's {n_genes:,} genes was found; {source} holds {listed(examples, 3)}"
-            remedy = "Gene symbols or Ensembl ids were expected: name the var column that holds them with --gene-key."
+            remedy = "Gene symbols or Ensembl ids were expected: name the var column that holds them with --gene-key"
+            remedy += f" (var columns of text: {listed(text_columns, 12)})." if text_columns else "."
+            if not text_columns:
+                remedy = "Gene symbols or Ensembl ids were expected, and no other column of var holds text: "
+                remedy += "write them into var_names, or into a column that --gene-key names."
         else:
             problem = f"{n_missing:,} of the model's {n_genes:,} genes are missing from {source}: {listed(missing)}"
             if n_missing == 1:

@@ -119,6 +119,22 @@ def as_text(values: Any) -> NDArray[np.object_]:
     return array
 
 
+def text_columns(annotation: Annotation) -> Iterator[tuple[str, Any]]:
+    """Yield name and values of the columns of obs or var that hold text, of those that can be read."""
+    import pandas as pd
+
+    for name in dict.fromkeys(annotation.columns):
+        try:
+            values = annotation.column(name)
+        except CellsFormatError:  # damage to a column that nobody asked for stops nothing
+            continue
+        dtype: Any = getattr(values, "dtype", None)
+        if isinstance(dtype, pd.CategoricalDtype):
+            dtype = dtype.categories.dtype
+        if pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype):
+            yield name, values
+
+
 # --- on disk ----------------------------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import AmbiguousControlLabelError, NoControlCellsError, ReadOptionError, listed
-from scgenept_rt.expression.cells_source import Annotation
+from scgenept_rt.errors import (
+    AmbiguousControlLabelError,
+    NoControlCellsError,
+    ReadOptionError,
+    UnnamedControlColumnError,
+    listed,
+)
+from scgenept_rt.expression.cells_source import Annotation, text_columns
 from scgenept_rt.perturbation import CONTROL_LABELS
 
 CONDITION_KEYS = ("condition", "perturbation", "target_gene", "gene")
@@ -39,7 +45,9 @@ def find_control_rows(
     where
         The input, named in errors.
     condition_key
-        The column; without it, the first of `CONDITION_KEYS` that holds a control label.
+        The column; without it, the first of `CONDITION_KEYS` that holds a control label. Where obs has none of these,
+        all cells are control cells, unless another column of text has a control label for some of them: which column
+        is meant is for the user to say then, as cells that were perturbed must never pass for controls.
     control_label
         The label; without it, the one of `CONTROL_LABELS` that occurs.
 
@@ -51,6 +59,8 @@ def find_control_rows(
         If several of `CONTROL_LABELS` occur in the column.
     NoControlCellsError
         If no cell carries a control label.
+    UnnamedControlColumnError
+        If obs has none of `CONDITION_KEYS`, and another column holds a control label for some of the cells.
     """
     if condition_key is not None and condition_key not in obs.columns:
         raise ReadOptionError(
@@ -59,18 +69,26 @@ def find_control_rows(
             "Choose one of these with --condition-key.",
         )
     keys = [key for key in CONDITION_KEYS if key in obs.columns] if condition_key is None else [condition_key]
+    wanted = CONTROL_LABELS if control_label is None else (control_label,)
     if not keys:
         if control_label is not None:
+            elsewhere = list(_columns_with(wanted, obs))
+            columns = f"it is in {listed(elsewhere)}" if elsewhere else f"it has: {listed(obs.columns, 12) or 'none'}"
+            key = f" {elsewhere[0]}" if len(elsewhere) == 1 else ""
             raise ReadOptionError(
                 where,
-                f"obs has no column in which to look for the control label {control_label!r} "
-                f"(it has: {listed(obs.columns, 12) or 'none'})",
-                "Name the column with --condition-key, or leave --control-label out to use all cells.",
+                f"obs has no column {', '.join(CONDITION_KEYS)} in which to look for the control label "
+                f"{control_label!r} ({columns})",
+                f"Name the column with --condition-key{key}, or leave --control-label out to use all cells.",
             )
+        marked = {
+            key: counts for key, counts in _columns_with(wanted, obs).items() if sum(counts.values()) < obs.n_rows
+        }
+        if marked:
+            raise UnnamedControlColumnError(where, CONDITION_KEYS, marked, obs.n_rows)
         notice = f"obs has no column {', '.join(CONDITION_KEYS)}: {_all_cells(obs.n_rows)}."
         return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, None, (notice,))
 
-    wanted = CONTROL_LABELS if control_label is None else (control_label,)
     first: _Labels | None = None
     for key in keys:
         labels = _Labels(obs.column(key))
@@ -85,7 +103,15 @@ def find_control_rows(
             return ControlRows(labels.rows(label), key, label, notices)
         first = first or labels
     assert first is not None
-    raise NoControlCellsError(where, keys[0], wanted, first.most_frequent(_N_FREQUENT))
+    raise NoControlCellsError(
+        where, keys[0], wanted, first.most_frequent(_N_FREQUENT), list(_columns_with(wanted, obs))
+    )
+
+
+def _columns_with(wanted: Sequence[str], obs: Annotation) -> dict[str, dict[str, int]]:
+    """Return the columns of text that hold one of the labels, each with how many cells carry which."""
+    counts = {name: _Labels(values).counts(wanted) for name, values in text_columns(obs)}
+    return {name: found for name, found in counts.items() if found}
 
 
 def _all_cells(n_obs: int) -> str:

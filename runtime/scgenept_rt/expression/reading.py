@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scgenept_rt.errors import EmptyCellsError, MissingGenesError, ReadOptionError, check_argument, listed
-from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
+from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells, text_columns
 from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRowsWriter
 from scgenept_rt.expression.labels import find_control_rows
 from scgenept_rt.expression.sampling import Sampling
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 VAR_NAMES = "var_names"
 # Columns of var that hold gene names or Ensembl ids in public data sets, besides var_names.
-GENE_COLUMNS = ("gene_name", "feature_name", "gene_ids", "gene_id", "ensembl_id")
+GENE_COLUMNS = ("gene_name", "feature_name", "gene_symbols", "gene_ids", "gene_id", "ensembl_id")
+LOW_COVERAGE = 0.8
+"""Below this share of genes found, an input that is accepted with missing_genes="zero" deserves a warning."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def read_control_cells(
         If the input cannot be read.
     ReadOptionError, GeneKeyError
         If it lacks what an option names.
-    NoControlCellsError, AmbiguousControlLabelError, TooFewControlCellsError
+    NoControlCellsError, AmbiguousControlLabelError, UnnamedControlColumnError, TooFewControlCellsError
         If its control cells cannot be told, or are too few.
     MissingGenesError, DuplicateGeneNamesError
         If its genes do not match the model's.
@@ -188,10 +190,23 @@ def accept_missing(
     if options.missing_genes == "error" or not match.n_found:
         missing = {name.casefold() for name in match.missing}
         other_case = [name for name in names if name.casefold() in missing]
+        columns = [] if match.n_found else [name for name, _ in text_columns(cells.var) if name != match.source]
         raise MissingGenesError(
-            cells.where, match.missing, len(panel), match.source, names, cells.raw_n_vars, other_case
+            cells.where, match.missing, len(panel), match.source, names, cells.raw_n_vars, other_case, columns
         )
-    return [
+    notices = [
         f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
         f"{listed(match.missing)}."
     ]
+    if match.n_found < LOW_COVERAGE * len(panel):
+        notices.append(f"Warning: {low_coverage(match.n_found, len(panel))}")
+    return notices
+
+
+def low_coverage(n_found: int, n_genes: int) -> str:
+    """Return the sentence on an input that has few of a model's genes."""
+    share = f"only {n_found / n_genes:.0%}" if n_found >= 0.01 * n_genes else "less than 1%"
+    return (
+        f"{share} of what the model reads is measured: it will run, but such cells are far from those that it was "
+        "trained on, and its predictions may mean little."
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scgenept_rt.errors import DuplicateGeneNamesError, MissingGenesError
+from scgenept_rt.genes import GenePanel
 from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, GENES, IDS, cells, log1p_values, read
 
 
@@ -59,6 +61,34 @@ def test_no_gene_at_all_is_never_taken_as_zero():
     ) as caught:
         read(adata, missing_genes="zero")
     assert "--gene-key" in str(caught.value)
+    assert "no other column of var holds text" in str(caught.value)
+    adata.var["symbol"] = pd.Categorical(GENES)
+    adata.var["mean"] = 0.5
+    adata.var["biotype"] = "protein_coding"
+    with pytest.raises(MissingGenesError, match=r"with --gene-key \(var columns of text: symbol, biotype\)\.$"):
+        read(adata)
+    assert read(adata, gene_key="symbol").match.n_found == 8
+
+
+def test_symbols_where_scanpy_puts_them_beside_ids():
+    adata = cells(log1p_values(), [f"probe{number}" for number in range(8)])
+    adata.var["gene_symbols"] = GENES
+    assert read(adata).match.source == "gene_symbols"
+
+
+@pytest.mark.parametrize(("n_found", "share"), [(1, "less than 1%"), (2, "only 1%"), (8, "only 4%")])
+def test_an_input_with_few_of_the_genes_is_warned_of(n_found, share):
+    names = tuple(f"gene{number}" for number in range(200))
+    panel = GenePanel(names, (None,) * 200, np.ones(200, dtype=bool))
+    control = read(cells(log1p_values(n_vars=n_found), names[:n_found]), panel, missing_genes="zero")
+    assert any(notice.startswith(f"Warning: {share} of what the model reads is") for notice in control.notices)
+    were = "was" if n_found == 1 else "were"
+    assert any(f"{n_found} of the model's 200 genes {were} found" in notice for notice in control.notices)
+
+
+def test_an_input_with_most_of_the_genes_gives_no_warning():
+    notices = read(cells(log1p_values()[:, :7], GENES[:7]), missing_genes="zero").notices
+    assert not any("Warning" in notice for notice in notices)
 
 
 def test_duplicate_names_that_the_model_needs():

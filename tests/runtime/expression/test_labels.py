@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-from scgenept_rt.errors import AmbiguousControlLabelError, NoControlCellsError
+from scgenept_rt.errors import (
+    AmbiguousControlLabelError,
+    NoControlCellsError,
+    ReadOptionError,
+    UnnamedControlColumnError,
+)
 from tests.runtime.expression.inputs import as_form, cells, log1p_values, read
 
 
@@ -95,3 +101,72 @@ def test_a_column_without_any_label_is_said_to_have_none(tmp_path, form):
         read(source)
     with pytest.raises(NoControlCellsError, match=r"its most frequent label is 'A' \(1\)\. Name the control"):
         read(cells(log1p_values(n_obs=1), conditions=["A"]))
+
+
+def with_column(name, values):
+    adata = cells(log1p_values(n_obs=len(values)), conditions=False)
+    adata.obs[name] = values
+    return adata
+
+
+@pytest.mark.parametrize("kind", ["object", "category", "string"])
+@pytest.mark.parametrize("form", ["h5ad", "memory"])
+def test_perturbed_cells_are_not_controls_because_their_column_has_another_name(tmp_path, kind, form):
+    values = pd.Series(["non-targeting", "KLF1"] * 3, dtype=kind).array
+    adata = with_column("guide", values)
+    adata.obs["batch"] = ["control lane"] * 6
+    with as_form(adata, form, tmp_path) as source:
+        with pytest.raises(UnnamedControlColumnError) as caught:
+            read(source)
+        assert list(read(source, condition_key="guide").obs_names) == ["cell0", "cell2", "cell4"]
+    message = str(caught.value)
+    assert "obs has no column condition, perturbation, target_gene, gene, but" in message
+    assert "'guide' holds 'non-targeting' (3 of 6 cells). Name the column with --condition-key guide;" in message
+
+
+def test_every_column_that_tells_control_cells_is_named():
+    adata = with_column("guide", ["control", "KLF1", None])
+    adata.obs["arm"] = ["ctrl", "control", "x"]
+    with pytest.raises(
+        UnnamedControlColumnError,
+        match=r"'guide' holds 'control' \(1 of 3 cells\), 'arm' holds 'ctrl' \(1 of 3 cells\) and 'control' \(1 of",
+    ) as caught:
+        read(adata)
+    assert "--condition-key COLUMN" in str(caught.value)
+    assert caught.value.columns == ("guide", "arm")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["control"] * 4,
+        ["ctrl", "control", "ctrl", "ctrl"],
+        ["a control of day 2", "Control", "CTRL", "non-targeting-1"],
+        pd.Categorical(["a"] * 4, categories=["ctrl", "a"]),
+        [0, 1, 0, 1],
+        [True, False] * 2,
+    ],
+    ids=["all cells", "all cells, two words", "other text", "unused category", "numbers", "truth values"],
+)
+def test_columns_that_tell_no_cells_apart_leave_all_cells_controls(values):
+    assert read(with_column("note", values)).n_obs == 4
+
+
+def test_a_damaged_column_that_nobody_asked_for_stops_nothing(tmp_path):
+    with_column("note", ["a", "b"]).write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "a") as file:
+        del file["obs/note"]
+    assert read(tmp_path / "cells.h5ad").n_obs == 2
+
+
+def test_other_columns_that_hold_the_control_label_are_named():
+    with pytest.raises(
+        ReadOptionError, match=r"'DMSO' \(it is in arm\)\. Name the column with --condition-key arm, or"
+    ):
+        read(with_column("arm", ["DMSO", "x"]), control_label="DMSO")
+    with pytest.raises(ReadOptionError, match=r"'DMSO' \(it has: arm\)\. Name the column with --condition-key, or"):
+        read(with_column("arm", ["water", "x"]), control_label="DMSO")
+    adata = with_column("condition", ["day0", "day1"])
+    adata.obs["guide"] = ["ctrl", "KLF1"]
+    with pytest.raises(NoControlCellsError, match=r"--condition-key; such a label is in the column guide\.$"):
+        read(adata)
