@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,15 +84,15 @@ def examine_labels(obs: Annotation, where: str, panel: GenePanel, options: ReadO
         labels = []
     plain = _PanelWithoutSuggestions(panel.names, panel.ids, panel.in_vocab)
     by_targets: dict[tuple[int, ...], Perturbation] = {}
-    unpredictable: dict[str, list[str]] = {}  # the genes that the model lacks, by label
+    unpredictable: dict[str, dict[str, tuple[str, ...]]] = {}  # the genes that the model lacks and hints, by label
     for label in labels:
         try:
             parsed = parse_perturbation(label, plain, tuple(controls))
         except UnknownGeneError as error:
-            unpredictable[label] = list(error.unknown)
+            unpredictable[label] = error.unknown
             continue
         except PerturbationError:
-            unpredictable[label] = []
+            unpredictable[label] = {}
             continue
         if parsed.columns:
             by_targets.setdefault(tuple(sorted(parsed.columns)), parsed)
@@ -147,7 +148,7 @@ def _labels_finding(
     n_labels: int,
     n_predictable: int,
     n_distinct: int,
-    unpredictable: Mapping[str, Sequence[str]],
+    unpredictable: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> Finding:
     if not n_labels:
         return Finding("perturbations", "ok", f"obs column {key!r} names no other condition; ask for any with -p.")
@@ -157,11 +158,11 @@ def _labels_finding(
     if not unpredictable:
         return Finding("perturbations", "ok", f"{text}.")
     text += "."
-    lacking = list(dict.fromkeys(gene for genes in unpredictable.values() for gene in genes))
+    lacking = {gene: hints for genes in unpredictable.values() for gene, hints in genes.items()}
     if lacking:
         shown = []
-        for gene in lacking[:_N_SHOWN]:
-            near = panel.suggestions(gene, 1)
+        for gene, hints in islice(lacking.items(), _N_SHOWN):
+            near = hints or panel.suggestions(gene, 1)
             shown.append(f"{gene} (near: {near[0]})" if near else gene)
         more = f" and {len(lacking) - _N_SHOWN:,} more" if len(lacking) > _N_SHOWN else ""
         text += f" The model lacks {counted(len(lacking), 'gene')} of the rest: {', '.join(shown)}{more}."

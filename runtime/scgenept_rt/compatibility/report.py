@@ -64,6 +64,12 @@ class Report:
         return not self.problem_topics
 
     @property
+    def matches_genes(self) -> bool:
+        """Whether a gene of the model was found; true of a file of which nothing could be read, too."""
+        match = None if self.coverage is None else self.coverage.match
+        return self.coverage is None or (match is not None and match.n_found > 0)
+
+    @property
     def problem_topics(self) -> set[str]:
         """What the problems are about."""
         return {finding.topic for finding in self.findings if finding.status == "problem"}
@@ -148,11 +154,11 @@ def check_cells(
         with load(bundle, provider=provider, precision=precision, device_id=device_id, threads=threads) as predictor:
             findings.append(Finding("provider", "ok", f"{predictor.choice_reason}, {predictor.precision}."))
             check_reference(bundle, predictor.session).raise_if_missed()
-            cost, finite = _cost(predictor, looked)
-            findings.append(cost.finding())
-            if not finite:
-                step = "Use --precision fp32." if predictor.precision == "fp16" else "Run `scgenept-rt verify BUNDLE`."
-                findings.append(Finding("run", "problem", "Predictions of a control cell are NaN or infinite.", step))
+            if looked.matches_genes:  # what a run takes depends on the values of the model's genes
+                cost, finite = _cost(predictor, looked)
+                findings.append(cost.finding())
+                if not finite:
+                    findings.append(_not_finite(predictor))
     except ArgumentTypeError:
         raise  # of the call, not of the machine
     except ScgeneptError as error:
@@ -171,6 +177,11 @@ def _with_step(finding: Finding, options: ReadOptions, suggestion: ReadOptions |
         return finding
     arguments = " ".join(option_arguments(ReadOptions(*matrix))) or "neither --layer nor --use-raw"
     return dataclasses.replace(finding, step=f"{_matrix_name(*matrix)} holds log-normalised values: {arguments}.")
+
+
+def _not_finite(predictor: Predictor) -> Finding:
+    step = "Use --precision fp32." if predictor.precision == "fp16" else "Run `scgenept-rt verify BUNDLE`."
+    return Finding("run", "problem", "Predictions of a control cell are NaN or infinite.", step)
 
 
 def _cost(predictor: Predictor, looked: Report) -> tuple[Cost, bool]:

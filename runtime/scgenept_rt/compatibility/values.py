@@ -66,6 +66,9 @@ class Values:
         Non-zero model genes a cell.
     sample
         The cells as `csr_array` [n_cells, n_genes] in model gene order.
+
+    Where the genes could not be matched, range and kind of values are those of all genes of the file, and what is
+    about the model's genes (`total`, `n_expressed`, `sample`) is None.
     """
 
     n_cells: int
@@ -78,7 +81,7 @@ class Values:
     log1p_of_whole: bool
     total: Spread | None
     total_of_file: Spread | None
-    n_expressed: Spread
+    n_expressed: Spread | None
     sample: Any = field(repr=False)
     findings: tuple[Finding, ...] = field(default=(), repr=False)
 
@@ -91,16 +94,14 @@ def examine_values(
     options: ReadOptions,
     dataset: str,
 ) -> Values:
-    """Look at up to `MAX_CELLS` of the control cells (of all cells if these are not known), drawn with a fixed seed.
-
-    Where the genes could not be matched, the genes of the file stand for those of the model.
-    """
+    """Look at up to `MAX_CELLS` of the control cells (of all cells if these are not known), drawn with a fixed seed."""
     rows = np.arange(cells.obs.n_rows, dtype=np.int64) if control_rows is None else control_rows
     n_candidates = len(rows)
     if n_candidates > MAX_CELLS:
         rows = rows[Sampling("all", MAX_CELLS, _SEED).draw(n_candidates)]
     whole_file = np.arange(cells.var.n_rows, dtype=np.int64)
-    if match is None or not match.n_found:
+    matched = match is not None and match.n_found > 0
+    if match is None or not matched:
         names, columns = tuple(cells.var.index().tolist()), whole_file
     else:
         names, columns = panel.names, match.columns
@@ -122,12 +123,15 @@ def examine_values(
         notices = []
     found = int(np.count_nonzero(columns >= 0))
     values = _measured(sample, file_sample, n_candidates, found)
+    if not matched:
+        # `sample` holds the genes of the file: nothing of the model's can be said of it.
+        values = replace(values, total=None, total_of_file=_totals(sample), n_expressed=None, sample=None)
     if findings:
         findings = [replace(finding, text=f"{finding.text} {_range(values)}") for finding in findings]
     else:
         findings.append(_scale(values, notices, dataset, len(whole_file)))
-    if not values.n_non_finite:
-        findings.append(_sparsity(values, found, dataset))
+    if values.n_expressed is not None and not values.n_non_finite:
+        findings.append(_sparsity(values, values.n_expressed, found, dataset))
     return replace(values, findings=tuple(findings))
 
 
@@ -191,34 +195,40 @@ def _range(values: Values) -> str:
 
 def _scale(values: Values, notices: list[str], dataset: str, n_file_genes: int) -> Finding:
     text = _range(values)
-    if values.total is None or values.total.maximum == 0:
+    overall = values.total or values.total_of_file
+    if overall is None or overall.maximum == 0:
         return Finding(
             "scale", "note", " ".join([text, *notices]), "Check that this is the right matrix: --layer NAME."
         )
     file_total = values.total_of_file
-    n_genes = values.sample.shape[1]
-    model_total = f"over the model's genes expm1 sums to {_spread(values.total)} a cell"
+    if values.total is None or values.sample is None:
+        n_genes = n_file_genes
+        totals = f"over the file's {n_genes:,} genes expm1 sums to {_spread(overall)} a cell"
+    else:
+        n_genes = values.sample.shape[1]
+        totals = f"over the model's genes expm1 sums to {_spread(values.total)} a cell"
     if values.log1p_of_whole:
         return Finding(
             "scale",
             "note",
-            f"{text} They are log1p of whole counts that were not normalised; {model_total}.",
+            f"{text} They are log1p of whole counts that were not normalised; {totals}.",
             "Before log1p run `sc.pp.normalize_total(adata)`, on all genes.",
         )
     if notices:
         return Finding("scale", "note", " ".join([text, *notices]))
     if file_total is None:
-        return Finding("scale", "ok", f"{text} They look like log1p; {model_total}.")
+        return Finding("scale", "ok", f"{text} They look like log1p; {totals}.")
     if not file_total.constant:
         of_file = f"over the file's {n_file_genes:,} genes to {_spread(file_total)}" if n_file_genes != n_genes else ""
-        totals = "; ".join([model_total, of_file] if of_file else [model_total])
+        totals = "; ".join([totals, of_file] if of_file else [totals])
         return Finding(
             "scale",
             "ok",
             f"{text} They look like log1p; {totals}. That is not one total for all cells, as where genes were dropped "
             "after normalising.",
         )
-    text = f"{text} log1p, normalised to a total of {file_total.median:,.0f} a cell; {model_total}."
+    text = f"{text} log1p, normalised to a total of {file_total.median:,.0f} a cell"
+    text += f"; {totals}." if values.total is not None else "."
     if dataset == _NORMAN and abs(file_total.median - 1e4) <= 1e4 * _CONSTANT_WITHIN:
         return Finding(
             "scale",
@@ -235,9 +245,10 @@ def _spread(spread: Spread) -> str:
     return f"{spread.median:,.0f} ({spread.minimum:,.0f} to {spread.maximum:,.0f})"
 
 
-def _sparsity(values: Values, n_found: int, dataset: str) -> Finding:
-    expressed, n_genes = values.n_expressed, values.sample.shape[1]
-    text = f"A cell has {_spread(expressed)} non-zero genes of the model's"
+def _sparsity(values: Values, expressed: Spread, n_found: int, dataset: str) -> Finding:
+    n_genes = values.sample.shape[1]
+    one = expressed.minimum == expressed.maximum == 1
+    text = f"A cell has {_spread(expressed)} non-zero gene{'' if one else 's'} of the model's"
     text += f" {n_genes:,} ({expressed.median / n_genes:.0%})"
     text += f", {expressed.median / n_found:.0%} of the {n_found:,} in the file." if n_found < n_genes else "."
     if dataset == _NORMAN:

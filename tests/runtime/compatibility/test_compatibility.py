@@ -158,6 +158,9 @@ good("another control label", control_label="DMSO")(
 good("another column", condition_key="guide", control_label="none")(
     lambda adata: with_conditions(adata, ["none"] * 50 + ["A"] * 10, "guide")
 )
+good("only controls, in a column of another name")(
+    lambda adata: with_conditions(adata, ["non-targeting"] * 60, "guide")
+)
 good("no conditions")(lambda adata: anndata.AnnData(adata.X, var=adata.var))
 good("unknown labels beside controls")(lambda adata: with_conditions(adata, ["ctrl"] * 30 + ["what+ever", "A+A"] * 15))
 good("missing genes as zero", missing_genes="zero")(lambda adata: adata[:, 6:].copy())
@@ -184,6 +187,9 @@ bad("no X", "file")(lambda adata: anndata.AnnData(None, obs=adata.obs, var=adata
 bad("no cells", "file")(lambda adata: adata[:0].copy())
 bad("truth values", "file")(lambda adata: with_x(adata, adata.X > 2))
 bad("no such column", "labels", condition_key="guide")(lambda adata: adata)
+bad("controls in a column of another name", "labels")(
+    lambda adata: with_conditions(adata, ["non-targeting"] * 30 + ["A"] * 30, "guide")
+)
 bad("two control labels", "labels")(lambda adata: with_conditions(adata, ["ctrl"] * 30 + ["control"] * 30))
 bad("no control", "labels")(lambda adata: with_conditions(adata, ["A+ctrl"] * 60))
 bad("control label without a column", "labels", control_label="ctrl")(
@@ -356,6 +362,33 @@ def test_only_a_sample_of_many_control_cells_is_read(bundle: Bundle, tmp_path: P
     assert (first.values.n_cells, first.values.n_candidates) == (MAX_CELLS, n_obs)
     assert f"{MAX_CELLS} of {n_obs} cells looked at" in finding(first, "scale").text
     assert first.to_json()["values"] == second.to_json()["values"]
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csc_matrix])
+def test_nothing_is_said_of_the_models_genes_where_none_is_found(form: Callable, bundle: Bundle):
+    n_genes = bundle.manifest.dimensions.n_genes
+    adata = cells_of(bundle, form(normalised(counts_of(N_CONTROL + N_OTHER, n_genes))))
+    report = check_cells(bundle, with_var(adata, [f"g{at}" for at in range(n_genes)]), provider="cpu")
+    assert problems(report) == {"genes"}
+    assert [entry.topic for entry in report.findings] == ["labels", "perturbations", "genes", "scale", "provider"]
+    assert "normalised to a total of 1,000 a cell." in finding(report, "scale").text
+    for entry in report.findings:
+        assert "the model's" not in entry.text or entry.topic in ("genes", "provider"), entry
+    facts = report.to_json()
+    assert facts["run"] is facts["values"]["total"] is facts["values"]["n_expressed"] is None
+    assert facts["values"]["total_of_file"]["median"] == pytest.approx(1000, rel=1e-3)
+
+    counts = np.log1p(counts_of(N_CONTROL + N_OTHER, n_genes))
+    unnormalised = with_var(cells_of(bundle, form(counts)), [f"g{at}" for at in range(n_genes)])
+    scale = finding(check_cells(bundle, unnormalised, provider="cpu"), "scale")
+    assert "not normalised; over the file's 24 genes expm1 sums to" in scale.text
+
+
+def test_labels_in_the_form_of_gears_condition_names_are_explained(bundle: Bundle):
+    gene = bundle.manifest.gene_names[5]
+    adata = cells_of(bundle, conditions=["ctrl"] * 40 + [f"A549_{gene}+ctrl_1+1"] * 20)
+    note = finding(check_cells(bundle, adata, provider="cpu"), "perturbations")
+    assert f"A549_{gene}+ctrl_1+1 (near: {gene}+ctrl)" in note.text
 
 
 def test_cost_grows_with_cells_and_perturbations(bundle: Bundle):
