@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ def read_gene_list(path: str | Path) -> GeneList:
     ----------
     path
         A .h5ad (its `gene_name` column, else var_names; ids from var_names when they are Ensembl ids), a .csv with a
-        `gene_name` column (and `gene_id`, when there), or a text file of one name a line.
+        `gene_name` column (and `gene_id`, when there; commas between cells, or semicolons or tabs where the header
+        shows these), or a text file or pipe of one name a line.
 
     Raises
     ------
@@ -41,8 +43,10 @@ def read_gene_list(path: str | Path) -> GeneList:
         If the file cannot be read, holds no genes, an empty name, or a name twice.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise GeneListError(path, "there is no such file", "Check the path of --genes.")
+    if path.is_dir():
+        raise GeneListError(path, "it is a directory", "Give a file to --genes.")
     try:
         match path.suffix.lower():
             case ".h5ad" | ".h5":
@@ -50,8 +54,7 @@ def read_gene_list(path: str | Path) -> GeneList:
             case ".csv":
                 genes = _from_csv(path)
             case _:
-                names = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
-                genes = GeneList(tuple(name for name in names if name), (None,) * sum(map(bool, names)))
+                genes = _from_text(path)
     except UnicodeDecodeError as error:
         raise GeneListError(path, "it is not a text file", "Give a .h5ad, a .csv or one gene name a line.") from error
     except OSError as error:
@@ -75,15 +78,37 @@ def _from_h5ad(path: Path) -> GeneList:
     return GeneList(tuple(names), tuple(ids))
 
 
+def _from_text(path: Path) -> GeneList:
+    lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    names = tuple(line for line in lines if line)
+    if names and "gene_name" in re.split(r"[,;\t]", names[0]):
+        raise GeneListError(
+            path,
+            f"its first line is the header of a table ({names[0]!r}), and only the name of a .csv says that it is one",
+            "Name the file .csv; of a table in a pipe, pass on the column gene_name without its header.",
+        )
+    return GeneList(names, (None,) * len(names))
+
+
 def _from_csv(path: Path) -> GeneList:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        columns = reader.fieldnames or []
-        if "gene_name" not in columns:
+    text = path.read_bytes().decode("utf-8-sig")
+    # Spreadsheets write semicolons in many countries.
+    headers = {separator: next(csv.reader(io.StringIO(text), delimiter=separator), []) for separator in ",;\t"}
+    separator = next((separator for separator, header in headers.items() if "gene_name" in header), None)
+    if separator is None:
+        found = listed(headers[","]) or "none"
+        raise GeneListError(path, f"it has no column gene_name (its columns: {found})", "Name the column so.")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = []
+    for row in reader:
+        if any(row.get(None) or []):  # what stands beyond the header
+            n_columns = counted(len(headers[separator]), "column")
             raise GeneListError(
-                path, f"it has no column gene_name (its columns: {listed(columns) or 'none'})", "Name the column so."
+                path,
+                f"line {reader.line_num} has more cells than the header, which has {n_columns}",
+                "Write one gene a line, and name every column.",
             )
-        rows = list(reader)
+        rows.append(row)
     names = tuple((row["gene_name"] or "").strip() for row in rows)
     return GeneList(names, tuple((row.get("gene_id") or "").strip() or None for row in rows))
 

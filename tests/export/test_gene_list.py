@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +95,22 @@ def test_csv_with_ids(write: Write) -> None:
     assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), ("ENSG00000125740", None))
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_csv_with_other_separators(separator: str, write: Write) -> None:
+    path = write("genes.csv", f"gene_id{separator}gene_name\nENSG00000125740{separator}FOSB\n{separator}HLA-A\n")
+    assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), ("ENSG00000125740", None))
+
+
+def test_names_through_a_pipe() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"FOSB\nHLA-A\n")
+    os.close(write_end)
+    try:
+        assert read_gene_list(f"/dev/fd/{read_end}") == GeneList(("FOSB", "HLA-A"), (None, None))
+    finally:
+        os.close(read_end)
+
+
 def test_csv_without_ids_and_with_quoted_names(write: Write) -> None:
     path = write("genes.csv", 'gene_name,note\n FOSB ,"a, b"\n"HLA-A",\n')
     assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), (None, None))
@@ -125,6 +142,9 @@ def test_text_lines_are_stripped_and_blank_ones_skipped(write: Write) -> None:
         ("genes.csv", "", "it has no column gene_name"),
         ("genes.csv", "symbol,id\nFOSB,1\n", r"it has no column gene_name \(its columns: symbol, id\)"),
         ("genes.csv", "gene_name,id\nFOSB,1\n,2\n", "gene number 2 is empty"),
+        ("genes.csv", "gene_name\nFOSB\nHLA-A,KLF1\n", "line 3 has more cells than the header, which has 1 column"),
+        ("genes.tsv", "gene_name\tid\nFOSB\t1\n", r"header of a table .*Name the file \.csv"),
+        ("genes.txt", "\ngene_name\nFOSB\n", r"header of a table \('gene_name'\)"),
     ],
 )
 def test_unusable_lists_are_refused(name: str, contents: str, problem: str, write: Write) -> None:
@@ -137,6 +157,8 @@ def test_unusable_lists_are_refused(name: str, contents: str, problem: str, writ
 def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GeneListError, match=r"nowhere\.csv: there is no such file.*--genes"):
         read_gene_list(tmp_path / "nowhere.csv")
+    with pytest.raises(GeneListError, match=r"it is a directory"):
+        read_gene_list(tmp_path)
     binary = tmp_path / "genes.txt"
     binary.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00")
     with pytest.raises(GeneListError, match="is not a text file"):
