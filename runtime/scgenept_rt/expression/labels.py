@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +111,10 @@ def find_control_rows(
 
 def _columns_with(wanted: Sequence[str], obs: Annotation) -> dict[str, dict[str, int]]:
     """Return the columns of text that hold one of the labels, each with how many cells carry which."""
-    counts = {name: _Labels(values).counts(wanted) for name, values in text_columns(obs)}
+    counts: dict[str, dict[str, int]] = {}
+    for name, values in text_columns(obs):
+        with suppress(TypeError):  # a column of lists and the like, which a data frame in memory may have
+            counts[name] = _Labels(values).counts(wanted)
     return {name: found for name, found in counts.items() if found}
 
 

@@ -109,8 +109,11 @@ def with_column(name, values):
     return adata
 
 
-@pytest.mark.parametrize("kind", ["object", "category", "string"])
-@pytest.mark.parametrize("form", ["h5ad", "memory"])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    # Older versions of anndata do not write columns of pandas's strings.
+    [("object", "h5ad"), ("object", "memory"), ("category", "h5ad"), ("category", "memory"), ("string", "memory")],
+)
 def test_perturbed_cells_are_not_controls_because_their_column_has_another_name(tmp_path, kind, form):
     values = pd.Series(["non-targeting", "KLF1"] * 3, dtype=kind).array
     adata = with_column("guide", values)
@@ -145,8 +148,9 @@ def test_every_column_that_tells_control_cells_is_named():
         pd.Categorical(["a"] * 4, categories=["ctrl", "a"]),
         [0, 1, 0, 1],
         [True, False] * 2,
+        [["ctrl"], ["a"], {}, None],
     ],
-    ids=["all cells", "all cells, two words", "other text", "unused category", "numbers", "truth values"],
+    ids=["all cells", "all cells, two words", "other text", "unused category", "numbers", "truth values", "lists"],
 )
 def test_columns_that_tell_no_cells_apart_leave_all_cells_controls(values):
     assert read(with_column("note", values)).n_obs == 4
