@@ -50,7 +50,7 @@ def benchmark(
 
     Times count from inputs to outputs in this machine's memory; the runs that warm it up are not counted.
     """
-    from scgenept_rt.benchmark import BenchmarkOptions, check_plot_path, run_benchmark, write_plot
+    from scgenept_rt.benchmark import BenchmarkOptions, run_benchmark
 
     options = BenchmarkOptions(
         provider=provider,
@@ -64,19 +64,21 @@ def benchmark(
         cuda_graphs=cuda_graphs,
     )
     # What cannot be written has to be known before minutes of measuring, not after.
+    if json_file is not None:
+        _check_directory(json_file)
     if plot_file is not None:
-        check_plot_path(plot_file)
-    for path in (json_file, plot_file):
-        if path is not None:
-            _check_directory(path)
+        from scgenept_rt.plotting.drawing import check_figure_path
+
+        check_figure_path(plot_file)
     result = run_benchmark(bundle, options, progress=lambda step: print(step, file=sys.stderr, flush=True))
     _print(result)
     if json_file is not None:
         json_file.write_text(result.to_json(), encoding="utf-8")
         print(f"wrote {json_file}")
     if plot_file is not None:
-        write_plot(result, plot_file)
-        print(f"wrote {plot_file}")
+        from scgenept_rt.plotting import save, throughput
+
+        print(f"wrote {save(throughput(result), plot_file)}")
 
 
 def _precisions(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Figures of predictions, as `scgenept_rt.pl`; they need the extra `plot` (matplotlib).
+"""Figures of predictions and measurements, as `scgenept_rt.pl`; they need the extra `plot` (matplotlib).
 
 Every function returns the Axes that it drew into, takes `ax=`, and leaves pyplot and matplotlib's settings alone.
 """
@@ -15,6 +15,7 @@ from scgenept_rt.plotting.errors import (
 )
 from scgenept_rt.plotting.evaluation_figures import evaluation_figures
 from scgenept_rt.plotting.heatmap import heatmap
+from scgenept_rt.plotting.throughput import throughput
 from scgenept_rt.plotting.top_de import top_de
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "evaluation_figures",
     "heatmap",
     "save",
+    "throughput",
     "top_de",
 ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import json
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from scgenept_rt.benchmark import PlotExtraMissingError, check_plot_path, measurement
+from scgenept_rt.benchmark import measurement
 from scgenept_rt.benchmark.machine import cpu_model
 from scgenept_rt.cli import app
+from scgenept_rt.plotting import MatplotlibMissingError
 
 
 def run_command(*arguments: object) -> tuple[int, str]:
@@ -60,11 +62,20 @@ def test_errors_of_the_command_are_found_before_measuring(
 def test_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch, bundle: Path, tmp_path: Path):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        "scgenept_rt.benchmark.plot.find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
+        "scgenept_rt.plotting.drawing.find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
     )
-    with pytest.raises(PlotExtraMissingError, match=r"pip install 'scgenept-rt\[plot\]'"):
-        check_plot_path(tmp_path / "throughput.png")
     # Before anything is measured.
     monkeypatch.setattr(measurement, "load", lambda *_args, **_options: pytest.fail("measured all the same"))
-    with pytest.raises(PlotExtraMissingError):
+    with pytest.raises(MatplotlibMissingError, match=r"pip install 'scgenept-rt\[plot\]'"):
         run_command(bundle, "--provider", "cpu", "--plot", tmp_path / "throughput.png")
+
+
+def test_matplotlib_is_not_imported_without_a_plot(monkeypatch: pytest.MonkeyPatch, bundle: Path):
+    real = builtins.__import__
+
+    def guarded(name: str, *args: Any, **options: Any) -> Any:
+        assert not name.startswith("matplotlib")
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", guarded)
+    assert run_command(bundle, "--provider", "cpu", "--batch-sizes", 1, "--repeats", 1)[0] == 0
