@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,18 @@ from scgenept_rt.errors import counted
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
 from scgenept_rt.expression import ReadOptions
-from scgenept_rt.plotting.drawing import NEUTRAL, axes_for, figure_of, plain, require_matplotlib, style_of
+from scgenept_rt.plotting.drawing import NEUTRAL, axes_for, plain, require_matplotlib, style_of
 from scgenept_rt.plotting.errors import PlotError
+from scgenept_rt.plotting.gene_names import name_points
+from scgenept_rt.plotting.legend import UNBREAKABLE, add_legend, fit_height
 from scgenept_rt.plotting.predictions import Predictions, means_of, named_predictions, panel_of, unique_series
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
+
+_ONE_COLUMN = 4
+"""Series that the legend lists below each other, so that their correlations are easy to compare; more: two columns."""
 
 
 def agreement(
@@ -40,7 +45,8 @@ def agreement(
     data, perturbation, predictions, n_controls, seed, read, ax
         As in `top_de`.
     n_labels
-        How many of the genes with the largest measured change are named; one whose name would cover another is not.
+        How many of the genes with the largest measured change are named, at the first series; one whose name has no
+        place near its point is not.
 
     Raises
     ------
@@ -75,35 +81,32 @@ def agreement(
                 f"{means.where}: its genes differ from those of {series[0].where}. Draw them in figures of their own."
             )
     deltas = [means.delta(perturbation, observed.control) for means in series]
-    ax = draw_agreement(
-        axes_for(ax, (4.8, 4.8)), measured, deltas, unique_series(series), panel.names, n_labels=n_labels
-    )
+    own_figure = ax is None
+    ax = axes_for(ax, (4.8, 4.8))
     n_cells = observed.moments.n(label)
     ax.set_title(f"{label} ({counted(n_cells, 'cell')})", fontsize="medium", loc="left")
+    draw_agreement(ax, measured, deltas, unique_series(series))
+    add_legend(ax, columns=1 if len(series) <= _ONE_COLUMN else 2)
+    if own_figure:
+        fit_height(ax)
+    name_genes(ax, measured, deltas, panel.names, n_labels)
     return ax
 
 
 def draw_agreement(
-    ax: Axes,
-    measured: NDArray[np.floating],
-    deltas: list[NDArray[np.float64]],
-    names: list[str],
-    genes: tuple[str, ...],
-    *,
-    n_labels: int = 10,
-) -> Axes:
-    """Draw changes that are known; see `agreement`."""
+    ax: Axes, measured: NDArray[np.floating], deltas: list[NDArray[np.float64]], names: list[str]
+) -> None:
+    """Draw changes that are known, without a legend; see `agreement`."""
     for index, (predicted, name) in enumerate(zip(deltas, names, strict=True)):
         ax.plot(
             measured,
             predicted,
             linestyle="none",
-            markersize=4,
             alpha=0.6,
             markeredgewidth=0,
-            label=f"{name}: r = {pearson(measured, predicted):.2f}",
+            label=f"{name}: r{UNBREAKABLE}={UNBREAKABLE}{pearson(measured, predicted):.2f}",
             rasterized=len(measured) > 2000,  # else a vector file has a path for each of thousands of genes
-            **style_of(index),
+            **style_of(index, 4),
         )
     everything = np.concatenate([measured, *deltas])
     low, high = float(everything.min()), float(everything.max())
@@ -115,38 +118,20 @@ def draw_agreement(
     ax.set_xlim(limits)
     ax.set_ylim(limits)
     ax.set_box_aspect(1)
+    ax.locator_params(nbins=5)  # else numbers on the x axis touch
     ax.set_xlabel("measured change (log1p)")
     ax.set_ylabel("predicted change (log1p)")
-    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.06), borderaxespad=0.0)
     plain(ax)
-    _name_genes(ax, measured, deltas[0], genes, n_labels)
-    return ax
 
 
-def _name_genes(
-    ax: Axes, x: NDArray[np.floating], y: NDArray[np.float64], genes: tuple[str, ...], n_labels: int
+def name_genes(
+    ax: Axes,
+    measured: NDArray[np.floating],
+    deltas: list[NDArray[np.float64]],
+    genes: Sequence[str],
+    n_labels: int,
 ) -> None:
-    """Name the genes of the largest measured change, leaving out names that would cover another one."""
-    from matplotlib.patheffects import withStroke
-
-    figure = figure_of(ax)
-    figure.draw_without_rendering()
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    middle = sum(ax.get_xlim()) / 2
-    taken: list[Bbox] = []
-    for gene in np.argsort(-np.abs(x), kind="stable")[:n_labels]:
-        left = x[gene] <= middle  # names point to the inside
-        text = ax.annotate(
-            genes[gene],
-            (float(x[gene]), float(y[gene])),
-            xytext=(4 if left else -4, 3),
-            textcoords="offset points",
-            fontsize=7,
-            ha="left" if left else "right",
-            path_effects=[withStroke(linewidth=2, foreground="white")],
-        )
-        box = text.get_window_extent(renderer).padded(1)
-        if any(box.overlaps(other) for other in taken):
-            text.remove()
-        else:
-            taken.append(box)
+    """Name the genes of the largest measured change at the points of the first series, once all else is drawn."""
+    first, *others = (np.column_stack([measured, predicted]).astype(np.float64) for predicted in deltas)
+    chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels]
+    name_points(ax, first, genes, chosen.tolist(), np.concatenate([first[:0], *others]))

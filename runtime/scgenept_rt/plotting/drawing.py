@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scgenept_rt.plotting.errors import FigureFormatError, FigureWriteError, MatplotlibMissingError
+from scgenept_rt.plotting.errors import FigureFormatError, FigureWriteError, MatplotlibMissingError, PlotError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,12 @@ FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito (2008), told apart with every common colour blindness; markers tell series apart without colour too.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LOOKS_LIKE_A_DOT = {"s": 0.95, "^": 1.25, "v": 1.25, "D": 0.95, "P": 1.3, "X": 1.25}
+"""How much larger than a dot's a marker's size has to be for it to look as large."""
+
+MAX_SERIES = len(PALETTE) * len(MARKERS)
+MAX_NAMED_GENES = 300
+_SMALLEST = 5.0  # typographic points
 UP, DOWN = "#D55E00", "#0072B2"
 NEUTRAL = "#6E6E6E"
 DIVERGING = "RdBu_r"
@@ -70,22 +76,54 @@ def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return figure.add_subplot()
 
 
-def style_of(index: int) -> dict[str, Any]:
-    """Return colour and marker of the series of this number."""
-    return {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
+def style_of(index: int, size: float = 6.0) -> dict[str, Any]:
+    """Return colour and marker, as large as a dot of this size, of a series; the first `MAX_SERIES` all differ.
+
+    Each round of the colours begins at another marker: the eighth series has the first one's colour, not its marker.
+    """
+    again, colour = divmod(index, len(PALETTE))
+    marker = MARKERS[(colour + again) % len(MARKERS)]
+    return {"color": PALETTE[colour], "marker": marker, "markersize": size * _LOOKS_LIKE_A_DOT.get(marker, 1.0)}
 
 
-def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x") -> None:
-    """Label positions 0, 1, ... with gene names, small enough not to touch."""
-    figure = figure_of(ax)
-    inches = figure.get_size_inches()[0 if axis == "x" else 1] * (ax.get_position().width if axis == "x" else 0.8)
+def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x", unless_small: bool = False) -> bool:
+    """Label positions 0, 1, ... with gene names, small enough not to touch.
+
+    With `unless_small` labels are left out where they would be too small to read. Returns whether they are there.
+    """
+    wide, high = figure_of(ax).get_size_inches()
+    inches = wide * ax.get_position().width if axis == "x" else high * ax.get_position().height
     # A line of text takes about 1.25 times its size; names on the x axis stand upright.
-    size = max(5.0, min(10.0, 72 * float(inches) / max(len(names), 1) / 1.25))
+    size = min(10.0, 72 * float(inches) / max(len(names), 1) / 1.25)
+    if unless_small and size < _SMALLEST:
+        ax.set_xticks([]) if axis == "x" else ax.set_yticks([])
+        return False
+    size = max(_SMALLEST, size)
     positions = list(range(len(names)))
     if axis == "x":
         ax.set_xticks(positions, list(names), rotation=90, fontsize=size)
     else:
         ax.set_yticks(positions, list(names), fontsize=size)
+    return True
+
+
+def check_named_genes(n_genes: int) -> None:
+    """Raise if a figure that names each of its genes is to have more of them than anybody reads.
+
+    Its length grows with them: thousands take gigabytes of memory and minutes.
+
+    Raises
+    ------
+    PlotError
+        If there are more than `MAX_NAMED_GENES`, or none.
+    """
+    if n_genes < 1:
+        raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
+    if n_genes > MAX_NAMED_GENES:
+        raise PlotError(
+            f"{n_genes:,} genes were asked for; this figure names every gene and holds at most {MAX_NAMED_GENES:,}. "
+            "Ask for fewer with --n-genes (n_genes) or --genes (genes)."
+        )
 
 
 def legend_text(name: str) -> str:

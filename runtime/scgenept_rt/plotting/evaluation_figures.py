@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.evaluation import ALL_TESTED, Evaluation
-from scgenept_rt.plotting.agreement import draw_agreement
+from scgenept_rt.plotting.agreement import draw_agreement, name_genes
 from scgenept_rt.plotting.drawing import (
     DIVERGING,
-    MARKERS,
     NEUTRAL,
-    PALETTE,
     legend_text,
     plain,
     require_matplotlib,
+    style_of,
     svg_of,
 )
+from scgenept_rt.plotting.legend import add_legend, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,10 +84,8 @@ def _by_subgroup(evaluation: Evaluation) -> Figure:
                 [float(rows[metric].loc[subgroups[place]]) for place in places],
                 [place + (index - (len(methods) - 1) / 2) * 0.16 for place in places],
                 linestyle="none",
-                markersize=8 if not index else 6,
-                color=PALETTE[index],
-                marker=MARKERS[index],
-                label=legend_text(method),
+                label=legend_text(wrapped(figure, method, 3.5 * figure.dpi, "medium")),
+                **style_of(index, 8 if not index else 6),
             )
         ax.axvline(0.0, color=NEUTRAL, linewidth=0.6)
         ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
@@ -114,11 +112,9 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
             other.loc[rows.index],
             rows["pearson_delta"],
             linestyle="none",
-            markersize=5,
-            color=PALETTE[index % len(PALETTE)],
-            marker=MARKERS[index % len(MARKERS)],
             alpha=0.8,
             label=legend_text(subgroup),
+            **style_of(index, 5),
         )
     values = np.concatenate([own["pearson_delta"], other])
     low, high = min(0.0, float(values.min())) - 0.05, max(0.2, float(values.max())) + 0.05
@@ -127,7 +123,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     ax.set_ylim(low, high)
     ax.set_box_aspect(1)
     ax.set_xlabel(f"{baseline}: pearson_delta")
-    ax.set_ylabel(f"{evaluation.model}: pearson_delta")
+    ax.set_ylabel(wrapped(figure, f"{evaluation.model}: pearson_delta", 3.2 * figure.dpi, "medium"))
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     plain(ax)
     return figure
@@ -139,17 +135,18 @@ def _examples(evaluation: Evaluation) -> Figure:
     ranked = list(own.sort_values(ascending=False, kind="stable").index)
     chosen = list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
     figure = _new(3.6 * len(chosen), 3.9)
-    for place, label in enumerate(chosen):
-        ax = figure.add_subplot(1, len(chosen), place + 1)
+    drawn = []
+    for ax, label in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         row = evaluation.tested.index(label)
-        draw_agreement(
-            ax,
-            evaluation.observed_deltas[row].astype(np.float64),
-            [evaluation.predicted_deltas[row].astype(np.float64)],
-            [label],
-            evaluation.gene_names,
-            n_labels=6,
+        measured, predicted = (
+            deltas[row].astype(np.float64) for deltas in (evaluation.observed_deltas, evaluation.predicted_deltas)
         )
+        draw_agreement(ax, measured, [predicted], [legend_text(label)])
+        drawn.append((ax, measured, predicted))
+    for ax, _, _ in drawn:
+        add_legend(ax)
+    for ax, measured, predicted in drawn:  # last, as every legend moves the axes of the others
+        name_genes(ax, measured, [predicted], evaluation.gene_names, n_labels=6)
     return figure
 
 
@@ -173,7 +170,7 @@ def _likeness(evaluation: Evaluation) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     for ax, matrix, title in zip(axes, (measured, predicted), ("measured", evaluation.model), strict=True):
         image = ax.imshow(matrix[np.ix_(order, order)], cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(wrapped(figure, title, (side - 0.6) * figure.dpi, "medium"), fontsize="medium")
         ax.set_xticks(range(len(labels)) if named else [], labels if named else [], rotation=90, fontsize=6)
         ax.set_yticks(range(len(labels)) if named else [], labels if named else [], fontsize=6)
     figure.colorbar(image, ax=axes, shrink=0.8, label="correlation of changes")

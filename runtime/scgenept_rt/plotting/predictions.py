@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, read_predictions
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.plotting.drawing import legend_text
+from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text
 from scgenept_rt.plotting.errors import PlotError
 from scgenept_rt.predictor import Predictor
 
@@ -26,7 +26,7 @@ def named_predictions(predictions: Predictions) -> list[tuple[str | None, Predic
     Raises
     ------
     PlotError
-        If there are none.
+        If there are none, or more than have a colour and marker of their own.
     """
     if isinstance(predictions, Mapping):
         named: list[tuple[str | None, Prediction]] = [(str(name), entry) for name, entry in predictions.items()]
@@ -36,6 +36,11 @@ def named_predictions(predictions: Predictions) -> list[tuple[str | None, Predic
         named = [(None, predictions)]
     if not named:
         raise PlotError("there are no predictions to draw. Give a prediction file or a loaded bundle.")
+    if len(named) > MAX_SERIES:
+        raise PlotError(
+            f"there are {len(named)} series; at most {MAX_SERIES} can be told apart by colour and marker. "
+            "Draw them in several figures."
+        )
     return named
 
 

@@ -13,8 +13,17 @@ from scgenept_rt.errors import counted
 from scgenept_rt.evaluation.de_genes import open_de_lists
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
 from scgenept_rt.expression import ReadOptions
-from scgenept_rt.plotting.drawing import NEUTRAL, axes_for, label_genes, plain, require_matplotlib, style_of
+from scgenept_rt.plotting.drawing import (
+    NEUTRAL,
+    axes_for,
+    check_named_genes,
+    label_genes,
+    plain,
+    require_matplotlib,
+    style_of,
+)
 from scgenept_rt.plotting.errors import PlotError
+from scgenept_rt.plotting.legend import add_legend
 from scgenept_rt.plotting.predictions import Predictions, means_of, named_predictions, panel_of, unique_series
 
 if TYPE_CHECKING:
@@ -72,13 +81,12 @@ def top_de(
     MatplotlibMissingError
         If matplotlib is not installed.
     ScgeneptError
-        If the data or the predictions lack the perturbation or a gene.
+        If the data or the predictions lack the perturbation or a gene, or more than 300 genes are asked for.
     """
     require_matplotlib()
-    if n_genes < 1:
-        raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
     if genes is not None and not len(genes):
         raise PlotError("there are no genes to draw. Give one or more.")
+    check_named_genes(n_genes if genes is None else len(genes))
     options = ReadOptions.given(read)
     named = named_predictions(predictions)
     first_name, first = named[0]
@@ -111,12 +119,17 @@ def top_de(
         for name, entry in named
     ]
 
-    ax = axes_for(ax, (max(5.0, (0.32 if len(names) <= 30 else 0.22) * len(names) + 1.6), 4.2))
+    own_figure = ax is None
+    pitch = 0.32 if len(names) <= 30 else 0.22
+    if len(names) <= 30:
+        pitch = max(pitch, 0.055 * len(series))  # else points of many series cover each other
+    ax = axes_for(ax, (max(5.0, pitch * len(names) + 1.6), 4.2))
     positions = np.arange(len(names), dtype=np.float64)
     ax.axhline(0.0, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
     _draw_boxes(ax, positions, change)
     spread = 0.0 if len(series) == 1 else 0.5 if len(series) < _MANY_SERIES else 0.75
     offsets = np.linspace(-spread / 2, spread / 2, len(series))
+    size = 5.5 if len(names) <= 30 and len(series) < _MANY_SERIES else 4.5
     for index, (means, shown) in enumerate(zip(series, unique_series(series), strict=True)):
         delta = means.delta(perturbation, observed.control if means.panel.names == panel.names else None)
         where = [means.panel.position(name) for name in names]
@@ -124,19 +137,18 @@ def top_de(
             positions + offsets[index],
             delta[where],
             linestyle="none",
-            markersize=5.5 if len(names) <= 30 and len(series) < _MANY_SERIES else 4.5,
             markeredgecolor="white",
             markeredgewidth=0.5,
             label=shown,
             zorder=3,
-            **style_of(index),
+            **style_of(index, size),
         )
     ax.set_xlim(-0.7, len(names) - 0.3)
     label_genes(ax, names)
     ax.set_ylabel("change over control (log1p)")
     ax.set_title(label, fontsize="medium", loc="left")
-    ax.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
     plain(ax)
+    add_legend(ax, columns=2, beside_title=True, grow=own_figure)
     return ax
 
 
