@@ -44,7 +44,9 @@ _BundleOption = Annotated[
     list[str] | None,
     typer.Option("--bundle", metavar="[NAME=]BUNDLE", help="Predict with this bundle; may be repeated."),
 ]
-_OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf.")]
+_OutOption = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf; replaced if it exists.")
+]
 _GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes.")]
 _ControlsOption = Annotated[
     int | None,
@@ -94,7 +96,7 @@ def top_de(
                 control_label=control_label,
                 allow_unnormalized=allow_unnormalized,
             ),
-            on_notice=lambda notice: print(f"note: {notice}", file=sys.stderr, flush=True),
+            on_notice=_note,
         )
     _save(ax, out)
 
@@ -160,7 +162,18 @@ def heatmap(
     out: _OutOption,
     perturbation: Annotated[
         list[str] | None,
-        typer.Option("-p", "--perturbation", metavar="LABEL", help="A row; may be repeated. Default: all."),
+        typer.Option(
+            "-p",
+            "--perturbation",
+            metavar="LABEL",
+            help="A row; may be repeated. Default: those of the largest predicted change.",
+        ),
+    ] = None,
+    n_perturbations: Annotated[
+        int | None,
+        typer.Option(
+            "--n-perturbations", metavar="N", min=1, help="How many rows without -p. Default: all, at most 100."
+        ),
     ] = None,
     n_genes: _GenesOption = 40,
     genes: Annotated[
@@ -175,7 +188,16 @@ def heatmap(
     from scgenept_rt.plotting.drawing import check_figure_path
 
     check_figure_path(out)
-    _save(draw(predictions, perturbation, genes=_listed(genes), n_genes=n_genes, cluster=cluster), out)
+    ax = draw(
+        predictions,
+        perturbation,
+        genes=_listed(genes),
+        n_genes=n_genes,
+        n_perturbations=n_perturbations,
+        cluster=cluster,
+        on_notice=_note,
+    )
+    _save(ax, out)
 
 
 def _series(
@@ -224,6 +246,10 @@ def _name_and_path(text: str) -> tuple[str | None, Path]:
 
 def _listed(genes: str | None) -> list[str] | None:
     return None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
+
+
+def _note(notice: str) -> None:
+    print(f"note: {notice}", file=sys.stderr, flush=True)
 
 
 def _save(ax: Axes, out: Path) -> None:

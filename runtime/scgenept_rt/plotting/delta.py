@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.errors import counted
-from scgenept_rt.plotting.drawing import DOWN, NEUTRAL, UP, axes_for, label_genes, plain, require_matplotlib
-from scgenept_rt.plotting.errors import PlotError
+from scgenept_rt.plotting.drawing import (
+    DOWN,
+    NEUTRAL,
+    UP,
+    axes_for,
+    check_named_genes,
+    label_genes,
+    plain,
+    require_matplotlib,
+)
+from scgenept_rt.plotting.legend import wrapped_title
 from scgenept_rt.plotting.predictions import Prediction, means_of
 
 if TYPE_CHECKING:
@@ -35,10 +44,11 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
         If matplotlib is not installed.
     PredictionFileError
         If the perturbation was not predicted, or the predictions hold no change.
+    PlotError
+        If more than 300 genes are asked for: each is named.
     """
     require_matplotlib()
-    if n_genes < 1:
-        raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
+    check_named_genes(n_genes)
     means = means_of(prediction, None)
     row = means.row(perturbation)
     change = means.delta(perturbation)
@@ -62,10 +72,7 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     count = int(means.n_controls[row])
-    ax.set_title(
-        f"{means.labels[row]}\n{means.name}, {counted(count, 'control cell')}",
-        fontsize="small",
-        loc="left",
-    )
     plain(ax)
+    title = f"{means.labels[row]}\n{means.name}, {counted(count, 'control cell')}"
+    ax.set_title(wrapped_title(ax, title), fontsize="small", loc="left", parse_math=False)
     return ax

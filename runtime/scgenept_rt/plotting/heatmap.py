@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +10,22 @@ from numpy.typing import NDArray
 
 from scgenept_rt.plotting.drawing import DIVERGING, axes_for, figure_of, label_genes, require_matplotlib
 from scgenept_rt.plotting.errors import PlotError
+from scgenept_rt.plotting.legend import wrapped_title
 from scgenept_rt.plotting.predictions import Prediction, means_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from scgenept_rt.evaluation.predicted import PredictedMeans
+
+_MAX_DEFAULT_ROWS = 100
+_MAX_INCHES = 20.0
+"""A side of the figure: it has 4,000 pixels at `save`'s resolution, and more rows or columns do not make it longer."""
+
+_MAX_SHOWN = 1500
+"""Rows or columns of which each still has two pixels."""
+
+_BAR_INCHES = 1.6
 
 
 def heatmap(
@@ -22,8 +34,10 @@ def heatmap(
     *,
     genes: Sequence[str] | None = None,
     n_genes: int = 40,
+    n_perturbations: int | None = None,
     cluster: bool = True,
     ax: Axes | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> Axes:
     """Draw predicted changes, perturbations x genes, as colours: blue down, red up, white no change.
 
@@ -32,51 +46,111 @@ def heatmap(
     prediction
         A prediction file of means, or the AnnData that `Predictor.predict` returned for the aggregate "mean".
     perturbations
-        Rows; all that were predicted by default.
+        Rows; by default the `n_perturbations` whose change is largest over all genes (root of the mean square), or over
+        `genes` if they are given.
     genes
         Columns; by default the `n_genes` whose change is largest in some row.
     n_genes
         How many genes.
+    n_perturbations
+        How many perturbations where none are named, at most 100 by default.
     cluster
         Put rows, and columns, that are alike side by side (average linkage); else as given.
     ax
-        Axes to draw into; else a new figure is made.
+        Axes to draw into; else a new figure is made, of at most 20 inches a side. Labels that would be too small to
+        read are left out.
+    on_notice
+        Is told in a sentence if perturbations are left out, and if labels are.
 
     Raises
     ------
     MatplotlibMissingError
         If matplotlib is not installed.
     ScgeneptError
-        If a perturbation or a gene is not among the predictions, or they hold no change.
+        If a perturbation or a gene is not among the predictions, they hold no change, or more than 1,500 rows or
+        columns are asked for.
     """
     require_matplotlib()
     if n_genes < 1:
         raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
     means = means_of(prediction, None)
-    labels = list(perturbations) if perturbations is not None else list(means.labels)
     if genes is not None and not len(genes):
         raise PlotError("there are no genes to draw. Give one or more.")
-    if not labels:
+    if perturbations is not None and not len(perturbations):
         raise PlotError("there are no perturbations to draw. Give one or more.")
-    changes = np.stack([means.delta(label) for label in labels])
-    if genes is None:
-        columns = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:n_genes])
+    if n_perturbations is not None and n_perturbations < 1:
+        raise PlotError(f"n_perturbations is {n_perturbations}. Expected 1 or more.")
+    asked = min(len(means.panel), n_genes) if genes is None else len(genes)
+    _check_bound("genes", asked, "--n-genes (n_genes) or --genes (genes)")
+    columns = None if genes is None else np.array([means.panel.position(gene) for gene in genes], dtype=np.int64)
+    if perturbations is not None:
+        labels = list(perturbations)
     else:
-        columns = np.array([means.panel.position(gene) for gene in genes], dtype=np.int64)
+        wanted = min(len(means.labels), _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
+        _check_bound("perturbations", wanted, "--n-perturbations (n_perturbations) or -p (perturbations)")
+        labels = _largest(means, wanted, columns)
+        if len(labels) < len(means.labels) and n_perturbations is None and on_notice is not None:
+            on_notice(
+                f"{len(labels)} of {len(means.labels):,} perturbations are drawn, those of the largest predicted "
+                "change. -p draws any others, --n-perturbations more."
+            )
+    _check_bound("perturbations", len(labels), "-p (perturbations)")
+    changes = np.stack([means.delta(label) for label in labels])
+    if columns is None:
+        columns = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:n_genes])
     shown = changes[:, columns]
     if cluster:
         rows, order = _order(shown), _order(shown.T)
         shown, labels, columns = shown[rows][:, order], [labels[row] for row in rows], columns[order]
 
-    ax = axes_for(ax, (max(4.5, 0.19 * len(columns) + 2.6), max(2.6, 0.19 * len(labels) + 1.8)))
+    ax = axes_for(
+        ax,
+        (
+            min(_MAX_INCHES, max(4.5, 0.19 * len(columns) + 2.6)),
+            min(_MAX_INCHES, max(2.6, 0.19 * len(labels) + 1.8)),
+        ),
+    )
     limit = float(np.abs(shown).max()) or 1.0
     image = ax.imshow(shown, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-    label_genes(ax, [means.panel.names[column] for column in columns])
-    label_genes(ax, labels, axis="y")
-    ax.set_title(means.name, fontsize="small", loc="left")
-    bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(1.0, 8.0 / max(len(labels), 8)), pad=0.02)
+    unnamed = []
+    if not label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
+        unnamed.append(f"{len(columns):,} genes")
+        ax.set_xlabel(unnamed[-1])
+    if not label_genes(ax, labels, axis="y", unless_small=True):
+        unnamed.append(f"{len(labels):,} perturbations")
+        ax.set_ylabel(unnamed[-1])
+    if unnamed and on_notice is not None:
+        on_notice(
+            f"the names of {' and '.join(unnamed)} are left out, as they would be too small to read; a figure of fewer "
+            "shows them."
+        )
+    figure = figure_of(ax)
+    high = float(figure.get_size_inches()[1]) * ax.get_position().height
+    bar = figure.colorbar(image, ax=ax, shrink=min(1.0, _BAR_INCHES / high), aspect=12, pad=0.02)
     bar.set_label("predicted change\n(log1p)", fontsize="small")
+    title = means.name
+    if perturbations is None and len(labels) < len(means.labels):
+        title += f"\n{len(labels):,} of {len(means.labels):,} perturbations, those of the largest change"
+    ax.set_title(wrapped_title(ax, title), fontsize="small", loc="left", parse_math=False)
     return ax
+
+
+def _check_bound(what: str, number: int, options: str) -> None:
+    if number > _MAX_SHOWN:
+        raise PlotError(
+            f"{number:,} {what} were asked for; a heat map shows at most {_MAX_SHOWN:,}. Ask for fewer with {options}."
+        )
+
+
+def _largest(means: PredictedMeans, number: int, columns: NDArray[np.int64] | None) -> list[str]:
+    """Return the labels of the largest changes over these genes, or all, in the order of the predictions."""
+    labels = list(means.labels)
+    if number >= len(labels):
+        return labels
+    sizes = [
+        float(np.linalg.norm(change if columns is None else change[columns])) for change in map(means.delta, labels)
+    ]
+    return [labels[row] for row in np.sort(np.argsort(-np.array(sizes), kind="stable")[:number])]
 
 
 def _order(rows: NDArray[np.float64]) -> NDArray[np.int64]:

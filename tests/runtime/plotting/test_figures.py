@@ -22,13 +22,14 @@ from matplotlib.figure import Figure
 import scgenept_rt as sgr
 from scgenept_rt import cli
 from scgenept_rt.errors import OutputDirectoryError, UnknownGeneError
+from scgenept_rt.evaluation import Split, evaluate, read_predictions
 from scgenept_rt.evaluation.errors import (
     NotPredictionsError,
     PerturbationNotObservedError,
     PerturbationNotPredictedError,
     PredictionFileError,
 )
-from scgenept_rt.plotting.drawing import PALETTE, figure_of
+from scgenept_rt.plotting.drawing import MAX_SERIES, PALETTE, figure_of, style_of
 from scgenept_rt.plotting.errors import FigureFormatError, FigureWriteError, PlotError
 
 # As long as names of the Norman data come.
@@ -252,6 +253,176 @@ def test_agreement(data, means, n_models) -> None:
     check_legible(ax)
 
 
+def many_rows(means, n_rows: int, n_genes: int = 120) -> anndata.AnnData:
+    """Predictions of `n_rows` perturbations, whose change grows with their number; they are not in that order."""
+    order = np.random.default_rng(0).permutation(n_rows)
+    names = [f"P{number}+ctrl" for number in order]
+    delta = np.random.default_rng(1).choice([-1.0, 1.0], (n_rows, n_genes)) * (1 + order[:, None])
+    return anndata.AnnData(
+        delta.astype(np.float32),
+        obs=pd.DataFrame({"condition": names, "n_controls": 40}, index=names),
+        var=pd.DataFrame(index=[f"G{number}" for number in range(n_genes)]),
+        layers={"delta": delta.astype(np.float32)},
+        uns=dict(means.uns),
+    )
+
+
+def test_heatmap_of_a_screen_shows_the_rows_that_change_most(means) -> None:
+    many, notices = many_rows(means, 400), []
+    ax = sgr.pl.heatmap(many, on_notice=notices.append)
+    assert set(texts(ax.get_yticklabels())) == {f"P{number}+ctrl" for number in range(300, 400)}
+    assert notices == [
+        "100 of 400 perturbations are drawn, those of the largest predicted change. -p draws any others, "
+        "--n-perturbations more."
+    ]
+    assert "100 of 400 perturbations" in ax.get_title(loc="left")
+    assert max(figure_of(ax).get_size_inches()) <= 20
+    check_legible(ax)
+    notices.clear()
+    ax = sgr.pl.heatmap(many, n_perturbations=3, cluster=False, on_notice=notices.append)
+    wanted = [label for label in many.obs_names if label in ("P397+ctrl", "P398+ctrl", "P399+ctrl")]
+    assert texts(ax.get_yticklabels()) == wanted, "in the order of the predictions"
+    assert notices == []
+
+
+def test_heatmap_ranks_rows_by_the_genes_asked_for(means) -> None:
+    many = many_rows(means, 150)
+    many.layers["delta"][:, 7] = np.where(np.arange(150) < 50, 0.0, 1.0)
+    ax = sgr.pl.heatmap(many, genes=["G7"])
+    assert set(texts(ax.get_yticklabels())) == set(many.obs_names[50:])
+
+
+def test_heatmap_leaves_out_names_too_small_to_read(means) -> None:
+    many, notices = many_rows(means, 400), []
+    ax = sgr.pl.heatmap(many, n_perturbations=400, n_genes=3, on_notice=notices.append)
+    assert ax.images[0].get_array().shape == (400, 3)
+    assert max(figure_of(ax).get_size_inches()) <= 20
+    assert not texts(ax.get_yticklabels())
+    assert ax.get_ylabel() == "400 perturbations"
+    assert len(texts(ax.get_xticklabels())) == 3
+    (notice,) = notices
+    assert notice.startswith("the names of 400 perturbations are left out")
+    check_legible(ax)
+    label = figure_of(ax).axes[1].yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= figure_of(ax).bbox.height
+
+
+def test_figures_that_nobody_can_read_are_refused_before_they_are_drawn(data, means, monkeypatch) -> None:
+    wide = many_rows(means, 2, n_genes=1600)
+    monkeypatch.setattr("matplotlib.figure.Figure.__init__", lambda *_, **__: pytest.fail("a figure was made"))
+    refused = [
+        (lambda: sgr.pl.heatmap(wide, n_genes=5000), r"^1,600 genes were asked for; .* at most 1,500.*--n-genes"),
+        (lambda: sgr.pl.heatmap(wide, genes=["G1"] * 1501), r"^1,501 genes were asked for"),
+        (lambda: sgr.pl.heatmap(means, [SINGLE] * 1501), r"^1,501 perturbations were asked for.*with -p"),
+        (
+            lambda: sgr.pl.heatmap(many_rows(means, 1600, 2), n_perturbations=1600),
+            r"^1,600 perturbations were asked for.*--n-perturbations",
+        ),
+        (lambda: sgr.pl.heatmap(means, n_perturbations=0), "n_perturbations is 0"),
+        (lambda: sgr.pl.delta(wide, "P0+ctrl", n_genes=301), r"^301 genes were asked for; .* at most 300"),
+        (lambda: sgr.pl.top_de(data, SINGLE, means, n_genes=301), r"^301 genes were asked for"),
+        (lambda: sgr.pl.top_de(data, SINGLE, means, genes=[GENES[0]] * 301), r"^301 genes were asked for"),
+        (lambda: sgr.pl.agreement(data, SINGLE, {str(n): means for n in range(50)}), "there are 50 series; at most 49"),
+    ]
+    for figure, message in refused:
+        with pytest.raises(PlotError, match=message):
+            figure()
+
+
+LONG_NAME = "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat, 300 control cells, seed 0"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["agreement", "top_de"])
+@pytest.mark.parametrize("name", [LONG_NAME, LONG_NAME * 4, "x" * 150])
+@pytest.mark.parametrize("n_series", [1, 10])
+def test_long_names_leave_the_axes_their_room(kind, name, n_series, data, means) -> None:
+    series = {f"{name} {number}": means for number in range(n_series)}
+    usual = getattr(sgr.pl, kind)(data, SINGLE, {str(number): means for number in range(n_series)})
+    ax = getattr(sgr.pl, kind)(data, SINGLE, series)
+    check_legible(ax)
+    legend = figure_of(ax).get_window_extent().padded(1)
+    box = ax.get_legend().get_window_extent()
+    assert legend.contains(*box.min)
+    assert legend.contains(*box.max)
+    figure_of(usual).draw_without_rendering()
+    for side in ("width", "height"):
+        assert getattr(ax.get_window_extent(), side) > 0.95 * getattr(usual.get_window_extent(), side)
+    shown = ["".join(text.split()) for text in texts(ax.get_legend().get_texts())]
+    for wanted in series:
+        assert any(text.startswith("".join(wanted.split())) for text in shown), "the whole name, in lines"
+
+
+@pytest.mark.parametrize("kind", ["delta", "heatmap"])
+def test_long_names_in_titles_end_within_the_figure(kind, means) -> None:
+    named = means.copy()
+    named.uns["scgenept_rt"] = {"variant": LONG_NAME * 3}
+    ax = getattr(sgr.pl, kind)(named, *([SINGLE] if kind == "delta" else [[SINGLE, PAIR]]), n_genes=5)
+    figure_of(ax).draw_without_rendering()
+    assert ax._left_title.get_window_extent().x1 <= figure_of(ax).bbox.x1
+    assert "".join(LONG_NAME.split()) in "".join(ax.get_title(loc="left").split())
+
+
+@pytest.mark.parametrize("n_series", [1, 3, 10])
+def test_every_gene_name_has_a_line_to_its_point_and_covers_none(n_series, data, means) -> None:
+    rng = np.random.default_rng(0)
+    series = {}
+    for number in range(n_series):
+        noisy = means.copy()
+        noisy.layers["delta"] = noisy.layers["delta"] + rng.normal(0, 0.1 * number, means.shape).astype(np.float32)
+        series[str(number)] = noisy
+    ax = sgr.pl.agreement(data, PAIR, series)
+    figure_of(ax).draw_without_rendering()
+    points = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
+    dots = np.concatenate([ax.transData.transform(line.get_xydata()) for line in points])
+    leaders = [line for line in ax.lines if line not in points and line.get_transform() != ax.transData]
+    leaders = [line for line in leaders if line.get_color() == "black"]
+    assert len(ax.texts) == len(leaders) >= 1
+    own = dots[: len(GENES)]
+    for text, leader in zip(ax.texts, leaders, strict=True):
+        box = text.get_window_extent()
+        assert not any(box.contains(*dot) for dot in dots), f"{text.get_text()} covers a point"
+        assert not text.get_path_effects(), "no halo over points"
+        start, end = leader.get_transform().transform(leader.get_xydata())
+        dot = own[GENES.index(text.get_text())]
+        assert np.hypot(*(start - dot)) < 5
+        assert box.padded(2).contains(*end)
+    for one, other in combinations(ax.texts, 2):
+        assert not one.get_window_extent().overlaps(other.get_window_extent())
+
+
+def test_no_two_series_look_the_same() -> None:
+    styles = [style_of(number, 4) for number in range(MAX_SERIES)]
+    assert MAX_SERIES == 49
+    assert len({(style["color"], style["marker"]) for style in styles}) == MAX_SERIES
+    assert [style["color"] for style in styles[:7]] == list(PALETTE)
+
+
+@pytest.mark.parametrize("kind", ["top_de", "agreement", "heatmap", "delta"])
+def test_figures_without_a_canvas_of_their_own_will_do(kind, data, means, tmp_path) -> None:
+    figure = Figure(figsize=(8, 5))
+    draw(kind, data, means, ax=figure.subplots(1, 2)[1])
+    assert sgr.pl.save(figure, tmp_path / "figure.png").stat().st_size > 1000
+
+
+def test_a_long_model_name_stays_in_its_place_in_a_report(data, means, monkeypatch) -> None:
+    drawn = []
+    module = importlib.import_module("scgenept_rt.plotting.evaluation_figures")
+    monkeypatch.setattr(module, "svg_of", lambda figure, _: drawn.append(figure) or "")
+    split = Split("mine", "", {"singles": LABELS[:4], "pairs": (PAIR,)})
+    model = read_predictions(means, name="scgenept_ncbi+uniprot_gpt_go_c_gpt_concat")
+    sgr.pl.evaluation_figures(evaluate(model, data, split))
+    by_subgroup, against, _, likeness = drawn
+    for figure in drawn:
+        figure.draw_without_rendering()
+    label = against.axes[0].yaxis.label.get_window_extent()
+    assert against.bbox.y0 <= label.y0 < label.y1 <= against.bbox.y1
+    measured, predicted = (ax.title.get_window_extent() for ax in likeness.axes[:2])
+    assert not measured.overlaps(predicted)
+    legend = by_subgroup.legends[0].get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= by_subgroup.bbox.x1
+
+
 # --- axes, files, and what is left alone ------------------------------------------------------------------------------
 
 
@@ -426,9 +597,21 @@ def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) ->
     assert re.match(r"note: 1?\d\d genes are drawn in place of 130: .*not dropouts", err)
 
 
+def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
+    path, out = tmp_path / "many.h5ad", tmp_path / "figure.png"
+    many_rows(means, 120).write_h5ad(path)
+    code, _, err = run("heatmap", path, "--n-genes", 5, "--out", out)
+    assert code == 0
+    assert err.startswith("note: 100 of 120 perturbations are drawn")
+    assert err.count("\n") == 1
+    code, _, err = run("heatmap", path, "--n-genes", 5, "--n-perturbations", 120, "--out", out)
+    assert (code, err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("delta", "MEANS", "-p", SINGLE, "--n-genes", "5045", "-o", "a.png"), 1, "5,045 genes were asked for"),
         (("top-de", "DATA", "-p", SINGLE, "-o", "a.png"), 2, "give --predictions FILE or --bundle"),
         (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the ending '.gif' is unknown"),
         (("delta", "no.h5ad", "-p", SINGLE, "-o", "a.png"), 1, "no.h5ad"),
