@@ -19,6 +19,7 @@ from scgenept_rt.plotting.drawing import figure_of
 HERE = Path(__file__).parent
 LABELS = ("POU3F2+ctrl", "SAMD1+ZBTB1", "FOXA1+FOXL2", "FOSB+ctrl")
 N_CELLS, N_CONTROLS, N_PREDICTED_FROM = 60, 64, 16
+_NOTE_INCHES = 0.25
 NOTE = "synthetic cells and a synthetic network: no biology"
 
 
@@ -40,7 +41,9 @@ def _save(ax: Axes, path: Path) -> Path:
         fontsize="small", fontstyle="italic", color="#555555", annotation_clip=False,
     ).set_in_layout(False)  # fmt: skip
     figure = figure_of(ax)
-    figure.get_layout_engine().set(rect=(0, 0.05, 1, 0.95))
+    wide, high = figure.get_size_inches()
+    figure.set_size_inches(wide, high + _NOTE_INCHES)  # the figure stays as it is: its names are placed for its size
+    figure.get_layout_engine().set(rect=(0, _NOTE_INCHES / (high + _NOTE_INCHES), 1, high / (high + _NOTE_INCHES)))
     return sgr.pl.save(ax, path, dpi=110)
 
 
