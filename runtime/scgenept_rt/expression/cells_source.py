@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +148,8 @@ def _open_h5ad(path: Path) -> Any:
         raise CellsFormatError(where, "it is a directory", "Expected an .h5ad file, or a directory that ends in .zarr.")
     if path.suffix.lower() != ".h5ad":
         raise CellsFormatError(where, f"unknown file ending {path.suffix!r}", "Expected .h5ad or .zarr.")
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise CellsFormatError(where, "it is no regular file (a pipe or a device)", "Expected an .h5ad file.")
     try:
         with path.open("rb") as stream:
             magic = stream.read(len(_HDF5_MAGIC))
@@ -188,11 +190,14 @@ def _stored(store: Any, where: str, layer: str | None, use_raw: bool) -> CellsSo
     if not {"obs", "var"} <= keys:
         found = listed(sorted(keys), 8) or "nothing"
         raise CellsFormatError(where, f"it holds no obs and var (it holds: {found})", "Expected an AnnData file.")
-    has_raw = "raw" in keys and "X" in store["raw"]
+    raw = store["raw"] if "raw" in keys else None
+    if not hasattr(raw, "keys"):  # no group: so anndata.io.write_elem writes a raw that is not there
+        raw = None
+    has_raw = raw is not None and "X" in raw
     if use_raw:
-        if not has_raw:
+        if raw is None or not has_raw:
             raise _no_raw(where)
-        parent, elem = store["raw"], store["raw"]["X"]
+        parent, elem = raw, raw["X"]
     else:
         parent = store
         layers = sorted(store["layers"].keys()) if "layers" in keys else []
@@ -209,8 +214,8 @@ def _stored(store: Any, where: str, layer: str | None, use_raw: bool) -> CellsSo
         raise CellsFormatError(where, "its raw has no var", "Write the file again with a recent anndata.")
     var = _stored_annotation(parent["var"], where, "raw.var" if use_raw else "var")
     raw_n_vars = None
-    if not use_raw and "raw" in keys and "var" in store["raw"]:
-        raw_n_vars = _stored_annotation(store["raw"]["var"], where, "raw.var").n_rows
+    if not use_raw and raw is not None and "var" in raw:
+        raw_n_vars = _stored_annotation(raw["var"], where, "raw.var").n_rows
     return _checked(CellsSource(where, obs, var, matrix_rows(elem, where), raw_n_vars))
 
 
@@ -332,10 +337,22 @@ def _loaded_rows(adata: AnnData, layer: str | None, where: str) -> MatrixRows:
             return matrix_of(adata)[rows]
 
         return TakenRows(take, (adata.n_obs, adata.n_vars), where)
-    matrix = matrix_of(adata)
+    matrix = _backed_view(adata, matrix_of) if adata.is_view and adata.isbacked else matrix_of(adata)
     if matrix is None:
         raise _no_x(where, _layer_names(adata), has_raw=adata.raw is not None)
     return matrix_rows(matrix, where)
+
+
+def _backed_view(view: AnnData, matrix_of: Callable[[AnnData], Any]) -> Any:
+    """Return the matrix of a view of a backed object, reversed ones too."""
+    # What a view shows of which object is in no public attribute.
+    shown, indices = view._adata_ref, (view._oidx, view._vidx)
+    # h5py takes no slice with a negative step, and anndata gives an error or too little for one of a sparse matrix.
+    if not any(isinstance(index, slice) and (index.step or 1) < 0 for index in indices):
+        return matrix_of(view)
+    rows, columns = (np.arange(length)[index] for length, index in zip(shown.shape, indices, strict=True))
+    ascending, places = np.unique(rows, return_inverse=True)
+    return matrix_of(shown[ascending])[places][:, columns]
 
 
 def _lacks_x(view: AnnData) -> bool:

@@ -58,6 +58,32 @@ def test_a_view_with_its_own_rows_and_genes():
         np.testing.assert_array_equal(control.dense(0, len(rows)), x[rows].astype(np.float32))
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "shown",
+    [np.s_[::-3], np.s_[27::-1], np.s_[:, ::-1], np.s_[::-1, ::-1], ([9, 3, 9], np.s_[::-1])],
+    ids=str,
+)
+def test_a_reversed_view_of_a_backed_object(tmp_path, encoding, shown):
+    x = log1p_values()
+    with as_form(cells(ENCODINGS[encoding](x), conditions=False), "backed", tmp_path) as backed:
+        view = backed[shown]
+        expected = x[shown[0] if isinstance(shown, tuple) else shown]
+        control = read(view)
+        np.testing.assert_array_equal(control.dense(0, view.n_obs), expected.astype(np.float32))
+
+
+def test_an_empty_entry_in_place_of_raw(tmp_path):
+    x = log1p_values()
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        anndata.io.write_elem(file, "/", cells(x))
+        if "raw" not in file:  # as anndata 0.12 writes it
+            file["raw"] = h5py.Empty("f4")
+    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    with pytest.raises(ReadOptionError, match="it has no raw"):
+        read(tmp_path / "cells.h5ad", use_raw=True)
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_both_formats_of_zarr(tmp_path, encoding, zarr_format):
