@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from scgenept_rt.cli.standard_streams import prepare_standard_streams
 from scgenept_rt.errors import ScgeneptError
 
 EXIT_USER_ERROR = 1
@@ -19,8 +20,10 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def exit_on_user_error(*, debug: bool) -> Iterator[None]:
     """Turn a `ScgeneptError` into one message on standard error and exit code 1; `debug` lets the traceback through.
 
-    So ends a full disk, too, standard output's included.
+    So ends a full disk, too, standard output's included. The standard streams are usable within, however the command
+    was started.
     """
+    prepare_standard_streams()
     try:
         try:
             yield

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import anndata
 import pytest
+
+from scgenept_rt.cli import standard_streams
+from scgenept_rt.demo import demo_control_cells
 
 FULL_DEVICE = Path("/dev/full")
 
 
-def start(*arguments: str, unbuffered: bool = False, **options: Any) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, unbuffered: bool = False, environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[str]:
     """Start the command in an interpreter of its own; buffered, few lines are only written when it ends."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    variables |= environment or {}
     if unbuffered:
-        environment["PYTHONUNBUFFERED"] = "1"
+        variables["PYTHONUNBUFFERED"] = "1"
     command = [sys.executable, "-m", "scgenept_rt", *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, **options)
 
 
 @pytest.mark.skipif(not FULL_DEVICE.exists(), reason="the system has no device that is always full")
@@ -54,3 +63,50 @@ def test_output_closed_by_the_caller_is_no_obstacle(arguments: list[str]) -> Non
     command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "scgenept_rt", *arguments]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell is needed to close a descriptor")
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&- <&-"])
+def test_errors_closed_by_the_caller_are_no_obstacle(tmp_path: Path, closed: str) -> None:
+    demo_control_cells(2).write_h5ad(tmp_path / "cells.h5ad")
+    out = tmp_path / "out.h5ad"
+    arguments = ["predict", "demo", str(tmp_path / "cells.h5ad"), "--out", str(out), "-p", "FOSB"]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "scgenept_rt", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "" if closed.startswith(">") else f"wrote {out}\n")
+    assert anndata.read_h5ad(out).n_obs == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell is needed to close a descriptor")
+def test_a_download_with_errors_closed_fails_as_otherwise(tmp_path: Path) -> None:
+    arguments = ["download", "vocab", "--offline", "--dir", str(tmp_path)]
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "scgenept_rt", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX alone")
+def test_a_locale_without_the_letters_of_a_name_prints_its_bytes(tmp_path: Path) -> None:
+    name = "zellen_\N{LATIN SMALL LETTER A WITH DIAERESIS}.h5ad"
+    process = start(
+        "predict",
+        "demo",
+        name,
+        "--out",
+        str(tmp_path / "out.h5ad"),
+        "-p",
+        "\N{SNOWMAN}",
+        environment={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+    _, message = process.communicate(timeout=60)
+    assert message == f"error: {name}: there is no such file or directory. Check the path.\n"
+    assert process.returncode == 1
+
+
+def test_a_character_that_the_encoding_lacks_is_escaped_and_a_byte_kept() -> None:
+    standard_streams.prepare_standard_streams()
+    written = io.BytesIO()
+    text = io.TextIOWrapper(written, encoding="ascii", errors="scgenept_rt.unencodable")
+    text.write("a\udcc3\udca9b\N{SNOWMAN}")
+    text.flush()
+    assert written.getvalue() == b"a\xc3\xa9b\\u2603"
