@@ -30,8 +30,7 @@ class BenchmarkOptions:
     batch_sizes
         Cells a batch; None for 1, 8 and 32 on GPUs, 1 and 4 on the CPU.
     n_genes
-        Genes a cell; None for the model's. A larger number repeats the model's genes: the cost is that of as many
-        different genes.
+        Genes a cell, at most the model's; None for all of them.
     repeats
         Timed runs of each batch size; None for 20 on GPUs, 5 on the CPU.
     end_to_end

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from scgenept_rt.cli.options import BundleArgument, CudaGraphsOption, DeviceOption, ProviderOption, ThreadsOption
+from scgenept_rt.cli.options import (
+    NETWORK_PANEL,
+    BundleArgument,
+    CudaGraphsOption,
+    DeviceOption,
+    ProviderOption,
+    ThreadsOption,
+)
 from scgenept_rt.errors import counted
 
 if TYPE_CHECKING:
@@ -22,14 +29,20 @@ def benchmark(
     bundle: BundleArgument,
     provider: ProviderOption = "auto",
     precision: Annotated[
-        str, typer.Option("--precision", metavar="NAMES", help="auto, fp32, fp16, or fp32,fp16 for both.")
+        str,
+        typer.Option(
+            "--precision",
+            rich_help_panel=NETWORK_PANEL,
+            metavar="NAMES",
+            help="auto, fp32, fp16, or fp32,fp16 for both.",
+        ),
     ] = "auto",
     batch_sizes: Annotated[
         str,
         typer.Option("--batch-sizes", metavar="auto|N,N,...", help="Cells a batch; auto: 1,8,32, on the CPU 1,4."),
     ] = "auto",
     n_genes: Annotated[
-        int | None, typer.Option("--n-genes", metavar="N", min=1, help="Genes a cell; default: the model's.")
+        int | None, typer.Option("--n-genes", metavar="N", min=1, help="Genes a cell; default and most: the model's.")
     ] = None,
     repeats: Annotated[
         int | None,

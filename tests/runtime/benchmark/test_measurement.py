@@ -75,8 +75,8 @@ def test_several_precisions_are_several_results(bundle: Path):
     assert [part.matrix_precision for part in result.results] == ["fp32", "fp32"]
 
 
-@pytest.mark.parametrize("n_genes", [1, 10, 100])
-def test_any_number_of_genes_can_be_timed(bundle: Path, n_genes: int):
+@pytest.mark.parametrize("n_genes", [1, 10, 24])
+def test_any_number_of_the_models_genes_can_be_timed(bundle: Path, n_genes: int):
     options = BenchmarkOptions(provider="cpu", batch_sizes=(2,), repeats=1, threads=1, n_genes=n_genes)
     (row,) = run_benchmark(bundle, options).timings
     assert row.n_genes == n_genes
@@ -143,6 +143,11 @@ def test_cuda_graphs_are_of_the_models_genes_on_cuda(bundle: Path):
         run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=7, cuda_graphs=True))
     with pytest.raises(PredictOptionError, match="by the provider cuda alone"):
         run_benchmark(bundle, BenchmarkOptions(provider="cpu", cuda_graphs=True))
+
+
+def test_more_genes_than_the_model_has_are_refused(bundle: Path):
+    with pytest.raises(BenchmarkOptionError, match=r"n_genes is 25, but the model has 24 genes\. Expected 1 to 24;"):
+        run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=25))
 
 
 def test_end_to_end_needs_the_models_genes(bundle: Path):
