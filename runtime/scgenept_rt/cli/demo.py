@@ -67,8 +67,10 @@ def demo(
     for row, label in enumerate(predicted.obs["condition"]):
         _print_changes(predicted, row, str(label))
     if out is not None:
-        controls.write_h5ad(out / _CELLS_FILE)
-        predicted.write_h5ad(out / _PREDICTIONS_FILE)
+        from scgenept_rt.output import write_whole
+
+        write_whole(controls, out / _CELLS_FILE)
+        write_whole(predicted, out / _PREDICTIONS_FILE)
     _print_next_steps(out, provider)
 
 
@@ -78,7 +80,7 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     from scgenept_rt.demo import demo_screen
     from scgenept_rt.demo.screen import MIN_SCREEN_CONTROLS, SCREEN_CONTROLS
     from scgenept_rt.evaluation import load_split
-    from scgenept_rt.output import check_destination
+    from scgenept_rt.output import check_destination, write_whole
 
     n_controls = n_controls or SCREEN_CONTROLS
     if n_controls < MIN_SCREEN_CONTROLS:
@@ -87,7 +89,7 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     split = load_split("norman-simulation-1")
     labels = [label for label in (*(split.train or ()), *split.val, *split.tested) if label != "ctrl"]
     made = demo_screen(labels, n_controls=n_controls)
-    made.write_h5ad(path, compression="gzip")
+    write_whole(made, path, compression="gzip")
     typer.echo(f"wrote {path}: {n_controls:,} control cells and {made.n_obs - n_controls:,} perturbed ones,", nl=False)
     typer.echo(f" {len(labels)} perturbations, {made.n_vars:,} genes")
     typer.echo("The cells are synthetic: no biology. They respond as the bundle `demo` was trained to.")
@@ -100,7 +102,9 @@ def _check_directory(out: Path, overwrite: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputDirectoryError(out / _CELLS_FILE, f"cannot be made ({error.strerror})") from error
+        raise OutputDirectoryError(
+            out / _CELLS_FILE, f"cannot be made ({error.strerror})", "Choose another path"
+        ) from error
     for name in (_CELLS_FILE, _PREDICTIONS_FILE):
         check_destination(out / name, overwrite=overwrite)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import counted
+from scgenept_rt.errors.wording import counted, size_text
 
 
 def _rows(n_committed: int, n_rows: int) -> str:
@@ -48,11 +49,22 @@ class OutputKindError(OutputError, OSError):
 
 
 class OutputDirectoryError(OutputError, OSError):
-    """The directory of the output does not exist or cannot be written."""
+    """The directory of the output does not exist or cannot be written; `remedy` is what may be done about that."""
 
-    def __init__(self, path: Path | str, problem: str) -> None:
+    def __init__(self, path: Path | str, problem: str, remedy: str = "Create it, or choose another path") -> None:
+        super().__init__(path, f"output {path}: the directory {Path(path).parent} {problem}. {remedy}.")
+
+
+class OutputNameError(OutputError, OSError):
+    """The name of the output is too long for its file system, or that of the directory that holds it at first is."""
+
+    def __init__(self, path: Path | str, partial: str) -> None:
+        n_bytes, n_partial = (len(os.fsencode(name)) for name in (Path(path).name, partial))
         super().__init__(
-            path, f"output {path}: the directory {Path(path).parent} {problem}. Create it, or choose another path."
+            path,
+            f"output {path}: the file system takes no name or path of this length. Its name has "
+            f"{counted(n_bytes, 'byte')}, and that of the directory that holds it while it is written "
+            f"(.partial is appended) {n_partial:,}; most file systems take 255. Choose a shorter one.",
         )
 
 
@@ -66,11 +78,12 @@ class OutputIsInputError(OutputError, ValueError):
 class OutputSpaceError(OutputError, OSError):
     """The disk has too little room for the output."""
 
-    def __init__(self, path: Path | str, needed: int, free: int) -> None:
+    def __init__(self, path: Path | str, needed: int, free: int, *, fewer: str = "") -> None:
+        ways = ["Free some space", "choose a path on another disk", *([f"write fewer rows ({fewer})"] if fewer else [])]
         super().__init__(
             path,
-            f"output {path}: it needs about {needed / 1e9:,.2f} GB, but its disk has {free / 1e9:,.2f} GB free. "
-            "Free some space, choose a path on another disk, or write fewer rows (--aggregate mean).",
+            f"output {path}: it needs about {size_text(needed)}, but its disk has {size_text(free)} free. "
+            f"{', '.join(ways[:-1])}{',' if fewer else ''} or {ways[-1]}.",
         )
 
 
@@ -82,6 +95,17 @@ class OutputWriteError(OutputError, OSError):
             path,
             f"output {path}: writing failed ({problem}); {_rows(n_committed, n_rows)} kept. "
             f"Put that right, then continue with: {command or 'the same command and --resume'}",
+        )
+
+
+class OutputUnfinishedError(OutputError, OSError):
+    """A file that is written in one go could not be written; nothing of it is left."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(
+            path,
+            f"output {path}: it could not be written ({problem}); nothing of it is left. "
+            "Put that right and run the command again, or choose another path.",
         )
 
 

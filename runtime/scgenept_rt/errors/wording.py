@@ -18,6 +18,14 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def size_text(n_bytes: int) -> str:
+    """Return a size in the unit that suits it, such as "512 bytes", "40.2 kB" or "1,200.00 GB"."""
+    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:,.{digits}f} {unit}"
+    return counted(n_bytes, "byte")
+
+
 def described(value: object) -> str:
     """Return what a value is, in one line: as Python writes it and its type, of a large one the type alone."""
     if value is None:

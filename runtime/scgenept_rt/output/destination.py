@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
     OutputDirectoryError,
@@ -16,6 +21,7 @@ from scgenept_rt.errors import (
     OutputFormatError,
     OutputIsInputError,
     OutputKindError,
+    OutputNameError,
     OutputSpaceError,
     PartialOutputError,
 )
@@ -41,6 +47,7 @@ def check_destination(
     overwrite: bool = False,
     resume: bool = False,
     n_bytes: int = 0,
+    fewer: str = "",
     input_path: str | Path | None = None,
 ) -> Path:
     """Find out, before anything is computed, whether an output can be written; nothing is left behind.
@@ -49,6 +56,8 @@ def check_destination(
     ----------
     n_bytes
         Expected size of the output (`TableSpec.n_bytes`).
+    fewer
+        The options that would make it smaller, for the message of a disk that is too small.
     input_path
         What the output is computed from, which it must not replace.
 
@@ -58,10 +67,12 @@ def check_destination(
         If the ending is neither .h5ad nor .zarr.
     ZarrMissingError
         If it is .zarr and the zarr package is not installed.
+    OutputNameError
+        If its name, or that of its work directory, is too long for the file system.
     OutputIsInputError
         If the output is the input.
     OutputKindError
-        If a directory is in the place of a file, or something that is no store in the place of a store.
+        If a directory or a device is in the place of a file, or something that is no store in the place of a store.
     OutputExistsError
         If the output exists and is not to be replaced; where an interrupted run left a partial output beside it, that
         is left to `open_table`, which knows the command that continues it.
@@ -74,6 +85,7 @@ def check_destination(
     _table_class(path)
     if path.suffix.lower() == ".zarr":
         import_zarr(path)
+    _check_name(path)
     if isinstance(input_path, (str, Path)) and _same_place(path, Path(input_path)):
         raise OutputIsInputError(path)
     if os.path.lexists(path):
@@ -85,16 +97,16 @@ def check_destination(
     if not directory.exists():
         raise OutputDirectoryError(path, "does not exist")
     if not directory.is_dir():
-        raise OutputDirectoryError(path, "is not a directory")
+        raise OutputDirectoryError(path, "is not a directory", "Choose another path")
     try:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise OutputDirectoryError(path, f"cannot be written ({error.strerror})") from error
+        raise _unwritable(path, error) from error
     # what an interrupted run takes up is either part of the output or deleted first
     free = shutil.disk_usage(directory).free + _allocated(partial_path(path))
     if n_bytes > free:
-        raise OutputSpaceError(path, n_bytes, free)
+        raise OutputSpaceError(path, n_bytes, free, fewer=fewer)
     return path
 
 
@@ -139,7 +151,8 @@ def open_table(
     OutputError
         If the path cannot be used: see `check_destination`.
     """
-    path = check_destination(path, overwrite=overwrite, resume=resume, n_bytes=spec.n_bytes)
+    fewer = "--n-controls, or --aggregate mean" if spec.kind == "cells" else ""
+    path = check_destination(path, overwrite=overwrite, resume=resume, n_bytes=spec.n_bytes, fewer=fewer)
     work = WorkDirectory.lock(path)
     try:
         return _open_locked(work, spec, plain(settings), overwrite, resume, command)
@@ -219,6 +232,17 @@ def stored_entry(path: str | Path, name: str) -> Any:
         return None
 
 
+def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
+    """Yield a layer of a finished output in blocks of rows.
+
+    Raises
+    ------
+    OSError, KeyError
+        If there is no such output or layer.
+    """
+    return _table_class(Path(path)).stored_layer(Path(path), name)
+
+
 def _table_class(path: Path) -> type[PartialTable]:
     try:
         return _TABLES[path.suffix.lower()]
@@ -232,10 +256,32 @@ def _same_place(path: Path, other: Path) -> bool:
     return path.resolve() == other.resolve()
 
 
+def _check_name(path: Path) -> None:
+    partial = partial_path(path)
+    try:
+        partial.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputNameError(path, partial.name) from None
+
+
+def _unwritable(path: Path, error: OSError) -> OutputDirectoryError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedies = {errno.EROFS: "Choose a path on a disk that can be written"}
+    remedy = "Free some space, or choose a path on another disk" if full else remedies.get(error.errno or 0)
+    return OutputDirectoryError(
+        path, f"cannot be written ({error.strerror})", remedy or "Check its permissions, or choose another path"
+    )
+
+
 def _check_replaceable(path: Path) -> None:
+    mode = path.lstat().st_mode
     if path.suffix.lower() == ".h5ad":
         if path.is_dir():
             raise OutputKindError(path, "a directory", "a file or nothing")
+        # A FIFO or a device is there for a purpose: a file in its place would break what reads from it.
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise OutputKindError(path, "something that is no regular file (a pipe or a device)", "a file or nothing")
     elif not path.is_dir():
         raise OutputKindError(path, "a file", "a zarr store (a directory) or nothing")
     elif not any((path / name).exists() for name in (".zgroup", "zarr.json")):

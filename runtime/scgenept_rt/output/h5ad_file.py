@@ -7,16 +7,19 @@ without damage, in which the rows that the journal counts are safe.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import PartialDamagedError, counted
 from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
-from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
+from scgenept_rt.output.partial_table import PartialTable, blocks_of_rows, sync_data, write_fully
 from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableSpec
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -33,6 +36,12 @@ class H5adTable(PartialTable):
         with h5py.File(path, "r") as file:
             value = file["uns"][UNS_KEY][name][()]
         return value.decode() if isinstance(value, bytes) else value
+
+    @classmethod
+    def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
+        """Yield a layer of a file in blocks of rows."""
+        with h5py.File(path, "r") as file:
+            yield from blocks_of_rows(file["layers"][name])
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:

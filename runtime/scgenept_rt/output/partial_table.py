@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+_READ_VALUES = 1 << 20
+
+
 class PartialTable(ABC):
     """A `RowWriter` to a file; made by `create` or `resume`, in a work directory that is locked already."""
 
@@ -45,7 +48,7 @@ class PartialTable(ABC):
             journal = Journal(spec.n_rows, 0, settings, spec.fingerprint(), storage)
             journal.save(work.path)
         except OSError as error:
-            raise OutputWriteError(work.target, _reason(error), 0, spec.n_rows, command) from error
+            raise OutputWriteError(work.target, reason(error), 0, spec.n_rows, command) from error
         return cls(work, spec.layout, journal, command)
 
     @classmethod
@@ -81,6 +84,11 @@ class PartialTable(ABC):
     @abstractmethod
     def stored_entry(cls, path: Path, name: str) -> Any:
         """Read an entry of ``uns["scgenept_rt"]``; raises KeyError, or what its library does, if there is none."""
+
+    @classmethod
+    @abstractmethod
+    def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
+        """Yield a layer of a finished file in blocks of rows."""
 
     @classmethod
     @abstractmethod
@@ -241,7 +249,7 @@ class PartialTable(ABC):
         try:
             yield
         except OSError as error:
-            raise OutputWriteError(self.path, _reason(error), self.n_committed, self.n_rows, self._command) from error
+            raise OutputWriteError(self.path, reason(error), self.n_committed, self.n_rows, self._command) from error
 
 
 def finish_all(writers: Sequence[RowWriter]) -> list[Path | AnnData]:
@@ -256,7 +264,16 @@ def finish_all(writers: Sequence[RowWriter]) -> list[Path | AnnData]:
     return [writer.finish() for writer in writers]
 
 
-def _reason(error: OSError) -> str:
+def blocks_of_rows(array: Any) -> Iterator[NDArray[np.float32]]:
+    """Yield a matrix in an open file in blocks that memory always has room for."""
+    n_rows, n_vars = array.shape
+    step = max(1, _READ_VALUES // n_vars)
+    for begin in range(0, n_rows, step):
+        yield np.asarray(array[begin : begin + step])
+
+
+def reason(error: OSError) -> str:
+    """Return what went wrong in a line."""
     return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
 
 

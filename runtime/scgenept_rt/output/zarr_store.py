@@ -7,6 +7,7 @@ beside the store, so that neither a rewritten chunk nor a half chunk is ever wha
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import PartialDamagedError, ZarrMissingError, counted
 from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.journal import Journal, sync_directory
-from scgenept_rt.output.partial_table import PartialTable, sync_data, write_fully
+from scgenept_rt.output.partial_table import PartialTable, blocks_of_rows, sync_data, write_fully
 from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableLayout, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory
 
@@ -43,6 +44,11 @@ class ZarrTable(PartialTable):
         """Read an entry of a store's uns."""
         value = import_zarr(path).open_group(str(path), mode="r")["uns"][UNS_KEY][name][()]
         return np.asarray(value).item()
+
+    @classmethod
+    def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
+        """Yield a layer of a store in blocks of rows."""
+        yield from blocks_of_rows(import_zarr(path).open_group(str(path), mode="r")["layers"][name])
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:

@@ -274,3 +274,29 @@ def test_screen_wrong_usage(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command(*arguments)[0] == 2
     assert not any(tmp_path.iterdir())
+
+
+_LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.argv[1:2] = []
+from scgenept_rt.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is not there")
+@pytest.mark.parametrize("limit", [1, 5000, 60_000])
+@pytest.mark.parametrize("option", ["--out", "--screen"])
+def test_a_file_that_may_not_grow_is_one_message_and_leaves_nothing(tmp_path: Path, limit: int, option: str):
+    made = tmp_path / "s.h5ad" if option == "--screen" else tmp_path
+    file = made if option == "--screen" else tmp_path / "cells.h5ad"
+    command = [sys.executable, "-c", _LIMITED, str(limit), "demo", option, str(made), "--cells", "32"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == (
+        f"error: output {file}: it could not be written (File too large); nothing of it is left. "
+        "Put that right and run the command again, or choose another path."
+    )
+    assert "HDF5" not in failed.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import sys
@@ -18,6 +20,7 @@ from scgenept_rt.errors import (
     OutputFormatError,
     OutputIsInputError,
     OutputKindError,
+    OutputNameError,
     OutputSpaceError,
     PartialDamagedError,
     PartialOutputError,
@@ -94,6 +97,48 @@ def test_directory_missing_a_file_or_not_writable(tmp_path, monkeypatch):
         check_destination(tmp_path / "o.h5ad")
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EROFS, "Choose a path on a disk that can be written."),
+        (errno.EACCES, "Check its permissions, or choose another path."),
+        (errno.ENOSPC, "Free some space, or choose a path on another disk."),
+    ],
+)
+def test_a_directory_that_exists_is_not_to_be_created(tmp_path, monkeypatch, number, remedy):
+    def refuse(**_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OutputDirectoryError, match=re.escape(f"({os.strerror(number)}). {remedy}") + "$"):
+        check_destination(tmp_path / "o.h5ad")
+
+
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+def test_a_name_too_long_for_the_partial_output_is_told_at_once(tmp_path, ending):
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    for length in (longest - 7, longest, longest + 1):
+        name = f"{'x' * (length - 1 - len(ending))}.{ending}"
+        with pytest.raises(OutputNameError, match=rf"Its name has {length} bytes, and .* {length + 8}; "):
+            check_destination(tmp_path / name, input_path=tmp_path / "cells.h5ad")
+    check_destination(tmp_path / f"{'x' * (longest - 9 - len(ending))}.{ending}")
+    with pytest.raises(OutputNameError):
+        check_destination(tmp_path / "\N{SNOWMAN}".join(["x"] * 90) / f"o.{ending}")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_pipe_is_never_replaced(tmp_path, overwrite):
+    os.mkfifo(tmp_path / "o.h5ad")
+    with pytest.raises(OutputKindError, match=r"no regular file \(a pipe or a device\)"):
+        check_destination(tmp_path / "o.h5ad", overwrite=overwrite)
+
+
+def test_a_link_is_replaced_wherever_it_points(tmp_path):
+    (tmp_path / "o.h5ad").symlink_to(tmp_path / "absent")
+    check_destination(tmp_path / "o.h5ad", overwrite=True)
+
+
 def test_target_of_another_kind(tmp_path):
     (tmp_path / "d.h5ad").mkdir()
     (tmp_path / "f.zarr").touch()
@@ -119,6 +164,18 @@ def test_too_little_space_names_needed_and_free(tmp_path, monkeypatch, spec):
     check_destination(tmp_path / "o.h5ad", n_bytes=2 * 10**9)
     with pytest.raises(OutputSpaceError, match=r"5\.00 GB.*3\.00 GB free"):
         check_destination(tmp_path / "o.h5ad", n_bytes=5 * 10**9)
+
+
+def test_too_little_space_is_told_in_fitting_units_and_advises_what_helps(tmp_path, monkeypatch, spec):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12, 4096))
+    with pytest.raises(OutputSpaceError, match=r"about 1\d\d\.\d kB, but its disk has 4\.1 kB free") as raised:
+        open_table(tmp_path / "o.h5ad", spec, settings={})
+    assert ("--aggregate mean" in str(raised.value)) == (spec.kind == "cells")
+    mean = OutputSpaceError("o.h5ad", 900, 0)
+    assert str(mean).endswith(
+        "needs about 900 bytes, but its disk has 0 bytes free. Free some space or choose a path on another disk."
+    )
 
 
 def test_existing_output_is_replaced_only_when_finished(path, spec, read_table):
