@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.errors import counted
 from scgenept_rt.expression import ControlCells
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.moments import RunningMoments
@@ -165,6 +166,45 @@ def means_to_tolerance(
                 if progress is not None:
                     progress(int(schedule.starts[index + 1]), schedule.n_rows)
             block = following
+
+
+def tolerance_notice(
+    tolerance: float,
+    sems: Iterable[NDArray[np.float32]],
+    labels: Sequence[str],
+    genes: Sequence[str],
+    *,
+    next_step: str,
+) -> str | None:
+    """Say which means stayed above the tolerance, None if none did.
+
+    Parameters
+    ----------
+    sems
+        Blocks (n_rows, n_genes) of the layer `sem` as stored, in the order of `labels`.
+    """
+    # Rounded as the layer is: a standard error that was reached exactly must not count as missed.
+    bound = np.float32(tolerance)
+    row, n_missed = 0, 0
+    worst, worst_row, worst_gene = bound, 0, 0
+    for block in sems:
+        largest = block.max(axis=1)
+        missed = ~(largest <= bound)  # so that NaN, which a single cell gives, counts as missed
+        n_missed += int(missed.sum())
+        for index in np.flatnonzero(missed & (largest > worst)):
+            if largest[index] > worst:
+                worst, worst_row, worst_gene = largest[index], row + int(index), int(block[index].argmax())
+        row += len(block)
+    if not n_missed:
+        return None
+    if worst > bound:
+        found = f"The largest standard error is {worst:.3g}, of {genes[worst_gene]} for {labels[worst_row]}."
+    else:
+        found = "A single control cell gives no standard error."
+    return (
+        f"{n_missed:,} of {counted(len(labels), 'perturbation')} did not reach the tolerance of {tolerance:g} with all "
+        f"of the control cells. {found} {next_step}"
+    )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
@@ -15,6 +15,7 @@ from typing import Any, Self, cast, get_args
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, counted
 from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
@@ -34,7 +35,9 @@ from scgenept_rt.output import (
     mean_table,
     open_table,
     stored_entry,
+    stored_layer,
 )
+from scgenept_rt.output.table_spec import UNS_KEY
 from scgenept_rt.perturbation import (
     CONTROL_LABELS,
     Perturbation,
@@ -42,7 +45,14 @@ from scgenept_rt.perturbation import (
     parse_perturbations,
     unmeasured_target_notices,
 )
-from scgenept_rt.predictor.aggregation import MIN_CONTROLS, Aggregate, PredictedRows, means_to_tolerance, predicted_rows
+from scgenept_rt.predictor.aggregation import (
+    MIN_CONTROLS,
+    Aggregate,
+    PredictedRows,
+    means_to_tolerance,
+    predicted_rows,
+    tolerance_notice,
+)
 from scgenept_rt.predictor.schedule import BatchRunner, Notice, Progress, Schedule
 from scgenept_rt.predictor.whole_number import whole_number
 from scgenept_rt.session import Session, planned_size
@@ -101,6 +111,7 @@ class Run:
     batch_size: int
     for_cell_eval: str | None
     notices: tuple[str, ...]
+    on_notice: Notice | None = None
 
     @classmethod
     def prepare(
@@ -176,6 +187,7 @@ class Run:
             batch_size,
             _column_for_cell_eval(controls, for_cell_eval),
             tuple(notices),
+            on_notice,
         )
 
     def __enter__(self) -> Self:
@@ -218,7 +230,12 @@ class Run:
         """Predict everything into memory; one table for each kind."""
         writers: dict[str, RowWriter] = {kind: MemoryTable(spec) for kind, spec in self._specs().items()}
         self._write(writers, progress)
-        return {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
+        tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
+        if self.tolerance is not None:
+            notice = self._tell_tolerance_missed([tables["mean"].layers["sem"]])
+            if notice is not None:
+                tables["mean"].uns[UNS_KEY]["notices"] = np.asarray([*self.notices, notice])
+        return tables
 
     def to_files(
         self, out: Path, *, overwrite: bool, resume: bool, resume_command: str, progress: Progress | None = None
@@ -239,7 +256,25 @@ class Run:
                     )
                 )
             self._write(writers, progress)
-            return [cast("Path", path) for path in finish_all(list(writers.values()))]
+            paths = [cast("Path", path) for path in finish_all(list(writers.values()))]
+        if self.tolerance is not None:
+            # From the finished file: a run that was continued has computed only some of its rows. Whoever waited for
+            # the file may have taken it away by now, and the run is no less a success for that.
+            with suppress(OSError, KeyError):
+                self._tell_tolerance_missed(stored_layer(out, "sem"))
+        return paths
+
+    def _tell_tolerance_missed(self, sems: Iterable[NDArray[np.float32]]) -> str | None:
+        assert self.tolerance is not None
+        n_used, n_available = self.controls.n_obs, self.controls.n_available
+        more = "Add control cells" if n_used >= n_available else f"Raise --n-controls (there are {n_available:,} cells)"
+        labels = [perturbation.label for perturbation in self.schedule.perturbations]
+        notice = tolerance_notice(
+            self.tolerance, sems, labels, self.panel.names, next_step=f"{more}, or raise the tolerance."
+        )
+        if notice is not None and self.on_notice is not None:
+            self.on_notice(notice)
+        return notice
 
     def _write(self, writers: Mapping[str, RowWriter], progress: Progress | None) -> None:
         n_own_rows = self._write_control_rows(writers["cells"]) if self.for_cell_eval is not None else 0

@@ -119,3 +119,50 @@ def test_command_writes_n_controls_sem_and_the_tolerance(
 def test_a_tolerance_without_sense_is_refused(model: sgr.Predictor, make_cells: MakeCells, tolerance: float) -> None:
     with pytest.raises(PredictOptionError, match=r"tolerance is .* Expected a standard error above 0"):
         model.predict(make_cells(3), "YFU19", tolerance=tolerance)
+
+
+def test_a_tolerance_that_is_not_reached_is_told(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    told: list[str] = []
+    predicted = model.predict(make_cells(40), ["YFU19", "EKKN10"], tolerance=1e-9, on_notice=told.append)
+    sem = predicted.layers["sem"]
+    row, gene = np.unravel_index(sem.argmax(), sem.shape)
+    worst = f"{sem.max():.3g}, of {predicted.var_names[gene]} for {predicted.obs['condition'].iloc[row]}"
+    assert told[-1] == (
+        "2 of 2 perturbations did not reach the tolerance of 1e-09 with all of the control cells. "
+        f"The largest standard error is {worst}. Add control cells, or raise the tolerance."
+    )
+    assert list(predicted.uns["scgenept_rt"]["notices"]) == told
+
+
+def test_only_those_that_missed_the_tolerance_count(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    sem = model.predict(make_cells(40), ["YFU19", "EKKN10"]).layers["sem"].max(axis=1)
+    assert sem[0] != sem[1]
+    told: list[str] = []
+    model.predict(make_cells(40), ["YFU19", "EKKN10"], tolerance=float(sem.mean()), on_notice=told.append)
+    assert told[-1].startswith("1 of 2 perturbations did not")
+    assert f"for {['YFU19', 'EKKN10'][sem.argmax()]}. " in told[-1]
+    predicted = model.predict(make_cells(40), "YFU19", tolerance=float(sem[0]) * 1.01, on_notice=told.append)
+    assert "did not reach" not in told[-1]
+    assert "did not reach" not in "".join(predicted.uns["scgenept_rt"]["notices"])
+
+
+def test_one_control_cell_reaches_no_tolerance(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    told: list[str] = []
+    model.predict(make_cells(5), "YFU19", tolerance=1e6, n_controls=1, on_notice=told.append)
+    assert told[-1] == (
+        "1 of 1 perturbation did not reach the tolerance of 1e+06 with all of the control cells. A single control cell "
+        "gives no standard error. Raise --n-controls (there are 5 cells), or raise the tolerance."
+    )
+
+
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+def test_the_command_tells_of_a_tolerance_that_is_not_reached_also_when_it_has_nothing_left_to_predict(
+    command_line: CommandServer, bundle: Path, make_cells: MakeCells, tmp_path: Path, ending: str
+) -> None:
+    cells = tmp_path / "cells.h5ad"
+    make_cells(40).write_h5ad(cells)
+    command = ["predict", bundle, cells, "--out", tmp_path / f"out.{ending}", "-p", "YFU19", "--tolerance", "1e-9"]
+    for options in ([], ["--resume"]):
+        result = command_line(*command, *options)
+        assert result.returncode == 0, result.stderr
+        assert "note: 1 of 1 perturbation did not reach the tolerance of 1e-09" in result.stderr
