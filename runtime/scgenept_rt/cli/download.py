@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from scgenept_rt.cli.options import one_of
 from scgenept_rt.errors import counted
 
 if TYPE_CHECKING:
     from scgenept_rt.download import DownloadDirectory, Fetched, Item
     from scgenept_rt.download.transfer import Listener
 
+_Dataset = Literal["norman", "adamson"]
 _SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -28,7 +30,13 @@ def download(
         ),
     ] = None,
     dataset: Annotated[
-        Literal["norman", "adamson"], typer.Option("--dataset", help="Data that the variants were trained on.")
+        _Dataset,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            parser=one_of(_Dataset),
+            help="Data that the variants were trained on: norman or adamson.",
+        ),
     ] = "norman",
     directory: Annotated[
         Path | None,

@@ -20,6 +20,7 @@ from scgenept_rt.cli.options import (
     ProviderOption,
     ThreadsOption,
     UseRawOption,
+    one_of,
 )
 from scgenept_rt.cli.progress import prediction_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
@@ -27,6 +28,8 @@ from scgenept_rt.cli.report_files import check_report_paths, write_reports
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import Evaluation, PredictedMeans
     from scgenept_rt.expression import ReadOptions
+
+_Protocol = Literal["all", "published"]
 
 
 def evaluate(
@@ -50,9 +53,11 @@ def evaluate(
         typer.Option("--predictions", metavar="FILE", help="Evaluate this prediction file instead of predicting."),
     ] = None,
     protocol: Annotated[
-        Literal["all", "published"],
+        _Protocol,
         typer.Option(
             "--protocol",
+            metavar="NAME",
+            parser=one_of(_Protocol),
             help="all: mean prediction over all control cells; published: one random control cell for each test cell.",
         ),
     ] = "all",

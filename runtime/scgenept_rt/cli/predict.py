@@ -27,11 +27,16 @@ from scgenept_rt.cli.options import (
     ReferenceCheckpointOption,
     ThreadsOption,
     UseRawOption,
+    one_of,
 )
 from scgenept_rt.cli.progress import prediction_progress
+from scgenept_rt.errors import counted
 
 if TYPE_CHECKING:
     from scgenept_rt.perturbation import PerturbationRequest
+
+_Aggregate = Literal["mean", "cells", "both"]
+_Sampling = Literal["all", "random", "upstream"]
 
 
 def predict(
@@ -59,20 +64,24 @@ def predict(
     provider: ProviderOption = "auto",
     precision: PrecisionOption = "auto",
     aggregate: Annotated[
-        Literal["mean", "cells", "both"],
+        _Aggregate,
         typer.Option(
             "--aggregate",
-            help="mean: a row a perturbation, with delta and sem; cells: a row a (perturbation, control cell).",
+            metavar="NAME",
+            parser=one_of(_Aggregate),
+            help="mean: a row a perturbation, with delta and sem; cells: a row a (perturbation, control cell); both.",
         ),
     ] = "mean",
     n_controls: Annotated[
         int | None, typer.Option("--n-controls", metavar="N", min=1, help="Control cells to use; default: all.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of control cells.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the draw of control cells.")] = 0,
     sampling: Annotated[
-        Literal["all", "random", "upstream"],
+        _Sampling,
         typer.Option(
             "--sampling",
+            metavar="NAME",
+            parser=one_of(_Sampling),
             help="all: each once, in order; random: without replacement; upstream: the published code's own draw.",
         ),
     ] = "all",
@@ -84,7 +93,7 @@ def predict(
             help="Use only as many control cells (32 or more) as bring every gene's standard error to T.",
         ),
     ] = None,
-    batch_size: Annotated[str, typer.Option("--batch-size", metavar="[auto|N]", help="Cells a batch.")] = "auto",
+    batch_size: Annotated[str, typer.Option("--batch-size", metavar="N", help="Cells a batch, or auto.")] = "auto",
     layer: LayerOption = None,
     use_raw: UseRawOption = False,
     gene_key: GeneKeyOption = None,
@@ -121,6 +130,7 @@ def predict(
     if for_cell_eval and aggregate == "both":
         raise typer.BadParameter("--for-cell-eval writes cells alone; leave it out", param_hint="--aggregate")
 
+    from scgenept_rt.bundle import Bundle
     from scgenept_rt.errors import CellsNotFoundError
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.perturbation import all_singles as every_single
@@ -132,6 +142,8 @@ def predict(
     # Before the bundle is loaded, which takes longest: a typing error in a path should cost no time.
     check_outputs(out, kind, overwrite=overwrite, resume=resume, cells=cells)
     if not cells.exists():
+        if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():
+            Bundle.open(bundle)  # the two in the wrong order, as its error says
         raise CellsNotFoundError(str(cells))
     listed, pairs = _listed_requests(perturbation or [], perturbations), _pairs(pairs_of)
     started = time.monotonic()
@@ -179,9 +191,13 @@ def predict(
                 on_notice=lambda notice: _say(f"note: {notice}"),
             )
         seconds = time.monotonic() - started
+    if resume and not done.total:
+        for path in paths:
+            print(f"{path} is complete: an earlier run had predicted all of it, and nothing was predicted now")
+        return
     for path in paths:
         print(f"wrote {path}")
-    _say(f"{done.total:,} (perturbation, control cell) pairs in {seconds:.1f} s")
+    _say(f"{counted(done.total, '(perturbation, control cell) pair')} in {seconds:.1f} s")
 
 
 class _Counter:

@@ -10,27 +10,44 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.options import (
+    NETWORK_PANEL,
     BundleArgument,
     CudaGraphsOption,
     DeviceOption,
+    Precision,
     ProviderOption,
     ReferenceCheckpointOption,
     ThreadsOption,
+    one_of,
 )
 
 if TYPE_CHECKING:
     from scgenept_rt.verification import Verified
+
+_Against = Literal["torch"]
 
 
 def verify(
     bundle: BundleArgument,
     provider: ProviderOption = "auto",
     precision: Annotated[
-        Literal["auto", "fp32", "fp16"], typer.Option("--precision", help="auto: every one that the bundle holds.")
+        Precision,
+        typer.Option(
+            "--precision",
+            rich_help_panel=NETWORK_PANEL,
+            metavar="NAME",
+            parser=one_of(Precision),
+            help="fp32 or fp16; auto: every one that the bundle holds.",
+        ),
     ] = "auto",
     against: Annotated[
-        Literal["torch"] | None,
-        typer.Option("--against", help="Also compare fresh random cells with PyTorch (needs the extra export)."),
+        _Against | None,
+        typer.Option(
+            "--against",
+            metavar="torch",
+            parser=one_of(_Against),
+            help="Also compare fresh random cells with PyTorch (needs the extra export).",
+        ),
     ] = None,
     cells: Annotated[int, typer.Option("--cells", metavar="N", min=1, help="Fresh cells to compare.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the fresh cells.")] = 0,

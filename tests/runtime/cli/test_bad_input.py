@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -122,6 +123,20 @@ def test_input_files_are_looked_for_before_the_bundle_is_loaded(refused: Refusal
     nowhere = tmp_path / "nowhere"
     assert_says(refused(bundle=nowhere, cells=tmp_path / "none.h5ad"), "none.h5ad: there is no such file")
     assert_says(refused("--perturbations", tmp_path / "none.txt", bundle=nowhere), "none.txt: there is no such file")
+
+
+def test_bundle_and_cells_in_the_wrong_order(refused: Refusal, cells: Path, bundle: Path) -> None:
+    for second in (bundle, Path("demo")):
+        message = refused(bundle=cells, cells=second)
+        assert "Give BUNDLE, the directory that holds manifest.json, first, and then CELLS." in message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_input_is_a_pipe(command_line: CommandLine, bundle: Path, out: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.h5ad")
+    result = command_line("predict", bundle, tmp_path / "pipe.h5ad", "--out", out, "-p", GENE)
+    assert result.returncode == 1
+    assert "pipe.h5ad: it is no regular file (a pipe or a device). Expected an .h5ad file." in result.stderr
 
 
 def test_input_is_no_h5ad(refused: Refusal, tmp_path: Path) -> None:

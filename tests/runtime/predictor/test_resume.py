@@ -251,6 +251,19 @@ def test_resume_with_nothing_to_continue_starts_afresh(
     assert anndata.read_h5ad(tmp_path / "out.h5ad").n_obs == 24
 
 
+def test_resume_of_a_finished_run_says_that_nothing_was_predicted(
+    command_line: CommandServer, arguments: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5ad"
+    for wanted in (
+        f"wrote {out}\n",
+        f"{out} is complete: an earlier run had predicted all of it, and nothing was predicted now\n",
+    ):
+        result = command_line(*arguments, "--out", out, "--n-controls", "2", "--resume")
+        assert (result.returncode, result.stdout) == (0, wanted)
+    assert "0 (perturbation" not in result.stderr
+
+
 def test_interrupt_from_the_keyboard_keeps_what_was_committed(
     command_line: CommandServer, arguments: list[str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,51 @@
+"""The help of every command, on the 80 columns of a plain terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from scgenept_rt.cli import app
+
+
+def commands(command: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the words that call each command, and the command."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, *names, name)
+    yield names, command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_the_names_of_all_options_are_whole(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    result = CliRunner().invoke(app, [*names, "--help"])
+    assert result.exit_code == 0
+    words = result.output.split()
+    options = [name for option in COMMANDS[names].params for name in option.opts if name.startswith("--")]
+    assert [name for name in options if name not in words] == []
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (["download", "norman", "--dataset", "foo"], "norman, adamson"),
+        (["predict", "demo", "c.h5ad", "--out", "o.h5ad", "-p", "A", "--aggregate", "foo"], "mean, cells, both"),
+        (["predict", "demo", "c.h5ad", "--out", "o.h5ad", "-p", "A", "--sampling", "foo"], "all, random, upstream"),
+        (["check", "demo", "c.h5ad", "--missing-genes", "foo"], "error, zero"),
+        (["verify", "demo", "--precision", "foo"], "auto, fp32, fp16"),
+    ],
+)
+def test_a_word_that_is_no_choice(arguments: list[str], choices: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{arguments[-2]}': 'foo' is not one of {choices}" in result.output
