@@ -54,7 +54,8 @@ def predict(
         typer.Option(
             "--perturbations",
             metavar="FILE",
-            help="One label a line (.txt), or a perturbation column and optionally n_controls (.csv, .tsv).",
+            help="One label a line (.txt, or - for a pipe), or columns perturbation and optionally n_controls (.csv, "
+            ".tsv).",
         ),
     ] = None,
     all_singles: Annotated[bool, typer.Option("--all-singles", help="Every gene of the model, one at a time.")] = False,
