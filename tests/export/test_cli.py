@@ -185,7 +185,10 @@ def test_a_synthetic_checkpoint_replaces_nothing(export_cli: ExportCli, tmp_path
 
 
 def test_an_interrupted_export_exits_with_130_and_leaves_nothing(options: dict[str, object], tmp_path: Path) -> None:
-    with subprocess.Popen([*CLI, "bundle", *arguments(options)], stderr=subprocess.PIPE, text=True) as process:
+    # As at a keyboard: what a script starts in the background is started with SIGINT ignored, and hands that on.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + CLI[2]
+    command = [sys.executable, "-c", heeding, "bundle", *arguments(options)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "tracing" in line:
