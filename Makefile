@@ -20,7 +20,7 @@ test: $(VENV)/.installed
 # What needs no export stage, and so no PyTorch; without the kills at every step of writing, which take longest.
 WITHOUT_EXPORT = --ignore tests/runtime/output/test_kill.py \
 	$(addprefix tests/runtime/,expression output demo evaluation plotting download) \
-	$(addprefix tests/runtime/,test_genes.py test_perturbation.py test_genetic_interactions.py) \
+	$(addprefix tests/runtime/,test_genes.py perturbation test_genetic_interactions.py) \
 	tests/packaging/test_embedding.py
 
 # With the oldest versions that are allowed.

@@ -1,0 +1,28 @@
+"""Perturbations: labels and what they mean for a model, and the files that lists of them come from."""
+
+from scgenept_rt.perturbation.files import read_gene_list, read_perturbation_file
+from scgenept_rt.perturbation.labels import (
+    CONTROL_LABELS,
+    MAX_EVALUATED_TARGETS,
+    Perturbation,
+    PerturbationRequest,
+    all_singles,
+    pairs_of,
+    parse_perturbation,
+    parse_perturbations,
+    unmeasured_target_notices,
+)
+
+__all__ = [
+    "CONTROL_LABELS",
+    "MAX_EVALUATED_TARGETS",
+    "Perturbation",
+    "PerturbationRequest",
+    "all_singles",
+    "pairs_of",
+    "parse_perturbation",
+    "parse_perturbations",
+    "read_gene_list",
+    "read_perturbation_file",
+    "unmeasured_target_notices",
+]

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+import pytest
+
+from scgenept_rt.errors import (
+    EmptyPerturbationError,
+    PerturbationFileError,
+    RepeatedGeneError,
+    UnknownGeneError,
+)
+from scgenept_rt.perturbation import (
+    PerturbationRequest,
+    parse_perturbations,
+    read_gene_list,
+    read_perturbation_file,
+)
+from tests.runtime.perturbation.panel import PANEL
+
+
+def write(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_text_file_skips_blanks_and_comments(tmp_path):
+    path = write(tmp_path, "p.txt", "# screen\nFOSB+ctrl\n\n  SAMD1+ZBTB1  \r\n#FOSB\nctrl")
+    assert [request.label for request in read_perturbation_file(path)] == ["FOSB+ctrl", "SAMD1+ZBTB1", "ctrl"]
+
+
+@pytest.mark.parametrize("column", ["perturbation", "condition"])
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t"), ("CSV", ",")])
+def test_tables_with_counts(tmp_path, column, ending, separator):
+    rows = [["note", column, "n_controls"], ["# skipped", "", ""], ["x", "FOSB+ctrl", "50"], ["", "", ""]]
+    rows += [["y", '"SAMD1+ZBTB1"', ""], ["z", "ZBTB1", "7.0"], ["short", "SAMD1"]]
+    path = write(tmp_path, f"p.{ending}", "\ufeff" + "\n".join(separator.join(row) for row in rows))
+    assert read_perturbation_file(path) == [
+        PerturbationRequest("FOSB+ctrl", 50),
+        PerturbationRequest("SAMD1+ZBTB1", None),
+        PerturbationRequest("ZBTB1", 7),
+        PerturbationRequest("SAMD1", None),
+    ]
+
+
+def test_table_without_counts(tmp_path):
+    path = write(tmp_path, "p.csv", "perturbation\nFOSB\n")
+    assert read_perturbation_file(path) == [PerturbationRequest("FOSB", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("perturbation\nFOSB,KLF1\n", "line 2: the row has 2 cells, and the header 1 column. Write FOSB+KLF1 to"),
+        ("perturbation,\nFOSB,KLF1\n", "line 2: the row has 2 cells, and the header 1 column. Write FOSB+KLF1 to"),
+        ("n_controls,condition\n5,FOSB\n5, FOSB ,KLF1,\n", "line 3: the row has 3 cells, and the header 2 columns."),
+        ("perturbation,n_controls\nFOSB,KLF1,5\n", "line 2: the row has 3 cells, and the header 2 columns. Name every"),
+        ("perturbation;n\nFOSB;1;KLF1\n", "line 2: the row has 3 cells, and the header 2 columns. Name every"),
+        ("perturbation\nFOSB,50\n", "line 2: the row has 2 cells, and the header 1 column. Name every"),
+        ("perturbation\nFOSB,of my own\n", "line 2: the row has 2 cells, and the header 1 column. Name every"),
+    ],
+)
+def test_a_row_longer_than_the_header_may_be_a_pair_and_is_refused(tmp_path, text, says):
+    path = write(tmp_path, "p.csv", text)
+    with pytest.raises(PerturbationFileError) as caught:
+        read_perturbation_file(path)
+    assert f"{path}, {says}" in str(caught.value)
+    assert "FOSB+KLF1" in str(caught.value)
+
+
+def test_a_gene_list_with_rows_longer_than_its_header_is_refused(tmp_path):
+    with pytest.raises(PerturbationFileError, match=r"line 2: the row has 2 cells.* one gene a row"):
+        read_gene_list(write(tmp_path, "g.csv", "gene\nFOSB,KLF1\nZBTB1\n"))
+
+
+def test_blank_cells_beyond_the_header_are_no_cells(tmp_path):
+    path = write(tmp_path, "p.csv", "perturbation,,\nFOSB,,\nZBTB1, ,,,\n")
+    assert [request.label for request in read_perturbation_file(path)] == ["FOSB", "ZBTB1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"), [("p.csv", ";"), ("p.csv", "\t"), ("p.tsv", ","), ("p.tsv", ";"), ("p.CSV", ";")]
+)
+def test_a_table_is_read_by_the_separator_that_its_header_shows(tmp_path, name, separator):
+    rows = [["perturbation", "n_controls"], ["FOSB+ctrl", "50"], ['"SAMD1+ZBTB1"', ""]]
+    path = write(tmp_path, name, "\ufeff# screen, of today; all\n" + "\n".join(separator.join(row) for row in rows))
+    requests = read_perturbation_file(path)
+    assert requests == [PerturbationRequest("FOSB+ctrl", 50), PerturbationRequest("SAMD1+ZBTB1", None)]
+    assert [request.place for request in requests] == [(path, 3), (path, 4)]
+    genes = write(tmp_path, f"genes{path.suffix}", f"n{separator}gene_name\n1{separator}FOSB\n2{separator}ZBTB1\n")
+    assert read_gene_list(genes) == ["FOSB", "ZBTB1"]
+
+
+@pytest.mark.parametrize("count", ["0", "-3", "1.5", "many", "nan", "inf"])
+def test_a_bad_count_names_file_line_and_column(tmp_path, count):
+    path = write(tmp_path, "p.csv", f"perturbation,n_controls\nFOSB,5\n\nZBTB1,{count}\n")
+    with pytest.raises(PerturbationFileError) as caught:
+        read_perturbation_file(path)
+    assert str(caught.value).startswith(f"{path}, line 4, column 'n_controls': '{count}' is not a number of cells")
+    assert (caught.value.line, caught.value.column) == (4, "n_controls")
+
+
+def test_an_empty_cell_names_line_and_column(tmp_path):
+    path = write(tmp_path, "p.tsv", "n_controls\tcondition\n5\tFOSB\n6\t\n")
+    with pytest.raises(PerturbationFileError, match=r"p\.tsv, line 3, column 'condition': the cell is empty"):
+        read_perturbation_file(path)
+
+
+def test_a_table_without_the_column_lists_its_columns(tmp_path):
+    path = write(tmp_path, "p.csv", "gene,n\nFOSB,1\n")
+    with pytest.raises(
+        PerturbationFileError, match=r"line 1: its header has no column perturbation or condition \(it has: gene, n\)"
+    ):
+        read_perturbation_file(path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    ['"FOSB+ctrl,5', '"FOSB"+ctrl,5', 'FOSB,"5\n'],
+    ids=["label is not closed", "text after", "count is not closed"],
+)
+def test_an_unclosed_quote_names_the_line_on_which_its_row_begins(tmp_path, row):
+    text = f'# a "comment, with "quotes" of its own\nperturbation,n_controls\n\n"ZBTB1",3\n{row}\nSAMD1,3\n'
+    path = write(tmp_path, "p.csv", text)
+    with pytest.raises(PerturbationFileError, match=r"p\.csv, line 5: the row that begins here .* Check its quotes"):
+        read_perturbation_file(path)
+    path.write_text(text.replace(row, '"SAMD1+FOSB",7'))
+    requests = [("ZBTB1", 3), ("SAMD1+FOSB", 7), ("SAMD1", 3)]
+    assert read_perturbation_file(path) == [PerturbationRequest(*request) for request in requests]
+
+
+@pytest.mark.parametrize("header", ["perturbation,Perturbation", "n_controls,perturbation,N_Controls"])
+def test_two_columns_of_one_name_are_refused(tmp_path, header):
+    path = write(tmp_path, "p.csv", f"{header}\n5,FOSB,6\n")
+    with pytest.raises(PerturbationFileError, match=r"p\.csv, line 1: its header has 2 columns '.*Rename all but one"):
+        read_perturbation_file(path)
+
+
+def test_columns_are_found_in_any_case(tmp_path):
+    path = write(tmp_path, "p.csv", "Condition,Perturbation,N_CONTROLS\nx,FOSB,5\n,ZBTB1,many\n")
+    with pytest.raises(PerturbationFileError, match=r"line 3, column 'n_controls': 'many' is not a number of cells"):
+        read_perturbation_file(path)
+    path.write_text("Condition,Perturbation,N_CONTROLS\nx,FOSB,5\n")
+    assert read_perturbation_file(path) == [PerturbationRequest("FOSB", 5)]
+    assert read_gene_list(write(tmp_path, "g.csv", "Gene\nFOSB\nZBTB1\n")) == ["FOSB", "ZBTB1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fact"),
+    [
+        ("p.txt", b"\n# nothing\n", "holds no perturbation"),
+        ("p.csv", b"", r"no column perturbation or condition \(it has: none\)"),
+        ("p.csv", b"perturbation\n", "holds no perturbation"),
+        ("p.txt", b"FOSB\xff\xfe", "not UTF-8"),
+        ("p", b"FOSB", r"p: its name has no ending\. Expected \.txt, \.csv or \.tsv"),
+        ("p.txt", b"# x\nPerturbation\nFOSB\n", r"line 2: 'Perturbation' is the header of .*Remove the line, or name"),
+        ("p.txt", b"condition,n_controls\nFOSB,5\n", r"line 1: 'condition,n_controls' is the header of a table"),
+        ("p.xlsx", b"PK", r"unknown file ending '\.xlsx'\. Expected \.txt, \.csv or \.tsv"),
+    ],
+)
+def test_unusable_files(tmp_path, name, content, fact):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(PerturbationFileError, match=fact) as caught:
+        read_perturbation_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_a_directory(tmp_path):
+    with pytest.raises(PerturbationFileError, match=r"none\.txt: there is no such file"):
+        read_perturbation_file(tmp_path / "none.txt")
+    with pytest.raises(PerturbationFileError, match=r"none: there is no such file"):
+        read_perturbation_file(tmp_path / "none")
+    with pytest.raises(PerturbationFileError, match="it is a directory"):
+        read_perturbation_file(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(PerturbationFileError, match=r"folder\.csv: it cannot be read"):
+        read_perturbation_file(tmp_path / "folder.csv")
+
+
+def test_gene_lists(tmp_path):
+    assert read_gene_list(write(tmp_path, "g.txt", "FOSB\n# no\nZBTB1\n")) == ["FOSB", "ZBTB1"]
+    assert read_gene_list(write(tmp_path, "g.csv", "n,gene_name\n1,FOSB\n2,ZBTB1\n")) == ["FOSB", "ZBTB1"]
+    with pytest.raises(PerturbationFileError, match="names 1 gene"):
+        read_gene_list(write(tmp_path, "one.txt", "FOSB\nFOSB\n"))
+    with pytest.raises(PerturbationFileError, match="line 1: 'gene_name' is the header"):
+        read_gene_list(write(tmp_path, "header.txt", "gene_name\nFOSB\nZBTB1\n"))
+
+
+@pytest.mark.parametrize("text", ["FOSB+ctrl\n# no\nSAMD1+ZBTB1\n", "\ufeffFOSB+ctrl\r\nSAMD1+ZBTB1"])
+def test_pipes_hold_one_label_a_line(monkeypatch, tmp_path, text):
+    expected = [PerturbationRequest("FOSB+ctrl"), PerturbationRequest("SAMD1+ZBTB1")]
+    read_end, write_end = os.pipe()
+    os.write(write_end, text.encode())
+    os.close(write_end)
+    try:
+        assert read_perturbation_file(f"/dev/fd/{read_end}") == expected
+    finally:
+        os.close(read_end)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert read_perturbation_file("-") == expected
+
+
+def test_a_table_through_a_pipe_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"perturbation,n_controls\nFOSB,5\n")))
+    with pytest.raises(PerturbationFileError, match=r"^standard input, line 1: .* comes through a pipe must have none"):
+        read_perturbation_file("-")
+
+
+def test_labels_of_a_file_that_do_not_parse_are_named_with_file_and_line(tmp_path):
+    one = read_perturbation_file(write(tmp_path, "one.txt", "FOSB\nNOPE1\nNOPE1+FOSB\n"))
+    with pytest.raises(
+        UnknownGeneError, match=r"one\.txt, line 2: gene is not among the model's 8 genes: NOPE1\. List"
+    ):
+        parse_perturbations(one, PANEL)
+    table = read_perturbation_file(write(tmp_path, "two.csv", "perturbation\nFOSB\n\nfosb\nZBTB1+NOPE2\n"))
+    with pytest.raises(
+        UnknownGeneError,
+        match=r"two\.csv: 2 genes are not among .*: fosb \(line 4; did you mean FOSB\?\), NOPE2 \(line 5\)",
+    ):
+        parse_perturbations(table, PANEL)
+    with pytest.raises(
+        UnknownGeneError,
+        match=r"^3 genes are not among .*: X1, NOPE1 \(.*one\.txt, line 2\), fosb \(.*two\.csv, line 4;",
+    ):
+        parse_perturbations(["X1", one[1], table[1]], PANEL)
+    for text, error in (("FOSB\nFOSB+FOSB\n", RepeatedGeneError), ("FOSB\nFOSB+\n", EmptyPerturbationError)):
+        with pytest.raises(error, match=r"p\.txt, line 2: perturbation 'FOSB\+"):
+            parse_perturbations(read_perturbation_file(write(tmp_path, "p.txt", text)), PANEL)
