@@ -57,7 +57,9 @@ class MatrixProduct:
         a, b = (rng.standard_normal((self._size, self._size), dtype=np.float32).astype(dtype) for _ in range(2))
         self._session = onnxruntime.InferenceSession(matrix_product_model(b), options, providers=choice.ort_providers)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(a, device, device_id))
+        # Kept: on the CPU it is the array's own memory, and not every version of ONNX Runtime keeps what is bound.
+        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(a, device, device_id), a
+        self._binding.bind_ortvalue_input("a", self._input[0])
         self._binding.bind_output("c", device, device_id)
 
     def best_rate(self) -> MatrixRate:

@@ -67,18 +67,21 @@ class CopyingAhead:
         return outputs[0]
 
     def _run_copied(self, feed: Feed) -> NDArray[np.float32]:
-        binding = self._copying.submit(self._bind, feed).result()
+        binding, inputs = self._copying.submit(self._bind, feed).result()
         self._thread.submit(self._session.run_with_iobinding, binding).result()
+        del inputs
         return self._copying.submit(_fetch, binding).result()
 
-    def _bind(self, feed: Feed) -> Any:
+    def _bind(self, feed: Feed) -> tuple[Any, list[Any]]:
+        """Return a binding, and what is bound, to be kept while it runs: not every version keeps it."""
         copied = import_onnxruntime().OrtValue.ortvalue_from_numpy
         binding = self._session.io_binding()
-        for name, array in feed.items():
-            # Comes back when the copy is complete.
-            binding.bind_ortvalue_input(name, copied(np.ascontiguousarray(array), *self._device))
+        # Each call comes back when its copy is complete.
+        inputs = {name: copied(np.ascontiguousarray(array), *self._device) for name, array in feed.items()}
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
         binding.bind_output(OUTPUT, *self._device)
-        return binding
+        return binding, list(inputs.values())
 
 
 def _fetch(binding: Any) -> NDArray[np.float32]:
