@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,12 @@ def _locked(path: Path, on_wait: Callable[[], None] | None) -> int:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue  # its last holder removed the directory between the two calls
+        except FileExistsError as error:
+            # So does mkdir end, too, if a directory is removed just after it was found to be there.
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.lstat(error.filename).st_mode):
+                    raise
+            continue
         try:
             if fcntl is not None:
                 try:

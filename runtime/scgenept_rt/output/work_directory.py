@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from scgenept_rt.errors import OutputBusyError, OutputDirectoryError, OutputKindError
@@ -57,8 +58,12 @@ class WorkDirectory:
             try:
                 path.mkdir(exist_ok=True)
                 lock = os.open(path / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-            except (FileExistsError, NotADirectoryError):
-                raise OutputKindError(path, "a file", "a directory of partial output, or nothing") from None
+            except (FileExistsError, NotADirectoryError) as error:
+                # Where mkdir found a directory that was removed just then, it says that there is something, too.
+                with contextlib.suppress(FileNotFoundError):
+                    if isinstance(error, NotADirectoryError) or not stat.S_ISDIR(path.lstat().st_mode):
+                        raise OutputKindError(path, "a file", "a directory of partial output, or nothing") from None
+                continue
             except FileNotFoundError:
                 if not path.parent.is_dir():
                     raise OutputDirectoryError(target, "does not exist") from None
