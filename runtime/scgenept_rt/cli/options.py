@@ -49,16 +49,20 @@ ProviderOption = Annotated[
         "CPU, and says so.",
     ),
 ]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
+
+
+def precision_option(auto: str) -> Any:
+    """Return the option of one precision; `auto` says what that word stands for."""
+    return typer.Option(
         "--precision",
         rich_help_panel=NETWORK_PANEL,
         metavar="NAME",
         parser=one_of(Precision),
-        help="fp32 or fp16; auto: fp16 on GPUs, fp32 on the CPU.",
-    ),
-]
+        help=f"fp32 or fp16; auto: {auto}.",
+    )
+
+
+PrecisionOption = Annotated[Precision, precision_option("fp16 on GPUs, fp32 on the CPU")]
 DeviceOption = Annotated[
     int | None, typer.Option("--device", rich_help_panel=NETWORK_PANEL, metavar="N", help="Number of the GPU.")
 ]

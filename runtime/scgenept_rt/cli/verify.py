@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.options import (
-    NETWORK_PANEL,
     BundleArgument,
     CudaGraphsOption,
     DeviceOption,
@@ -19,6 +18,7 @@ from scgenept_rt.cli.options import (
     ReferenceCheckpointOption,
     ThreadsOption,
     one_of,
+    precision_option,
 )
 
 if TYPE_CHECKING:
@@ -30,16 +30,7 @@ _Against = Literal["torch"]
 def verify(
     bundle: BundleArgument,
     provider: ProviderOption = "auto",
-    precision: Annotated[
-        Precision,
-        typer.Option(
-            "--precision",
-            rich_help_panel=NETWORK_PANEL,
-            metavar="NAME",
-            parser=one_of(Precision),
-            help="fp32 or fp16; auto: every one that the bundle holds.",
-        ),
-    ] = "auto",
+    precision: Annotated[Precision, precision_option("every one that the bundle holds")] = "auto",
     against: Annotated[
         _Against | None,
         typer.Option(

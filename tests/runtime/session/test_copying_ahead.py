@@ -6,9 +6,8 @@ Who is where is arranged with events: a session that stands still within a run u
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import Bundle
 from scgenept_rt.session.copying_ahead import CopyingAhead
 from scgenept_rt.session.graph_io import Feed
 
@@ -71,14 +69,6 @@ class WatchedSession:
         self.stand_still()
         self._session.run_with_iobinding(binding)
         self.note("ended")
-
-
-@pytest.fixture(scope="module")
-def graph(oracle_bundle: Callable[[str], Path]) -> onnxruntime.InferenceSession:
-    bundle = Bundle.open(oracle_bundle("scgenept_go_c_gpt_concat"))
-    return onnxruntime.InferenceSession(
-        str(bundle.path(bundle.graph("fp32", "ort"))), providers=["CPUExecutionProvider"]
-    )
 
 
 @pytest.fixture

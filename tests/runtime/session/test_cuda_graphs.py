@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import scgenept_rt as sgr
-from scgenept_rt.bundle import Bundle, Tolerance
+from scgenept_rt.bundle import Tolerance
 from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.session.cuda_graphs import RecordedBatches
 from scgenept_rt.session.graph_io import Feed
@@ -42,14 +42,6 @@ class WatchedSession:
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
         self.runs.append(options.get_run_config_entry("gpu_graph_id"))
         self._session.run_with_iobinding(binding, options)
-
-
-@pytest.fixture(scope="module")
-def graph(oracle_bundle: Callable[[str], Path]) -> onnxruntime.InferenceSession:
-    bundle = Bundle.open(oracle_bundle(GO_C))
-    return onnxruntime.InferenceSession(
-        str(bundle.path(bundle.graph("fp32", "ort"))), providers=["CPUExecutionProvider"]
-    )
 
 
 @pytest.fixture
