@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import ndtri
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
-from scgenept_rt.predictor.whole_number import whole_number
+from scgenept_rt.predictor.option_checks import whole_number
 
 if TYPE_CHECKING:
     from anndata import AnnData

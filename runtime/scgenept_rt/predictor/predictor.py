@@ -16,7 +16,7 @@ from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
-from scgenept_rt.predictor.whole_number import whole_number
+from scgenept_rt.predictor.option_checks import whole_number
 from scgenept_rt.session import Session, automatic_batch_size, planned_size
 
 if TYPE_CHECKING:

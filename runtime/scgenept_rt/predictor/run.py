@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from numbers import Real
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, Self, cast, get_args
+from typing import Any, Self, cast
 
 import numpy as np
 from anndata import AnnData
@@ -46,15 +44,14 @@ from scgenept_rt.perturbation import (
     unmeasured_target_notices,
 )
 from scgenept_rt.predictor.aggregation import (
-    MIN_CONTROLS,
     Aggregate,
     PredictedRows,
     means_to_tolerance,
     predicted_rows,
     tolerance_notice,
 )
+from scgenept_rt.predictor.option_checks import check_aggregate, check_options, whole_number
 from scgenept_rt.predictor.schedule import BatchRunner, Notice, Progress, Schedule
-from scgenept_rt.predictor.whole_number import whole_number
 from scgenept_rt.session import Session, planned_size
 
 _BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
@@ -72,7 +69,7 @@ def check_outputs(
 ) -> None:
     """Find out whether the files of a run can be written, before its input is read; see `check_destination`."""
     check_argument("out", out, PATH_TYPES, "the path of an .h5ad or .zarr file")
-    _check_aggregate(aggregate)
+    check_aggregate(aggregate)
     for name, flag in (("overwrite", overwrite), ("resume", resume)):
         check_argument(name, flag, (bool, np.bool_), "True or False")
     check_source(cells)
@@ -137,7 +134,7 @@ class Run:
         `provenance` is what outputs record of the model.
         """
         check_argument("on_notice", on_notice, (Callable, NoneType), "a function, or None")
-        _check_options(aggregate, tolerance, for_cell_eval)
+        check_options(aggregate, tolerance, for_cell_eval)
         if n_controls is not None:
             n_controls = whole_number("n_controls", n_controls, _CELL_COUNTS)
         seed = whole_number("seed", seed, "a number from 0 to 4294967295")
@@ -403,27 +400,6 @@ def _full_coverage(controls: ControlCells) -> list[str]:
         f"All {match.n_found:,} genes of the model were found in the input; "
         f"{counted(match.n_found_in_vocab, 'of them is', 'of them are')} in its vocabulary."
     ]
-
-
-def _check_options(aggregate: Aggregate, tolerance: float | None, for_cell_eval: bool | str) -> None:
-    _check_aggregate(aggregate)
-    check_argument("for_cell_eval", for_cell_eval, (bool, np.bool_, str), "True, False or the name of a column")
-    if tolerance is not None and not (isinstance(tolerance, Real) and math.isfinite(tolerance) and tolerance > 0):
-        raise PredictOptionError(f"tolerance is {tolerance!r}. Expected a standard error above 0, such as 0.01.")
-    if tolerance is not None and aggregate != "mean":
-        raise PredictOptionError(
-            f"a tolerance is for means (each takes at least {MIN_CONTROLS} control cells, and as many as it needs), "
-            f"but the aggregate is {aggregate!r}. Use --aggregate mean, or --n-controls."
-        )
-    if for_cell_eval and aggregate != "cells":
-        raise PredictOptionError(f"the form for cell-eval holds cells, but the aggregate is {aggregate!r}.")
-
-
-def _check_aggregate(aggregate: object) -> None:
-    kinds = ", ".join(get_args(Aggregate))
-    check_argument("aggregate", aggregate, (str,), f"one of {kinds}")
-    if aggregate not in get_args(Aggregate):
-        raise PredictOptionError(f"aggregate is {aggregate!r}. Expected one of {kinds}.")
 
 
 def _column_for_cell_eval(controls: ControlCells, wanted: bool | str) -> str | None:
