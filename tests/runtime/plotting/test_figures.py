@@ -20,7 +20,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import scgenept_rt as sgr
-from scgenept_rt import cli
 from scgenept_rt.errors import OutputDirectoryError, UnknownGeneError
 from scgenept_rt.evaluation import Split, evaluate, read_predictions
 from scgenept_rt.evaluation.errors import (
@@ -31,45 +30,7 @@ from scgenept_rt.evaluation.errors import (
 )
 from scgenept_rt.plotting.drawing import MAX_SERIES, PALETTE, figure_of, style_of
 from scgenept_rt.plotting.errors import FigureFormatError, FigureWriteError, PlotError
-
-# As long as names of the Norman data come.
-GENES = tuple(f"RP11-{number}O18.{number % 9}" if number % 3 else f"GENE{number}" for number in range(120))
-LABELS = (*(f"{GENES[gene]}+ctrl" for gene in range(8)), f"{GENES[0]}+{GENES[1]}")
-SINGLE, PAIR = LABELS[0], LABELS[-1]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    script = Path(__file__).parents[2] / "data" / "make_stand_in.py"
-    spec = importlib.util.spec_from_file_location("make_stand_in", script)
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
-    path = tmp_path_factory.mktemp("data") / "cells.h5ad"
-    maker.stand_in(GENES, None, {"ctrl": 40, **dict.fromkeys(LABELS, 15)}).write_h5ad(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def means(data) -> anndata.AnnData:
-    """Predictions as `predict` writes them: the measured means and some noise."""
-    cells = anndata.read_h5ad(data)
-    values, condition, rng = cells.X.toarray(), cells.obs["condition"].to_numpy(), np.random.default_rng(0)
-    control = values[condition == "ctrl"].mean(0)
-    X = np.stack([values[condition == label].mean(0) for label in LABELS]) + rng.normal(0, 0.1, (len(LABELS), 120))
-    return anndata.AnnData(
-        X.astype(np.float32),
-        obs=pd.DataFrame({"condition": LABELS, "n_controls": 40}, index=list(LABELS)),
-        var=pd.DataFrame(index=list(GENES)),
-        layers={"delta": (X - control).astype(np.float32), "sem": np.full(X.shape, 0.04, np.float32)},
-        uns={"scgenept_rt": {"variant": "scgenept_go_c_gpt_concat"}},
-    )
-
-
-@pytest.fixture(scope="module")
-def means_file(means, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("means") / "means.h5ad"
-    means.write_h5ad(path)
-    return path
+from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, many_rows
 
 
 def texts(labels) -> list[str]:
@@ -251,20 +212,6 @@ def test_agreement(data, means, n_models) -> None:
     assert {text.get_text() for text in ax.texts} <= set(GENES)
     assert 1 <= len(ax.texts) <= 10
     check_legible(ax)
-
-
-def many_rows(means, n_rows: int, n_genes: int = 120) -> anndata.AnnData:
-    """Predictions of `n_rows` perturbations, whose change grows with their number; they are not in that order."""
-    order = np.random.default_rng(0).permutation(n_rows)
-    names = [f"P{number}+ctrl" for number in order]
-    delta = np.random.default_rng(1).choice([-1.0, 1.0], (n_rows, n_genes)) * (1 + order[:, None])
-    return anndata.AnnData(
-        delta.astype(np.float32),
-        obs=pd.DataFrame({"condition": names, "n_controls": 40}, index=names),
-        var=pd.DataFrame(index=[f"G{number}" for number in range(n_genes)]),
-        layers={"delta": delta.astype(np.float32)},
-        uns=dict(means.uns),
-    )
 
 
 def test_heatmap_of_a_screen_shows_the_rows_that_change_most(means) -> None:
@@ -549,85 +496,9 @@ def test_without_matplotlib() -> None:
     assert "pip install 'scgenept-rt[plot]'" in done.stdout
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["scgenept-rt", "plot", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-def test_commands(run, data, means_file, tmp_path) -> None:
-    for ending, arguments in {
-        "png": ("top-de", data, "-p", SINGLE, "--predictions", f"A={means_file}", "--predictions", means_file),
-        "svg": ("agreement", data, "-p", PAIR, "--predictions", means_file),
-        "pdf": ("delta", means_file, "-p", SINGLE, "--n-genes", 5),
-        "PNG": ("heatmap", means_file, "-p", SINGLE, "-p", PAIR, "--genes", f"{GENES[0]}, {GENES[1]}", "--no-cluster"),
-    }.items():
-        out = tmp_path / f"figure.{ending}"
-        code, printed, err = run(*arguments, "--out", out)
-        assert (code, printed) == (0, f"wrote {out}\n"), err
-        assert out.stat().st_size > 1000
-
-
 def test_a_figure_that_cannot_be_written_is_one_message(means, tmp_path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is always full")
     (tmp_path / "full.png").symlink_to("/dev/full")
     with pytest.raises(FigureWriteError, match=r"figure .*full\.png: writing failed \(No space left on device\)"):
         sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "full.png")
-
-
-def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) -> None:
-    out = tmp_path / "figure.png"
-    _, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
-    assert err == ""
-    code, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 130, "--out", out)
-    assert code == 0
-    assert re.match(r"note: 1?\d\d genes are drawn in place of 130: .*not dropouts", err)
-
-
-def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
-    path, out = tmp_path / "many.h5ad", tmp_path / "figure.png"
-    many_rows(means, 120).write_h5ad(path)
-    code, _, err = run("heatmap", path, "--n-genes", 5, "--out", out)
-    assert code == 0
-    assert err.startswith("note: 100 of 120 perturbations are drawn")
-    assert err.count("\n") == 1
-    code, _, err = run("heatmap", path, "--n-genes", 5, "--n-perturbations", 120, "--out", out)
-    assert (code, err) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (("delta", "MEANS", "-p", SINGLE, "--n-genes", "5045", "-o", "a.png"), 1, "5,045 genes were asked for"),
-        (("top-de", "DATA", "-p", SINGLE, "-o", "a.png"), 2, "give --predictions FILE or --bundle"),
-        (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the ending '.gif' is unknown"),
-        (("delta", "no.h5ad", "-p", SINGLE, "-o", "a.png"), 1, "no.h5ad"),
-        (("heatmap", "MEANS", "-o", "no/such/a.png"), 1, "does not exist"),
-        (("heatmap", "MEANS", "--genes", ",", "-o", "a.png"), 1, "there are no genes to draw"),
-        (("delta", "MEANS", "-p", SINGLE, "-o", "FOLDER"), 1, "there is a directory, expected a file"),
-        (
-            ("top-de", "DATA", "-p", SINGLE, "-o", "a.png", "--predictions", "MEANS", "--predictions", "MEANS"),
-            1,
-            "two series are called",
-        ),
-    ],
-)
-def test_commands_refuse(run, data, means_file, arguments, code, message, tmp_path) -> None:
-    (tmp_path / "folder.png").mkdir()
-    named = {"DATA": data, "MEANS": means_file, "FOLDER": tmp_path / "folder.png"}
-    found, _, err = run(*(named.get(argument, argument) for argument in arguments))
-    assert found == code
-    assert message in " ".join(err.replace("│", " ").split())

@@ -1,0 +1,86 @@
+"""`scgenept-rt plot`: what it writes, says and refuses."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from scgenept_rt import cli
+from tests.runtime.plotting.screen import GENES, PAIR, SINGLE, many_rows
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["scgenept-rt", "plot", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_commands(run, data, means_file, tmp_path) -> None:
+    for ending, arguments in {
+        "png": ("top-de", data, "-p", SINGLE, "--predictions", f"A={means_file}", "--predictions", means_file),
+        "svg": ("agreement", data, "-p", PAIR, "--predictions", means_file),
+        "pdf": ("delta", means_file, "-p", SINGLE, "--n-genes", 5),
+        "PNG": ("heatmap", means_file, "-p", SINGLE, "-p", PAIR, "--genes", f"{GENES[0]}, {GENES[1]}", "--no-cluster"),
+    }.items():
+        out = tmp_path / f"figure.{ending}"
+        code, printed, err = run(*arguments, "--out", out)
+        assert (code, printed) == (0, f"wrote {out}\n"), err
+        assert out.stat().st_size > 1000
+
+
+def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) -> None:
+    out = tmp_path / "figure.png"
+    _, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
+    assert err == ""
+    code, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 130, "--out", out)
+    assert code == 0
+    assert re.match(r"note: 1?\d\d genes are drawn in place of 130: .*not dropouts", err)
+
+
+def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
+    path, out = tmp_path / "many.h5ad", tmp_path / "figure.png"
+    many_rows(means, 120).write_h5ad(path)
+    code, _, err = run("heatmap", path, "--n-genes", 5, "--out", out)
+    assert code == 0
+    assert err.startswith("note: 100 of 120 perturbations are drawn")
+    assert err.count("\n") == 1
+    code, _, err = run("heatmap", path, "--n-genes", 5, "--n-perturbations", 120, "--out", out)
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("delta", "MEANS", "-p", SINGLE, "--n-genes", "5045", "-o", "a.png"), 1, "5,045 genes were asked for"),
+        (("top-de", "DATA", "-p", SINGLE, "-o", "a.png"), 2, "give --predictions FILE or --bundle"),
+        (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the ending '.gif' is unknown"),
+        (("delta", "no.h5ad", "-p", SINGLE, "-o", "a.png"), 1, "no.h5ad"),
+        (("heatmap", "MEANS", "-o", "no/such/a.png"), 1, "does not exist"),
+        (("heatmap", "MEANS", "--genes", ",", "-o", "a.png"), 1, "there are no genes to draw"),
+        (("delta", "MEANS", "-p", SINGLE, "-o", "FOLDER"), 1, "there is a directory, expected a file"),
+        (
+            ("top-de", "DATA", "-p", SINGLE, "-o", "a.png", "--predictions", "MEANS", "--predictions", "MEANS"),
+            1,
+            "two series are called",
+        ),
+    ],
+)
+def test_commands_refuse(run, data, means_file, arguments, code, message, tmp_path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    named = {"DATA": data, "MEANS": means_file, "FOLDER": tmp_path / "folder.png"}
+    found, _, err = run(*(named.get(argument, argument) for argument in arguments))
+    assert found == code
+    assert message in " ".join(err.replace("│", " ").split())
