@@ -37,7 +37,7 @@ from scgenept_rt.bundle import (
     Target,
     file_sha256,
 )
-from scgenept_rt.errors import ScgeneptError, counted
+from scgenept_rt.errors import ScgeneptError, pluralize
 
 Progress = Callable[[str], None]
 """Is told what begins now."""
@@ -128,7 +128,7 @@ def export_bundle(
     ids, in_vocab = vocabulary.encode(gene_list.names)
     if not any(in_vocab):
         raise ExportOptionError(
-            f"--genes gives {counted(len(ids), 'name')}, and none is in the vocabulary ({vocabulary.source}): "
+            f"--genes gives {pluralize(len(ids), 'name')}, and none is in the vocabulary ({vocabulary.source}): "
             "are they Ensembl ids? Names must be gene symbols, as in the vocabulary."
         )
     token_ids = torch.tensor(ids)

@@ -12,7 +12,7 @@ import torch
 
 from scgenept_export.errors import CheckpointError, ExportOptionError, StateDictError, VariantMismatchError
 from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, variant_encoders, variants_with
-from scgenept_rt.errors import listed
+from scgenept_rt.errors import join_limited
 
 UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""
@@ -201,7 +201,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(loaded, Mapping) or not all(
         isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in loaded.items()
     ):
-        holds = f"the keys {listed(list(loaded))}" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+        holds = (
+            f"the keys {join_limited(list(loaded))}" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+        )
         raise CheckpointError(
             path,
             f"it is not a state dict of tensors (it holds {holds})",

@@ -15,7 +15,7 @@ import typer
 
 from scgenept_export.errors import ExportExtraMissingError
 from scgenept_rt.cli.failure import exit_on_user_error
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle, Precision
@@ -172,8 +172,8 @@ def tensorrt_rtx(
     for engine in engines:
         print(
             f"wrote {engine.path}: {engine.size / 1e6:.1f} MB for {engine.compute_capability}, "
-            f"all {counted(engine.n_nodes, 'node')}, up to {counted(max_batch, 'cell')} x "
-            f"{counted(opened.manifest.dimensions.n_genes, 'gene')}"
+            f"all {pluralize(engine.n_nodes, 'node')}, up to {pluralize(max_batch, 'cell')} x "
+            f"{pluralize(opened.manifest.dimensions.n_genes, 'gene')}"
         )
 
 
@@ -227,7 +227,7 @@ def _summarise(made: Bundle) -> None:
     size = sum(file.size for file in manifest.files) / 1e6
     n_in_vocab = sum(manifest.in_vocab)
     print(f"wrote {made.directory}: {manifest.variant}, {manifest.dimensions.n_genes:,} genes ", end="")
-    print(f"({n_in_vocab:,} in the vocabulary), {counted(manifest.dimensions.n_layers, 'layer')}, {size:.1f} MB")
+    print(f"({n_in_vocab:,} in the vocabulary), {pluralize(manifest.dimensions.n_layers, 'layer')}, {size:.1f} MB")
     for file in made.graphs():
         print(f"  {file.path}: {file.size / 1e6:.1f} MB, within its tolerance of the eager model")
     largest = ", ".join(f"{part} {value:,.4g}" for part, value in manifest.activation_range.items())

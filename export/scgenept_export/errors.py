@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scgenept_rt.errors import ScgeneptError, listed
+from scgenept_rt.errors import ScgeneptError, join_limited
 
 
 class ExportExtraMissingError(ScgeneptError, ImportError):
@@ -40,7 +40,7 @@ class StateDictError(CheckpointError):
     ) -> None:
         self.missing, self.unexpected, self.missized = tuple(missing), tuple(unexpected), tuple(missized)
         found = [
-            f"{len(keys)} {kind}: {listed(keys, 12)}"
+            f"{len(keys)} {kind}: {join_limited(keys, 12)}"
             for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", missized))
             if keys
         ]
@@ -71,8 +71,8 @@ class VariantMismatchError(CheckpointError):
         remedy = f"It fits --variant {' or '.join(fitting)}." if fitting else "No published variant has these encoders."
         super().__init__(
             path,
-            f"the variant {variant!r} has the encoders {listed(expected, 9) or 'none'}, "
-            f"but the checkpoint holds {listed(found, 9) or 'none'}",
+            f"the variant {variant!r} has the encoders {join_limited(expected, 9) or 'none'}, "
+            f"but the checkpoint holds {join_limited(found, 9) or 'none'}",
             remedy,
         )
 

@@ -14,7 +14,7 @@ import pandas as pd
 from anndata.io import read_elem
 
 from scgenept_export.errors import GeneListError
-from scgenept_rt.errors import counted, listed
+from scgenept_rt.errors import join_limited, pluralize
 
 _ENSEMBL_ID = re.compile(r"^ENS[A-Z]*G\d{6,}(\.\d+)?$")
 
@@ -96,13 +96,13 @@ def _from_csv(path: Path) -> GeneList:
     headers = {separator: next(csv.reader(io.StringIO(text), delimiter=separator), []) for separator in ",;\t"}
     separator = next((separator for separator, header in headers.items() if "gene_name" in header), None)
     if separator is None:
-        found = listed(headers[","]) or "none"
+        found = join_limited(headers[","]) or "none"
         raise GeneListError(path, f"it has no column gene_name (its columns: {found})", "Name the column so.")
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     rows = []
     for row in reader:
         if any(row.get(None) or []):  # what stands beyond the header
-            n_columns = counted(len(headers[separator]), "column")
+            n_columns = pluralize(len(headers[separator]), "column")
             raise GeneListError(
                 path,
                 f"line {reader.line_num} has more cells than the header, which has {n_columns}",
@@ -123,6 +123,6 @@ def _check(genes: GeneList, path: Path) -> None:
     if repeated:
         raise GeneListError(
             path,
-            f"{counted(len(repeated), 'name occurs', 'names occur')} more than once ({listed(repeated)})",
+            f"{pluralize(len(repeated), 'name occurs', 'names occur')} more than once ({join_limited(repeated)})",
             "Give the list that the model was trained on; its names are unique.",
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from scgenept_export.errors import CheckpointError
 from scgenept_export.model import MAX_VALUE, EncoderLayer, ReferenceModel
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 LAYER_NORM_EPS = 1e-5
 PORTABLE_OPSET = 23
@@ -248,7 +248,7 @@ def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> InferenceN
     if len(bad):
         raise CheckpointError(
             model.source,
-            f"the embeddings of {counted(len(bad), 'model gene')} hold NaN or infinity "
+            f"the embeddings of {pluralize(len(bad), 'model gene')} hold NaN or infinity "
             f"(first: vocabulary id {int(token_ids[bad[0]])})",
             "Its training diverged or the file is damaged; use another checkpoint.",
         )

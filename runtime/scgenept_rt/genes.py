@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-from scgenept_rt.errors import DuplicateGeneNamesError, GeneKeyError, UnknownGeneError, counted, listed
+from scgenept_rt.errors import DuplicateGeneNamesError, GeneKeyError, UnknownGeneError, join_limited, pluralize
 
 # The version is dropped. GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")
@@ -327,17 +327,19 @@ class _Assignment:
             )
         if self.n_by_id:
             notices.append(
-                counted(
+                pluralize(
                     self.n_by_id,
                     "gene name is an Ensembl id and was mapped to the model's gene.",
                     "gene names are Ensembl ids and were mapped to the model's genes.",
                 )
             )
         if self.told_apart:
-            notices.append(f"Columns of one name were told apart by their Ensembl ids: {listed(self.told_apart)}.")
+            notices.append(
+                f"Columns of one name were told apart by their Ensembl ids: {join_limited(self.told_apart)}."
+            )
         if n_extra:
             notices.append(
-                counted(
+                pluralize(
                     n_extra,
                     "gene of the input is not in the model and is ignored.",
                     "genes of the input are not in the model and are ignored.",

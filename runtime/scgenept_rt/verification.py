@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Target, Tolerance
-from scgenept_rt.errors import PredictOptionError, check_argument, counted
+from scgenept_rt.errors import PredictOptionError, check_argument, pluralize
 from scgenept_rt.providers import ProviderChoice, import_onnxruntime, select_provider
 from scgenept_rt.reference_check import check_reference, read_reference
 from scgenept_rt.session import Session, cpu_attention_kernel, cuda_attention_kernels, open_session
@@ -155,7 +155,7 @@ def _verify(
         kernel = cpu_attention_kernel(choice.precision, choice.target)
     else:
         kernel = ", ".join(kernels)
-    cells = f"{counted(reference.n_cells, 'cell')} x {counted(reference.n_genes, 'gene')}"
+    cells = f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}"
     yield Verified(choice.name, choice.precision, graph, REFERENCE_NAME, cells, tolerance, reference.comparison, kernel)
     if alone is not None:
         cells += ", one at a time"
@@ -203,7 +203,7 @@ class _FreshCells:
 
     def __str__(self) -> str:
         shapes = [values.shape for values, _, _ in self.inputs]
-        return " and ".join(f"{counted(cells, 'fresh cell')} x {counted(genes, 'gene')}" for cells, genes in shapes)
+        return " and ".join(f"{pluralize(cells, 'fresh cell')} x {pluralize(genes, 'gene')}" for cells, genes in shapes)
 
 
 def _draw(rng: np.random.Generator, n_model_genes: int, n_cells: int, n_genes: int) -> Inputs:

@@ -20,7 +20,7 @@ from scgenept_rt.benchmark.memory import available_bytes, host_peak_bytes, reset
 from scgenept_rt.benchmark.options import BenchmarkOptionError, BenchmarkOptions
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle, Dimensions
-from scgenept_rt.errors import InferenceFailedError, NonFinitePredictionError, counted
+from scgenept_rt.errors import InferenceFailedError, NonFinitePredictionError, pluralize
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.providers.devices import DeviceMeter
@@ -170,7 +170,7 @@ def run_benchmark(
     if options.n_genes is not None and options.n_genes > dimensions.n_genes:
         # Repeated genes would be timed, of which those outside the vocabulary may merge and cost less than others.
         raise BenchmarkOptionError(
-            f"n_genes is {options.n_genes:,}, but the model has {counted(dimensions.n_genes, 'gene')}. "
+            f"n_genes is {options.n_genes:,}, but the model has {pluralize(dimensions.n_genes, 'gene')}. "
             f"Expected 1 to {dimensions.n_genes:,}; leave --n-genes out for all of them."
         )
     if options.end_to_end and options.n_genes not in (None, dimensions.n_genes):

@@ -15,7 +15,7 @@ from scgenept_rt.errors import (
     GraphNotInBundleError,
     NoKnownGraphError,
     check_argument,
-    counted,
+    pluralize,
 )
 
 REFERENCE_NAME = "reference.npz"
@@ -83,7 +83,7 @@ class Bundle:
             size = self.path(file).stat().st_size
             if size != file.size:
                 raise BundleFileError(
-                    self.directory, file.path, f"has {counted(size, 'byte')}, the manifest says {file.size:,}"
+                    self.directory, file.path, f"has {pluralize(size, 'byte')}, the manifest says {file.size:,}"
                 )
             digest = file_sha256(self.path(file))
         except FileNotFoundError:

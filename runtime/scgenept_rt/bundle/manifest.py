@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, get_args
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors import BundleError, BundleFormatError, counted
+from scgenept_rt.errors import BundleError, BundleFormatError, pluralize
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -148,8 +148,8 @@ class Manifest:
         if not len(manifest.gene_names) == len(manifest.gene_ids) == len(manifest.in_vocab) == n_genes:
             raise BundleError(
                 directory,
-                f"{MANIFEST_NAME} lists {counted(len(manifest.gene_names), 'gene name')}, "
-                f"{counted(len(manifest.gene_ids), 'id')} and {counted(len(manifest.in_vocab), 'vocabulary flag')} for "
+                f"{MANIFEST_NAME} lists {pluralize(len(manifest.gene_names), 'gene name')}, "
+                f"{pluralize(len(manifest.gene_ids), 'id')} and {pluralize(len(manifest.in_vocab), 'vocabulary flag')} for "
                 f"n_genes = {n_genes}",
                 "Copy or export the bundle again.",
             )

@@ -16,7 +16,7 @@ from scgenept_rt.cli.options import (
     ProviderOption,
     ThreadsOption,
 )
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.benchmark import BenchmarkResult, Timing
@@ -123,13 +123,13 @@ def _check_directory(path: Path) -> None:
 
 def _print(result: BenchmarkResult) -> None:
     machine = result.machine
-    processors = f"{counted(machine['cpus'], 'CPU')}, {counted(machine['threads'], 'thread')}"
+    processors = f"{pluralize(machine['cpus'], 'CPU')}, {pluralize(machine['threads'], 'thread')}"
     print(f"{machine['cpu']}, {processors}; {machine['system']}")
     if "gpu" in machine:
         print(f"{machine['gpu']['name']}, driver {machine['driver'] or 'unknown'} (CUDA {machine['driver_cuda']})")
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     dimensions = result.dimensions
-    layers, heads = counted(dimensions.n_layers, "layer"), counted(dimensions.n_heads, "head")
+    layers, heads = pluralize(dimensions.n_layers, "layer"), pluralize(dimensions.n_heads, "head")
     print(f"{result.variant}: {layers}, width {dimensions.d_model}, {heads}")
     for precision in result.results:
         _print_precision(precision)
@@ -141,7 +141,7 @@ def _print_precision(result: PrecisionResult) -> None:
     print(f"\n{checked.provider}, {checked.precision}{recorded}: {result.choice_reason}")
     print(
         f"largest error {comparison.max_difference:.2e}, {comparison.worst:.2f} of the tolerance "
-        f"({counted(checked.n_cells, 'cell')} x {counted(checked.n_genes, 'gene')} against PyTorch eager fp32)"
+        f"({pluralize(checked.n_cells, 'cell')} x {pluralize(checked.n_genes, 'gene')} against PyTorch eager fp32)"
     )
     print(f"opened in {result.open_seconds:.2f} s; attention kernel: {result.attention_kernel or 'not known'}")
     if result.matrix_gflops is not None:
@@ -156,8 +156,8 @@ def _print_precision(result: PrecisionResult) -> None:
     end_to_end = result.end_to_end
     if end_to_end is not None:
         print(
-            f"from .h5ad to .h5ad, {counted(end_to_end.n_controls, 'control cell')} x "
-            f"{counted(end_to_end.n_perturbations, 'perturbation')}, batches of {end_to_end.batch_size:,}: "
+            f"from .h5ad to .h5ad, {pluralize(end_to_end.n_controls, 'control cell')} x "
+            f"{pluralize(end_to_end.n_perturbations, 'perturbation')}, batches of {end_to_end.batch_size:,}: "
             f"{end_to_end.seconds:.2f} s, "
             f"{end_to_end.cells_per_second:,.2f} cells/s, {end_to_end.share_of_session:.0%} of the network alone "
             f"right afterwards (and {end_to_end.open_seconds:.2f} s to open the bundle)"

@@ -27,7 +27,7 @@ from scgenept_rt.cli.options import (
     ThreadsOption,
     UseRawOption,
 )
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.compatibility import Report
@@ -93,10 +93,10 @@ def check(
 def _page(report: Report, bundle: str, engine_arguments: list[str]) -> Iterator[str]:
     width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _MAX_WIDTH)
     manifest = report.bundle.manifest
-    yield f"bundle  {bundle}: {manifest.variant}, {counted(manifest.dimensions.n_genes, 'gene')}"
+    yield f"bundle  {bundle}: {manifest.variant}, {pluralize(manifest.dimensions.n_genes, 'gene')}"
     size = ""
     if report.n_obs is not None and report.n_vars is not None:
-        size = f": {counted(report.n_obs, 'cell')} x {counted(report.n_vars, 'gene')}, {report.matrix}"
+        size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}, {report.matrix}"
     yield f"cells   {report.where}{size}"
     yield ""
     for finding in report.findings:
@@ -110,7 +110,7 @@ def _page(report: Report, bundle: str, engine_arguments: list[str]) -> Iterator[
         yield f"  {_command(bundle, report, report.options, engine_arguments)}"
         return
     n_problems = sum(finding.status == "problem" for finding in report.findings)
-    yield f"This file will not work as it is: {counted(n_problems, 'problem')}."
+    yield f"This file will not work as it is: {pluralize(n_problems, 'problem')}."
     if report.suggestion is not None:
         yield "It works with these options (tried):"
         yield f"  {_command(bundle, report, report.suggestion, engine_arguments)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scgenept_rt.cli.options import ProviderOption
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,7 +61,7 @@ def demo(
         predicted = run_demo(controls, predictor=model, progress=progress)
     seconds = (time.perf_counter() - started) / (cells * len(DEMO_PERTURBATIONS))
     typer.echo(
-        f"Predicted {' and '.join(DEMO_PERTURBATIONS)} for {counted(cells, 'synthetic control cell')} of "
+        f"Predicted {' and '.join(DEMO_PERTURBATIONS)} for {pluralize(cells, 'synthetic control cell')} of "
         f"{controls.n_vars:,} genes: provider {model.provider}, {model.precision}, {seconds * 1e3:,.0f} ms a cell."
     )
     for row, label in enumerate(predicted.obs["condition"]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.options import one_of
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.download import DownloadDirectory, Fetched, Item
@@ -113,7 +113,7 @@ def print_fetched(name: str, fetched: Fetched) -> None:
     }
     typer.echo(f"{name}: {words[fetched.how]}")
     typer.echo(f"  {fetched.path}")
-    typer.echo(f"  {counted(fetched.size, 'byte')}, sha256 {fetched.sha256}")
+    typer.echo(f"  {pluralize(fetched.size, 'byte')}, sha256 {fetched.sha256}")
 
 
 def _print_list(here: DownloadDirectory, items: list[Item]) -> None:

@@ -65,8 +65,8 @@ def _matching(panel: GenePanel, search: str | None) -> list[int]:
 
 
 def _raise_none_in_vocab(panel: GenePanel, search: str | None, matching: list[int]) -> None:
-    from scgenept_rt.errors import ScgeneptError, listed
+    from scgenept_rt.errors import ScgeneptError, join_limited
 
-    names = listed([panel.names[position] for position in matching])
+    names = join_limited([panel.names[position] for position in matching])
     about = f"that have {search!r} in their name or Ensembl id" if search is not None else "of the model"
     raise ScgeneptError(f"none of the genes {about} is in the vocabulary ({names}). List them without --in-vocab.")

@@ -29,7 +29,7 @@ from scgenept_rt.cli.options import (
 )
 from scgenept_rt.cli.progress import prediction_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.genetic_interactions import PairInteraction
@@ -150,7 +150,7 @@ def _print(found: list[PairInteraction]) -> None:
         )
     first = found[0]
     print(
-        f"over {first.scores.n_genes:,} genes, {counted(first.n_controls, 'control cell')}; double = c1 first + c2 "
+        f"over {first.scores.n_genes:,} genes, {pluralize(first.n_controls, 'control cell')}; double = c1 first + c2 "
         "second (Theil-Sen); changes that add up have magnitude 1.41 and dominance 0"
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from scgenept_rt.cli.options import BundleArgument
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 
 def inspect(
@@ -52,8 +52,8 @@ def inspect(
         ),
         (
             "network",
-            f"{counted(dimensions['n_layers'], 'layer')}, width {dimensions['d_model']}, "
-            f"{counted(dimensions['n_heads'], 'head')}, "
+            f"{pluralize(dimensions['n_layers'], 'layer')}, width {dimensions['d_model']}, "
+            f"{pluralize(dimensions['n_heads'], 'head')}, "
             f"feed-forward {dimensions['d_ff']}; encoders: {', '.join(manifest.encoders) or 'none'}",
         ),
         ("checkpoint", f"{manifest.source_checkpoint.name}, sha256 {manifest.source_checkpoint.sha256[:16]}..."),

@@ -30,7 +30,7 @@ from scgenept_rt.cli.options import (
     one_of,
 )
 from scgenept_rt.cli.progress import prediction_progress
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.perturbation import PerturbationRequest
@@ -198,7 +198,7 @@ def predict(
         return
     for path in paths:
         print(f"wrote {path}")
-    _say(f"{counted(done.total, '(perturbation, control cell) pair')} in {seconds:.1f} s")
+    _say(f"{pluralize(done.total, '(perturbation, control cell) pair')} in {seconds:.1f} s")
 
 
 class _Counter:

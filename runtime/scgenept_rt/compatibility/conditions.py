@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.compatibility.findings import Finding, problem_from
-from scgenept_rt.errors import PerturbationError, ScgeneptError, UnknownGeneError, counted, listed
+from scgenept_rt.errors import PerturbationError, ScgeneptError, UnknownGeneError, join_limited, pluralize
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.expression.cells_source import Annotation
 from scgenept_rt.expression.labels import CONDITION_KEYS, find_control_rows
@@ -108,8 +108,8 @@ def examine_labels(obs: Annotation, where: str, panel: GenePanel, options: ReadO
             Finding(
                 "perturbations",
                 "note",
-                f"{counted(len(out_of_vocab), 'target gene is', 'target genes are')} out of the model's vocabulary "
-                f"({listed(out_of_vocab, _N_SHOWN)}): the model cannot tell {apart} by name.",
+                f"{pluralize(len(out_of_vocab), 'target gene is', 'target genes are')} out of the model's vocabulary "
+                f"({join_limited(out_of_vocab, _N_SHOWN)}): the model cannot tell {apart} by name.",
                 "Treat predictions for these targets with care; the others are not affected.",
             )
         )
@@ -131,7 +131,7 @@ def _control_finding(
 ) -> Finding:
     if key is None:
         return Finding("labels", "note", " ".join(notices), "If only some are controls: --condition-key COLUMN.")
-    text = f"{counted(len(rows), 'control cell')} of {obs.n_rows:,}: obs column {key!r}, label {label!r}."
+    text = f"{pluralize(len(rows), 'control cell')} of {obs.n_rows:,}: obs column {key!r}, label {label!r}."
     if len(rows) < 32:  # as many as `--tolerance` uses at least
         return Finding(
             "labels",
@@ -152,9 +152,9 @@ def _labels_finding(
 ) -> Finding:
     if not n_labels:
         return Finding("perturbations", "ok", f"obs column {key!r} names no other condition; ask for any with -p.")
-    text = f"{n_predictable:,} of {counted(n_labels, 'other label')} can be predicted"
+    text = f"{n_predictable:,} of {pluralize(n_labels, 'other label')} can be predicted"
     if n_distinct != n_predictable:
-        text += f" ({counted(n_distinct, 'distinct set')} of target genes)"
+        text += f" ({pluralize(n_distinct, 'distinct set')} of target genes)"
     if not unpredictable:
         return Finding("perturbations", "ok", f"{text}.")
     text += "."
@@ -165,10 +165,10 @@ def _labels_finding(
             near = hints or panel.suggestions(gene, 1)
             shown.append(f"{gene} (near: {near[0]})" if near else gene)
         more = f" and {len(lacking) - _N_SHOWN:,} more" if len(lacking) > _N_SHOWN else ""
-        text += f" The model lacks {counted(len(lacking), 'gene')} of the rest: {', '.join(shown)}{more}."
+        text += f" The model lacks {pluralize(len(lacking), 'gene')} of the rest: {', '.join(shown)}{more}."
     unreadable = [label for label, genes in unpredictable.items() if not genes]
     if unreadable:
-        text += f" No set of different genes: {listed([repr(label) for label in unreadable], _N_SHOWN)}."
+        text += f" No set of different genes: {join_limited([repr(label) for label in unreadable], _N_SHOWN)}."
     step = "Leave these out of -p; `scgenept-rt genes BUNDLE --search STR` lists the genes that the model has."
     return Finding("perturbations", "note", text, step)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.findings import Finding
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.session import OrtSession, activation_bytes
 
@@ -46,10 +46,10 @@ class Cost:
         """State the estimates."""
         rate = 1 / self.seconds_per_cell
         text = (
-            f"About {_duration(self.seconds)} for {counted(self.n_controls, 'control cell')} x "
-            f"{counted(self.n_perturbations, 'perturbation')} ({rate:,.3g} cells/s), and about "
+            f"About {_duration(self.seconds)} for {pluralize(self.n_controls, 'control cell')} x "
+            f"{pluralize(self.n_perturbations, 'perturbation')} ({rate:,.3g} cells/s), and about "
             f"{self.memory_bytes / 1e6:,.0f} MB of memory: estimates from one batch of "
-            f"{counted(self.timed_cells, 'cell')} on {self.provider}, {self.precision}."
+            f"{pluralize(self.timed_cells, 'cell')} on {self.provider}, {self.precision}."
         )
         step = None
         if self.seconds > 3600:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scgenept_rt.compatibility.findings import Finding, problem_from
-from scgenept_rt.errors import MissingGenesError, ScgeneptError, counted, listed
+from scgenept_rt.errors import MissingGenesError, ScgeneptError, join_limited, pluralize
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.expression.cells_source import CellsSource
 from scgenept_rt.expression.reading import LOW_COVERAGE, accept_missing, low_coverage, name_candidates
@@ -50,7 +50,7 @@ def _found(match: GeneMatch, panel: GenePanel) -> str:
     by_symbol = match.n_found - match.n_by_id
     ways = [f"{by_symbol:,} by symbol"] if by_symbol else []
     ways += [f"{match.n_by_id:,} by Ensembl id"] if match.n_by_id else []
-    extra = f"; {counted(match.n_extra, 'other gene')} of the file ignored" if match.n_extra else ""
+    extra = f"; {pluralize(match.n_extra, 'other gene')} of the file ignored" if match.n_extra else ""
     return f"{match.n_found:,} of the model's {len(panel):,} genes found in {source} ({', '.join(ways)}){extra}."
 
 
@@ -58,8 +58,8 @@ def _accepted(match: GeneMatch, panel: GenePanel) -> Finding:
     text = _found(match, panel)
     if not match.missing:
         return Finding("genes", "ok", text)
-    missing = counted(len(match.missing), "missing counts", "missing count")
-    text += f" The {missing} as not expressed: {listed(match.missing, _N_SHOWN)}."
+    missing = pluralize(len(match.missing), "missing counts", "missing count")
+    text += f" The {missing} as not expressed: {join_limited(match.missing, _N_SHOWN)}."
     if match.n_found >= LOW_COVERAGE * len(panel):
         return Finding("genes", "note", text)
     warning = low_coverage(match.n_found, len(panel))
@@ -74,7 +74,7 @@ def _accepted(match: GeneMatch, panel: GenePanel) -> Finding:
 def _vocabulary(match: GeneMatch, panel: GenePanel) -> Finding:
     n_in_vocab = int(np.count_nonzero(panel.in_vocab))
     unnamed = match.n_found - match.n_found_in_vocab
-    found = f"{match.n_found_in_vocab:,} of the {counted(match.n_found, 'gene')} found"
+    found = f"{match.n_found_in_vocab:,} of the {pluralize(match.n_found, 'gene')} found"
     text = f"{found} {'is' if match.n_found_in_vocab == 1 else 'are'} in the model's vocabulary"
     text += f" (which has {n_in_vocab:,} of its {len(panel):,} genes)."
     if unnamed:

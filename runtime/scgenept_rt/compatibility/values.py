@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.compatibility.findings import Finding, problem_from
-from scgenept_rt.errors import ExpressionValueError, counted
+from scgenept_rt.errors import ExpressionValueError, pluralize
 from scgenept_rt.expression import ReadOptions, Sampling
 from scgenept_rt.expression.cells_source import CellsSource
 from scgenept_rt.expression.matrix_rows import CompressedColumns
@@ -188,7 +188,7 @@ def _totals(sample: Any) -> Spread | None:
 def _range(values: Values) -> str:
     every = values.n_cells == values.n_candidates
     cells = (
-        f"all {counted(values.n_cells, 'cell')}" if every else f"{values.n_cells:,} of {values.n_candidates:,} cells"
+        f"all {pluralize(values.n_cells, 'cell')}" if every else f"{values.n_cells:,} of {values.n_candidates:,} cells"
     )
     return f"Values lie from {values.minimum:.3g} to {values.maximum:.3g} ({cells} looked at)."
 

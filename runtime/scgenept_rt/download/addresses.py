@@ -13,7 +13,7 @@ from scgenept_rt.download.catalogue import Item
 from scgenept_rt.download.errors import NoCheckpointError, SeveralCheckpointsError, shown_url
 from scgenept_rt.download.requesting import request
 from scgenept_rt.download.retrying import Retries, RetryPolicy, TransientError
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 _CHECKPOINT_NAME = re.compile(r"best_model_[^/]*\.pt")
 _LONGEST_LISTING = 1 << 20
@@ -92,7 +92,7 @@ def _listed(
     keys = [element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == "Key"]
     names = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
     checkpoints = sorted(name for name in names if _CHECKPOINT_NAME.fullmatch(name))
-    return checkpoints, f"lists {counted(len(keys), 'file')}, no checkpoint"
+    return checkpoints, f"lists {pluralize(len(keys), 'file')}, no checkpoint"
 
 
 def _first_bytes(response: requests.Response) -> list[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scgenept_rt.download.errors import ChecksumFileError, shown_url
 from scgenept_rt.download.locking import exclusive_file
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 CHECKSUMS_NAME = "checksums.json"
 _FORMAT_VERSION = 1
@@ -28,9 +28,9 @@ class Expected:
     size: int | None
     known_from: str
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Return checksum and size in words."""
-        size = f" and {counted(self.size, 'byte')}" if self.size is not None else ""
+        size = f" and {pluralize(self.size, 'byte')}" if self.size is not None else ""
         return f"{self.algorithm} {self.digest}{size}"
 
 

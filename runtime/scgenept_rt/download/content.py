@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from scgenept_rt.download.errors import NotTheFileError
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 Format = Literal["checkpoint", "vocabulary", "archive", "h5ad"]
 
@@ -37,7 +37,7 @@ def check_content(path: Path, form: Format, source: str) -> None:
             problem = None if _starts_with(path, _PICKLE_START) else _zip_problem(path, "a PyTorch checkpoint")
     if problem is not None:
         raise NotTheFileError(
-            source, f"{problem} ({counted(path.stat().st_size, 'byte')})", "Run the command again, or see --offline"
+            source, f"{problem} ({pluralize(path.stat().st_size, 'byte')})", "Run the command again, or see --offline"
         )
 
 

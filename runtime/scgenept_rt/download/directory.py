@@ -29,7 +29,7 @@ from scgenept_rt.download.locking import work_directory
 from scgenept_rt.download.requesting import new_session
 from scgenept_rt.download.retrying import RetryPolicy
 from scgenept_rt.download.transfer import Listener, ResumingDownloader, SilentListener
-from scgenept_rt.errors import ScgeneptError, counted
+from scgenept_rt.errors import ScgeneptError, pluralize
 
 DIRECTORY_VARIABLE = "SCGENEPT_RT_DOWNLOADS"
 
@@ -147,7 +147,7 @@ class DownloadDirectory:
             raise DownloadDirectoryError(self.path, f"it is not writable, and holds no recorded file of {item.name}")
         if (size := path.stat().st_size) != expected.size or digest(path) != expected.digest:
             raise LocalFileChangedError(
-                path, expected.described(), expected.known_from, f"it has {counted(size, 'byte')}"
+                path, expected.describe(), expected.known_from, f"it has {pluralize(size, 'byte')}"
             )
         return Fetched(path, expected.digest, size, "present")
 
@@ -232,7 +232,7 @@ class DownloadDirectory:
             except ValueError as error:  # pooch's word for another checksum; it has removed the file
                 assert expected is not None
                 raise UpstreamChangedError(
-                    url, expected.described(), expected.known_from, f"its {expected.algorithm} is another one"
+                    url, expected.describe(), expected.known_from, f"its {expected.algorithm} is another one"
                 ) from error
 
     def _check_here(self, path: Path, place: str, form: Format, expected: Expected | None) -> Fetched:
@@ -248,9 +248,9 @@ class DownloadDirectory:
                 if found != expected.digest and not self._accept_changed:
                     raise LocalFileChangedError(
                         path,
-                        expected.described(),
+                        expected.describe(),
                         expected.known_from,
-                        f"it has {expected.algorithm} {found} and {counted(size, 'byte')}",
+                        f"it has {expected.algorithm} {found} and {pluralize(size, 'byte')}",
                     )
             check_content(path, form, str(path))
         finally:
@@ -287,7 +287,7 @@ class DownloadDirectory:
                     found = digest(unpacked)
                     if found != expected.digest:
                         raise LocalFileChangedError(
-                            archive.path, expected.described(), expected.known_from, f"{target.name} in it has {found}"
+                            archive.path, expected.describe(), expected.known_from, f"{target.name} in it has {found}"
                         )
             except (NotTheFileError, LocalFileChangedError):
                 unpacked.unlink()
@@ -314,7 +314,7 @@ class DownloadDirectory:
             f"{item.name}: {item.description}",
             f"  get       {shown_url(url_of(item, key, self._mirror))}",
             f"  place at  {self.path / place}",
-            f"  checksum  {expected.described()}" if expected else "  checksum  not published",
+            f"  checksum  {expected.describe()}" if expected else "  checksum  not published",
         ]
         if item.kind == "checkpoint":
             lines.insert(2, "            (the name may differ: keep the one that it has, best_model_*.pt)")

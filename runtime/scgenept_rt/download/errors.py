@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from scgenept_rt.errors import ScgeneptError, counted, listed
+from scgenept_rt.errors import ScgeneptError, join_limited, pluralize
 
 
 def shown_url(url: str) -> str:
@@ -34,8 +34,10 @@ class UnreachableError(DownloadError):
     """The server cannot be reached, or the connection broke more often than it is worth."""
 
     def __init__(self, url: str, problem: str, attempts: int, kept: int = 0) -> None:
-        tries = counted(attempts, "attempt")
-        resume = f" {counted(kept, 'byte is', 'bytes are')} kept: the same command goes on from there." if kept else ""
+        tries = pluralize(attempts, "attempt")
+        resume = (
+            f" {pluralize(kept, 'byte is', 'bytes are')} kept: the same command goes on from there." if kept else ""
+        )
         super().__init__(
             f"{shown_url(url)}: {problem} (gave up after {tries} that brought nothing new).{resume} Check the network "
             "(behind a proxy, set HTTPS_PROXY), name another server with --mirror URL, or see --offline."
@@ -162,7 +164,7 @@ class SeveralCheckpointsError(DownloadError, LookupError):
 
     def __init__(self, where: str, names: Sequence[str]) -> None:
         super().__init__(
-            f"{where}: {len(names)} files could be the checkpoint ({listed(names)}), expected one best_model_*.pt. "
+            f"{where}: {len(names)} files could be the checkpoint ({join_limited(names)}), expected one best_model_*.pt. "
             "Leave the right one in the download directory and remove the others."
         )
 
@@ -173,7 +175,7 @@ class MissingOfflineError(DownloadError, FileNotFoundError):
     def __init__(self, placements: Sequence[str]) -> None:
         self.placements = tuple(placements)
         lines = "".join(f"\n\n{text}" for text in placements)
-        number = counted(len(placements), "file is", "files are")
+        number = pluralize(len(placements), "file is", "files are")
         super().__init__(
             f"{number} not here, and --offline fetches nothing.{lines}\n\nPlace them, then run the same command again: "
             "it checks them and records their checksums."

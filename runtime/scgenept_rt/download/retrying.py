@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from scgenept_rt.download.errors import AskedToWaitError, UnreachableError
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -77,7 +77,7 @@ class Retries:
             wait = policy.first_wait * 2 ** max(self._in_a_row - 1, 0)
         elif wait > policy.longest_retry_after:
             raise AskedToWaitError(self._url, failure.status, wait, policy.longest_retry_after) from failure
-        here = f", {counted(n_bytes, 'byte is', 'bytes are')} here" if n_bytes else ""
+        here = f", {pluralize(n_bytes, 'byte is', 'bytes are')} here" if n_bytes else ""
         self._say(f"{failure.problem}{here}; trying again" + (f" in {wait:,.0f} s" if wait else ""))
         if wait:
             policy.sleep(wait)

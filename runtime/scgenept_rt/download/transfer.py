@@ -191,7 +191,7 @@ class ResumingDownloader:
         known = self._expected.size if self._expected else None
         if self._expected and None not in (total, known) and total != known:
             raise UpstreamChangedError(
-                url, self._expected.described(), self._expected.known_from, f"its size is {total:,} bytes"
+                url, self._expected.describe(), self._expected.known_from, f"its size is {total:,} bytes"
             )
         if total is not None:
             _check_space(self._part, total)

@@ -80,7 +80,7 @@ from scgenept_rt.errors.provider import (
     ProviderUnavailableError,
     UnknownProviderError,
 )
-from scgenept_rt.errors.wording import counted, described, listed
+from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
 __all__ = [
     "PATH_TYPES",
@@ -144,7 +144,7 @@ __all__ = [
     "ValuesShapeError",
     "ZarrMissingError",
     "check_argument",
-    "counted",
-    "described",
-    "listed",
+    "describe",
+    "join_limited",
+    "pluralize",
 ]

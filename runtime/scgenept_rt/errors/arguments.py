@@ -6,7 +6,7 @@ import os
 from typing import Any, Final
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import described
+from scgenept_rt.errors.wording import describe
 
 PATH_TYPES: Final = (str, os.PathLike)
 
@@ -16,7 +16,7 @@ class ArgumentTypeError(ScgeneptError, TypeError):
 
     def __init__(self, argument: str, value: object, expected: str) -> None:
         self.argument, self.value = argument, value
-        super().__init__(f"{argument} is {described(value)}. Expected {expected}.")
+        super().__init__(f"{argument} is {describe(value)}. Expected {expected}.")
 
 
 def check_argument(argument: str, value: object, types: tuple[Any, ...], expected: str) -> None:

@@ -1,7 +1,5 @@
-"""What every error of this package derives from."""
+"""Moved to core.py."""
 
-from __future__ import annotations
+from scgenept_rt.errors.core import ScgeneptError
 
-
-class ScgeneptError(Exception):
-    """Base class of every error that this package raises on purpose."""
+__all__ = ["ScgeneptError"]

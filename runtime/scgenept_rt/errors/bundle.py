@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import listed
+from scgenept_rt.errors.wording import join_limited
 
 _CELLS_ENDINGS = (".h5ad", ".zarr")
 
@@ -68,7 +68,7 @@ class GraphNotInBundleError(BundleError, LookupError):
         flag = " --portable" if target == "portable" else ""
         super().__init__(
             directory,
-            f"it holds no {precision} graph for the target {target!r} (it holds: {listed(available) or 'none'})",
+            f"it holds no {precision} graph for the target {target!r} (it holds: {join_limited(available) or 'none'})",
             f"Export it with `scgenept-export bundle ... --precision {precision}{flag}`, or choose one that it holds.",
         )
 
@@ -79,6 +79,6 @@ class NoKnownGraphError(BundleError, LookupError):
     def __init__(self, directory: Path | str, graphs: Sequence[str]) -> None:
         super().__init__(
             directory,
-            f"this version of scgenept-rt knows none of its graphs ({listed(graphs)})",
+            f"this version of scgenept-rt knows none of its graphs ({join_limited(graphs)})",
             "Update scgenept-rt, or export the bundle again with this version.",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import counted, described, listed
+from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
 
 class CellsError(ScgeneptError, ValueError):
@@ -33,7 +33,7 @@ class CellsTypeError(CellsError, TypeError):
     def __init__(self, given: object) -> None:
         super().__init__(
             "cells",
-            f"{described(given)} was given, expected an AnnData, or the path of an .h5ad file or a .zarr directory",
+            f"{describe(given)} was given, expected an AnnData, or the path of an .h5ad file or a .zarr directory",
             "Put expression and gene names into an AnnData, or give an array to `Predictor.predict_array`.",
         )
 
@@ -48,7 +48,7 @@ class EmptyCellsError(CellsError):
     def __init__(self, where: str, n_obs: int, n_vars: int) -> None:
         super().__init__(
             where,
-            f"it holds {counted(n_obs, 'cell')} x {counted(n_vars, 'gene')}",
+            f"it holds {pluralize(n_obs, 'cell')} x {pluralize(n_vars, 'gene')}",
             "Expected one control cell and one gene at least.",
         )
 
@@ -57,7 +57,7 @@ class AmbiguousControlLabelError(CellsError):
     """A column holds several labels that may be the control."""
 
     def __init__(self, where: str, column: str, counts: Mapping[str, int]) -> None:
-        found = " and ".join(f"{label!r} ({counted(count, 'cell')})" for label, count in counts.items())
+        found = " and ".join(f"{label!r} ({pluralize(count, 'cell')})" for label, count in counts.items())
         super().__init__(
             where,
             f"obs column {column!r} holds more than one label that may be the control: {found}",
@@ -88,7 +88,7 @@ class NoControlCellsError(CellsError):
             remedy = "Fill it in, or name another column with --condition-key."
         if elsewhere:
             which = "column" if len(elsewhere) == 1 else "columns"
-            remedy = remedy.removesuffix(".") + f"; such a label is in the {which} {listed(elsewhere)}."
+            remedy = remedy.removesuffix(".") + f"; such a label is in the {which} {join_limited(elsewhere)}."
         super().__init__(where, f"obs column {column!r} has no control cells, expected {expected}; {found}", remedy)
 
 
@@ -106,7 +106,7 @@ class UnnamedControlColumnError(CellsError):
         column, it = (self.columns[0], "that column") if len(columns) == 1 else ("COLUMN", "these columns")
         super().__init__(
             where,
-            f"obs has no column {', '.join(looked_for)}, but another one tells control cells: {listed(held)}",
+            f"obs has no column {', '.join(looked_for)}, but another one tells control cells: {join_limited(held)}",
             f"Name the column with --condition-key {column}; to use all cells as control cells, take {it} out of obs.",
         )
 
@@ -132,22 +132,24 @@ class MissingGenesError(CellsError):
         """
         self.missing = tuple(missing)
         n_missing = len(self.missing)
-        raw = "" if raw_n_vars is None else f" Its raw holds {counted(raw_n_vars, 'gene')}: --use-raw reads that."
+        raw = "" if raw_n_vars is None else f" Its raw holds {pluralize(raw_n_vars, 'gene')}: --use-raw reads that."
         if n_missing == n_genes:
-            problem = f"none of the model's {n_genes:,} genes was found; {source} holds {listed(examples, 3)}"
+            problem = f"none of the model's {n_genes:,} genes was found; {source} holds {join_limited(examples, 3)}"
             remedy = "Gene symbols or Ensembl ids were expected: name the var column that holds them with --gene-key"
-            remedy += f" (var columns of text: {listed(text_columns, 12)})." if text_columns else "."
+            remedy += f" (var columns of text: {join_limited(text_columns, 12)})." if text_columns else "."
             if not text_columns:
                 remedy = "Gene symbols or Ensembl ids were expected, and no other column of var holds text: "
                 remedy += "write them into var_names, or into a column that --gene-key names."
         else:
-            problem = f"{n_missing:,} of the model's {n_genes:,} genes are missing from {source}: {listed(missing)}"
+            problem = (
+                f"{n_missing:,} of the model's {n_genes:,} genes are missing from {source}: {join_limited(missing)}"
+            )
             if n_missing == 1:
                 problem = f"one of the model's {n_genes:,} genes is missing from {source}: {missing[0]}"
             remedy = "Give an input with these genes, or --missing-genes zero to take them as not expressed."
         if other_case:
-            n_there = counted(len(other_case), "of them is", "of them are")
-            names = f"{n_there} there in other case ({listed(other_case, 3)})"
+            n_there = pluralize(len(other_case), "of them is", "of them are")
+            names = f"{n_there} there in other case ({join_limited(other_case, 3)})"
             remedy = f"{names}: write them as the model does, if they are human genes. {remedy}"
         super().__init__(where, problem, remedy + raw)
 

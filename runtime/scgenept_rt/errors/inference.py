@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import counted
+from scgenept_rt.errors.wording import pluralize
 
 
 class GraphNotLoadedError(ScgeneptError, RuntimeError):
@@ -24,7 +24,7 @@ class InferenceFailedError(ScgeneptError, RuntimeError):
 
     def __init__(self, provider: str, n_cells: int, n_genes: int, detail: str) -> None:
         lines = detail.strip().splitlines() or ["no reason given"]
-        batch = f"a batch of {counted(n_cells, 'cell')} x {counted(n_genes, 'gene')}"
+        batch = f"a batch of {pluralize(n_cells, 'cell')} x {pluralize(n_genes, 'gene')}"
         self.out_of_memory = any(
             word in detail.lower()
             for word in ("failed to allocate", "unable to allocate", "out of memory", "bad_alloc", "bad allocation")

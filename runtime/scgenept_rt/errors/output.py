@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import counted, size_text
+from scgenept_rt.errors.wording import format_size, pluralize
 
 
 def _rows(n_committed: int, n_rows: int) -> str:
-    return f"{n_committed:,} of {counted(n_rows, 'row')}"
+    return f"{n_committed:,} of {pluralize(n_rows, 'row')}"
 
 
 class OutputError(ScgeneptError):
@@ -63,7 +63,7 @@ class OutputNameError(OutputError, OSError):
         super().__init__(
             path,
             f"output {path}: the file system takes no name or path of this length. Its name has "
-            f"{counted(n_bytes, 'byte')}, and that of the directory that holds it while it is written "
+            f"{pluralize(n_bytes, 'byte')}, and that of the directory that holds it while it is written "
             f"(.partial is appended) {n_partial:,}; most file systems take 255. Choose a shorter one.",
         )
 
@@ -82,7 +82,7 @@ class OutputSpaceError(OutputError, OSError):
         ways = ["Free some space", "choose a path on another disk", *([f"write fewer rows ({fewer})"] if fewer else [])]
         super().__init__(
             path,
-            f"output {path}: it needs about {size_text(needed)}, but its disk has {size_text(free)} free. "
+            f"output {path}: it needs about {format_size(needed)}, but its disk has {format_size(free)} free. "
             f"{', '.join(ways[:-1])}{',' if fewer else ''} or {ways[-1]}.",
         )
 

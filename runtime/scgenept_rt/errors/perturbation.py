@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import listed
+from scgenept_rt.errors.wording import join_limited
 
 
 class UnknownGeneError(ScgeneptError, LookupError):
@@ -32,7 +32,7 @@ class UnknownGeneError(ScgeneptError, LookupError):
         if file is not None:
             where = f"{_at(file, self.places[names[0]][1] if len(names) == 1 else None)}: "
 
-        def described(name: str) -> str:
+        def describe(name: str) -> str:
             facts = []
             if name in self.places and file is None:
                 facts.append(_at(*self.places[name]))
@@ -45,7 +45,7 @@ class UnknownGeneError(ScgeneptError, LookupError):
         subject = "gene is" if len(names) == 1 else f"{len(names):,} genes are"
         super().__init__(
             f"{where}{subject} not among the model's {n_genes:,} genes: "
-            f"{listed([described(name) for name in names], 20)}. "
+            f"{join_limited([describe(name) for name in names], 20)}. "
             f"List the genes with `scgenept-rt genes BUNDLE{_search(names)}`."
         )
 
@@ -71,7 +71,7 @@ class GeneKeyError(ScgeneptError, LookupError):
 
     def __init__(self, gene_key: str, available: Sequence[str]) -> None:
         super().__init__(
-            f"var has no column {gene_key!r} to take gene names from (it has: {listed(available, 12) or 'none'}). "
+            f"var has no column {gene_key!r} to take gene names from (it has: {join_limited(available, 12) or 'none'}). "
             "Choose one of these with --gene-key, or leave it out."
         )
 
@@ -90,7 +90,7 @@ class DuplicateGeneNamesError(ScgeneptError, ValueError):
             for name, columns in columns_by_gene.items()
         ]
         super().__init__(
-            f"gene names of the input ({source}) that the model needs do not name one column each: {listed(stated)}. "
+            f"gene names of the input ({source}) that the model needs do not name one column each: {join_limited(stated)}. "
             "Which column is meant cannot be known. `adata.var_names_make_unique()` is NOT right for this: it renames "
             "all but the first column, which is then used whatever it holds. Keep the right column of each gene in the "
             "input (or sum them before normalising), or use a column with unique Ensembl ids: --gene-key COLUMN."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.wording import listed
+from scgenept_rt.errors.wording import join_limited
 
 
 class UnknownProviderError(ScgeneptError, ValueError):
@@ -43,7 +43,7 @@ class ProviderNotActiveError(ScgeneptError, RuntimeError):
     def __init__(self, provider: str, ort_provider: str, active: Sequence[str]) -> None:
         self.provider, self.active = provider, tuple(active)
         super().__init__(
-            f"provider {provider} did not become active: ONNX Runtime made the session on {listed(active) or 'nothing'}"
+            f"provider {provider} did not become active: ONNX Runtime made the session on {join_limited(active) or 'nothing'}"
             f" instead of {ort_provider}. Run `scgenept-rt providers`, or ask for --provider cpu."
         )
 
@@ -64,7 +64,7 @@ class DeviceNotFoundError(ScgeneptError, ValueError):
 
     def __init__(self, provider: str, device_id: int, devices: Sequence[str]) -> None:
         self.provider, self.device_id = provider, device_id
-        numbered = listed([f"{index}: {name}" for index, name in enumerate(devices)])
+        numbered = join_limited([f"{index}: {name}" for index, name in enumerate(devices)])
         have = f"the visible GPUs are {numbered}" if devices else f"the provider {provider} runs on no GPU"
         super().__init__(
             f"there is no device {device_id} for the provider {provider}: {have}. "

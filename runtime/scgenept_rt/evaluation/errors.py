@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from scgenept_rt.errors import CellsError, OutputError, ScgeneptError, listed
+from scgenept_rt.errors import CellsError, OutputError, ScgeneptError, join_limited
 
 
 def near_labels(label: str, found: Sequence[str], cutoff: float = 0.7) -> list[str]:
@@ -63,7 +63,7 @@ class SubgroupError(EvaluationError, LookupError):
     def __init__(self, name: str, split: str, known: Sequence[str]) -> None:
         super().__init__(
             f"subgroup {name!r}: the split {split} has no test perturbations of that name "
-            f"(it has: {listed(known) or 'none'}). Choose one of these with --subgroup."
+            f"(it has: {join_limited(known) or 'none'}). Choose one of these with --subgroup."
         )
 
 
@@ -77,7 +77,7 @@ class NoTestPerturbationsError(EvaluationError, LookupError):
             none = "no cells of the one test perturbation"
         super().__init__(
             f"{where}: it holds {none} of the split {split} "
-            f"({listed(wanted)}); its labels are {listed(found) or 'none'}. {_hint(same)}"
+            f"({join_limited(wanted)}); its labels are {join_limited(found) or 'none'}. {_hint(same)}"
             "Give the data set that the split is of, or "
             "the column of its labels with --condition-key."
         )
@@ -106,7 +106,7 @@ class PerturbationNotPredictedError(PredictionFileError, LookupError):
     def __init__(self, where: str, label: str, found: Sequence[str]) -> None:
         super().__init__(
             where,
-            f"it holds no prediction of {label} (it has: {listed(found) or 'none'})",
+            f"it holds no prediction of {label} (it has: {join_limited(found) or 'none'})",
             f"{_hint(near_labels(label, found))}Predict it with `scgenept-rt predict ... -p {label}`.",
         )
 
@@ -117,6 +117,6 @@ class PerturbationNotObservedError(CellsError, LookupError):
     def __init__(self, where: str, label: str, found: Sequence[str]) -> None:
         super().__init__(
             where,
-            f"no cell of it is labelled {label} (its labels are {listed(found) or 'none'})",
+            f"no cell of it is labelled {label} (its labels are {join_limited(found) or 'none'})",
             f"{_hint(near_labels(label, found))}Choose a perturbation that was measured.",
         )

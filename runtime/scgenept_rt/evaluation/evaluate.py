@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors import check_argument, counted, listed
+from scgenept_rt.errors import check_argument, join_limited, pluralize
 from scgenept_rt.evaluation.collapse import similarity
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, open_de_lists
 from scgenept_rt.evaluation.errors import EvaluationError
@@ -112,7 +112,7 @@ def evaluate(
     missing = [label for label in tested if predicted.find(label) is None]
     if missing:
         notices.append(
-            f"Test perturbations that were not predicted are left out ({len(missing):,}): {listed(missing)}."
+            f"Test perturbations that were not predicted are left out ({len(missing):,}): {join_limited(missing)}."
         )
     kept = [label for label in tested if label not in set(missing)]
     if not kept:
@@ -126,7 +126,7 @@ def evaluate(
     fewest = int(predicted.n_controls[rows].min())
     if fewest < min(FEW_CONTROLS, observed.moments.n(CONTROL)):
         notices.append(
-            f"Predictions are means over as few as {counted(fewest, 'control cell')}: the noise of their draw is in "
+            f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw is in "
             "every figure, most of all in mse and pearson_delta. More control cells lessen it."
         )
     predicted_deltas = predicted.means[rows].astype(np.float64) - control
@@ -198,7 +198,7 @@ def _predictions(
 ) -> tuple[PredictedMeans, str]:
     if isinstance(model, PredictedMeans):
         few, many = int(model.n_controls.min()), int(model.n_controls.max())
-        span = ("" if few == many else f"{few:,} to ") + counted(many, "control cell")
+        span = ("" if few == many else f"{few:,} to ") + pluralize(many, "control cell")
         return model, f"predictions of {model.where}, each the mean over {span}"
     if protocol == "published":
         n_cells = {label: observed.moments.n(in_file) for label, in_file in tested.items()}
@@ -207,7 +207,7 @@ def _predictions(
         )
         return predicted, (
             "the publication's: one control cell drawn at random for each of the "
-            f"{counted(sum(n_cells.values()), 'test cell')} (seed {seed}), predictions averaged per perturbation"
+            f"{pluralize(sum(n_cells.values()), 'test cell')} (seed {seed}), predictions averaged per perturbation"
         )
     labels = list({canonical_label(label, model.panel): label for label in tested}.values())
     predicted = predict_means(
@@ -220,7 +220,7 @@ def _predictions(
         progress=progress,
         on_notice=notices.append,
     )
-    n_available = counted(observed.moments.n(CONTROL), "control cell")
+    n_available = pluralize(observed.moments.n(CONTROL), "control cell")
     if n_controls is None:
         return predicted, f"the mean prediction over all {n_available}"
     return predicted, f"the mean prediction over {n_controls:,} of {n_available} drawn at random (seed {seed})"
@@ -232,4 +232,6 @@ def _de_source(de: Mapping[str, DeGenes]) -> str:
         return FROM_FILE
     if not n_from_file:
         return COMPUTED
-    return f"{FROM_FILE} for {counted(n_from_file, 'perturbation')}, {COMPUTED} for the other {len(de) - n_from_file:,}"
+    return (
+        f"{FROM_FILE} for {pluralize(n_from_file, 'perturbation')}, {COMPUTED} for the other {len(de) - n_from_file:,}"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import BASELINES
 from scgenept_rt.evaluation.collapse import COLLAPSED_FROM, Similarity
 from scgenept_rt.evaluation.metrics import HEADLINE, better
@@ -31,11 +31,11 @@ def wins(table: pd.DataFrame, split: Split) -> list[str]:
                     won.append(f"{metric} ({theirs:.3g} against {ours:.3g})")
             if won:
                 # The additive baseline is for pairs: the model's figures are those of the same perturbations.
-                over = "" if len(common) == len(own) else f" over {counted(len(common), 'perturbation')}"
+                over = "" if len(common) == len(own) else f" over {pluralize(len(common), 'perturbation')}"
                 beaten_by.append(f"{baseline!r} wins on {', '.join(won)}{over}")
         if beaten_by:
             sentences.append(
-                f"{name}, {counted(len(own), 'perturbation')}: {model} is beaten by baselines: {'; '.join(beaten_by)}."
+                f"{name}, {pluralize(len(own), 'perturbation')}: {model} is beaten by baselines: {'; '.join(beaten_by)}."
             )
     if not sentences:
         sentences.append(f"{model} beats every baseline in every subgroup on {', '.join(HEADLINE)}.")

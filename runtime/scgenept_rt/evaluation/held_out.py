@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scgenept_rt.errors import counted, listed
+from scgenept_rt.errors import join_limited, pluralize
 from scgenept_rt.evaluation.errors import NoTestPerturbationsError
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, canonical_label
 from scgenept_rt.evaluation.split import Split
@@ -31,12 +31,12 @@ def tested_labels(opened: OpenData, split: Split) -> tuple[dict[str, str], list[
     notices = []
     if absent:
         notices.append(
-            f"Of the split's {len(split.tested):,} test perturbations, {counted(len(absent), 'has', 'have')} no cells "
-            f"in the data: {listed(absent)}."
+            f"Of the split's {len(split.tested):,} test perturbations, {pluralize(len(absent), 'has', 'have')} no cells "
+            f"in the data: {join_limited(absent)}."
         )
     if unknown:
         notices.append(
-            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): {listed(unknown)}."
+            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): {join_limited(unknown)}."
         )
     return tested, notices
 

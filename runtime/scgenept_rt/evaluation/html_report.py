@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS, TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE, better, metric_names
 from scgenept_rt.evaluation.report import SHOWN, facts, rounded
@@ -134,7 +134,7 @@ def _summary_table(evaluation: Evaluation) -> str:
             metric: compared[metric].max() if better(metric) == "higher" else compared[metric].min()
             for metric in metrics
         }
-        lines = [_group_row(f"{subgroup}: {counted(n_all, 'perturbation')}", len(metrics) + 2)]
+        lines = [_group_row(f"{subgroup}: {pluralize(n_all, 'perturbation')}", len(metrics) + 2)]
         for _, row in group.iterrows():
             whole = row["n_perturbations"] == n_all
             cells = [f"<td>{row['n_perturbations']:,}</td>"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ReadOptionError, check_argument, listed
+from scgenept_rt.errors import ReadOptionError, check_argument, join_limited
 from scgenept_rt.evaluation.errors import NotPredictionsError, PerturbationNotPredictedError, PredictionFileError
 from scgenept_rt.evaluation.observed import canonical_label
 from scgenept_rt.expression import ReadOptions, Sampling, read_control_cells
@@ -137,7 +137,7 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
             raise PredictionFileError(
                 cells.where,
                 f"obs has no column {' or '.join(_LABEL_COLUMNS[:2])} "
-                f"(it has: {listed(cells.obs.columns, 12) or 'none'})",
+                f"(it has: {join_limited(cells.obs.columns, 12) or 'none'})",
                 "Give a file that `scgenept-rt predict` wrote.",
             )
         labels = [str(label) for label in as_text(cells.obs.column(key))]

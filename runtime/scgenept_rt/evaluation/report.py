@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.result import Evaluation
@@ -100,8 +100,8 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("data", evaluation.where),
         (
             "tested",
-            f"{len(evaluation.tested):,} of {counted(len(evaluation.split.tested), 'perturbation')} of the split "
-            f"{evaluation.split.name}, {counted(int(cells['n_cells'].sum()), 'cell')}",
+            f"{len(evaluation.tested):,} of {pluralize(len(evaluation.split.tested), 'perturbation')} of the split "
+            f"{evaluation.split.name}, {pluralize(int(cells['n_cells'].sum()), 'cell')}",
         ),
         ("prediction", evaluation.protocol),
         (

@@ -18,8 +18,8 @@ from scgenept_rt.errors import (
     ReadOptionError,
     ScgeneptError,
     ZarrMissingError,
-    counted,
-    listed,
+    join_limited,
+    pluralize,
 )
 from scgenept_rt.expression.matrix_rows import MatrixRows, TakenRows, matrix_rows
 
@@ -188,7 +188,7 @@ def _open_zarr(path: Path) -> Any:
 def _stored(store: Any, where: str, layer: str | None, use_raw: bool) -> CellsSource:
     keys = set(store.keys())
     if not {"obs", "var"} <= keys:
-        found = listed(sorted(keys), 8) or "nothing"
+        found = join_limited(sorted(keys), 8) or "nothing"
         raise CellsFormatError(where, f"it holds no obs and var (it holds: {found})", "Expected an AnnData file.")
     raw = store["raw"] if "raw" in keys else None
     if not hasattr(raw, "keys"):  # no group: so anndata.io.write_elem writes a raw that is not there
@@ -369,7 +369,7 @@ def _checked(cells: CellsSource) -> CellsSource:
         found = " x ".join(f"{length:,}" for length in cells.matrix.shape)
         raise CellsFormatError(
             cells.where,
-            f"its matrix is {found}, but obs has {counted(cells.obs.n_rows, 'row')} and var {cells.var.n_rows:,}",
+            f"its matrix is {found}, but obs has {pluralize(cells.obs.n_rows, 'row')} and var {cells.var.n_rows:,}",
             "Write the file again with a recent anndata.",
         )
     return cells
@@ -387,13 +387,15 @@ def _no_layer(where: str, layer: str, layers: list[str]) -> ReadOptionError:
     if not layers:
         return ReadOptionError(where, f"it has no layer {layer!r}, and no others", "Leave --layer out to read X.")
     return ReadOptionError(
-        where, f"it has no layer {layer!r} (it has: {listed(layers, 12)})", "Choose one of these, or X without --layer."
+        where,
+        f"it has no layer {layer!r} (it has: {join_limited(layers, 12)})",
+        "Choose one of these, or X without --layer.",
     )
 
 
 def _no_x(where: str, layers: list[str], *, has_raw: bool) -> ReadOptionError:
     ways = ["raw with --use-raw"] if has_raw else []
-    ways += [f"a layer with --layer (it has: {listed(layers, 12)})"] if layers else []
+    ways += [f"a layer with --layer (it has: {join_limited(layers, 12)})"] if layers else []
     if not ways:
         return ReadOptionError(where, "it has no X, no layers and no raw", "Give a file that holds expression.")
     return ReadOptionError(where, "it has no X", f"Read {', or '.join(ways)}.")

@@ -15,7 +15,7 @@ from scgenept_rt.errors import (
     NoControlCellsError,
     ReadOptionError,
     UnnamedControlColumnError,
-    listed,
+    join_limited,
 )
 from scgenept_rt.expression.cells_source import Annotation, text_columns
 from scgenept_rt.perturbation import CONTROL_LABELS
@@ -66,7 +66,7 @@ def find_control_rows(
     if condition_key is not None and condition_key not in obs.columns:
         raise ReadOptionError(
             where,
-            f"obs has no column {condition_key!r} (it has: {listed(obs.columns, 12) or 'none'})",
+            f"obs has no column {condition_key!r} (it has: {join_limited(obs.columns, 12) or 'none'})",
             "Choose one of these with --condition-key.",
         )
     keys = [key for key in CONDITION_KEYS if key in obs.columns] if condition_key is None else [condition_key]
@@ -74,7 +74,11 @@ def find_control_rows(
     if not keys:
         if control_label is not None:
             elsewhere = list(_columns_with(wanted, obs))
-            columns = f"it is in {listed(elsewhere)}" if elsewhere else f"it has: {listed(obs.columns, 12) or 'none'}"
+            columns = (
+                f"it is in {join_limited(elsewhere)}"
+                if elsewhere
+                else f"it has: {join_limited(obs.columns, 12) or 'none'}"
+            )
             key = f" {elsewhere[0]}" if len(elsewhere) == 1 else ""
             raise ReadOptionError(
                 where,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors import EmptyCellsError, MissingGenesError, ReadOptionError, check_argument, listed
+from scgenept_rt.errors import EmptyCellsError, MissingGenesError, ReadOptionError, check_argument, join_limited
 from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells, text_columns
 from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRowsWriter
 from scgenept_rt.expression.labels import find_control_rows
@@ -196,7 +196,7 @@ def accept_missing(
         )
     notices = [
         f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
-        f"{listed(match.missing)}."
+        f"{join_limited(match.missing)}."
     ]
     if match.n_found < LOW_COVERAGE * len(panel):
         notices.append(f"Warning: {low_coverage(match.n_found, len(panel))}")

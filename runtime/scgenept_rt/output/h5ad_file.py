@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PartialDamagedError, counted
+from scgenept_rt.errors import PartialDamagedError, pluralize
 from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
 from scgenept_rt.output.partial_table import PartialTable, blocks_of_rows, sync_data, write_fully
@@ -67,7 +67,9 @@ class H5adTable(PartialTable):
         expected = self._journal.storage["n_bytes"]
         if size != expected or not h5py.is_hdf5(self._work.data):
             raise PartialDamagedError(
-                self.path, self._work.path, f"{self._work.data.name} has {counted(size, 'byte')}, expected {expected:,}"
+                self.path,
+                self._work.path,
+                f"{self._work.data.name} has {pluralize(size, 'byte')}, expected {expected:,}",
             )
 
     def _put(self, row: int, block: Block) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import PartialDamagedError, ResumeMismatchError, counted, listed
+from scgenept_rt.errors import PartialDamagedError, ResumeMismatchError, join_limited, pluralize
 
 JOURNAL_NAME = "journal.json"
 FORMAT_VERSION = 1
@@ -90,7 +90,7 @@ class Journal:
                 target,
                 directory,
                 f"{JOURNAL_NAME} has format {journal.format_version}, this release reads {FORMAT_VERSION}, "
-                f"and states {journal.n_committed} of {counted(journal.n_rows, 'row')}",
+                f"and states {journal.n_committed} of {pluralize(journal.n_rows, 'row')}",
             )
         return journal
 
@@ -150,9 +150,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
 def _list_text(entries: list[Any], other: list[Any]) -> str:
     """Say how long a list is and show it from the first entry in which it differs from the other."""
     start = next((i for i, (a, b) in enumerate(zip(entries, other, strict=False)) if a != b), len(other))
-    shown = listed([_text(entry) for entry in entries[start:]], limit=3)
+    shown = join_limited([_text(entry) for entry in entries[start:]], limit=3)
     where = f", from number {start + 1:,} on: {shown}" if shown else ""
-    return f"{counted(len(entries), 'entry', 'entries')}{where}"
+    return f"{pluralize(len(entries), 'entry', 'entries')}{where}"
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PartialDamagedError, ZarrMissingError, counted
+from scgenept_rt.errors import PartialDamagedError, ZarrMissingError, pluralize
 from scgenept_rt.output.annotations import write_annotations
 from scgenept_rt.output.journal import Journal, sync_directory
 from scgenept_rt.output.partial_table import PartialTable, blocks_of_rows, sync_data, write_fully
@@ -87,7 +87,7 @@ class ZarrTable(PartialTable):
                 raise PartialDamagedError(
                     self.path,
                     self._work.path,
-                    f"{waiting} holds {counted(stored.size, 'value')}, expected shape {shape}",
+                    f"{waiting} holds {pluralize(stored.size, 'value')}, expected shape {shape}",
                 )
             for name, rows in zip(self._layout.array_names, stored.reshape(shape), strict=True):
                 self._buffer(name)[:n_waiting] = rows

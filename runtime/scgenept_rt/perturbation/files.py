@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scgenept_rt.errors import PerturbationFileError, counted, listed
+from scgenept_rt.errors import PerturbationFileError, join_limited, pluralize
 from scgenept_rt.perturbation.labels import PerturbationRequest
 
 _LABEL_COLUMNS = ("perturbation", "condition")
@@ -33,7 +33,7 @@ def read_gene_list(path: str | Path) -> list[str]:
     path = Path(path)
     genes = [request.label for request in _read_requests(path, _GENE_COLUMNS)]
     if len(set(genes)) < 2:
-        problem = f"it names {counted(len(set(genes)), 'gene')}"
+        problem = f"it names {pluralize(len(set(genes)), 'gene')}"
         raise PerturbationFileError(path, problem, "Pairs need two different genes or more.")
     return genes
 
@@ -134,7 +134,7 @@ def _read_table(path: Path, rows: Iterator[_Row], label_columns: Sequence[str]) 
     if label_index is None:
         raise PerturbationFileError(
             path,
-            f"its header has no column {' or '.join(label_columns)} (it has: {listed(names, 12) or 'none'})",
+            f"its header has no column {' or '.join(label_columns)} (it has: {join_limited(names, 12) or 'none'})",
             f"Name the column {label_columns[0]}.",
             line=header.line if header else None,
         )
@@ -162,7 +162,7 @@ def _surplus_cells(
 ) -> PerturbationFileError:
     """Return the error for a row that is longer than the header: a cell left out may be the second gene of a pair."""
     cells = _without_blank_end(row.cells)
-    problem = f"the row has {len(cells):,} cells, and the header {counted(len(names), 'column')}"
+    problem = f"the row has {len(cells):,} cells, and the header {pluralize(len(names), 'column')}"
     rest = cells[label_index:]
     if not together:
         remedy = "Write one gene a row, and name every column."

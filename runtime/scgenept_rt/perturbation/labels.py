@@ -15,7 +15,7 @@ from scgenept_rt.errors import (
     EmptyPerturbationError,
     PerturbationTypeError,
     RepeatedGeneError,
-    listed,
+    join_limited,
 )
 from scgenept_rt.genes import GenePanel
 
@@ -267,16 +267,16 @@ def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterato
     if len(repeats) == 1:
         yield f"1 perturbation repeats another and is predicted once: {repeats[0]}."
     elif repeats:
-        yield f"{len(repeats):,} perturbations repeat others and are predicted once: {listed(repeats)}."
+        yield f"{len(repeats):,} perturbations repeat others and are predicted once: {join_limited(repeats)}."
     if conflicts:
-        yield f"Repeats ask for different n_controls; that of the first is used: {listed(conflicts)}."
+        yield f"Repeats ask for different n_controls; that of the first is used: {join_limited(conflicts)}."
 
 
 def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[str]:
     many = [entry.label for entry in perturbations if len(entry.target_genes) > MAX_EVALUATED_TARGETS]
     if many:
         yield (
-            f"Warning: three or more genes at once ({listed(many)}): "
+            f"Warning: three or more genes at once ({join_limited(many)}): "
             "the published model was never evaluated on more than two."
         )
     unnamed = sorted(
@@ -294,7 +294,7 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
         )
     elif unnamed:
         yield (
-            f"{len(unnamed):,} target genes are not in the model's vocabulary ({listed(unnamed)}): "
+            f"{len(unnamed):,} target genes are not in the model's vocabulary ({join_limited(unnamed)}): "
             "the model cannot tell these apart by name."
         )
 
@@ -325,6 +325,6 @@ def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: ND
             "its expression in the control cells is taken as zero."
         ]
     return [
-        f"Warning: {len(targets):,} target genes are not in the input ({listed(targets)}): "
+        f"Warning: {len(targets):,} target genes are not in the input ({join_limited(targets)}): "
         "their expression in the control cells is taken as zero."
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
 from scgenept_rt.expression import ReadOptions
@@ -84,7 +84,7 @@ def agreement(
     own_figure = ax is None
     ax = axes_for(ax, (4.8, 4.8))
     n_cells = observed.moments.n(label)
-    ax.set_title(f"{label} ({counted(n_cells, 'cell')})", fontsize="medium", loc="left")
+    ax.set_title(f"{label} ({pluralize(n_cells, 'cell')})", fontsize="medium", loc="left")
     draw_agreement(ax, measured, deltas, unique_series(series))
     add_legend(ax, columns=1 if len(series) <= _ONE_COLUMN else 2)
     if own_figure:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.plotting.drawing import (
     DOWN,
     NEUTRAL,
@@ -73,6 +73,6 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     count = int(means.n_controls[row])
     plain(ax)
-    title = f"{means.labels[row]}\n{means.name}, {counted(count, 'control cell')}"
+    title = f"{means.labels[row]}\n{means.name}, {pluralize(count, 'control cell')}"
     ax.set_title(wrapped_title(ax, title), fontsize="small", loc="left", parse_math=False)
     return ax

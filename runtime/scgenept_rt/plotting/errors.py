@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scgenept_rt.errors import OutputError, ScgeneptError, listed
+from scgenept_rt.errors import OutputError, ScgeneptError, join_limited
 
 
 class PlotError(ScgeneptError, ValueError):
@@ -43,4 +43,4 @@ class GeneNotPlottedError(PlotError, LookupError):
     """Genes that were asked for are not among the predicted ones."""
 
     def __init__(self, where: str, missing: Sequence[str]) -> None:
-        super().__init__(f"{where}: it has no gene called {listed(missing)}. Check the spelling with --genes.")
+        super().__init__(f"{where}: it has no gene called {join_limited(missing)}. Check the spelling with --genes.")

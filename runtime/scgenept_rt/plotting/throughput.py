@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scgenept_rt.benchmark import BenchmarkResult
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.plotting.drawing import axes_for, plain, style_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def throughput(result: BenchmarkResult, *, ax: Axes | None = None) -> Axes:
     axes.set_xlabel("cells a batch")
     axes.set_ylabel("cells a second")
     gpu = result.machine.get("gpu")
-    device = gpu["name"] if gpu else f"{result.machine['cpu']}, {counted(result.machine['threads'], 'thread')}"
+    device = gpu["name"] if gpu else f"{result.machine['cpu']}, {pluralize(result.machine['threads'], 'thread')}"
     n_genes = result.timings[0].n_genes if result.timings else result.dimensions.n_genes
     axes.set_title(f"{result.variant}, {n_genes:,} genes\n{device}", fontsize="medium")
     plain(axes)

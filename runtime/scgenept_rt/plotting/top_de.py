@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.de_genes import open_de_lists
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
 from scgenept_rt.expression import ReadOptions
@@ -107,7 +107,7 @@ def top_de(
             chosen = de.leading(n_genes)
             if len(chosen) < n_genes and on_notice is not None:
                 on_notice(
-                    f"{counted(len(chosen), 'gene is', 'genes are')} drawn in place of {n_genes:,}: of the ranking of "
+                    f"{pluralize(len(chosen), 'gene is', 'genes are')} drawn in place of {n_genes:,}: of the ranking of "
                     f"{label} ({de.source}) no more are genes of the model and not dropouts. --genes draws any others."
                 )
         else:
@@ -177,5 +177,5 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
         positions + 0.35,
         colors="black",
         linewidth=1.4,
-        label=f"measured mean ({counted(len(change), 'cell')})",
+        label=f"measured mean ({pluralize(len(change), 'cell')})",
     )

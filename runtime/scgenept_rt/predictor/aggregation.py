@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import counted
+from scgenept_rt.errors import pluralize
 from scgenept_rt.expression import ControlCells
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.moments import RunningMoments
@@ -202,7 +202,7 @@ def tolerance_notice(
     else:
         found = "A single control cell gives no standard error."
     return (
-        f"{n_missed:,} of {counted(len(labels), 'perturbation')} did not reach the tolerance of {tolerance:g} with all "
+        f"{n_missed:,} of {pluralize(len(labels), 'perturbation')} did not reach the tolerance of {tolerance:g} with all "
         f"of the control cells. {found} {next_step}"
     )
 

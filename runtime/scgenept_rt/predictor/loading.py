@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, described
+from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, describe
 from scgenept_rt.predictor.predictor import Predictor
 from scgenept_rt.providers import select_provider
 from scgenept_rt.providers.devices import DeviceMeter
@@ -80,7 +80,7 @@ def load(
     check_argument("reference_checkpoint", reference_checkpoint, (*PATH_TYPES, NoneType), "the path of a file, or None")
     if threads is not None and not (isinstance(threads, Integral) and 1 <= threads <= _MOST_THREADS):
         raise PredictOptionError(
-            f"threads is {described(threads)}. Expected a whole number from 1 to {_MOST_THREADS}, or None."
+            f"threads is {describe(threads)}. Expected a whole number from 1 to {_MOST_THREADS}, or None."
         )
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     if provider != "torch":  # which runs no graph

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError, check_argument, counted
+from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError, check_argument, pluralize
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
@@ -120,8 +120,8 @@ class Predictor:
     def __repr__(self) -> str:
         dimensions = self.bundle.manifest.dimensions
         state = "closed" if self._session is None else f"{self.provider}, {self.precision}"
-        layers = counted(dimensions.n_layers, "layer")
-        return f"<Predictor of {self.variant}: {counted(dimensions.n_genes, 'gene')}, {layers}, {state}>"
+        layers = pluralize(dimensions.n_layers, "layer")
+        return f"<Predictor of {self.variant}: {pluralize(dimensions.n_genes, 'gene')}, {layers}, {state}>"
 
     def automatic_batch_size(self) -> int:
         """Return the number of cells a batch that bounds memory and keeps the provider busy: always the same.

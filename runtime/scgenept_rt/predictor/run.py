@@ -15,7 +15,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, counted
+from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, pluralize
 from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
 from scgenept_rt.expression.cells_source import check_source
 from scgenept_rt.expression.sampling import SamplingMode
@@ -162,7 +162,7 @@ class Run:
             if wanted > controls.n_obs:
                 raise PredictOptionError(
                     f"a perturbation asks for n_controls = {wanted:,}, but the run has "
-                    f"{counted(controls.n_obs, 'control cell')}. Lower it, or raise --n-controls."
+                    f"{pluralize(controls.n_obs, 'control cell')}. Lower it, or raise --n-controls."
                 )
             if for_cell_eval:
                 _check_labels_for_cell_eval(parsed, _label_for_cell_eval(controls))
@@ -398,7 +398,7 @@ def _full_coverage(controls: ControlCells) -> list[str]:
         return []
     return [
         f"All {match.n_found:,} genes of the model were found in the input; "
-        f"{counted(match.n_found_in_vocab, 'of them is', 'of them are')} in its vocabulary."
+        f"{pluralize(match.n_found_in_vocab, 'of them is', 'of them are')} in its vocabulary."
     ]
 
 

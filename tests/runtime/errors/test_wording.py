@@ -13,8 +13,8 @@ from scgenept_rt.errors import (
     MissingGenesError,
     PartialOutputError,
     PredictOptionError,
-    counted,
-    listed,
+    join_limited,
+    pluralize,
 )
 from scgenept_rt.evaluation.errors import NoTestPerturbationsError
 from scgenept_rt.perturbation import PerturbationRequest
@@ -31,13 +31,13 @@ from scgenept_rt.perturbation import PerturbationRequest
     ],
 )
 def test_a_count_with_its_noun(number: int, words: tuple[str, ...], text: str) -> None:
-    assert counted(number, *words) == text
+    assert pluralize(number, *words) == text
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:
-    assert listed("abcde") == "a, b, c, d, e"
-    assert listed("abcdefg", 3) == "a, b, c and 4 more"
-    assert listed([]) == ""
+    assert join_limited("abcde") == "a, b, c, d, e"
+    assert join_limited("abcdefg", 3) == "a, b, c and 4 more"
+    assert join_limited([]) == ""
 
 
 @pytest.mark.parametrize(

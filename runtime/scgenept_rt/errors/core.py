@@ -1,0 +1,340 @@
+"""The error tree. Moves to errors.py once the old modules of this package are gone.
+
+    ScgeneptError
+    ├── ArgumentError                 ValueError, TypeError
+    ├── BundleError                   ValueError
+    │   ├── BundleNotFoundError       FileNotFoundError
+    │   ├── BundleFileError
+    │   └── GraphNotInBundleError     LookupError
+    ├── CellsError                    ValueError
+    │   ├── CellsNotFoundError        FileNotFoundError
+    │   ├── CellsFormatError
+    │   ├── FieldNotFoundError        LookupError
+    │   ├── ControlCellsError
+    │   ├── GeneMatchError
+    │   ├── ExpressionValueError
+    │   └── PredictionFileError
+    ├── PerturbationError             ValueError
+    │   ├── UnknownGeneError          LookupError
+    │   └── PerturbationFileError
+    ├── ProviderError                 RuntimeError
+    │   ├── ProviderUnavailableError
+    │   └── GraphNotLoadedError
+    ├── InferenceError                RuntimeError
+    │   ├── DeviceMemoryError         MemoryError
+    │   ├── NonFinitePredictionError  ArithmeticError
+    │   └── ReferenceMismatchError    ArithmeticError
+    ├── OutputError                   OSError
+    │   ├── OutputExistsError         FileExistsError
+    │   ├── OutputBusyError
+    │   └── PartialOutputError
+    ├── DownloadError                 OSError
+    │   ├── ChecksumError
+    │   └── OfflineError              FileNotFoundError
+    ├── EvaluationError               ValueError
+    │   └── LabelNotFoundError        LookupError
+    ├── PlotError                     ValueError
+    └── MissingPackageError           ImportError
+
+The export stage adds its own in `scgenept_export.errors`.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class UseOption:
+    """An option that would resolve a problem.
+
+    Attributes
+    ----------
+    name
+        Keyword argument in Python, such as ``control_label``.
+    purpose
+        Completes the sentence "Pass ... to ...", such as "name the control cells".
+    value
+        The value to pass; None to leave that to the user.
+    """
+
+    name: str
+    purpose: str
+    value: Any = None
+
+    def in_python(self) -> str:
+        """Return the keyword argument, such as ``control_label='ctrl'``."""
+        return f"{self.name}={'...' if self.value is None else repr(self.value)}"
+
+    def on_command_line(self, flag: str) -> str:
+        """Return the flag with its value, such as ``--control-label ctrl``."""
+        return flag if self.value is None or self.value is True else f"{flag} {self.value}"
+
+
+def compose(
+    problem: str,
+    remedy: str = "",
+    options: Iterable[UseOption] = (),
+    *,
+    where: str = "",
+    flags: Mapping[str, str] | None = None,
+) -> str:
+    """Return a message: where, problem, remedy, and the options that would resolve it.
+
+    Parameters
+    ----------
+    flags
+        Flags of the command at hand by option name: options are worded as flags, and those that the command lacks are
+        left out. None words them as keyword arguments.
+    """
+    if flags is None:
+        worded = [(option.in_python(), option.purpose) for option in options]
+    else:
+        worded = [
+            (option.on_command_line(flags[option.name]), option.purpose) for option in options if option.name in flags
+        ]
+    use = ", or ".join(f"{text} to {purpose}" for text, purpose in worded)
+    sentences = [f"{where}: {problem}" if where else problem, remedy, f"Pass {use}" if use else ""]
+    return " ".join(text if text.endswith((".", "!", "?", ":")) else f"{text}." for text in sentences if text)
+
+
+class ScgeneptError(Exception):
+    """Base class of every error that this package raises on purpose.
+
+    The command line prints it without a traceback and exits with code 1.
+
+    Attributes
+    ----------
+    problem
+        What was wrong, with the value found and what was expected.
+    remedy
+        One next step that needs no option; may be empty.
+    options
+        Options that would resolve it.
+    where
+        The file, bundle or object concerned; may be empty.
+    """
+
+    def __init__(
+        self, problem: str, remedy: str = "", options: Iterable[UseOption] = (), *, where: object = ""
+    ) -> None:
+        self.problem, self.remedy, self.options, self.where = problem, remedy, tuple(options), str(where)
+        super().__init__(self.message())
+
+    def message(self, flags: Mapping[str, str] | None = None) -> str:
+        """Return the message; see `compose` for `flags`."""
+        return compose(self.problem, self.remedy, self.options, where=self.where, flags=flags)
+
+
+class Notice(str):
+    """A warning message that keeps its facts; as a string it names options as keyword arguments."""
+
+    problem: str
+    remedy: str
+    options: tuple[UseOption, ...]
+
+    def __new__(cls, problem: str, remedy: str = "", options: Iterable[UseOption] = ()) -> Notice:
+        """Compose the message of a problem, its remedy and the options that would resolve it."""
+        options = tuple(options)
+        notice = super().__new__(cls, compose(problem, remedy, options))
+        notice.problem, notice.remedy, notice.options = problem, remedy, options
+        return notice
+
+    def message(self, flags: Mapping[str, str] | None = None) -> str:
+        """Return the message; see `compose` for `flags`."""
+        return compose(self.problem, self.remedy, self.options, flags=flags)
+
+
+class ArgumentError(ScgeneptError, ValueError, TypeError):
+    """An argument has the wrong type or value, or options exclude each other."""
+
+
+class BundleError(ScgeneptError, ValueError):
+    """A bundle cannot be used; `where` is its directory."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """There is no bundle at the path (an interrupted export leaves no manifest)."""
+
+
+class BundleFileError(BundleError):
+    """A file of a bundle is missing, damaged, or of an unsupported format."""
+
+
+class GraphNotInBundleError(BundleError, LookupError):
+    """The bundle has no graph of the requested precision and target."""
+
+
+class CellsError(ScgeneptError, ValueError):
+    """Input cells cannot be used as they are; `where` is their path, or says that they are in memory."""
+
+
+class CellsNotFoundError(CellsError, FileNotFoundError):
+    """The input does not exist."""
+
+
+class CellsFormatError(CellsError):
+    """The input is not a readable .h5ad file, .zarr directory or AnnData, or it is empty."""
+
+
+class FieldNotFoundError(CellsError, LookupError):
+    """The input lacks a layer, matrix or column that an option names."""
+
+
+class ControlCellsError(CellsError):
+    """Control cells cannot be identified, or are too few."""
+
+
+class GeneMatchError(CellsError):
+    """The input lacks genes of the model, or names one gene in several columns.
+
+    Attributes
+    ----------
+    genes
+        Names of the genes concerned.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        remedy: str = "",
+        options: Iterable[UseOption] = (),
+        *,
+        where: object = "",
+        genes: Iterable[str] = (),
+    ) -> None:
+        self.genes = tuple(genes)
+        super().__init__(problem, remedy, options, where=where)
+
+
+class ExpressionValueError(CellsError):
+    """Expression values are not finite or not log1p-normalised; the problem names a cell and a gene."""
+
+
+class PredictionFileError(CellsError):
+    """A file does not hold usable predictions."""
+
+
+class PerturbationError(ScgeneptError, ValueError):
+    """A perturbation label cannot be used."""
+
+
+class UnknownGeneError(PerturbationError, LookupError):
+    """A perturbed gene is not one of the model's."""
+
+
+class PerturbationFileError(PerturbationError):
+    """A file of perturbations or genes cannot be used; `where` is its path."""
+
+
+class ProviderError(ScgeneptError, RuntimeError):
+    """An execution provider or device cannot be used as requested."""
+
+
+class ProviderUnavailableError(ProviderError):
+    """The requested provider cannot be used on this machine, or did not become active."""
+
+
+class GraphNotLoadedError(ProviderError):
+    """ONNX Runtime cannot load a graph, or the provider cannot run all of it."""
+
+
+class InferenceError(ScgeneptError, RuntimeError):
+    """A batch failed while it ran."""
+
+
+class DeviceMemoryError(InferenceError, MemoryError):
+    """A batch did not fit in memory."""
+
+
+class NonFinitePredictionError(InferenceError, ArithmeticError):
+    """The network returned NaN or infinity; the problem names the first cell and gene."""
+
+
+class ReferenceMismatchError(InferenceError, ArithmeticError):
+    """A provider's outputs for the bundle's reference cells differ from PyTorch's by more than the tolerance."""
+
+
+class OutputError(ScgeneptError, OSError):
+    """An output cannot be written; `where` is its path."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """The output exists and was not to be replaced."""
+
+
+class OutputBusyError(OutputError):
+    """Another process is writing the output."""
+
+
+class PartialOutputError(OutputError):
+    """An interrupted run left a partial output that was not to be resumed, is damaged, or has other settings."""
+
+
+class DownloadError(ScgeneptError, OSError):
+    """A file cannot be downloaded."""
+
+
+class ChecksumError(DownloadError):
+    """A file is not the one that was published."""
+
+
+class OfflineError(DownloadError, FileNotFoundError):
+    """Files are not here and must not be downloaded; the problem says where to place each."""
+
+
+class EvaluationError(ScgeneptError, ValueError):
+    """An evaluation cannot be made as requested."""
+
+
+class LabelNotFoundError(EvaluationError, LookupError):
+    """A perturbation, split or subgroup is not in the data or predictions."""
+
+
+class PlotError(ScgeneptError, ValueError):
+    """A figure cannot be drawn as requested."""
+
+
+class MissingPackageError(ScgeneptError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed",
+            f"Install it with `pip install 'scgenept-rt[{extra}]'`",
+        )
+
+
+# --- wording of messages ------------------------------------------------------------------------------------------------
+
+
+def join_limited(items: Sequence[object], limit: int = 5) -> str:
+    """Join the first `limit` items for a message and say how many more there are."""
+    head = ", ".join(str(item) for item in items[:limit])
+    rest = len(items) - limit
+    return f"{head} and {rest:,} more" if rest > 0 else head
+
+
+def pluralize(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun, such as "1 cell" or "1,234 cells"; `many` where the plural takes more than an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def format_size(n_bytes: int) -> str:
+    """Return a size in the unit that suits it, such as "512 bytes", "40.2 kB" or "1,200.00 GB"."""
+    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:,.{digits}f} {unit}"
+    return pluralize(n_bytes, "byte")
+
+
+def describe(value: object) -> str:
+    """Return what a value is, in one line: as Python writes it and its type, of a large one the type alone."""
+    if value is None:
+        return "None"
+    if isinstance(value, (str, bytes, int, float)):
+        return f"{reprlib.repr(value)} ({type(value).__name__})"
+    return f"an object of type {type(value).__name__}"

@@ -1,0 +1,125 @@
+"""The options that functions and commands share: what runs the network, how cells are read, what is predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypedDict
+
+from scgenept_rt.options.declaration import Option, checked, declared_options, resolve
+
+__all__ = [
+    "Aggregate",
+    "EngineOptions",
+    "FileOptions",
+    "PredictOptions",
+    "ReadOptions",
+    "SamplingMode",
+    "checked",
+    "declared_options",
+    "resolve",
+]
+
+Aggregate = Literal["mean", "cells", "both"]
+SamplingMode = Literal["all", "random", "upstream"]
+
+
+class EngineOptions(TypedDict, total=False):
+    """What runs the network."""
+
+    provider: Annotated[
+        str,
+        Option(
+            "auto",
+            "Execution provider: cpu, cuda, tensorrt, tensorrt-rtx or torch; auto takes a usable GPU, else the CPU.",
+            "NAME",
+        ),
+    ]
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16"], Option("auto", "fp32 or fp16; auto: fp16 on GPUs, fp32 on the CPU.", "NAME")
+    ]
+    device_id: Annotated[int | None, Option(None, "Number of the GPU.", "N", flag="--device", minimum=0)]
+    threads: Annotated[
+        int | None,
+        Option(None, "Threads on the CPU; default: as many as this process may use.", "N", minimum=1),
+    ]
+    reference_checkpoint: Annotated[
+        str | Path | None,
+        Option(
+            None,
+            "For the provider torch: the checkpoint that the bundle was exported from, if the bundle keeps no weights.",
+            "FILE.pt",
+        ),
+    ]
+    cuda_graphs: Annotated[bool, Option(False, "For the provider cuda: run 1, 2 and 4 cells as recorded CUDA graphs.")]
+
+
+class ReadOptions(TypedDict, total=False):
+    """How cells are read, and what to accept."""
+
+    layer: Annotated[str | None, Option(None, "Layer with the log1p-normalised values; default: X.", "NAME")]
+    use_raw: Annotated[bool, Option(False, "Read raw (its X and var) instead of X.")]
+    gene_key: Annotated[
+        str | None,
+        Option(
+            None, "var column with the gene names, or var_names; default: the one with most of the genes.", "COLUMN"
+        ),
+    ]
+    condition_key: Annotated[
+        str | None,
+        Option(None, "obs column with the perturbation of each cell; default: found by its labels.", "COLUMN"),
+    ]
+    control_label: Annotated[
+        str | None, Option(None, "Label of control cells in that column; default: the usual ones.", "LABEL")
+    ]
+    missing_genes: Annotated[
+        Literal["error", "zero"],
+        Option("error", "Genes that the input lacks: error, or zero to take them as not expressed.", "NAME"),
+    ]
+    allow_unnormalized: Annotated[bool, Option(False, "Accept values that do not look log1p-normalised.")]
+
+
+class PredictOptions(TypedDict, total=False):
+    """What is predicted, and from which control cells."""
+
+    aggregate: Annotated[
+        Aggregate,
+        Option(
+            "mean",
+            "mean: one row per perturbation, with delta and sem; cells: one row per (perturbation, control cell); both.",
+            "NAME",
+        ),
+    ]
+    n_controls: Annotated[int | None, Option(None, "Control cells to use; default: all.", "N", minimum=1)]
+    seed: Annotated[int, Option(0, "Seed of the draw of control cells, up to 4294967295.", "N", minimum=0)]
+    sampling: Annotated[
+        SamplingMode,
+        Option(
+            "all",
+            "all: each control cell once, in order; random: without replacement; upstream: the published code's draw.",
+            "NAME",
+        ),
+    ]
+    max_error: Annotated[
+        float | None,
+        Option(
+            None,
+            "Use only as many control cells (at least 32) as bring the standard error of every gene to T.",
+            "T",
+            minimum=0,
+        ),
+    ]
+    batch_size: Annotated[
+        int | Literal["auto"], Option("auto", "Cells per batch; auto follows the free memory.", "N", minimum=1)
+    ]
+
+
+class FileOptions(TypedDict, total=False):
+    """How predictions are written to files."""
+
+    overwrite: Annotated[bool, Option(False, "Replace an output that exists.")]
+    resume: Annotated[bool, Option(False, "Continue an interrupted run.")]
+    for_cell_eval: Annotated[bool, Option(False, "Write cells in the cell-eval format (clipped at 0).")]
+    cell_eval_column: Annotated[
+        str | None,
+        Option(None, "obs column of perturbations in the cell-eval format; default: as in the input.", "COLUMN"),
+    ]

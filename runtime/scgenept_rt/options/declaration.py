@@ -1,0 +1,152 @@
+"""How options are declared: once, for keyword arguments in Python and for flags on the command line.
+
+A group of options is a `TypedDict` whose fields are annotated with `Option`. Functions take it as
+``**options: Unpack[Group]``, `resolve` checks what was given and fills in the defaults, and `scgenept_rt.cli.options`
+turns the same fields into flags and help texts. Imports nothing heavy, as the help must answer at once.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from scgenept_rt.errors.core import ArgumentError, describe
+
+Group = TypeVar("Group")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is declared of an option besides its name and type.
+
+    Attributes
+    ----------
+    default
+        Value if the option is not given.
+    help
+        One sentence for the command's help and the Python reference.
+    metavar
+        Placeholder of the value in the help; empty for switches.
+    flag
+        The flag, if it is not ``--`` and the name with dashes; None if the command line has none.
+    minimum
+        Least value of a number.
+    """
+
+    default: Any
+    help: str
+    metavar: str = ""
+    flag: str | None = ""
+    minimum: float | None = None
+
+
+@dataclass(frozen=True)
+class DeclaredOption:
+    """An option of a group with its name and type."""
+
+    name: str
+    type: Any
+    declared: Option
+
+    @property
+    def flag(self) -> str | None:
+        """The flag on the command line; None if there is none."""
+        return f"--{self.name.replace('_', '-')}" if self.declared.flag == "" else self.declared.flag
+
+
+def declared_options(group: type) -> Iterator[DeclaredOption]:
+    """Yield the options of a group in the order of their declaration."""
+    for name, hint in get_type_hints(group, include_extras=True).items():
+        kind, declared = get_args(hint)
+        yield DeclaredOption(name, kind, declared)
+
+
+def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group:
+    """Return the options of a group: those given, checked, and the defaults of the others.
+
+    Raises
+    ------
+    ArgumentError
+        If an option is unknown, or has the wrong type or value.
+    """
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise ArgumentError(f"{group.__name__} is {describe(given)}, expected a mapping of option names to values")
+    options = {option.name: option for option in declared_options(group)}
+    for name in given:
+        if name not in options:
+            raise ArgumentError(f"there is no option {name!r}", f"Choose among {', '.join(options)}")
+    values = {name: checked(option, given.get(name, option.declared.default)) for name, option in options.items()}
+    return cast("Group", values)
+
+
+def checked(option: DeclaredOption, value: Any) -> Any:
+    """Return the value of an option as a plain Python object.
+
+    Raises
+    ------
+    ArgumentError
+        If it has the wrong type, is none of the choices, or is below the minimum.
+    """
+    for kind in _alternatives(option.type):
+        found, plain = _as_kind(kind, value)
+        if found:
+            minimum = option.declared.minimum
+            if minimum is None or not isinstance(plain, (int, float)) or plain >= minimum:
+                return plain
+    raise ArgumentError(f"{option.name} is {describe(value)}, expected {expected_values(option)}")
+
+
+def expected_values(option: DeclaredOption) -> str:
+    """Return what an option takes, such as "a whole number from 1, or None"."""
+    words: list[str] = []
+    for kind in _alternatives(option.type):
+        if get_origin(kind) is Literal:
+            choices = [repr(choice) for choice in get_args(kind)]
+            words.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
+        elif kind in _KINDS:
+            bound = option.declared.minimum
+            words.append(_KINDS[kind] + (f" from {bound:g}" if bound is not None and kind in (int, float) else ""))
+        else:
+            words.append(f"a {getattr(kind, '__name__', kind)}")
+    return ", or ".join(dict.fromkeys(words))
+
+
+_KINDS: Mapping[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a string",
+    Path: "a path",
+    types.NoneType: "None",
+}
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _as_kind(kind: Any, value: Any) -> tuple[bool, Any]:
+    """Return whether a value is of a kind, and the value as a plain object."""
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind), value
+    if kind is types.NoneType:
+        return value is None, value
+    if kind is bool:
+        return _is_bool(value), bool(value)
+    if kind is int:
+        is_int = isinstance(value, Integral) and not _is_bool(value)
+        return is_int, int(value) if is_int else value
+    if kind is float:
+        is_number = isinstance(value, Real) and not _is_bool(value) and math.isfinite(value)
+        return is_number, float(value) if is_number else value
+    return isinstance(value, get_origin(kind) or kind), value
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
