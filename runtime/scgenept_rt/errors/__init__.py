@@ -11,14 +11,6 @@ from __future__ import annotations
 
 from scgenept_rt.errors.arguments import PATH_TYPES, ArgumentTypeError, check_argument
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.bundle import (
-    BundleError,
-    BundleFileError,
-    BundleFormatError,
-    BundleNotFoundError,
-    GraphNotInBundleError,
-    NoKnownGraphError,
-)
 from scgenept_rt.errors.cells import (
     AmbiguousControlLabelError,
     CellsError,
@@ -39,13 +31,20 @@ from scgenept_rt.errors.cells import (
     UnnamedControlColumnError,
     ValuesShapeError,
 )
-from scgenept_rt.errors.inference import (
+from scgenept_rt.errors.core import (
+    ArgumentError,
+    BundleError,
+    BundleFileError,
+    BundleNotFoundError,
+    DeviceMemoryError,
+    GraphNotInBundleError,
     GraphNotLoadedError,
-    InferenceFailedError,
-    NonFinitePredictionError,
-    PredictOptionError,
-    ReferenceMissedError,
+    InferenceError,
+    ProviderError,
+    ProviderUnavailableError,
+    ReferenceMismatchError,
 )
+from scgenept_rt.errors.inference import NonFinitePredictionError, PredictOptionError
 from scgenept_rt.errors.output import (
     OutputBusyError,
     OutputDirectoryError,
@@ -73,29 +72,21 @@ from scgenept_rt.errors.perturbation import (
     RepeatedGeneError,
     UnknownGeneError,
 )
-from scgenept_rt.errors.provider import (
-    CacheDirectoryError,
-    DeviceNotFoundError,
-    ProviderNotActiveError,
-    ProviderUnavailableError,
-    UnknownProviderError,
-)
 from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
 __all__ = [
     "PATH_TYPES",
     "AmbiguousControlLabelError",
+    "ArgumentError",
     "ArgumentTypeError",
     "BundleError",
     "BundleFileError",
-    "BundleFormatError",
     "BundleNotFoundError",
-    "CacheDirectoryError",
     "CellsError",
     "CellsFormatError",
     "CellsNotFoundError",
     "CellsTypeError",
-    "DeviceNotFoundError",
+    "DeviceMemoryError",
     "DuplicateGeneNamesError",
     "EmptyCellsError",
     "EmptyPerturbationError",
@@ -103,11 +94,10 @@ __all__ = [
     "GeneKeyError",
     "GraphNotInBundleError",
     "GraphNotLoadedError",
-    "InferenceFailedError",
+    "InferenceError",
     "MissingGenesError",
     "NegativeValueError",
     "NoControlCellsError",
-    "NoKnownGraphError",
     "NonFinitePredictionError",
     "NonFiniteValueError",
     "NotLogTransformedError",
@@ -128,18 +118,17 @@ __all__ = [
     "PerturbationFileError",
     "PerturbationTypeError",
     "PredictOptionError",
-    "ProviderNotActiveError",
+    "ProviderError",
     "ProviderUnavailableError",
     "RawCountsError",
     "ReadOptionError",
-    "ReferenceMissedError",
+    "ReferenceMismatchError",
     "RepeatedGeneError",
     "ResumeMismatchError",
     "SamplingError",
     "ScgeneptError",
     "TooFewControlCellsError",
     "UnknownGeneError",
-    "UnknownProviderError",
     "UnnamedControlColumnError",
     "ValuesShapeError",
     "ZarrMissingError",
