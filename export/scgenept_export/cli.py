@@ -49,7 +49,8 @@ PortableOption = Annotated[
     bool, typer.Option("--portable", help="Also write graphs of standard operators (TensorRT and other engines).")
 ]
 KeepWeightsOption = Annotated[
-    bool, typer.Option("--keep-reference-weights", help="Also keep the weights, for `scgenept-rt ... --provider torch`.")
+    bool,
+    typer.Option("--keep-reference-weights", help="Also keep the weights, for `scgenept-rt ... --provider torch`."),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 

@@ -1,11 +1,11 @@
 """Errors of the export stage; see `scgenept_rt.errors` for the others.
 
-    ScgeneptError
-    ├── CheckpointError       ValueError
-    ├── GeneListError         ValueError
-    ├── VocabularyError       ValueError
-    ├── ExportedGraphError
-    └── EngineBuildError      RuntimeError
+ScgeneptError
+├── CheckpointError       ValueError
+├── GeneListError         ValueError
+├── VocabularyError       ValueError
+├── ExportedGraphError
+└── EngineBuildError      RuntimeError
 """
 
 from __future__ import annotations
