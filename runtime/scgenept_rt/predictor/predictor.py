@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scgenept_rt.bundle import Bundle
+from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.errors.core import ArgumentError, pluralize
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
@@ -92,7 +92,7 @@ class Predictor:
         return self.session.provider
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """Precision in use: fp32 or fp16."""
         return self.session.precision
 
