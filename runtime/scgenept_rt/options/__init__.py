@@ -46,7 +46,9 @@ class EngineOptions(TypedDict, total=False):
     device_id: Annotated[int | None, Option(None, "Number of the GPU.", "N", flag="--device", minimum=0)]
     threads: Annotated[
         int | None,
-        Option(None, "Threads on the CPU; default: as many as this process may use.", "N", minimum=1, maximum=_MOST_THREADS),
+        Option(
+            None, "Threads on the CPU; default: as many as this process may use.", "N", minimum=1, maximum=_MOST_THREADS
+        ),
     ]
     reference_checkpoint: Annotated[
         str | Path | None,

@@ -133,7 +133,7 @@ class BatchLoop:
         batches: Iterable[Batch],
         *,
         threaded: bool = True,
-        more: Callable[[Batch, NDArray[np.float32]], bool] | None = None,
+        more: Callable[[NDArray[np.float32]], bool] | None = None,
     ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
         """Yield every batch with its predictions, in order.
 
@@ -145,8 +145,8 @@ class BatchLoop:
             Run the network in a thread of its own, so that filling the next batch and handling the last one take no
             time. Closing the generator waits for the batch that runs.
         more
-            Called with a batch and its predictions before the next one starts. If it returns False, the next one is
-            left out where it goes on with the same perturbation.
+            Called with the predictions of a batch before the next one starts. If it returns False, the next one is left
+            out where it goes on with the same perturbation.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class BatchLoop:
             running: tuple[Batch, Callable[[], NDArray[np.float32]]] | None = None
             for batch in chain(batches, [None]):
                 ended = None if running is None else (running[0], running[1]())
-                needed = ended is None or more is None or more(*ended)
+                needed = ended is None or more is None or more(ended[1])
                 running = None
                 if batch is not None and (needed or batch.parts[0].first_cell == 0):
                     running = batch, worker.submit(predict, batch).result if threaded else partial(predict, batch)

@@ -153,7 +153,7 @@ class Run:
                         yield PredictedRows("cells", perturbation, rows, part.first_cell + skipped, len(rows))
                     if aggregate != "cells":
                         if not adaptive:
-                            mean.add(batch, rows)
+                            mean.add(rows)
                         if mean.ended:
                             yield mean.take()
                             done = int(schedule.starts[part.index + 1])
@@ -178,7 +178,7 @@ class _RunningMean:
                     break
                 yield loop.batch([Part(index, begin, slice(0, min(loop.batch_size, counts[index] - begin)))])
 
-    def add(self, batch: Batch, rows: NDArray[np.float32]) -> bool:
+    def add(self, rows: NDArray[np.float32]) -> bool:
         """Add predicted cells; return whether the mean needs more."""
         self._moments.add(rows)
         return not self.ended
