@@ -68,9 +68,7 @@ def _targets(label: str) -> list[int]:
     genes = [gene for gene in label.split("+") if gene != _CONTROL]
     unknown = [gene for gene in genes if gene not in TARGETS]
     if unknown or not genes:
-        raise PerturbationError(
-            f"{label!r} is no label of the Norman screen, expected one or two of its 105 targets"
-        )
+        raise PerturbationError(f"{label!r} is no label of the Norman screen, expected one or two of its 105 targets")
     return [TARGETS.index(gene) for gene in genes]
 
 

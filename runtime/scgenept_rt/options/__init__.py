@@ -121,7 +121,7 @@ class PredictOptions(SharedPredictOptions, total=False):
         Aggregate,
         Option(
             "mean",
-            "mean: one row per perturbation, with delta and sem; cells: one row per (perturbation, control cell); both.",
+            "mean: one row per perturbation, with delta and sem; cells: one per (perturbation, control cell); both.",
             "NAME",
         ),
     ]

@@ -122,9 +122,8 @@ def checked(option: DeclaredOption, value: Any) -> Any:
     """
     for kind in _alternatives(option.type):
         found, plain = _as_kind(kind, value)
-        if found:
-            if isinstance(plain, bool) or not isinstance(plain, (int, float)) or option.declared.allows(plain):
-                return plain
+        if found and (kind not in (int, float) or option.declared.allows(plain)):
+            return plain
     raise ArgumentError(f"{option.name} is {describe(value)}, expected {expected_values(option)}")
 
 

@@ -190,9 +190,7 @@ def _warn_of_missed_error(run: Run, sems: Iterable[NDArray[np.float32]]) -> Noti
         return None
     n_used, n_available = run.controls.n_obs, run.controls.n_available
     total = pluralize(len(run.schedule.perturbations), "perturbation")
-    problem = (
-        f"{n_missed:,} of {total} did not reach max_error {max_error:g} with all {n_used:,} control cells. {found}"
-    )
+    problem = f"{n_missed:,} of {total} missed max_error {max_error:g} with all {n_used:,} control cells. {found}"
     larger = UseOption("max_error", "accept a larger error")
     if n_used >= n_available:
         notice = Notice(problem, "Add control cells to the input", [larger])

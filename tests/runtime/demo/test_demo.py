@@ -242,7 +242,7 @@ def test_a_screen_follows_from_the_seed():
 
 @pytest.mark.parametrize("label", ["TP53+ctrl", "ctrl"])
 def test_labels_that_norman_lacks_are_refused(label):
-    with pytest.raises(PerturbationError, match=r"not a label of the Norman screen"):
+    with pytest.raises(PerturbationError, match=r"no label of the Norman screen"):
         demo_screen([label])
 
 

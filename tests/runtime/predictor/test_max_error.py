@@ -119,7 +119,7 @@ def test_an_error_that_is_not_reached_is_a_notice(model: sgr.Predictor, make_cel
     predicted = model.predict(make_cells(40), ["YFU19", "EKKN10"], max_error=1e-9, on_notice=notices.append)
     sem = predicted.layers["sem"]
     row, gene = np.unravel_index(sem.argmax(), sem.shape)
-    assert "2 of 2 perturbations did not reach max_error 1e-09 with all 40 control cells" in notices[-1]
+    assert "2 of 2 perturbations missed max_error 1e-09 with all 40 control cells" in notices[-1]
     worst = f"{sem.max():.3g}, of {predicted.var_names[gene]} for {predicted.obs['condition'].iloc[row]}"
     assert f"The largest standard error is {worst}. Add control cells" in notices[-1]
     assert list(predicted.uns["scgenept_rt"]["notices"]) == notices
@@ -130,17 +130,17 @@ def test_only_perturbations_that_missed_the_error_count(model: sgr.Predictor, ma
     assert sem[0] != sem[1]
     notices: list[str] = []
     model.predict(make_cells(40), ["YFU19", "EKKN10"], max_error=float(sem.mean()), on_notice=notices.append)
-    assert notices[-1].startswith("1 of 2 perturbations did not reach")
+    assert notices[-1].startswith("1 of 2 perturbations missed")
     assert f"for {['YFU19', 'EKKN10'][sem.argmax()]}. " in notices[-1]
     predicted = model.predict(make_cells(40), "YFU19", max_error=float(sem[0]) * 1.01, on_notice=notices.append)
-    assert "did not reach" not in notices[-1]
-    assert "did not reach" not in "".join(predicted.uns["scgenept_rt"]["notices"])
+    assert "missed max_error" not in notices[-1]
+    assert "missed max_error" not in "".join(predicted.uns["scgenept_rt"]["notices"])
 
 
 def test_one_control_cell_has_no_standard_error_to_reach(model: sgr.Predictor, make_cells: MakeCells) -> None:
     notices: list[str] = []
     model.predict(make_cells(5), "YFU19", max_error=1e6, n_controls=1, on_notice=notices.append)
-    assert "1 of 1 perturbation did not reach" in notices[-1]
+    assert "1 of 1 perturbation missed" in notices[-1]
     assert "A single control cell has no standard error. Pass n_controls=... to use more of 5 control" in notices[-1]
 
 
@@ -154,4 +154,4 @@ def test_the_command_reports_a_missed_error_also_when_nothing_is_left_to_predict
     for options in ([], ["--resume"]):
         result = command_line(*command, *options)
         assert result.returncode == 0, result.stderr
-        assert "1 of 1 perturbation did not reach" in result.stderr
+        assert "1 of 1 perturbation missed" in result.stderr
