@@ -78,7 +78,6 @@ def test_cells_are_the_same_each_time_and_predicted_by_the_eager_model(model: Re
     np.testing.assert_allclose(read.predicted, expected, rtol=1e-5, atol=1e-6)
 
 
-
 def test_autocast_is_less_exact_and_close(model: ReferenceModel) -> None:
     cells = reference_cells(model, tokens_of(40), [True] * 40)
     half = predict_eager(model, tokens_of(40), cells.values, cells.pert_flags, autocast=torch.float16)
