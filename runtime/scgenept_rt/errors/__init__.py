@@ -40,11 +40,11 @@ from scgenept_rt.errors.core import (
     GraphNotInBundleError,
     GraphNotLoadedError,
     InferenceError,
+    NonFinitePredictionError,
     ProviderError,
     ProviderUnavailableError,
     ReferenceMismatchError,
 )
-from scgenept_rt.errors.inference import NonFinitePredictionError, PredictOptionError
 from scgenept_rt.errors.output import (
     OutputBusyError,
     OutputDirectoryError,
@@ -117,7 +117,6 @@ __all__ = [
     "PerturbationError",
     "PerturbationFileError",
     "PerturbationTypeError",
-    "PredictOptionError",
     "ProviderError",
     "ProviderUnavailableError",
     "RawCountsError",

@@ -15,11 +15,11 @@ from scgenept_rt.session import open_session
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from scgenept_rt.predictor.schedule import Notice
+    from scgenept_rt.predictor.batches import OnNotice
 
 
 def load(
-    bundle: str | Path | Bundle, *, on_notice: Notice | None = None, **options: Unpack[EngineOptions]
+    bundle: str | Path | Bundle, *, on_notice: OnNotice | None = None, **options: Unpack[EngineOptions]
 ) -> Predictor:
     """Open a bundle for prediction.
 
