@@ -87,7 +87,7 @@ def _read_csv(path: Path) -> GeneList:
     names, ids = [], []
     reader = csv.DictReader(lines, delimiter=separator)
     for row in reader:
-        if any(row.get(None) or []):  # type: ignore[call-overload]
+        if any(row.get(None) or []):
             raise GeneListError(f"has more values in line {reader.line_num} than columns", "Write one gene per line")
         names.append((row["gene_name"] or "").strip())
         ids.append((row.get("gene_id") or "").strip() or None)
