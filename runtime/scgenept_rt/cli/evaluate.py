@@ -27,7 +27,7 @@ from scgenept_rt.cli.report_files import check_report_paths, write_reports
 
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import Evaluation, PredictedMeans
-    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.options import ReadOptions
 
 _Protocol = Literal["all", "published"]
 
@@ -99,7 +99,7 @@ def evaluate(
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.evaluation import evaluate as evaluate_predictions
     from scgenept_rt.evaluation import load_split, read_predictions
-    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.options import ReadOptions
     from scgenept_rt.predictor import load
     from scgenept_rt.reference_check import check_reference
 
@@ -166,7 +166,7 @@ def _check_origin(means: PredictedMeans, bundle: object) -> None:
 
 
 def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, html_file: Path | None) -> None:
-    from scgenept_rt.evaluation.report import csv_report, json_report, text_report
+    from scgenept_rt.evaluation.report_formats import csv_report, json_report, text_report
 
     def page() -> str:
         from scgenept_rt.evaluation.html_report import html_report

@@ -76,7 +76,7 @@ def top_de(
     allow_unnormalized: AllowUnnormalizedOption = False,
 ) -> None:
     """Draw measured change as boxes and predictions as points, for the genes that change most."""
-    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.options import ReadOptions
     from scgenept_rt.plotting import top_de as draw
 
     with ExitStack() as stack:
@@ -119,7 +119,7 @@ def agreement(
     allow_unnormalized: AllowUnnormalizedOption = False,
 ) -> None:
     """Draw predicted against measured change, a point a gene, with Pearson's r."""
-    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.options import ReadOptions
     from scgenept_rt.plotting import agreement as draw
 
     with ExitStack() as stack:
@@ -211,9 +211,9 @@ def _series(
     """Return the predictions to draw, by name where one was given; bundles are opened until the stack closes."""
     if not predictions and not bundles:
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
+    from scgenept_rt.errors.core import PlotError
     from scgenept_rt.evaluation import read_predictions
     from scgenept_rt.plotting.drawing import check_figure_path
-    from scgenept_rt.plotting.errors import PlotError
     from scgenept_rt.predictor import load
     from scgenept_rt.reference_check import check_reference
 
@@ -222,7 +222,7 @@ def _series(
 
     def add(name: str, entry: Any) -> None:
         if name in named:
-            raise PlotError(f"two series are called {name!r}. Name them with NAME=FILE or NAME=BUNDLE.")
+            raise PlotError(f"two series are called {name!r}", "Name them as NAME=FILE or NAME=BUNDLE")
         named[name] = entry
 
     for text in predictions or []:

@@ -1,4 +1,4 @@
-"""Files that a command writes its figures to, beside what it prints."""
+"""Files that a command writes besides its printed output."""
 
 from __future__ import annotations
 
@@ -7,41 +7,42 @@ from pathlib import Path
 
 
 def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
-    """Find out before minutes of prediction whether the reports can be written.
+    """Check before minutes of prediction that the reports can be written.
 
     Raises
     ------
-    OutputDirectoryError, OutputKindError, OutputIsInputError
+    OutputError
         If a directory is missing or in the place of a file, or if a report would replace an input or another report.
     """
-    from scgenept_rt.errors import OutputDirectoryError, OutputIsInputError, OutputKindError
+    from scgenept_rt.errors.core import OutputError
 
     used = {path.resolve() for path in inputs if path is not None}
     written: set[Path] = set()
-    for path in outputs:
-        if path is None:
-            continue
-        if not path.parent.is_dir():
-            raise OutputDirectoryError(path, "does not exist")
-        if path.is_dir():
-            raise OutputKindError(path, "a directory", "a file")
+    for path in filter(None, outputs):
         place = path.resolve()
-        if place in used:
-            raise OutputIsInputError(path)
-        if place in written:
-            raise OutputKindError(path, "another report of the same command", "a file of its own")
-        written.add(place)
+        if not path.parent.is_dir():
+            problem = f"the directory {path.parent} does not exist"
+        elif path.is_dir():
+            problem = "this is a directory, expected a file"
+        elif place in used:
+            problem = "this is an input of the command"
+        elif place in written:
+            problem = "this is another report of the same command"
+        else:
+            written.add(place)
+            continue
+        raise OutputError(problem, "Choose another path", where=f"report {path}")
 
 
 def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show: Callable[[], None]) -> None:
-    """Write the reports that are asked for, then print the figures and what was written.
+    """Write the reports that have a path, then print the figures and the paths.
 
-    In this order, as a reader of the pipe may go away (`| head`), which ends the program; and figures that were
-    computed are printed even if a report cannot be written.
+    In this order, as the reader of a pipe may close it (`| head`), which ends the program; the figures are printed even
+    if a report cannot be written.
 
     Raises
     ------
-    ReportWriteError
+    OutputError
         If a file cannot be written.
     """
     written = []
@@ -57,9 +58,11 @@ def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show
 
 
 def _write(path: Path, text: str) -> None:
-    from scgenept_rt.evaluation.errors import ReportWriteError
+    from scgenept_rt.errors.core import OutputError
 
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ReportWriteError(path, error.strerror or str(error)) from error
+        raise OutputError(
+            f"writing failed ({error.strerror or error})", "Choose another path", where=f"report {path}"
+        ) from error

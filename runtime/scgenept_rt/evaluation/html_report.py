@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing but itself, on a screen of any width and on paper."""
+"""An evaluation as one self-contained HTML page, for screens of any width and for paper."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from importlib.resources import files
 
 import pandas as pd
 
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS, TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE, better, metric_names
-from scgenept_rt.evaluation.report import SHOWN, facts, rounded
+from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
 from scgenept_rt.evaluation.result import Evaluation
 
 _EXPLAINED = {
@@ -26,11 +26,11 @@ _EXPLAINED = {
 }
 _LONG_NAME = 18
 _SMALLEST_DRAWING = 0.75
-"""To what part of its size a drawing shrinks on a narrow screen before it is scrolled: its letters stay legible."""
+"""Smallest scale of a drawing on a narrow screen, below which it is scrolled."""
 
 
 def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ()) -> str:
-    """Return a page that needs nothing but itself.
+    """Return a self-contained page.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
 
 
 def _breakable(name: str) -> str:
-    """Return a name that may be broken after its underscores if it is long."""
+    """Return a name with line breaks allowed after underscores if it is long."""
     return escape(name).replace("_", "_<wbr>") if len(name) > _LONG_NAME else escape(name)
 
 
@@ -78,7 +78,7 @@ def _bullets(items: Iterable[str]) -> str:
 
 
 def _finding(sentence: str) -> str:
-    """Return a finding with what it is about in bold."""
+    """Return a finding with its subject in bold."""
     about, colon, rest = sentence.partition(": ")
     return f"<b>{escape(about)}:</b> {escape(rest)}" if colon else escape(sentence)
 
@@ -94,7 +94,7 @@ def _figure(name: str, caption: str, drawing: str) -> str:
 
 
 _SCROLLED = ' tabindex="0"'
-"""What a keyboard needs to scroll a part of the page."""
+"""Lets the keyboard scroll a part of the page."""
 
 
 def _scrolled(table: str, *, long: bool = False) -> str:
@@ -152,7 +152,7 @@ def _summary_table(evaluation: Evaluation) -> str:
     )
     note = (
         '<p class="soft">↑ higher is better, ↓ lower is better; bold is the best in its subgroup. A baseline with a '
-        "smaller n does not apply to the others and is left out of that; the findings compare it over the same "
+        "smaller n does not apply to the other perturbations and is left out; the findings compare it over the same "
         "perturbations.</p>"
     )
     return _scrolled(f"<table>{_head(('method', 'n'), metrics)}{''.join(bodies)}</table>") + note + explained
@@ -165,7 +165,7 @@ def _row_class(evaluation: Evaluation, method: str, *, whole: bool = True) -> st
 
 
 def _published(evaluation: Evaluation) -> str:
-    """Return the published table, with this evaluation's figures over all that was tested above it."""
+    """Return the published table below this evaluation's figures over all tested perturbations."""
     published = evaluation.published
     if published is None:
         return ""
@@ -189,7 +189,7 @@ def _published(evaluation: Evaluation) -> str:
     ]
     caveats = ""
     if evaluation.caveats:
-        caveats = f"<p><b>Not to be compared as they stand:</b> {escape('; '.join(evaluation.caveats))}.</p>"
+        caveats = f"<p><b>Not comparable as they are:</b> {escape('; '.join(evaluation.caveats))}.</p>"
     table = f'<table><thead><tr>{"".join(heads)}</tr></thead><tbody class="together">{"".join(lines)}</tbody></table>'
     return (
         f"<h2>Published figures</h2><p>{escape(published.source)}: {escape(published.protocol)}.</p>{caveats}"
@@ -228,7 +228,7 @@ def _perturbation_rows(evaluation: Evaluation, label: str, methods: pd.DataFrame
 
 
 def _every_metric(evaluation: Evaluation) -> str:
-    """Return the averages of all metrics, folded away: there are dozens."""
+    """Return the averages of all metrics, folded."""
     summary = evaluation.summary
     last = evaluation.subgroups[-1]
     group = summary[summary["subgroup"] == last].set_index("method")
@@ -243,7 +243,7 @@ def _every_metric(evaluation: Evaluation) -> str:
     counts = ", ".join(f"{method} {int(n):,}" for method, n in group["n_perturbations"].items())
     note = (
         f"Macro-averages over the perturbations that each method predicts ({counts}) and for which the metric is "
-        "defined, under the keys of GEARS 0.0.2. docs/evaluation.md of scgenept-rt says what each is; "
+        "defined, under the keys of GEARS 0.0.2, which docs/evaluation.md of scgenept-rt explains; "
         f"{', '.join(HEADLINE)} are what the publication reports."
     )
     table = f'<table><thead><tr><th scope="col">metric</th>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

@@ -16,7 +16,6 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
-from scgenept_rt.evaluation.errors import NoTestPerturbationsError
 from scgenept_rt.perturbation import PerturbationRequest
 
 
@@ -51,10 +50,6 @@ def test_a_long_list_is_cut_and_says_so() -> None:
             "2 of them are there in other case (a, b)",
         ),
         (PartialOutputError("x.h5ad", 0, 1, ""), "left 0 of 1 row."),
-        (
-            NoTestPerturbationsError("x.h5ad", "s", ["A+B"], ["C"]),
-            "no cells of the one test perturbation of the split s (A+B)",
-        ),
     ],
 )
 def test_messages_of_one_and_of_several(error: Exception, words: str) -> None:
