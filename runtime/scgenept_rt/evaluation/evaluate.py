@@ -109,7 +109,7 @@ def evaluate(
     missing = [label for label in tested if label not in kept]
     if missing:
         notices.append(
-            f"Test perturbations that were not predicted are left out ({len(missing):,}): {join_limited(missing)}."
+            f"Test perturbations without prediction are left out ({len(missing):,}): {join_limited(missing)}."
         )
     if not kept:
         predicted.row(missing[0])  # raises, and lists the perturbations that were predicted

@@ -24,7 +24,6 @@ ALL_TESTED = "all tested"
 _DESCRIPTION = ("perturbation", "subgroup", "method", "n_cells", "n_controls")
 
 
-
 def method_profiles(
     kept: Sequence[str],
     predicted: PredictedMeans,

@@ -256,7 +256,10 @@ def test_figures_too_large_to_read_are_refused_before_they_are_drawn(data, means
         (lambda: sgr.pl.heatmap(means, genes=[]), "^0 genes were requested, expected 1 or more"),
         (lambda: sgr.pl.delta(wide, "P0+ctrl", n_genes=301), r"^301 genes were requested.* at most 300"),
         (lambda: sgr.pl.top_de(data, SINGLE, means, genes=[GENES[0]] * 301), r"^301 genes were requested"),
-        (lambda: sgr.pl.agreement(data, SINGLE, {str(n): means for n in range(50)}), "there are 50 series.* at most 49"),
+        (
+            lambda: sgr.pl.agreement(data, SINGLE, {str(n): means for n in range(50)}),
+            "there are 50 series.* at most 49",
+        ),
     ]
     for figure, message in refused:
         with pytest.raises(PlotError, match=message):
