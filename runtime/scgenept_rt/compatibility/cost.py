@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.compatibility.findings import Finding
-from scgenept_rt.errors import pluralize
+from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.errors.core import UseOption, pluralize
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.session import OrtSession, activation_bytes
 
@@ -49,13 +49,13 @@ class Cost:
             f"About {_duration(self.seconds)} for {pluralize(self.n_controls, 'control cell')} x "
             f"{pluralize(self.n_perturbations, 'perturbation')} ({rate:,.3g} cells/s), and about "
             f"{self.memory_bytes / 1e6:,.0f} MB of memory: estimates from one batch of "
-            f"{pluralize(self.timed_cells, 'cell')} on {self.provider}, {self.precision}."
+            f"{pluralize(self.timed_cells, 'cell')} on {self.provider}, {self.precision}"
         )
-        step = None
+        options: list[UseOption] = []
         if self.seconds > 3600:
-            fewer = "--n-controls 100, or " if self.n_controls > 100 else ""
-            step = f"Fewer cells take less: {fewer}--tolerance 0.01 for as many as the means need."
-        return Finding("run", "ok", text, step)
+            options = [UseOption("n_controls", "use fewer control cells", 100)] if self.n_controls > 100 else []
+            options.append(UseOption("max_error", "use only as many as the means need", 0.01))
+        return Finding("run", "ok", text, options=tuple(options))
 
 
 def estimate_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturbations: int) -> tuple[Cost, bool]:

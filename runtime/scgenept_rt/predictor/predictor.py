@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgenept_rt.expression import ReadOptions
-    from scgenept_rt.expression.sampling import SamplingMode
+    from scgenept_rt.options import SamplingMode
     from scgenept_rt.predictor.aggregation import Aggregate, PredictedRows
     from scgenept_rt.predictor.run import Run
     from scgenept_rt.predictor.schedule import Notice, Progress

@@ -16,10 +16,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import PATH_TYPES, PredictOptionError, check_argument, pluralize
-from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
-from scgenept_rt.expression.cells_source import check_source
-from scgenept_rt.expression.sampling import SamplingMode
+from scgenept_rt.expression import ControlCells, Sampling, check_source, read_control_cells
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.options import ReadOptions, SamplingMode, resolve
 from scgenept_rt.output import (
     MemoryTable,
     RowWriter,
@@ -139,8 +138,9 @@ class Run:
             n_controls = whole_number("n_controls", n_controls, _CELL_COUNTS)
         seed = whole_number("seed", seed, "a number from 0 to 4294967295")
         tolerance = None if tolerance is None else float(tolerance)
-        read = ReadOptions.given(read)
-        control_labels = (*CONTROL_LABELS, read.control_label) if read.control_label else CONTROL_LABELS
+        read = resolve(ReadOptions, read)
+        control_label = read["control_label"]
+        control_labels = (*CONTROL_LABELS, control_label) if control_label else CONTROL_LABELS
         parsed, notices = parse_perturbations(perturbations, panel, control_labels)
         asked = [
             whole_number(f"n_controls of the perturbation {perturbation.label}", perturbation.n_controls, _CELL_COUNTS)

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from scgenept_rt.compatibility.values import MAX_CELLS
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility import Report, check_cells
 from scgenept_rt.compatibility.cost import estimate_cost
-from scgenept_rt.compatibility.values import MAX_CELLS
 from scgenept_rt.demo import demo_bundle_path
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.expression import ReadOptions
