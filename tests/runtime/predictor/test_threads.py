@@ -30,7 +30,7 @@ def test_eight_threads_on_one_predictor_give_what_one_gives(bundle: Path, make_c
         with ThreadPoolExecutor(8) as pool:
             together = list(pool.map(lambda job: model.predict_array(*job, batch_size=4), jobs))
     for ours, expected in zip(together, serial, strict=True):
-        np.testing.assert_array_equal(ours, expected)
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("threads", [0, -2, 1.5, "2", 100_000])
@@ -49,7 +49,7 @@ def test_predict_from_several_threads_at_once(model: sgr.Predictor, make_cells: 
     serial = [model.predict(cells, list(LABELS), batch_size=7).X for cells in inputs]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda cells: model.predict(cells, list(LABELS), batch_size=7).X, inputs))
-    np.testing.assert_array_equal(together, serial)
+    np.testing.assert_allclose(together, serial, rtol=1e-5, atol=1e-6)
 
 
 def test_closing_beside_predictions_lets_them_end_or_fails_clearly(bundle: Path, make_cells: MakeCells) -> None:
@@ -74,7 +74,7 @@ def test_closing_beside_predictions_lets_them_end_or_fails_clearly(bundle: Path,
             if isinstance(result, str):
                 assert result == "this predictor is closed; load the bundle again"
             else:
-                np.testing.assert_array_equal(result, expected)
+                np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_context_manager_closes_and_closing_twice_is_harmless(bundle: Path, make_cells: MakeCells) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,11 +54,6 @@ def predicted(session, outputs, feed):
 onnxruntime.InferenceSession.run = predicted
 main()
 """
-
-
-@pytest.fixture
-def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
-    return oracle_bundle("scgpt")
 
 
 def memory_for(bundle: Path, n_cells: int, element: int = 2) -> str:
