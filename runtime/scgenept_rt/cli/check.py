@@ -102,7 +102,7 @@ def _page(report: Report, bundle: str, engine_arguments: list[str]) -> Iterator[
     yield f"bundle  {bundle}: {manifest.variant}, {pluralize(manifest.dimensions.n_genes, 'gene')}"
     size = ""
     if report.n_obs is not None and report.n_vars is not None:
-        size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}, {report.matrix}"
+        size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}"
     yield f"cells   {report.where}{size}"
     yield ""
     for finding in report.findings:
@@ -134,4 +134,13 @@ def _command(bundle: str, report: Report, engine_arguments: list[str]) -> str:
         if value != option.declared.default:
             arguments += [str(option.flag)] if value is True else [str(option.flag), value]
     start = ["scgenept-rt", "predict", bundle, report.where]
-    return shlex.join([*start, *arguments, *engine_arguments, "-p", report.example, "--out", "predicted.h5ad"])
+    return shlex.join([*start, *arguments, *engine_arguments, "-p", _example(report), "--out", "predicted.h5ad"])
+
+
+def _example(report: Report) -> str:
+    """Return a perturbation that the model can predict."""
+    if report.labels is not None and report.labels.perturbations:
+        return report.labels.perturbations[0]
+    manifest = report.bundle.manifest
+    known = (name for name, in_vocab in zip(manifest.gene_names, manifest.in_vocab, strict=True) if in_vocab)
+    return f"{next(known, manifest.gene_names[0])}+ctrl"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from scgenept_rt.errors.core import ScgeneptError, UseOption, compose
 
@@ -18,16 +18,10 @@ class Finding:
 
     Attributes
     ----------
-    topic
-        What it is about.
-    status
-        "ok"; "note" for what users should know but does not stop `predict`; "problem" for what does.
-    text
-        What was found; of a problem, the `problem` of the error that `predict` would raise.
-    remedy
-        A next step that needs no option; may be empty.
-    options
-        Options that would help.
+    topic, status
+        What it is about; "note" for what users should know, "problem" for what stops `predict`.
+    text, remedy, options
+        What was found and what to do; of a problem, those of the error that `predict` would raise.
     """
 
     topic: Topic
@@ -44,3 +38,7 @@ class Finding:
     def step(self, flags: Mapping[str, str] | None = None) -> str:
         """Return remedy and options in words; see `compose` for `flags`. Empty where nothing needs doing."""
         return compose("", self.remedy, self.options, flags=flags)
+
+    def to_json(self, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return topic, status, text and step."""
+        return {"topic": self.topic, "status": self.status, "text": self.text, "step": self.step(flags) or None}
