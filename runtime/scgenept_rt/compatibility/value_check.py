@@ -45,14 +45,13 @@ def check_values(
     n_candidates = len(rows)
     if n_candidates > MAX_CELLS:
         rows = rows[Sampling("all", MAX_CELLS).draw(n_candidates)]
-    names, columns = cells.var.index().tolist(), np.arange(cells.var.n_rows, dtype=np.int64)
-    sample = whole = None
-    if not isinstance(cells.matrix, CompressedColumns):  # of these, all values of all genes would have to be read
-        sample = whole = _stacked(cells.matrix.pieces(rows, columns))
+    every = np.arange(cells.var.n_rows, dtype=np.int64)
+    names, columns = cells.var.index().tolist(), every
     if match is not None and match.n_found:
         names, columns = list(panel.names), match.columns
-    if whole is None or (match is not None and match.n_found):
-        sample = _stacked(cells.matrix.pieces(rows, columns))
+    sample = whole = _stacked(cells.matrix.pieces(rows, columns))
+    if not isinstance(cells.matrix, CompressedColumns):  # of these, all values of all genes would have to be read
+        whole = _stacked(cells.matrix.pieces(rows, every))
     finite = sample.data[np.isfinite(sample.data)].astype(np.float64)
     has_zeros = sample.nnz < len(rows) * np.count_nonzero(columns >= 0) or not finite.size
     bounds = np.append(finite, 0.0) if has_zeros else finite

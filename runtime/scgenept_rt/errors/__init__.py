@@ -29,6 +29,7 @@ from scgenept_rt.errors.core import (
     FieldNotFoundError,
     GeneMatchError,
     MissingPackageError,
+    NonFinitePredictionError,
     PerturbationError,
     PerturbationFileError,
     UnknownGeneError,
@@ -36,7 +37,6 @@ from scgenept_rt.errors.core import (
 from scgenept_rt.errors.inference import (
     GraphNotLoadedError,
     InferenceFailedError,
-    NonFinitePredictionError,
     PredictOptionError,
     ReferenceMissedError,
 )

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import anndata
 import pytest
 
-import scgenept_rt as sgr
 from scgenept_rt.errors import (
     InferenceFailedError,
-    MissingGenesError,
     PartialOutputError,
-    PredictOptionError,
     join_limited,
     pluralize,
 )
 from scgenept_rt.evaluation.errors import NoTestPerturbationsError
-from scgenept_rt.perturbation import PerturbationRequest
 
 
 @pytest.mark.parametrize(
@@ -45,11 +38,6 @@ def test_a_long_list_is_cut_and_says_so() -> None:
     [
         (InferenceFailedError("cpu", 1, 1, "failed"), "failed on a batch of 1 cell x 1 gene: "),
         (InferenceFailedError("cpu", 2, 3, "failed"), "failed on a batch of 2 cells x 3 genes: "),
-        (MissingGenesError("x.h5ad", "AB", 3, "var_names", "ab", None, "a"), "1 of them is there in other case (a)"),
-        (
-            MissingGenesError("x.h5ad", "AB", 3, "var_names", "ab", None, "ab"),
-            "2 of them are there in other case (a, b)",
-        ),
         (PartialOutputError("x.h5ad", 0, 1, ""), "left 0 of 1 row."),
         (
             NoTestPerturbationsError("x.h5ad", "s", ["A+B"], ["C"]),
@@ -59,8 +47,3 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 )
 def test_messages_of_one_and_of_several(error: Exception, words: str) -> None:
     assert words in str(error)
-
-
-def test_a_run_of_one_control_cell(model: sgr.Predictor, make_cells: Callable[[int], anndata.AnnData]) -> None:
-    with pytest.raises(PredictOptionError, match=r"n_controls = 2, but the run has 1 control cell\. Lower"):
-        model.predict(make_cells(1), [PerturbationRequest("YFU19", 2)])
