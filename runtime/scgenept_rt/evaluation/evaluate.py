@@ -118,8 +118,8 @@ def evaluate(
     fewest = int(predicted.n_controls[rows].min())
     if fewest < min(FEW_CONTROLS, moments.n(CONTROL)):
         notices.append(
-            f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw affects "
-            "every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
+            f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw "
+            "affects every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
         )
     profiles = method_profiles(kept, predicted, moments, train, singles)
     table = metric_table(kept, tested, split, predicted, moments, de, top_cells, profiles)

@@ -34,12 +34,13 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
     notices = []
     if absent:
         notices.append(
-            f"Of the split's {len(split.tested):,} test perturbations, {pluralize(len(absent), 'has', 'have')} no cells "
-            f"in the data: {join_limited(absent)}."
+            f"Of the split's {len(split.tested):,} test perturbations, {pluralize(len(absent), 'has', 'have')} no "
+            f"cells in the data: {join_limited(absent)}."
         )
     if unknown:
         notices.append(
-            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): {join_limited(unknown)}."
+            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): "
+            f"{join_limited(unknown)}."
         )
     return tested, notices
 

@@ -103,7 +103,7 @@ class LabelledRows:
         return [name for name in self.names if name != CONTROL]
 
     def find(self, label: str, panel: GenePanel) -> str | None:
-        """Return the label in the data for a perturbation: the same text, else that of most cells for the same genes."""
+        """Return the label in the data with this text, else that of most cells for the same genes."""
         if label in self.names:
             return label
         wanted = canonical_label(label, panel)

@@ -59,12 +59,12 @@ def collapse_finding(model: str, predicted: ProfileSimilarity, measured: Profile
     if predicted.n_perturbations < 2:
         return []
     numbers = (
-        f"the median correlation between the changes predicted for {predicted.n_perturbations:,} different perturbations "
-        f"is {predicted.median:.2f}; between the measured changes it is {measured.median:.2f}"
+        f"the median correlation between the changes predicted for {predicted.n_perturbations:,} different "
+        f"perturbations is {predicted.median:.2f}; between the measured changes it is {measured.median:.2f}"
     )
     if predicted.collapsed:
         return [
-            f"Mode collapse: {model} predicts nearly the same change for every perturbation ({numbers}; {COLLAPSED_FROM} "
-            "or more counts as mode collapse)."
+            f"Mode collapse: {model} predicts nearly the same change for every perturbation ({numbers}; "
+            f"{COLLAPSED_FROM} or more counts as mode collapse)."
         ]
     return [f"No mode collapse: {numbers} ({COLLAPSED_FROM} or more would count as mode collapse)."]

@@ -62,7 +62,7 @@ class Split:
         for name in subgroups:
             if name not in self.test:
                 raise LabelNotFoundError(
-                    f"there are no test perturbations of the subgroup {name!r} (subgroups: {join_limited(list(self.test))})",
+                    f"it has no test perturbations of the subgroup {name!r} (it has: {join_limited(list(self.test))})",
                     options=[UseOption("subgroups", "choose among these")],
                     where=f"split {self.name}",
                 )
@@ -146,7 +146,8 @@ def _labels(value: Any, name: str, part: str) -> tuple[str, ...]:
 
 def _format_error(name: str, problem: str) -> EvaluationError:
     return EvaluationError(
-        f"{problem}, expected a JSON object with subgroups.test_subgroup ({{NAME: [LABEL, ...]}}) or test ([LABEL, ...])",
+        f"{problem}, expected a JSON object with subgroups.test_subgroup ({{NAME: [LABEL, ...]}}) or "
+        "test ([LABEL, ...])",
         "See the README beside the shipped splits",
         where=f"split {name}",
     )

@@ -131,6 +131,7 @@ def baseline_findings(table: pd.DataFrame, split: Split) -> list[str]:
                 beaten_by.append(f"{baseline!r} wins on {', '.join(won)}{over}")
         if beaten_by:
             sentences.append(
-                f"{name}, {pluralize(len(own), 'perturbation')}: {model} is beaten by baselines: {'; '.join(beaten_by)}."
+                f"{name}, {pluralize(len(own), 'perturbation')}: {model} is beaten by baselines: "
+                f"{'; '.join(beaten_by)}."
             )
     return sentences or [f"{model} beats every baseline in every subgroup on {', '.join(HEADLINE)}."]

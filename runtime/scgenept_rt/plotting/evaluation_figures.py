@@ -48,8 +48,8 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
             _against_baseline(evaluation),
         ),
         (
-            "Predicted against measured change, one point per gene, for the perturbations that the model predicts best, "
-            "at the median, and worst.",
+            "Predicted against measured change, one point per gene, for the perturbations that the model predicts "
+            "best, at the median, and worst.",
             _examples(evaluation),
         ),
     ]

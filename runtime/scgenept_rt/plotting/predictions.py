@@ -37,7 +37,7 @@ def open_series(predictions: Predictions) -> Series:
     elif isinstance(predictions, (list, tuple)):
         named = [(None, entry) for entry in predictions]
     else:
-        named = [(None, predictions)]  # type: ignore[list-item]
+        named = [(None, predictions)]
     if not named:
         raise PlotError("there are no predictions to draw", "Give a prediction file or a loaded bundle")
     if len(named) > MAX_SERIES:

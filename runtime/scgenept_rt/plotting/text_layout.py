@@ -118,7 +118,10 @@ def name_points(
     unit = figure_of(ax).dpi / 72
     # The memory of adjustText grows with the square of the points: one of each 3 x 3 typographic points will do.
     _, sparse = np.unique(np.round(dots / (3 * unit)), axis=0, return_index=True)
-    texts = [ax.text(*places[index], names[index], fontsize=_GENE_NAME, parse_math=False) for index in chosen]
+    texts = [
+        ax.text(float(x), float(y), names[index], fontsize=_GENE_NAME, parse_math=False)
+        for index, (x, y) in zip(chosen, places[chosen], strict=True)
+    ]
     for text in texts:
         text.set_in_layout(False)  # else the layout moves the axes to make room for them
     adjust_text(

@@ -52,8 +52,8 @@ def top_de(
     """Draw measured change over control as boxes and predicted change as points, for the genes that change most.
 
     Mirrors `plot_perturbation` of GEARS and the scGenePT tutorial. A box holds the middle half of the perturbed cells,
-    whiskers reach to the furthest cell within 1.5 times its height, a dash marks the mean of the cells, which the points
-    predict.
+    whiskers reach to the furthest cell within 1.5 times its height, a dash marks the mean of the cells, which the
+    points predict.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def top_de(
             if len(chosen) < n_genes and on_notice is not None:
                 on_notice(
                     Notice(
-                        f"{pluralize(len(chosen), 'gene is', 'genes are')} drawn instead of {n_genes:,}: no other genes "
-                        f"in the ranking of {label} ({de.source}) are genes of the model and not dropouts",
+                        f"{pluralize(len(chosen), 'gene is', 'genes are')} drawn instead of {n_genes:,}: no other "
+                        f"genes in the ranking of {label} ({de.source}) are genes of the model and not dropouts",
                         options=[UseOption("genes", "draw others")],
                     )
                 )
