@@ -114,10 +114,9 @@ def name_points(
 
     settle_layout(figure_of(ax))
     points = np.concatenate([places, others])
-    dots = np.asarray(ax.transData.transform(points))
     unit = figure_of(ax).dpi / 72
     # The memory of adjustText grows with the square of the points: one of each 3 x 3 typographic points will do.
-    _, sparse = np.unique(np.round(dots / (3 * unit)), axis=0, return_index=True)
+    _, sparse = np.unique(np.round(ax.transData.transform(points) / (3 * unit)), axis=0, return_index=True)
     texts = [
         ax.text(float(x), float(y), names[index], fontsize=_GENE_NAME, parse_math=False)
         for index, (x, y) in zip(chosen, places[chosen], strict=True)
@@ -134,6 +133,7 @@ def name_points(
         force_static=(0.2, 0.3),
         force_explode=(0.2, 0.6),
     )
+    dots = np.asarray(ax.transData.transform(points))  # adjustText may have moved the axes a little
     written: list[tuple[Bbox, NDArray[np.float64]]] = []
     for text, index in zip(texts, chosen, strict=True):
         box = text.get_window_extent()
