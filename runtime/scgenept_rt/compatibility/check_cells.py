@@ -19,7 +19,7 @@ from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import EngineOptions, ReadOptions, resolve
 from scgenept_rt.predictor import load
-from scgenept_rt.reference_check import check_reference
+from scgenept_rt.verification import check_reference
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,34 +11,30 @@ from __future__ import annotations
 
 from scgenept_rt.errors.arguments import PATH_TYPES, ArgumentTypeError, check_argument
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.bundle import (
-    BundleError,
-    BundleFileError,
-    BundleFormatError,
-    BundleNotFoundError,
-    GraphNotInBundleError,
-    NoKnownGraphError,
-)
 from scgenept_rt.errors.core import (
     ArgumentError,
+    BundleError,
+    BundleFileError,
+    BundleNotFoundError,
     CellsError,
     CellsFormatError,
     CellsNotFoundError,
     ControlCellsError,
+    DeviceMemoryError,
     ExpressionValueError,
     FieldNotFoundError,
     GeneMatchError,
+    GraphNotInBundleError,
+    GraphNotLoadedError,
+    InferenceError,
     MissingPackageError,
     NonFinitePredictionError,
     PerturbationError,
     PerturbationFileError,
+    ProviderError,
+    ProviderUnavailableError,
+    ReferenceMismatchError,
     UnknownGeneError,
-)
-from scgenept_rt.errors.inference import (
-    GraphNotLoadedError,
-    InferenceFailedError,
-    PredictOptionError,
-    ReferenceMissedError,
 )
 from scgenept_rt.errors.output import (
     OutputBusyError,
@@ -57,13 +53,6 @@ from scgenept_rt.errors.output import (
     ResumeMismatchError,
     ZarrMissingError,
 )
-from scgenept_rt.errors.provider import (
-    CacheDirectoryError,
-    DeviceNotFoundError,
-    ProviderNotActiveError,
-    ProviderUnavailableError,
-    UnknownProviderError,
-)
 from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
 __all__ = [
@@ -72,22 +61,19 @@ __all__ = [
     "ArgumentTypeError",
     "BundleError",
     "BundleFileError",
-    "BundleFormatError",
     "BundleNotFoundError",
-    "CacheDirectoryError",
     "CellsError",
     "CellsFormatError",
     "CellsNotFoundError",
     "ControlCellsError",
-    "DeviceNotFoundError",
+    "DeviceMemoryError",
     "ExpressionValueError",
     "FieldNotFoundError",
     "GeneMatchError",
     "GraphNotInBundleError",
     "GraphNotLoadedError",
-    "InferenceFailedError",
+    "InferenceError",
     "MissingPackageError",
-    "NoKnownGraphError",
     "NonFinitePredictionError",
     "OutputBusyError",
     "OutputDirectoryError",
@@ -104,14 +90,12 @@ __all__ = [
     "PartialOutputError",
     "PerturbationError",
     "PerturbationFileError",
-    "PredictOptionError",
-    "ProviderNotActiveError",
+    "ProviderError",
     "ProviderUnavailableError",
-    "ReferenceMissedError",
+    "ReferenceMismatchError",
     "ResumeMismatchError",
     "ScgeneptError",
     "UnknownGeneError",
-    "UnknownProviderError",
     "ZarrMissingError",
     "check_argument",
     "describe",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from scgenept_rt.errors import (
-    InferenceFailedError,
     PartialOutputError,
     join_limited,
     pluralize,
@@ -35,8 +34,6 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (InferenceFailedError("cpu", 1, 1, "failed"), "failed on a batch of 1 cell x 1 gene: "),
-        (InferenceFailedError("cpu", 2, 3, "failed"), "failed on a batch of 2 cells x 3 genes: "),
         (PartialOutputError("x.h5ad", 0, 1, ""), "left 0 of 1 row."),
     ],
 )
