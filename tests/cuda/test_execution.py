@@ -53,7 +53,7 @@ def planned(run: Run) -> int:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_node_is_placed_on_cuda(bundle: Path, tmp_path: Path, precision: str) -> None:
     opened = Bundle.open(bundle)
-    choice = select_provider("cuda", precision=precision)  # type: ignore[arg-type]
+    choice = select_provider(provider="cuda", precision=precision)  # type: ignore[arg-type]
     options = onnxruntime.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "profile")
@@ -76,7 +76,7 @@ def test_graphs_of_both_bundles_open(bundle: Path) -> None:
 
     for each in (Bundle.open(bundle), Bundle.open("demo")):
         for precision in sorted({graph.precision for graph in each.graphs() if graph.target == "ort"}):
-            session = open_session(each, select_provider("cuda", precision=precision))
+            session = open_session(each, select_provider(provider="cuda", precision=precision))
             n = each.manifest.dimensions.n_genes
             flags = np.zeros((1, n), dtype=np.int64)
             assert session.run(np.ones((1, n), dtype=np.float32), flags, np.arange(n)).shape == (1, n)

@@ -19,8 +19,7 @@ from scgenept_rt.cli.options import (
 from scgenept_rt.errors import pluralize
 
 if TYPE_CHECKING:
-    from scgenept_rt.benchmark import BenchmarkResult, Timing
-    from scgenept_rt.benchmark.measurement import PrecisionResult
+    from scgenept_rt.benchmark import BenchmarkResult, PrecisionResult, Timing
 
 _PRECISIONS = ("auto", "fp32", "fp16")
 
@@ -63,19 +62,9 @@ def benchmark(
 
     Times count from inputs to outputs in this machine's memory; the runs that warm it up are not counted.
     """
-    from scgenept_rt.benchmark import BenchmarkOptions, run_benchmark
+    from scgenept_rt.benchmark import run_benchmark
 
-    options = BenchmarkOptions(
-        provider=provider,
-        precisions=cast("Any", _precisions(precision)),
-        batch_sizes=_batch_sizes(batch_sizes),
-        n_genes=n_genes,
-        repeats=repeats,
-        end_to_end=end_to_end,
-        device_id=device,
-        threads=threads,
-        cuda_graphs=cuda_graphs,
-    )
+    sizes = _batch_sizes(batch_sizes)
     # What cannot be written has to be known before minutes of measuring, not after.
     if json_file is not None:
         _check_directory(json_file)
@@ -83,7 +72,19 @@ def benchmark(
         from scgenept_rt.plotting.drawing import check_figure_path
 
         check_figure_path(plot_file)
-    result = run_benchmark(bundle, options, progress=lambda step: print(step, file=sys.stderr, flush=True))
+    result = run_benchmark(
+        bundle,
+        precisions=cast("Any", _precisions(precision)),
+        batch_sizes=sizes,
+        n_genes=n_genes,
+        repeats=repeats,
+        end_to_end=end_to_end,
+        progress=lambda step: print(step, file=sys.stderr, flush=True),
+        provider=provider,
+        device_id=device,
+        threads=threads,
+        cuda_graphs=cuda_graphs,
+    )
     _print(result)
     if json_file is not None:
         json_file.write_text(result.to_json(), encoding="utf-8")
@@ -101,9 +102,9 @@ def _precisions(text: str) -> tuple[str, ...]:
     return wanted
 
 
-def _batch_sizes(text: str) -> tuple[int, ...] | None:
+def _batch_sizes(text: str) -> tuple[int, ...]:
     if text == "auto":
-        return None
+        return ()
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise typer.BadParameter(

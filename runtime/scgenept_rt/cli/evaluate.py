@@ -101,7 +101,7 @@ def evaluate(
     from scgenept_rt.evaluation import load_split, read_predictions
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.predictor import load
-    from scgenept_rt.reference_check import check_reference
+    from scgenept_rt.verification import check_reference
 
     check_report_paths((csv_file, json_file, html_file), (*inputs, predictions, Path(split)))
     if html_file is not None:

@@ -90,7 +90,7 @@ def gi(
     from scgenept_rt.genetic_interactions import predicted_interactions
     from scgenept_rt.perturbation import read_perturbation_file
     from scgenept_rt.predictor import load
-    from scgenept_rt.reference_check import check_reference
+    from scgenept_rt.verification import check_reference
 
     check_report_paths((csv_file, json_file), (cells, perturbations))
     pairs = list(perturbation or [])

@@ -215,7 +215,7 @@ def _series(
     from scgenept_rt.plotting.drawing import check_figure_path
     from scgenept_rt.plotting.errors import PlotError
     from scgenept_rt.predictor import load
-    from scgenept_rt.reference_check import check_reference
+    from scgenept_rt.verification import check_reference
 
     check_figure_path(out)
     named: dict[str, Any] = {}

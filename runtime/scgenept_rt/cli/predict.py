@@ -137,7 +137,7 @@ def predict(
     from scgenept_rt.perturbation import all_singles as every_single
     from scgenept_rt.predictor import load
     from scgenept_rt.predictor.writing import check_outputs
-    from scgenept_rt.reference_check import check_reference
+    from scgenept_rt.verification import check_reference
 
     kind = "cells" if for_cell_eval else aggregate
     # Before the bundle is loaded, which takes longest: a typing error in a path should cost no time.

@@ -58,11 +58,11 @@ def verify(
     results = []
     for verified in verify_bundle(
         Bundle.open(bundle),
-        provider=provider,
-        precision=precision,
         against_torch=against == "torch",
         n_cells=cells,
         seed=seed,
+        provider=provider,
+        precision=precision,
         device_id=device,
         threads=threads,
         reference_checkpoint=reference_checkpoint,

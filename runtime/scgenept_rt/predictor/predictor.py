@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from scgenept_rt.predictor.batches import OnNotice, Progress
 
 
+Labels = str | Sequence[str | PerturbationRequest]
+
+
 class MeanAndCells(NamedTuple):
     """Both aggregates, as `Predictor.predict` returns them."""
 
@@ -199,7 +202,7 @@ class Predictor:
     def predict(
         self,
         adata: AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         aggregate: Literal["both"],
         read: ReadOptions | None = None,
@@ -212,7 +215,7 @@ class Predictor:
     def predict(
         self,
         adata: AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         progress: Progress | None = None,
@@ -223,7 +226,7 @@ class Predictor:
     def predict(
         self,
         adata: AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         progress: Progress | None = None,
@@ -268,7 +271,7 @@ class Predictor:
         self,
         cells: str | Path | AnnData,
         out: str | Path,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         progress: Progress | None = None,
@@ -316,7 +319,7 @@ class Predictor:
     def iter_predict(
         self,
         cells: str | Path | AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         on_notice: OnNotice | None = None,
@@ -341,7 +344,7 @@ class Predictor:
             raise ArgumentError("aggregate is 'both', expected one of 'mean', 'cells'")
         return _rows_of(self._run(cells, perturbations, resolved, read, on_notice))
 
-    def parse(self, perturbations: str | Sequence[str | PerturbationRequest]) -> tuple[list[Any], list[str]]:
+    def parse(self, perturbations: Labels) -> tuple[list[Any], list[str]]:
         """Parse labels for this model; see `parse_perturbations`."""
         return parse_perturbations(perturbations, self.panel)
 
@@ -360,7 +363,7 @@ class Predictor:
     def _run(
         self,
         cells: str | Path | AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         options: PredictOptions,
         read: ReadOptions | None,
         on_notice: OnNotice | None,
