@@ -33,7 +33,8 @@ _EXPRESSED = 0.08
 _BATCH_SIZES = ((1, 4), (1, 8, 32))
 _REPEATS = (5, 20)
 _WARM_UP_RUNS = (1, 3)
-_END_TO_END_PERTURBATIONS = 2
+# Perturbations from file to file, or as many as give so many cells: on a GPU fewer would time opening and closing.
+_END_TO_END_PERTURBATIONS, _END_TO_END_CELLS_ON_GPU = 2, 1_024
 # Tensors of [cells, n_genes, d_model] that every layer needs: its input, queries, keys and values.
 _LEAST_ALIVE_TENSORS = 4
 _FP32_BYTES = 4
@@ -258,7 +259,10 @@ def _end_to_end(bundle: Bundle, model: Predictor, engine: EngineOptions, batch_s
     from scipy.sparse import csr_matrix
 
     options: EngineOptions = {**engine, "cuda_graphs": False}
-    labels = _single_gene_labels(model)
+    n_labels = _END_TO_END_PERTURBATIONS
+    if TRAITS[model.provider].on_gpu:
+        n_labels = max(n_labels, -(-_END_TO_END_CELLS_ON_GPU // batch_size))
+    labels = _single_gene_labels(model, n_labels)
     values, flags = benchmark_cells(batch_size, len(model.panel))
     obs = pd.DataFrame({"condition": ["ctrl"] * batch_size}, index=[f"cell{i}" for i in range(batch_size)])
     cells = anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=model.gene_names))
@@ -292,9 +296,9 @@ def _end_to_end(bundle: Bundle, model: Predictor, engine: EngineOptions, batch_s
     )
 
 
-def _single_gene_labels(model: Predictor) -> list[str]:
+def _single_gene_labels(model: Predictor, n: int) -> list[str]:
     names = [name for name in dict.fromkeys(model.panel.names) if "+" not in name and name.lower() != "ctrl"]
-    return [f"{name}+ctrl" for name in names[:_END_TO_END_PERTURBATIONS]]
+    return [f"{name}+ctrl" for name in names[:n]]
 
 
 def _with_share(timing: Timing, matrix_gflops: float | None) -> Timing:
