@@ -77,7 +77,7 @@ def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundl
         ("cublasGemmEx=13", "CUBLAS failure 13: the function failed to launch on the GPU"),
         ("cudaStreamSynchronize=700", "CUDA failure 700: an illegal memory access was encountered"),
         ("cudaLaunchKernel=209", "no kernel image is available for execution on the device"),
-        ("cudnnBackendExecute=5000", "CUDNN_STATUS_STAND_IN"),
+        ("cudnnBackendExecute=5000", "CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED"),
     ],
 )
 def test_the_cause_of_a_failure_is_reported_once(

@@ -148,7 +148,11 @@ def _measure_precision(
         ran = [timing for timing in timings if timing.cells_per_second]
         if end_to_end and ran:
             progress("timing from file to file")
-            files = _end_to_end(bundle, model, options, ran[-1].batch_size)
+            size = ran[-1].batch_size
+            n_perturbations = _END_TO_END_PERTURBATIONS
+            if choice.traits.on_gpu:
+                n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // size))
+            files = _end_to_end(bundle, model, options, size, n_perturbations)
         if product:  # again: others may have used the machine before
             progress("measuring the rate of matrix products again")
             rates.append(product.best_rate())
@@ -246,16 +250,15 @@ def benchmark_cells(
     return values.astype(np.float32), flags
 
 
-def _end_to_end(bundle: Bundle, model: Predictor, engine: EngineOptions, batch_size: int) -> EndToEnd:
+def _end_to_end(
+    bundle: Bundle, model: Predictor, engine: EngineOptions, batch_size: int, n_perturbations: int
+) -> EndToEnd:
     import anndata
     import pandas as pd
     from scipy.sparse import csr_matrix
 
     options: EngineOptions = {**engine, "cuda_graphs": False}
-    n_labels = _END_TO_END_PERTURBATIONS
-    if TRAITS[model.provider].on_gpu:
-        n_labels = max(n_labels, -(-_END_TO_END_CELLS_ON_GPU // batch_size))
-    labels = _single_gene_labels(model, n_labels)
+    labels = _single_gene_labels(model, n_perturbations)
     values, flags = benchmark_cells(batch_size, len(model.panel))
     obs = pd.DataFrame({"condition": ["ctrl"] * batch_size}, index=[f"cell{i}" for i in range(batch_size)])
     cells = anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=model.gene_names))
