@@ -8,50 +8,28 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from scgenept_rt.cli.options import (
-    AllowUnnormalizedOption,
-    BundleArgument,
-    CellsArgument,
-    ConditionKeyOption,
-    ControlLabelOption,
-    DeviceOption,
-    GeneKeyOption,
-    LayerOption,
-    MissingGenesOption,
-    PrecisionOption,
-    ProviderOption,
-    ThreadsOption,
-    UseRawOption,
-)
-from scgenept_rt.errors import pluralize
+from scgenept_rt.cli.options import BundleArgument, CellsArgument, JsonOption, given_flags, with_options
+from scgenept_rt.errors.core import pluralize
+from scgenept_rt.options import EngineOptions, ReadOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.compatibility import Report
-    from scgenept_rt.expression import ReadOptions
 
 _WIDTH, _MAX_WIDTH = 100, 120
 _INDENT = " " * 23
 
 
+@with_options(engine=("provider", "precision", "device_id", "threads"))
 def check(
     bundle: BundleArgument,
     cells: CellsArgument,
-    provider: ProviderOption = "auto",
-    precision: PrecisionOption = "auto",
-    layer: LayerOption = None,
-    use_raw: UseRawOption = False,
-    gene_key: GeneKeyOption = None,
-    condition_key: ConditionKeyOption = None,
-    control_label: ControlLabelOption = None,
-    missing_genes: MissingGenesOption = "error",
-    allow_unnormalized: AllowUnnormalizedOption = False,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+    read: ReadOptions,
+    engine: EngineOptions,
+    json_output: JsonOption = False,
 ) -> None:
     """Say on one page whether CELLS will work with BUNDLE, what to fix, and how long a run would take.
 
@@ -59,30 +37,17 @@ def check(
     """
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.compatibility import check_cells
-    from scgenept_rt.expression import ReadOptions
 
     report = check_cells(
         Bundle.open(bundle),
         cells,
-        options=ReadOptions(
-            layer=layer,
-            use_raw=use_raw,
-            gene_key=gene_key,
-            condition_key=condition_key,
-            control_label=control_label,
-            missing_genes=missing_genes,
-            allow_unnormalized=allow_unnormalized,
-        ),
-        provider=provider,
-        precision=precision,
-        device_id=device,
-        threads=threads,
+        read=read,
+        **engine,
     )
     if json_output:
         print(json.dumps(report.to_json(), indent=2, allow_nan=False))
     else:
-        engine = {"--provider": provider, "--precision": precision, "--device": device, "--threads": threads}
-        engine_arguments = [str(part) for item in engine.items() if item[1] not in (None, "auto") for part in item]
+        engine_arguments = given_flags(EngineOptions, engine)
         for line in _page(report, str(bundle), engine_arguments):
             print(line)
     sys.stdout.flush()  # a reader that went away (`| head`) is found here and not when Python ends

@@ -86,6 +86,16 @@ def one_of(choices: Any) -> Callable[[str], str]:
     return parse
 
 
+def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
+    """Return the arguments that give a command these options; defaults are left out."""
+    arguments: list[str] = []
+    for option in declared_options(group):
+        value = given.get(option.name, option.declared.default)
+        if option.flag is not None and value != option.declared.default:
+            arguments += [option.flag] if option.type is bool else [option.flag, str(value)]
+    return arguments
+
+
 def _parameter(option: DeclaredOption, panel: str) -> inspect.Parameter:
     declared = option.declared
     value: dict[str, Any] = {}
