@@ -93,7 +93,14 @@ def evaluate(
     else:
         with open_model(inputs[0], engine) as model, show_progress("predictions") as progress:
             result = evaluate_predictions(
-                model, data, chosen, protocol=protocol, read=read, progress=progress, **sample
+                model,
+                data,
+                chosen,
+                protocol=protocol,
+                read=read,
+                progress=progress,
+                n_controls=sample["n_controls"],
+                seed=sample["seed"],
             )
     _write(result, csv_file, json_file, html_file)
 

@@ -79,7 +79,8 @@ def gi(
             read=read,
             progress=progress,
             on_notice=note,
-            **sample,
+            n_controls=sample["n_controls"],
+            seed=sample["seed"],
         )
     rows = [pair.as_row() for pair in found]
     content = [{key: _finite(value) for key, value in row.items()} for row in rows]

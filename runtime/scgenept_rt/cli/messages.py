@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import click
+import typer
 from typer.core import TyperCommand
 
 from scgenept_rt.errors.core import Notice, ScgeneptError
+
+_flags: dict[str, str] = {}
 
 
 def say(text: str) -> None:
@@ -18,24 +20,24 @@ def say(text: str) -> None:
 
 def note(notice: str) -> None:
     """Print a warning message on standard error."""
-    say(f"note: {notice.message(flags()) if isinstance(notice, Notice) else notice}")
+    say(f"note: {notice.message(_flags) if isinstance(notice, Notice) else notice}")
 
 
-def flags() -> dict[str, str]:
-    """Return the flags of the command that runs, by option name."""
-    context = click.get_current_context(silent=True)
-    options = context.command.params if context is not None else []
-    # The longest name: -p is --perturbation.
-    return {str(option.name): max(option.opts, key=len) for option in options if isinstance(option, click.Option)}
+def flags_of(command: Any) -> dict[str, str]:
+    """Return the flags of a command by option name."""
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    return {option.name: max(option.opts, key=len) for option in options}  # the longest: -p is --perturbation
 
 
 class Command(TyperCommand):
-    """A command whose errors word options as its own flags."""
+    """A command whose messages word options as its own flags."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command."""
+        global _flags
+        _flags = flags_of(self)
         try:
             return super().invoke(ctx)
         except ScgeneptError as error:
-            error.args = (error.message(flags()),)
+            error.args = (error.message(_flags),)
             raise

@@ -72,7 +72,7 @@ def top_de(
             n_genes=n_genes,
             genes=_split(genes),
             read=read,
-            **sample,
+            n_controls=sample["n_controls"],
             on_notice=note,
         )
     _save(ax, out)
@@ -100,7 +100,7 @@ def agreement(
             perturbation,
             series,
             read=read,
-            **sample,
+            n_controls=sample["n_controls"],
         )
     _save(ax, out)
 

@@ -19,6 +19,9 @@ from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.errors.core import CellsNotFoundError, pluralize
 from scgenept_rt.options import EngineOptions, FileOptions, PredictOptions, ReadOptions
 
+if TYPE_CHECKING:
+    from scgenept_rt.perturbation import PerturbationRequest
+
 
 @with_options()
 def predict(
@@ -74,7 +77,7 @@ def predict(
         if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():
             Bundle.open(bundle)  # its error says that the two are in the wrong order
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=cells)
-    requests = [*(perturbation or [])]
+    requests: list[str | PerturbationRequest] = [*(perturbation or [])]
     requests += read_perturbation_file(perturbations) if perturbations is not None else []
     pairs = pair_perturbations(read_gene_list(pairs_of)) if pairs_of is not None else []
     started = time.monotonic()
