@@ -30,7 +30,7 @@ PERTURBATIONS = ["FOSB+ctrl", "SAMD1+ZBTB1", "CDKN1B+ctrl", "FOXA1+FOXL2"]
 class NoNetwork:
     """A session without a network: every prediction is zero."""
 
-    provider, precision, fixed_batches, copies_ahead, device_id = "cpu", "fp32", False, False, None
+    provider, precision, fixed_batches = "cpu", "fp32", False
 
     def run(self, values: NDArray[np.float32], *_: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return zeros of the shape of the values."""

@@ -52,11 +52,10 @@ published loop and 1.2 times torch.compile) are goals and not results. What can 
 the tests: the fp16 graphs' operators (`tests/export/test_graph_structure_guard.py`), the error of half precision, and
 the range of activations at export.
 
-How a GPU is kept busy: `predict` fills its batches in pinned memory, has two of them at the session at a time, and
-writes while they run. A batch that finds another one running is copied to the GPU beside it, and its result back beside
-the next, so that one batch follows the other without a pause. By arithmetic that is worth little: a batch of 32 cells
-sends 1.9 MB and takes 0.6 MB back, 0.1 to 0.4 ms of the 69 ms that the network takes. A batch alone is run as it comes.
-Batches have few sizes, since cuDNN makes a plan for each. CUDA graphs gave nothing from batch 8 on, and 7% at batch 1
+How a GPU is kept busy: `predict` fills the next batch and writes the last one while the network runs. Copying to and
+from the GPU does not overlap with it: a batch of 32 cells sends 1.9 MB and takes 0.6 MB back, by arithmetic 0.1 to
+0.4 ms of the 69 ms that the network takes. Batches have few sizes, since cuDNN makes a plan for each.
+CUDA graphs gave nothing from batch 8 on, and 7% at batch 1
 (2.86 to 2.66 ms), in measurements of the bare graph: `load(..., cuda_graphs=True)` and `--cuda-graphs` of `verify` and
 `benchmark` record batches of 1, 2 and 4 cells. They are off unless asked for, as long as they have not been measured
 here.

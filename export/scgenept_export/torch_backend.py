@@ -69,16 +69,6 @@ class TorchSession:
         """False: PyTorch computes any batch size alike."""
         return False
 
-    @property
-    def device_id(self) -> int | None:
-        """Number of the GPU, None on the CPU."""
-        return self._device.index
-
-    @property
-    def copies_ahead(self) -> bool:
-        """False: batches run one after the other, copies included."""
-        return False
-
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.errors import PartialDamagedError, ResumeMismatchError, join_limited, pluralize
+from scgenept_rt.files.durable import write_durably
 
 JOURNAL_NAME = "journal.json"
 FORMAT_VERSION = 1
@@ -59,13 +59,7 @@ class Journal:
 
     def save(self, directory: Path) -> None:
         """Replace the journal in `directory`; at any moment either the old or the new one is there, whole."""
-        temporary = directory / f"{JOURNAL_NAME}.new"
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(dataclasses.asdict(self), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(directory / JOURNAL_NAME)
-        sync_directory(directory)
+        write_durably(directory / JOURNAL_NAME, json.dumps(dataclasses.asdict(self)).encode())
 
     @classmethod
     def load(cls, directory: Path, target: Path) -> Journal | None:
@@ -110,17 +104,6 @@ def plain(value: Any) -> Any:
 def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     """Return the sha256 of what a `Journal` compares: an output records it, so that a finished run is known again."""
     return hashlib.sha256(json.dumps(plain([settings, table]), sort_keys=True).encode()).hexdigest()
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames in a directory durable, where the system can open directories."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _json_form(value: object) -> Any:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import OutputWriteError, PartialDamagedError
-from scgenept_rt.output.journal import Journal, sync_directory
+from scgenept_rt.files.durable import sync_directory
+from scgenept_rt.output.journal import Journal
 from scgenept_rt.output.row_writer import RowWriter
 from scgenept_rt.output.table_spec import Block, TableLayout, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory

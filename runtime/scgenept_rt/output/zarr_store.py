@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import PartialDamagedError, ZarrMissingError, pluralize
+from scgenept_rt.files.durable import sync_directory
 from scgenept_rt.output.annotations import write_annotations
-from scgenept_rt.output.journal import Journal, sync_directory
+from scgenept_rt.output.journal import Journal
 from scgenept_rt.output.partial_table import PartialTable, blocks_of_rows, sync_data, write_fully
 from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableLayout, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory

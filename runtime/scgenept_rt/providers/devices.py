@@ -37,27 +37,6 @@ def open_driver() -> ctypes.CDLL:
     return ctypes.CDLL(_CUDA_LIBRARY)
 
 
-def make_device_current(device_id: int) -> None:
-    """Let what this thread asks of CUDA's runtime go to a GPU from now on, where it names none itself.
-
-    Otherwise it goes to the first one. For a GPU that this process uses already; where the driver does not answer,
-    nothing changes.
-    """
-    device, context = ctypes.c_int(), ctypes.c_void_p()
-    try:
-        cuda = open_driver()
-        if (
-            cuda.cuInit(0)
-            or cuda.cuDeviceGet(ctypes.byref(device), device_id)
-            or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
-        ):
-            return
-        cuda.cuCtxSetCurrent(context)
-        cuda.cuDevicePrimaryCtxRelease_v2(device)  # whoever uses the GPU keeps its context
-    except (OSError, AttributeError):  # no driver, or one that is too old to have these functions
-        return
-
-
 @dataclass(frozen=True)
 class CudaDevice:
     """One GPU, numbered as CUDA numbers the visible ones."""

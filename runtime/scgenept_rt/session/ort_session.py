@@ -20,7 +20,6 @@ from scgenept_rt.providers import (
     verify_active,
 )
 from scgenept_rt.session.batch import automatic_batch_size
-from scgenept_rt.session.copying_ahead import CopyingAhead
 from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
@@ -115,9 +114,6 @@ class OrtSession:
             except Exception as error:  # as above
                 problem = f"CUDA graphs cannot be recorded ({error}); load it without them"
                 raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, problem) from error
-        self._ahead: CopyingAhead | None = None
-        if choice.name == "cuda" and self._thread is not None and not recorded:
-            self._ahead = CopyingAhead(self._session, self._thread, "cuda", choice.device_id or 0)
 
     @property
     def provider(self) -> str:
@@ -133,16 +129,6 @@ class OrtSession:
     def fixed_batches(self) -> bool:
         """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
         return self._choice.name != "cpu"
-
-    @property
-    def device_id(self) -> int | None:
-        """Number of the GPU, None on the CPU."""
-        return self._choice.device_id
-
-    @property
-    def copies_ahead(self) -> bool:
-        """True for the provider cuda, unless its batches are recorded: a recorded one is copied by its own thread."""
-        return self._ahead is not None
 
     @property
     def merges_tokens(self) -> bool:
@@ -167,8 +153,6 @@ class OrtSession:
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def _run_in_turn(self, feed: Feed) -> NDArray[np.float32]:
-        if self._ahead is not None:
-            return self._ahead.run(feed)
         return self._run_graph(feed) if self._thread is None else self._thread.submit(self._run_graph, feed).result()
 
     def _run_graph(self, feed: Feed) -> NDArray[np.float32]:

@@ -25,14 +25,6 @@ class Session(Protocol):
     def fixed_batches(self) -> bool:
         """Whether a batch of another size costs a new plan, so that short batches are better padded."""
 
-    @property
-    def device_id(self) -> int | None:
-        """Number of the GPU that batches are copied to, as CUDA numbers the visible ones; None on the CPU."""
-
-    @property
-    def copies_ahead(self) -> bool:
-        """Whether a batch that is given while one runs is copied to the GPU meanwhile, so that it can run next."""
-
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:

@@ -66,7 +66,7 @@ def test_a_batch_too_large_for_the_memory_is_run_in_parts() -> None:
 class FullMachine:
     """A session on a machine on which nothing fits; counts how often that was tried."""
 
-    provider, precision, fixed_batches, copies_ahead, device_id = "cpu", "fp32", False, False, None
+    provider, precision, fixed_batches = "cpu", "fp32", False
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -34,26 +34,25 @@ def network(values: np.ndarray, pert_flags: np.ndarray) -> np.ndarray:
 class RecordingSession:
     """Keeps what it is called with and from where; `during`, if given, is called within each run with its number."""
 
-    provider, precision, device_id = "cpu", "fp32", None
+    provider, precision = "cpu", "fp32"
 
     def __init__(
         self,
         during: Callable[[int], None] | None = None,
         *,
         fixed_batches: bool = False,
-        copies_ahead: bool = False,
     ) -> None:
-        self.fixed_batches, self.copies_ahead = fixed_batches, copies_ahead
+        self.fixed_batches = fixed_batches
         self.during = during
         self.threads: list[int] = []
         self.batches: list[tuple[np.ndarray, np.ndarray]] = []
         self.addresses: set[int] = set()
         self.n_ended = 0
         self._counting = threading.Lock()
-        self._room = threading.Semaphore(2 if copies_ahead else 1)
+        self._room = threading.Semaphore(1)
 
     def run(self, values: np.ndarray, pert_flags: np.ndarray, _: np.ndarray) -> np.ndarray:
-        assert self._room.acquire(blocking=False), "more batches were given than may be"
+        assert self._room.acquire(blocking=False), "two batches run at once"
         try:
             given = values.copy(), pert_flags.copy()
             with self._counting:
@@ -226,49 +225,6 @@ def test_next_batch_runs_while_the_caller_reads_one_and_no_more_than_that(
     assert len(session.batches) == 3
 
 
-def test_a_session_that_copies_ahead_has_two_batches_at_a_time_while_the_third_is_prepared(
-    model: sgr.Predictor, controls: ControlCells, schedule: Schedule
-) -> None:
-    cells, second = WatchedCells(controls), threading.Event()
-
-    def during(number: int) -> None:
-        if number == 2:
-            second.set()
-        wait(second)  # the first does not end before the second is given
-        cells.wait_for(4)  # nor before all pieces of the third are there
-
-    session = RecordingSession(during, copies_ahead=True)
-    found = list(BatchRunner(session, model.panel, cells, BATCH).segments(schedule))  # type: ignore[arg-type]
-    assert cells.threads == {threading.get_ident()}
-    assert len(set(session.threads)) == 2
-    expected = [network(*batch) for batch in batches_one_by_one(schedule, controls, BATCH)]
-    np.testing.assert_array_equal(np.concatenate([s.predicted for s in found]), np.concatenate(expected))
-
-
-@pytest.mark.parametrize("size", [1, 3, 10, 11, 50])
-def test_rows_do_not_depend_on_copying_ahead(
-    model: sgr.Predictor, controls: ControlCells, schedule: Schedule, size: int
-) -> None:
-    # Every second batch ends first: rows come in the order of the schedule all the same.
-    ended = [threading.Event() for _ in range(13)]
-
-    def during(number: int) -> None:
-        if number % 2 and number < n_batches:
-            wait(ended[number + 1])
-        ended[number].set()
-
-    n_batches = len(batches_one_by_one(schedule, controls, size))
-    session = RecordingSession(during, fixed_batches=True, copies_ahead=True)
-    found = list(BatchRunner(session, model.panel, controls, size).segments(schedule))
-    plain = RecordingSession(fixed_batches=True)
-    expected = list(BatchRunner(plain, model.panel, controls, size).segments(schedule))
-    np.testing.assert_array_equal(
-        np.concatenate([s.predicted for s in found]), np.concatenate([s.predicted for s in expected])
-    )
-    assert len(session.batches) == n_batches
-    assert len(session.addresses) <= 3
-
-
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
@@ -298,25 +254,6 @@ def test_memory_that_runs_out_is_met_in_the_same_thread_and_for_good(
     assert [len(values) for values, _ in session.batches] == [4, 2, 2, 2, 2, 2, 1]
     assert len(rows) == 11
     assert len(set(session.threads)) == 1
-
-
-def test_memory_that_runs_out_for_two_batches_at_once_is_learned_from_by_both(
-    model: sgr.Predictor, controls: ControlCells, schedule: Schedule
-) -> None:
-    both = threading.Barrier(2)
-
-    def fail(number: int) -> None:
-        if number <= 2:
-            both.wait(60)
-            raise InferenceFailedError("cuda", BATCH, 24, "failed to allocate memory")
-
-    session = RecordingSession(fail, copies_ahead=True)
-    found = list(BatchRunner(session, model.panel, controls, BATCH).segments(schedule))
-    sizes = [len(values) for values, _ in session.batches]
-    assert (sizes[:2], sorted(sizes[2:])) == ([4, 4], [1, 2, 2, 2, 2, 2])
-    # In which order halves of two batches run is open; which rows come back is not.
-    rows = np.concatenate([network(*batch) for batch in batches_one_by_one(schedule, controls, 2)])
-    np.testing.assert_array_equal(np.concatenate([segment.predicted for segment in found]), rows)
 
 
 def test_prediction_that_is_not_finite_names_its_cell_and_gene(
@@ -375,46 +312,6 @@ def test_closing_waits_for_the_batch_that_runs_and_begins_no_other(
     segments.close()  # type: ignore[attr-defined]
     assert (len(session.batches), session.n_ended) == (2, 2)
     assert workers() == []
-
-
-def test_closing_waits_for_both_batches_of_a_session_that_copies_ahead(
-    model: sgr.Predictor, controls: ControlCells, schedule: Schedule
-) -> None:
-    third_began, closing = threading.Event(), threading.Event()
-
-    def during(number: int) -> None:
-        if number == 3:
-            third_began.set()
-        if number > 1:
-            wait(closing)
-            time.sleep(0.05)  # a close that did not wait would be over by now
-
-    session = RecordingSession(during, copies_ahead=True)
-    segments = BatchRunner(session, model.panel, controls, 2).segments(schedule)
-    next(segments)
-    wait(third_began)
-    closing.set()
-    segments.close()
-    assert (len(session.batches), session.n_ended) == (3, 3)
-    assert workers() == []
-
-
-def test_error_of_a_batch_copied_ahead_comes_after_the_rows_before_it(
-    model: sgr.Predictor, controls: ControlCells, schedule: Schedule
-) -> None:
-    class FailingSession(RecordingSession):
-        def run(self, values: np.ndarray, pert_flags: np.ndarray, gene_index: np.ndarray) -> np.ndarray:
-            predicted = super().run(values, pert_flags, gene_index)
-            if np.array_equal(values, expected[2][0]) and np.array_equal(pert_flags, expected[2][1]):
-                raise InferenceFailedError("cuda", 2, 24, "the machine is on fire")
-            return predicted
-
-    expected = batches_one_by_one(schedule, controls, 2)
-    session, seen = FailingSession(copies_ahead=True), []
-    with pytest.raises(InferenceFailedError, match="on fire"):
-        seen.extend(s.predicted for s in BatchRunner(session, model.panel, controls, 2).segments(schedule))
-    np.testing.assert_array_equal(np.concatenate(seen), np.concatenate([network(*batch) for batch in expected[:2]]))
-    assert session.n_ended == len(session.batches) <= 4
 
 
 def test_generator_that_is_dropped_leaves_no_thread(

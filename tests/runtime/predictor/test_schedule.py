@@ -71,7 +71,7 @@ def test_batches_are_full_across_perturbations_but_for_the_last(
     sizes: list[int] = []
 
     class CountingSession:
-        provider, precision, fixed_batches, copies_ahead, device_id = "cpu", "fp32", False, False, None
+        provider, precision, fixed_batches = "cpu", "fp32", False
 
         def run(self, values: np.ndarray, pert_flags: np.ndarray, gene_index: np.ndarray) -> np.ndarray:
             sizes.append(len(values))
@@ -87,7 +87,7 @@ def test_short_batches_are_padded_where_batches_have_one_size(
     sizes: set[int] = set()
 
     class FixedSession:
-        provider, precision, fixed_batches, copies_ahead, device_id = "cuda", "fp32", True, False, None
+        provider, precision, fixed_batches = "cuda", "fp32", True
 
         def run(self, values: np.ndarray, pert_flags: np.ndarray, gene_index: np.ndarray) -> np.ndarray:
             sizes.add(len(values))

@@ -46,7 +46,7 @@ def test_batches_are_not_padded_beyond_the_cells_of_one_perturbation(
     sizes: list[int] = []
 
     class FixedSession:
-        provider, precision, fixed_batches, copies_ahead, device_id = "cuda", "fp32", True, False, None
+        provider, precision, fixed_batches = "cuda", "fp32", True
 
         def run(self, values: np.ndarray, *_: np.ndarray) -> np.ndarray:
             sizes.append(len(values))

@@ -47,51 +47,6 @@ int cuDeviceGetPCIBusId(char *address, int size, int device) {
     snprintf(address, size, "0000:%02x:00.0", 16 + (visible ? atoi(visible) : device));
     return 0;
 }
-// Contexts and pinned memory: what is done is printed to standard error, what may not be done ends the process.
-static void *retained, *current, *pinned[8];
-static int n_retained;
-static size_t pinned_bytes[8];
-int cuDevicePrimaryCtxRetain(void **context, int device) {
-    if (getenv("NO_CONTEXT")) return 2;
-    fprintf(stderr, "retained %d\\n", device);
-    *context = retained = (void *)(0x1000L + device);
-    n_retained++;
-    return 0;
-}
-int cuDevicePrimaryCtxRelease_v2(int device) {
-    if (retained != (void *)(0x1000L + device) || current || !n_retained) abort();
-    n_retained--;
-    for (int i = 0; i < 8; i++) if (pinned[i] && !n_retained && !getenv("NOT_UNPINNED")) abort();
-    fprintf(stderr, "released %d\\n", device);
-    return 0;
-}
-int cuCtxPushCurrent_v2(void *context) { if (current || context != retained) abort(); current = context; return 0; }
-int cuCtxPopCurrent_v2(void **context) { if (!current) abort(); *context = current; current = NULL; return 0; }
-static __thread long of_thread;
-int cuCtxSetCurrent(void *context) {
-    if (!n_retained || context != retained) abort();
-    of_thread = (long)context - 0x1000L;
-    fprintf(stderr, "current %ld\\n", of_thread);
-    return 0;
-}
-long current_device(void) { return of_thread; }  // as CUDA's runtime would say in the calling thread
-int cuMemHostRegister_v2(void *memory, size_t bytes, unsigned flags) {
-    if (!current || (size_t)memory % 4096 || bytes % 4096 || !bytes) abort();
-    if (getenv("NOT_PINNED")) return 2;
-    fprintf(stderr, "pinned %zu at %zu\\n", bytes, (size_t)memory);
-    for (int i = 0; i < 8; i++) if (!pinned[i]) { pinned[i] = memory; pinned_bytes[i] = bytes; return 0; }
-    abort();
-}
-int cuMemHostUnregister(void *memory) {
-    if (!current) abort();
-    if (getenv("NOT_UNPINNED")) return 1;
-    for (int i = 0; i < 8; i++) if (pinned[i] == memory) {
-        pinned[i] = NULL;
-        fprintf(stderr, "unpinned %zu at %zu\\n", pinned_bytes[i], (size_t)memory);
-        return 0;
-    }
-    abort();
-}
 """
 
 # What is free on GPU n, in bytes, is in the environment variable FREE_n; without it NVML says that it cannot tell.
@@ -152,9 +107,6 @@ class OrtValue:
     def __init__(self, array, device):
         self.array, self.device = array, device
     @classmethod
-    def ortvalue_from_numpy(cls, array, device_type, device_id):
-        return cls(array.copy(), (device_type, device_id))
-    @classmethod
     def ortvalue_from_shape_and_type(cls, shape, element_type, device_type, device_id):
         import numpy
         return cls(numpy.zeros(shape, element_type), (device_type, device_id))
@@ -164,15 +116,11 @@ class OrtValue:
         return self.array
 class Binding:
     def __init__(self):
-        self.inputs, self.outputs, self.output_device = {{}}, {{}}, None
+        self.inputs, self.outputs = {{}}, {{}}
     def bind_ortvalue_input(self, name, value):
         self.inputs[name] = value
     def bind_ortvalue_output(self, name, value):
         self.outputs[name] = value
-    def bind_output(self, name, device_type, device_id):
-        self.outputs[name], self.output_device = None, (device_type, device_id)
-    def get_outputs(self):
-        return list(self.outputs.values())
 class InferenceSession:
     # Compiles an engine into the cache if none lies there, and predicts zero.
     def __init__(self, path, options, providers=None):
@@ -197,11 +145,6 @@ class InferenceSession:
         return [feed["values"] * 0]
     def io_binding(self):
         return Binding()
-    def run_with_iobinding(self, binding):
-        assert {{value.device for value in binding.inputs.values()}} == {{binding.output_device}}
-        (name,) = binding.outputs
-        (array,) = self.run([name], {{name: value.array for name, value in binding.inputs.items()}})
-        binding.outputs[name] = OrtValue(array, binding.output_device)
 """
 
 

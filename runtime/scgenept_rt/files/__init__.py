@@ -1,0 +1,1 @@
+"""Files on disk: locks between processes, durable writes, checksums and the cache directory."""

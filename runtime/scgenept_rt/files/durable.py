@@ -1,0 +1,67 @@
+"""Writes that survive a crash: the new content is whole and on disk, or the old content is still there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_durably(path: Path, data: bytes | memoryview) -> None:
+    """Write a file, or replace it; returns once the content and the name are on disk.
+
+    A crash at any moment leaves the old file or the new one, and perhaps a hidden file ``.NAME.PID.new``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the old file stays.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            sync_data(stream)
+        new.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def move_durably(source: Path, target: Path) -> None:
+    """Rename a file or directory whose content is on disk, in the place of a file that is there."""
+    source.replace(target)
+    sync_directory(target.parent)
+
+
+def sync_data(stream: IO[Any]) -> None:
+    """Wait until the content written to an open file is on disk; flush a buffered one first."""
+    getattr(os, "fdatasync", os.fsync)(stream.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on disk."""
+    with path.open("r+b") as stream:
+        sync_data(stream)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on disk, where the file system can do so."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Wait until everything below a directory is on disk."""
+    for directory, _, names in os.walk(root):
+        for name in names:
+            sync_file(Path(directory) / name)
+        sync_directory(Path(directory))

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import filelock
+import pytest
+
+from scgenept_rt.files.cache import cache_directory
+from scgenept_rt.files.durable import move_durably, sync_tree, write_durably
+from scgenept_rt.files.hashing import digest_of, sha256_of
+from scgenept_rt.files.locking import Busy, lock
+from tests.runtime.overtaken import overtake_mkdir
+
+
+def test_a_lock_has_one_holder_whom_the_error_names(tmp_path):
+    path = tmp_path / "work" / "lock"
+    with lock(path):
+        with pytest.raises(Busy, match=f"process {os.getpid()} on "), lock(path):
+            pass
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Busy):
+            pool.submit(lock(path).__enter__).result()
+    with lock(path):
+        pass
+
+
+def test_a_waiting_process_comes_next(tmp_path):
+    path, waiting, order = tmp_path / "lock", threading.Event(), []
+
+    def wait():
+        with lock(path, on_wait=lambda _holder: waiting.set()):
+            order.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with lock(path):
+            second = pool.submit(wait)
+            assert waiting.wait(30)
+            order.append("first")
+        second.result(30)
+    assert order == ["first", "second"]
+
+
+def test_a_killed_process_frees_its_lock(tmp_path):
+    path = tmp_path / "lock"
+    code = f"""
+from pathlib import Path
+from scgenept_rt.files.locking import lock
+with lock(Path({str(path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(Busy, match=f"process {process.pid} "), lock(path):
+        pass
+    process.kill()
+    process.communicate()
+    with lock(path):
+        pass
+
+
+def test_the_holder_may_remove_the_directory(tmp_path, monkeypatch):
+    path = tmp_path / "work" / "lock"
+    with lock(path):
+        path.unlink()
+        path.parent.rmdir()
+        with lock(path):  # another lock: this file is a new one
+            assert path.exists()
+    overtaken = overtake_mkdir(monkeypatch, path.parent)
+    path.unlink()
+    path.parent.rmdir()
+    with lock(path):
+        assert path.exists()
+    assert overtaken
+
+
+@pytest.mark.parametrize("place", ["lock", "below/lock"])
+def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path, place):
+    (tmp_path / "work").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="work"), lock(tmp_path / "work" / place):
+        pass
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(*_arguments, **_options):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with lock(tmp_path / "lock"), lock(tmp_path / "lock"):
+        pass
+    assert "has no locks" in caplog.text
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_durably(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(OSError, match="full"):
+            write_durably(path, b"new")
+    assert path.read_bytes() == b"old"
+    write_durably(path, memoryview(b"new"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+    sync_tree(tmp_path)
+    move_durably(path, tmp_path / "moved.json")
+    assert (tmp_path / "moved.json").read_bytes() == b"new"
+
+
+def test_checksums(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_of(tmp_path / "file", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+
+
+def test_the_cache_directory_can_be_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("SCGENEPT_RT_CACHE", raising=False)
+    assert cache_directory().name == "scgenept-rt"
+    monkeypatch.setenv("SCGENEPT_RT_CACHE", str(tmp_path))
+    assert cache_directory("engines") == tmp_path / "engines"
