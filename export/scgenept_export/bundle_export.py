@@ -18,7 +18,7 @@ from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.errors import BundleWriteError, ExportOptionError
 from scgenept_export.gene_list import GeneList
 from scgenept_export.gene_lists import resolve_gene_list
-from scgenept_export.graph_check import GraphCheck, tolerances
+from scgenept_export.graph_check import GraphCheck, recorded_tolerances, tolerances
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import graph_file_name, write_graph, write_merged_graph
 from scgenept_export.reference_cells import reference_cells
@@ -189,7 +189,7 @@ def export_bundle(
             files=tuple(files),
             source_checkpoint=SourceCheckpoint(loaded.path.name, file_sha256(loaded.path)),
             versions=_versions(),
-            tolerances=bounds,
+            tolerances=recorded_tolerances(bounds),
             synthetic=synthetic,
             activation_range=largest,
         )

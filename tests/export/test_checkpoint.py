@@ -32,6 +32,8 @@ Save = Callable[..., Path]
 
 GO_C = "scgenept_go_c_gpt_concat"
 COMBINED = "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat"
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+"""Tensors mapped from different files may be aligned differently, which rounds differently on some processors."""
 
 
 def predicted(checkpoint: Checkpoint) -> torch.Tensor:
@@ -62,7 +64,7 @@ def test_flash_attention_naming_loads_as_plain_naming(
     flash = renamed(plain, naming)
     assert set(flash) != set(plain)
     expected = predicted(load_checkpoint(save(plain, "plain.pt"), GO_C))
-    assert torch.equal(predicted(load_checkpoint(save(flash, "flash.pt"), GO_C)), expected)
+    torch.testing.assert_close(predicted(load_checkpoint(save(flash, "flash.pt"), GO_C)), expected, **CLOSE)
 
 
 def test_one_projection_under_two_names_is_refused(small_state_dict: SmallStateDict, save: Save) -> None:
@@ -95,14 +97,15 @@ def test_text_tables_load_in_any_precision(dtype: torch.dtype, small_state_dict:
     assert loaded.state_dict[table].dtype == dtype
     double = small_state_dict(GO_C)
     double[table] = double[table].half().double()
-    assert torch.equal(predicted(loaded), predicted(load_checkpoint(save(double, "double.pt"), GO_C)))
+    expected = predicted(load_checkpoint(save(double, "double.pt"), GO_C))
+    torch.testing.assert_close(predicted(loaded), expected, **CLOSE)
 
 
 def test_text_tables_of_two_precisions_load(small_state_dict: SmallStateDict, save: Save) -> None:
     state_dict = small_state_dict(COMBINED)
     expected = predicted(load_checkpoint(save(state_dict, "double.pt"), COMBINED))
     state_dict["genept_encoder.embedding.weight"] = state_dict["genept_encoder.embedding.weight"].float()
-    assert torch.equal(predicted(load_checkpoint(save(state_dict), COMBINED)), expected)
+    torch.testing.assert_close(predicted(load_checkpoint(save(state_dict), COMBINED)), expected, **CLOSE)
 
 
 def test_the_format_before_zip_archives_loads(small_state_dict: SmallStateDict, save: Save) -> None:
@@ -110,7 +113,7 @@ def test_the_format_before_zip_archives_loads(small_state_dict: SmallStateDict, 
     old = save(state_dict, "old.pt", _use_new_zipfile_serialization=False)
     assert not zipfile.is_zipfile(old)
     expected = predicted(load_checkpoint(save(state_dict), GO_C))
-    assert torch.equal(predicted(load_checkpoint(old, GO_C)), expected)
+    torch.testing.assert_close(predicted(load_checkpoint(old, GO_C)), expected, **CLOSE)
 
 
 def test_cls_decoder_is_dropped_and_may_be_absent(small_state_dict: SmallStateDict, save: Save) -> None:
@@ -278,7 +281,7 @@ def test_weights_saved_in_another_precision_are_used_in_float32(
     held_by_all = {key: tensor.bfloat16().half().float() for key, tensor in small_state_dict("scgpt").items()}
     expected = predicted(load_checkpoint(save(held_by_all, "float32.pt"), "scgpt"))
     path = save({key: tensor.to(dtype) for key, tensor in held_by_all.items()})
-    assert torch.equal(predicted(load_checkpoint(path, "scgpt")), expected)
+    torch.testing.assert_close(predicted(load_checkpoint(path, "scgpt")), expected, **CLOSE)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch remarks on what it finds in the damaged bytes

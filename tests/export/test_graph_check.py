@@ -10,7 +10,14 @@ import torch
 
 from scgenept_export.checkpoint import Checkpoint
 from scgenept_export.errors import ExportedGraphError
-from scgenept_export.graph_check import FP16_OVER_AUTOCAST, FP32, FP32_ILL_CONDITIONED, GraphCheck, tolerances
+from scgenept_export.graph_check import (
+    FP16_OVER_AUTOCAST,
+    FP32,
+    FP32_ILL_CONDITIONED,
+    GraphCheck,
+    recorded_tolerances,
+    tolerances,
+)
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_cells import predict_eager, reference_cells
@@ -79,6 +86,9 @@ def test_half_precision_is_bounded_by_pytorchs_own_autocast(small_checkpoint: Sm
     error = float(np.abs(half - cells.predicted).max())
     assert FP16_OVER_AUTOCAST * error <= bounds["fp16"].atol < 4 * FP16_OVER_AUTOCAST * error
     assert FP16_OVER_AUTOCAST == 1.5
+    recorded = recorded_tolerances(bounds)
+    assert recorded["fp32"] == FP32
+    assert recorded["fp16"].atol == pytest.approx(bounds["fp16"].atol * 4 / 3)
     assert tolerances(model, TOKENS, cells, GO_C, ("fp32",)) == {"fp32": FP32}
 
 

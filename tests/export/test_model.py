@@ -56,11 +56,11 @@ def test_every_input_reaches_the_prediction(what: str, change: int, small_checkp
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if "value_encoder" not in VARIANTS[name]])
-def test_without_a_value_encoder_all_cells_predict_alike(variant: str, small_checkpoint: SmallCheckpoint) -> None:
+def test_without_a_value_encoder_all_cells_predict_the_same(variant: str, small_checkpoint: SmallCheckpoint) -> None:
     model = ReferenceModel.from_checkpoint(small_checkpoint(variant))
     flags = FLAGS[:1].expand(2, -1)
     predicted = predict(model, TOKENS, VALUES, flags)
-    assert torch.equal(predicted[0], predicted[1])
+    torch.testing.assert_close(predicted[0], predicted[1], rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("encoder", ["encoder", "genept_encoder", "gopt_encoder_c"])

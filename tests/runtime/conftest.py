@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,12 +17,34 @@ import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
+from tests.conftest import DATA
+from tests.runtime.bundle_changes import keep_graphs
+
+CELLS = DATA / "oracle" / "data.h5ad"
+"""Cells with the genes of the bundle."""
 
 
 @pytest.fixture(scope="session")
-def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
-    """A bundle of 24 genes with every graph. Copy it before changing its files."""
-    return oracle_bundle("scgenept_go_c_gpt_concat")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of 24 genes with every graph (`tests/data/README.md`). Copy it before changing its files."""
+    directory = tmp_path_factory.mktemp("small") / "bundle"
+    with tarfile.open(DATA / "bundle.tar.xz") as archive:
+        archive.extractall(directory, filter="data")
+    return directory
+
+
+@pytest.fixture
+def bundle_copy(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, whose files a test may change."""
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def fp32_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """A bundle with the fp32 graphs for ONNX Runtime alone, as `scgenept-export bundle` writes without options."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "fp32_bundle"))
+    keep_graphs(copy, lambda file: file["precision"] == "fp32" and file["target"] in ("ort", "merged"))
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,6 @@ from scgenept_rt.errors import (
 
 FILES = ("ort_fp32.onnx", "ort_fp16.onnx", "portable_fp32.onnx", "portable_fp16.onnx", "reference.npz")
 """The files that matter to ONNX Runtime; a bundle may hold more."""
-
-
-@pytest.fixture
-def bundle_copy(bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 @pytest.fixture(scope="module")

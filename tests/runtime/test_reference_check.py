@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +11,6 @@ from scgenept_rt.errors import BundleFileError, ReferenceMissedError
 from scgenept_rt.reference_check import check_reference
 
 Change = Callable[[dict[str, np.ndarray]], None]
-
-
-@pytest.fixture
-def bundle_copy(bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 def opened(bundle: Path) -> sgr.Bundle:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import TYPE_CHECKING
 
 import pytest
 
 from scgenept_rt.bundle import MANIFEST_NAME, Bundle
-
-if TYPE_CHECKING:
-    from tests.conftest import Oracle
+from tests.runtime.conftest import CELLS
 
 CommandLine = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def bundle(oracle_bundle: Callable[[str], Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(oracle_bundle("scgenept_go_c_gpt_concat"), tmp_path / "bundle"))
+def bundle(bundle_copy: Path) -> Path:
+    return bundle_copy
 
 
 def test_says_what_every_file_is_for(command_line: CommandLine, bundle: Path) -> None:
@@ -65,7 +61,7 @@ def test_a_graph_that_only_a_later_version_knows_is_no_obstacle(
 @pytest.mark.parametrize("command", ["verify", "predict", "benchmark"])
 @pytest.mark.parametrize("provider", ["auto", "cpu"])
 def test_where_only_a_later_version_knows_the_graphs_that_is_said(
-    command_line: CommandLine, bundle: Path, oracle: Oracle, tmp_path: Path, command: str, provider: str
+    command_line: CommandLine, bundle: Path, tmp_path: Path, command: str, provider: str
 ) -> None:
     path = bundle / MANIFEST_NAME
     manifest = json.loads(path.read_text())
@@ -75,7 +71,7 @@ def test_where_only_a_later_version_knows_the_graphs_that_is_said(
             file["target"] = "tomorrow"
     path.write_text(json.dumps(manifest))
     of_command = ["--out", tmp_path / "out.h5ad", "-p", "ctrl"] if command == "predict" else []
-    inputs = [bundle, oracle.h5ad] if command == "predict" else [bundle]
+    inputs = [bundle, CELLS] if command == "predict" else [bundle]
     refused = command_line(command, *inputs, "--provider", provider, *of_command)
     assert refused.returncode == 1
     assert "knows none of its graphs (fp32 for tomorrow, fp16 for tomorrow)" in refused.stderr

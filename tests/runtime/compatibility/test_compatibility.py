@@ -28,9 +28,9 @@ N_CONTROL, N_OTHER = 40, 20
 
 
 @pytest.fixture(scope="module")
-def bundle(oracle_bundle: Callable[[str], Path]) -> Bundle:
+def bundle(bundle: Path) -> Bundle:
     """A network of 24 genes, some of them out of the vocabulary."""
-    return Bundle.open(oracle_bundle("scgpt"))
+    return Bundle.open(bundle)
 
 
 @pytest.fixture(scope="module")

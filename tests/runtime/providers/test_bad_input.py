@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.runtime.conftest import CELLS
 from tests.runtime.providers.skips import linux
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 pytestmark = linux
 
-CELLS = Path(__file__).parents[2] / "data" / "oracle" / "data.h5ad"
 CLI = "from scgenept_rt.cli import main; main()"
 
 
@@ -32,9 +31,8 @@ def refused(machine: Machine, bundle: Path, *options: str, command: str = "predi
 
 
 @pytest.fixture
-def bundle(oracle_bundle: Callable[[str], Path]) -> Path:
-    """A bundle with the fp32 graphs for ONNX Runtime alone."""
-    return oracle_bundle("scgenept_ncbi_gpt")
+def bundle(fp32_bundle: Path) -> Path:
+    return fp32_bundle
 
 
 @pytest.mark.parametrize("command", ["predict", "verify"])

@@ -7,7 +7,6 @@ than the one that recorded it there is no graph.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,8 +67,8 @@ print(json.dumps([runs, devices]))
 
 
 @linux
-def test_small_batches_are_recorded_in_one_thread(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
-    done = gpu_machine.run(PREDICT, str(oracle_bundle("scgpt")), "1", "True")
+def test_small_batches_are_recorded_in_one_thread(gpu_machine: Machine, bundle: Path) -> None:
+    done = gpu_machine.run(PREDICT, str(bundle), "1", "True")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     opened, recorded, found = done.stdout.splitlines()
@@ -87,9 +86,7 @@ def test_small_batches_are_recorded_in_one_thread(gpu_machine: Machine, oracle_b
 
 
 @linux
-def test_graphs_that_cannot_be_recorded_are_an_error_of_loading(
-    gpu_machine: Machine, oracle_bundle: Callable[[str], Path]
-) -> None:
+def test_graphs_that_cannot_be_recorded_are_an_error_of_loading(gpu_machine: Machine, bundle: Path) -> None:
     code = (
         RECORDING
         + """
@@ -103,7 +100,7 @@ except sgr.ScgeneptError as error:
     print(error)
 """
     )
-    done = gpu_machine.run(code, str(oracle_bundle("scgpt")))
+    done = gpu_machine.run(code, str(bundle))
     assert done.returncode == 0, done.stderr
     message = done.stdout.splitlines()[-1]
     assert "CUDA graphs cannot be recorded (CUDA failure 900" in message
@@ -111,9 +108,7 @@ except sgr.ScgeneptError as error:
 
 
 @linux
-def test_warming_up_runs_the_sizes_that_will_be_needed(
-    gpu_machine: Machine, oracle_bundle: Callable[[str], Path]
-) -> None:
+def test_warming_up_runs_the_sizes_that_will_be_needed(gpu_machine: Machine, bundle: Path) -> None:
     code = (
         RECORDING
         + """
@@ -124,14 +119,14 @@ model.warm_up([1, 3, 40])
 print(json.dumps([run[:2] for run in runs]))
 """
     )
-    done = gpu_machine.run(code, str(oracle_bundle("scgpt")))
+    done = gpu_machine.run(code, str(bundle))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [["graph", "1"], ["graph", "3"], ["plain", "-1"]]
 
 
 @linux
-def test_without_being_asked_nothing_is_recorded(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
-    done = gpu_machine.run(PREDICT, str(oracle_bundle("scgpt")), "0", "False")
+def test_without_being_asked_nothing_is_recorded(gpu_machine: Machine, bundle: Path) -> None:
+    done = gpu_machine.run(PREDICT, str(bundle), "0", "False")
     assert done.returncode == 0, done.stderr
     opened, at_loading, found = done.stdout.splitlines()
     assert opened == "session ['CUDAExecutionProvider'] {'device_id': '0'}"
@@ -142,11 +137,9 @@ def test_without_being_asked_nothing_is_recorded(gpu_machine: Machine, oracle_bu
 
 @linux
 @pytest.mark.parametrize("provider", ["tensorrt", "cpu"])
-def test_another_provider_is_refused(
-    gpu_machine: Machine, oracle_bundle: Callable[[str], Path], tmp_path: Path, provider: str
-) -> None:
+def test_another_provider_is_refused(gpu_machine: Machine, bundle: Path, tmp_path: Path, provider: str) -> None:
     gpu_machine.add_library("libnvinfer.so.10")
-    command = ["verify", str(oracle_bundle("scgpt")), "--provider", provider, "--cuda-graphs"]
+    command = ["verify", str(bundle), "--provider", provider, "--cuda-graphs"]
     done = gpu_machine.run("from scgenept_rt.cli import main; main()", *command, SCGENEPT_RT_CACHE=str(tmp_path))
     assert done.returncode == 1, done.stderr
     assert f"not by {provider}" in done.stderr
@@ -154,8 +147,8 @@ def test_another_provider_is_refused(
 
 
 @linux
-def test_verify_runs_recorded_batches_too(gpu_machine: Machine, oracle_bundle: Callable[[str], Path]) -> None:
-    command = ["verify", str(oracle_bundle("scgpt")), "--provider", "cuda", "--precision", "fp16", "--cuda-graphs"]
+def test_verify_runs_recorded_batches_too(gpu_machine: Machine, bundle: Path) -> None:
+    command = ["verify", str(bundle), "--provider", "cuda", "--precision", "fp16", "--cuda-graphs"]
     code = RECORDING + "from scgenept_rt.cli import main\ntry:\n    main()\nfinally:\n    print(json.dumps(runs))"
     done = gpu_machine.run(code, *command)
     assert done.returncode == 1, done.stderr  # the stand-in's network is not the model's

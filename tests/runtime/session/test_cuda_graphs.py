@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ from scgenept_rt.bundle import Tolerance
 from scgenept_rt.errors import PredictOptionError
 from scgenept_rt.session.cuda_graphs import RecordedBatches
 from scgenept_rt.session.graph_io import Feed
-
-GO_C = "scgenept_go_c_gpt_concat"
-
 
 SHAPES = ((1, 24), (3, 24), (1, 7))
 TOLERANCE = Tolerance(atol=1e-6, rtol=0)
@@ -156,6 +152,6 @@ def test_a_graph_that_gives_something_else_is_not_used(session: WatchedSession, 
         RecordedBatches(session, "cpu", 0, SHAPES, TOLERANCE)
 
 
-def test_only_the_provider_cuda_records(oracle_bundle: Callable[[str], Path]) -> None:
+def test_only_the_provider_cuda_records(bundle: Path) -> None:
     with pytest.raises(PredictOptionError, match="CUDA graphs are recorded by the provider cuda alone, not by cpu"):
-        sgr.load(oracle_bundle(GO_C), provider="cpu", cuda_graphs=True)
+        sgr.load(bundle, provider="cpu", cuda_graphs=True)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,12 @@ from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session
 from scgenept_rt.session.token_merging import merge_tokens
 
-GO_C = "scgenept_go_c_gpt_concat"
 GENE = st.tuples(st.sampled_from([0.0, -0.0, 0.5, 1.0]), st.integers(0, 1), st.booleans())
+
+
+@pytest.fixture
+def opened(bundle: Path) -> Bundle:
+    return Bundle.open(bundle)
 
 
 @given(st.lists(GENE, min_size=1, max_size=40))
@@ -40,69 +43,62 @@ def test_every_column_is_stood_for_by_one_that_equals_it(genes: list[tuple[float
     assert tokens.log_count.dtype == np.float32
 
 
-def test_load_on_the_cpu_merges_where_the_bundle_can(oracle_bundle: Callable[[str], Path], tmp_path: Path) -> None:
-    bundle = Bundle.open(oracle_bundle(GO_C))
-    graphs = {(graph.precision, graph.target) for graph in bundle.graphs()}
+def test_load_on_the_cpu_merges_where_the_bundle_can(opened: Bundle, tmp_path: Path) -> None:
+    graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
     choice = select_provider("cpu", graphs=graphs)  # type: ignore[arg-type]
     assert choice.target == "merged"
     assert select_provider("cpu", precision="fp16", graphs=graphs).target == "ort"  # type: ignore[arg-type]
     without = select_provider("cpu", graphs=graphs - {("fp32", "merged")})  # type: ignore[arg-type]
     assert without.target == "ort"
 
-    inputs = cells_without_expression(bundle)
-    merging = open_session(bundle, choice).run(*inputs)
-    plain = open_session(bundle, dataclasses.replace(choice, target="ort")).run(*inputs)
+    inputs = cells_without_expression(opened)
+    merging = open_session(opened, choice).run(*inputs)
+    plain = open_session(opened, dataclasses.replace(choice, target="ort")).run(*inputs)
     np.testing.assert_allclose(merging, plain, rtol=0, atol=1e-5)
 
     # A bundle is moved and copied as a directory; what the merged graph refers to goes with it.
-    shutil.copytree(bundle.directory, tmp_path / "moved")
+    shutil.copytree(opened.directory, tmp_path / "moved")
     moved = load(tmp_path / "moved", provider="cpu").session.run(*inputs)
-    np.testing.assert_array_equal(moved, merging)
+    np.testing.assert_allclose(moved, merging, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("in_store", ["{number}", "{number}/content"], ids=["one directory", "a directory each"])
-def test_a_bundle_of_links_into_a_store_of_files_loads(
-    in_store: str, oracle_bundle: Callable[[str], Path], tmp_path: Path
-) -> None:
-    bundle = Bundle.open(oracle_bundle(GO_C))
+def test_a_bundle_of_links_into_a_store_of_files_loads(in_store: str, opened: Bundle, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
-    for number, path in enumerate(sorted(bundle.directory.iterdir())):
+    for number, path in enumerate(sorted(opened.directory.iterdir())):
         stored = tmp_path / "store" / in_store.format(number=number)
         stored.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, stored)
         (linked / path.name).symlink_to(stored)
-    inputs = cells_without_expression(bundle)
-    expected = load(bundle.directory, provider="cpu").session.run(*inputs)
-    np.testing.assert_array_equal(load(linked, provider="cpu").session.run(*inputs), expected)
+    inputs = cells_without_expression(opened)
+    expected = load(opened.directory, provider="cpu").session.run(*inputs)
+    found = load(linked, provider="cpu").session.run(*inputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("n_bytes", "problem"), [(None, "is missing"), (1000, "has 1,000 bytes")])
 def test_the_file_of_the_weights_is_named_where_it_is_at_fault(
-    n_bytes: int | None, problem: str, oracle_bundle: Callable[[str], Path], tmp_path: Path
+    n_bytes: int | None, problem: str, bundle_copy: Path
 ) -> None:
-    bundle = shutil.copytree(oracle_bundle(GO_C), tmp_path / "bundle")
-    owner = bundle / "ort_fp32.onnx"
+    owner = bundle_copy / "ort_fp32.onnx"
     if n_bytes is None:
         owner.unlink()
     else:
         owner.write_bytes(owner.read_bytes()[:n_bytes])
     with pytest.raises(BundleFileError, match=f"ort_fp32.onnx {problem}"):
-        load(Bundle.open(bundle, check_files=False), provider="cpu")
+        load(Bundle.open(bundle_copy, check_files=False), provider="cpu")
 
 
 @pytest.mark.parametrize("target", ["merged", "ort"])
 @pytest.mark.parametrize("more", ["flags", "index"])
-def test_inputs_of_different_lengths_are_an_error(
-    target: Target, more: str, oracle_bundle: Callable[[str], Path]
-) -> None:
-    bundle = Bundle.open(oracle_bundle(GO_C))
-    values, flags, index = cells_without_expression(bundle)
+def test_inputs_of_different_lengths_are_an_error(target: Target, more: str, opened: Bundle) -> None:
+    values, flags, index = cells_without_expression(opened)
     if more == "flags":
         flags = np.pad(flags, ((0, 0), (0, 3)))
     else:
-        index = np.concatenate([index, np.flatnonzero(bundle.manifest.in_vocab)[:3]])
-    session = open_session(bundle, dataclasses.replace(select_provider("cpu"), target=target))
+        index = np.concatenate([index, np.flatnonzero(opened.manifest.in_vocab)[:3]])
+    session = open_session(opened, dataclasses.replace(select_provider("cpu"), target=target))
     with pytest.raises(InferenceFailedError):
         session.run(values, flags, index)
 
