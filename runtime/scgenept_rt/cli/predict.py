@@ -80,6 +80,7 @@ def predict(
     requests: list[str | PerturbationRequest] = [*(perturbation or [])]
     requests += read_perturbation_file(perturbations) if perturbations is not None else []
     pairs = pair_perturbations(read_gene_list(pairs_of)) if pairs_of is not None else []
+    output["resume_command"] = _resume_command()
     started = time.monotonic()
     n_rows = 0
 
@@ -97,7 +98,6 @@ def predict(
                 out,
                 [*requests, *pairs],
                 read=read,
-                resume_command=_resume_command(),
                 progress=count,
                 on_notice=note,
                 **options,
