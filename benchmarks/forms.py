@@ -195,7 +195,7 @@ def _runtime_unmerged(workload: Workload) -> Predict:
     from scgenept_rt.session import open_session
 
     bundle = Bundle.open(workload.bundle)
-    choice = replace(select_provider(workload.device, precision="fp32"), target="ort")
+    choice = replace(select_provider(provider=workload.device, precision="fp32"), target="ort")
     model = Predictor(bundle, open_session(bundle, choice))
     values, label = workload.array("values"), workload.perturbation
     return lambda: model.predict_array(values, label, batch_size=workload.cells)

@@ -117,7 +117,7 @@ def main() -> None:
 
 def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[str, Any]:
     """Open, check and time the forms, and return everything that was found."""
-    choice = select_provider(workload.device)
+    choice = select_provider(provider=workload.device)
     product = MatrixProduct(choice)
     bundle = Bundle.open(workload.bundle, check_files=False)
     rates = [product.best_rate()]

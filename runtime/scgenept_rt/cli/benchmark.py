@@ -14,8 +14,7 @@ from scgenept_rt.errors.core import pluralize
 from scgenept_rt.options import EngineOptions
 
 if TYPE_CHECKING:
-    from scgenept_rt.benchmark import BenchmarkResult, Timing
-    from scgenept_rt.benchmark.measurement import PrecisionResult
+    from scgenept_rt.benchmark import BenchmarkResult, PrecisionResult, Timing
 
 _PRECISIONS = ("auto", "fp32", "fp16")
 
@@ -55,23 +54,25 @@ def benchmark(
 
     Times count from inputs to outputs in this machine's memory; the runs that warm it up are not counted.
     """
-    from scgenept_rt.benchmark import BenchmarkOptions, run_benchmark
+    from scgenept_rt.benchmark import run_benchmark
 
-    options = BenchmarkOptions(
-        precisions=cast("Any", _precisions(precision)),
-        batch_sizes=_batch_sizes(batch_sizes),
-        n_genes=n_genes,
-        repeats=repeats,
-        end_to_end=end_to_end,
-        **engine,
-    )
+    sizes = _batch_sizes(batch_sizes)
     # What cannot be written has to be known before minutes of measuring, not after.
     check_report_paths((json_file, plot_file), ())
     if plot_file is not None:
         from scgenept_rt.plotting.drawing import check_figure_path
 
         check_figure_path(plot_file)
-    result = run_benchmark(bundle, options, progress=say)
+    result = run_benchmark(
+        bundle,
+        precisions=cast("Any", _precisions(precision)),
+        batch_sizes=sizes,
+        n_genes=n_genes,
+        repeats=repeats,
+        end_to_end=end_to_end,
+        progress=say,
+        **engine,
+    )
     _print(result)
     if json_file is not None:
         json_file.write_text(result.to_json(), encoding="utf-8")

@@ -20,7 +20,7 @@ from scgenept_rt.expression import ReadOptions, Sampling, read_control_cells
 from scgenept_rt.expression.cells_source import CellsSource, check_source, open_cells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.predictor import Predictor, load
-from scgenept_rt.reference_check import check_reference
+from scgenept_rt.verification import check_reference
 
 if TYPE_CHECKING:
     from anndata import AnnData

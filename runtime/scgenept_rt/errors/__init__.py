@@ -11,14 +11,6 @@ from __future__ import annotations
 
 from scgenept_rt.errors.arguments import PATH_TYPES, ArgumentTypeError, check_argument
 from scgenept_rt.errors.base import ScgeneptError
-from scgenept_rt.errors.bundle import (
-    BundleError,
-    BundleFileError,
-    BundleFormatError,
-    BundleNotFoundError,
-    GraphNotInBundleError,
-    NoKnownGraphError,
-)
 from scgenept_rt.errors.cells import (
     AmbiguousControlLabelError,
     CellsError,
@@ -39,12 +31,19 @@ from scgenept_rt.errors.cells import (
     UnnamedControlColumnError,
     ValuesShapeError,
 )
-from scgenept_rt.errors.core import ArgumentError, NonFinitePredictionError
-from scgenept_rt.errors.inference import (
+from scgenept_rt.errors.core import (
+    ArgumentError,
+    BundleError,
+    BundleFileError,
+    BundleNotFoundError,
+    DeviceMemoryError,
+    GraphNotInBundleError,
     GraphNotLoadedError,
-    InferenceFailedError,
-    PredictOptionError,
-    ReferenceMissedError,
+    InferenceError,
+    NonFinitePredictionError,
+    ProviderError,
+    ProviderUnavailableError,
+    ReferenceMismatchError,
 )
 from scgenept_rt.errors.output import (
     OutputBusyError,
@@ -73,13 +72,6 @@ from scgenept_rt.errors.perturbation import (
     RepeatedGeneError,
     UnknownGeneError,
 )
-from scgenept_rt.errors.provider import (
-    CacheDirectoryError,
-    DeviceNotFoundError,
-    ProviderNotActiveError,
-    ProviderUnavailableError,
-    UnknownProviderError,
-)
 from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
 __all__ = [
@@ -89,14 +81,12 @@ __all__ = [
     "ArgumentTypeError",
     "BundleError",
     "BundleFileError",
-    "BundleFormatError",
     "BundleNotFoundError",
-    "CacheDirectoryError",
     "CellsError",
     "CellsFormatError",
     "CellsNotFoundError",
     "CellsTypeError",
-    "DeviceNotFoundError",
+    "DeviceMemoryError",
     "DuplicateGeneNamesError",
     "EmptyCellsError",
     "EmptyPerturbationError",
@@ -104,11 +94,10 @@ __all__ = [
     "GeneKeyError",
     "GraphNotInBundleError",
     "GraphNotLoadedError",
-    "InferenceFailedError",
+    "InferenceError",
     "MissingGenesError",
     "NegativeValueError",
     "NoControlCellsError",
-    "NoKnownGraphError",
     "NonFinitePredictionError",
     "NonFiniteValueError",
     "NotLogTransformedError",
@@ -128,19 +117,17 @@ __all__ = [
     "PerturbationError",
     "PerturbationFileError",
     "PerturbationTypeError",
-    "PredictOptionError",
-    "ProviderNotActiveError",
+    "ProviderError",
     "ProviderUnavailableError",
     "RawCountsError",
     "ReadOptionError",
-    "ReferenceMissedError",
+    "ReferenceMismatchError",
     "RepeatedGeneError",
     "ResumeMismatchError",
     "SamplingError",
     "ScgeneptError",
     "TooFewControlCellsError",
     "UnknownGeneError",
-    "UnknownProviderError",
     "UnnamedControlColumnError",
     "ValuesShapeError",
     "ZarrMissingError",

@@ -7,7 +7,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.errors.core import DeviceMemoryError
 from scgenept_rt.session import Session
 
 
@@ -42,8 +42,8 @@ class MemoryBackoff:
                     part = slice(begin, begin + size)
                     predicted[part] = self._session.run(values[part], pert_flags[part], gene_index)
                 return predicted
-            except InferenceFailedError as error:
-                if not error.out_of_memory or size <= 1:
+            except DeviceMemoryError:
+                if size <= 1:
                     raise
                 half = -(-size // 2)
                 with self._learning:  # another thread may have found out that less fits

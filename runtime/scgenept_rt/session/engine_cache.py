@@ -1,66 +1,51 @@
-"""Compiled engines, kept between runs: never trusted unless they are whole, of this very graph, GPU and software.
+"""Compiled engines, kept between runs, and used only if they are whole and of this graph, GPU and software.
 
-A directory of the cache comes into being by one rename, after the engine in it was built and its files were listed with
-their sha256; a build that was killed leaves nothing that a later run would read.
+A directory of the cache is made by one rename, after the engine was built and its files were listed with their sha256;
+a build that was killed leaves nothing that a later run would read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from scgenept_rt.bundle import file_sha256
-from scgenept_rt.errors import CacheDirectoryError
+from scgenept_rt.errors.core import OutputError
+from scgenept_rt.files.cache import CACHE_VARIABLE
+from scgenept_rt.files.hashing import sha256_of
 
-CACHE_VARIABLE: Final = "SCGENEPT_RT_CACHE"
-
-_LISTING = "listing.json"
-_BUILDING = ".building-"
-_ABANDONED_SECONDS = 24 * 3600
-
-
-def cache_root(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """Return the user's cache directory: `SCGENEPT_RT_CACHE`, else our own below the system's usual place."""
-    given = environment.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    if platform == "win32":
-        local = environment.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "scgenept-rt"
-    base = environment.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "scgenept-rt"
+_LISTING: Final = "listing.json"
+_BUILDING: Final = ".building-"
+_ABANDONED_SECONDS: Final = 24 * 3600
 
 
 class EngineCache:
     """The engines of one graph on one machine.
 
-    Use as a context manager around the making of a session: `directory` is where the engine is read from, or written
+    Use as a context manager around the opening of a session: `directory` is where the engine is read from, or written
     to if there was none. Leaving without an error makes what was written part of the cache.
     """
 
     def __init__(self, root: Path, key: Mapping[str, str]) -> None:
-        """Take a root and everything that an engine depends on; other values are another engine."""
+        """Take the directory of all engines, and everything that this one depends on."""
         digest = hashlib.sha256(json.dumps(dict(sorted(key.items()))).encode()).hexdigest()
         self._key = dict(key)
-        self._kept = root / "engines" / digest[:32]
+        self._kept = root / digest[:32]
         self._building: Path | None = None
 
     @property
     def directory(self) -> Path:
-        """Where the engine lies, or is to be written."""
+        """Where the engine is, or is to be written."""
         return self._building or self._kept
 
     @property
     def has_engine(self) -> bool:
-        """Whether an engine is there that can be used."""
+        """Whether there is an engine that can be used."""
         return self._building is None
 
     def __enter__(self) -> EngineCache:
@@ -68,17 +53,21 @@ class EngineCache:
 
         Raises
         ------
-        CacheDirectoryError
+        OutputError
             If the cache cannot be written.
         """
         if not self._is_whole():
-            parent = self._kept.parent
+            root = self._kept.parent
             try:
-                parent.mkdir(parents=True, exist_ok=True)
-                self._building = Path(tempfile.mkdtemp(prefix=f"{self._kept.name}{_BUILDING}", dir=parent))
+                root.mkdir(parents=True, exist_ok=True)
+                self._building = Path(tempfile.mkdtemp(prefix=f"{self._kept.name}{_BUILDING}", dir=root))
             except OSError as error:
-                raise CacheDirectoryError(parent, CACHE_VARIABLE, error) from error
-            _remove_abandoned(parent)
+                raise OutputError(
+                    f"this cache directory for compiled engines cannot be written ({error.strerror or error})",
+                    f"Set the environment variable {CACHE_VARIABLE} to a directory that can",
+                    where=root,
+                ) from error
+            _remove_abandoned(root)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -86,8 +75,7 @@ class EngineCache:
             return
         if kind is None:
             self._keep(self._building)
-        else:
-            shutil.rmtree(self._building, ignore_errors=True)
+        shutil.rmtree(self._building, ignore_errors=True)
         self._building = None
 
     def _is_whole(self) -> bool:
@@ -99,17 +87,16 @@ class EngineCache:
                 listing["key"] == self._key
                 and bool(files)
                 and found == set(files)
-                and all(file_sha256(self._kept / name) == sha256 for name, sha256 in files.items())
+                and all(sha256_of(self._kept / name) == sha256 for name, sha256 in files.items())
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # any damage is no engine
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged in whatever way
             return False
 
     def _keep(self, building: Path) -> None:
         """Make a built directory part of the cache; if that fails, the session has its engine all the same."""
         try:
-            files = {path.name: file_sha256(path) for path in sorted(building.iterdir())}
+            files = {path.name: sha256_of(path) for path in sorted(building.iterdir())}
             if not files:
-                shutil.rmtree(building, ignore_errors=True)
                 return
             listing = json.dumps({"key": self._key, "files": files}, indent=2)
             (building / _LISTING).write_text(listing, encoding="utf-8")
@@ -119,12 +106,12 @@ class EngineCache:
                 shutil.rmtree(damaged, ignore_errors=True)
             building.rename(self._kept)
         except OSError:  # a full disk, or another process that was first
-            shutil.rmtree(building, ignore_errors=True)
+            return
 
 
-def _remove_abandoned(parent: Path) -> None:
-    """Remove what killed builds left, once it is old enough to be nobody's."""
-    for path in parent.glob(f"*{_BUILDING}*"):
+def _remove_abandoned(root: Path) -> None:
+    """Remove what killed builds left, once it is old enough not to be in use."""
+    for path in root.glob(f"*{_BUILDING}*"):
         try:
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)

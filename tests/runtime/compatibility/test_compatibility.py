@@ -405,7 +405,7 @@ def test_cost_grows_with_cells_and_perturbations(bundle: Bundle):
 
 def test_memory_is_that_of_the_cells_that_are_computed_at_once(bundle: Bundle):
     merging = load(bundle, provider="cpu")
-    whole = Predictor(bundle, OrtSession(bundle, select_provider("cpu")))
+    whole = Predictor(bundle, OrtSession(bundle, select_provider(provider="cpu")))
     assert (merging.session.merges_tokens, whole.session.merges_tokens) == (True, False)
     memory = {
         (name, n): estimate_cost(model, None, n, 1)[0].memory_bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from scgenept_rt.errors import (
-    InferenceFailedError,
     MissingGenesError,
     PartialOutputError,
     join_limited,
@@ -37,8 +36,6 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (InferenceFailedError("cpu", 1, 1, "failed"), "failed on a batch of 1 cell x 1 gene: "),
-        (InferenceFailedError("cpu", 2, 3, "failed"), "failed on a batch of 2 cells x 3 genes: "),
         (MissingGenesError("x.h5ad", "AB", 3, "var_names", "ab", None, "a"), "1 of them is there in other case (a)"),
         (
             MissingGenesError("x.h5ad", "AB", 3, "var_names", "ab", None, "ab"),

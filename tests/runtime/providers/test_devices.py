@@ -18,7 +18,7 @@ def test_hidden_gpus(gpu_machine: Machine, visible: str) -> None:
     status = gpu_machine.statuses(CUDA_VISIBLE_DEVICES=visible)["cuda"]
     assert "CUDA_VISIBLE_DEVICES" in status["reason"]
     assert "hides every GPU" in status["reason"]
-    assert status["remedy"].startswith("unset CUDA_VISIBLE_DEVICES")
+    assert status["remedy"].startswith("Unset CUDA_VISIBLE_DEVICES")
 
 
 @linux
@@ -28,7 +28,7 @@ def test_hidden_gpus(gpu_machine: Machine, visible: str) -> None:
         ({}, "the NVIDIA driver finds no GPU", "nvidia-smi"),
         ({"init": 100}, "the NVIDIA driver finds no GPU", "nvidia-smi"),
         ({"init": 802}, "fabric manager", "nvidia-fabricmanager"),
-        ({"init": 803}, "differ in version", "restart"),
+        ({"init": 803}, "differ in version", "Restart"),
         ({"init": 999}, "CUDA error 999", "nvidia-smi"),
     ],
 )
@@ -50,7 +50,7 @@ def test_driver_too_old_for_the_build(gpu_machine: Machine) -> None:
     gpu_machine.add_driver((9, 0), version=12040)
     status = gpu_machine.statuses()["cuda"]
     assert "too old: it runs CUDA up to 12.4, this onnxruntime needs CUDA 13" in status["reason"]
-    assert status["remedy"] == "update the NVIDIA driver to 580.65 or newer"
+    assert status["remedy"] == "Update the NVIDIA driver to 580.65 or newer"
 
 
 @linux

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from scgenept_rt.errors import CacheDirectoryError
-from scgenept_rt.session.engine_cache import EngineCache, cache_root
+from scgenept_rt.errors.core import OutputError
+from scgenept_rt.session.engine_cache import EngineCache
 from scgenept_rt.session.tensorrt import shape_profiles
 from tests.runtime.bundle_changes import change_weight
 from tests.runtime.conftest import CELLS
@@ -73,7 +73,7 @@ def engines(cache: Path) -> list[Path]:
 def test_options_are_of_the_graph_and_the_bundle(tensorrt_machine: Machine, bundle: Path, cache: Path) -> None:
     notice, session, built, after, batch, last = lines(load(tensorrt_machine, bundle, cache))
     assert notice == (
-        f"notice: building a TensorRT engine for Test GPU 0: this takes minutes, and only once; it is kept in {cache}."
+        f"notice: building a TensorRT engine for Test GPU 0: this takes minutes, and only once; it is kept in {cache}/engines."
     )
     assert session == "session ['TensorrtExecutionProvider'] " + str(
         {
@@ -188,7 +188,7 @@ def test_a_cache_directory_that_cannot_be_written_is_one_clear_error(
     )
     assert result.returncode == 1
     assert result.stderr == (
-        f"error: the cache directory {tmp_path}/file/cache/engines for compiled engines cannot be written "
+        f"error: {tmp_path}/file/cache/engines: this cache directory for compiled engines cannot be written "
         "(Not a directory). Set the environment variable SCGENEPT_RT_CACHE to a directory that can.\n"
     )
 
@@ -235,19 +235,19 @@ def test_tensorrt_rtx_makes_its_session_by_device(gpu_machine: Machine, bundle: 
 
 def test_a_cache_that_another_process_filled_meanwhile(tmp_path: Path) -> None:
     key = {"gpu": "a"}
-    with EngineCache(tmp_path, key) as first, EngineCache(tmp_path, key) as second:
+    with EngineCache(tmp_path / "engines", key) as first, EngineCache(tmp_path / "engines", key) as second:
         assert not first.has_engine
         assert first.directory != second.directory
         for cache in (first, second):
             (cache.directory / "x.engine").write_text("engine")
-    with EngineCache(tmp_path, key) as third:
+    with EngineCache(tmp_path / "engines", key) as third:
         assert third.has_engine
         assert (third.directory / "x.engine").read_text() == "engine"
     assert len(engines(tmp_path)) == 1
 
 
 def test_a_build_without_files_keeps_nothing(tmp_path: Path) -> None:
-    with EngineCache(tmp_path, {}):
+    with EngineCache(tmp_path / "engines", {}):
         pass
     assert engines(tmp_path) == []
 
@@ -257,24 +257,15 @@ def test_what_killed_builds_left_goes_when_it_is_old(tmp_path: Path) -> None:
         (tmp_path / "engines" / f"abc.building-{name}").mkdir(parents=True)
     two_days_ago = time.time() - 2 * 24 * 3600
     os.utime(tmp_path / "engines" / "abc.building-old", (two_days_ago, two_days_ago))
-    with EngineCache(tmp_path, {}) as cache:
+    with EngineCache(tmp_path / "engines", {}) as cache:
         (cache.directory / "x.engine").touch()
     assert [path.name for path in engines(tmp_path) if "building" in path.name] == ["abc.building-new"]
 
 
 def test_an_unwritable_cache_names_the_variable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CacheDirectoryError, match="SCGENEPT_RT_CACHE"), EngineCache(tmp_path / "file", {}):
+    with pytest.raises(OutputError, match="SCGENEPT_RT_CACHE"), EngineCache(tmp_path / "file" / "engines", {}):
         pass
-
-
-def test_where_the_cache_lies() -> None:
-    assert cache_root({"SCGENEPT_RT_CACHE": "/somewhere", "XDG_CACHE_HOME": "/x"}, "linux") == Path("/somewhere")
-    assert cache_root({"XDG_CACHE_HOME": "/x"}, "linux") == Path("/x/scgenept-rt")
-    for environment in ({}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "relative, which the standard says to ignore"}):
-        assert cache_root(environment, "linux") == Path.home() / ".cache" / "scgenept-rt"
-    assert cache_root({"LOCALAPPDATA": "/local"}, "win32") == Path("/local/scgenept-rt")
-    assert cache_root({}, "win32") == Path.home() / "AppData" / "Local" / "scgenept-rt"
 
 
 def test_profiles_span_from_one_gene_of_one_cell_to_full_batches() -> None:

@@ -1,0 +1,40 @@
+"""What is said where CUDA cannot be used, or a call of it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cuda.conftest import Run
+
+NO_DEVICE, COMPATIBILITY_NOT_SUPPORTED = 100, 804  # CUresult
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"STANDIN_DRIVER_CUDA": "12080"}, ["driver is too old", "12.8", "CUDA 13"]),
+        ({"STANDIN_GPUS": "0"}, ["the NVIDIA driver finds no GPU", "nvidia-smi"]),
+        ({"STANDIN_FAIL": f"cuInit={NO_DEVICE}"}, ["the NVIDIA driver finds no GPU", "nvidia-smi"]),
+        ({"STANDIN_FAIL": f"cuInit={COMPATIBILITY_NOT_SUPPORTED}"}, ["does not support this GPU", "cuda-compat"]),
+        ({"STANDIN_CAPABILITY": "70"}, ["does not support Stand-in GPU (compute capability 7.0)", "7.5 or newer"]),
+    ],
+)
+def test_a_machine_that_cannot_run_it(
+    run: Callable[..., Run], bundle: Path, settings: dict[str, str], expected: list[str]
+) -> None:
+    done = run("verify", bundle, "--provider", "cuda", **settings)
+    assert done.code == 1
+    assert "Traceback" not in done.stderr
+    for text in expected:
+        assert text in done.stderr
+    assert not done.calls("launch")
+
+
+def test_a_device_that_does_not_exist(run: Callable[..., Run], bundle: Path) -> None:
+    done = run("verify", bundle, "--provider", "cuda", "--device", "1")
+    assert done.code == 1
+    assert "1" in done.stderr
+    assert "Stand-in GPU" in done.stderr
