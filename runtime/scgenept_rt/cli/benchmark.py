@@ -90,9 +90,9 @@ def _precisions(text: str) -> tuple[str, ...]:
     return wanted
 
 
-def _batch_sizes(text: str) -> tuple[int, ...] | None:
+def _batch_sizes(text: str) -> tuple[int, ...]:
     if text == "auto":
-        return None
+        return ()
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise typer.BadParameter(
