@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,3 +39,21 @@ def test_a_device_that_does_not_exist(run: Callable[..., Run], bundle: Path) -> 
     assert done.code == 1
     assert "1" in done.stderr
     assert "Stand-in GPU" in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--cuda-graphs",)])
+def test_nothing_of_onnx_runtime_is_printed_beside_the_figures(
+    run: Callable[..., Run], bundle: Path, options: tuple[str, ...]
+) -> None:
+    done = run("verify", bundle, "--provider", "cuda", "--json", *options)
+    assert done.code == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout)[0]["attention_kernel"]
+
+
+@pytest.mark.parametrize("call", ["cudaSetDevice", "cudaMemGetInfo"])
+def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundle: Path, call: str) -> None:
+    done = run("verify", bundle, "--provider", "cuda", STANDIN_FAIL=f"{call}=46")
+    assert done.code == 1
+    assert "CUDA failure 46: CUDA-capable device(s) is/are busy or unavailable" in done.stderr
+    assert done.stdout == ""
