@@ -27,14 +27,21 @@ from scgenept_rt.cli.options import (
     ThreadsOption,
     UseRawOption,
 )
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import compose, pluralize
+from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
 
 if TYPE_CHECKING:
     from scgenept_rt.compatibility import Report
-    from scgenept_rt.expression import ReadOptions
 
 _WIDTH, _MAX_WIDTH = 100, 120
 _INDENT = " " * 23
+# The page is about `predict`, whose options these are.
+_FLAGS = {
+    option.name: option.flag
+    for group in (EngineOptions, ReadOptions, PredictOptions)
+    for option in declared_options(group)
+    if option.flag is not None
+}
 
 
 def check(
@@ -59,12 +66,11 @@ def check(
     """
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.compatibility import check_cells
-    from scgenept_rt.expression import ReadOptions
 
     report = check_cells(
         Bundle.open(bundle),
         cells,
-        options=ReadOptions(
+        read=ReadOptions(
             layer=layer,
             use_raw=use_raw,
             gene_key=gene_key,
@@ -79,7 +85,7 @@ def check(
         threads=threads,
     )
     if json_output:
-        print(json.dumps(report.to_json(), indent=2, allow_nan=False))
+        print(json.dumps(report.to_json(_FLAGS), indent=2, allow_nan=False))
     else:
         engine = {"--provider": provider, "--precision": precision, "--device": device, "--threads": threads}
         engine_arguments = [str(part) for item in engine.items() if item[1] not in (None, "auto") for part in item]
@@ -96,24 +102,22 @@ def _page(report: Report, bundle: str, engine_arguments: list[str]) -> Iterator[
     yield f"bundle  {bundle}: {manifest.variant}, {pluralize(manifest.dimensions.n_genes, 'gene')}"
     size = ""
     if report.n_obs is not None and report.n_vars is not None:
-        size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}, {report.matrix}"
+        size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}"
     yield f"cells   {report.where}{size}"
     yield ""
     for finding in report.findings:
         head = f"{finding.status:<7}  {finding.topic:<13} "
-        yield from _wrapped(finding.text, width, head, _INDENT)
-        if finding.step is not None:
-            yield from _wrapped(finding.step, width, f"{_INDENT}-> ", f"{_INDENT}   ")
+        yield from _wrapped(compose(finding.text), width, head, _INDENT)
+        step = finding.step(_FLAGS)
+        if step:
+            yield from _wrapped(step, width, f"{_INDENT}-> ", f"{_INDENT}   ")
     yield ""
     if report.works:
         yield "This file will work:"
-        yield f"  {_command(bundle, report, report.options, engine_arguments)}"
-        return
-    n_problems = sum(finding.status == "problem" for finding in report.findings)
-    yield f"This file will not work as it is: {pluralize(n_problems, 'problem')}."
-    if report.suggestion is not None:
-        yield "It works with these options (tried):"
-        yield f"  {_command(bundle, report, report.suggestion, engine_arguments)}"
+        yield f"  {_command(bundle, report, engine_arguments)}"
+    else:
+        n_problems = sum(finding.status == "problem" for finding in report.findings)
+        yield f"This file will not work as it is: {pluralize(n_problems, 'problem')}."
 
 
 def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
@@ -123,9 +127,20 @@ def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
     )
 
 
-def _command(bundle: str, report: Report, options: ReadOptions, engine_arguments: list[str]) -> str:
-    from scgenept_rt.compatibility.alternatives import option_arguments
-
+def _command(bundle: str, report: Report, engine_arguments: list[str]) -> str:
+    arguments: list[str] = []
+    for option in declared_options(ReadOptions):
+        value = report.read[option.name]  # type: ignore[literal-required]
+        if value != option.declared.default:
+            arguments += [str(option.flag)] if value is True else [str(option.flag), value]
     start = ["scgenept-rt", "predict", bundle, report.where]
-    chosen = [*option_arguments(options), *engine_arguments]
-    return shlex.join([*start, *chosen, "-p", report.example, "--out", "predicted.h5ad"])
+    return shlex.join([*start, *arguments, *engine_arguments, "-p", _example(report), "--out", "predicted.h5ad"])
+
+
+def _example(report: Report) -> str:
+    """Return a perturbation that the model can predict."""
+    if report.labels is not None and report.labels.perturbations:
+        return report.labels.perturbations[0]
+    manifest = report.bundle.manifest
+    known = (name for name, in_vocab in zip(manifest.gene_names, manifest.in_vocab, strict=True) if in_vocab)
+    return f"{next(known, manifest.gene_names[0])}+ctrl"

@@ -145,7 +145,7 @@ def predict(
     if not cells.exists():
         if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():
             Bundle.open(bundle)  # the two in the wrong order, as its error says
-        raise CellsNotFoundError(str(cells))
+        raise CellsNotFoundError("there is no such file or directory", "Check the path", where=cells)
     listed, pairs = _listed_requests(perturbation or [], perturbations), _pairs(pairs_of)
     started = time.monotonic()
     with load(
