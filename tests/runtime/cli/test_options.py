@@ -45,8 +45,8 @@ def suggested_options() -> Iterator[tuple[Path, str]]:
         for node in ast.walk(module):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UseOption":
                 name = node.args[0]
-                assert isinstance(name, ast.Constant), f"{path}: {ast.unparse(node)}"
-                yield path, str(name.value)
+                if isinstance(name, ast.Constant):  # elsewhere the name of a declared option
+                    yield path, str(name.value)
 
 
 def test_messages_outside_the_command_line_name_no_flags() -> None:
@@ -121,7 +121,7 @@ def test_options_reach_the_command_as_their_groups() -> None:
     [
         (["--seed", "-1"], "a whole number from 0"),
         (["--n-controls", "two"], "a whole number from 1"),
-        (["--max-error", "nan"], "a finite number from 0"),
+        (["--max-error", "nan"], "a finite number above 0"),
         (["--batch-size", "some"], "a whole number from 1, or auto"),
         (["--sampling", "none"], "one of all, random, upstream"),
     ],
