@@ -102,7 +102,7 @@ class OrtSession:
     @property
     def fixed_batches(self) -> bool:
         """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
-        return self._choice.traits.pads_batches
+        return self._choice.traits.fixed_batches
 
     @property
     def merges_tokens(self) -> bool:
