@@ -1,44 +1,43 @@
-"""Files that a command writes besides its printed output."""
+"""Files that a command writes its figures to, beside what it prints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scgenept_rt.errors.core import OutputError
+
 
 def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
-    """Check before minutes of prediction that the reports can be written.
+    """Check before minutes of prediction whether the reports can be written.
 
     Raises
     ------
     OutputError
         If a directory is missing or in the place of a file, or if a report would replace an input or another report.
     """
-    from scgenept_rt.errors.core import OutputError
-
     used = {path.resolve() for path in inputs if path is not None}
     written: set[Path] = set()
-    for path in filter(None, outputs):
-        place = path.resolve()
-        if not path.parent.is_dir():
-            problem = f"the directory {path.parent} does not exist"
-        elif path.is_dir():
-            problem = "this is a directory, expected a file"
-        elif place in used:
-            problem = "this is an input of the command"
-        elif place in written:
-            problem = "this is another report of the same command"
-        else:
-            written.add(place)
+    for path in outputs:
+        if path is None:
             continue
-        raise OutputError(problem, "Choose another path", where=f"report {path}")
+        if not path.parent.is_dir():
+            raise OutputError(f"the directory {path.parent} does not exist", "Create it", where=path)
+        if path.is_dir():
+            raise OutputError("there is a directory, expected a file", "Choose another path", where=path)
+        place = path.resolve()
+        if place in used:
+            raise OutputError("this is an input of the command", "Choose another path", where=path)
+        if place in written:
+            raise OutputError("another report of this command goes there too", "Choose another path", where=path)
+        written.add(place)
 
 
 def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show: Callable[[], None]) -> None:
-    """Write the reports that have a path, then print the figures and the paths.
+    """Write the reports that are asked for, then print the figures and what was written.
 
-    In this order, as the reader of a pipe may close it (`| head`), which ends the program; the figures are printed even
-    if a report cannot be written.
+    In this order, as the reader of a pipe may close it (`| head`), which ends the program; and figures that were
+    computed are printed even if a report cannot be written.
 
     Raises
     ------
@@ -58,11 +57,8 @@ def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show
 
 
 def _write(path: Path, text: str) -> None:
-    from scgenept_rt.errors.core import OutputError
-
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OutputError(
-            f"writing failed ({error.strerror or error})", "Choose another path", where=f"report {path}"
-        ) from error
+        problem = f"writing failed ({error.strerror or error})"
+        raise OutputError(problem, "Choose another path", where=path) from error

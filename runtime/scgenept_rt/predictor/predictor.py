@@ -14,7 +14,7 @@ from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.errors.core import ArgumentError, pluralize
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.options import PredictFileOptions, PredictOptions, SharedPredictOptions, resolve
+from scgenept_rt.options import PredictFileOptions, PredictOptions, ReadOptions, SharedPredictOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.batches import BatchLoop, Schedule
 from scgenept_rt.predictor.run import PredictedRows, Run
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scgenept_rt.expression import ReadOptions
     from scgenept_rt.predictor.batches import OnNotice, Progress
 
 

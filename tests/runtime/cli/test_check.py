@@ -113,7 +113,7 @@ def test_check_of_a_file_that_is_not_there_prints_the_page_too(monkeypatch, caps
 def test_check_of_a_bundle_that_is_not_there_is_an_error(cells, monkeypatch, capsys, tmp_path):
     code, page, error = run(monkeypatch, capsys, "check", str(tmp_path / "none"), str(cells))
     assert (code, page) == (1, "")
-    assert error.startswith("error: bundle ")
+    assert error.startswith("error: ")
 
 
 # --- genes ------------------------------------------------------------------------------------------------------------

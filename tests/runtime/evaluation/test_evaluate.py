@@ -308,7 +308,7 @@ def test_a_report_that_cannot_be_written_is_one_message(run, h5ad, split_file, m
     code, out, err = run("evaluate", h5ad, "--split", split_file, "--predictions", means_file, "--csv", full)
     assert code == 1
     assert "combo_seen2" in out, "the table is printed all the same"
-    assert re.fullmatch(r"error: report /dev/full: writing failed \(.*\)\. Choose another path\.\n", err)
+    assert re.fullmatch(r"error: /dev/full: writing failed \(.*\)\. Choose another path\.\n", err)
 
 
 @pytest.fixture
@@ -345,8 +345,8 @@ def test_command_on_a_prediction_file(run, h5ad, split_file, means_file) -> None
         (["demo", "CELLS", "--split", "SPLIT", "--csv", "no/such/folder/a.csv"], 1, "does not exist"),
         (["demo", "CELLS", "--split", "SPLIT", "--json", "."], 1, "a directory, expected a file"),
         (["demo", "CELLS", "--split", "SPLIT", "--csv", "CELLS"], 1, "an input of the command"),
-        (["demo", "CELLS", "--split", "SPLIT", "--html", "r.x", "--csv", "./r.x"], 1, "another report of the same"),
-        (["CELLS", "--split", "SPLIT", "--predictions", "p.h5ad", "--n-controls", "3"], 2, "have no part in that"),
+        (["demo", "CELLS", "--split", "SPLIT", "--html", "r.x", "--csv", "./r.x"], 1, "another report of this command"),
+        (["CELLS", "--split", "SPLIT", "--predictions", "p.h5ad", "--n-controls", "3"], 2, "leave them out"),
     ],
 )
 def test_command_refuses(run, demo_cells, arguments, code, message) -> None:
