@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
 import scgenept_rt as sgr
@@ -52,6 +52,8 @@ def planned(run: Run) -> int:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_node_is_placed_on_cuda(bundle: Path, tmp_path: Path, precision: str) -> None:
+    import onnxruntime  # not in processes of other tests: who imports it first decides on its log
+
     opened = Bundle.open(bundle)
     choice = select_provider(provider="cuda", precision=precision)  # type: ignore[arg-type]
     options = onnxruntime.SessionOptions()
@@ -187,3 +189,38 @@ def test_running_out_of_memory_halves_the_batch(run: Callable[..., Run], bundle:
     sizes = batches(done)
     assert max(sizes) < 8192
     assert sum(size * n for size, n in sizes.items()) == 8192
+
+
+def test_a_batch_beyond_32_bit_indices_is_split(run: Callable[..., Run], bundle: Path) -> None:
+    code = "import scgenept_rt.session.batch as batch\nbatch._INDEX_LIMIT = 10 * 24 * 64\n" + PREDICT
+    code = code.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=n_cells)")
+    done = run(bundle, "fp16", "25", code=code)
+    assert done.code == 0, done.stderr
+    assert batches(done) == {10: 2, 5: 1}
+
+
+def test_cublas_out_of_memory_halves_the_batch(run: Callable[..., Run], bundle: Path) -> None:
+    code = PREDICT.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=n_cells)")
+    done = run(bundle, "fp16", "32", code=code, STANDIN_CUBLAS_ROWS=str(9 * 24))
+    assert done.code == 0, done.stderr
+    assert done.stderr == ""
+    assert batches(done) == {8: 4}
+
+
+def test_a_library_of_a_wheel_elsewhere_on_the_path_is_found(
+    run: Callable[..., Run], bundle: Path, tmp_path: Path
+) -> None:
+    """As in an environment on top of another, whose packages are not beside ONNX Runtime."""
+    known, wheel = tmp_path / "known", tmp_path / "packages" / "nvidia" / "cudnn" / "lib"
+    for directory in (known, wheel):
+        directory.mkdir(parents=True)
+    for library in Path(os.environ["LD_LIBRARY_PATH"]).glob("lib*.so*"):
+        ((wheel if "cudnn" in library.name else known) / library.name).symlink_to(library)
+    without = run("verify", bundle, "--provider", "cuda", LD_LIBRARY_PATH=str(known))
+    assert without.code == 1
+    assert "libcudnn.so.9" in without.stderr
+    assert "`pip install nvidia-cudnn-cu13`" in without.stderr
+    path = os.pathsep.join([str(tmp_path / "packages"), os.environ.get("PYTHONPATH", "")])
+    done = run("verify", bundle, "--provider", "cuda", LD_LIBRARY_PATH=str(known), PYTHONPATH=path)
+    assert done.code == 0, done.stderr
+    assert "CUDNN_FLASH_ATTENTION" in done.stdout

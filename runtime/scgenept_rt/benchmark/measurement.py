@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -21,7 +22,7 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors.core import ArgumentError, InferenceError, describe, pluralize
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
-from scgenept_rt.providers import TRAITS, ProviderChoice, select_provider
+from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.providers.devices import DeviceMeter
 from scgenept_rt.session import attention_kernels, open_session
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
@@ -33,7 +34,8 @@ _EXPRESSED = 0.08
 _BATCH_SIZES = ((1, 4), (1, 8, 32))
 _REPEATS = (5, 20)
 _WARM_UP_RUNS = (1, 3)
-_END_TO_END_PERTURBATIONS = 2
+# Perturbations from file to file, or as many as give so many cells: on a GPU fewer would time opening and closing.
+_END_TO_END_PERTURBATIONS, _END_TO_END_CELLS_ON_GPU = 2, 1_024
 # Tensors of [cells, n_genes, d_model] that every layer needs: its input, queries, keys and values.
 _LEAST_ALIVE_TENSORS = 4
 _FP32_BYTES = 4
@@ -137,16 +139,20 @@ def _measure_precision(
         product = MatrixProduct.of(choice)
         progress("measuring the rate of matrix products")
         rates = [product.best_rate()] if product else []
-        measured = _Timer(model, meter, used_before, n_genes, repeats, merges=choice.target == "merged")
+        timer = _Timer(model, choice, meter, used_before, n_genes, repeats or _REPEATS[choice.traits.on_gpu])
         timings = []
         for batch_size in sorted(set(batch_sizes or _BATCH_SIZES[choice.traits.on_gpu])):
             progress(f"timing {name}, batches of {batch_size:,}")
-            timings.append(measured.time(batch_size))
+            timings.append(timer.time(batch_size))
         files = None
         ran = [timing for timing in timings if timing.cells_per_second]
         if end_to_end and ran:
             progress("timing from file to file")
-            files = _end_to_end(bundle, model, options, ran[-1].batch_size)
+            size = ran[-1].batch_size
+            n_perturbations = _END_TO_END_PERTURBATIONS
+            if choice.traits.on_gpu:
+                n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // size))
+            files = _end_to_end(bundle, model, options, size, n_perturbations)
         if product:  # again: others may have used the machine before
             progress("measuring the rate of matrix products again")
             rates.append(product.best_rate())
@@ -165,56 +171,46 @@ def _measure_precision(
         )
 
 
+@dataclass(frozen=True)
 class _Timer:
-    """Times batches of one predictor."""
+    """Times batches of one predictor; `used_before` is the device memory before it was opened."""
 
-    def __init__(
-        self,
-        model: Predictor,
-        meter: DeviceMeter,
-        used_before: int | None,
-        n_genes: int,
-        repeats: int | None,
-        *,
-        merges: bool,
-    ) -> None:
-        self._model, self._meter, self._used_before = model, meter, used_before
-        self._dimensions = model.bundle.manifest.dimensions
-        self._n_genes, self._gene_index = n_genes, np.arange(n_genes, dtype=np.int64)
-        self._on_gpu = TRAITS[model.provider].on_gpu
-        self._repeats = repeats or _REPEATS[self._on_gpu]
-        self._merges = merges
-        self._shared = shares_token(model.bundle.manifest)[self._gene_index] & merges
+    model: Predictor
+    choice: ProviderChoice
+    meter: DeviceMeter
+    used_before: int | None
+    n_genes: int
+    repeats: int
 
     def time(self, batch_size: int) -> Timing:
         """Time one batch size."""
+        dimensions, gene_index = self.model.bundle.manifest.dimensions, np.arange(self.n_genes, dtype=np.int64)
         problem, seconds, cpu_seconds = self._too_large(batch_size), [], []
         reset_host_peak()
         if not problem:
             try:
-                values, flags = benchmark_cells(batch_size, self._n_genes)
-                for _ in range(_WARM_UP_RUNS[self._on_gpu]):
-                    predicted = self._model.session.run(values, flags, self._gene_index)
+                values, flags = benchmark_cells(batch_size, self.n_genes)
+                for _ in range(_WARM_UP_RUNS[self.choice.traits.on_gpu]):
+                    predicted = self.model.session.run(values, flags, gene_index)
                 if not np.isfinite(np.sum(predicted, dtype=np.float64)):
                     problem = "the outputs are not finite"
-                for _ in range(0 if problem else self._repeats):
+                for _ in range(0 if problem else self.repeats):
                     begin, cpu_begin = time.perf_counter(), time.process_time()
-                    self._model.session.run(values, flags, self._gene_index)
+                    self.model.session.run(values, flags, gene_index)
                     seconds.append(time.perf_counter() - begin)
                     cpu_seconds.append(time.process_time() - cpu_begin)
             except MemoryError:  # DeviceMemoryError too
                 problem = "out of memory"
             except InferenceError as error:
                 problem = str(error)
-        row = Timing(
-            self._model.provider, self._model.precision, batch_size, self._n_genes, self._repeats, problem=problem
-        )
+        row = Timing(self.model.provider, self.model.precision, batch_size, self.n_genes, self.repeats, problem=problem)
         if problem:
             return row
         median = float(np.median(seconds))
-        used = self._meter.used_bytes()
-        tokens = [len(merge_tokens(*cell, self._shared).columns) for cell in zip(values, flags, strict=True)]
-        work = sum(encoder_flops(self._dimensions, n_tokens) for n_tokens in tokens)
+        used = self.meter.used_bytes()
+        shared = shares_token(self.model.bundle.manifest)[gene_index] & (self.choice.target == "merged")
+        tokens = [len(merge_tokens(*cell, shared).columns) for cell in zip(values, flags, strict=True)]
+        work = sum(encoder_flops(dimensions, n_tokens) for n_tokens in tokens)
         return dataclasses.replace(
             row,
             p50_ms=median * 1e3,
@@ -225,16 +221,18 @@ class _Timer:
             gflops=work / median / 1e9,
             peak_host_bytes=host_peak_bytes(),
             # ONNX Runtime keeps what it has taken, so the memory in use now is the peak.
-            peak_device_bytes=None if used is None or self._used_before is None else used - self._used_before,
+            peak_device_bytes=None if used is None or self.used_before is None else used - self.used_before,
         )
 
     def _too_large(self, batch_size: int) -> str:
         # Linux grants more memory than it has and then ends the process, which cannot be caught. Only what every form
         # of the network needs is counted, so that nothing that would run is refused.
-        if self._on_gpu:
+        if self.choice.traits.on_gpu:
             return ""
-        at_once = 1 if self._merges else batch_size  # a merged graph runs cell by cell
-        least = at_once * self._n_genes * self._dimensions.d_model * _FP32_BYTES * _LEAST_ALIVE_TENSORS
+        at_once = 1 if self.choice.target == "merged" else batch_size  # a merged graph runs cell by cell
+        least = (
+            at_once * self.n_genes * self.model.bundle.manifest.dimensions.d_model * _FP32_BYTES * _LEAST_ALIVE_TENSORS
+        )
         available = available_bytes()
         if available is None or least <= available:
             return ""
@@ -252,13 +250,15 @@ def benchmark_cells(
     return values.astype(np.float32), flags
 
 
-def _end_to_end(bundle: Bundle, model: Predictor, engine: EngineOptions, batch_size: int) -> EndToEnd:
+def _end_to_end(
+    bundle: Bundle, model: Predictor, engine: EngineOptions, batch_size: int, n_perturbations: int
+) -> EndToEnd:
     import anndata
     import pandas as pd
     from scipy.sparse import csr_matrix
 
     options: EngineOptions = {**engine, "cuda_graphs": False}
-    labels = _single_gene_labels(model)
+    labels = _single_gene_labels(model, n_perturbations)
     values, flags = benchmark_cells(batch_size, len(model.panel))
     obs = pd.DataFrame({"condition": ["ctrl"] * batch_size}, index=[f"cell{i}" for i in range(batch_size)])
     cells = anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=model.gene_names))
@@ -292,9 +292,9 @@ def _end_to_end(bundle: Bundle, model: Predictor, engine: EngineOptions, batch_s
     )
 
 
-def _single_gene_labels(model: Predictor) -> list[str]:
+def _single_gene_labels(model: Predictor, n: int) -> list[str]:
     names = [name for name in dict.fromkeys(model.panel.names) if "+" not in name and name.lower() != "ctrl"]
-    return [f"{name}+ctrl" for name in names[:_END_TO_END_PERTURBATIONS]]
+    return [f"{name}+ctrl" for name in names[:n]]
 
 
 def _with_share(timing: Timing, matrix_gflops: float | None) -> Timing:

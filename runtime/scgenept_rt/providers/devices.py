@@ -32,6 +32,7 @@ _DRIVER_FAULTS = {
         "Remove the cuda-compat directory from LD_LIBRARY_PATH, or update the NVIDIA driver",
     ),
 }
+BUILD_FOR_CUDA_12 = "onnxruntime-gpu[cuda,cudnn]<1.27"
 _FIRST_DRIVER = {12: "525.60", 13: "580.65"}  # by CUDA version, on Linux
 _UNHIDE = "Unset CUDA_VISIBLE_DEVICES, or set it to the number of a GPU"
 
@@ -112,7 +113,10 @@ def driver_too_old(devices: CudaDevices, cuda_major: int | None) -> Fault | None
     found = ".".join(map(str, devices.driver_cuda))
     first = f" to {_FIRST_DRIVER[cuda_major]} or newer" if cuda_major in _FIRST_DRIVER else ""
     reason = f"the NVIDIA driver is too old: it runs CUDA up to {found}, this onnxruntime needs CUDA {cuda_major}"
-    return Fault(reason, f"Update the NVIDIA driver{first}")
+    remedy = f"pdate the NVIDIA driver{first}"
+    if devices.driver_cuda[0] == 12:  # on a cluster nobody but its administrators can update the driver
+        return Fault(reason, f"Run `pip install '{BUILD_FOR_CUDA_12}'`, the last builds for CUDA 12, or u{remedy}")
+    return Fault(reason, f"U{remedy}")
 
 
 class _NvmlMemory(ctypes.Structure):

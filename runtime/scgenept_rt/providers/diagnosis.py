@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from scgenept_rt.errors.core import ProviderUnavailableError, pluralize
-from scgenept_rt.providers.devices import CudaDevice, CudaDevices, driver_too_old, find_devices
+from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
 from scgenept_rt.providers.fault import Fault
+from scgenept_rt.providers.gpu_code import runs_on
 from scgenept_rt.providers.installation import Installation, find_installation, find_package, version_of
 from scgenept_rt.providers.libraries import LoadFailure, cuda_major_of, load_failures, load_tensorrt_wheel, remedy_for
 from scgenept_rt.providers.plugin import (
@@ -28,6 +29,7 @@ BACKEND_ENTRY_POINTS: Final = "scgenept_rt.backends"
 
 _CUDNN = "libcudnn.so.9"
 _FIRST_CAPABILITY_OF_CUDA_13 = (7, 5)
+_BUILD_FOR_NEW_GPUS = "onnxruntime-gpu[cuda,cudnn]==1.28.*"  # of compute capability 10.x, left out of later builds
 _NEWEST_CUDA = 13  # of today's wheels, for a build that does not say
 
 
@@ -106,7 +108,7 @@ def _diagnose_cuda_or_tensorrt(name: ProviderName, installation: Installation) -
         elif not devices.fault and TRAITS[name].ort_name not in installation.available_providers():
             reason = f"{installation.label} has the library of the provider but does not offer it"
             fault = Fault(reason, "Run `pip install --force-reinstall --no-deps onnxruntime-gpu`")
-    supported = [device for device in devices.devices if _cuda_supports(device, cuda_major)]
+    supported = [device for device in devices.devices if _cuda_supports(device, cuda_major, library)]
     details = {
         "wheels": dict(installation.wheels),
         "cuda_major": cuda_major,
@@ -115,8 +117,7 @@ def _diagnose_cuda_or_tensorrt(name: ProviderName, installation: Installation) -
     }
     fault = _with_devices(fault, devices) or driver_too_old(devices, cuda_major)
     if not fault and not supported:
-        reason = f"CUDA {cuda_major} does not support {devices}: it needs 7.5 or newer"
-        fault = Fault(reason, "Install a build of onnxruntime-gpu for CUDA 12")
+        fault = _unsupported(devices, installation)
     cuda = f" (CUDA {cuda_major})" if cuda_major else ""
     return _status(name, fault, f"{installation.label}{cuda}, {devices}", details)
 
@@ -188,8 +189,18 @@ def _library_failures(name: ProviderName, installation: Installation, library: P
     return load_failures(library, also=(_CUDNN,))
 
 
-def _cuda_supports(device: CudaDevice, cuda_major: int | None) -> bool:
-    return (cuda_major or 0) < 13 or device.compute_capability >= _FIRST_CAPABILITY_OF_CUDA_13
+def _cuda_supports(device: CudaDevice, cuda_major: int | None, library: Path | None) -> bool:
+    if (cuda_major or 0) >= 13 and device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13:
+        return False
+    return library is None or runs_on(library, device.compute_capability)
+
+
+def _unsupported(devices: CudaDevices, installation: Installation) -> Fault:
+    reason = f"{installation.label} has no kernels for {devices}"
+    build = _BUILD_FOR_NEW_GPUS
+    if any(device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13 for device in devices.devices):
+        build = BUILD_FOR_CUDA_12
+    return Fault(reason, f"Run `pip install '{build}'`")
 
 
 def _tensorrt_rtx_supports(device: CudaDevice) -> bool:

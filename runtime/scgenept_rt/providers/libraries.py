@@ -6,9 +6,11 @@ sets, and the process dies. So the names of the libraries that they need are rea
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +173,22 @@ def _open(name: str, beside: Path) -> LoadFailure | None:
     try:
         ctypes.CDLL(str(path) if path.is_file() else name)
     except OSError as error:
+        if _open_in_wheels(name):
+            return None
         message = str(error)
         return LoadFailure(named_library(message) or name, message)
     return None
+
+
+def _open_in_wheels(name: str) -> bool:
+    """Open a library of NVIDIA's wheels, wherever on the path they are: the provider then uses what is open.
+
+    ONNX Runtime itself looks beside its own files alone. In an environment on top of another, as with PyTorch's CUDA
+    below, the wheels are elsewhere.
+    """
+    for directory in sys.path:
+        for path in sorted(Path(directory).glob(f"nvidia/*/lib/{name}")):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(path))
+                return True
+    return False

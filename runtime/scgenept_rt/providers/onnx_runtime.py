@@ -8,15 +8,15 @@ from importlib import import_module
 from typing import Any, Final
 
 TELEMETRY_VARIABLE: Final = "ORT_DISABLE_TELEMETRY"
-_LOG_ERRORS_ONLY: Final = 3
+_LOG_FATAL_ONLY: Final = 4
 
 
 def import_onnxruntime() -> Any:
-    """Return the module `onnxruntime`; if this imports it first, without telemetry and without its warnings.
+    """Return the module `onnxruntime`; if this imports it first, without telemetry and without its log.
 
     The official wheels since 1.29 keep a device id and a queue of events below the home directory, and send them. Set
-    ORT_DISABLE_TELEMETRY to 0 to allow that. Since 1.26 the default logger warns about each CUDA session, which a
-    session's own log level does not prevent.
+    ORT_DISABLE_TELEMETRY to 0 to allow that. Since 1.26 the default logger warns about each CUDA session, and it
+    repeats each error of CUDA that is raised; a session's own log level prevents neither.
 
     Raises
     ------
@@ -27,5 +27,5 @@ def import_onnxruntime() -> Any:
     first = "onnxruntime" not in sys.modules
     module = import_module("onnxruntime")
     if first and hasattr(module, "set_default_logger_severity"):  # an incomplete installation has nothing at all
-        module.set_default_logger_severity(_LOG_ERRORS_ONLY)
+        module.set_default_logger_severity(_LOG_FATAL_ONLY)
     return module

@@ -33,7 +33,7 @@ class ProviderTraits:
         Whether it runs on NVIDIA GPUs only.
     default_fp16
         Whether fp16 is its default precision.
-    pads_batches
+    fixed_batches
         Whether each batch size costs a new plan, kept by the thread that runs it: batches then have few sizes, and one
         thread runs them all.
     merges_tokens
@@ -57,7 +57,7 @@ class ProviderTraits:
     target: Target | None
     on_gpu: bool
     default_fp16: bool = False
-    pads_batches: bool = False
+    fixed_batches: bool = False
     merges_tokens: bool = False
     records_cuda_graphs: bool = False
     prints_attention_kernels: bool = False
@@ -88,7 +88,7 @@ TRAITS: Final[Mapping[str, ProviderTraits]] = {
         target="ort",
         on_gpu=True,
         default_fp16=True,
-        pads_batches=True,
+        fixed_batches=True,
         records_cuda_graphs=True,
         prints_attention_kernels=True,
         fp32_options={"use_tf32": "0"},  # on by default, and then fp32 products have 10 bits of mantissa
@@ -100,7 +100,7 @@ TRAITS: Final[Mapping[str, ProviderTraits]] = {
         target="portable",
         on_gpu=True,
         default_fp16=True,
-        pads_batches=True,
+        fixed_batches=True,
         builds_engines=True,
     ),
     "tensorrt-rtx": ProviderTraits(
@@ -110,7 +110,7 @@ TRAITS: Final[Mapping[str, ProviderTraits]] = {
         target="portable",
         on_gpu=True,
         default_fp16=True,
-        pads_batches=True,
+        fixed_batches=True,
     ),
     "torch": ProviderTraits(
         title="PyTorch",

@@ -17,7 +17,9 @@ DEBUG_VARIABLE: Final = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
 
 _NO_FLASH_VARIABLE = "ORT_DISABLE_FLASH_ATTENTION"
 _KERNEL = re.compile(r"SdpaKernel=(\w+)")
-_DEBUG_LINE = re.compile(r"SdpaKernel=|Operator=\w*Attention|AttentionKernelOptions:|Flash Attention is|MATH=0 is")
+_DEBUG_LINE = re.compile(
+    r"SdpaKernel=|Operator=\w*Attention|AttentionKernelOptions:|Flash Attention is|MATH=0 is|flash=\d, .*workspace="
+)
 
 
 @contextmanager

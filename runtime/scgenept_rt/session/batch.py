@@ -6,6 +6,7 @@ from scgenept_rt.bundle import Precision
 from scgenept_rt.providers import TRAITS
 
 _MAX_BATCH = 1_024
+_INDEX_LIMIT = 2**31 - 1
 
 _BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2}
 _ALIVE_TENSORS = 8
@@ -21,6 +22,11 @@ def activation_bytes(n_tokens: int, d_model: int, precision: Precision) -> int:
     attention, and two for copies that a kernel may make; the feed-forward block has fewer.
     """
     return _ALIVE_TENSORS * n_tokens * d_model * _BYTES[precision]
+
+
+def largest_batch(n_genes: int, width: int) -> int:
+    """Return the most cells per batch on a GPU, where kernels index tensors [cells, genes, width] with 32 bits."""
+    return max(1, _INDEX_LIMIT // (max(n_genes, 1) * width))
 
 
 def planned_size(n_rows: int, batch_size: int) -> int:

@@ -14,7 +14,7 @@ _OUT_OF_MEMORY: Final = re.compile(
     r"|CUBLAS failure 3\b|CUBLAS_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
-_CUDA_CAUSE: Final = re.compile(r"(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: .*")
+_CUDA_CAUSE: Final = re.compile(r"(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: [^;\n]*")
 _LONGEST: Final = 300
 
 
@@ -44,5 +44,5 @@ def graph_not_loaded(directory: Path, graph: str, provider: str, reason: str) ->
 def summary(detail: str) -> str:
     """Return the cause in a long message: of CUDA's errors what failed, else the first line, shortened."""
     cause = _CUDA_CAUSE.search(detail)
-    text = cause.group() if cause else next(iter(detail.strip().splitlines()), "no reason given")
+    text = cause.group().strip() if cause else next(iter(detail.strip().splitlines()), "no reason given")
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

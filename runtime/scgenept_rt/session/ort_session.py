@@ -19,7 +19,7 @@ from scgenept_rt.providers import (
     register_tensorrt_rtx,
     verify_active,
 )
-from scgenept_rt.session.batch import automatic_batch_size
+from scgenept_rt.session.batch import automatic_batch_size, largest_batch
 from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
 from scgenept_rt.session.failures import graph_not_loaded, inference_error, summary
 from scgenept_rt.session.graph_io import OUTPUT, Feed
@@ -73,6 +73,7 @@ class OrtSession:
         graph = bundle.graph(choice.precision, choice.target)
         # An engine is built for sizes up to this; a larger batch is run in parts.
         self._max_batch = _most_cells(bundle, choice) if choice.traits.builds_engines else None
+        self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)
         self._session = self._load(bundle, graph, recorded=bool(recorded), on_notice=on_notice)
         # cuDNN keeps its plans, which take long to make, by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
@@ -101,7 +102,7 @@ class OrtSession:
     @property
     def fixed_batches(self) -> bool:
         """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
-        return self._choice.traits.pads_batches
+        return self._choice.traits.fixed_batches
 
     @property
     def merges_tokens(self) -> bool:
@@ -116,6 +117,8 @@ class OrtSession:
             if self._shares_token is not None:
                 return run_merged(self._run_graph, values, pert_flags, gene_index, self._shares_token)
             size = self._max_batch or max(len(values), 1)
+            if self._choice.traits.on_gpu:
+                size = min(size, largest_batch(values.shape[1], self._width))
             parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
             outputs = [
                 self._run_in_thread({"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index})

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from scgenept_rt.bundle import Bundle, BundleFile
 from scgenept_rt.files.cache import cache_directory
 from scgenept_rt.providers import ProviderChoice, import_onnxruntime
-from scgenept_rt.session.engine_cache import EngineCache
+from scgenept_rt.session.engine_cache import engine_directory
 
 _SECONDS_BETWEEN_NOTICES = 15.0
 
@@ -56,14 +56,14 @@ def tensorrt_options(
         **{name: value for name, value in fixed.items() if name != "device_id"},
     }
     with ExitStack() as stack:
-        cache = stack.enter_context(EngineCache(cache_directory("engines"), key))
-        if not cache.has_engine and on_notice is not None:
+        directory, is_built = stack.enter_context(engine_directory(cache_directory("engines"), key))
+        if not is_built and on_notice is not None:
             stack.enter_context(_announced(str(device["name"]), on_notice))
         yield fixed | {
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(cache.directory),
+            "trt_engine_cache_path": str(directory),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(cache.directory),
+            "trt_timing_cache_path": str(directory),
         }
 
 

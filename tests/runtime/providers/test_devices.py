@@ -43,17 +43,3 @@ def test_driver_without_a_gpu(gpu_machine: Machine, driver: dict[str, int], reas
 def test_number_of_a_gpu_that_does_not_exist_in_the_environment(gpu_machine: Machine) -> None:
     gpu_machine.add_driver()
     assert "CUDA_VISIBLE_DEVICES=7 names none" in gpu_machine.statuses(CUDA_VISIBLE_DEVICES="7")["cuda"]["reason"]
-
-
-@linux
-def test_driver_too_old_for_the_build(gpu_machine: Machine) -> None:
-    gpu_machine.add_driver((9, 0), version=12040)
-    status = gpu_machine.statuses()["cuda"]
-    assert "too old: it runs CUDA up to 12.4, this onnxruntime needs CUDA 13" in status["reason"]
-    assert status["remedy"] == "Update the NVIDIA driver to 580.65 or newer"
-
-
-@linux
-def test_gpu_too_old_for_cuda_13(gpu_machine: Machine) -> None:
-    gpu_machine.add_driver((7, 0))
-    assert "CUDA 13 does not support Test GPU 0 (compute capability 7.0)" in gpu_machine.statuses()["cuda"]["reason"]
