@@ -84,7 +84,7 @@ def released_checkpoint(variant: str, dataset: str) -> Item:
 
     Raises
     ------
-    UnknownDownloadError, ExportOptionError
+    ArgumentError, ExportOptionError
         If it is not one of the release.
     """
     chosen = select([variant], dataset)

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.predictor import MeanAndCells, PredictedRows, Predictor, load
 
-__all__ = ["Bundle", "MeanAndCells", "PredictedRows", "Predictor", "ReadOptions", "ScgeneptError", "load", "pl"]
+    __version__: str
+
+__all__ = [
+    "Bundle",
+    "MeanAndCells",
+    "PredictedRows",
+    "Predictor",
+    "ReadOptions",
+    "ScgeneptError",
+    "__version__",
+    "load",
+    "pl",
+]
 
 _MODULES = {
     "Bundle": "bundle",
@@ -35,6 +47,8 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name == "pl":
         return import_module("scgenept_rt.plotting")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("scgenept-rt")
     if name in _MODULES:
         return getattr(import_module(f"scgenept_rt.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

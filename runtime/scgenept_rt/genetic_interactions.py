@@ -8,18 +8,17 @@ derives the scores that `InteractionScores` holds. Here they are computed from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import comb, sqrt
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ScgeneptError, check_argument
+from scgenept_rt.errors.core import ArgumentError, PerturbationError, UseOption, pluralize
 from scgenept_rt.expression import ReadOptions
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
@@ -27,8 +26,10 @@ from scgenept_rt.predictor import Predictor, Progress
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scgenept_rt.predictor.batches import OnNotice
+
 ADDITIVE_MAGNITUDE = sqrt(2.0)
-"""The magnitude of a pair whose changes just add up (c1 = c2 = 1)."""
+"""Magnitude of a pair whose changes add up (c1 = c2 = 1)."""
 MIN_CONTROL_MEAN = 0.25
 MIN_GENES = 10
 
@@ -36,12 +37,8 @@ _MAX_SUBSETS = 100_000
 _SEED = 1000
 _ADDITIVE_WITHIN = 0.1
 _DOMINANT_FROM = 0.5
-_BLOCK_VALUES = 1 << 20
 _ALIKE_FROM = 0.95
-
-
-class InteractionError(ScgeneptError, ValueError):
-    """A pair or a set of genes for which interactions cannot be computed."""
+_DISTANCES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class InteractionScores:
 
     @property
     def kind(self) -> str:
-        """The magnitude in words; within a tenth of `ADDITIVE_MAGNITUDE` it is additive (this package's threshold)."""
+        """Additive within a tenth of `ADDITIVE_MAGNITUDE` (this package's threshold), else synergy or suppression."""
         ratio = self.magnitude / ADDITIVE_MAGNITUDE
         if abs(ratio - 1.0) <= _ADDITIVE_WITHIN:
             return "additive"
@@ -94,16 +91,15 @@ class InteractionScores:
 
     @property
     def singles_alike(self) -> bool:
-        """True if the singles' changes are nearly the same: `similarity_of_singles` from 0.95 on.
+        """Whether the singles' changes are nearly the same: `similarity_of_singles` from 0.95 on.
 
-        Then many pairs of coefficients fit as well, and neither magnitude nor dominance tells anything. A model that
-        predicts the same change for every perturbation makes every pair look like suppression.
+        Many pairs of coefficients then fit equally well, and magnitude and dominance mean nothing.
         """
         return self.similarity_of_singles >= _ALIKE_FROM
 
     @property
     def dominant(self) -> int | None:
-        """0 or 1, the gene whose coefficient is over three times the other's (this package's threshold), else None."""
+        """0 or 1 for the gene with over three times the other's coefficient (this package's threshold), else None."""
         if not abs(self.dominance) > _DOMINANT_FROM:
             return None
         return 0 if abs(self.c1) > abs(self.c2) else 1
@@ -113,16 +109,8 @@ class InteractionScores:
 class PairInteraction:
     """The scores of one predicted pair.
 
-    Attributes
-    ----------
-    label
-        The user's spelling.
-    first, second
-        The model's names of the two genes, in the order of the label where it tells.
-    scores
-        Their scores.
-    n_controls
-        Control cells that the predictions are means over.
+    `label` is the user's spelling, `first` and `second` the model's names of the genes in that order, `n_controls` the
+    control cells of each mean.
     """
 
     label: str
@@ -132,7 +120,7 @@ class PairInteraction:
     n_controls: int
 
     def as_row(self) -> dict[str, str | int | float | None]:
-        """Return a flat row for a table; `dominant` is a gene's name."""
+        """Return a row for a table; `dominant` is a gene's name."""
         dominant = None if self.scores.dominant is None else (self.first, self.second)[self.scores.dominant]
         return {
             "perturbation": self.label,
@@ -158,20 +146,13 @@ def interaction_scores(
 
     Raises
     ------
-    InteractionError
-        If there are fewer than two genes, shapes differ, or they are no numbers.
+    ArgumentError
+        If there are fewer than two genes, or shapes differ.
     """
-    try:
-        changes = [np.asarray(change, dtype=np.float64) for change in (first, second, double)]
-    except (TypeError, ValueError) as error:
-        raise InteractionError(
-            f"changes are no numbers ({error}). Expected three arrays of shape (n_genes,)."
-        ) from error
+    changes = [np.asarray(change, dtype=np.float64) for change in (first, second, double)]
     if changes[0].ndim != 1 or len({change.shape for change in changes}) != 1 or len(changes[0]) < 2:
-        raise InteractionError(
-            f"changes have the shapes {', '.join(str(change.shape) for change in changes)}. "
-            "Expected three of one shape (n_genes,) with two genes or more."
-        )
+        shapes = ", ".join(str(change.shape) for change in changes)
+        raise ArgumentError(f"changes have the shapes {shapes}, expected (n_genes,) each, with two genes or more")
     one, two, both = changes
     singles = np.column_stack([one, two])
     c1, c2 = (float(value) for value in theil_sen(singles, both))
@@ -206,7 +187,7 @@ def predicted_interactions(
     seed: int = 0,
     read: ReadOptions | None = None,
     progress: Progress | None = None,
-    on_notice: Callable[[str], None] | None = None,
+    on_notice: OnNotice | None = None,
 ) -> list[PairInteraction]:
     """Predict pairs and their singles from the same control cells, and score the pairs.
 
@@ -215,51 +196,47 @@ def predicted_interactions(
     pairs
         Labels of two genes each, such as ``SAMD1+ZBTB1``.
     min_control_mean
-        Genes count whose mean over the control cells is at least this (log1p scale); 0 for all genes. GEARS uses a list
-        of highly expressed genes of the Norman data in their place.
-    n_controls, seed, read
+        Score over the genes with at least this mean in the control cells (log1p scale); 0 for all genes. GEARS uses a
+        list of highly expressed genes of the Norman data instead.
+    n_controls, seed, read, on_notice
         As in `Predictor.predict`.
     progress
-        Is told how many of the perturbations are done.
+        Called with the number of perturbations that are done, and their total.
 
     Raises
     ------
-    InteractionError
-        If a label is not of two genes, or fewer than `MIN_GENES` genes are expressed.
+    PerturbationError
+        If a label does not have two genes.
+    ArgumentError
+        If fewer than `MIN_GENES` genes are expressed.
     ScgeneptError
         As `Predictor.predict`.
     """
-    check_argument("predictor", predictor, (Predictor,), "a loaded bundle: `load(PATH)`")
-    check_argument("min_control_mean", min_control_mean, (Real,), "a mean on the log1p scale, or 0 for all genes")
     parsed, _ = predictor.parse(pairs)
     for pair in parsed:
         if len(pair.target_genes) != 2:
-            number = {0: "no gene", 1: "one gene"}.get(len(pair.target_genes), f"{len(pair.target_genes)} genes")
-            raise InteractionError(
-                f"perturbation {pair.label!r} is of {number}; an interaction is between two. "
-                "Give pairs such as SAMD1+ZBTB1."
+            raise PerturbationError(
+                f"perturbation {pair.label!r} has {pluralize(len(pair.target_genes), 'gene')}, an interaction has two",
+                "Give pairs such as SAMD1+ZBTB1",
             )
     names = [_ordered(pair) for pair in parsed]
     singles = dict.fromkeys(gene for pair in names for gene in pair)
     requests: list[str | PerturbationRequest] = [*singles, *(pair.label for pair in parsed)]
     deltas: dict[str, NDArray[np.float64]] = {}
-    control = np.empty(0)
-    used = 0
     for rows in predictor.iter_predict(
         cells, requests, n_controls=n_controls, seed=seed, read=read, on_notice=on_notice
     ):
         deltas[rows.perturbation.canonical] = rows.layers["delta"][0].astype(np.float64)
-        if not control.size:
-            control = rows.X[0].astype(np.float64) - deltas[rows.perturbation.canonical]
+        control = rows.X[0] - deltas[rows.perturbation.canonical]  # the same for all, up to rounding
         used = rows.n_controls
         if progress is not None:
             progress(len(deltas), len(requests))
     genes = control >= min_control_mean if min_control_mean > 0 else np.ones(len(control), dtype=np.bool_)
-    if int(genes.sum()) < MIN_GENES:
-        have = "has" if int(genes.sum()) == 1 else "have"
-        raise InteractionError(
-            f"{int(genes.sum()):,} of {len(genes):,} genes {have} a mean of {min_control_mean:g} or more over the "
-            f"control cells; at least {MIN_GENES} are needed. Lower --min-control-mean (0 takes all genes)."
+    if (n_genes := int(genes.sum())) < MIN_GENES:
+        raise ArgumentError(
+            f"{n_genes:,} of {len(genes):,} genes have a mean of {min_control_mean:g} or more over the control cells, "
+            f"expected at least {MIN_GENES}",
+            options=[UseOption("min_control_mean", "score over all genes", 0)],
         )
     found = []
     for pair, (first, second) in zip(parsed, names, strict=True):
@@ -280,9 +257,8 @@ def _ordered(pair: Perturbation) -> tuple[str, str]:
 def theil_sen(predictors: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fit two coefficients without intercept robustly: the spatial median over the exact solutions of pairs of genes.
 
-    The estimator of scikit-learn's `TheilSenRegressor`, which GEARS uses (Dang et al. 2008): all pairs of genes where
-    these are at most 100,000, else as many drawn at random. The draw is this package's own, with a fixed seed, so for
-    more than 447 genes coefficients differ from scikit-learn's within what its own seed changes.
+    The estimator of scikit-learn's `TheilSenRegressor`, which GEARS uses (Dang et al. 2008): over all pairs of genes if
+    these are at most 100,000, else over as many drawn at random with a seed of this package's own.
 
     Parameters
     ----------
@@ -304,15 +280,13 @@ def theil_sen(predictors: NDArray[np.float64], response: NDArray[np.float64]) ->
     return spatial_median(np.einsum("sij,sj->si", inverses, response[subsets]))
 
 
-def spatial_median(
-    points: NDArray[np.float64], *, max_steps: int = 1000, tolerance: float = 1e-6
-) -> NDArray[np.float64]:
+def spatial_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the point with the least sum of distances to `points` (n_points, n_dimensions).
 
-    Weiszfeld's iteration in the form of Vardi and Zhang (2000), which may pass through a point of the set.
+    Weiszfeld's iteration as of Vardi and Zhang (2000), which may pass through a point of the set.
     """
     median: NDArray[np.float64] = points.mean(axis=0)
-    for _ in range(max_steps):
+    for _ in range(1000):
         distances = np.linalg.norm(points - median, axis=1)
         apart = distances > np.finfo(np.float64).eps
         if not apart.any():
@@ -324,50 +298,38 @@ def spatial_median(
             pull = float(np.linalg.norm(((points[apart] - median) * weights[:, None]).sum(axis=0)))
             share = min(1.0, n_here / pull) if pull > 0 else 1.0
             step = (1.0 - share) * step + share * median
-        moved = float(np.linalg.norm(step - median))
+        moved = np.linalg.norm(step - median)
         median = step
-        if moved < tolerance:
+        if moved < 1e-6:
             break
     return median
 
 
 def distance_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Return the distance correlation (Székely, Rizzo, Bakirov 2007, the V-statistic) of samples.
+    """Return the distance correlation (Székely, Rizzo, Bakirov 2007, the V-statistic), from 0 to 1.
 
     Parameters
     ----------
     x, y
-        (n_samples,) or (n_samples, n_dimensions); distances are Euclidean. Memory grows with n_samples alone.
-
-    Returns
-    -------
-    float
-        From 0 to 1; 0 if one of them does not vary.
+        (n_samples,) or (n_samples, n_dimensions); 0 is returned if one of them does not vary.
     """
     x, y = (values[:, None] if values.ndim == 1 else values for values in (x, y))
     n = len(x)
-    step = max(1, _BLOCK_VALUES // n)
+    step = max(1, _DISTANCES_AT_ONCE // n)
     products = np.zeros(3)  # mean of a*b, a*a, b*b
     rows_x, rows_y = np.empty(n), np.empty(n)
     for begin in range(0, n, step):
         end = min(begin + step, n)
-        a, b = _distances(x[begin:end], x), _distances(y[begin:end], y)
+        a, b = (np.sqrt(np.square(v[begin:end, None] - v).sum(axis=2)) for v in (x, y))
         rows_x[begin:end], rows_y[begin:end] = a.mean(axis=1), b.mean(axis=1)
         products += [float((a * b).sum()), float((a * a).sum()), float((b * b).sum())]
     products /= n * n
 
     def covariance(product: float, u: NDArray[np.float64], v: NDArray[np.float64]) -> float:
-        # The mean of doubly centred products, without holding the centred matrices.
+        # The mean of doubly centred products, without the centred matrices in memory.
         return max(float(product + u.mean() * v.mean() - 2.0 * np.mean(u * v)), 0.0)
 
     variances = covariance(products[1], rows_x, rows_x) * covariance(products[2], rows_y, rows_y)
     if variances <= 0.0:
         return 0.0
     return sqrt(covariance(products[0], rows_x, rows_y) / sqrt(variances))
-
-
-def _distances(block: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = np.zeros((len(block), len(points)))
-    for dimension in range(points.shape[1]):
-        total += np.square(block[:, dimension, None] - points[None, :, dimension])
-    return np.sqrt(total)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import anndata
 import numpy as np
 
-from scgenept_rt.demo import norman_form
+from scgenept_rt.demo import norman_layout
 
 N_AFFECTED = 30
 
@@ -73,4 +73,4 @@ def stand_in(
         labels += [label] * n
     order = rng.permutation(len(labels))
     values, condition = np.concatenate(blocks)[order], np.array(labels)[order]
-    return norman_form(values, condition, gene_names, gene_ids, de_lists=de_lists)
+    return norman_layout(values, condition, gene_names, gene_ids, de_lists=de_lists)

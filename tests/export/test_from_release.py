@@ -24,7 +24,7 @@ from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import DownloadDirectory
 from scgenept_rt.download.catalogue import MODEL_TYPES
-from scgenept_rt.download.errors import MissingOfflineError, NoCheckpointError
+from scgenept_rt.errors.core import DownloadError, OfflineError
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 VARIANT = "scgenept_go_c_gpt_concat"
@@ -106,7 +106,7 @@ def test_from_the_release_to_a_prediction_through_the_command_line_only(release,
 def test_what_was_downloaded_once_serves_offline(release, oracle, tmp_path):
     here = tmp_path / "downloads"
     options: dict[str, Any] = {"genes": str(oracle.genes), "precisions": ("fp32",)}
-    with pytest.raises(MissingOfflineError):
+    with pytest.raises(OfflineError):
         export_release(VARIANT, "norman", tmp_path / "out", downloads=DownloadDirectory(here, offline=True), **options)
     export_release(
         VARIANT, "norman", tmp_path / "out", downloads=DownloadDirectory(here, mirror=release.url), **options
@@ -137,7 +137,7 @@ def test_a_name_that_is_no_variant(release, tmp_path, variant):
 
 def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
     downloads = DownloadDirectory(tmp_path / "downloads", mirror=release.url)
-    with pytest.raises(NoCheckpointError, match="scgenept_go_f for norman"):
+    with pytest.raises(DownloadError, match=r"scgenept_go_f \(.* trained on norman\) is not there"):
         export_release("scgenept_go_f", "norman", tmp_path / "out", downloads=downloads)
     assert not (tmp_path / "out").exists()
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scgenept_rt.demo import norman_form
+from scgenept_rt.demo import norman_layout
 
 if TYPE_CHECKING:
     from tests.conftest import Oracle
@@ -68,7 +68,7 @@ def norman(oracle: Oracle) -> anndata.AnnData:
         labels += [label] * len(cells)
     names = oracle.genes.read_text().split()
     ids = [f"ENSG{number:011d}" for number in range(len(names))]
-    return norman_form(np.concatenate(blocks).astype(np.float32), np.array(labels), names, ids)
+    return norman_layout(np.concatenate(blocks).astype(np.float32), np.array(labels), names, ids)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from scipy.spatial.distance import pdist, squareform
 import scgenept_rt as sgr
 from scgenept_rt import cli
 from scgenept_rt.demo import demo_control_cells
+from scgenept_rt.errors.core import ArgumentError, PerturbationError
 from scgenept_rt.genetic_interactions import (
     ADDITIVE_MAGNITUDE,
-    InteractionError,
     distance_correlation,
     interaction_scores,
     predicted_interactions,
@@ -94,7 +94,7 @@ def test_a_double_that_neither_single_explains_fits_badly() -> None:
     assert abs(interaction_scores(first, second, new).model_fit) < 0.3
 
 
-def test_singles_that_are_the_same_are_said() -> None:
+def test_singles_that_are_the_same_are_reported() -> None:
     first, _ = singles()
     assert interaction_scores(first, 1.1 * first, first).singles_alike
 
@@ -111,14 +111,7 @@ def test_the_fit_withstands_genes_of_another_kind(n_genes) -> None:
     assert np.abs(squares - 1).max() > np.abs(np.array([c1, c2]) - 1).max()
 
 
-def test_the_draw_of_pairs_of_genes_is_fixed() -> None:
-    first, second = singles(2000)
-    double = first * second
-    predictors = np.column_stack([first, second])
-    assert theil_sen(predictors, double).tolist() == theil_sen(predictors, double).tolist()
-
-
-def test_genes_that_do_not_change_are_no_obstacle() -> None:
+def test_genes_that_do_not_change() -> None:
     first, second = singles()
     double = first + second
     for change in (first, second, double):
@@ -159,7 +152,7 @@ def test_distance_correlation_of_what_does_not_vary() -> None:
 
 
 def test_shapes_are_checked() -> None:
-    with pytest.raises(InteractionError, match=r"shapes \(3,\), \(4,\), \(3,\)"):
+    with pytest.raises(ArgumentError, match=r"shapes \(3,\), \(4,\), \(3,\)"):
         interaction_scores(np.zeros(3), np.zeros(4), np.zeros(3))
 
 
@@ -171,9 +164,9 @@ def test_predicted_pairs_come_from_the_models_changes() -> None:
     with sgr.load("demo", provider="cpu") as model:
         found = predicted_interactions(model, cells, ["ZBTB1+SAMD1", "SAMD1+ZBTB1"], min_control_mean=1.0)
         changes = model.predict(cells, ["ZBTB1", "SAMD1", "SAMD1+ZBTB1"]).to_df("delta").to_numpy(dtype=float)
-        with pytest.raises(InteractionError, match=r"'FOSB\+ctrl' is of one gene;"):
+        with pytest.raises(PerturbationError, match=r"'FOSB\+ctrl' has 1 gene"):
             predicted_interactions(model, cells, ["FOSB+ctrl"])
-        with pytest.raises(InteractionError, match=r"0 of 5,045 genes have a mean of 50 or more.*--min-control-mean"):
+        with pytest.raises(ArgumentError, match=r"0 of 5,045 genes have a mean of 50 or more.*min_control_mean=0"):
             predicted_interactions(model, cells, ["SAMD1+ZBTB1"], min_control_mean=50)
         fewer = predicted_interactions(model, cells, ["ZBTB1+SAMD1"], min_control_mean=1.5, n_controls=1)
     (pair,) = found

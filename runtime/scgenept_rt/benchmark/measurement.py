@@ -192,14 +192,14 @@ def run_benchmark(
 
 
 def _measure_precision(
-    bundle: Bundle, options: BenchmarkOptions, precision: str, progress: Progress
+    bundle: Bundle, options: BenchmarkOptions, precision: Any, progress: Progress
 ) -> tuple[PrecisionResult, dict[str, Any]]:
     if options.provider != "torch":  # which runs no graph
         bundle.check_known_graphs()
     # The session's memory counts as in use, so the meter has to be read before it is made.
     wanted = select_provider(
         options.provider,
-        precision=precision,  # type: ignore[arg-type]  # load checks it
+        precision=precision,
         graphs={(graph.precision, graph.target) for graph in bundle.graphs()},  # type: ignore[misc]
         device_id=options.device_id,
     )

@@ -47,7 +47,7 @@ def demo(
 
     from scgenept_rt.bundle import demo_bundle_path
     from scgenept_rt.cli.progress import prediction_progress
-    from scgenept_rt.demo import DEMO_CELLS, DEMO_PERTURBATIONS, NOTICE, demo_control_cells, run_demo
+    from scgenept_rt.demo import DEMO_CELLS, DEMO_PERTURBATIONS, NOTICE, demo_control_cells
     from scgenept_rt.predictor import load
 
     if out is not None:
@@ -58,7 +58,7 @@ def demo(
     controls = demo_control_cells(cells)
     started = time.perf_counter()
     with prediction_progress() as progress:
-        predicted = run_demo(controls, predictor=model, progress=progress)
+        predicted = model.predict(controls, DEMO_PERTURBATIONS, progress=progress)
     seconds = (time.perf_counter() - started) / (cells * len(DEMO_PERTURBATIONS))
     typer.echo(
         f"Predicted {' and '.join(DEMO_PERTURBATIONS)} for {pluralize(cells, 'synthetic control cell')} of "

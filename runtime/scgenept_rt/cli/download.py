@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.options import one_of
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import format_size, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.download import DownloadDirectory, Fetched, Item
@@ -63,7 +63,7 @@ def download(
     checked_mirror = check_mirror(mirror)
     from scgenept_rt.download import DownloadDirectory, default_directory, select
     from scgenept_rt.download.catalogue import catalogue
-    from scgenept_rt.download.errors import MissingOfflineError
+    from scgenept_rt.errors.core import OfflineError
 
     items = select(names, dataset) if names else catalogue(dataset)
     with download_progress() as listener:
@@ -77,14 +77,14 @@ def download(
         if list_items:
             _print_list(here, items)
             return
-        missing: list[str] = []
+        missing = []
         for item in items:
             try:
                 print_fetched(item.name, here.fetch(item))
-            except MissingOfflineError as error:
-                missing.extend(error.placements)
+            except OfflineError as error:
+                missing.append(error)
         if missing:
-            raise MissingOfflineError(missing)
+            raise OfflineError("\n\n".join(error.problem for error in missing), missing[0].remedy)
 
 
 def check_mirror(mirror: str | None) -> str | None:
@@ -113,16 +113,16 @@ def print_fetched(name: str, fetched: Fetched) -> None:
     }
     typer.echo(f"{name}: {words[fetched.how]}")
     typer.echo(f"  {fetched.path}")
-    typer.echo(f"  {pluralize(fetched.size, 'byte')}, sha256 {fetched.sha256}")
+    typer.echo(f"  {pluralize(fetched.path.stat().st_size, 'byte')}, sha256 {fetched.sha256}")
 
 
 def _print_list(here: DownloadDirectory, items: list[Item]) -> None:
     typer.echo(f"download directory: {here.path}")
     width = max(len(item.name) for item in items)
     for item in items:
-        size = here.recorded_size(item)
         path = here.find(item)
-        stated = f"{size / 1e6:,.1f} MB" if size is not None else "size not published"
+        size = path.stat().st_size if path else (item.archive or item).size
+        stated = format_size(size) if size is not None else "size not published"
         typer.echo(f"{item.name:<{width}}  {'here' if path else '-':<4}  {stated:>18}  {item.description}")
         if path:
             typer.echo(f"{'':<{width}}        {path}")
@@ -131,68 +131,40 @@ def _print_list(here: DownloadDirectory, items: list[Item]) -> None:
 @contextmanager
 def download_progress() -> Iterator[Listener]:
     """Yield a listener that shows downloads on standard error: bars on a terminal, a line now and then elsewhere."""
+    from scgenept_rt.download.transfer import Listener
+
+    class PlainLines(Listener):
+        def __init__(self) -> None:
+            self._printed = time.monotonic()
+
+        def say(self, text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
+
+        def update(self, label: str, done: int, total: int | None) -> None:
+            if time.monotonic() - self._printed >= _SECONDS_BETWEEN_LINES:
+                self._printed = time.monotonic()
+                self.say(f"{label}: {format_size(done)}" + (f" of {format_size(total)}" if total else ""))
+
     if not sys.stderr.isatty():
-        yield _PlainLines()
+        yield PlainLines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as SpeedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    class Bars(Listener):
+        def __init__(self, progress: Progress) -> None:
+            self._progress = progress
+            self._tasks: dict[str, TaskID] = {}
+
+        def say(self, text: str) -> None:
+            self._progress.console.print(text, highlight=False, markup=False)
+
+        def update(self, label: str, done: int, total: int | None) -> None:
+            if label not in self._tasks:
+                self._tasks[label] = self._progress.add_task(label, completed=done)
+            self._progress.update(self._tasks[label], completed=done, total=total)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), SpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Bars(progress)
-
-
-class _Bars:
-    def __init__(self, progress: object) -> None:
-        from rich.progress import Progress, TaskID
-
-        assert isinstance(progress, Progress)
-        self._progress = progress
-        self._tasks: list[TaskID] = []
-
-    def say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False)
-
-    def begin(self, label: str) -> None:
-        self._tasks.append(self._progress.add_task(label, total=None))
-
-    def update(self, done: int, total: int | None) -> None:
-        self._progress.update(self._tasks[-1], completed=done, total=total)
-
-    def end(self) -> None:
-        self._progress.remove_task(self._tasks.pop())
-
-
-class _PlainLines:
-    def __init__(self) -> None:
-        self._label = ""
-        self._begun = self._printed = time.monotonic()
-        self._first: int | None = None
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def begin(self, label: str) -> None:
-        self._label, self._first = label, None
-        self._begun = self._printed = time.monotonic()
-
-    def update(self, done: int, total: int | None) -> None:
-        if self._first is None:  # what an earlier process left does not count into the rate
-            self._first = done
-        now = time.monotonic()
-        if now - self._printed < _SECONDS_BETWEEN_LINES:
-            return
-        self._printed = now
-        rate = (done - self._first) / (now - self._begun)
-        of_total = f" of {total / 1e6:,.1f}" if total else ""
-        left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
-        self.say(f"{self._label}: {done / 1e6:,.1f}{of_total} MB, {rate / 1e6:,.1f} MB/s{left}")
-
-    def end(self) -> None:
-        pass
+        yield Bars(progress)

@@ -205,7 +205,7 @@ def _series(
     predictions: list[str] | None,
     bundles: list[str] | None,
     provider: str,
-    precision: str,
+    precision: Any,
     stack: ExitStack,
 ) -> Any:
     """Return the predictions to draw, by name where one was given; bundles are opened until the stack closes."""

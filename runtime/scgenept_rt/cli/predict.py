@@ -86,10 +86,10 @@ def predict(
             help="all: each once, in order; random: without replacement; upstream: the published code's own draw.",
         ),
     ] = "all",
-    tolerance: Annotated[
+    max_error: Annotated[
         float | None,
         typer.Option(
-            "--tolerance",
+            "--max-error",
             metavar="T",
             help="Use only as many control cells (32 or more) as bring every gene's standard error to T.",
         ),
@@ -136,7 +136,7 @@ def predict(
     from scgenept_rt.expression import ReadOptions
     from scgenept_rt.perturbation import all_singles as every_single
     from scgenept_rt.predictor import load
-    from scgenept_rt.predictor.run import check_outputs
+    from scgenept_rt.predictor.writing import check_outputs
     from scgenept_rt.reference_check import check_reference
 
     kind = "cells" if for_cell_eval else aggregate
@@ -173,7 +173,7 @@ def predict(
                 n_controls=n_controls,
                 seed=seed,
                 sampling=sampling,
-                tolerance=tolerance,
+                max_error=max_error,
                 read=ReadOptions(
                     layer=layer,
                     use_raw=use_raw,
@@ -187,7 +187,8 @@ def predict(
                 overwrite=overwrite,
                 resume=resume,
                 resume_command=_resume_command(),
-                for_cell_eval=(cell_eval_column or True) if for_cell_eval else False,
+                for_cell_eval=for_cell_eval,
+                cell_eval_column=cell_eval_column,
                 progress=done.then(progress),
                 on_notice=lambda notice: _say(f"note: {notice}"),
             )

@@ -132,7 +132,7 @@ def _control_finding(
     if key is None:
         return Finding("labels", "note", " ".join(notices), "If only some are controls: --condition-key COLUMN.")
     text = f"{pluralize(len(rows), 'control cell')} of {obs.n_rows:,}: obs column {key!r}, label {label!r}."
-    if len(rows) < 32:  # as many as `--tolerance` uses at least
+    if len(rows) < 32:  # as many as `--max-error` uses at least
         return Finding(
             "labels",
             "note",

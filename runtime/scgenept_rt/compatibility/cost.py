@@ -54,7 +54,7 @@ class Cost:
         step = None
         if self.seconds > 3600:
             fewer = "--n-controls 100, or " if self.n_controls > 100 else ""
-            step = f"Fewer cells take less: {fewer}--tolerance 0.01 for as many as the means need."
+            step = f"Fewer cells take less: {fewer}--max-error 0.01 for as many as the means need."
         return Finding("run", "ok", text, step)
 
 

@@ -106,7 +106,7 @@ def check_cells(
     *,
     options: ReadOptions | None = None,
     provider: str = "auto",
-    precision: str = "auto",
+    precision: Any = "auto",
     device_id: int | None = None,
     threads: int | None = None,
 ) -> Report:

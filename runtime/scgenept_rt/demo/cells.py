@@ -12,23 +12,21 @@ from scipy.sparse import csr_matrix
 from scipy.special import ndtri
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
-from scgenept_rt.predictor.option_checks import whole_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 DEMO_CELLS = 8
 
-# With these, about 400 of 5,045 genes are non-zero in a cell (8%) and values reach about 4, as in the Norman data.
+# About 400 of 5,045 genes are then non-zero in a cell (8%) and values reach about 4, as in the Norman data.
 _LOG_RATE_MEAN, _LOG_RATE_SD = -4.0, 2.0
 _LOG_DEPTH_SD = 0.3
 
 
 def expression_rates(gene_names: Sequence[str]) -> NDArray[np.float64]:
-    """Return the synthetic mean count of each gene in a cell, [n_genes].
+    """Return the synthetic mean count of each gene in a cell, [n_genes]; log-normal over genes.
 
-    Log-normal over genes. A gene's rate follows from its name alone (a hash), not from a random generator: the network
-    was trained on these very rates, and has to meet them again.
+    A rate follows from the gene's name alone (a hash), so that cells always match those of the network's training.
     """
     digests = [hashlib.sha256(name.encode()).digest() for name in gene_names]
     uniform = np.array([(int.from_bytes(digest[:6], "big") + 0.5) / 2**48 for digest in digests])
@@ -42,14 +40,7 @@ def draw_expression(rates: NDArray[np.float64], n_cells: int, rng: np.random.Gen
 
 
 def demo_control_cells(n_cells: int = DEMO_CELLS, seed: int = 0) -> AnnData:
-    """Make synthetic control cells in the form of the published Norman file.
-
-    Parameters
-    ----------
-    n_cells
-        Number of cells.
-    seed
-        Seed of the generator that draws them.
+    """Make synthetic control cells in the layout of the published Norman file.
 
     Returns
     -------
@@ -60,8 +51,6 @@ def demo_control_cells(n_cells: int = DEMO_CELLS, seed: int = 0) -> AnnData:
     import anndata
     import pandas as pd
 
-    n_cells = whole_number("n_cells", n_cells, "a whole number of cells")
-    seed = whole_number("seed", seed, "a whole number from 0")
     manifest = Bundle.open(demo_bundle_path(), check_files=False).manifest
     values = draw_expression(expression_rates(manifest.gene_names), n_cells, np.random.default_rng(seed))
     obs = pd.DataFrame({"condition": pd.Categorical(["ctrl"] * n_cells)}, index=[f"cell{i}" for i in range(n_cells)])

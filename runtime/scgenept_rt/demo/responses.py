@@ -1,10 +1,9 @@
-"""The made-up responses that the demo network learned and that the stand-in screen shows."""
+"""The made-up responses that the demo network learned and that the synthetic screen shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +34,9 @@ SHRINKAGE = 0.3
 
 @dataclass(frozen=True)
 class PlantedResponses:
-    """The made-up biology: what each perturbation does to a control cell.
+    """What each perturbation does to a control cell.
 
-    `up` and `down` are [n_genes, n_genes in TARGETS]: what is added, and the share that is taken away.
+    `up` and `down` are [n_genes, n_targets]: what is added to the expression of a gene, and the share that is removed.
     """
 
     names: tuple[str, ...]
@@ -51,27 +50,29 @@ class PlantedResponses:
 
     @classmethod
     def of_demo(cls, names: Sequence[str], in_vocab: Sequence[bool]) -> PlantedResponses:
-        """Return those of the bundle that ships; names and vocabulary are its manifest's."""
+        """Return those of the demo bundle, given the names and vocabulary flags of its manifest."""
         return cls.plant(tuple(names), in_vocab, np.random.default_rng(DEMO_SEED))
 
     @classmethod
     def plant(cls, names: tuple[str, ...], in_vocab: Sequence[bool], rng: np.random.Generator) -> PlantedResponses:
-        """Deal expressed genes into modules, and to each target one module that it raises and one that it lowers."""
+        """Draw modules of expressed genes, and for each target a module that it raises and one that it lowers."""
         known = np.asarray(in_vocab)
         rates = expression_rates(names)
         mean = draw_expression(rates, 512, rng).mean(axis=0)
         column = {name: i for i, name in enumerate(names)}
         targets = np.array([column[name] for name in TARGETS])
-        able = np.flatnonzero(known & (mean > MIN_MODULE_MEAN) & ~np.isin(np.arange(len(names)), targets))
-        modules = rng.permutation(able)[: N_MODULES * MODULE_GENES].reshape(N_MODULES, MODULE_GENES)
+        expressed = np.flatnonzero(known & (mean > MIN_MODULE_MEAN) & ~np.isin(np.arange(len(names)), targets))
+        modules = rng.permutation(expressed)[: N_MODULES * MODULE_GENES].reshape(N_MODULES, MODULE_GENES)
         strength = rng.uniform(0.5, 1.0, modules.shape)
         up = np.zeros((len(names), len(targets)), dtype=np.float32)
         down = np.zeros_like(up)
-        dealt = _spread_over_modules(rng)
-        for t, target in enumerate(targets):
+        # The targets of the demo get modules of their own.
+        demo = {gene: i for i, gene in enumerate(gene for genes in DEMO_TARGETS for gene in genes)}
+        drawn = [rng.choice(N_MODULES, 2, replace=False).tolist() for _ in TARGETS]
+        for t, (name, target) in enumerate(zip(TARGETS, targets, strict=True)):
             up[target, t] = OWN_INCREASE
             if known[target]:  # the network cannot tell genes outside the vocabulary apart
-                raised, lowered = dealt[t]
+                raised, lowered = (2 * demo[name], 2 * demo[name] + 1) if name in demo else drawn[t]
                 up[modules[raised], t] += strength[raised] * rng.uniform(0.7, 1.1)
                 down[modules[lowered], t] = strength[lowered] * rng.uniform(0.4, 0.7)
         return cls(names, known, rates, mean, up, down, targets, modules)
@@ -79,20 +80,10 @@ class PlantedResponses:
     def response(
         self, cells: NDArray[np.float32], perturbed: list[list[int]], genes: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Return what to predict for control cells over some genes, [n_cells, n_genes]; `perturbed` indexes TARGETS."""
+        """Return control cells after a perturbation each, [n_cells, n_genes]; `perturbed` indexes TARGETS."""
         settled = cells + SHRINKAGE * (self.mean[genes] - cells)
         for row, targets in zip(settled, perturbed, strict=True):
             scale = PAIR_SCALE if len(targets) > 1 else 1.0
             for t in targets:
                 row += scale * (self.up[genes, t] - self.down[genes, t] * row)
         return settled
-
-
-def _spread_over_modules(rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Give every target a module to raise and another to lower; those of the demo get modules of their own."""
-    own = {gene: (2 * i, 2 * i + 1) for i, gene in enumerate(chain.from_iterable(DEMO_TARGETS))}
-    dealt = []
-    for target in TARGETS:
-        raised, lowered = (int(module) for module in rng.choice(N_MODULES, 2, replace=False))
-        dealt.append(own.get(target, (raised, lowered)))
-    return dealt

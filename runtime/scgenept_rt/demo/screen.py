@@ -1,7 +1,8 @@
-"""A stand-in for the published Norman file: its genes, labels and layout, with made-up cells."""
+"""A synthetic screen with the genes, labels and layout of the published Norman file."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ from scipy.sparse import csr_matrix
 from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.demo.cells import draw_expression
 from scgenept_rt.demo.responses import TARGETS, PlantedResponses
+from scgenept_rt.errors.core import PerturbationError
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 SCREEN_CONTROLS, MIN_SCREEN_CONTROLS = 64, 2
 _CONTROL = "ctrl"
-_CELL_TYPE = "A549"  # what the published file says, although the cells are K562
+_CELL_TYPE = "A549"  # as in the published file, although the cells are K562
 _N_RANKED = 500  # the published file ranks all genes; that would be most of the file
 
 
@@ -30,24 +32,19 @@ def demo_screen(
     Parameters
     ----------
     labels
-        What to perturb, in the labels of the published file: `FOSB+ctrl`, `ctrl+FOXA1`, `SAMD1+ZBTB1`. Genes are those
-        that the published screen targets.
+        Labels of the published file, such as `FOSB+ctrl`, `ctrl+FOXA1` or `SAMD1+ZBTB1`.
     n_cells
-        Cells of each label.
-    n_controls
-        Control cells.
-    seed
-        Seed of the generator that draws all of them.
+        Cells per label.
 
     Returns
     -------
     AnnData
-        As `norman_form` makes it; X CSR float32 [n_controls + n_cells * labels, 5045], log1p, about 8% non-zero.
+        As from `norman_layout`; X CSR float32 [n_controls + n_cells * n_labels, 5045], log1p, about 8% non-zero.
 
     Raises
     ------
-    ValueError
-        If a label holds a gene that the screen does not target.
+    PerturbationError
+        If a label has a gene that the published screen does not target.
     """
     manifest = Bundle.open(demo_bundle_path(), check_files=False).manifest
     planted = PlantedResponses.of_demo(manifest.gene_names, manifest.in_vocab)
@@ -62,7 +59,7 @@ def demo_screen(
         drawn.append(draw_expression(np.where(np.isclose(before, after), planted.rates, moved), n_cells, rng))
     conditions = np.repeat([_CONTROL, *labels], [n_controls, *(len(values) for values in drawn[1:])])
     order = rng.permutation(len(conditions))
-    return norman_form(
+    return norman_layout(
         np.concatenate(drawn)[order], conditions[order], manifest.gene_names, [str(name) for name in manifest.gene_ids]
     )
 
@@ -71,7 +68,7 @@ def _targets(label: str) -> list[int]:
     genes = [gene for gene in label.split("+") if gene != _CONTROL]
     unknown = [gene for gene in genes if gene not in TARGETS]
     if unknown or not genes:
-        raise ValueError(f"{label!r} is not a label of the Norman screen: expected one or two of its 105 target genes")
+        raise PerturbationError(f"{label!r} is no label of the Norman screen, expected one or two of its 105 targets")
     return [TARGETS.index(gene) for gene in genes]
 
 
@@ -82,7 +79,7 @@ def _mean_of_rates(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArr
     return rates, np.maximum.accumulate(means)
 
 
-def norman_form(
+def norman_layout(
     values: NDArray[np.float32],
     conditions: NDArray[Any],
     gene_names: Sequence[str],
@@ -90,18 +87,18 @@ def norman_form(
     *,
     de_lists: bool = True,
 ) -> AnnData:
-    """Put made-up cells into the layout of the published Norman file (GEARS preprocessing).
+    """Return cells in the layout of the published Norman file (GEARS preprocessing).
 
     Parameters
     ----------
     values
-        Log1p-normalised expression, [n_cells, n_genes].
+        [n_cells, n_genes], log1p-normalised expression.
     conditions
-        The label of each cell; `ctrl` for control cells.
+        [n_cells] labels; `ctrl` for control cells.
     gene_names, gene_ids
-        One entry a gene.
+        [n_genes] each.
     de_lists
-        Whether uns gets the lists of differentially expressed genes, the first 500 by Welch's t.
+        Whether to rank differentially expressed genes (the first 500 by Welch's t) and put the lists in uns.
 
     Returns
     -------
@@ -114,15 +111,14 @@ def norman_form(
 
     is_control = conditions == _CONTROL
     dose = np.where(is_control, "1", "1+1")
+    names = [f"{_CELL_TYPE}_{label}_{amount}" for label, amount in zip(conditions, dose, strict=True)]
     obs = pd.DataFrame(
         {
             "condition": pd.Categorical(conditions),
             "cell_type": pd.Categorical([_CELL_TYPE] * len(conditions)),
             "dose_val": pd.Categorical(dose),
             "control": is_control.astype(int),
-            "condition_name": pd.Categorical(
-                [_condition_name(label, amount) for label, amount in zip(conditions, dose, strict=True)]
-            ),
+            "condition_name": pd.Categorical(names),
         },
         index=[f"cell{number}-1" for number in range(len(conditions))],
     )
@@ -138,10 +134,6 @@ def norman_form(
     )
 
 
-def _condition_name(label: str, dose: str) -> str:
-    return f"{_CELL_TYPE}_{label}_{dose}"
-
-
 def _de_lists(
     values: NDArray[np.float32], conditions: NDArray[Any], gene_ids: Sequence[str]
 ) -> dict[str, dict[str, NDArray[Any]]]:
@@ -149,13 +141,7 @@ def _de_lists(
     ids = np.array(gene_ids, dtype=object)
     control = values[conditions == _CONTROL].astype(np.float64)
     control_mean, control_error = control.mean(axis=0), control.var(axis=0, ddof=1) / len(control)
-    lists: dict[str, dict[str, NDArray[Any]]] = {
-        "rank_genes_groups_cov_all": {},
-        "top_non_dropout_de_20": {},
-        "top_non_zero_de_20": {},
-        "non_dropout_gene_idx": {},
-        "non_zeros_gene_idx": {},
-    }
+    lists: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
     for label in np.unique(conditions[conditions != _CONTROL]):
         cells = values[conditions == label].astype(np.float64)
         mean = cells.mean(axis=0)
@@ -164,10 +150,10 @@ def _de_lists(
         ranked = np.argsort(-np.abs(t), kind="stable")
         non_zero = mean != 0
         non_dropout = non_zero | (control_mean == 0)
-        name = _condition_name(str(label), "1+1")
+        name = f"{_CELL_TYPE}_{label}_1+1"
         lists["rank_genes_groups_cov_all"][name] = ids[ranked[:_N_RANKED]]
         lists["top_non_dropout_de_20"][name] = ids[ranked[non_dropout[ranked]][:20]]
         lists["top_non_zero_de_20"][name] = ids[ranked[non_zero[ranked]][:20]]
         lists["non_dropout_gene_idx"][name] = np.flatnonzero(non_dropout)
         lists["non_zeros_gene_idx"][name] = np.flatnonzero(non_zero)
-    return lists
+    return dict(lists)

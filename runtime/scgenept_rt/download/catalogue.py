@@ -1,6 +1,6 @@
 """What can be downloaded by name, and where it is published.
 
-The release of czi-ai/scGenePT keeps one directory a variant and data set; the data sets are those of GEARS.
+The release of czi-ai/scGenePT has one directory per variant and data set; the data sets are those of GEARS.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from scgenept_rt.download.errors import UnknownDownloadError
+from scgenept_rt.errors.core import ArgumentError
 
-RELEASE_HOST = "https://czi-scgenept-public.s3.amazonaws.com"
-DATAVERSE_HOST = "https://dataverse.harvard.edu"
-
-Kind = Literal["checkpoint", "vocabulary", "dataset"]
+_RELEASE = "https://czi-scgenept-public.s3.amazonaws.com"
+_DATAVERSE = "https://dataverse.harvard.edu"
 
 MODEL_TYPES = {
     "scgpt": "scgpt",
@@ -28,7 +26,6 @@ MODEL_TYPES = {
 }
 """Upstream's model type by the directory of the release."""
 
-_SCGPT_NAME = "best_model_seed_42.pt"
 _TEXT_NAME = "best_model_gpt3.5_ada_rnd_seed_42.pt"
 _CONCAT_NAME = "best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 
@@ -39,60 +36,32 @@ class Item:
 
     Attributes
     ----------
-    name
-        What a user calls it.
-    host
-        Address that the keys are relative to.
-    keys
-        Paths below the host; for a checkpoint every documented one, the likeliest first.
-    place
-        Path in the download directory; a checkpoint lies at its own key.
+    host, keys
+        Address of the server and paths below it; of a checkpoint every name that the release uses, likeliest first.
+    places
+        Path in the download directory for each key.
     archive
-        For a data set, the path in the download directory of the zip that it comes in.
+        The zip file that a data set comes in.
     size, md5
-        Of the file at the key, where published.
+        Of the file, where published.
     """
 
     name: str
-    kind: Kind
+    kind: Literal["checkpoint", "vocabulary", "dataset"]
     description: str
     host: str
     keys: tuple[str, ...]
-    place: str
-    dataset: str | None = None
-    archive: str | None = None
+    places: tuple[str, ...]
+    archive: Item | None = None
     size: int | None = None
     md5: str | None = None
 
-    @property
-    def prefix(self) -> str:
-        """Directory of the first key, with its slash."""
-        return self.keys[0].rpartition("/")[0] + "/"
-
-
-VOCABULARY = Item(
-    "vocab",
-    "vocabulary",
-    "scGPT's gene vocabulary",
-    RELEASE_HOST,
-    ("models/pretrained/scgpt/vocab.json",),
-    "models/pretrained/scgpt/vocab.json",
-)
-
 
 def _dataset(name: str, description: str, file_number: int, size: int | None = None, md5: str | None = None) -> Item:
-    return Item(
-        name,
-        "dataset",
-        description,
-        DATAVERSE_HOST,
-        (f"api/access/datafile/{file_number}",),
-        f"{name}/perturb_processed.h5ad",  # where GEARS looks for it below its data directory
-        name,
-        f"{name}.zip",
-        size,
-        md5,
-    )
+    keys = (f"api/access/datafile/{file_number}",)
+    archive = Item(name, "dataset", f"{description}, zip file", _DATAVERSE, keys, (f"{name}.zip",), None, size, md5)
+    # where GEARS looks for it below its data directory
+    return Item(name, "dataset", description, _DATAVERSE, keys, (f"{name}/perturb_processed.h5ad",), archive)
 
 
 DATASETS = {
@@ -105,26 +74,20 @@ DATASETS = {
     ),
     "adamson": _dataset("adamson", "Adamson et al. 2016, K562, single genes (GEARS preprocessing)", 6154417),
 }
+_VOCABULARY_KEY = ("models/pretrained/scgpt/vocab.json",)
+_VOCABULARY = Item("vocab", "vocabulary", "scGPT's gene vocabulary", _RELEASE, _VOCABULARY_KEY, _VOCABULARY_KEY)
 
 
-def checkpoint(variant: str, dataset: str) -> Item:
-    """Return the checkpoint of a variant (by its directory of the release) for a data set."""
-    names: tuple[str, ...]
-    if variant == "scgpt":
-        names = (_SCGPT_NAME,)
-    elif variant.startswith("scgenept_go_"):
-        names = (_CONCAT_NAME, _TEXT_NAME)
-    else:
-        names = (_TEXT_NAME, _CONCAT_NAME)
+def _checkpoint(variant: str, dataset: str) -> Item:
+    likeliest = _CONCAT_NAME if variant.startswith("scgenept_go_") else _TEXT_NAME
+    names = ["best_model_seed_42.pt"] if variant == "scgpt" else dict.fromkeys([likeliest, _TEXT_NAME, _CONCAT_NAME])
     keys = tuple(f"models/finetuned/{variant}/{dataset}/{name}" for name in names)
-    return Item(
-        variant, "checkpoint", f"{MODEL_TYPES[variant]} trained on {dataset}", RELEASE_HOST, keys, keys[0], dataset
-    )
+    return Item(variant, "checkpoint", f"{MODEL_TYPES[variant]} trained on {dataset}", _RELEASE, keys, keys)
 
 
 def catalogue(dataset: str) -> list[Item]:
     """Return everything that can be downloaded, with the checkpoints of one data set."""
-    return [*(checkpoint(variant, dataset) for variant in MODEL_TYPES), VOCABULARY, *DATASETS.values()]
+    return [*(_checkpoint(variant, dataset) for variant in MODEL_TYPES), _VOCABULARY, *DATASETS.values()]
 
 
 def select(names: Sequence[str], dataset: str) -> list[Item]:
@@ -136,12 +99,12 @@ def select(names: Sequence[str], dataset: str) -> list[Item]:
         Variants (directory of the release, or upstream's model type), ``vocab``, data sets, or ``all``: every
         variant for the data set, the vocabulary, and the data set.
     dataset
-        Which checkpoints of the variants: ``norman`` or ``adamson``.
+        Data that the variants were trained on: ``norman`` or ``adamson``.
 
     Raises
     ------
-    UnknownDownloadError
-        If a name is none of these; suggests near ones.
+    ArgumentError
+        If a name is none of these; suggests similar ones.
     """
     known = {item.name: item for item in catalogue(dataset)}
     by_model_type = {model_type: variant for variant, model_type in MODEL_TYPES.items()}
@@ -152,16 +115,10 @@ def select(names: Sequence[str], dataset: str) -> list[Item]:
             continue
         key = by_model_type.get(name, name)
         if key not in known:
-            raise UnknownDownloadError(name, _near(name, list(known), list(by_model_type)))
+            similar = [entry for entry in known if len(name) > 1 and name.casefold() in entry]
+            similar = similar or get_close_matches(name, [*known, *by_model_type, "all"], n=3)
+            hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
+            remedy = f"{hint}`scgenept-rt download --list` shows every name"
+            raise ArgumentError(f"nothing to download is called {name!r}", remedy)
         chosen[key] = known[key]
     return list(chosen.values())
-
-
-def _near(name: str, known: Sequence[str], model_types: Sequence[str]) -> list[str]:
-    """Return names that contain `name` (`go_c` for `scgenept_go_c`), else those of a near spelling."""
-    part = name.casefold()
-    for names in (known, model_types):
-        containing = [entry for entry in names if part in entry] if len(part) > 1 else []
-        if containing:
-            return containing
-    return get_close_matches(name, [*known, *model_types, "all"], n=3, cutoff=0.6)

@@ -1,244 +1,150 @@
-"""A downloader for pooch that goes on where a broken connection stopped.
-
-pooch hands it an address and a file to fill, then compares the checksum. The bytes gather in a `.part` file that
-outlives the process; beside it lies what identifies the version of the file on the server that they belong to.
-"""
+"""HTTP transfers that continue where a broken connection, or a killed process, stopped."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
-import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError, ProtocolError
+from urllib3.util.retry import Retry
 
-from scgenept_rt.download.checksums import Expected
-from scgenept_rt.download.errors import DownloadDirectoryError, DownloadSpaceError, UpstreamChangedError, WebPageError
-from scgenept_rt.download.requesting import refusal, request
-from scgenept_rt.download.retrying import Retries, RetryPolicy, TransientError
+from scgenept_rt.errors.core import DownloadError, UseOption, format_size
+from scgenept_rt.files.durable import sync_data, write_durably
 
-_CHUNK = 1 << 16  # what a broken connection may cost
-_SPARE = 64 << 20  # left free on the disk
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)$")
+_TIMEOUT = (15.0, 60.0)
+"""Seconds to connect, and seconds without a byte."""
+_LONGEST_WAIT = 120.0
+_NO_PROGRESS = Retry(5, other=0, backoff_factor=1)
 
-
-class Listener(Protocol):
-    """Is told how downloads go."""
-
-    def say(self, text: str) -> None:
-        """Tell something worth a line."""
-
-    def begin(self, label: str) -> None:
-        """Tell that the work on a file begins."""
-
-    def update(self, done: int, total: int | None) -> None:
-        """Tell how many bytes of how many (None: unknown) are done."""
-
-    def end(self) -> None:
-        """Tell that the work on the file is over, done or not."""
+ELSEWHERE = (
+    UseOption("mirror", "download from another server"),
+    UseOption("offline", "see where to place a file that you got by other means", True),
+)
 
 
-class SilentListener:
-    """A listener that does nothing."""
+class Listener:
+    """Called with messages, and with how many bytes of a file are here; this one ignores both."""
 
-    def say(self, text: str) -> None:
-        """Do nothing."""
+    def say(self, text: str) -> None: ...  # noqa: D102
 
-    def begin(self, label: str) -> None:
-        """Do nothing."""
-
-    def update(self, done: int, total: int | None) -> None:
-        """Do nothing."""
-
-    def end(self) -> None:
-        """Do nothing."""
+    def update(self, label: str, done: int, total: int | None) -> None: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
-class _Version:
-    """What the bytes of a part belong to; without a validator they cannot be continued safely."""
-
-    url: str
-    validator: str | None
-    total: int | None
+class _Retry(Retry):
+    def get_retry_after(self, response: Any) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
 
-class ResumingDownloader:
-    """Downloads one file into a `.part` file, however many connections it takes; called by pooch.
+def new_session() -> requests.Session:
+    """Return a session that tries again where a server is busy; proxies and certificates come from the environment."""
+    busy = (408, 425, 429, 500, 502, 503, 504)
+    retry = _Retry(5, connect=0, read=0, other=0, backoff_factor=1, status_forcelist=busy, raise_on_status=False)
+    session = requests.Session()
+    session.headers["User-Agent"] = f"scgenept-rt/{installed_version('scgenept-rt')}"
+    session.headers["Accept-Encoding"] = "identity"  # a compressed transfer has ranges of its own
+    session.mount("http://", HTTPAdapter(max_retries=retry))
+    session.mount("https://", HTTPAdapter(max_retries=retry))
+    return session
 
-    Parameters
-    ----------
-    part
-        Where the bytes gather. What an earlier process left there is continued if the server still has that version.
-    session
-        Carries the requests.
-    expected
-        What is known of the file; another size ends the download before its first byte.
-    retry
-        When to try again.
-    listener
-        Is told the progress.
+
+def download(url: str, part: Path, session: requests.Session, listener: Listener, label: str) -> str | None:
+    """Download an address into a file, or the rest of it if an earlier attempt left the beginning there.
+
+    Returns None once the file is complete, or the status with which the server refuses it ("404 Not Found").
+
+    Raises
+    ------
+    DownloadError
+        If the server cannot be reached, or the connection breaks six times without bringing anything new.
     """
-
-    def __init__(
-        self,
-        part: Path,
-        session: requests.Session,
-        *,
-        expected: Expected | None = None,
-        retry: RetryPolicy | None = None,
-        listener: Listener | None = None,
-    ) -> None:
-        self._part = part
-        self._about = part.with_name(f"{part.name}.json")
-        self._session = session
-        self._expected = expected
-        self._retry = retry or RetryPolicy()
-        self._listener = listener or SilentListener()
-
-    def __call__(self, url: str, output_file: str | os.PathLike[str], _pooch: object) -> None:
-        """Fill `output_file` with the whole of what is at `url`.
-
-        Raises
-        ------
-        DownloadError
-            If the file cannot be had; what is here of it stays in the part, unless it belongs to nothing any more.
-        """
-        retries = Retries(self._retry, url, self._listener.say)
-        while True:
+    retry, most = _NO_PROGRESS, _size(part)
+    while True:
+        try:
+            return _attempt(url, part, session, listener, label)
+        except requests.RequestException as error:
+            # Without ranges every attempt starts anew: only more than ever before is progress.
+            if _size(part) > most:
+                retry, most = _NO_PROGRESS, _size(part)
+            untrusted = isinstance(error, requests.exceptions.SSLError)
             try:
-                self._attempt(url)
-                break
-            except TransientError as failure:
-                retries.wait_after(failure, self._n_bytes())
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise DownloadSpaceError(self._part, None, shutil.disk_usage(self._part.parent).free) from error
-                raise
-        with self._part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        self._part.replace(output_file)
-        self._about.unlink(missing_ok=True)
-
-    def _n_bytes(self) -> int:
-        try:
-            return self._part.stat().st_size
-        except FileNotFoundError:
-            return 0
-
-    def _discard(self) -> None:
-        self._about.unlink(missing_ok=True)
-        self._part.unlink(missing_ok=True)
-
-    def _load(self, url: str) -> _Version | None:
-        """Return the version of the bytes that are here, None if they cannot be continued from this address."""
-        try:
-            version = _Version(**json.loads(self._about.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-        return version if version.url == url and version.validator is not None else None
-
-    def _attempt(self, url: str) -> None:
-        version, offset = self._load(url), self._n_bytes()
-        if version is None or offset == 0 or (version.total is not None and offset > version.total):
-            self._discard()
-            version, offset = None, 0
-        if version is not None and offset == version.total:
-            return
-        headers = {}
-        if version is not None and version.validator is not None:
-            # If-Range: should the file have changed, the server sends the whole new one instead of a range of it
-            headers = {"Range": f"bytes={offset}-", "If-Range": version.validator}
-        with request(self._session, "GET", url, headers) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self._discard()
-                raise TransientError("the server has no such range, starting anew", wait=0)
-            if response.status_code == requests.codes.partial_content and version is not None:
-                self._continue(response, version, offset)
-            elif response.status_code == requests.codes.ok:
-                self._start(response, url)
-            else:
-                raise refusal(url, response)
-
-    def _continue(self, response: requests.Response, version: _Version, offset: int) -> None:
-        stated = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-        total = int(stated[3]) if stated and stated[3] != "*" else version.total
-        # Some servers honour Range and ignore If-Range, so that the version is compared here too.
-        if (
-            stated is None
-            or int(stated[1]) != offset
-            or _validator(response) not in (None, version.validator)
-            or (version.total is not None and total != version.total)
-        ):
-            self._discard()
-            raise TransientError("the file on the server changed in the meantime, starting anew", wait=0)
-        self._listener.say(f"going on from byte {offset:,}")
-        with self._part.open("r+b") as stream:
-            stream.seek(offset)
-            self._receive(response, stream, total)
-
-    def _start(self, response: requests.Response, url: str) -> None:
-        total, validator = _length(response), _validator(response)
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            total = validator = None  # the length and the ranges are those of the compressed form
-        if "html" in response.headers.get("Content-Type", "").lower():
-            raise WebPageError(url)
-        known = self._expected.size if self._expected else None
-        if self._expected and None not in (total, known) and total != known:
-            raise UpstreamChangedError(
-                url, self._expected.describe(), self._expected.known_from, f"its size is {total:,} bytes"
-            )
-        if total is not None:
-            _check_space(self._part, total)
-        self._about.unlink(missing_ok=True)
-        with self._part.open("wb") as stream:
-            # Written after the old bytes are gone and before the first new one: it never describes another version's.
-            self._about.write_text(json.dumps(asdict(_Version(url, validator, total))), "utf-8")
-            self._receive(response, stream, total, url)
-
-    def _receive(
-        self, response: requests.Response, stream: BinaryIO, total: int | None, first_of: str | None = None
-    ) -> None:
-        done = stream.tell()
-        self._listener.update(done, total)
-        for chunk in response.iter_content(_CHUNK):
-            if first_of is not None:
-                if chunk.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-                    self._discard()
-                    raise WebPageError(first_of)
-                first_of = None
-            stream.write(chunk)
-            done += len(chunk)
-            self._listener.update(done, total)
-        stream.flush()
-        if total is not None and done != total:
-            if done > total:
-                self._discard()
-            raise TransientError(f"the connection ended at byte {done:,} of {total:,}")
+                retry = retry.increment("GET", url, error=error if untrusted else ProtocolError())
+            except MaxRetryError:
+                hint = "behind a proxy, set HTTPS_PROXY; where certificates are replaced, REQUESTS_CA_BUNDLE"
+                raise DownloadError(
+                    f"the connection fails ({_cause(error)}); {format_size(_size(part))} are here",
+                    f"Check the network ({hint}), then run the same command again to continue",
+                    ELSEWHERE,
+                    where=shown_url(url),
+                ) from error
+            listener.say(f"{label}: {_cause(error)}; trying again")
+            retry.sleep()
 
 
-def _length(response: requests.Response) -> int | None:
-    stated = response.headers.get("Content-Length", "")
-    return int(stated) if stated.isdigit() else None
+def _attempt(url: str, part: Path, session: requests.Session, listener: Listener, label: str) -> str | None:
+    about = part.with_name(f"{part.name}.json")  # which version of the file the bytes in the part belong to
+    known = json.loads(about.read_text("utf-8")) if about.exists() else {}
+    total, done = known.get("total"), _size(part)
+    resumable = total and known["validator"] and known["url"] == url
+    if resumable and done == total:
+        return None
+    # If-Range: the server sends the whole file if it changed in the meantime.
+    headers = {"Range": f"bytes={done}-", "If-Range": known["validator"]} if resumable and done else {}
+    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        status, stated = response.status_code, response.headers
+        if status == 200:
+            about.unlink(missing_ok=True)  # before the bytes that it describes
+            length = stated.get("Content-Length") if "Content-Encoding" not in stated else None
+            total, done = None if length is None else int(length), 0
+            part.write_bytes(b"")
+            version = {"url": url, "validator": _validator(stated), "total": total}
+            write_durably(about, json.dumps(version).encode())
+        elif status in (206, 416):
+            # Some servers honour Range and ignore If-Range.
+            same = _validator(stated) in (None, known.get("validator"))
+            if not same or stated.get("Content-Range") != f"bytes {done}-{(total or 0) - 1}/{total}":
+                about.unlink()
+                raise requests.ConnectionError("the file on the server changed in the meantime")
+            listener.say(f"{label}: continuing from byte {done:,}")
+        else:
+            return f"{status} {response.reason}"
+        with part.open("ab") as stream:
+            for chunk in response.iter_content(1 << 16):
+                stream.write(chunk)
+                done += len(chunk)
+                listener.update(label, done, total)
+            stream.flush()
+            sync_data(stream)
+    if total not in (None, done):
+        raise requests.ConnectionError(f"the connection ended at byte {done:,} of {total:,}")
+    about.unlink()
+    return None
 
 
-def _validator(response: requests.Response) -> str | None:
-    """Return what names this version for If-Range: a strong ETag, else the date of the last change."""
-    etag = response.headers.get("ETag")
-    if etag is None:
-        return response.headers.get("Last-Modified")
-    return None if etag.startswith("W/") else etag
+def _validator(headers: Mapping[str, str]) -> str | None:
+    """Return what identifies a version of a file: a strong ETag, or the date of its last change."""
+    etag = headers.get("ETag")
+    return headers.get("Last-Modified") if etag is None else None if etag.startswith("W/") else etag
 
 
-def _check_space(path: Path, needed: int) -> None:
-    try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise DownloadDirectoryError(path.parent, f"it cannot be used ({error.strerror})") from error
-    if needed + _SPARE > free:
-        raise DownloadSpaceError(path, needed, free)
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _cause(error: BaseException) -> str:
+    """Return what requests and urllib3 wrap, without their names of objects."""
+    wrapped = [getattr(error, "reason", None), *error.args]
+    inner = next((cause for cause in wrapped if isinstance(cause, BaseException)), None)
+    return _cause(inner) if inner else str(error).rpartition(": ")[2] or type(error).__name__
+
+
+def shown_url(url: str) -> str:
+    """Return an address without a password or a signed query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -39,10 +39,10 @@ from scgenept_rt.errors.cells import (
     UnnamedControlColumnError,
     ValuesShapeError,
 )
+from scgenept_rt.errors.core import ArgumentError, NonFinitePredictionError
 from scgenept_rt.errors.inference import (
     GraphNotLoadedError,
     InferenceFailedError,
-    NonFinitePredictionError,
     PredictOptionError,
     ReferenceMissedError,
 )
@@ -85,6 +85,7 @@ from scgenept_rt.errors.wording import describe, join_limited, pluralize
 __all__ = [
     "PATH_TYPES",
     "AmbiguousControlLabelError",
+    "ArgumentError",
     "ArgumentTypeError",
     "BundleError",
     "BundleFileError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
@@ -11,9 +12,11 @@ __all__ = [
     "Aggregate",
     "EngineOptions",
     "FileOptions",
+    "PredictFileOptions",
     "PredictOptions",
     "ReadOptions",
     "SamplingMode",
+    "SharedPredictOptions",
     "checked",
     "declared_options",
     "resolve",
@@ -21,6 +24,9 @@ __all__ = [
 
 Aggregate = Literal["mean", "cells", "both"]
 SamplingMode = Literal["all", "random", "upstream"]
+
+_MOST_THREADS = max(128, os.cpu_count() or 1)
+"""Hundreds more than there are CPUs stall for minutes."""
 
 
 class EngineOptions(TypedDict, total=False):
@@ -40,7 +46,9 @@ class EngineOptions(TypedDict, total=False):
     device_id: Annotated[int | None, Option(None, "Number of the GPU.", "N", flag="--device", minimum=0)]
     threads: Annotated[
         int | None,
-        Option(None, "Threads on the CPU; default: as many as this process may use.", "N", minimum=1),
+        Option(
+            None, "Threads on the CPU; default: as many as this process may use.", "N", minimum=1, maximum=_MOST_THREADS
+        ),
     ]
     reference_checkpoint: Annotated[
         str | Path | None,
@@ -78,19 +86,11 @@ class ReadOptions(TypedDict, total=False):
     allow_unnormalized: Annotated[bool, Option(False, "Accept values that do not look log1p-normalised.")]
 
 
-class PredictOptions(TypedDict, total=False):
-    """What is predicted, and from which control cells."""
+class SharedPredictOptions(TypedDict, total=False):
+    """Which control cells are predicted from, and how: all of `PredictOptions` but the aggregate."""
 
-    aggregate: Annotated[
-        Aggregate,
-        Option(
-            "mean",
-            "mean: one row per perturbation, with delta and sem; cells: one row per (perturbation, control cell); both.",
-            "NAME",
-        ),
-    ]
     n_controls: Annotated[int | None, Option(None, "Control cells to use; default: all.", "N", minimum=1)]
-    seed: Annotated[int, Option(0, "Seed of the draw of control cells, up to 4294967295.", "N", minimum=0)]
+    seed: Annotated[int, Option(0, "Seed of the draw of control cells.", "N", minimum=0, maximum=2**32 - 1)]
     sampling: Annotated[
         SamplingMode,
         Option(
@@ -105,11 +105,25 @@ class PredictOptions(TypedDict, total=False):
             None,
             "Use only as many control cells (at least 32) as bring the standard error of every gene to T.",
             "T",
-            minimum=0,
+            above=0,
+            requires=("aggregate", "mean"),
         ),
     ]
     batch_size: Annotated[
         int | Literal["auto"], Option("auto", "Cells per batch; auto follows the free memory.", "N", minimum=1)
+    ]
+
+
+class PredictOptions(SharedPredictOptions, total=False):
+    """What is predicted, and from which control cells."""
+
+    aggregate: Annotated[
+        Aggregate,
+        Option(
+            "mean",
+            "mean: one row per perturbation, with delta and sem; cells: one per (perturbation, control cell); both.",
+            "NAME",
+        ),
     ]
 
 
@@ -118,8 +132,21 @@ class FileOptions(TypedDict, total=False):
 
     overwrite: Annotated[bool, Option(False, "Replace an output that exists.")]
     resume: Annotated[bool, Option(False, "Continue an interrupted run.")]
-    for_cell_eval: Annotated[bool, Option(False, "Write cells in the cell-eval format (clipped at 0).")]
+    resume_command: Annotated[str, Option("", "Command that continues this run, for messages.", flag=None)]
+    for_cell_eval: Annotated[
+        bool,
+        Option(False, "Write cells in the cell-eval format (clipped at 0).", requires=("aggregate", "cells")),
+    ]
     cell_eval_column: Annotated[
         str | None,
-        Option(None, "obs column of perturbations in the cell-eval format; default: as in the input.", "COLUMN"),
+        Option(
+            None,
+            "obs column of perturbations in the cell-eval format; default: as in the input.",
+            "COLUMN",
+            requires=("for_cell_eval", True),
+        ),
     ]
+
+
+class PredictFileOptions(PredictOptions, FileOptions, total=False):
+    """What is predicted, and how it is written."""

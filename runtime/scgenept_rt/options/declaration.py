@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from scgenept_rt.errors.core import ArgumentError, describe
+from scgenept_rt.errors.core import ArgumentError, UseOption, describe
 
 Group = TypeVar("Group")
 
@@ -34,8 +34,12 @@ class Option:
         Placeholder of the value in the help; empty for switches.
     flag
         The flag, if it is not ``--`` and the name with dashes; None if the command line has none.
-    minimum
-        Least value of a number.
+    minimum, maximum
+        Bounds of a number.
+    above
+        Value that a number must exceed.
+    requires
+        Name and value of an option of the same group without which this one has no meaning.
     """
 
     default: Any
@@ -43,6 +47,22 @@ class Option:
     metavar: str = ""
     flag: str | None = ""
     minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    requires: tuple[str, Any] | None = None
+
+    def allows(self, number: float) -> bool:
+        """Return whether a number is within the bounds."""
+        return (
+            (self.minimum is None or number >= self.minimum)
+            and (self.maximum is None or number <= self.maximum)
+            and (self.above is None or number > self.above)
+        )
+
+    def bounds(self) -> str:
+        """Return the bounds in words, such as " from 1 to 128"; empty if there are none."""
+        words = (("from", self.minimum), ("above", self.above), ("to", self.maximum))
+        return "".join(f" {word} {bound:.10g}" for word, bound in words if bound is not None)
 
 
 @dataclass(frozen=True)
@@ -72,7 +92,7 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
     Raises
     ------
     ArgumentError
-        If an option is unknown, or has the wrong type or value.
+        If an option is unknown, has the wrong type or value, or lacks another that it requires.
     """
     given = {} if given is None else given
     if not isinstance(given, Mapping):
@@ -82,6 +102,13 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
         if name not in options:
             raise ArgumentError(f"there is no option {name!r}", f"Choose among {', '.join(options)}")
     values = {name: checked(option, given.get(name, option.declared.default)) for name, option in options.items()}
+    for name, option in options.items():
+        other, wanted = option.declared.requires or (name, values[name])
+        if values[name] != option.declared.default and values.get(other, wanted) != wanted:
+            raise ArgumentError(
+                f"{name} has no meaning if {other} is {values[other]!r}",
+                options=[UseOption(other, f"use {name}", wanted)],
+            )
     return cast("Group", values)
 
 
@@ -91,14 +118,12 @@ def checked(option: DeclaredOption, value: Any) -> Any:
     Raises
     ------
     ArgumentError
-        If it has the wrong type, is none of the choices, or is below the minimum.
+        If it has the wrong type, is none of the choices, or is out of bounds.
     """
     for kind in _alternatives(option.type):
         found, plain = _as_kind(kind, value)
-        if found:
-            minimum = option.declared.minimum
-            if minimum is None or not isinstance(plain, (int, float)) or plain >= minimum:
-                return plain
+        if found and (kind not in (int, float) or option.declared.allows(plain)):
+            return plain
     raise ArgumentError(f"{option.name} is {describe(value)}, expected {expected_values(option)}")
 
 
@@ -110,8 +135,7 @@ def expected_values(option: DeclaredOption) -> str:
             choices = [repr(choice) for choice in get_args(kind)]
             words.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
         elif kind in _KINDS:
-            bound = option.declared.minimum
-            words.append(_KINDS[kind] + (f" from {bound:g}" if bound is not None and kind in (int, float) else ""))
+            words.append(_KINDS[kind] + (option.declared.bounds() if kind in (int, float) else ""))
         else:
             words.append(f"a {getattr(kind, '__name__', kind)}")
     return ", or ".join(dict.fromkeys(words))

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import NonFinitePredictionError, PredictOptionError, check_argument, pluralize
+from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.errors.core import ArgumentError, pluralize
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.options import PredictFileOptions, PredictOptions, SharedPredictOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
-from scgenept_rt.predictor.memory_backoff import MemoryBackoff
-from scgenept_rt.predictor.option_checks import whole_number
-from scgenept_rt.session import Session, automatic_batch_size, planned_size
+from scgenept_rt.predictor.batches import BatchLoop, Schedule
+from scgenept_rt.predictor.run import PredictedRows, Run
+from scgenept_rt.session import Session, automatic_batch_size
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from anndata import AnnData
 
     from scgenept_rt.expression import ReadOptions
-    from scgenept_rt.expression.sampling import SamplingMode
-    from scgenept_rt.predictor.aggregation import Aggregate, PredictedRows
-    from scgenept_rt.predictor.run import Run
-    from scgenept_rt.predictor.schedule import Notice, Progress
-
-
-_BATCH_SIZES = "1 or more, or auto"
+    from scgenept_rt.predictor.batches import OnNotice, Progress
 
 
 class MeanAndCells(NamedTuple):
-    """What `Predictor.predict` returns for the aggregate "both"."""
+    """Both aggregates, as `Predictor.predict` returns them."""
 
     mean: AnnData
     cells: AnnData
@@ -43,7 +40,7 @@ class Predictor:
     """Predicts post-perturbation expression with one variant of scGenePT.
 
     Any number of threads may predict with one predictor at once. It is not picklable: it holds native memory, so
-    open the bundle again in each process. As a context manager it lets go of the session on leaving.
+    load the bundle in each process. As a context manager it closes itself.
 
     Attributes
     ----------
@@ -52,9 +49,9 @@ class Predictor:
     panel
         The model's genes.
     choice_reason
-        One line: why this provider was chosen.
+        Why this provider was chosen, in one line.
     free_device_bytes
-        Memory that was free on the GPU once the session was made; None on the CPU, and where it is not known.
+        Free memory of the GPU after loading; None on the CPU and where it is not known.
     """
 
     def __init__(
@@ -68,7 +65,7 @@ class Predictor:
 
     @property
     def session(self) -> Session:
-        """What runs the network.
+        """The session that runs the network.
 
         Raises
         ------
@@ -95,12 +92,12 @@ class Predictor:
         return self.session.provider
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """Precision in use: fp32 or fp16."""
         return self.session.precision
 
     def close(self) -> None:
-        """Let go of the session and its memory; predicting afterwards is an error."""
+        """Free the session and its memory; predicting afterwards raises RuntimeError."""
         self._session = None
 
     def __enter__(self) -> Self:
@@ -112,7 +109,7 @@ class Predictor:
         self.close()
 
     def __reduce__(self) -> Any:
-        """Refuse: see the class."""
+        """Raise TypeError."""
         raise TypeError(
             "a Predictor cannot be pickled: it holds native memory. Send the bundle's path and load it in each process."
         )
@@ -124,10 +121,9 @@ class Predictor:
         return f"<Predictor of {self.variant}: {pluralize(dimensions.n_genes, 'gene')}, {layers}, {state}>"
 
     def automatic_batch_size(self) -> int:
-        """Return the number of cells a batch that bounds memory and keeps the provider busy: always the same.
+        """Return the cells per batch that bound memory and keep the provider busy.
 
-        On a GPU the memory that was free when the bundle was loaded counts. Where others have taken it since, batches
-        are run in parts.
+        On a GPU it follows the memory that was free after loading. Where less is free later, batches are run in parts.
         """
         return automatic_batch_size(
             self.provider,
@@ -138,27 +134,16 @@ class Predictor:
         )
 
     def warm_up(self, n_cells: Sequence[int] = (1,)) -> None:
-        """Predict cells without expression and drop the result, so that no later call pays for what a first one costs.
+        """Predict cells without expression, so that no later call pays for first-time work.
 
-        On a GPU every size of a batch is planned when it first runs, and CUDA graphs are recorded then.
+        A GPU plans every batch size when it first runs.
 
         Parameters
         ----------
         n_cells
-            How many cells later calls will predict at once, such as ``(1, model.automatic_batch_size())``.
-
-        Raises
-        ------
-        PredictOptionError
-            If one is no whole number from 1 on.
-        NonFinitePredictionError
-            If the network gives NaN or infinity.
+            Numbers of cells that later calls will predict at once, such as ``(1, model.automatic_batch_size())``.
         """
-        check_argument("n_cells", n_cells, (Iterable,), "numbers of cells, such as (1, 32)")
-        sizes = [whole_number("n_cells", number, "whole numbers from 1 on") for number in n_cells]
-        if any(size < 1 for size in sizes):
-            raise PredictOptionError(f"n_cells is {min(sizes)}. Expected whole numbers from 1 on.")
-        for n_rows in sizes:
+        for n_rows in n_cells:
             self.predict_array(np.zeros((n_rows, len(self.panel)), dtype=np.float32), "ctrl")
 
     def predict_array(
@@ -166,18 +151,17 @@ class Predictor:
     ) -> NDArray[np.float32]:
         """Predict exactly the given cells, in order.
 
-        Mirrors upstream's `pred_perturb` for one perturbation. Needs NumPy and ONNX Runtime alone; safe to call from
-        many threads at once.
+        Mirrors upstream's `pred_perturb` for one perturbation. Needs only NumPy and ONNX Runtime; thread-safe.
 
         Parameters
         ----------
         values
             (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells. Only shape and
-            finiteness are checked: values of another scale give numbers that mean nothing.
+            finiteness are checked: predictions from values of another scale mean nothing.
         perturbation
             Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``.
         batch_size
-            Cells a batch.
+            Cells per batch.
 
         Returns
         -------
@@ -186,38 +170,29 @@ class Predictor:
 
         Raises
         ------
-        ValuesShapeError, NonFiniteValueError
-            If the values are not of that shape, or hold NaN or infinity.
+        ExpressionValueError
+            If the values have another shape, or hold NaN or infinity.
         PerturbationError
             If the perturbation is not one of this model.
         NonFinitePredictionError
-            If the network gave NaN or infinity.
+            If the network returned NaN or infinity.
         """
         session = self.session
         parsed = parse_perturbation(perturbation, self.panel)
         cells = from_array(values, self.panel)
-        size = self._batch_size(batch_size)
-        flags = np.zeros((planned_size(len(cells), size), len(self.panel)), dtype=np.int64)
-        flags[:, list(parsed.columns)] = 1
-        gene_index = np.arange(len(self.panel), dtype=np.int64)
+        loop = BatchLoop(
+            session,
+            self.panel,
+            Schedule([parsed], len(cells)),
+            n_rows=len(cells),
+            batch_size=self._batch_size(resolve(PredictOptions, {"batch_size": batch_size})),
+            read_cells=lambda begin, end, out: np.copyto(out, cells[begin:end]),
+            cell_name=lambda cell: f"row {cell}",
+        )
         predicted = np.empty(cells.shape, dtype=np.float32)
-        backoff = MemoryBackoff(session)
-        for begin in range(0, len(cells), size):
-            block = cells[begin : begin + size]
-            n_rows = len(block)
-            if session.fixed_batches:
-                block = _padded(block, planned_size(n_rows, size))
-            predicted[begin : begin + n_rows] = backoff.run(block, flags[: len(block)], gene_index)[:n_rows]
-        if not np.isfinite(np.sum(predicted, dtype=np.float64)):
-            row, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
-            raise NonFinitePredictionError(
-                parsed.label,
-                f"row {row}",
-                self.panel.names[gene],
-                float(predicted[row, gene]),
-                self.provider,
-                self.precision,
-            )
+        for batch, rows in loop.run(loop.full_batches(), threaded=False):
+            begin = batch.parts[0].first_cell
+            predicted[begin : begin + len(rows)] = rows
         return predicted
 
     @overload
@@ -226,16 +201,12 @@ class Predictor:
         adata: AnnData,
         perturbations: str | Sequence[str | PerturbationRequest],
         *,
-        aggregate: Literal["mean", "cells"] = "mean",
-        n_controls: int | None = None,
-        seed: int = 0,
-        sampling: SamplingMode = "all",
-        tolerance: float | None = None,
+        aggregate: Literal["both"],
         read: ReadOptions | None = None,
-        batch_size: int | Literal["auto"] = "auto",
         progress: Progress | None = None,
-        on_notice: Notice | None = None,
-    ) -> AnnData: ...
+        on_notice: OnNotice | None = None,
+        **options: Unpack[SharedPredictOptions],
+    ) -> MeanAndCells: ...
 
     @overload
     def predict(
@@ -243,87 +214,55 @@ class Predictor:
         adata: AnnData,
         perturbations: str | Sequence[str | PerturbationRequest],
         *,
-        aggregate: Literal["both"],
-        n_controls: int | None = None,
-        seed: int = 0,
-        sampling: SamplingMode = "all",
-        tolerance: float | None = None,
         read: ReadOptions | None = None,
-        batch_size: int | Literal["auto"] = "auto",
         progress: Progress | None = None,
-        on_notice: Notice | None = None,
-    ) -> MeanAndCells: ...
+        on_notice: OnNotice | None = None,
+        **options: Unpack[PredictOptions],
+    ) -> AnnData: ...
 
     def predict(
         self,
         adata: AnnData,
         perturbations: str | Sequence[str | PerturbationRequest],
         *,
-        aggregate: Aggregate = "mean",
-        n_controls: int | None = None,
-        seed: int = 0,
-        sampling: SamplingMode = "all",
-        tolerance: float | None = None,
         read: ReadOptions | None = None,
-        batch_size: int | Literal["auto"] = "auto",
         progress: Progress | None = None,
-        on_notice: Notice | None = None,
+        on_notice: OnNotice | None = None,
+        **options: Unpack[PredictOptions],
     ) -> AnnData | MeanAndCells:
         """Predict perturbations of the control cells of an AnnData, in memory.
 
         Parameters
         ----------
         adata
-            Holds control cells with log1p-normalised expression; genes are matched by name, in any order.
+            Control cells with log1p-normalised expression; genes are matched by name, in any order.
         perturbations
             Labels; the same control cells serve all of them.
-        aggregate
-            "mean": one row a perturbation, with layers `delta` and `sem`; "cells": one row a (perturbation, control
-            cell); "both": the two, as `MeanAndCells`.
-        n_controls, seed, sampling
-            Which control cells: see `scgenept_rt.expression.Sampling`.
-        tolerance
-            Add control cells, in random order, until the standard error of every gene's mean is at most this (and
-            at least 32 are used). For the aggregate "mean" alone.
         read
-            Where labels and values lie in `adata`, and what to accept.
-        batch_size
-            Cells a batch.
+            `scgenept_rt.ReadOptions`: where labels and values are in `adata`, and what to accept.
         progress
-            Is told the (perturbation, control cell) pairs done, and their number.
+            Called with the (perturbation, control cell) pairs that are done, and their total.
         on_notice
-            Is told what the user should know; the sentences are in ``uns["scgenept_rt"]["notices"]`` too.
+            Called with each warning message; they are in ``uns["scgenept_rt"]["notices"]`` too.
+        **options
+            `scgenept_rt.options.PredictOptions`: aggregate, n_controls, seed, sampling, max_error, batch_size.
 
         Returns
         -------
         AnnData or MeanAndCells
-            X float32, log1p scale, not clipped; see `docs/output.md`.
+            X float32, log1p scale, not clipped; see `docs/output.md`. `MeanAndCells` for the aggregate "both".
 
         Raises
         ------
         ScgeneptError
             If labels, genes or values do not fit the model (see `read_control_cells`, `parse_perturbations`).
         """
-        from scgenept_rt.predictor.run import Run
+        from scgenept_rt.predictor.writing import to_memory
 
-        check_argument("progress", progress, (Callable, NoneType), "a function, or None")
-        with Run.prepare(
-            self.session,
-            self.panel,
-            self.provenance(),
-            adata,
-            perturbations,
-            aggregate=aggregate,
-            n_controls=n_controls,
-            seed=seed,
-            sampling=sampling,
-            tolerance=tolerance,
-            read=read,
-            batch_size=self._batch_size(batch_size),
-            on_notice=on_notice,
-        ) as run:
-            tables = run.to_memory(progress)
-        return MeanAndCells(tables["mean"], tables["cells"]) if aggregate == "both" else tables[aggregate]
+        resolved = resolve(PredictOptions, options)
+        with self._run(adata, perturbations, resolved, read, on_notice) as run:
+            tables = to_memory(run, progress)
+        return MeanAndCells(**tables) if resolved["aggregate"] == "both" else tables[resolved["aggregate"]]
 
     def predict_file(
         self,
@@ -331,41 +270,25 @@ class Predictor:
         out: str | Path,
         perturbations: str | Sequence[str | PerturbationRequest],
         *,
-        aggregate: Aggregate = "mean",
-        n_controls: int | None = None,
-        seed: int = 0,
-        sampling: SamplingMode = "all",
-        tolerance: float | None = None,
         read: ReadOptions | None = None,
-        batch_size: int | Literal["auto"] = "auto",
-        overwrite: bool = False,
-        resume: bool = False,
-        resume_command: str = "",
-        for_cell_eval: bool | str = False,
         progress: Progress | None = None,
-        on_notice: Notice | None = None,
+        on_notice: OnNotice | None = None,
+        **options: Unpack[PredictFileOptions],
     ) -> list[Path]:
-        """Predict from a file into a file; memory does not grow with cells or perturbations.
-
-        Parameters are those of `predict`, and:
+        """Predict from a file into a file; memory does not grow with the number of cells or perturbations.
 
         Parameters
         ----------
         cells
             An .h5ad or .zarr file of control cells (or an AnnData).
         out
-            The .h5ad or .zarr file to write. For "both" it holds the means, and the cells lie beside it
+            The .h5ad or .zarr file to write. For the aggregate "both" it holds the means, and the cells are beside it
             (``OUT.cells.h5ad``).
-        overwrite
-            Replace an output that exists.
-        resume
-            Continue an interrupted run of the same settings; an automatic batch size is the one that it had.
-        resume_command
-            The command that continues this run, for messages.
-        for_cell_eval
-            Write the form that cell-eval 0.8 accepts: cells, with the control cells themselves, clipped at 0. The
-            name of the column of perturbations, or True for the one that the input has (else ``target``,
-            cell-eval's own default).
+        perturbations, read, progress, on_notice
+            As in `predict`.
+        **options
+            `scgenept_rt.options.PredictFileOptions`: those of `predict`, and overwrite, resume, resume_command,
+            for_cell_eval, cell_eval_column. A resumed run keeps its automatic batch size.
 
         Returns
         -------
@@ -379,95 +302,48 @@ class Predictor:
         ScgeneptError
             As `predict`.
         """
-        from scgenept_rt.predictor.run import Run, check_outputs, recorded_batch_size
+        from scgenept_rt.predictor.writing import check_outputs, recorded_batch_size, to_files
 
-        check_argument("progress", progress, (Callable, NoneType), "a function, or None")
+        resolved = resolve(PredictFileOptions, options)
+        aggregate, overwrite, resume = resolved["aggregate"], resolved["overwrite"], resolved["resume"]
         check_outputs(out, aggregate, overwrite=overwrite, resume=resume, cells=cells)
-        size = self._batch_size(batch_size)
-        if resume and batch_size == "auto":
-            # What was free on the GPU then need not be free now, and rows are only the same in the same batches.
-            size = recorded_batch_size(out, aggregate, overwrite=overwrite) or size
-        with Run.prepare(
-            self.session,
-            self.panel,
-            self.provenance(),
-            cells,
-            perturbations,
-            aggregate=aggregate,
-            n_controls=n_controls,
-            seed=seed,
-            sampling=sampling,
-            tolerance=tolerance,
-            read=read,
-            batch_size=size,
-            for_cell_eval=for_cell_eval,
-            on_notice=on_notice,
-        ) as run:
-            return run.to_files(
-                Path(out), overwrite=overwrite, resume=resume, resume_command=resume_command, progress=progress
-            )
+        if resume and resolved["batch_size"] == "auto":
+            # Another size may be automatic by now, and rows are only the same in the same batches.
+            resolved["batch_size"] = recorded_batch_size(out, aggregate, overwrite=overwrite) or "auto"
+        with self._run(cells, perturbations, resolved, read, on_notice) as run:
+            return to_files(run, Path(out), resolved, progress)
 
     def iter_predict(
         self,
         cells: str | Path | AnnData,
         perturbations: str | Sequence[str | PerturbationRequest],
         *,
-        aggregate: Literal["mean", "cells"] = "mean",
-        n_controls: int | None = None,
-        seed: int = 0,
-        sampling: SamplingMode = "all",
-        tolerance: float | None = None,
         read: ReadOptions | None = None,
-        batch_size: int | Literal["auto"] = "auto",
-        on_notice: Notice | None = None,
+        on_notice: OnNotice | None = None,
+        **options: Unpack[PredictOptions],
     ) -> Iterator[PredictedRows]:
-        """Predict as `predict` does, and hand out the rows as they are computed, for callers who write elsewhere.
+        """Predict as `predict` does, and yield the rows as they are computed, for callers who write elsewhere.
 
         Cells and options are read and checked at once, the network runs as rows are taken.
 
         Yields
         ------
         PredictedRows
-            For "mean" one row a perturbation; for "cells" blocks of consecutive control cells of one perturbation.
+            For "mean" one row per perturbation; for "cells" batches of consecutive control cells of one perturbation.
 
         Raises
         ------
         ScgeneptError
             As `predict`.
         """
-        from scgenept_rt.predictor.run import Run
-
-        check_argument("aggregate", aggregate, (str,), "mean or cells")
-        if aggregate not in ("mean", "cells"):
-            raise PredictOptionError(f"aggregate is {aggregate!r}. Expected mean or cells.")
-        run = Run.prepare(
-            self.session,
-            self.panel,
-            self.provenance(),
-            cells,
-            perturbations,
-            aggregate=aggregate,
-            n_controls=n_controls,
-            seed=seed,
-            sampling=sampling,
-            tolerance=tolerance,
-            read=read,
-            batch_size=self._batch_size(batch_size),
-            on_notice=on_notice,
-        )
-        return _rows_of(run)
+        resolved = resolve(PredictOptions, options)
+        if resolved["aggregate"] == "both":
+            raise ArgumentError("aggregate is 'both', expected one of 'mean', 'cells'")
+        return _rows_of(self._run(cells, perturbations, resolved, read, on_notice))
 
     def parse(self, perturbations: str | Sequence[str | PerturbationRequest]) -> tuple[list[Any], list[str]]:
         """Parse labels for this model; see `parse_perturbations`."""
         return parse_perturbations(perturbations, self.panel)
-
-    def _batch_size(self, batch_size: int | Literal["auto"]) -> int:
-        if isinstance(batch_size, str) and batch_size == "auto":
-            return self.automatic_batch_size()
-        size = whole_number("batch_size", batch_size, _BATCH_SIZES)
-        if size < 1:
-            raise PredictOptionError(f"batch_size is {size}. Expected {_BATCH_SIZES}.")
-        return size
 
     def provenance(self) -> Mapping[str, Any]:
         """Return what outputs record of the model, under ``uns["scgenept_rt"]``."""
@@ -481,12 +357,29 @@ class Predictor:
             "precision": self.precision,
         }
 
+    def _run(
+        self,
+        cells: str | Path | AnnData,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        options: PredictOptions,
+        read: ReadOptions | None,
+        on_notice: OnNotice | None,
+    ) -> Run:
+        return Run.prepare(
+            self,
+            cells,
+            perturbations,
+            options,
+            batch_size=self._batch_size(options),
+            read=read,
+            on_notice=on_notice,
+        )
+
+    def _batch_size(self, options: PredictOptions) -> int:
+        size = options["batch_size"]
+        return self.automatic_batch_size() if size == "auto" else size
+
 
 def _rows_of(run: Run) -> Iterator[PredictedRows]:
     with run:
         yield from run.rows()
-
-
-def _padded(cells: NDArray[np.float32], n_rows: int) -> NDArray[np.float32]:
-    """Return the cells, followed by empty ones up to `n_rows`."""
-    return np.concatenate([cells, np.zeros((n_rows - len(cells), cells.shape[1]), dtype=cells.dtype)])

@@ -334,8 +334,8 @@ def test_output_of_an_unknown_format(refused: Refusal, tmp_path: Path) -> None:
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def test_tolerance_goes_with_means_alone(refused: Refusal) -> None:
-    assert_says(refused("--tolerance", "0.1", "--aggregate", "cells"), "a tolerance is for means", "--aggregate mean")
+def test_max_error_goes_with_means_alone(refused: Refusal) -> None:
+    assert_says(refused("--max-error", "0.1", "--aggregate", "cells"), "max_error has no meaning", "aggregate")
 
 
 def test_the_control_itself_is_no_perturbation_in_the_form_for_cell_eval(refused: Refusal) -> None:

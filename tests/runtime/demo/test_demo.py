@@ -18,9 +18,9 @@ from scgenept_rt.demo import (
     demo_control_cells,
     demo_screen,
     expression_rates,
-    run_demo,
 )
 from scgenept_rt.demo.screen import SCREEN_CONTROLS
+from scgenept_rt.errors.core import PerturbationError
 from scgenept_rt.predictor import Predictor, load
 
 
@@ -31,7 +31,7 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def predicted(predictor: Predictor) -> anndata.AnnData:
-    return run_demo(demo_control_cells(6), predictor=predictor)
+    return predictor.predict(demo_control_cells(6), DEMO_PERTURBATIONS)
 
 
 def top_genes(predicted: anndata.AnnData, row: int, n: int) -> list[str]:
@@ -46,7 +46,7 @@ def run_command(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_bundle_has_the_norman_genes_and_says_that_it_is_synthetic():
+def test_bundle_has_the_norman_genes_and_is_marked_as_synthetic():
     bundle = Bundle.open(demo_bundle_path())
     manifest = bundle.manifest
     assert manifest.synthetic
@@ -113,13 +113,7 @@ def test_without_a_perturbation_little_changes(predictor: Predictor):
     assert np.abs(still.layers["delta"]).max() < 0.5
 
 
-def test_run_demo_makes_its_own_cells_and_opens_its_own_bundle():
-    predicted = run_demo(perturbations=["JUN+ctrl"], provider="cpu")
-    assert predicted.obs["condition"].tolist() == ["JUN+ctrl"]
-    assert predicted.shape == (1, 5045)
-
-
-def test_command_prints_a_table_a_perturbation_and_says_that_it_is_synthetic():
+def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthetic():
     code, output = run_command("--cells", "2")
     assert code == 0
     assert output.startswith(NOTICE)
@@ -205,10 +199,6 @@ def test_out_that_cannot_be_a_directory_is_one_message(tmp_path: Path):
     assert "scgenept_rt" not in before
 
 
-def test_zero_cells_is_wrong_usage():
-    assert run_command("--cells", "0")[0] == 2
-
-
 SCREEN_LABELS = ("POU3F2+ctrl", "ctrl+FOXA1", "SAMD1+ZBTB1")
 
 
@@ -251,8 +241,8 @@ def test_a_screen_follows_from_the_seed():
 
 
 @pytest.mark.parametrize("label", ["TP53+ctrl", "ctrl"])
-def test_a_label_that_norman_has_not_is_refused(label):
-    with pytest.raises(ValueError, match=r"not a label of the Norman screen"):
+def test_labels_that_norman_lacks_are_refused(label):
+    with pytest.raises(PerturbationError, match=r"no label of the Norman screen"):
         demo_screen([label])
 
 
@@ -268,9 +258,14 @@ def test_screen_command_writes_every_label_of_the_published_split(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--screen", "a.csv"), ("--screen", "a.h5ad", "--out", "b"), ("--screen", "a.h5ad", "--cells", "1")],
+    [
+        ("--cells", "0"),
+        ("--screen", "a.csv"),
+        ("--screen", "a.h5ad", "--out", "b"),
+        ("--screen", "a.h5ad", "--cells", "1"),
+    ],
 )
-def test_screen_wrong_usage(arguments, tmp_path, monkeypatch):
+def test_wrong_usage(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command(*arguments)[0] == 2
     assert not any(tmp_path.iterdir())

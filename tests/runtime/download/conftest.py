@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from scgenept_rt.download import DownloadDirectory, RetryPolicy
+from scgenept_rt.download import DownloadDirectory
+from scgenept_rt.download.transfer import Listener
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 VOCAB = "/models/pretrained/scgpt/vocab.json"
-NORMAN = "/api/access/datafile/6154020"
-ADAMSON = "/api/access/datafile/6154417"
+NORMAN, ADAMSON = "/api/access/datafile/6154020", "/api/access/datafile/6154417"
 H5AD = b"\x89HDF\r\n\x1a\n" + random.Random(3).randbytes(150_000)
 
 
@@ -31,11 +31,6 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def checkpoint_bytes(seed: int = 0) -> bytes:
-    """As many kinds of bytes as a checkpoint: torch writes zips too."""
-    return zipped({"model/data.pkl": b"\x80\x02", "model/data/0": random.Random(seed).randbytes(600_000)})
-
-
 @pytest.fixture(scope="session")
 def misbehave() -> SimpleNamespace:
     """The behaviours of the server, by name."""
@@ -44,7 +39,7 @@ def misbehave() -> SimpleNamespace:
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "scgenept_rt_downloads"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "scgenept_rt_downloads", "scgenept_rt_cache"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -52,54 +47,44 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def server(misbehave: SimpleNamespace) -> Iterator[Any]:
     server = misbehave.ReleaseServer()
-    server.files[GO_C] = checkpoint_bytes()
+    server.files[GO_C] = b"PK\x03\x04" + random.Random(0).randbytes(600_000)
     server.files[VOCAB] = json.dumps({"A1BG": 0, "A1CF": 1, "<pad>": 2}).encode()
     server.files[NORMAN] = zipped({"norman/perturb_processed.h5ad": H5AD, "norman/go.csv": b"a,b\n"})
-    server.files[ADAMSON] = zipped({"adamson/perturb_processed.h5ad": H5AD[:-7]})
+    server.files[ADAMSON] = zipped({"adamson/perturb_processed.h5ad": H5AD})
     yield server
     server.close()
 
 
-class Recorder:
-    """A listener that keeps what it is told."""
-
+class Recorder(Listener):
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.updates: list[tuple[int, int | None]] = []
-        self.labels: list[str] = []
-        self.open = 0
+        self.updates: list[tuple[str, int, int | None]] = []
         self.on_say: Callable[[str], None] = lambda _text: None
 
     def say(self, text: str) -> None:
         self.said.append(text)
         self.on_say(text)
 
-    def begin(self, label: str) -> None:
-        self.labels.append(label)
-        self.open += 1
-
-    def update(self, done: int, total: int | None) -> None:
-        self.updates.append((done, total))
-
-    def end(self) -> None:
-        self.open -= 1
+    def update(self, label: str, done: int, total: int | None) -> None:
+        self.updates.append((label, done, total))
 
 
 @pytest.fixture
-def told() -> Recorder:
+def recorder() -> Recorder:
     return Recorder()
 
 
 @pytest.fixture
-def waits() -> list[float]:
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the downloads of the test wanted to wait; none are really waited."""
-    return []
+    waits: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=waits.append, time=lambda: 0.0))
+    return waits
 
 
 @pytest.fixture
-def downloads(tmp_path: Path, server: Any, told: Recorder, waits: list[float]) -> Callable[..., DownloadDirectory]:
+def downloads(tmp_path: Path, server: Any, recorder: Recorder, waits: list[float]) -> Callable[..., DownloadDirectory]:
     def make(**options: Any) -> DownloadDirectory:
-        options = {"mirror": server.url, "listener": told, "retry": RetryPolicy(sleep=waits.append)} | options
-        return DownloadDirectory(tmp_path / "downloads", **options)
+        return DownloadDirectory(tmp_path / "downloads", **{"mirror": server.url, "listener": recorder, **options})
 
     return make

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import anndata
 import pytest
 
-import scgenept_rt as sgr
 from scgenept_rt.errors import (
     InferenceFailedError,
     MissingGenesError,
     PartialOutputError,
-    PredictOptionError,
     join_limited,
     pluralize,
 )
 from scgenept_rt.evaluation.errors import NoTestPerturbationsError
-from scgenept_rt.perturbation import PerturbationRequest
 
 
 @pytest.mark.parametrize(
@@ -59,8 +53,3 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 )
 def test_messages_of_one_and_of_several(error: Exception, words: str) -> None:
     assert words in str(error)
-
-
-def test_a_run_of_one_control_cell(model: sgr.Predictor, make_cells: Callable[[int], anndata.AnnData]) -> None:
-    with pytest.raises(PredictOptionError, match=r"n_controls = 2, but the run has 1 control cell\. Lower"):
-        model.predict(make_cells(1), [PerturbationRequest("YFU19", 2)])

@@ -30,7 +30,7 @@ FORMS = {
     "cells": ["--aggregate", "cells"],
     "both": ["--aggregate", "both"],
     "cell_eval": ["--for-cell-eval"],
-    "tolerance": ["--tolerance", "0.000001"],
+    "max_error": ["--max-error", "0.000001"],
 }
 
 
@@ -173,12 +173,12 @@ def test_the_script_names_itself_in_the_command_that_continues(
     ("changed", "facts"),
     [
         (["--seed", "7"], ["seed: 0 before, 7 now"]),
-        (["--n-controls", "9"], ["control cells a perturbation:"]),
+        (["--n-controls", "9"], ["control cells per perturbation:"]),
         (["-p", "YFU19+EKKN10"], ["perturbations: 24 entries", "from number 1 on: YFU19+EKKN10"]),
         (["--batch-size", "2"], ["batch size: 1 before, 2 now"]),
         (["--aggregate", "cells"], ["aggregate: mean before, cells now"]),
         (["--precision", "fp16"], ["precision: fp32 before, fp16 now"]),
-        (["--tolerance", "0.5"], ["tolerance: not set before, 0.5 now"]),
+        (["--max-error", "0.5"], ["max_error: not set before, 0.5 now"]),
     ],
 )
 def test_changed_settings_are_refused_by_name(

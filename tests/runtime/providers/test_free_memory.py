@@ -41,9 +41,9 @@ print(json.dumps(sizes))
 # Rows depend on the size of their batch here, as rounding makes them on a GPU.
 COMMAND = """
 import os, onnxruntime
-import scgenept_rt.predictor.run as run
+import scgenept_rt.predictor.writing as writing
 from scgenept_rt.cli import main
-run._SECONDS_BETWEEN_COMMITS, run._COMMIT_SHARE = 0, 1  # commit after every block of rows
+writing._SECONDS_BETWEEN_COMMITS, writing._COMMIT_SHARE = 0, 1  # commit after every block of rows
 n_run = 0
 def predicted(session, outputs, feed):
     global n_run

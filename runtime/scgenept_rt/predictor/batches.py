@@ -1,0 +1,186 @@
+"""The batch loop: control cells and perturbations go through a session, batch by batch, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors.core import NonFinitePredictionError, UseOption
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.perturbation import Perturbation
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.session import Session, planned_size
+
+Progress = Callable[[int, int], None]
+"""Called with the number of (perturbation, control cell) pairs that are done, and their total."""
+
+OnNotice = Callable[[str], None]
+"""Called with each warning message."""
+
+ReadCells = Callable[[int, int, NDArray[np.float32]], object]
+"""Writes the control cells of a range into an array (n_cells, n_genes)."""
+
+THREAD_NAME = "scgenept-rt-network"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a batch that belong to one perturbation: its control cells from `first_cell` on."""
+
+    index: int
+    first_cell: int
+    rows: slice
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of a batch, (batch_size, n_genes) each; rows after the last part are padding."""
+
+    values: NDArray[np.float32]
+    pert_flags: NDArray[np.int64]
+    parts: Sequence[Part]
+
+
+class Schedule:
+    """The (perturbation, control cell) pairs of a run: each perturbation with its first `counts` control cells."""
+
+    def __init__(self, perturbations: Sequence[Perturbation], n_controls: int) -> None:
+        self.perturbations = tuple(perturbations)
+        self.counts: NDArray[np.int64] = np.asarray(
+            [min(perturbation.n_controls or n_controls, n_controls) for perturbation in perturbations], dtype=np.int64
+        )
+        self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.counts)])
+
+    @property
+    def n_rows(self) -> int:
+        """Number of pairs."""
+        return int(self.starts[-1])
+
+    def perturbation_at(self, row: int) -> int:
+        """Return the index of the perturbation of a row; the number of perturbations for the row after the last."""
+        return int(np.searchsorted(self.starts, row, side="right")) - 1
+
+    def parts(self, begin: int, end: int) -> Iterator[Part]:
+        """Yield the parts of a batch of the rows from `begin` up to `end`."""
+        row = begin
+        while row < end:
+            index = self.perturbation_at(row)
+            stop = min(end, int(self.starts[index + 1]))
+            yield Part(index, row - int(self.starts[index]), slice(row - begin, stop - begin))
+            row = stop
+
+
+class BatchLoop:
+    """Fills batches with control cells and flags, and runs them through a session.
+
+    Parameters
+    ----------
+    n_rows
+        Rows that the largest batch could have; no batch is larger than that needs.
+    batch_size
+        Cells per batch otherwise.
+    read_cells
+        Reads control cells.
+    cell_name
+        Returns the name of a control cell for messages.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        panel: GenePanel,
+        schedule: Schedule,
+        *,
+        n_rows: int,
+        batch_size: int,
+        read_cells: ReadCells,
+        cell_name: Callable[[int], str],
+    ) -> None:
+        self._session, self._panel, self._schedule = session, panel, schedule
+        self._read_cells, self._cell_name = read_cells, cell_name
+        self.batch_size = planned_size(n_rows, batch_size) if session.fixed_batches else min(batch_size, n_rows)
+
+    def full_batches(self, first_row: int = 0) -> Iterator[Batch]:
+        """Fill batches with the rows of the schedule, across perturbations: all are full but the last.
+
+        Which rows share a batch depends on schedule and batch size alone, so a resumed run forms the same batches: the
+        first one is that which holds `first_row`.
+        """
+        n_rows, size = self._schedule.n_rows, self.batch_size
+        if first_row < n_rows:
+            for begin in range(first_row - first_row % size, n_rows, size):
+                yield self.batch(list(self._schedule.parts(begin, min(begin + size, n_rows))))
+
+    def batch(self, parts: Sequence[Part]) -> Batch:
+        """Fill one batch; where every size costs the provider a new plan, it is padded to the batch size."""
+        size = self.batch_size if self._session.fixed_batches else parts[-1].rows.stop
+        shape = (size, len(self._panel))
+        values, flags = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+        for part in parts:
+            n_cells = part.rows.stop - part.rows.start
+            self._read_cells(part.first_cell, part.first_cell + n_cells, values[part.rows])
+            flags[part.rows, list(self._schedule.perturbations[part.index].columns)] = 1
+        return Batch(values, flags, parts)
+
+    def run(
+        self,
+        batches: Iterable[Batch],
+        *,
+        threaded: bool = True,
+        more: Callable[[NDArray[np.float32]], bool] | None = None,
+    ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
+        """Yield every batch with its predictions, in order.
+
+        Parameters
+        ----------
+        batches
+            Advanced while the batch before runs.
+        threaded
+            Run the network in a thread of its own, so that filling the next batch and handling the last one take no
+            time. Closing the generator waits for the batch that runs.
+        more
+            Called with the predictions of a batch before the next one starts. If it returns False, the next one is left
+            out where it goes on with the same perturbation.
+
+        Raises
+        ------
+        NonFinitePredictionError
+            If the network returned NaN or infinity.
+        """
+        predict = partial(_predict, MemoryBackoff(self._session), np.arange(len(self._panel), dtype=np.int64))
+        with ThreadPoolExecutor(1, thread_name_prefix=THREAD_NAME) as worker:
+            running: tuple[Batch, Callable[[], NDArray[np.float32]]] | None = None
+            for batch in chain(batches, [None]):
+                ended = None if running is None else (running[0], running[1]())
+                needed = ended is None or more is None or more(ended[1])
+                running = None
+                if batch is not None and (needed or batch.parts[0].first_cell == 0):
+                    running = batch, worker.submit(predict, batch).result if threaded else partial(predict, batch)
+                if ended is not None:
+                    self._check_finite(*ended)
+                    yield ended
+
+    def _check_finite(self, batch: Batch, predicted: NDArray[np.float32]) -> None:
+        if np.isfinite(np.sum(predicted, dtype=np.float64)):
+            return
+        row, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
+        part = next(part for part in batch.parts if row < part.rows.stop)
+        label = self._schedule.perturbations[part.index].label
+        cell = self._cell_name(part.first_cell + row - part.rows.start)
+        half = self._session.precision == "fp16"
+        raise NonFinitePredictionError(
+            f"the prediction of gene {self._panel.names[gene]} for cell {cell} under {label} is "
+            f"{predicted[row, gene]} ({self._session.provider}, {self._session.precision})",
+            "" if half else "Check the cells with `scgenept-rt check` and the bundle with `scgenept-rt verify`",
+            [UseOption("precision", "compute in a wider range", "fp32")] if half else [],
+        )
+
+
+def _predict(backoff: MemoryBackoff, gene_index: NDArray[np.int64], batch: Batch) -> NDArray[np.float32]:
+    return backoff.run(batch.values, batch.pert_flags, gene_index)[: batch.parts[-1].rows.stop]

@@ -1,0 +1,266 @@
+"""Writing a run: to memory, or to files that an interrupted run can be resumed from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from scgenept_rt.errors.core import ArgumentError, Notice, UseOption, pluralize
+from scgenept_rt.expression.cells_source import check_source
+from scgenept_rt.options import PredictFileOptions
+from scgenept_rt.output import (
+    MemoryTable,
+    RowWriter,
+    TableSpec,
+    cell_eval_table,
+    cells_path,
+    cells_table,
+    check_destination,
+    finish_all,
+    interrupted_settings,
+    mean_table,
+    open_table,
+    stored_entry,
+    stored_layer,
+)
+from scgenept_rt.output.table_spec import UNS_KEY
+from scgenept_rt.perturbation import CONTROL_LABELS
+from scgenept_rt.predictor.batches import Progress
+from scgenept_rt.predictor.run import Run
+
+_BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
+"""Where the batch size is kept: among the settings of a partial output, and in uns."""
+
+_SECONDS_BETWEEN_COMMITS = 0.2
+_COMMIT_SHARE = 0.02
+"""Share of the time that commits may take: on a slow disk they come less often."""
+
+
+def check_outputs(
+    out: str | Path, aggregate: str, *, overwrite: bool, resume: bool, cells: str | Path | AnnData
+) -> None:
+    """Check that the files of a run can be written, before its input is read; see `check_destination`."""
+    check_source(cells)
+    input_path = None if isinstance(cells, AnnData) else cells
+    for path in _paths(out, aggregate).values():
+        check_destination(path, overwrite=overwrite, resume=resume, input_path=input_path)
+
+
+def recorded_batch_size(out: str | Path, aggregate: str, *, overwrite: bool) -> int | None:
+    """Return the batch size of the run to resume, None if there is none.
+
+    It is kept beside a partial output, and in a finished one that is not to be replaced.
+    """
+    for path in _paths(out, aggregate).values():
+        settings = interrupted_settings(path)
+        found = settings.get(_BATCH_SIZE) if settings is not None else None
+        if settings is None and not overwrite:
+            found = stored_entry(path, _BATCH_SIZE_ENTRY)
+        if isinstance(found, (int, np.integer)) and found > 0:
+            return int(found)
+    return None
+
+
+def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
+    """Predict everything into memory; return one table per kind."""
+    writers: dict[str, RowWriter] = {kind: MemoryTable(spec) for kind, spec in _specs(run, None).items()}
+    _write(run, writers, progress)
+    tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
+    if run.options["max_error"] is not None:
+        notice = _warn_of_missed_error(run, [tables["mean"].layers["sem"]])
+        if notice is not None:
+            tables["mean"].uns[UNS_KEY]["notices"] = np.asarray([*run.notices, notice])
+    return tables
+
+
+def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progress | None = None) -> list[Path]:
+    """Predict everything into files, or what an interrupted run left undone; return their paths."""
+    column = None
+    if options["for_cell_eval"]:
+        column = options["cell_eval_column"] or run.controls.condition_key or "target"
+        label = _control_label(run)
+        if any(perturbation.label == label for perturbation in run.schedule.perturbations):
+            raise ArgumentError(
+                f"the cell-eval format labels the control cells {label!r}, and a perturbation has that label too",
+                f"Leave the perturbation {label} out",
+            )
+    paths = _paths(out, run.options["aggregate"])
+    with ExitStack() as stack:
+        writers: dict[str, RowWriter] = {}
+        for kind, spec in _specs(run, column).items():
+            table = open_table(
+                paths[kind],
+                spec,
+                settings=_settings(run, column),
+                overwrite=options["overwrite"],
+                resume=options["resume"],
+                command=options["resume_command"],
+            )
+            writers[kind] = stack.enter_context(table)
+        _write(run, writers, progress, control_rows=column is not None)
+        finished = [cast("Path", path) for path in finish_all(list(writers.values()))]
+    if run.options["max_error"] is not None:
+        # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
+        # may have moved it by now.
+        with suppress(OSError, KeyError):
+            _warn_of_missed_error(run, stored_layer(out, "sem"))
+    return finished
+
+
+def _paths(out: str | Path, aggregate: str) -> dict[str, Path]:
+    if aggregate == "both":
+        return {"mean": Path(out), "cells": cells_path(out)}
+    return {aggregate: Path(out)}
+
+
+def _write(
+    run: Run, writers: Mapping[str, RowWriter], progress: Progress | None, *, control_rows: bool = False
+) -> None:
+    schedule = run.schedule
+    n_own_rows = _write_control_rows(run, writers["cells"]) if control_rows else 0
+    missing = []
+    if "mean" in writers:
+        missing.append(int(schedule.starts[writers["mean"].n_committed]))
+    if "cells" in writers:
+        missing.append(max(writers["cells"].n_committed - n_own_rows, 0))
+    first_row = min(missing)
+    if first_row == schedule.n_rows:
+        return  # a table may be finished on disk already, and cannot be rewound then
+    if "mean" in writers:
+        # A mean needs all rows of its perturbation.
+        index = schedule.perturbation_at(first_row)
+        first_row = int(schedule.starts[index])
+        writers["mean"].rewind(index)
+    if "cells" in writers:
+        writers["cells"].rewind(n_own_rows + first_row)
+    commit_at = time.monotonic() + _SECONDS_BETWEEN_COMMITS
+    # Closed before the tables and the cells are: an error in writing leaves no batch running.
+    with closing(run.rows(progress, first_row)) as predicted:
+        for rows in predicted:
+            n_controls = None if rows.aggregate == "cells" else np.array([rows.n_controls])
+            writers[rows.aggregate].write(rows.X, rows.layers, n_controls)
+            if time.monotonic() >= commit_at:
+                commit_at = _commit(writers)
+    # All of them before the first is finished: a finished table cannot be rewound for rows that another one lacks.
+    _commit(writers)
+
+
+def _commit(writers: Mapping[str, RowWriter]) -> float:
+    """Commit the tables together; return when they are due again."""
+    begun = time.monotonic()
+    for writer in writers.values():
+        writer.commit()
+    ended = time.monotonic()
+    return ended + max(_SECONDS_BETWEEN_COMMITS, (ended - begun) / _COMMIT_SHARE)
+
+
+def _write_control_rows(run: Run, writer: RowWriter) -> int:
+    """Write the control cells themselves, which cell-eval compares predictions with; return their number."""
+    n_cells, step = run.controls.n_obs, max(1, 4_000_000 // run.controls.n_genes)
+    if writer.n_committed < n_cells:
+        writer.rewind(writer.n_committed)
+        for begin in range(writer.n_committed, n_cells, step):
+            writer.write(run.controls.dense(begin, min(begin + step, n_cells)))
+        writer.commit()
+    return n_cells
+
+
+def _warn_of_missed_error(run: Run, sems: Iterable[NDArray[np.float32]]) -> Notice | None:
+    """Report the means whose standard error stayed above `max_error`; `sems` holds rows in the order of the run."""
+    max_error = run.options["max_error"]
+    # Rounded as the layer is, so that a standard error that was just reached does not count as missed.
+    bound = np.float32(cast("float", max_error))
+    n_missed, worst, found = 0, bound, "A single control cell has no standard error"
+    for perturbation, sem in zip(run.schedule.perturbations, chain.from_iterable(sems), strict=True):
+        largest = sem.max()
+        n_missed += not largest <= bound  # a single cell gives NaN, which counts as missed
+        if largest > worst:
+            gene = run.predictor.panel.names[int(sem.argmax())]
+            worst, found = largest, f"The largest standard error is {largest:.3g}, of {gene} for {perturbation.label}"
+    if not n_missed:
+        return None
+    n_used, n_available = run.controls.n_obs, run.controls.n_available
+    total = pluralize(len(run.schedule.perturbations), "perturbation")
+    problem = f"{n_missed:,} of {total} missed max_error {max_error:g} with all {n_used:,} control cells. {found}"
+    larger = UseOption("max_error", "accept a larger error")
+    if n_used >= n_available:
+        notice = Notice(problem, "Add control cells to the input", [larger])
+    else:
+        notice = Notice(problem, "", [UseOption("n_controls", f"use more of {n_available:,} control cells"), larger])
+    if run.on_notice is not None:
+        run.on_notice(notice)
+    return notice
+
+
+def _control_label(run: Run) -> str:
+    return run.controls.control_label or CONTROL_LABELS[-1]
+
+
+def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
+    perturbations, panel, aggregate = run.schedule.perturbations, run.predictor.panel, run.options["aggregate"]
+    counts = run.schedule.counts.tolist()
+    uns = {
+        **run.predictor.provenance(),
+        "seed": run.options["seed"],
+        "sampling": run.options["sampling"],
+        "n_controls_available": run.controls.n_available,
+        _BATCH_SIZE_ENTRY: run.batch_size,
+        "versions": _versions(),
+    }
+    if run.options["max_error"] is not None:
+        uns["max_error"] = run.options["max_error"]
+    if run.notices:
+        uns["notices"] = list(run.notices)
+    names = [str(name) for name in run.controls.obs_names] if aggregate != "mean" else []
+    if cell_eval_column is not None:
+        table = cell_eval_table(
+            perturbations,
+            names,
+            panel,
+            uns,
+            control_label=_control_label(run),
+            perturbation_column=cell_eval_column,
+            n_controls=counts,
+        )
+        return {"cells": table}
+    specs: dict[str, TableSpec] = {}
+    if aggregate != "cells":
+        specs["mean"] = mean_table(perturbations, panel, counts, uns)
+    if aggregate != "mean":
+        specs["cells"] = cells_table(perturbations, names, panel, uns, n_controls=counts)
+    return specs
+
+
+def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
+    """Return what the rows depend on: a run is only resumed with the same."""
+    return {
+        **run.predictor.provenance(),
+        "control cells": run.controls.fingerprint,
+        "perturbations": [perturbation.label for perturbation in run.schedule.perturbations],
+        "targets": [perturbation.canonical for perturbation in run.schedule.perturbations],
+        "control cells per perturbation": run.schedule.counts.tolist(),
+        "aggregate": run.options["aggregate"],
+        "sampling": run.options["sampling"],
+        "seed": run.options["seed"],
+        "max_error": run.options["max_error"],
+        _BATCH_SIZE: run.batch_size,
+        "cell-eval column": cell_eval_column,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("scgenept-rt", "onnxruntime", "onnxruntime-gpu", "numpy", "anndata"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

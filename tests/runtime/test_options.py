@@ -1,0 +1,81 @@
+"""Options are declared once, and checked the same way wherever they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+
+import scgenept_rt as sgr
+from scgenept_rt.errors import ArgumentError
+from scgenept_rt.options import EngineOptions, PredictFileOptions, PredictOptions, declared_options, resolve
+
+MakeCells = Callable[..., anndata.AnnData]
+
+
+@pytest.mark.parametrize("group", [EngineOptions, PredictFileOptions])
+def test_defaults_are_valid_and_complete(group: type) -> None:
+    resolved: dict[str, Any] = dict(resolve(group))
+    assert resolved == {option.name: option.declared.default for option in declared_options(group)}
+    assert resolve(group, resolved) == resolved
+
+
+@pytest.mark.parametrize(
+    ("group", "given", "message"),
+    [
+        (EngineOptions, {"precision": "int8"}, r"precision is 'int8' \(str\), expected one of 'auto', 'fp32', 'fp16'"),
+        (EngineOptions, {"threads": 0}, r"threads is 0 .* expected a whole number from 1 to \d+, or None"),
+        (EngineOptions, {"threads": 100_000}, "threads is 100000"),
+        (EngineOptions, {"threads": 1.5}, "threads is 1.5"),
+        (EngineOptions, {"tolerance": 1}, "no option 'tolerance'. Choose among provider, precision"),
+        (PredictOptions, {"seed": -1}, "seed is -1 .* expected a whole number from 0 to 4294967295"),
+        (PredictOptions, {"seed": 2**32}, "seed is 4294967296"),
+        (PredictOptions, {"seed": None}, "seed is None"),
+        (PredictOptions, {"n_controls": True}, "n_controls is True"),
+        (PredictOptions, {"n_controls": "3"}, "n_controls is '3'"),
+        (PredictOptions, {"batch_size": 0}, "batch_size is 0 .* expected a whole number from 1, or 'auto'"),
+        (PredictOptions, {"batch_size": 2.0}, "batch_size is 2.0"),
+        (PredictOptions, {"aggregate": "median"}, "aggregate is 'median'"),
+        (PredictOptions, {"sampling": "bootstrap"}, "sampling is 'bootstrap'"),
+        (PredictOptions, {"max_error": 0.0}, "max_error is 0.0 .* expected a finite number above 0, or None"),
+        (PredictOptions, {"max_error": float("nan")}, "max_error is nan"),
+        (PredictOptions, {"max_error": "0.1"}, "max_error is '0.1'"),
+        (PredictOptions, {"max_error": 0.1, "aggregate": "both"}, "Pass aggregate='mean' to use max_error"),
+        (PredictFileOptions, {"for_cell_eval": True}, "Pass aggregate='cells' to use for_cell_eval"),
+        (PredictFileOptions, {"cell_eval_column": "a"}, "Pass for_cell_eval=True to use cell_eval_column"),
+        (PredictFileOptions, {"overwrite": 1}, "overwrite is 1"),
+        (PredictOptions, [], "PredictOptions is an object of type list"),
+    ],
+)
+def test_wrong_values_are_named_with_what_was_expected(group: type, given: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        resolve(group, given)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    given = {"seed": np.uint8(3), "max_error": np.float32(0.5), "n_controls": np.int64(9)}
+    resolved = resolve(PredictOptions, given)
+    assert [type(resolved[name]) for name in given] == [int, float, int]
+    assert resolve(PredictFileOptions, {"resume": np.True_})["resume"] is True
+
+
+def test_every_way_to_predict_checks_its_options(
+    model: sgr.Predictor, bundle: Path, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    cells, wrong = make_cells(2), {"batch_size": 0}
+    calls: list[Callable[..., Any]] = [
+        lambda **options: model.predict(cells, "YFU19", **options),
+        lambda **options: model.iter_predict(cells, "YFU19", **options),
+        lambda **options: model.predict_file(cells, tmp_path / "out.h5ad", "YFU19", **options),
+        lambda **options: model.predict_array(cells.X, "YFU19", **options),
+    ]
+    for call in calls:
+        with pytest.raises(ArgumentError, match="batch_size is 0"):
+            call(**wrong)
+    with pytest.raises(ArgumentError, match="threads is 0"):
+        sgr.load(bundle, threads=0)
+    assert not list(tmp_path.iterdir())
