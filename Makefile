@@ -5,6 +5,7 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 MINIMUM_VENV ?= .venv-minimum
 NEWEST_VENV ?= .venv-newest
+CUDA_VENV ?= .venv-cuda
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = -m pytest --numprocesses auto --dist loadfile
@@ -13,7 +14,7 @@ RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothe
 # What needs neither PyTorch nor onnx, but for the slowest.
 RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py -m 'not slow'
 
-.PHONY: help demo test test-minimum test-newest coverage
+.PHONY: help demo test test-minimum test-newest test-cuda coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
 
 help:  ## List the targets.
@@ -31,6 +32,11 @@ test-minimum: $(MINIMUM_VENV)/.installed  ## Run the tests of the runtime with t
 # The newest anndata and pandas need a newer Python than the oldest that is allowed.
 test-newest: $(NEWEST_VENV)/.installed  ## Run the tests of the runtime with the newest versions.
 	$(NEWEST_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
+
+# On CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
+test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real CUDA provider without a GPU.
+	CUDA_STANDIN=1 LD_LIBRARY_PATH=$(abspath $(CUDA_VENV)/standin) \
+		$(CUDA_VENV)/bin/python -m pytest --numprocesses auto tests/cuda
 
 coverage: $(VENV)/.installed  ## Run all tests and report the lines that none of them reach.
 	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term-missing:skip-covered
@@ -72,7 +78,7 @@ constraints: $(VENV)/.installed  ## Pin the versions of the test environment in 
 	touch $(VENV)/.installed
 
 clean:  ## Remove environments, caches and the demo's output.
-	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) demo-output
+	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) demo-output
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 
 # scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
@@ -96,4 +102,16 @@ $(MINIMUM_VENV)/.installed: pyproject.toml constraints-minimum.txt
 $(NEWEST_VENV)/.installed: pyproject.toml
 	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
 	$(NEWEST_VENV)/bin/python $(PIP_INSTALL) -e $(RUNTIME_PACKAGES)
+	touch $@
+
+$(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt
+	$(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/python $(PIP_INSTALL) -e '.[plot]' -r tests/cuda/requirements.txt
+	touch $@
+
+# Of NVIDIA's wheels only the headers are used: beside ONNX Runtime, their libraries would be loaded instead.
+$(CUDA_VENV)/standin/.built: $(CUDA_VENV)/.installed $(wildcard tests/cuda/standin/*)
+	$(CUDA_VENV)/bin/python $(PIP_INSTALL) --no-deps --upgrade --target $(CUDA_VENV)/headers \
+		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
+	tests/cuda/standin/build.sh $(CUDA_VENV)/standin $(CUDA_VENV)/headers/nvidia/cu13/include
 	touch $@

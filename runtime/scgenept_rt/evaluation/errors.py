@@ -86,6 +86,9 @@ class NoTestPerturbationsError(EvaluationError, LookupError):
 class PredictionFileError(CellsError):
     """A file of predictions that cannot be used."""
 
+    def __init__(self, where: str, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy, where=where)
+
 
 class NotPredictionsError(PredictionFileError):
     """A file in which nothing tells that it holds predictions: measured cells, most often."""
@@ -116,7 +119,7 @@ class PerturbationNotObservedError(CellsError, LookupError):
 
     def __init__(self, where: str, label: str, found: Sequence[str]) -> None:
         super().__init__(
-            where,
             f"no cell of it is labelled {label} (its labels are {join_limited(found) or 'none'})",
             f"{_hint(near_labels(label, found))}Choose a perturbation that was measured.",
+            where=where,
         )

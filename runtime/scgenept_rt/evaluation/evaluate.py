@@ -21,8 +21,8 @@ from scgenept_rt.evaluation.published import published_table
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split
 from scgenept_rt.evaluation.tables import TRAIN_POOL, macro_averages, method_profiles, metric_table
-from scgenept_rt.expression import ReadOptions
-from scgenept_rt.expression.cells_source import check_source
+from scgenept_rt.expression import check_source
+from scgenept_rt.options import ReadOptions, resolve
 from scgenept_rt.predictor import Predictor, Progress
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def evaluate(
     n_split = len(split.tested) + split.n_dropped
     if subgroups:
         split = split.restricted(subgroups)
-    options = ReadOptions.given(read)
+    options = resolve(ReadOptions, read)
     panel = model.panel
     with open_data(data, options) as cells:
-        opened = OpenData.of(cells, panel, options)
+        opened = OpenData.of(cells, panel)
         tested, notices = tested_labels(opened, split)
         train, singles = training_labels(opened, split)
         observed = opened.observe(

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import EmptyCellsError, NoControlCellsError, ScgeneptError
+from scgenept_rt.errors.core import ControlCellsError, ScgeneptError
 from scgenept_rt.evaluation.errors import PerturbationNotObservedError
-from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
-from scgenept_rt.expression.labels import find_control_rows
-from scgenept_rt.expression.reading import ReadOptions, accept_missing, name_candidates
-from scgenept_rt.expression.scale import ScaleCheck
-from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
+from scgenept_rt.expression import OpenedCells, open_cells
+from scgenept_rt.expression.annotation import as_text
+from scgenept_rt.genes import GeneMatch, GenePanel
+from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import CONTROL_LABELS, parse_perturbation
 
 if TYPE_CHECKING:
@@ -60,17 +59,17 @@ class LabelledRows:
     condition_names: Mapping[str, str]
 
     @classmethod
-    def of(cls, cells: CellsSource, options: ReadOptions) -> LabelledRows:
+    def of(cls, cells: OpenedCells) -> LabelledRows:
         """Read the labels of an open input.
 
         Raises
         ------
-        NoControlCellsError, AmbiguousControlLabelError, ReadOptionError
+        ControlCellsError, FieldNotFoundError
             If control cells cannot be told; without an obs column that tells them there is nothing to compare with.
         """
-        control = find_control_rows(cells.obs, cells.where, options.condition_key, options.control_label)
+        control = cells.find_control_cells()
         if control.condition_key is None or control.control_label is None:
-            raise NoControlCellsError(cells.where, "condition", CONTROL_LABELS, [])
+            raise ControlCellsError("obs has no column with the labels of cells", where=cells.where)
         text = np.array([label.strip() for label in as_text(cells.obs.column(control.condition_key))], dtype=object)
         text[control.rows] = CONTROL
         names = tuple(dict.fromkeys(name for name in text if name))
@@ -182,41 +181,26 @@ class Observed:
 class OpenData:
     """A data file opened for a model's genes."""
 
-    cells: CellsSource
+    cells: OpenedCells
     panel: GenePanel
-    options: ReadOptions
     labels: LabelledRows
     match: GeneMatch
     var_names: tuple[tuple[str, ...], ...]
     notices: tuple[str, ...]
 
     @classmethod
-    def of(cls, cells: CellsSource, panel: GenePanel, options: ReadOptions) -> OpenData:
+    def of(cls, cells: OpenedCells, panel: GenePanel) -> OpenData:
         """Match genes and read labels; see `read_control_cells` for what is raised."""
-        if not cells.obs.n_rows or not cells.var.n_rows:
-            raise EmptyCellsError(cells.where, cells.obs.n_rows, cells.var.n_rows)
-        candidates = name_candidates(cells, options.gene_key)
-        match = match_columns(panel, candidates, options.gene_key)
-        notices = [*match.notices, *accept_missing(cells, panel, match, candidates[match.source], options)]
-        labels = LabelledRows.of(cells, options)
-        var_names = tuple(tuple(names) for names in candidates.values())
-        return cls(cells, panel, options, labels, match, var_names, tuple(notices))
+        match = cells.require_genes(panel)
+        labels = LabelledRows.of(cells)
+        var_names = tuple(tuple(names) for names in cells.gene_names.values())
+        return cls(cells, panel, labels, match, var_names, match.notices)
 
     def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64] | None = None) -> Iterator[Any]:
         """Yield checked sparse pieces of these rows in model gene order (or of other columns of the file)."""
-        names = self.cells.obs.index()
-        check = ScaleCheck(
-            self.cells.where,
-            self.panel.names,
-            lambda cell: str(names[rows[cell]]),
-            allow_unnormalized=self.options.allow_unnormalized,
-        )
-        for piece in self.cells.matrix.pieces(rows, self.match.columns if columns is None else columns):
-            if columns is None:
-                check.check(piece)
-            yield piece
         if columns is None:
-            check.finish()
+            return self.cells.values(self.panel.names, self.match.columns, rows)
+        return self.cells.matrix.pieces(rows, columns)
 
     def dense(self, label: str, genes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the expression of some genes (positions in the model) in every cell of a label, [n_cells, n]."""
@@ -317,7 +301,6 @@ def _add(sums: NDArray[np.float64], squares: NDArray[np.float64], piece: Any, gr
     squares[present[:n_squared]] += (pick[:n_squared] @ values).toarray()
 
 
-def open_data(source: str | Path | AnnData, options: ReadOptions | None = None) -> AbstractContextManager[CellsSource]:
+def open_data(source: str | Path | AnnData, options: ReadOptions | None = None) -> AbstractContextManager[OpenedCells]:
     """Open a data file as `open_cells` does, with the layer or raw that the options name."""
-    options = ReadOptions.given(options)
-    return open_cells(source, layer=options.layer, use_raw=options.use_raw)
+    return open_cells(source, options)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ReadOptionError, check_argument, join_limited
+from scgenept_rt.errors import check_argument, join_limited
 from scgenept_rt.evaluation.errors import NotPredictionsError, PerturbationNotPredictedError, PredictionFileError
 from scgenept_rt.evaluation.observed import canonical_label
-from scgenept_rt.expression import ReadOptions, Sampling, read_control_cells
-from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
+from scgenept_rt.expression import OpenedCells, ReadOptions, Sampling, open_cells, read_control_cells
+from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.genes import GenePanel, ensembl_id
 from scgenept_rt.perturbation import CONTROL_LABELS
 from scgenept_rt.predictor import Predictor, Progress
@@ -128,7 +128,7 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
         If it cannot be read.
     """
     with open_cells(source) as cells:
-        provenance = _provenance(source)
+        provenance = dict(cells.uns.get("scgenept_rt", {}))
         if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
             raise NotPredictionsError(cells.where)
         panel = _panel(cells)
@@ -147,7 +147,7 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
         columns = np.arange(len(panel), dtype=np.int64)
         shown = name or _name(cells.where, provenance)
         if counts is not None:
-            means, deltas, sems = (_rows(source, layer, columns) for layer in (None, "delta", "sem"))
+            means, deltas, sems = (_rows(cells, layer, columns) for layer in (None, "delta", "sem"))
             assert means is not None
             return PredictedMeans(
                 shown, cells.where, panel, tuple(labels), means, deltas, sems, counts.astype(np.int64), provenance
@@ -260,7 +260,7 @@ def predict_published_protocol(
     )
 
 
-def _panel(cells: CellsSource) -> GenePanel:
+def _panel(cells: OpenedCells) -> GenePanel:
     names = tuple(str(name) for name in cells.var.index())
     ids: tuple[str | None, ...]
     if "gene_id" in cells.var.columns:
@@ -270,21 +270,17 @@ def _panel(cells: CellsSource) -> GenePanel:
     return GenePanel(names, ids, np.ones(len(names), dtype=np.bool_))
 
 
-def _rows(source: str | Path | AnnData, layer: str | None, columns: NDArray[np.int64]) -> NDArray[np.float32] | None:
+def _rows(cells: OpenedCells, layer: str | None, columns: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """Return a whole matrix of a file of means; None if it lacks the layer."""
-    try:
-        with open_cells(source, layer=layer) as cells:
-            rows = np.arange(cells.obs.n_rows, dtype=np.int64)
-            parts = [piece.toarray() for piece in cells.matrix.pieces(rows, columns)]
-    except ReadOptionError:
-        if layer is None:
-            raise
+    matrix = cells.matrix if layer is None else cells.layer(layer)
+    if matrix is None:
         return None
+    parts = [piece.toarray() for piece in matrix.pieces(np.arange(cells.n_obs, dtype=np.int64), columns)]
     return np.concatenate(parts).astype(np.float32)
 
 
 def _averaged(
-    cells: CellsSource, panel: GenePanel, labels: Sequence[str], name: str, provenance: Mapping[str, Any]
+    cells: OpenedCells, panel: GenePanel, labels: Sequence[str], name: str, provenance: Mapping[str, Any]
 ) -> PredictedMeans:
     distinct = list(dict.fromkeys(label for label in labels if label))
     code_of = {label: code for code, label in enumerate(distinct)}
@@ -316,21 +312,6 @@ def _averaged(
         np.array([moments[code_of[label]].n for label in kept], dtype=np.int64),
         provenance,
     )
-
-
-def _provenance(source: str | Path | AnnData) -> Mapping[str, Any]:
-    from scgenept_rt.evaluation.de_genes import open_uns
-
-    with open_uns(source) as uns:
-        if uns is None or "scgenept_rt" not in uns:
-            return {}
-        entry = uns["scgenept_rt"]
-        if isinstance(entry, dict):
-            return dict(entry)
-        from anndata.io import read_elem
-
-        read = read_elem(entry)
-        return dict(read) if isinstance(read, Mapping) else {}
 
 
 def _name(where: str, provenance: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
-from scgenept_rt.expression import ReadOptions
+from scgenept_rt.options import ReadOptions, resolve
 from scgenept_rt.plotting.drawing import NEUTRAL, axes_for, plain, require_matplotlib, style_of
 from scgenept_rt.plotting.errors import PlotError
 from scgenept_rt.plotting.gene_names import name_points
@@ -56,7 +56,7 @@ def agreement(
         If the data or the predictions lack the perturbation.
     """
     require_matplotlib()
-    options = ReadOptions.given(read)
+    options = resolve(ReadOptions, read)
     named = named_predictions(predictions)
     first_name, first = named[0]
     if panel_of(first) is None:
@@ -65,7 +65,7 @@ def agreement(
     panel = panel_of(first)
     assert panel is not None
     with open_data(data, options) as cells:
-        opened = OpenData.of(cells, panel, options)
+        opened = OpenData.of(cells, panel)
         label = opened.label(perturbation)
         if label == CONTROL:
             raise PlotError(f"perturbation {perturbation!r} is the control. Give a perturbed gene.")

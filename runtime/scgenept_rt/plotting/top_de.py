@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.de_genes import open_de_lists
 from scgenept_rt.evaluation.observed import CONTROL, OpenData, open_data
-from scgenept_rt.expression import ReadOptions
+from scgenept_rt.options import ReadOptions, resolve
 from scgenept_rt.plotting.drawing import (
     NEUTRAL,
     axes_for,
@@ -87,7 +87,7 @@ def top_de(
     if genes is not None and not len(genes):
         raise PlotError("there are no genes to draw. Give one or more.")
     check_named_genes(n_genes if genes is None else len(genes))
-    options = ReadOptions.given(read)
+    options = resolve(ReadOptions, read)
     named = named_predictions(predictions)
     first_name, first = named[0]
     if panel_of(first) is None:  # a file, whose genes are known once it is read
@@ -96,7 +96,7 @@ def top_de(
     panel = panel_of(first)
     assert panel is not None
     with open_data(data, options) as cells:
-        opened = OpenData.of(cells, panel, options)
+        opened = OpenData.of(cells, panel)
         label = opened.label(perturbation)
         if label == CONTROL:
             raise PlotError(f"perturbation {perturbation!r} is the control. Give a perturbed gene.")

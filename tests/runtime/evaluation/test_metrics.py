@@ -15,7 +15,6 @@ from scgenept_rt.evaluation import DeGenes, metric_names, pearson, perturbation_
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeLists, open_de_lists, ranked_by_t
 from scgenept_rt.evaluation.metrics import TopGeneCells, better, mean_squared_error, most_variable_genes
 from scgenept_rt.evaluation.observed import Observed, OpenData, open_data
-from scgenept_rt.expression import ReadOptions
 from scgenept_rt.genes import GenePanel
 
 GEARS = Path(__file__).parents[2] / "data" / "gears"
@@ -60,13 +59,13 @@ def panel(names: np.ndarray) -> GenePanel:
 
 def observe(adata: anndata.AnnData | Path, names: np.ndarray) -> Observed:
     with open_data(adata) as cells:
-        opened = OpenData.of(cells, panel(names), ReadOptions())
+        opened = OpenData.of(cells, panel(names))
         return opened.observe([name for name in opened.labels.names if name != "ctrl"], every_condition=True)
 
 
 def top_gene_cells(adata: anndata.AnnData, names: np.ndarray, label: str, de: DeGenes) -> TopGeneCells:
     with open_data(adata) as cells:
-        opened = OpenData.of(cells, panel(names), ReadOptions())
+        opened = OpenData.of(cells, panel(names))
         return TopGeneCells(*(opened.dense_of({label: genes})[label] for genes in (de.ranked[:20], de.non_dropout_20)))
 
 

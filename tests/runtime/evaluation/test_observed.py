@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from scgenept_rt.errors import NoControlCellsError, NonFiniteValueError
+from scgenept_rt.errors import ControlCellsError, ExpressionValueError
 from scgenept_rt.evaluation.errors import PerturbationNotObservedError
 from scgenept_rt.evaluation.observed import OpenData, open_data
-from scgenept_rt.expression import ReadOptions
 from scgenept_rt.genes import GenePanel
 
 
@@ -37,7 +36,7 @@ def test_means_and_variances_in_every_form(adata, mean_of, form, tmp_path) -> No
         adata.write_zarr(source)
     pooled = {"train": ["G1+ctrl", "G2+ctrl", "G4+ctrl"], "two": ["G2+ctrl", "G3+ctrl"]}
     with open_data(source) as cells:
-        observed = OpenData.of(cells, panel(genes), ReadOptions()).observe(["G1+ctrl", "G1+G2"], pooled)
+        observed = OpenData.of(cells, panel(genes)).observe(["G1+ctrl", "G1+G2"], pooled)
     columns = [list(adata.var["gene_name"]).index(gene) for gene in genes]
     np.testing.assert_allclose(observed.control, mean_of("ctrl")[columns], rtol=1e-9)
     np.testing.assert_allclose(observed.moments.mean("G1+G2"), mean_of("G1+G2")[columns], rtol=1e-9)
@@ -52,7 +51,7 @@ def test_means_and_variances_in_every_form(adata, mean_of, form, tmp_path) -> No
     assert observed.condition_std is None
     wanted = {"G1+G2": np.array([7, 3, 7]), "G1+ctrl": np.array([0]), "G3+ctrl": np.array([], dtype=np.int64)}
     with open_data(source) as cells:
-        opened = OpenData.of(cells, panel(genes), ReadOptions())
+        opened = OpenData.of(cells, panel(genes))
         every = opened.observe(["G1+ctrl"], pooled, every_condition=True)
         dense = opened.dense_of(wanted)
     means = np.stack([mean_of(label)[columns] for label in adata.obs["condition"].unique()])
@@ -73,7 +72,7 @@ def test_memory_does_not_hold_the_matrix(tmp_path) -> None:
     anndata.AnnData(matrix, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(source)
     tracemalloc.start()
     with open_data(source) as cells:
-        OpenData.of(cells, panel(genes), ReadOptions()).observe(["A+ctrl"])
+        OpenData.of(cells, panel(genes)).observe(["A+ctrl"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # One piece of a million values at a time, with what is made of it; the number of cells plays no part.
@@ -83,7 +82,7 @@ def test_memory_does_not_hold_the_matrix(tmp_path) -> None:
 
 def test_labels_are_found_by_text_and_by_genes(adata, h5ad) -> None:
     with open_data(h5ad) as cells:
-        opened = OpenData.of(cells, panel(adata.var["gene_name"]), ReadOptions())
+        opened = OpenData.of(cells, panel(adata.var["gene_name"]))
     assert opened.labels.condition_names["G1+G2"] == "A549_G1+G2_1+1"
     assert opened.label("ctrl+G0") == "ctrl+G0"
     assert opened.label("G2+G1") == "G1+G2"
@@ -98,17 +97,17 @@ def test_other_names_for_controls_and_columns(adata) -> None:
         {"gene": adata.obs["condition"].astype(str).replace({"ctrl": "non-targeting"})}, index=adata.obs_names
     )
     with open_data(changed) as cells:
-        observed = OpenData.of(cells, panel(adata.var["gene_name"]), ReadOptions()).observe([])
+        observed = OpenData.of(cells, panel(adata.var["gene_name"])).observe([])
     assert observed.labels.control_label == "non-targeting"
     assert observed.moments.n("ctrl") == 80
     changed.obs = changed.obs.drop(columns="gene")
-    with open_data(changed) as cells, pytest.raises(NoControlCellsError):
-        OpenData.of(cells, panel(adata.var["gene_name"]), ReadOptions())
+    with open_data(changed) as cells, pytest.raises(ControlCellsError):
+        OpenData.of(cells, panel(adata.var["gene_name"]))
 
 
 def test_a_value_that_is_not_finite_is_an_error(adata) -> None:
     changed = adata.copy()
     row = int(np.flatnonzero(changed.obs["condition"] == "G1+ctrl")[0])
     changed.X[row, 3] = np.nan
-    with open_data(changed) as cells, pytest.raises(NonFiniteValueError, match=str(changed.obs_names[row])):
-        OpenData.of(cells, panel(adata.var["gene_name"]), ReadOptions()).observe(["G1+ctrl"])
+    with open_data(changed) as cells, pytest.raises(ExpressionValueError, match=str(changed.obs_names[row])):
+        OpenData.of(cells, panel(adata.var["gene_name"])).observe(["G1+ctrl"])
