@@ -113,7 +113,7 @@ def _data(inputs: list[Path], predictions: Path | None) -> Path:
 
 
 def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, html_file: Path | None) -> None:
-    from scgenept_rt.evaluation.report import csv_report, json_report, text_report
+    from scgenept_rt.evaluation.report_formats import csv_report, json_report, text_report
 
     def page() -> str:
         from scgenept_rt.evaluation.html_report import html_report

@@ -36,7 +36,7 @@ def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | N
 def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show: Callable[[], None]) -> None:
     """Write the reports that are asked for, then print the figures and what was written.
 
-    In this order, as a reader of the pipe may go away (`| head`), which ends the program; and figures that were
+    In this order, as the reader of a pipe may close it (`| head`), which ends the program; and figures that were
     computed are printed even if a report cannot be written.
 
     Raises

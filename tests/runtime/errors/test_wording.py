@@ -9,7 +9,6 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
-from scgenept_rt.evaluation.errors import NoTestPerturbationsError
 
 
 @pytest.mark.parametrize(
@@ -36,10 +35,6 @@ def test_a_long_list_is_cut_and_says_so() -> None:
     ("error", "words"),
     [
         (PartialOutputError("x.h5ad", 0, 1, ""), "left 0 of 1 row."),
-        (
-            NoTestPerturbationsError("x.h5ad", "s", ["A+B"], ["C"]),
-            "no cells of the one test perturbation of the split s (A+B)",
-        ),
     ],
 )
 def test_messages_of_one_and_of_several(error: Exception, words: str) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.result import Evaluation
 
 SHOWN = (*HEADLINE, "pearson_delta_top20_de_non_dropout", "frac_correct_direction_20")
-"""Metrics of the short tables; CSV and JSON hold all of them."""
+"""Metrics of the short tables; CSV and JSON hold all."""
 
 _SHORT = {"pearson_delta_top20_de_non_dropout": "p_d_top20_non_drop", "frac_correct_direction_20": "direction_20"}
 
@@ -52,7 +52,7 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
         yield ""
         yield f"published ({published.source}): {published.protocol}"
         if evaluation.caveats:
-            yield f"not to be compared as they stand: {'; '.join(evaluation.caveats)}"
+            yield f"not comparable as they are: {'; '.join(evaluation.caveats)}"
         width = max(len(name) for name in published.rows)
         yield " " * (width + 2) + "".join(f"{metric:>18}" for metric in published.names)
         for name, row_figures in published.rows.items():
@@ -60,12 +60,12 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
 
 
 def csv_report(evaluation: Evaluation) -> str:
-    """Return every metric as CSV, one row a (perturbation, method); empty where a metric is not defined."""
+    """Return every metric as CSV, one row per (perturbation, method); empty where a metric is not defined."""
     return str(evaluation.perturbations.to_csv(index=False, lineterminator="\n"))
 
 
 def json_report(evaluation: Evaluation) -> str:
-    """Return everything but the profiles as JSON; null where a metric is not defined."""
+    """Return everything but the profiles as JSON, null where a metric is not defined."""
     published = evaluation.published
     content = {
         "model": evaluation.model,
@@ -86,22 +86,22 @@ def json_report(evaluation: Evaluation) -> str:
         "summary": _records(evaluation.summary),
         "perturbations": _records(evaluation.perturbations),
         "published": None if published is None else {**asdict(published), "caveats": evaluation.caveats},
-        "provenance": {key: _plain(value) for key, value in evaluation.provenance.items()},
+        "provenance": dict(evaluation.provenance),
     }
-    return json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n"
+    return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
 
 
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return what was evaluated and how, as names and texts."""
-    control = evaluation.perturbations
-    cells = control[control["method"] == evaluation.model]
+    table = evaluation.perturbations
+    n_cells = int(table.loc[table["method"] == evaluation.model, "n_cells"].sum())
     return [
         ("model", evaluation.model),
         ("data", evaluation.where),
         (
             "tested",
             f"{len(evaluation.tested):,} of {pluralize(len(evaluation.split.tested), 'perturbation')} of the split "
-            f"{evaluation.split.name}, {pluralize(int(cells['n_cells'].sum()), 'cell')}",
+            f"{evaluation.split.name}, {pluralize(n_cells, 'cell')}",
         ),
         ("prediction", evaluation.protocol),
         (
@@ -113,29 +113,24 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def rounded(value: float) -> str:
-    """Return a figure of three significant digits, or more where it is not small."""
+    """Return a number with three decimals, or three significant digits if it is small."""
     if not math.isfinite(value):
         return "-"
     return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:#.3g}"
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): _plain(value) for key, value in row.items()} for row in frame.to_dict(orient="records")]
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict(orient="records")]
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; None for NaN and infinity."""
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        value = value.tolist()
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int)) or value is None else str(value)
