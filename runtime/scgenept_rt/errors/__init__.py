@@ -9,7 +9,6 @@ perturbations, providers, prediction and its output; `scgenept_rt.evaluation`, `
 
 from __future__ import annotations
 
-from scgenept_rt.errors.arguments import PATH_TYPES, ArgumentTypeError, check_argument
 from scgenept_rt.errors.base import ScgeneptError
 from scgenept_rt.errors.core import (
     ArgumentError,
@@ -56,9 +55,7 @@ from scgenept_rt.errors.output import (
 from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
 __all__ = [
-    "PATH_TYPES",
     "ArgumentError",
-    "ArgumentTypeError",
     "BundleError",
     "BundleFileError",
     "BundleNotFoundError",
@@ -97,7 +94,6 @@ __all__ = [
     "ScgeneptError",
     "UnknownGeneError",
     "ZarrMissingError",
-    "check_argument",
     "describe",
     "join_limited",
     "pluralize",
