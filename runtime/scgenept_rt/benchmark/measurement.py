@@ -125,7 +125,7 @@ def _measure_precision(
     used_before = meter.used_bytes()
     # In a session of its own: one that prints its kernels does so in every run.
     with attention_kernels(choice) as kernels:
-        if choice.traits.prints_attention_kernels:
+        if choice.traits.is_cuda:
             open_session(bundle, choice, record=()).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
     progress("opening the bundle")
     begin = time.perf_counter()

@@ -155,8 +155,8 @@ def _cells(timing: Timing) -> list[str]:
     return [
         *sizes,
         shown(timing.tokens_per_cell, ",.0f"),
-        shown(timing.p50_ms, ",.1f"),
-        shown(timing.p95_ms, ",.1f"),
+        shown(timing.p50_ms, ",.2f"),
+        shown(timing.p95_ms, ",.2f"),
         shown(timing.cells_per_second, ",.2f"),
         shown(timing.gflops, ",.0f"),
         shown(timing.share_of_matrix_rate, ".0%"),

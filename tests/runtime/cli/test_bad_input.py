@@ -343,7 +343,7 @@ def test_the_control_is_no_perturbation_in_the_cell_eval_format(refused: Refusal
 
 
 def test_unknown_provider(refused: Refusal) -> None:
-    assert_says(refused("--provider", "gpu"), "unknown provider 'gpu'", "Did you mean 'cuda'?")
+    assert_says(refused("--provider", "gpu"), "unknown provider 'gpu'", "cpu, cuda, tensorrt")
 
 
 @pytest.mark.parametrize(
