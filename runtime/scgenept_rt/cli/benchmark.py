@@ -140,7 +140,7 @@ def _print_precision(result: PrecisionResult) -> None:
             f"{pluralize(end_to_end.n_perturbations, 'perturbation')}, batches of {end_to_end.batch_size:,}: "
             f"{end_to_end.seconds:.2f} s, "
             f"{end_to_end.cells_per_second:,.2f} cells/s, {end_to_end.share_of_session:.0%} of the network alone "
-            f"right afterwards (and {end_to_end.open_seconds:.2f} s to open the bundle)"
+            f"(and {end_to_end.open_seconds:.2f} s to open the bundle)"
         )
 
 
