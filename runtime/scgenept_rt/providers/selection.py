@@ -121,15 +121,7 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
     ONNX Runtime opens a session on the CPU when a provider fails to start, with no more than a line in its log.
 
-    Parameters
-    ----------
-    session_providers
-        What `InferenceSession.get_providers()` returned.
-
-    Raises
-    ------
-    ProviderUnavailableError
-        If the provider is not among them.
+    Raises `ProviderUnavailableError` unless it is among what `InferenceSession.get_providers()` returned.
     """
     expected = {choice.ort_provider}
     if choice.traits.ort_name is None:

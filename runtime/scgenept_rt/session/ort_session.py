@@ -56,14 +56,10 @@ class OrtSession:
 
         Raises
         ------
-        GraphNotInBundleError
-            If the bundle has no such graph.
-        ProviderUnavailableError
-            If the provider did not become active.
-        GraphNotLoadedError
-            If ONNX Runtime cannot load the graph, or the provider cannot run all of it.
-        BundleFileError
-            If the file that holds the weights of the graph is missing or has changed.
+        BundleError
+            If the bundle has no such graph, or the file of its weights is missing or has changed.
+        ProviderError
+            If the provider did not become active, or cannot load or run all of the graph.
         OutputError
             If TensorRT's engines cannot be kept.
         """
