@@ -6,9 +6,10 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 MINIMUM_VENV ?= .venv-minimum
 NEWEST_VENV ?= .venv-newest
 NEWEST_PYTHON ?= python3.13
+CUDA_VENV ?= .venv-cuda
 SETTINGS = pyproject.toml constraints-test.txt constraints-minimum.txt Makefile
 
-.PHONY: demo test test-minimum test-newest lint format coverage clean
+.PHONY: demo test test-minimum test-newest test-cuda lint format coverage clean
 
 # The demo runs where people will run it: without PyTorch.
 demo: $(DEMO_VENV)/.installed
@@ -30,6 +31,11 @@ test-minimum: $(MINIMUM_VENV)/.installed
 # With the newest versions: those of anndata and pandas need a newer Python than the oldest that is allowed.
 test-newest: $(NEWEST_VENV)/.installed
 	$(NEWEST_VENV)/bin/python -m pytest --numprocesses auto --dist loadfile $(WITHOUT_EXPORT)
+
+# The real CUDA provider on CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
+test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built
+	CUDA_STANDIN=1 LD_LIBRARY_PATH=$(abspath $(CUDA_VENV)/standin) \
+		$(CUDA_VENV)/bin/python -m pytest --numprocesses auto tests/cuda
 
 coverage: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
@@ -69,5 +75,17 @@ $(NEWEST_VENV)/.installed: $(SETTINGS)
 		'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
 	touch $@
 
+$(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt Makefile
+	$(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/python $(PIP_INSTALL) -e '.[plot]' -r tests/cuda/requirements.txt
+	touch $@
+
+# Of NVIDIA's wheels only the headers are used: beside ONNX Runtime, their libraries would be loaded instead.
+$(CUDA_VENV)/standin/.built: $(CUDA_VENV)/.installed $(wildcard tests/cuda/standin/*)
+	$(CUDA_VENV)/bin/python $(PIP_INSTALL) --no-deps --upgrade --target $(CUDA_VENV)/headers \
+		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
+	tests/cuda/standin/build.sh $(CUDA_VENV)/standin $(CUDA_VENV)/headers/nvidia/cu13/include
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

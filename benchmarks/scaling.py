@@ -44,7 +44,7 @@ def main() -> None:
         with _open(workload) as model:
             result: dict[str, Any] = {
                 "kind": "scaling",
-                "machine": describe_machine(select_provider(options.device), threads=None, driver=None),
+                "machine": describe_machine(select_provider(provider=options.device), threads=None, driver=None),
                 "provider": model.provider,
                 "precision": model.precision,
                 "variant": VARIANT,
@@ -69,7 +69,7 @@ def _open(workload: Workload) -> Predictor:
 
 def time_genes(model: Predictor, n_genes: int) -> dict[str, Any]:
     """Time one cell of as many genes; more than the model's are its genes again, with values of their own."""
-    from scgenept_rt.errors import InferenceFailedError
+    from scgenept_rt.errors.core import InferenceError
 
     dimensions = model.bundle.manifest.dimensions
     values, flags = benchmark_cells(1, n_genes, expressed=1.0)
@@ -79,8 +79,8 @@ def time_genes(model: Predictor, n_genes: int) -> dict[str, Any]:
     try:
         # What takes minutes is not made better by a warm-up, which takes minutes too.
         found = _best(lambda: model.session.run(values, flags, index), warm_up=n_genes <= 6000)
-    except (MemoryError, InferenceFailedError) as error:
-        return row | {"problem": "out of memory" if getattr(error, "out_of_memory", True) else str(error)}
+    except (MemoryError, InferenceError) as error:
+        return row | {"problem": "out of memory" if isinstance(error, MemoryError) else str(error)}
     print(f"{n_genes:,} genes: {found['seconds']:.2f} s", flush=True)
     return row | found
 

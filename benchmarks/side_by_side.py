@@ -117,29 +117,23 @@ def main() -> None:
 
 def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[str, Any]:
     """Open, check and time the forms, and return everything that was found."""
-    choice = select_provider(workload.device)
+    choice = select_provider(provider=workload.device)
     product = MatrixProduct(choice)
     bundle = Bundle.open(workload.bundle, check_files=False)
     rates = [product.best_rate()]
-    processes = []
-    for form in chosen:
-        process = FormProcess(form, workload)
-        process.check()
-        found = process.result
-        error = found["problem"] or (
-            f"largest difference {found['max_difference']:.2e}, {found['times_tolerance']:.2f} of the tolerance"
-        )
-        print(f"{form.letter:>2}  {form.name}: {error}", flush=True)
-        processes.append(process)
-    loads = []
-    for number in range(rounds):
-        loads.append(os.getloadavg()[0])
-        # Another order in each round, so that no form always comes after the same one.
-        for process in (*processes[number % len(processes) :], *processes[: number % len(processes)]):
-            process.time()
-        rates.append(product.best_rate())
-        print(f"round {number + 1} of {rounds} done", flush=True)
-    forms = [process.end() for process in processes]
+    loads, forms = [], []
+    # Forms that take turns keep their memory: on a GPU, where one may need all of it, each ends before the next.
+    groups = [[form] for form in chosen] if workload.device != "cpu" else [chosen]
+    for group in groups:
+        processes = [_checked(form, workload) for form in group]
+        for number in range(rounds):
+            loads.append(os.getloadavg()[0])
+            # Another order in each round, so that no form always comes after the same one.
+            for process in (*processes[number % len(processes) :], *processes[: number % len(processes)]):
+                process.time()
+            rates.append(product.best_rate())
+            print(f"round {number + 1} of {rounds} done", flush=True)
+        forms += [process.end() for process in processes]
     best = max(rates, key=lambda rate: rate.gflops)
     machine = describe_machine(choice, threads=None, driver=DeviceMeter(choice.device_id).driver)
     machine["versions"]["torch"] = metadata.version("torch")
@@ -164,6 +158,18 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
         "forms": forms,
         "operators": _operators(workload) if workload.device == "cpu" else {},
     }
+
+
+def _checked(form: Form, workload: Workload) -> FormProcess:
+    """Open a form, run it once and print how well it agrees."""
+    process = FormProcess(form, workload)
+    process.check()
+    found = process.result
+    error = found["problem"] or (
+        f"largest difference {found['max_difference']:.2e}, {found['times_tolerance']:.2f} of the tolerance"
+    )
+    print(f"{form.letter:>2}  {form.name}: {error}", flush=True)
+    return process
 
 
 def _tokens_computed(workload: Workload, bundle: Bundle) -> float:

@@ -12,7 +12,7 @@ from torch import nn
 
 from scgenept_export.inference_network import EagerOps, fold
 from scgenept_export.model import ReferenceModel
-from scgenept_export.reference_cells import ReferenceCells
+from scgenept_rt.bundle import Reference
 
 FP16_MAX: Final = float(torch.finfo(torch.float16).max)
 """The largest number of half precision, 65,504."""
@@ -25,7 +25,7 @@ class ActivationRangeWarning(UserWarning):
     """A fp16 graph is made of a network whose activations are near or beyond the range of half precision."""
 
 
-def activation_range(model: ReferenceModel, token_ids: torch.Tensor, cells: ReferenceCells) -> dict[str, float]:
+def activation_range(model: ReferenceModel, token_ids: torch.Tensor, cells: Reference) -> dict[str, float]:
     """Return the largest absolute activation of each part of the network on the reference cells, in fp32.
 
     Taken on the folded network, whose intermediate results are those of the exported graphs: projections, attended

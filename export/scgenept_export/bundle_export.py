@@ -35,9 +35,9 @@ from scgenept_rt.bundle import (
     Precision,
     SourceCheckpoint,
     Target,
-    file_sha256,
 )
 from scgenept_rt.errors import ScgeneptError, pluralize
+from scgenept_rt.files.hashing import sha256_of
 
 Progress = Callable[[str], None]
 """Is told what begins now."""
@@ -163,7 +163,7 @@ def export_bundle(
                 files.append(_describe(path, "fp32", "merged"))
         loaded.raise_if_changed()  # which would explain misses
         check.raise_misses()
-        cells.save(partial / REFERENCE_NAME, token_ids)
+        cells.write(partial)
         files.append(_describe(partial / REFERENCE_NAME))
         if keep_reference_weights:
             progress(f"writing {REFERENCE_WEIGHTS_NAME}")
@@ -187,7 +187,7 @@ def export_bundle(
                 d_ff=shape.d_ff,
             ),
             files=tuple(files),
-            source_checkpoint=SourceCheckpoint(loaded.path.name, file_sha256(loaded.path)),
+            source_checkpoint=SourceCheckpoint(loaded.path.name, sha256_of(loaded.path)),
             versions=_versions(),
             tolerances=recorded_tolerances(bounds),
             synthetic=synthetic,
@@ -260,7 +260,7 @@ def _beside(out: Path, what: str) -> Path:
 
 
 def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> BundleFile:
-    return BundleFile(path.name, file_sha256(path), path.stat().st_size, precision, target)
+    return BundleFile(path.name, sha256_of(path), path.stat().st_size, precision, target)
 
 
 def _write_durably(path: Path, text: str) -> None:

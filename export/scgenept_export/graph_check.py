@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from scgenept_export.errors import ExportedGraphError
 from scgenept_export.model import ReferenceModel
-from scgenept_export.reference_cells import SEED, ReferenceCells, example_cells, predict_eager
+from scgenept_export.reference_cells import SEED, example_cells, predict_eager
 from scgenept_export.variants import is_ill_conditioned
-from scgenept_rt.bundle import Comparison, Precision, Tolerance
+from scgenept_rt.bundle import Comparison, Precision, Reference, Tolerance
 from scgenept_rt.providers import import_onnxruntime
 from scgenept_rt.session.graph_io import Feed
 from scgenept_rt.session.token_merging import run_merged
@@ -37,7 +37,7 @@ _AUTOCAST_CELLS = 64
 
 
 def tolerances(
-    model: ReferenceModel, token_ids: torch.Tensor, cells: ReferenceCells, variant: str, precisions: Sequence[Precision]
+    model: ReferenceModel, token_ids: torch.Tensor, cells: Reference, variant: str, precisions: Sequence[Precision]
 ) -> dict[str, Tolerance]:
     """Return the tolerance of each precision against the eager fp32 outputs, and of fp32, which PyTorch runs, always.
 
@@ -70,7 +70,7 @@ class GraphCheck:
     """Compares graphs with the eager model and keeps the misses, so that all are reported at once."""
 
     def __init__(
-        self, model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Sequence[bool], cells: ReferenceCells
+        self, model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Sequence[bool], cells: Reference
     ) -> None:
         self._cells = cells
         self._shared_rows = ~np.asarray(in_vocab)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from scgenept_export.model import ReferenceModel
+from scgenept_rt.bundle import Reference
 
 N_CELLS = 6
 MAX_GENES = 192
@@ -20,36 +18,7 @@ MAX_GENES = 192
 SEED = 20241023
 
 
-@dataclass(frozen=True)
-class ReferenceCells:
-    """Inputs of a graph and the eager fp32 model's output for them.
-
-    `values` float32, `pert_flags` int64 and `predicted` float32 are [n_cells, n_genes]; `gene_index` int64 [n_genes].
-    """
-
-    values: NDArray[np.float32]
-    pert_flags: NDArray[np.int64]
-    gene_index: NDArray[np.int64]
-    predicted: NDArray[np.float32]
-
-    def save(self, path: Path, token_ids: torch.Tensor | None = None) -> None:
-        """Write reference.npz; `token_ids` [n_genes] let the source checkpoint be run for all model genes."""
-        arrays: dict[str, Any] = {
-            "values": self.values,
-            "pert_flags": self.pert_flags,
-            "gene_index": self.gene_index,
-            "predicted": self.predicted,
-        }
-        if token_ids is not None:
-            arrays["token_ids"] = token_ids.numpy()
-        np.savez_compressed(path, **arrays)
-
-    def inputs(self) -> dict[str, NDArray[Any]]:
-        """Return the graph's inputs by name."""
-        return {"values": self.values, "pert_flags": self.pert_flags, "gene_index": self.gene_index}
-
-
-def reference_cells(model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Sequence[bool]) -> ReferenceCells:
+def reference_cells(model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Sequence[bool]) -> Reference:
     """Draw reference cells for a gene list and predict them with the eager model.
 
     The cells are drawn from a fixed seed, never taken from a user's data: log1p-like values, two thirds of them zero, a
@@ -69,7 +38,7 @@ def reference_cells(model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Se
     if len(out_of_vocab):
         pert_flags[-1] = np.isin(gene_index, out_of_vocab[:1])
     predicted = predict_eager(model, token_ids[torch.from_numpy(gene_index)], values, pert_flags)
-    return ReferenceCells(values, pert_flags, gene_index, predicted)
+    return Reference(values, pert_flags, gene_index, predicted, token_ids.numpy())
 
 
 def example_cells(

@@ -5,7 +5,6 @@ Row i of every embedding table is that of the bundle's gene i, so that `gene_ind
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +15,8 @@ from numpy.typing import NDArray
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.errors import ReferenceWeightsError
 from scgenept_export.model import ReferenceModel
-from scgenept_rt.bundle import REFERENCE_NAME, REFERENCE_WEIGHTS_NAME, Bundle, file_sha256
-
-TOKEN_IDS = "token_ids"
-"""Array of reference.npz: [n_genes] int64, vocabulary id of each model gene in the source checkpoint."""
+from scgenept_rt.bundle import REFERENCE_NAME, REFERENCE_WEIGHTS_NAME, Bundle, Reference
+from scgenept_rt.files.hashing import sha256_of
 
 _EXPORT_AGAIN = "Export it again with --keep-reference-weights."
 
@@ -90,7 +87,7 @@ def _check_is_source(bundle: Bundle, path: Path) -> None:
     if not path.is_file():
         problem = f"there is no file {path}, given as its reference checkpoint"
         raise ReferenceWeightsError(bundle.directory, problem, "Check the path of --reference-checkpoint.")
-    found = file_sha256(path)
+    found = sha256_of(path)
     if found != source.sha256:
         raise ReferenceWeightsError(
             bundle.directory,
@@ -101,13 +98,8 @@ def _check_is_source(bundle: Bundle, path: Path) -> None:
 
 
 def _token_ids(bundle: Bundle) -> NDArray[np.int64]:
-    try:
-        with np.load(bundle.directory / REFERENCE_NAME, allow_pickle=False) as arrays:
-            token_ids: NDArray[np.int64] = arrays[TOKEN_IDS]
-    except KeyError:
+    token_ids = Reference.read(bundle.directory).token_ids
+    if token_ids is None:
         problem = f"its {REFERENCE_NAME} holds no token ids: it was exported before they were kept"
-        raise ReferenceWeightsError(bundle.directory, problem, _EXPORT_AGAIN) from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        problem = f"{REFERENCE_NAME} cannot be read ({error})"
-        raise ReferenceWeightsError(bundle.directory, problem, "Copy or export it again.") from error
+        raise ReferenceWeightsError(bundle.directory, problem, _EXPORT_AGAIN)
     return token_ids

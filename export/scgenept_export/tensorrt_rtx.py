@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from scgenept_export.errors import EngineBuildError, EngineOptionError
-from scgenept_rt.bundle import Bundle, BundleFile, Precision, file_sha256
+from scgenept_rt.bundle import Bundle, BundleFile, Precision
+from scgenept_rt.files.hashing import sha256_of
 
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """What TensorRT-RTX 1.7 builds for."""
@@ -160,7 +161,7 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
     _write_atomically(path, content)
     facts = {
         "engine": path.name,
-        "sha256": file_sha256(path),
+        "sha256": sha256_of(path),
         "size": len(content),
         "compute_capability": name,
         "precision": graph.precision,

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scgenept_export.errors import PrecisionNotSupportedError
 from scgenept_export.reference_weights import load_reference_model
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import DeviceNotFoundError, InferenceFailedError, ProviderUnavailableError
+from scgenept_rt.errors.core import ProviderError, ProviderUnavailableError, join_limited
 from scgenept_rt.providers import ProviderChoice, cpu_threads
+from scgenept_rt.session import inference_error
 
 _BLOCK_TOKENS = {"cpu": 8_192, "cuda": 32 * 5_120}
 """Tokens (cells x genes) that are computed at once: they bound memory, whatever the batch size."""
@@ -27,21 +28,14 @@ class TorchSession:
     Safe to use from many threads; batches then run one after the other.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        choice: ProviderChoice,
-        *,
-        threads: int | None = None,
-        reference_checkpoint: Path | None = None,
-    ) -> None:
+    def __init__(self, bundle: Bundle, choice: ProviderChoice) -> None:
         """Load the weights; see `scgenept_rt.session.Backend`.
 
         Raises
         ------
         PrecisionNotSupportedError
             If another precision than fp32 is asked for.
-        DeviceNotFoundError, ProviderUnavailableError
+        ProviderError
             If the device is not one that PyTorch sees.
         ReferenceWeightsError
             If there are no weights, or a checkpoint that is not the bundle's.
@@ -49,9 +43,10 @@ class TorchSession:
         if choice.precision != "fp32":
             raise PrecisionNotSupportedError(choice.name, choice.precision)
         self._device = _device(choice.device_id)
+        threads, checkpoint = choice.engine["threads"], choice.engine["reference_checkpoint"]
         if self._device.type == "cpu" and (threads or torch.get_num_threads() > cpu_threads()):
             torch.set_num_threads(threads or cpu_threads())  # PyTorch knows one number for the whole process
-        self._model = load_reference_model(bundle, reference_checkpoint).to(self._device)
+        self._model = load_reference_model(bundle, None if checkpoint is None else Path(checkpoint)).to(self._device)
         self._lock = Lock()
 
     @property
@@ -84,7 +79,7 @@ class TorchSession:
                     inputs = (torch.from_numpy(values[cells]), torch.from_numpy(pert_flags[cells]))
                     predicted[cells] = self._model(genes, *(part.to(self._device) for part in inputs)).cpu().numpy()
         except (RuntimeError, IndexError) as error:  # RuntimeError: running out of memory, too
-            raise InferenceFailedError(self.provider, n_cells, n_genes, str(error)) from error
+            raise inference_error(self.provider, n_cells, n_genes, error) from error
         return predicted
 
 
@@ -105,11 +100,14 @@ def _device(device_id: int | None) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ProviderUnavailableError(
-            "torch",
             f"device {device_id} was asked for, but PyTorch {torch.__version__} sees no GPU",
-            "leave --device out",
+            "Ask for no device, to run on the CPU",
+            where="provider torch",
         )
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    if not 0 <= device_id < len(names):
-        raise DeviceNotFoundError("torch", device_id, names)
+    if device_id >= len(names):
+        numbered = join_limited([f"{number}: {name}" for number, name in enumerate(names)])
+        raise ProviderError(
+            f"there is no device {device_id}: PyTorch sees the GPUs {numbered}", "Choose one", where="provider torch"
+        )
     return torch.device("cuda", device_id)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scgenept_rt import plotting as pl
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.errors import ScgeneptError
-    from scgenept_rt.expression import ReadOptions
+    from scgenept_rt.options import ReadOptions
     from scgenept_rt.predictor import MeanAndCells, PredictedRows, Predictor, load
 
     __version__: str
@@ -38,7 +38,7 @@ _MODULES = {
     "MeanAndCells": "predictor",
     "PredictedRows": "predictor",
     "Predictor": "predictor",
-    "ReadOptions": "expression",
+    "ReadOptions": "options",
     "ScgeneptError": "errors",
     "load": "predictor",
 }

@@ -1,10 +1,11 @@
-"""The model's genes: looking one up by name or Ensembl id, and finding each of them among an input's columns."""
+"""The model's genes: look-up by symbol or Ensembl id, and matching them with the columns of an input."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-from scgenept_rt.errors import DuplicateGeneNamesError, GeneKeyError, UnknownGeneError, join_limited, pluralize
+from scgenept_rt.errors.core import GeneMatchError, UnknownGeneError, UseOption, join_limited, pluralize
 
-# The version is dropped. GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
+# GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")
-_MAX_SUGGESTIONS_FOR = 20
+_N_SHOWN = 20
 
 
 def ensembl_id(name: str) -> str | None:
@@ -35,7 +36,7 @@ class GenePanel:
     Attributes
     ----------
     names
-        Gene symbols. A name may occur twice: look-ups by name give its first position, as the published code does.
+        Gene symbols. A name may occur twice: look-ups return its first position, as the published code does.
     ids
         Ensembl ids, None where unknown.
     in_vocab
@@ -78,10 +79,9 @@ class GenePanel:
         return positions
 
     def position(self, name: str) -> int:
-        """Return the column of a gene given by its symbol or by its Ensembl id, with or without version.
+        """Return the column of a gene by its symbol or else its Ensembl id, with or without version.
 
-        An exact symbol is tried first. A symbol that occurs twice gives its first column, as upstream's
-        `create_pert_flags` does.
+        Of a symbol that occurs twice, the first column is returned, as by upstream's `create_pert_flags`.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class GenePanel:
         ]
 
     def suggestions(self, name: str, limit: int = 3) -> list[str]:
-        """Return names of the model near to `name`: first those that differ in case or separators alone."""
+        """Return names of the model near to `name`: first those that differ only in case or separators."""
         same_letters = self._names_by_letters.get(_letters(name), [])
         if same_letters:
             return same_letters[:limit]
@@ -112,20 +112,37 @@ class GenePanel:
 
     def unknown_genes_error(
         self,
-        names: Sequence[str],
+        names: Iterable[str],
         hints: Mapping[str, Sequence[str]] | None = None,
         places: Mapping[str, tuple[Path, int]] | None = None,
     ) -> UnknownGeneError:
-        """Return the error that reports all of `names`, each with `hints` or else near spellings.
+        """Return the error that reports all of `names`.
 
-        `places` are file and line of the names that were read from a file.
+        Parameters
+        ----------
+        hints
+            What may have been meant, by name; near spellings for the others.
+        places
+            File and line of the names that were read from a file.
         """
-        hints = hints or {}
-        unknown: dict[str, Sequence[str]] = {}
-        for name in dict.fromkeys(names):
-            searched = len(unknown) < _MAX_SUGGESTIONS_FOR  # a search takes milliseconds; the message shows no more
-            unknown[name] = hints.get(name) or (self.suggestions(name) if searched else ())
-        return UnknownGeneError(unknown, len(self), places)
+        names, hints, places = list(dict.fromkeys(names)), hints or {}, places or {}
+        files = {places[name][0] if name in places else None for name in names}
+        file = files.pop() if len(files) == 1 else None  # all names come from it
+        described = []
+        for name in names[:_N_SHOWN]:  # near spellings take milliseconds
+            near = hints.get(name) or self.suggestions(name)
+            facts = []
+            if name in places and not (file and len(names) == 1):
+                facts = [f"line {places[name][1]}" if file else at_line(*places[name])]
+            facts += [f"did you mean {' or '.join(near)}?"] if near else []
+            described.append(f"{name} ({'; '.join(facts)})" if facts else name)
+        described += names[_N_SHOWN:]
+        are = "gene is" if len(names) == 1 else f"{len(names):,} genes are"
+        return UnknownGeneError(
+            f"{are} not among the model's {len(self):,} genes: {join_limited(described, _N_SHOWN)}",
+            "List the genes with `scgenept-rt genes BUNDLE`",
+            where="" if file is None else at_line(file, places[names[0]][1] if len(names) == 1 else None),
+        )
 
     def _lookup(self, name: str) -> int | None:
         positions = self.positions_by_name.get(name)
@@ -140,6 +157,12 @@ class GenePanel:
         for name in self.positions_by_name:
             names.setdefault(_letters(name), []).append(name)
         return names
+
+
+def at_line(file: Path, line: int | None = None) -> str:
+    """Return a file and line for messages; the path "-" is standard input."""
+    name = "standard input" if str(file) == "-" else str(file)
+    return name if line is None else f"{name}, line {line}"
 
 
 def _letters(name: str) -> str:
@@ -165,7 +188,7 @@ class GeneMatch:
     n_extra
         How many of the input's columns are not used.
     notices
-        One-line sentences worth telling the user.
+        What users should know.
     """
 
     columns: NDArray[np.int64]
@@ -177,8 +200,14 @@ class GeneMatch:
     n_extra: int
     notices: tuple[str, ...]
 
+    def with_notices(self, notices: Iterable[str]) -> GeneMatch:
+        """Return this match with further notices."""
+        return dataclasses.replace(self, notices=(*self.notices, *notices))
 
-def match_columns(panel: GenePanel, candidates: Mapping[str, Sequence[str]], gene_key: str | None = None) -> GeneMatch:
+
+def match_columns(
+    panel: GenePanel, candidates: Mapping[str, Sequence[str]], gene_key: str | None = None, *, where: object = ""
+) -> GeneMatch:
     """Find the model's genes among an input's columns, by symbol or Ensembl id (both may occur in one input).
 
     Parameters
@@ -186,10 +215,12 @@ def match_columns(panel: GenePanel, candidates: Mapping[str, Sequence[str]], gen
     panel
         The model's genes.
     candidates
-        Names of the input's columns by where they stand: "var_names" and columns of var.
+        Names of the input's columns by source: "var_names" and columns of var.
     gene_key
-        The one source to use; without it, the source that covers most model genes. Of sources that cover as many,
-        one whose names are unambiguous comes first, then "var_names", then the order of `candidates`.
+        The source to use, a key of `candidates`; by default the one that covers most model genes. Of sources that cover
+        as many, one with unambiguous names comes first, then "var_names", then the order of `candidates`.
+    where
+        The input, for messages.
 
     Notes
     -----
@@ -199,19 +230,14 @@ def match_columns(panel: GenePanel, candidates: Mapping[str, Sequence[str]], gen
 
     Raises
     ------
-    GeneKeyError
-        If `gene_key` is not a key of `candidates`.
-    DuplicateGeneNamesError
-        If a gene that the model needs is named by several columns and nothing tells them apart.
+    GeneMatchError
+        If several columns have the name of one gene and nothing tells them apart.
     """
-    if gene_key is not None and gene_key not in candidates:
-        raise GeneKeyError(gene_key, list(candidates))
     sources = [gene_key] if gene_key is not None else sorted(candidates, key=lambda source: source != "var_names")
     assignments = [_Assignment(panel, source, candidates) for source in sources]
     best = max(assignments, key=lambda assignment: (assignment.n_covered, not assignment.ambiguous))
     if best.ambiguous:
-        counts = {name: len(panel.positions_by_name[name]) for name in best.ambiguous}
-        raise DuplicateGeneNamesError(best.source, best.ambiguous, counts)
+        raise best.error(where)
     return best.match()
 
 
@@ -240,7 +266,6 @@ class _Assignment:
             if position is not None:
                 by_position.setdefault(position, []).append(column)
 
-        unclear: list[str] = []
         for name, positions in self.panel.positions_by_name.items():
             symbol_columns = by_name.get(name, [])
             id_columns = [by_position.get(position, []) for position in positions]
@@ -254,9 +279,9 @@ class _Assignment:
             else:
                 contenders = [*symbol_columns, *(column for found in id_columns for column in found)]
                 if not self._tell_apart(name, positions, contenders):
-                    unclear.append(name)
                     self.ambiguous[name] = contenders
-        self._match_by_occurrence(names, unclear)
+        if self.ambiguous:
+            self._match_by_occurrence(names)
 
     def _tell_apart(self, name: str, positions: Sequence[int], contenders: Sequence[int]) -> bool:
         """Assign the columns that one name stands for by the Ensembl ids that any source gives for them."""
@@ -278,30 +303,42 @@ class _Assignment:
         self.told_apart.append(name)
         return True
 
-    def _match_by_occurrence(self, names: Sequence[str], unclear: Sequence[str]) -> None:
-        """Match what is still unclear by order if the input lists exactly the model's genes in the model's order."""
-        if not unclear:
-            return
+    def _match_by_occurrence(self, names: Sequence[str]) -> None:
+        """Match ambiguous names by order if the input lists exactly the model's genes in the model's order."""
         shared = [(column, name) for column, name in enumerate(names) if name in self.panel.positions_by_name]
-        if [name for _, name in shared] != list(self.panel.names):
-            return
-        for name in unclear:
-            for position in self.panel.positions_by_name[name]:
-                self.columns[position] = shared[position][0]
-            del self.ambiguous[name]
+        if [name for _, name in shared] == list(self.panel.names):
+            for name in self.ambiguous:
+                for position in self.panel.positions_by_name[name]:
+                    self.columns[position] = shared[position][0]
+            self.ambiguous = {}
 
     @property
     def n_covered(self) -> int:
-        """How many model genes have a column, counting those that have several."""
+        """Number of model genes that have a column, or several."""
         unclear = sum(len(self.panel.positions_by_name[name]) for name in self.ambiguous)
         return int(np.count_nonzero(self.columns >= 0)) + unclear
 
+    def error(self, where: object) -> GeneMatchError:
+        """Return the error about ambiguous names."""
+        stated = []
+        for name, columns in self.ambiguous.items():
+            n_in_model = len(self.panel.positions_by_name[name])
+            in_model = f", {n_in_model} of the model" if n_in_model > 1 else ""
+            stated.append(f"{name} ({len(columns):,} of the input{in_model})")
+        return GeneMatchError(
+            f"genes of the model are named by several columns of the input ({self.source}): {join_limited(stated)}",
+            "Keep the right column of each gene (or sum them before normalising). `adata.var_names_make_unique()` does "
+            "not help: it renames all but the first column, which is then used whatever it holds",
+            [UseOption("gene_key", "use a column with unique Ensembl ids")],
+            where=where,
+            genes=self.ambiguous,
+        )
+
     def match(self) -> GeneMatch:
-        """Return the result; only for an assignment without ambiguous names."""
+        """Return the result, without ambiguous names."""
         found = self.columns >= 0
         n_found = int(np.count_nonzero(found))
         n_found_in_vocab = int(np.count_nonzero(found & self.panel.in_vocab))
-        missing = tuple(name for name, here in zip(self.panel.names, found, strict=True) if not here)
         n_extra = len(self.candidates[self.source]) - n_found
         return GeneMatch(
             columns=self.columns,
@@ -309,7 +346,7 @@ class _Assignment:
             n_found=n_found,
             n_found_in_vocab=n_found_in_vocab,
             n_by_id=self.n_by_id,
-            missing=missing,
+            missing=tuple(name for name, here in zip(self.panel.names, found, strict=True) if not here),
             n_extra=n_extra,
             notices=tuple(self._notices(n_found, n_found_in_vocab, n_extra)),
         )
@@ -326,23 +363,13 @@ class _Assignment:
                 f"({n_found_in_vocab:,} of the {n_in_vocab:,} in its vocabulary)."
             )
         if self.n_by_id:
-            notices.append(
-                pluralize(
-                    self.n_by_id,
-                    "gene name is an Ensembl id and was mapped to the model's gene.",
-                    "gene names are Ensembl ids and were mapped to the model's genes.",
-                )
-            )
+            are = pluralize(self.n_by_id, "gene name is an Ensembl id", "gene names are Ensembl ids")
+            notices.append(f"{are} and {'was' if self.n_by_id == 1 else 'were'} mapped to the model's genes.")
         if self.told_apart:
             notices.append(
                 f"Columns of one name were told apart by their Ensembl ids: {join_limited(self.told_apart)}."
             )
         if n_extra:
-            notices.append(
-                pluralize(
-                    n_extra,
-                    "gene of the input is not in the model and is ignored.",
-                    "genes of the input are not in the model and are ignored.",
-                )
-            )
+            genes = pluralize(n_extra, "gene of the input is", "genes of the input are")
+            notices.append(f"{genes} not in the model and {'is' if n_extra == 1 else 'are'} ignored.")
         return notices

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors.core import ArgumentError, PerturbationError, UseOption, pluralize
-from scgenept_rt.expression import ReadOptions
+from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 

@@ -1,31 +1,73 @@
-"""Every graph of a bundle on a provider, against the eager model: its kept outputs, and PyTorch itself if wanted."""
+"""Comparing a provider's outputs with the eager model's: those kept in the bundle, and PyTorch itself if wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from numbers import Integral
-from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, cast
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Target, Tolerance
-from scgenept_rt.errors import PredictOptionError, check_argument, pluralize
-from scgenept_rt.providers import ProviderChoice, import_onnxruntime, select_provider
-from scgenept_rt.reference_check import check_reference, read_reference
-from scgenept_rt.session import Session, cpu_attention_kernel, cuda_attention_kernels, open_session
+from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Reference, Target, Tolerance
+from scgenept_rt.errors.core import ArgumentError, ReferenceMismatchError, UseOption, pluralize
+from scgenept_rt.options import EngineOptions, resolve
+from scgenept_rt.providers import ProviderChoice, select_provider
+from scgenept_rt.session import Session, attention_kernels, open_session
 
 MAX_WHOLE_GENES = 1_024
-"""Panels up to this size are compared on every fresh cell; of larger ones one cell, and subsets for the others."""
-
-_PORTABLE_ON_CPU = (1, 23)
-"""The first ONNX Runtime whose CPU provider runs opset 23 attention."""
+"""With up to this many genes every fresh cell is compared on all of them; with more one cell is, others on subsets."""
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """How a session's outputs compare with the reference: `n_cells` cells over `n_genes` genes."""
+
+    provider: str
+    precision: str
+    tolerance: Tolerance
+    comparison: Comparison
+    n_cells: int
+    n_genes: int
+
+    def raise_if_missed(self) -> None:
+        """Raise `ReferenceMismatchError` if a difference is larger than the tolerance."""
+        if self.comparison.passed:
+            return
+        raise ReferenceMismatchError(
+            f"on the provider {self.provider} ({self.precision}) this bundle's reference cells differ from PyTorch's "
+            f"outputs by {self.comparison.max_difference:.3g}, {self.comparison.worst:.3g} times the tolerance, so "
+            "predictions would be wrong",
+            "Run `scgenept-rt verify` for all figures",
+            (
+                UseOption("provider", "use another provider"),
+                UseOption("precision", "use another precision"),
+            ),
+        )
+
+
+def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = False) -> ReferenceResult:
+    """Run the bundle's reference cells through a session, in one batch or in batches of one cell.
+
+    Takes milliseconds, and does not need PyTorch.
+
+    Raises
+    ------
+    BundleFileError
+        If `reference.npz` is missing or damaged.
+    """
+    reference = Reference.read(bundle.directory)
+    tolerance = bundle.tolerance(session.precision)
+    n_cells, n_genes = reference.predicted.shape
+    size = 1 if one_by_one else max(n_cells, 1)
+    parts = [slice(begin, begin + size) for begin in range(0, max(n_cells, 1), size)]
+    predicted = np.concatenate(
+        [session.run(reference.values[part], reference.pert_flags[part], reference.gene_index) for part in parts]
+    )
+    comparison = tolerance.compare(predicted, reference.predicted)
+    return ReferenceResult(session.provider, session.precision, tolerance, comparison, n_cells, n_genes)
 
 
 @dataclass(frozen=True)
@@ -41,7 +83,7 @@ class Verified:
     cells
         What was compared, such as "6 cells x 192 genes".
     attention_kernel
-        The kernel that ran, empty if it is not known.
+        The kernel that ran; empty if not known.
     """
 
     provider: str
@@ -57,16 +99,11 @@ class Verified:
 def verify_bundle(
     bundle: Bundle,
     *,
-    provider: str = "auto",
-    precision: Precision | Literal["auto"] = "auto",
     against_torch: bool = False,
     n_cells: int = 8,
     seed: int = 0,
-    device_id: int | None = None,
-    threads: int | None = None,
-    reference_checkpoint: str | Path | None = None,
-    cuda_graphs: bool = False,
     on_notice: Callable[[str], None] | None = None,
+    **options: Unpack[EngineOptions],
 ) -> Iterator[Verified]:
     """Run every graph that a provider can run, and compare with the eager model.
 
@@ -76,116 +113,86 @@ def verify_bundle(
     ----------
     bundle
         An opened bundle.
-    provider
-        As for `load`.
-    precision
-        "auto" for every one that the bundle holds.
     against_torch
         Also compare fresh random cells with PyTorch: one over all genes and, if there are more than
         `MAX_WHOLE_GENES`, the others over a random subset of that size.
     n_cells, seed
-        How many fresh cells, and the seed that they are drawn from.
-    device_id, threads, reference_checkpoint, on_notice
-        As for `load`.
-    cuda_graphs
-        Record single cells as CUDA graphs (for the provider cuda), and also run the reference cells one at a time.
+        Number of fresh cells, and the seed that they are drawn with.
+    on_notice
+        Called with a message about each step that takes long.
+    **options
+        See `scgenept_rt.options.EngineOptions`. The precision "auto" stands for every one that the bundle holds. With
+        `cuda_graphs` the reference cells are also run one at a time.
 
     Yields
     ------
     Verified
-        One for each graph against ``reference.npz`` (two with CUDA graphs), then one against PyTorch if wanted.
+        One per graph against ``reference.npz`` (two with CUDA graphs), then one against PyTorch if wanted.
 
     Raises
     ------
     ScgeneptError
-        As `load`.
+        As `scgenept_rt.load`.
     """
-    check_argument("bundle", bundle, (Bundle,), "an opened bundle: `Bundle.open(PATH)`")
-    check_argument("provider", provider, (str,), "a name such as auto or cpu")
-    check_argument("precision", precision, (str,), "auto, fp32 or fp16")
-    check_argument("cuda_graphs", cuda_graphs, (bool, np.bool_), "True or False")
-    check_argument("threads", threads, (Integral, NoneType), "a whole number from 1, or None")
-    if provider != "torch":  # which runs no graph
-        bundle.check_known_graphs()
-    choices = _choices(bundle, provider, precision, device_id)
+    engine = resolve(EngineOptions, options)
     fresh: _FreshCells | None = None
     if against_torch:
-        if choices[0].name == "torch":
-            raise PredictOptionError(
-                "--against torch compares another provider with PyTorch, but the provider is torch itself. "
-                "Choose another --provider."
+        checkpoint = engine["reference_checkpoint"]
+        engine["reference_checkpoint"] = None
+        choices = _choices(bundle, engine)
+        if not choices[0].traits.runs_graphs:
+            raise ArgumentError(
+                "PyTorch would be compared with itself",
+                options=(UseOption("provider", "compare another provider with PyTorch"),),
             )
-        torch = open_session(
-            bundle, select_provider("torch", precision="fp32"), reference_checkpoint=reference_checkpoint
-        )
-        fresh = _FreshCells(torch, bundle.manifest.dimensions.n_genes, n_cells, seed)
-        reference_checkpoint = None
+        torch = select_provider(bundle, provider="torch", precision="fp32", reference_checkpoint=checkpoint)
+        session = open_session(bundle, torch)
+        fresh = _FreshCells(session, bundle.manifest.dimensions.n_genes, n_cells, seed)
+    else:
+        choices = _choices(bundle, engine)
     for choice in choices:
-        yield from _verify(bundle, choice, fresh, threads, reference_checkpoint, cuda_graphs, on_notice)
+        yield from _verify(bundle, choice, fresh, on_notice)
 
 
 def _verify(
-    bundle: Bundle,
-    choice: ProviderChoice,
-    fresh: _FreshCells | None,
-    threads: int | None,
-    reference_checkpoint: str | Path | None,
-    cuda_graphs: bool,
-    on_notice: Callable[[str], None] | None,
+    bundle: Bundle, choice: ProviderChoice, fresh: _FreshCells | None, on_notice: Callable[[str], None] | None
 ) -> Iterator[Verified]:
     graph = "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path
     tolerance = bundle.tolerance(choice.precision)
-    kernels: list[str] = []
-    recorded: list[tuple[int, int]] = []
-    if cuda_graphs:
-        recorded = [(1, len(read_reference(bundle).gene_index)), (1, bundle.manifest.dimensions.n_genes)]
-    with cuda_attention_kernels() if choice.name == "cuda" else nullcontext(kernels) as kernels:
-        session = open_session(
-            bundle,
-            choice,
-            threads=threads,
-            reference_checkpoint=reference_checkpoint,
-            recorded=recorded,
-            on_notice=on_notice,
-        )
+    single_cells = [
+        (1, n) for n in (len(Reference.read(bundle.directory).gene_index), bundle.manifest.dimensions.n_genes)
+    ]
+    with attention_kernels(choice) as kernels:
+        session = open_session(bundle, choice, record=single_cells, on_notice=on_notice)
         reference = check_reference(bundle, session)
-        alone = check_reference(bundle, session, one_by_one=True) if cuda_graphs else None
+        alone = check_reference(bundle, session, one_by_one=True) if choice.engine["cuda_graphs"] else None
         predicted = [] if fresh is None else [session.run(*inputs) for inputs in fresh.inputs]
-    if choice.name == "cpu" and choice.target is not None:
-        kernel = cpu_attention_kernel(choice.precision, choice.target)
-    else:
+
+    def verified(against: str, cells: str, comparison: Comparison) -> Verified:
         kernel = ", ".join(kernels)
+        return Verified(choice.name, choice.precision, graph, against, cells, tolerance, comparison, kernel)
+
     cells = f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}"
-    yield Verified(choice.name, choice.precision, graph, REFERENCE_NAME, cells, tolerance, reference.comparison, kernel)
+    yield verified(REFERENCE_NAME, cells, reference.comparison)
     if alone is not None:
-        cells += ", one at a time"
-        yield Verified(choice.name, choice.precision, graph, REFERENCE_NAME, cells, tolerance, alone.comparison, kernel)
+        yield verified(REFERENCE_NAME, f"{cells}, one at a time", alone.comparison)
     if fresh is not None:
-        comparison = _together(tolerance, predicted, fresh.expected)
-        yield Verified(choice.name, choice.precision, graph, "torch", str(fresh), tolerance, comparison, kernel)
+        flat = [np.concatenate([part.ravel() for part in parts]) for parts in (predicted, fresh.expected)]
+        yield verified("torch", str(fresh), tolerance.compare(flat[0], flat[1]))
 
 
-def _choices(
-    bundle: Bundle, provider: str, precision: Precision | Literal["auto"], device_id: int | None
-) -> list[ProviderChoice]:
-    graphs = cast("Any", {(graph.precision, graph.target) for graph in bundle.graphs()})
-
-    def choose(name: str, wanted: Precision | Literal["auto"]) -> ProviderChoice:
-        return select_provider(name, precision=wanted, graphs=graphs, device_id=device_id)
-
-    first = choose(provider, precision)
-    targets: tuple[Target | None, ...] = (first.target,)
-    if first.name == "cpu":
-        targets = ("ort", "merged", "portable") if _runs_portable_graphs() else ("ort", "merged")
-    return [
-        replace(choose(first.name, graph.precision), target=graph.target)
-        for graph in bundle.graphs()
-        if graph.target in targets and graph.precision is not None and precision in ("auto", graph.precision)
-    ] or [first]
-
-
-def _runs_portable_graphs() -> bool:
-    return tuple(int(part) for part in import_onnxruntime().__version__.split(".")[:2]) >= _PORTABLE_ON_CPU
+def _choices(bundle: Bundle, engine: EngineOptions) -> list[ProviderChoice]:
+    """Return one choice per graph that the provider can run."""
+    first = select_provider(bundle, **engine)
+    targets: set[Target | None] = {first.target}
+    if first.traits.runs_graphs and not first.traits.on_gpu:
+        targets = {"ort", "merged", "portable"}
+    chosen = []
+    for graph in bundle.graphs():
+        if graph.target in targets and graph.precision is not None and engine["precision"] in ("auto", graph.precision):
+            options: EngineOptions = {**engine, "provider": first.name, "precision": graph.precision}
+            chosen.append(replace(select_provider(bundle, **options), target=graph.target))
+    return chosen or [first]
 
 
 class _FreshCells:
@@ -207,7 +214,7 @@ class _FreshCells:
 
 
 def _draw(rng: np.random.Generator, n_model_genes: int, n_cells: int, n_genes: int) -> Inputs:
-    """Draw log1p-like values, a third of them non-zero, and up to three perturbed genes a cell."""
+    """Draw log1p-like values, a third of them non-zero, and up to three perturbed genes per cell."""
     gene_index = np.sort(rng.permutation(n_model_genes)[:n_genes]).astype(np.int64)
     values = rng.gamma(2.0, 0.6, (n_cells, n_genes)) * (rng.random((n_cells, n_genes)) < 1 / 3)
     pert_flags = np.zeros((n_cells, n_genes), dtype=np.int64)
@@ -215,10 +222,3 @@ def _draw(rng: np.random.Generator, n_model_genes: int, n_cells: int, n_genes: i
         n_perturbed = min(1 + cell % 3, n_genes)
         pert_flags[cell, rng.choice(n_genes, n_perturbed, replace=False)] = 1
     return values.astype(np.float32), pert_flags, gene_index
-
-
-def _together(
-    tolerance: Tolerance, predicted: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]
-) -> Comparison:
-    flat = [np.concatenate([part.ravel() for part in parts]) for parts in (predicted, expected)]
-    return tolerance.compare(flat[0], flat[1])

@@ -32,8 +32,9 @@ from scgenept_export.errors import (
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_weights import write_reference_weights
-from scgenept_rt.bundle import Bundle, file_sha256
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import BundleNotFoundError
+from scgenept_rt.files.hashing import sha256_of
 
 if TYPE_CHECKING:
     from tests.conftest import Oracle
@@ -44,7 +45,7 @@ OracleBundle = Callable[[str], Path]
 
 
 def contents(directory: Path) -> dict[str, str]:
-    return {entry.name: file_sha256(entry) for entry in directory.iterdir()}
+    return {entry.name: sha256_of(entry) for entry in directory.iterdir()}
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_manifest_states_the_network_and_its_source(oracle: Oracle, oracle_bundl
     sizes = manifest.dimensions
     assert (sizes.n_genes, sizes.n_table_genes, sizes.d_model, sizes.n_layers, sizes.n_heads) == (24, 24, 64, 3, 8)
     assert manifest.source_checkpoint.name == oracle.checkpoint(GO_C).name
-    assert manifest.source_checkpoint.sha256 == file_sha256(oracle.checkpoint(GO_C))
+    assert manifest.source_checkpoint.sha256 == sha256_of(oracle.checkpoint(GO_C))
     assert manifest.versions["torch"] == version("torch")
     assert {"python", "onnx", "onnxruntime"} <= set(manifest.versions)
     assert set(manifest.tolerances) == {"fp32", "fp16"}

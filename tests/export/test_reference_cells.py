@@ -10,6 +10,7 @@ import torch
 from scgenept_export.checkpoint import Checkpoint
 from scgenept_export.model import ReferenceModel
 from scgenept_export.reference_cells import MAX_GENES, N_CELLS, predict_eager, reference_cells
+from scgenept_rt.bundle import Reference
 
 
 @pytest.fixture
@@ -62,20 +63,19 @@ def test_genes_all_out_of_vocabulary_are_no_obstacle(model: ReferenceModel) -> N
 def test_cells_are_the_same_each_time_and_predicted_by_the_eager_model(model: ReferenceModel, tmp_path: Path) -> None:
     tokens, in_vocab = tokens_of(40), [True] * 39 + [False]
     first, second = (reference_cells(model, tokens, in_vocab) for _ in range(2))
-    for path, cells in ((tmp_path / "a.npz", first), (tmp_path / "b.npz", second)):
-        cells.save(path)
-    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
-        assert set(a) == {"values", "pert_flags", "gene_index", "predicted"}
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name])
-        assert [a[name].dtype for name in ("values", "pert_flags", "gene_index", "predicted")] == [
-            np.float32,
-            np.int64,
-            np.int64,
-            np.float32,
-        ]
-        expected = predict_eager(model, tokens[torch.from_numpy(a["gene_index"])], a["values"], a["pert_flags"])
-        np.testing.assert_allclose(a["predicted"], expected, rtol=1e-5, atol=1e-6)
+    for name in ("values", "pert_flags", "gene_index", "predicted", "token_ids"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    first.write(tmp_path)
+    read = Reference.read(tmp_path)
+    assert [array.dtype for array in (read.values, read.pert_flags, read.gene_index, read.predicted)] == [
+        np.float32,
+        np.int64,
+        np.int64,
+        np.float32,
+    ]
+    np.testing.assert_array_equal(read.token_ids, tokens)
+    expected = predict_eager(model, tokens[torch.from_numpy(read.gene_index)], read.values, read.pert_flags)
+    np.testing.assert_allclose(read.predicted, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_autocast_is_less_exact_and_close(model: ReferenceModel) -> None:

@@ -111,7 +111,7 @@ def test_what_it_cannot_build_is_said_in_words(
 def test_bundles_without_a_portable_graph_say_how_to_export(
     oracle_bundle: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(GraphNotInBundleError, match="--precision fp16 --portable"):
+    with pytest.raises(GraphNotInBundleError, match="precision fp16 and portable graphs"):
         build_engines(Bundle.open(oracle_bundle("scgenept_ncbi_gpt")), ["sm89"], tmp_path)
 
 

@@ -18,7 +18,7 @@ from scgenept_export.reference_cells import predict_eager
 from scgenept_export.reference_weights import cut_to_genes, write_reference_weights
 from scgenept_export.torch_backend import TorchSession
 from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
-from scgenept_rt.errors import InferenceFailedError, PredictOptionError, ProviderUnavailableError
+from scgenept_rt.errors.core import ArgumentError, InferenceError, ProviderUnavailableError
 from scgenept_rt.providers import BACKEND_ENTRY_POINTS
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def test_threads_share_one_session(model: sgr.Predictor) -> None:
 
 def test_a_gene_outside_the_table_is_an_error_and_not_a_crash(model: sgr.Predictor) -> None:
     values, flags = np.ones((1, 2), dtype=np.float32), np.full((1, 2), 9)
-    with pytest.raises(InferenceFailedError, match="failed on a batch of 1 cell x 2 genes"):
+    with pytest.raises(InferenceError, match="failed on a batch of 1 cell x 2 genes"):
         model.session.run(values, flags, np.arange(2))
 
 
@@ -139,5 +139,5 @@ def test_what_is_said_without_weights_or_with_a_wrong_checkpoint(
         sgr.load(bundle, provider="torch", reference_checkpoint=oracle.checkpoint(KEPT))
     with pytest.raises(ReferenceWeightsError, match=r"there is no file .*nowhere"):
         sgr.load(bundle, provider="torch", reference_checkpoint=tmp_path / "nowhere")
-    with pytest.raises(PredictOptionError, match="read by the provider torch alone, not by cpu"):
+    with pytest.raises(ArgumentError, match="reference_checkpoint is for the provider torch, not for cpu"):
         sgr.load(bundle, provider="cpu", reference_checkpoint=oracle.checkpoint(NOT_KEPT))

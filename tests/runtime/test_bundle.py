@@ -13,7 +13,6 @@ from scgenept_rt.bundle import Bundle, Manifest, Tolerance
 from scgenept_rt.errors import (
     BundleError,
     BundleFileError,
-    BundleFormatError,
     BundleNotFoundError,
     GraphNotInBundleError,
 )
@@ -45,7 +44,7 @@ def test_a_changed_byte_anywhere_is_found(bundle_copy: Path, name: str) -> None:
         changed = bytearray(sound)
         changed[position] ^= 0x10
         path.write_bytes(changed)
-        with pytest.raises(BundleFileError, match=rf"{name} has changed: sha256 \w{{12}}\.\.\., expected"):
+        with pytest.raises(BundleFileError, match=rf"{name} has changed: sha256 \w{{12}}, expected"):
             Bundle.open(bundle_copy)
 
 
@@ -53,7 +52,7 @@ def test_a_changed_byte_anywhere_is_found(bundle_copy: Path, name: str) -> None:
 def test_a_missing_truncated_or_unreadable_file_is_found(bundle_copy: Path, name: str) -> None:
     path = bundle_copy / name
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BundleFileError, match=rf"{name} has [\d,]+ bytes, the manifest says"):
+    with pytest.raises(BundleFileError, match=rf"{name} has [\d,]+ bytes, the manifest states"):
         Bundle.open(bundle_copy)
     path.unlink()
     with pytest.raises(BundleFileError, match=f"{name} is missing"):
@@ -71,16 +70,14 @@ def test_what_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "cells.h5ad").touch()
     (tmp_path / "cells.zarr").mkdir()
     for cells in ("cells.h5ad", "cells.zarr"):
-        with pytest.raises(BundleNotFoundError, match=r"Give BUNDLE, .* first, and then CELLS\."):
+        with pytest.raises(BundleNotFoundError, match=r"Give the bundle first, .* and then the cells"):
             Bundle.open(tmp_path / cells)
     with pytest.raises(
-        BundleNotFoundError, match=r"not a bundle .* Give the directory that holds manifest\.json, or mak"
+        BundleNotFoundError, match=r"not a bundle\. Give the directory that holds manifest\.json, or mak"
     ):
         Bundle.open(tmp_path)
     (tmp_path / "reference.npz").touch()
-    with pytest.raises(
-        BundleNotFoundError, match=r"export did not finish\. Copy the whole bundle, or run its export again"
-    ):
+    with pytest.raises(BundleNotFoundError, match=r"export did not finish\. Copy the whole bundle, or export it again"):
         Bundle.open(tmp_path)
     with pytest.raises(FileNotFoundError):
         Bundle.open(tmp_path / "nowhere")
@@ -89,7 +86,7 @@ def test_what_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [2, 0, -1, "1", None, 1.5, True])
 def test_another_format(bundle: Path, manifest_text: bytes, version: object) -> None:
     fields = json.loads(manifest_text) | {"format_version": version}
-    with pytest.raises(BundleFormatError, match=rf"format_version is {version!r}, this release reads up to 1"):
+    with pytest.raises(BundleFileError, match=rf"format_version is {version!r}, this release reads up to 1"):
         Manifest.from_json(json.dumps(fields), bundle)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import scgenept_rt as sgr
-from scgenept_rt.errors import BundleFileError, ReferenceMissedError
-from scgenept_rt.reference_check import check_reference
+from scgenept_rt.errors.core import BundleFileError, ReferenceMismatchError
+from scgenept_rt.verification import check_reference
 
 Change = Callable[[dict[str, np.ndarray]], None]
 
@@ -45,7 +45,9 @@ def test_one_wrong_number_is_found_and_stated(model: sgr.Predictor, bundle_copy:
     change_reference(bundle_copy, change)
     result = check_reference(opened(bundle_copy), model.session)
     assert not result.comparison.passed
-    with pytest.raises(ReferenceMissedError, match=r"provider cpu \(fp32\).*Predictions would be wrong.*--no-check"):
+    with pytest.raises(
+        ReferenceMismatchError, match=r"provider cpu \(fp32\).* predictions would be wrong\. Run `scgenept-rt verify`"
+    ):
         result.raise_if_missed()
 
 

@@ -1,16 +1,16 @@
-"""What a measurement was made on: figures mean nothing without it."""
+"""The machine that a measurement was made on."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from scgenept_rt.benchmark.memory import total_bytes
 from scgenept_rt.providers import ProviderChoice, cpu_threads
+from scgenept_rt.providers.installation import version_of
 
 _PACKAGES = (
     "scgenept-rt",
@@ -31,9 +31,9 @@ def describe_machine(choice: ProviderChoice, *, threads: int | None, driver: str
     choice
         The provider in use.
     threads
-        Threads that were asked for; None for as many as this process may use.
+        The option; None for as many as this process may use.
     driver
-        Version of the GPU's driver, None if unknown.
+        Version of the GPU's driver; None if unknown.
     """
     described: dict[str, Any] = {
         "cpu": cpu_model(),
@@ -43,11 +43,10 @@ def describe_machine(choice: ProviderChoice, *, threads: int | None, driver: str
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
     }
-    if choice.device_id is not None:
-        details = choice.status.details
-        described["gpu"] = details["devices"][choice.device_id]
+    if choice.device is not None:
+        described["gpu"] = dict(choice.device)
         described["driver"] = driver
-        described["driver_cuda"] = details.get("driver_cuda")
+        described["driver_cuda"] = choice.status.details["driver_cuda"]
     return described
 
 
@@ -62,10 +61,5 @@ def cpu_model() -> str:
 
 def versions() -> dict[str, str]:
     """Return the version of Python and of every installed package that takes part."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {package: version for package in _PACKAGES if (version := version_of(package))}
+    return {"python": platform.python_version(), **found}

@@ -1,8 +1,9 @@
-"""How much memory this process has in use at most, and how much there is."""
+"""The most memory that this process used, and how much there is."""
 
 from __future__ import annotations
 
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ _RESET_PEAK = "5"
 
 
 def reset_host_peak() -> bool:
-    """Start counting the peak anew; returns False where the system cannot, and it stays that of the whole process."""
+    """Reset the peak; return False if the system cannot, so that it stays that of the whole process."""
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
     except OSError:
@@ -25,16 +26,12 @@ def host_peak_bytes() -> int | None:
         return _kibibytes(_STATUS, "VmHWM")
     except OSError:
         pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
     # In kibibytes, but in bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def available_bytes() -> int | None:
-    """Return how much memory can still be taken without swapping, None where the system does not say."""
+    """Return how much memory is available without swapping; None if the system does not say."""
     try:
         return _kibibytes(_MEMINFO, "MemAvailable")
     except OSError:
@@ -42,7 +39,7 @@ def available_bytes() -> int | None:
 
 
 def total_bytes() -> int | None:
-    """Return how much memory the machine has, None where the system does not say."""
+    """Return how much memory the machine has; None if the system does not say."""
     try:
         return _kibibytes(_MEMINFO, "MemTotal")
     except OSError:

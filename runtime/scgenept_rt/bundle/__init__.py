@@ -4,14 +4,7 @@
 read it here, so that both sides agree by construction.
 """
 
-from scgenept_rt.bundle.directory import (
-    DEMO_NAME,
-    REFERENCE_NAME,
-    REFERENCE_WEIGHTS_NAME,
-    Bundle,
-    demo_bundle_path,
-    file_sha256,
-)
+from scgenept_rt.bundle.directory import DEMO_NAME, REFERENCE_WEIGHTS_NAME, Bundle, demo_bundle_path
 from scgenept_rt.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -22,6 +15,7 @@ from scgenept_rt.bundle.manifest import (
     SourceCheckpoint,
     Target,
 )
+from scgenept_rt.bundle.reference import REFERENCE_NAME, Reference
 from scgenept_rt.bundle.tolerance import Comparison, Tolerance
 
 __all__ = [
@@ -36,9 +30,9 @@ __all__ = [
     "Dimensions",
     "Manifest",
     "Precision",
+    "Reference",
     "SourceCheckpoint",
     "Target",
     "Tolerance",
     "demo_bundle_path",
-    "file_sha256",
 ]

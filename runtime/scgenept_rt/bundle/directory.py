@@ -6,23 +6,26 @@ import hashlib
 from pathlib import Path
 
 from scgenept_rt.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, Precision, Target
+from scgenept_rt.bundle.reference import REFERENCE_NAME
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors import (
-    PATH_TYPES,
+from scgenept_rt.errors.core import (
+    ArgumentError,
     BundleError,
     BundleFileError,
     BundleNotFoundError,
     GraphNotInBundleError,
-    NoKnownGraphError,
-    check_argument,
+    describe,
+    join_limited,
     pluralize,
 )
+from scgenept_rt.files.hashing import sha256_of
 
-REFERENCE_NAME = "reference.npz"
 REFERENCE_WEIGHTS_NAME = "reference_weights.pt"
 """The eager model's weights, for the provider torch; only in bundles exported with `--keep-reference-weights`."""
 DEMO_NAME = "demo"
-"""Stands for the bundle that ships with the package, where no directory of this name exists."""
+"""Name of the bundle that ships with the package, where no directory of this name exists."""
+
+_COPY_OR_EXPORT = "Copy or export the bundle again"
 
 
 class Bundle:
@@ -42,31 +45,30 @@ class Bundle:
         directory
             The bundle's directory, or ``demo`` for the synthetic one that ships with the package.
         check_files
-            Compare the size and sha256 of every file with the manifest (about 1 GB a second).
+            Compare the size and sha256 of every file with the manifest (about 1 GB per second).
 
         Raises
         ------
-        ArgumentTypeError
+        ArgumentError
             If `directory` is no path.
         BundleNotFoundError
             If the directory or its manifest does not exist.
-        BundleFormatError
-            If it was written by a newer release.
         BundleFileError
-            If a file is missing or has changed.
+            If the manifest is damaged or of a newer format, or a file is missing or has changed.
         """
-        check_argument("bundle", directory, PATH_TYPES, "the path of a bundle's directory")
-        directory = Path(directory)
+        try:
+            directory = Path(directory)
+        except TypeError:
+            raise ArgumentError(f"bundle is {describe(directory)}, expected the path of a directory") from None
         if str(directory) == DEMO_NAME and not directory.exists():
             directory = demo_bundle_path()
         try:
             text = (directory / MANIFEST_NAME).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            raise BundleNotFoundError(directory) from None
+            raise _not_found(directory) from None
         except OSError as error:
-            raise BundleError(
-                directory, f"{MANIFEST_NAME} cannot be read ({error.strerror})", "Check its permissions."
-            ) from error
+            problem = f"{MANIFEST_NAME} cannot be read ({error.strerror})"
+            raise BundleFileError(problem, "Check its permissions", where=directory) from error
         bundle = cls(directory, Manifest.from_json(text, directory), hashlib.sha256(text).hexdigest())
         if check_files:
             for file in bundle.manifest.files:
@@ -74,52 +76,60 @@ class Bundle:
         return bundle
 
     def path(self, file: BundleFile) -> Path:
-        """Return where a file of the manifest lies."""
+        """Return the path of a file of the manifest."""
         return self.directory / file.path
 
     def check_file(self, file: BundleFile) -> None:
         """Raise `BundleFileError` unless the file has the size and sha256 that the manifest states."""
         try:
             size = self.path(file).stat().st_size
-            if size != file.size:
-                raise BundleFileError(
-                    self.directory, file.path, f"has {pluralize(size, 'byte')}, the manifest says {file.size:,}"
-                )
-            digest = file_sha256(self.path(file))
+            digest = sha256_of(self.path(file)) if size == file.size else ""
         except FileNotFoundError:
-            raise BundleFileError(self.directory, file.path, "is missing") from None
+            raise self.file_error(f"{file.path} is missing") from None
         except OSError as error:
-            raise BundleFileError(self.directory, file.path, f"cannot be read ({error.strerror})") from error
+            raise self.file_error(f"{file.path} cannot be read ({error.strerror})") from error
+        if size != file.size:
+            raise self.file_error(f"{file.path} has {pluralize(size, 'byte')}, the manifest states {file.size:,}")
         if digest != file.sha256:
-            raise BundleFileError(
-                self.directory, file.path, f"has changed: sha256 {digest[:12]}..., expected {file.sha256[:12]}..."
-            )
+            raise self.file_error(f"{file.path} has changed: sha256 {digest[:12]}, expected {file.sha256[:12]}")
+
+    def file_error(self, problem: str) -> BundleFileError:
+        """Return the error for a file of this bundle that is missing or damaged."""
+        return BundleFileError(problem, _COPY_OR_EXPORT, where=self.directory)
 
     def graphs(self) -> tuple[BundleFile, ...]:
-        """Return the manifest's graphs, but for those that only a later version knows."""
+        """Return the graphs of the manifest, except those that only a later version knows."""
         return tuple(file for file in self.manifest.files if file.is_known_graph)
 
     def check_known_graphs(self) -> None:
-        """Raise `NoKnownGraphError` if the bundle has graphs, but none that this version knows."""
-        # The manifest's own words, which may be no `Precision` and no `Target`.
+        """Raise `GraphNotInBundleError` if the bundle has graphs, but none that this version knows."""
         stated = [f"{file.precision} for {file.target}" for file in self.manifest.files if file.target is not None]
         if stated and not self.graphs():
-            raise NoKnownGraphError(self.directory, stated)
+            raise GraphNotInBundleError(
+                f"this version of scgenept-rt knows none of its graphs ({join_limited(stated)})",
+                "Update scgenept-rt, or export the bundle again with this version",
+                where=self.directory,
+            )
 
     def graph(self, precision: Precision, target: Target) -> BundleFile:
         """Return the graph of a precision and target, or raise `GraphNotInBundleError`."""
         for file in self.graphs():
             if (file.precision, file.target) == (precision, target):
                 return file
-        available = [f"{file.precision} {file.target}" for file in self.graphs()]
-        raise GraphNotInBundleError(self.directory, precision, target, available)
+        held = join_limited([f"{file.precision} {file.target}" for file in self.graphs()]) or "none"
+        portable = " and portable graphs" if target == "portable" else ""
+        raise GraphNotInBundleError(
+            f"it holds no {precision} graph for the target {target!r} (it holds: {held})",
+            f"Export it again with the precision {precision}{portable}, or choose a graph that it holds",
+            where=self.directory,
+        )
 
     def tolerance(self, precision: Precision) -> Tolerance:
         """Return how far outputs of a precision may be from the eager model's, or raise `BundleFileError`."""
         try:
             return self.manifest.tolerances[precision]
         except KeyError:  # of fp16 alone, exported before every bundle had the bound of fp32, which PyTorch runs
-            raise BundleFileError(self.directory, MANIFEST_NAME, f"has no tolerance for {precision}") from None
+            raise self.file_error(f"{MANIFEST_NAME} has no tolerance for {precision}") from None
 
 
 def demo_bundle_path() -> Path:
@@ -127,7 +137,19 @@ def demo_bundle_path() -> Path:
     return Path(__file__).parents[1] / "demo_bundle"
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _not_found(directory: Path) -> BundleError:
+    remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
+    if not directory.exists():
+        problem = "there is no such directory"
+        remedy = "Check the path, or make a bundle with `scgenept-export bundle`"
+    elif directory.suffix.lower() in (".h5ad", ".zarr"):
+        problem = f"a bundle was expected, but this looks like cells ({directory.suffix})"
+        remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
+    elif not directory.is_dir():
+        problem = "this is a file, but a bundle is a directory"
+    elif (directory / REFERENCE_NAME).exists():  # every bundle has one, hardly anything else does
+        problem = "it holds no manifest.json: its export did not finish"
+        remedy = "Copy the whole bundle, or export it again"
+    else:
+        problem = "it holds no manifest.json, so it is not a bundle"
+    return BundleNotFoundError(problem, remedy, where=directory)

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: manifest.json, and what its fields may hold."""
+"""manifest.json: what a bundle contains, and what the fields may hold."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, get_args
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors import BundleError, BundleFormatError, pluralize
+from scgenept_rt.errors.core import BundleFileError, pluralize
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 _MOST_TABLE_GENES = 2**24
+_COPY_OR_EXPORT = "Copy or export the bundle again"
 
 Precision = Literal["fp32", "fp16"]
 Target = Literal["ort", "merged", "portable"]
-"""Whom a graph is for: ONNX Runtime's CPU and CUDA providers; the CPU provider, which computes identical tokens once
-(`scgenept_rt.session.token_merging`); TensorRT and other engines."""
+"""What runs a graph: ort, ONNX Runtime's CPU and CUDA providers; merged, the CPU provider, computing identical tokens
+once (`scgenept_rt.session.token_merging`); portable, TensorRT and other engines."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Dimensions:
 
 @dataclass(frozen=True)
 class BundleFile:
-    """One file of a bundle; `precision` and `target` are set for graphs alone."""
+    """One file of a bundle; `precision` and `target` are set for graphs only."""
 
     path: str
     sha256: str
@@ -62,19 +63,19 @@ class SourceCheckpoint:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says of itself; `manifest.json` holds these fields under these names.
+    """What a bundle contains; `manifest.json` holds these fields under these names.
 
     Attributes
     ----------
     gene_names, gene_ids, in_vocab
-        One entry a model gene, in model order. `gene_ids` are Ensembl ids, None where unknown. A gene with
+        One entry per gene of the model, in model order. `gene_ids` are Ensembl ids, None where unknown. A gene with
         `in_vocab` False has no token of its own: the network sees all such genes as the same padding token.
     encoders
         Names of the gene-level and value encoders that the network has, as in the checkpoint.
     synthetic
         True if the weights were made up and predictions mean nothing in biology.
     tolerances
-        One `Tolerance` a precision, against the eager fp32 outputs in `reference.npz`.
+        One `Tolerance` per precision, against the eager fp32 outputs in `reference.npz`.
     activation_range
         Largest absolute activation of each part of the network on the reference cells: ``embedding``, ``layers.0``
         and so on, ``decoder``. Empty in bundles that were exported before it was recorded.
@@ -107,20 +108,21 @@ class Manifest:
 
         Raises
         ------
-        BundleFormatError
-            If the format is newer than this release.
-        BundleError
-            If the text is not a manifest.
+        BundleFileError
+            If the text is not a manifest, or of a format that is newer than this release.
         """
         try:
             fields: dict[str, Any] = json.loads(text)
             version = fields["format_version"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise BundleError(
-                directory, f"{MANIFEST_NAME} is not a manifest ({error})", "Copy or export the bundle again."
-            ) from error
+            problem = f"{MANIFEST_NAME} is not a manifest ({error})"
+            raise BundleFileError(problem, _COPY_OR_EXPORT, where=directory) from error
         if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-            raise BundleFormatError(directory, version, FORMAT_VERSION)
+            raise BundleFileError(
+                f"its format_version is {version!r}, this release reads up to {FORMAT_VERSION}",
+                "Upgrade scgenept-rt, or export the bundle again with this release",
+                where=directory,
+            )
         try:
             _check_field(fields, _FIELDS, "")
             manifest = cls(
@@ -141,23 +143,18 @@ class Manifest:
             )
             manifest._check_agreement()
         except (TypeError, ValueError) as error:
-            raise BundleError(
-                directory, f"{MANIFEST_NAME} lacks or misstates a field ({error})", "Copy or export the bundle again."
-            ) from error
-        n_genes = manifest.dimensions.n_genes
-        if not len(manifest.gene_names) == len(manifest.gene_ids) == len(manifest.in_vocab) == n_genes:
-            raise BundleError(
-                directory,
-                f"{MANIFEST_NAME} lists {pluralize(len(manifest.gene_names), 'gene name')}, "
-                f"{pluralize(len(manifest.gene_ids), 'id')} and {pluralize(len(manifest.in_vocab), 'vocabulary flag')} for "
-                f"n_genes = {n_genes}",
-                "Copy or export the bundle again.",
-            )
+            problem = f"{MANIFEST_NAME} lacks or misstates a field ({error})"
+            raise BundleFileError(problem, _COPY_OR_EXPORT, where=directory) from error
         return manifest
 
     def _check_agreement(self) -> None:
-        """Raise ValueError where fields do not go together that each may be right."""
+        """Raise ValueError for fields that contradict each other."""
         sizes, names = self.dimensions, self.gene_names
+        if not len(names) == len(self.gene_ids) == len(self.in_vocab) == sizes.n_genes:
+            raise ValueError(
+                f"{pluralize(len(names), 'gene name')}, {pluralize(len(self.gene_ids), 'id')} and "
+                f"{pluralize(len(self.in_vocab), 'vocabulary flag')} for n_genes = {sizes.n_genes}"
+            )
         if not sizes.n_genes <= sizes.n_table_genes <= _MOST_TABLE_GENES:
             expected = f"n_genes = {sizes.n_genes} or more, up to {_MOST_TABLE_GENES}"
             raise ValueError(f"dimensions.n_table_genes is {sizes.n_table_genes}, expected {expected}")
@@ -207,11 +204,11 @@ _FIELDS: Mapping[str, Any] = {
     "tolerances": {"*": {"atol": _NUMBER, "rtol": _NUMBER, "relative_to_largest?": _FLAG}},
     "activation_range?": {"*": _NUMBER},
 }
-"""A list or an object holds what its one entry or its entries say; `NAME?` may be left out, `*` is any name."""
+"""A list has entries of its one rule, an object those of its rules; `NAME?` may be left out, `*` is any name."""
 
 
 def _check_field(value: Any, rule: Any, place: str) -> None:
-    """Raise ValueError unless `value`, at `place` in the manifest, is what the rule (as in `_FIELDS`) says."""
+    """Raise ValueError unless `value`, at `place` in the manifest, follows a rule of `_FIELDS`."""
     if isinstance(rule, _Kind):
         if not rule.holds(value):
             raise ValueError(f"{place} is {reprlib.repr(value)}, expected {rule.expected}")

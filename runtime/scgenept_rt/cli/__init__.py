@@ -1,4 +1,4 @@
-"""The command line `scgenept-rt`: one module a command; each parses its options and calls one use case.
+"""The command line `scgenept-rt`: one module per command, which parses its options and calls one function.
 
 Command modules import NumPy, ONNX Runtime and anndata inside their functions only, so that `--help` answers at once.
 """
@@ -24,6 +24,7 @@ from scgenept_rt.cli import (
     verify,
 )
 from scgenept_rt.cli.failure import exit_on_user_error
+from scgenept_rt.cli.messages import Command
 
 app = typer.Typer(
     name="scgenept-rt",
@@ -51,18 +52,21 @@ def _global_options(
     pass
 
 
-app.command("predict")(predict.predict)
-app.command("inspect")(inspect.inspect)
-app.command("check")(check.check)
-app.command("genes")(genes.genes)
-app.command("verify")(verify.verify)
-app.command("providers")(providers.providers)
-app.command("benchmark")(benchmark.benchmark)
-app.command("demo")(demo.demo)
-app.command("download")(download.download)
-app.command("evaluate")(evaluate.evaluate)
+for _command in (
+    predict.predict,
+    inspect.inspect,
+    check.check,
+    genes.genes,
+    verify.verify,
+    providers.providers,
+    benchmark.benchmark,
+    demo.demo,
+    download.download,
+    evaluate.evaluate,
+    gi.gi,
+):
+    app.command(_command.__name__, cls=Command)(_command)
 app.add_typer(plot.app, name="plot")
-app.command("gi")(gi.gi)
 
 
 def main() -> None:

@@ -2,51 +2,45 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from scgenept_rt.cli.options import (
-    NETWORK_PANEL,
-    BundleArgument,
-    CudaGraphsOption,
-    DeviceOption,
-    ProviderOption,
-    ThreadsOption,
-)
-from scgenept_rt.errors import pluralize
+from scgenept_rt.cli.messages import say
+from scgenept_rt.cli.options import BundleArgument, with_options
+from scgenept_rt.cli.report_files import check_report_paths
+from scgenept_rt.errors.core import pluralize
+from scgenept_rt.options import EngineOptions
 
 if TYPE_CHECKING:
-    from scgenept_rt.benchmark import BenchmarkResult, Timing
-    from scgenept_rt.benchmark.measurement import PrecisionResult
+    from scgenept_rt.benchmark import BenchmarkResult, PrecisionResult, Timing
 
 _PRECISIONS = ("auto", "fp32", "fp16")
 
 
+@with_options(engine=("provider", "device_id", "threads", "cuda_graphs"))
 def benchmark(
     bundle: BundleArgument,
-    provider: ProviderOption = "auto",
+    engine: EngineOptions,
     precision: Annotated[
         str,
         typer.Option(
             "--precision",
-            rich_help_panel=NETWORK_PANEL,
             metavar="NAMES",
             help="auto, fp32, fp16, or fp32,fp16 for both.",
         ),
     ] = "auto",
     batch_sizes: Annotated[
         str,
-        typer.Option("--batch-sizes", metavar="auto|N,N,...", help="Cells a batch; auto: 1,8,32, on the CPU 1,4."),
+        typer.Option("--batch-sizes", metavar="auto|N,N,...", help="Cells per batch; auto: 1,8,32, on the CPU 1,4."),
     ] = "auto",
     n_genes: Annotated[
-        int | None, typer.Option("--n-genes", metavar="N", min=1, help="Genes a cell; default and most: the model's.")
+        int | None, typer.Option("--n-genes", metavar="N", min=1, help="Genes per cell; default and most: the model's.")
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option("--repeats", metavar="N", min=1, help="Timed runs a batch size; default: 20, on the CPU 5."),
+        typer.Option("--repeats", metavar="N", min=1, help="Timed runs per batch size; default: 20, on the CPU 5."),
     ] = None,
     end_to_end: Annotated[
         bool, typer.Option("--end-to-end", help="Also time a prediction from an .h5ad to an .h5ad.")
@@ -55,35 +49,30 @@ def benchmark(
     plot_file: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw throughput against batch size.")
     ] = None,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-    cuda_graphs: CudaGraphsOption = False,
 ) -> None:
     """Measure throughput, latency and memory by batch size, after comparing the outputs with PyTorch's.
 
     Times count from inputs to outputs in this machine's memory; the runs that warm it up are not counted.
     """
-    from scgenept_rt.benchmark import BenchmarkOptions, run_benchmark
+    from scgenept_rt.benchmark import run_benchmark
 
-    options = BenchmarkOptions(
-        provider=provider,
-        precisions=cast("Any", _precisions(precision)),
-        batch_sizes=_batch_sizes(batch_sizes),
-        n_genes=n_genes,
-        repeats=repeats,
-        end_to_end=end_to_end,
-        device_id=device,
-        threads=threads,
-        cuda_graphs=cuda_graphs,
-    )
+    sizes = _batch_sizes(batch_sizes)
     # What cannot be written has to be known before minutes of measuring, not after.
-    if json_file is not None:
-        _check_directory(json_file)
+    check_report_paths((json_file, plot_file), ())
     if plot_file is not None:
         from scgenept_rt.plotting.drawing import check_figure_path
 
         check_figure_path(plot_file)
-    result = run_benchmark(bundle, options, progress=lambda step: print(step, file=sys.stderr, flush=True))
+    result = run_benchmark(
+        bundle,
+        precisions=cast("Any", _precisions(precision)),
+        batch_sizes=sizes,
+        n_genes=n_genes,
+        repeats=repeats,
+        end_to_end=end_to_end,
+        progress=say,
+        **engine,
+    )
     _print(result)
     if json_file is not None:
         json_file.write_text(result.to_json(), encoding="utf-8")
@@ -101,24 +90,15 @@ def _precisions(text: str) -> tuple[str, ...]:
     return wanted
 
 
-def _batch_sizes(text: str) -> tuple[int, ...] | None:
+def _batch_sizes(text: str) -> tuple[int, ...]:
     if text == "auto":
-        return None
+        return ()
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise typer.BadParameter(
             f"{text!r} is neither auto nor numbers from 1 on, such as 1,8,32", param_hint="--batch-sizes"
         )
     return tuple(int(part) for part in parts)
-
-
-def _check_directory(path: Path) -> None:
-    from scgenept_rt.errors import OutputDirectoryError, OutputKindError
-
-    if not path.parent.is_dir():
-        raise OutputDirectoryError(path, "does not exist")
-    if path.is_dir():
-        raise OutputKindError(path, "a directory", "a file")
 
 
 def _print(result: BenchmarkResult) -> None:

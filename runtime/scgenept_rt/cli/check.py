@@ -8,112 +8,76 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from scgenept_rt.cli.options import (
-    AllowUnnormalizedOption,
-    BundleArgument,
-    CellsArgument,
-    ConditionKeyOption,
-    ControlLabelOption,
-    DeviceOption,
-    GeneKeyOption,
-    LayerOption,
-    MissingGenesOption,
-    PrecisionOption,
-    ProviderOption,
-    ThreadsOption,
-    UseRawOption,
-)
-from scgenept_rt.errors import pluralize
+from scgenept_rt.cli.options import BundleArgument, CellsArgument, JsonOption, given_flags, with_options
+from scgenept_rt.errors.core import compose, pluralize
+from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
 
 if TYPE_CHECKING:
     from scgenept_rt.compatibility import Report
-    from scgenept_rt.expression import ReadOptions
 
 _WIDTH, _MAX_WIDTH = 100, 120
 _INDENT = " " * 23
+# The page is about `predict`, whose options these are.
+_FLAGS = {
+    option.name: option.flag
+    for group in (EngineOptions, ReadOptions, PredictOptions)
+    for option in declared_options(group)
+    if option.flag is not None
+}
 
 
+@with_options(engine=("provider", "precision", "device_id", "threads"))
 def check(
     bundle: BundleArgument,
     cells: CellsArgument,
-    provider: ProviderOption = "auto",
-    precision: PrecisionOption = "auto",
-    layer: LayerOption = None,
-    use_raw: UseRawOption = False,
-    gene_key: GeneKeyOption = None,
-    condition_key: ConditionKeyOption = None,
-    control_label: ControlLabelOption = None,
-    missing_genes: MissingGenesOption = "error",
-    allow_unnormalized: AllowUnnormalizedOption = False,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+    read: ReadOptions,
+    engine: EngineOptions,
+    json_output: JsonOption = False,
 ) -> None:
-    """Say on one page whether CELLS will work with BUNDLE, what to fix, and how long a run would take.
+    """Print on one page whether CELLS will work with BUNDLE, what to fix, and how long a run would take.
 
     Exit code 0 if `predict` would work with the same options, else 1.
     """
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.compatibility import check_cells
-    from scgenept_rt.expression import ReadOptions
 
-    report = check_cells(
-        Bundle.open(bundle),
-        cells,
-        options=ReadOptions(
-            layer=layer,
-            use_raw=use_raw,
-            gene_key=gene_key,
-            condition_key=condition_key,
-            control_label=control_label,
-            missing_genes=missing_genes,
-            allow_unnormalized=allow_unnormalized,
-        ),
-        provider=provider,
-        precision=precision,
-        device_id=device,
-        threads=threads,
-    )
+    report = check_cells(Bundle.open(bundle), cells, read=read, **engine)
     if json_output:
-        print(json.dumps(report.to_json(), indent=2, allow_nan=False))
+        print(json.dumps(report.to_json(_FLAGS), indent=2, allow_nan=False))
     else:
-        engine = {"--provider": provider, "--precision": precision, "--device": device, "--threads": threads}
-        engine_arguments = [str(part) for item in engine.items() if item[1] not in (None, "auto") for part in item]
-        for line in _page(report, str(bundle), engine_arguments):
+        for line in _page(report, str(bundle), engine):
             print(line)
     sys.stdout.flush()  # a reader that went away (`| head`) is found here and not when Python ends
     if not report.works:
         raise typer.Exit(1)
 
 
-def _page(report: Report, bundle: str, engine_arguments: list[str]) -> Iterator[str]:
+def _page(report: Report, bundle: str, engine: EngineOptions) -> Iterator[str]:
     width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _MAX_WIDTH)
     manifest = report.bundle.manifest
     yield f"bundle  {bundle}: {manifest.variant}, {pluralize(manifest.dimensions.n_genes, 'gene')}"
     size = ""
     if report.n_obs is not None and report.n_vars is not None:
-        size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}, {report.matrix}"
+        size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}"
     yield f"cells   {report.where}{size}"
     yield ""
     for finding in report.findings:
         head = f"{finding.status:<7}  {finding.topic:<13} "
-        yield from _wrapped(finding.text, width, head, _INDENT)
-        if finding.step is not None:
-            yield from _wrapped(finding.step, width, f"{_INDENT}-> ", f"{_INDENT}   ")
+        yield from _wrapped(compose(finding.text), width, head, _INDENT)
+        step = finding.step(_FLAGS)
+        if step:
+            yield from _wrapped(step, width, f"{_INDENT}-> ", f"{_INDENT}   ")
     yield ""
     if report.works:
         yield "This file will work:"
-        yield f"  {_command(bundle, report, report.options, engine_arguments)}"
-        return
-    n_problems = sum(finding.status == "problem" for finding in report.findings)
-    yield f"This file will not work as it is: {pluralize(n_problems, 'problem')}."
-    if report.suggestion is not None:
-        yield "It works with these options (tried):"
-        yield f"  {_command(bundle, report, report.suggestion, engine_arguments)}"
+        yield f"  {_command(bundle, report, engine)}"
+    else:
+        n_problems = sum(finding.status == "problem" for finding in report.findings)
+        yield f"This file will not work as it is: {pluralize(n_problems, 'problem')}."
 
 
 def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
@@ -123,9 +87,16 @@ def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
     )
 
 
-def _command(bundle: str, report: Report, options: ReadOptions, engine_arguments: list[str]) -> str:
-    from scgenept_rt.compatibility.alternatives import option_arguments
-
+def _command(bundle: str, report: Report, engine: EngineOptions) -> str:
+    arguments = [*given_flags(ReadOptions, report.read), *given_flags(EngineOptions, engine)]
     start = ["scgenept-rt", "predict", bundle, report.where]
-    chosen = [*option_arguments(options), *engine_arguments]
-    return shlex.join([*start, *chosen, "-p", report.example, "--out", "predicted.h5ad"])
+    return shlex.join([*start, *arguments, "-p", _example(report), "--out", "predicted.h5ad"])
+
+
+def _example(report: Report) -> str:
+    """Return a perturbation that the model can predict."""
+    if report.labels is not None and report.labels.perturbations:
+        return report.labels.perturbations[0]
+    manifest = report.bundle.manifest
+    known = (name for name, in_vocab in zip(manifest.gene_names, manifest.in_vocab, strict=True) if in_vocab)
+    return f"{next(known, manifest.gene_names[0])}+ctrl"

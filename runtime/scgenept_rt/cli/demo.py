@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scgenept_rt.cli.options import ProviderOption
-from scgenept_rt.errors import pluralize
+from scgenept_rt.cli.options import with_options
+from scgenept_rt.errors.core import OutputError, pluralize
+from scgenept_rt.options import EngineOptions, FileOptions
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,7 +18,10 @@ _SHOWN_GENES = 8
 _CELLS_FILE, _PREDICTIONS_FILE = "cells.h5ad", "predictions.h5ad"
 
 
+@with_options(engine=("provider",), output=("overwrite",))
 def demo(
+    engine: EngineOptions,
+    output: FileOptions,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help=f"Also write {_CELLS_FILE} and {_PREDICTIONS_FILE} there."),
@@ -34,35 +38,33 @@ def demo(
         int | None,
         typer.Option("--cells", metavar="N", min=1, help="Control cells to make; default: 8, for a screen 64."),
     ] = None,
-    provider: ProviderOption = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
 ) -> None:
     """Predict two perturbations of made-up control cells with a small synthetic network, in seconds."""
     if screen is not None:
         if out is not None:
             raise typer.BadParameter("give --out or --screen, not both", param_hint="--screen")
-        _write_screen(screen, cells, overwrite)
+        _write_screen(screen, cells, output["overwrite"])
         return
     import time
 
     from scgenept_rt.bundle import demo_bundle_path
-    from scgenept_rt.cli.progress import prediction_progress
+    from scgenept_rt.cli.progress import show_progress
     from scgenept_rt.demo import DEMO_CELLS, DEMO_PERTURBATIONS, NOTICE, demo_control_cells
     from scgenept_rt.predictor import load
 
     if out is not None:
-        _check_directory(out, overwrite)
-    model = load(demo_bundle_path(), provider=provider)
+        _check_directory(out, output["overwrite"])
+    model = load(demo_bundle_path(), **engine)
     typer.echo(NOTICE)
     cells = cells or DEMO_CELLS
     controls = demo_control_cells(cells)
     started = time.perf_counter()
-    with prediction_progress() as progress:
+    with show_progress("cells") as progress:
         predicted = model.predict(controls, DEMO_PERTURBATIONS, progress=progress)
     seconds = (time.perf_counter() - started) / (cells * len(DEMO_PERTURBATIONS))
     typer.echo(
         f"Predicted {' and '.join(DEMO_PERTURBATIONS)} for {pluralize(cells, 'synthetic control cell')} of "
-        f"{controls.n_vars:,} genes: provider {model.provider}, {model.precision}, {seconds * 1e3:,.0f} ms a cell."
+        f"{controls.n_vars:,} genes: provider {model.provider}, {model.precision}, {seconds * 1e3:,.0f} ms per cell."
     )
     for row, label in enumerate(predicted.obs["condition"]):
         _print_changes(predicted, row, str(label))
@@ -71,7 +73,7 @@ def demo(
 
         write_whole(controls, out / _CELLS_FILE)
         write_whole(predicted, out / _PREDICTIONS_FILE)
-    _print_next_steps(out, provider)
+    _print_next_steps(out, engine["provider"])
 
 
 def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
@@ -96,14 +98,13 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
 
 
 def _check_directory(out: Path, overwrite: bool) -> None:
-    from scgenept_rt.errors import OutputDirectoryError
     from scgenept_rt.output import check_destination
 
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputDirectoryError(
-            out / _CELLS_FILE, f"cannot be made ({error.strerror})", "Choose another path"
+        raise OutputError(
+            f"the directory cannot be made ({error.strerror})", "Choose another path", where=out
         ) from error
     for name in (_CELLS_FILE, _PREDICTIONS_FILE):
         check_destination(out / name, overwrite=overwrite)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import one_of
+from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.errors.core import format_size, pluralize
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from scgenept_rt.download.transfer import Listener
 
 _Dataset = Literal["norman", "adamson"]
-_SECONDS_BETWEEN_LINES = 15.0
 
 
 def download(
@@ -51,13 +50,17 @@ def download(
     ] = None,
     list_items: Annotated[bool, typer.Option("--list", help="Show what there is and what is here.")] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Fetch nothing: check what lies here, and say which file to place where.")
+        bool,
+        typer.Option(
+            "--offline", help="Download nothing: check what is here, and print where to place each missing file."
+        ),
     ] = False,
     accept_changed: Annotated[
-        bool, typer.Option("--accept-changed", help="Take files that differ from their known checksum, from now on.")
+        bool,
+        typer.Option("--accept-changed", help="Accept files that differ from their recorded checksum, from now on."),
     ] = False,
 ) -> None:
-    """Download trained checkpoints, the vocabulary and data sets; what came once is checked, not fetched again."""
+    """Download trained checkpoints, the vocabulary and data sets; files here are checked, not fetched again."""
     if not names and not list_items:
         raise typer.BadParameter("name what to download, or show what there is with --list", param_hint="NAME...")
     checked_mirror = check_mirror(mirror)
@@ -130,41 +133,21 @@ def _print_list(here: DownloadDirectory, items: list[Item]) -> None:
 
 @contextmanager
 def download_progress() -> Iterator[Listener]:
-    """Yield a listener that shows downloads on standard error: bars on a terminal, a line now and then elsewhere."""
+    """Yield a listener that shows downloads on standard error."""
     from scgenept_rt.download.transfer import Listener
 
-    class PlainLines(Listener):
-        def __init__(self) -> None:
-            self._printed = time.monotonic()
+    class Shown(Listener):
+        label = ""
 
         def say(self, text: str) -> None:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
         def update(self, label: str, done: int, total: int | None) -> None:
-            if time.monotonic() - self._printed >= _SECONDS_BETWEEN_LINES:
-                self._printed = time.monotonic()
-                self.say(f"{label}: {format_size(done)}" + (f" of {format_size(total)}" if total else ""))
+            if label != self.label:
+                stack.close()
+                say(label)
+                self.label, self.show = label, stack.enter_context(show_progress("MB", scale=1e6))
+            self.show(done, total)
 
-    if not sys.stderr.isatty():
-        yield PlainLines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as SpeedColumn
-
-    class Bars(Listener):
-        def __init__(self, progress: Progress) -> None:
-            self._progress = progress
-            self._tasks: dict[str, TaskID] = {}
-
-        def say(self, text: str) -> None:
-            self._progress.console.print(text, highlight=False, markup=False)
-
-        def update(self, label: str, done: int, total: int | None) -> None:
-            if label not in self._tasks:
-                self._tasks[label] = self._progress.add_task(label, completed=done)
-            self._progress.update(self._tasks[label], completed=done, total=total)
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), SpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bars(progress)
+    with ExitStack() as stack:
+        yield Shown()

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from scgenept_rt.cli.standard_streams import prepare_standard_streams
-from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.cli.messages import say
+from scgenept_rt.errors.core import ScgeneptError
 
 EXIT_USER_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -18,27 +19,25 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def exit_on_user_error(*, debug: bool) -> Iterator[None]:
-    """Turn a `ScgeneptError` into one message on standard error and exit code 1; `debug` lets the traceback through.
+    """Turn a `ScgeneptError`, or a full disk, into one message on standard error and exit code 1.
 
-    So ends a full disk, too, standard output's included. The standard streams are usable within, however the command
-    was started.
+    `debug` raises the error with its traceback instead.
     """
-    prepare_standard_streams()
+    _prepare_standard_streams()
     try:
         try:
             yield
         except SystemExit:
             # Here and not when Python ends, where what cannot be written gives a traceback and exit code 120.
-            if sys.stdout is not None:  # closed by the caller (`>&-`)
-                sys.stdout.flush()
+            sys.stdout.flush()
             raise
     except ScgeneptError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise SystemExit(EXIT_USER_ERROR) from None
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output went away (`| head`): end quietly.
@@ -48,12 +47,27 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         if debug or error.errno not in _NO_ROOM:
             raise
         _drop_output()
-        where = f"{error.filename}" if error.filename else "the output (a file, or what standard output goes to)"
-        print(f"error: {where} cannot be written: {error.strerror}. Free space, or write elsewhere.", file=sys.stderr)
+        where = error.filename or "the output (a file, or what standard output goes to)"
+        say(f"error: {where} cannot be written: {error.strerror}. Free space, or write elsewhere.")
         raise SystemExit(EXIT_USER_ERROR) from None
+
+
+def _prepare_standard_streams() -> None:
+    """Open streams that the caller closed, and print characters that the terminal's encoding lacks as escapes."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Takes this very number: a file that is opened later must not get one that native libraries print to.
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until Python ends
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
     """Keep Python's own flush at exit from raising what was met already."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

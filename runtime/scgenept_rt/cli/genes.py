@@ -50,7 +50,7 @@ def genes(
 
 
 def _matching(panel: GenePanel, search: str | None) -> list[int]:
-    from scgenept_rt.errors import ScgeneptError
+    from scgenept_rt.errors.core import UnknownGeneError
     from scgenept_rt.genes import ensembl_id
 
     if search is None:
@@ -60,13 +60,13 @@ def _matching(panel: GenePanel, search: str | None) -> list[int]:
     if positions:
         return positions
     near = panel.suggestions(wanted)
-    hint = f" Did you mean {' or '.join(near)}?" if near else " Search for a shorter part of the name."
-    raise ScgeneptError(f"none of the model's {len(panel):,} genes has {search!r} in its name or Ensembl id.{hint}")
+    remedy = f"Did you mean {' or '.join(near)}?" if near else "Search for a shorter part of the name"
+    raise UnknownGeneError(f"none of the model's {len(panel):,} genes has {search!r} in its name or Ensembl id", remedy)
 
 
 def _raise_none_in_vocab(panel: GenePanel, search: str | None, matching: list[int]) -> None:
-    from scgenept_rt.errors import ScgeneptError, join_limited
+    from scgenept_rt.errors.core import UnknownGeneError, join_limited
 
     names = join_limited([panel.names[position] for position in matching])
     about = f"that have {search!r} in their name or Ensembl id" if search is not None else "of the model"
-    raise ScgeneptError(f"none of the genes {about} is in the vocabulary ({names}). List them without --in-vocab.")
+    raise UnknownGeneError(f"none of the genes {about} is in the vocabulary ({names})", "List them without --in-vocab")

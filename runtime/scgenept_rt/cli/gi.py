@@ -6,30 +6,18 @@ import csv
 import io
 import json
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scgenept_rt.cli.options import (
-    AllowUnnormalizedOption,
-    BundleArgument,
-    CellsArgument,
-    ConditionKeyOption,
-    ControlLabelOption,
-    DeviceOption,
-    GeneKeyOption,
-    LayerOption,
-    MissingGenesOption,
-    PrecisionOption,
-    ProviderOption,
-    ThreadsOption,
-    UseRawOption,
-)
-from scgenept_rt.cli.progress import prediction_progress
+from scgenept_rt.cli.messages import note
+from scgenept_rt.cli.model import open_model
+from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
+from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import pluralize
+from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.genetic_interactions import PairInteraction
@@ -45,15 +33,19 @@ _COLUMNS = (
 )
 
 
+@with_options(sample=("n_controls", "seed"))
 def gi(
     bundle: BundleArgument,
     cells: CellsArgument,
+    sample: PredictOptions,
+    read: ReadOptions,
+    engine: EngineOptions,
     perturbation: Annotated[
         list[str] | None,
         typer.Option("-p", "--perturbation", metavar="A+B", help="A pair; may be repeated."),
     ] = None,
     perturbations: Annotated[
-        Path | None, typer.Option("--perturbations", metavar="FILE", help="Pairs, one a line, as for `predict`.")
+        Path | None, typer.Option("--perturbations", metavar="FILE", help="Pairs, one per line, as for `predict`.")
     ] = None,
     min_control_mean: Annotated[
         float,
@@ -64,64 +56,31 @@ def gi(
             help="Score over the genes of at least this mean in control cells (log1p); 0: all genes.",
         ),
     ] = 0.25,
-    n_controls: Annotated[
-        int | None, typer.Option("--n-controls", metavar="N", min=1, help="Control cells to use; default: all.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of control cells.")] = 0,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all scores there.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all scores there.")] = None,
-    provider: ProviderOption = "auto",
-    precision: PrecisionOption = "auto",
-    layer: LayerOption = None,
-    use_raw: UseRawOption = False,
-    gene_key: GeneKeyOption = None,
-    condition_key: ConditionKeyOption = None,
-    control_label: ControlLabelOption = None,
-    missing_genes: MissingGenesOption = "error",
-    allow_unnormalized: AllowUnnormalizedOption = False,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
 ) -> None:
     """Score how predicted pairs relate to their singles: synergy, suppression, dominance (Norman 2019, GEARS)."""
     if not perturbation and perturbations is None:
         raise typer.BadParameter("give pairs with -p A+B or --perturbations FILE")
 
-    from scgenept_rt.expression import ReadOptions
     from scgenept_rt.genetic_interactions import predicted_interactions
     from scgenept_rt.perturbation import read_perturbation_file
-    from scgenept_rt.predictor import load
-    from scgenept_rt.reference_check import check_reference
 
     check_report_paths((csv_file, json_file), (cells, perturbations))
     pairs = list(perturbation or [])
     if perturbations is not None:
         pairs += [request.label for request in read_perturbation_file(perturbations)]
-    with (
-        load(bundle, provider=provider, precision=precision, device_id=device, threads=threads) as model,
-        prediction_progress("predictions") as progress,
-    ):
-        _say(f"provider: {model.choice_reason}, {model.precision}")
-        check_reference(model.bundle, model.session).raise_if_missed()
-        if model.bundle.manifest.synthetic:
-            _say("note: this bundle's weights are synthetic; its predictions mean nothing in biology.")
+    with open_model(bundle, engine) as model, show_progress("predictions") as progress:
         found = predicted_interactions(
             model,
             cells,
             pairs,
             min_control_mean=min_control_mean,
-            n_controls=n_controls,
-            seed=seed,
-            read=ReadOptions(
-                layer=layer,
-                use_raw=use_raw,
-                gene_key=gene_key,
-                condition_key=condition_key,
-                control_label=control_label,
-                missing_genes=missing_genes,
-                allow_unnormalized=allow_unnormalized,
-            ),
+            read=read,
             progress=progress,
-            on_notice=lambda notice: _say(f"note: {notice}"),
+            on_notice=note,
+            n_controls=sample["n_controls"],
+            seed=sample["seed"],
         )
     rows = [pair.as_row() for pair in found]
     content = [{key: _finite(value) for key, value in row.items()} for row in rows]
@@ -146,7 +105,7 @@ def _print(found: list[PairInteraction]) -> None:
     if any(pair.scores.singles_alike for pair in found):
         print(
             "singles alike: the model predicts nearly the same change for both genes, so the coefficients are not "
-            "determined and what the pair reads as says little"
+            "determined and the kind of interaction means little"
         )
     first = found[0]
     print(
@@ -171,7 +130,3 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def _finite(value: Any) -> Any:
     """Return None for what is not a number: dominance is not defined where the coefficients differ in sign."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

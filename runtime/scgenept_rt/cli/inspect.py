@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated
 
-import typer
-
-from scgenept_rt.cli.options import BundleArgument
-from scgenept_rt.errors import pluralize
+from scgenept_rt.cli.options import BundleArgument, JsonOption
+from scgenept_rt.errors.core import pluralize
 
 
 def inspect(
     bundle: BundleArgument,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the manifest's facts as JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
-    """Check a bundle's files and say what it holds."""
+    """Check a bundle's files and print what it contains."""
     from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
 
     opened = Bundle.open(bundle)

@@ -1,20 +1,81 @@
-"""Options that several commands share, declared once."""
+"""Flags that several commands share, made from the declared options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args, get_type_hints, is_typeddict
 
 import typer
 
+from scgenept_rt.options import EngineOptions, FileOptions, PredictOptions, ReadOptions, checked, declared_options
+from scgenept_rt.options.declaration import DeclaredOption, alternatives, expected_values
+
+# Each panel of the help has columns of its own: names stay whole on 80 columns.
+_PANELS: Mapping[Any, str] = {
+    EngineOptions: "The network and what runs it",
+    ReadOptions: "How the cells are read",
+    PredictOptions: "What is predicted",
+    FileOptions: "The output",
+}
+
+BundleArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE", help="Directory of a bundle; `demo`: the synthetic one that ships with the package."
+    ),
+]
+CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS", help="The cells, .h5ad or .zarr, log1p-normalised.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn parameters that are groups of options into one flag per option.
+
+    A command declares `engine: EngineOptions`, and is called with the mapping of its options.
+
+    Parameters
+    ----------
+    names
+        For a parameter that takes only some options of its group: their names.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        groups: dict[str, list[DeclaredOption]] = {}
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command).parameters.values():
+            group = hints[parameter.name]
+            if not is_typeddict(group):
+                parameters.append(parameter.replace(annotation=group, kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            wanted = names.get(parameter.name)
+            groups[parameter.name] = [
+                option
+                for option in declared_options(group)
+                if option.flag is not None and (wanted is None or option.name in wanted)
+            ]
+            parameters += [_parameter(option, _PANELS[group]) for option in groups[parameter.name]]
+
+        @functools.wraps(command)
+        def call(**values: Any) -> None:
+            for name, options in groups.items():
+                values[name] = {option.name: values.pop(option.name) for option in options}
+            command(**values)
+
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return call
+
+    return decorate
+
 
 def one_of(choices: Any) -> Callable[[str], str]:
-    """Return the parser of an option that takes the words of a `Literal`.
-
-    typer's own prints "Value error," before what was wrong since it took up pydantic, and puts all words into the
-    column of types, which leaves too little of 80 columns for the names of the options.
-    """
+    """Return the parser of a flag that takes one of the words of a `Literal`."""
+    # typer's own would put all words into the column of types, which leaves too little of 80 columns for the names.
     words = get_args(choices)
 
     def parse(text: str) -> str:
@@ -25,115 +86,31 @@ def one_of(choices: Any) -> Callable[[str], str]:
     return parse
 
 
-# Each panel of the help has columns of its own: names stay whole on 80 columns.
-NETWORK_PANEL = "The network and what runs it"
-CELLS_PANEL = "How the cells are read"
-
-Precision = Literal["auto", "fp32", "fp16"]
-MissingGenes = Literal["error", "zero"]
-
-BundleArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="BUNDLE", help="Directory of a bundle; `demo`: the synthetic one that ships with the package."
-    ),
-]
-CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS", help="The cells, .h5ad or .zarr, log1p-normalised.")]
-ProviderOption = Annotated[
-    str,
-    typer.Option(
-        "--provider",
-        rich_help_panel=NETWORK_PANEL,
-        metavar="NAME",
-        help="What runs the network: cpu, cuda, tensorrt, tensorrt-rtx or torch; auto takes a usable GPU, else the "
-        "CPU, and says so.",
-    ),
-]
+def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
+    """Return the arguments that give a command these options; defaults are left out."""
+    arguments: list[str] = []
+    for option in declared_options(group):
+        value = given.get(option.name, option.declared.default)
+        if option.flag is not None and value != option.declared.default:
+            arguments += [option.flag] if option.type is bool else [option.flag, str(value)]
+    return arguments
 
 
-def precision_option(auto: str) -> Any:
-    """Return the option of one precision; `auto` says what that word stands for."""
-    return typer.Option(
-        "--precision",
-        rich_help_panel=NETWORK_PANEL,
-        metavar="NAME",
-        parser=one_of(Precision),
-        help=f"fp32 or fp16; auto: {auto}.",
+def _parameter(option: DeclaredOption, panel: str) -> inspect.Parameter:
+    declared = option.declared
+    value: dict[str, Any] = {}
+    if option.type is not bool:
+        value = {"metavar": declared.metavar, "parser": functools.partial(_parse, option)}
+    info = typer.Option(option.flag, rich_help_panel=panel, help=declared.help, **value)
+    kind: Any = bool if option.type is bool else str if declared.default is not None else str | None
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=Annotated[kind, info]
     )
 
 
-PrecisionOption = Annotated[Precision, precision_option("fp16 on GPUs, fp32 on the CPU")]
-DeviceOption = Annotated[
-    int | None, typer.Option("--device", rich_help_panel=NETWORK_PANEL, metavar="N", help="Number of the GPU.")
-]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        rich_help_panel=NETWORK_PANEL,
-        metavar="N",
-        min=1,
-        help="Threads on the CPU; default: as many as this process may use.",
-    ),
-]
-ReferenceCheckpointOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--reference-checkpoint",
-        rich_help_panel=NETWORK_PANEL,
-        metavar="FILE.pt",
-        help="For torch: the checkpoint that the bundle was exported from, if it keeps no weights itself.",
-    ),
-]
-CudaGraphsOption = Annotated[
-    bool,
-    typer.Option(
-        "--cuda-graphs",
-        rich_help_panel=NETWORK_PANEL,
-        help="For cuda: record batches of 1, 2 and 4 cells as CUDA graphs.",
-    ),
-]
-LayerOption = Annotated[
-    str | None, typer.Option("--layer", rich_help_panel=CELLS_PANEL, metavar="NAME", help="Layer to read instead of X.")
-]
-UseRawOption = Annotated[bool, typer.Option("--use-raw", rich_help_panel=CELLS_PANEL, help="Read raw instead of X.")]
-GeneKeyOption = Annotated[
-    str | None,
-    typer.Option(
-        "--gene-key",
-        rich_help_panel=CELLS_PANEL,
-        metavar="COLUMN",
-        help="var column with the gene names, or var_names.",
-    ),
-]
-ConditionKeyOption = Annotated[
-    str | None,
-    typer.Option(
-        "--condition-key",
-        rich_help_panel=CELLS_PANEL,
-        metavar="COLUMN",
-        help="obs column that says what was done to a cell.",
-    ),
-]
-ControlLabelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--control-label", rich_help_panel=CELLS_PANEL, metavar="LABEL", help="Label of control cells in that column."
-    ),
-]
-MissingGenesOption = Annotated[
-    MissingGenes,
-    typer.Option(
-        "--missing-genes",
-        rich_help_panel=CELLS_PANEL,
-        metavar="NAME",
-        parser=one_of(MissingGenes),
-        help="What to do about model genes that the input lacks: error, or zero, which takes them as not expressed.",
-    ),
-]
-AllowUnnormalizedOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-unnormalized", rich_help_panel=CELLS_PANEL, help="Go on with values that do not look log1p-normalised."
-    ),
-]
+def _parse(option: DeclaredOption, text: Any) -> Any:
+    """Return the value of a flag; a default is no text, and comes back as it is."""
+    for kind in alternatives(option.type):
+        with suppress(ValueError):
+            return checked(option, kind(text) if kind in (int, float) else text)
+    raise typer.BadParameter(f"{text!r} is not {expected_values(option, none=False)}")

@@ -1,24 +1,17 @@
-"""`scgenept-rt plot`: figures of predictions, one command a kind."""
+"""`scgenept-rt plot`: figures of predictions, one command per kind."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scgenept_rt.cli.options import (
-    AllowUnnormalizedOption,
-    ConditionKeyOption,
-    ControlLabelOption,
-    GeneKeyOption,
-    LayerOption,
-    PrecisionOption,
-    ProviderOption,
-    UseRawOption,
-)
+from scgenept_rt.cli.messages import Command, note
+from scgenept_rt.cli.model import open_model
+from scgenept_rt.cli.options import with_options
+from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,100 +41,71 @@ _OutOption = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf; replaced if it exists.")
 ]
 _GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes.")]
-_ControlsOption = Annotated[
-    int | None,
-    typer.Option("--n-controls", metavar="N", min=1, help="Control cells that a bundle predicts from; default: all."),
+_SeparatedGenesOption = Annotated[
+    str | None, typer.Option("--genes", metavar="A,B,...", help="Draw these genes instead.")
 ]
 
 
-@app.command("top-de")
+@app.command("top-de", cls=Command)
+@with_options(sample=("n_controls",))
 def top_de(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
+    sample: PredictOptions,
+    read: ReadOptions,
+    engine: EngineOptions,
     predictions: _PredictionsOption = None,
     bundle: _BundleOption = None,
     n_genes: _GenesOption = 20,
-    genes: Annotated[
-        str | None, typer.Option("--genes", metavar="A,B,...", help="These genes instead of the leading ones.")
-    ] = None,
-    n_controls: _ControlsOption = None,
-    provider: ProviderOption = "auto",
-    precision: PrecisionOption = "auto",
-    layer: LayerOption = None,
-    use_raw: UseRawOption = False,
-    gene_key: GeneKeyOption = None,
-    condition_key: ConditionKeyOption = None,
-    control_label: ControlLabelOption = None,
-    allow_unnormalized: AllowUnnormalizedOption = False,
+    genes: _SeparatedGenesOption = None,
 ) -> None:
     """Draw measured change as boxes and predictions as points, for the genes that change most."""
-    from scgenept_rt.expression import ReadOptions
     from scgenept_rt.plotting import top_de as draw
 
     with ExitStack() as stack:
-        series = _series(out, predictions, bundle, provider, precision, stack)
+        series = _series(out, predictions, bundle, engine, stack)
         ax = draw(
             data,
             perturbation,
             series,
             n_genes=n_genes,
-            genes=_listed(genes),
-            n_controls=n_controls,
-            read=ReadOptions(
-                layer=layer,
-                use_raw=use_raw,
-                gene_key=gene_key,
-                condition_key=condition_key,
-                control_label=control_label,
-                allow_unnormalized=allow_unnormalized,
-            ),
-            on_notice=_note,
+            genes=_split(genes),
+            read=read,
+            n_controls=sample["n_controls"],
+            on_notice=note,
         )
     _save(ax, out)
 
 
-@app.command("agreement")
+@app.command("agreement", cls=Command)
+@with_options(sample=("n_controls",))
 def agreement(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
+    sample: PredictOptions,
+    read: ReadOptions,
+    engine: EngineOptions,
     predictions: _PredictionsOption = None,
     bundle: _BundleOption = None,
-    n_controls: _ControlsOption = None,
-    provider: ProviderOption = "auto",
-    precision: PrecisionOption = "auto",
-    layer: LayerOption = None,
-    use_raw: UseRawOption = False,
-    gene_key: GeneKeyOption = None,
-    condition_key: ConditionKeyOption = None,
-    control_label: ControlLabelOption = None,
-    allow_unnormalized: AllowUnnormalizedOption = False,
 ) -> None:
-    """Draw predicted against measured change, a point a gene, with Pearson's r."""
-    from scgenept_rt.expression import ReadOptions
+    """Draw predicted against measured change, one point per gene, with Pearson's r."""
     from scgenept_rt.plotting import agreement as draw
 
     with ExitStack() as stack:
-        series = _series(out, predictions, bundle, provider, precision, stack)
+        series = _series(out, predictions, bundle, engine, stack)
         ax = draw(
             data,
             perturbation,
             series,
-            n_controls=n_controls,
-            read=ReadOptions(
-                layer=layer,
-                use_raw=use_raw,
-                gene_key=gene_key,
-                condition_key=condition_key,
-                control_label=control_label,
-                allow_unnormalized=allow_unnormalized,
-            ),
+            read=read,
+            n_controls=sample["n_controls"],
         )
     _save(ax, out)
 
 
-@app.command("delta")
+@app.command("delta", cls=Command)
 def delta(
     predictions: _PredictionsArgument,
     perturbation: _PerturbationOption,
@@ -156,7 +120,7 @@ def delta(
     _save(draw(predictions, perturbation, n_genes=n_genes), out)
 
 
-@app.command("heatmap")
+@app.command("heatmap", cls=Command)
 def heatmap(
     predictions: _PredictionsArgument,
     out: _OutOption,
@@ -176,11 +140,9 @@ def heatmap(
         ),
     ] = None,
     n_genes: _GenesOption = 40,
-    genes: Annotated[
-        str | None, typer.Option("--genes", metavar="A,B,...", help="These genes instead of the most changed ones.")
-    ] = None,
+    genes: _SeparatedGenesOption = None,
     cluster: Annotated[
-        bool, typer.Option("--cluster/--no-cluster", help="Put alike rows and columns side by side.")
+        bool, typer.Option("--cluster/--no-cluster", help="Put similar rows and columns side by side.")
     ] = True,
 ) -> None:
     """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
@@ -191,11 +153,11 @@ def heatmap(
     ax = draw(
         predictions,
         perturbation,
-        genes=_listed(genes),
+        genes=_split(genes),
         n_genes=n_genes,
         n_perturbations=n_perturbations,
         cluster=cluster,
-        on_notice=_note,
+        on_notice=note,
     )
     _save(ax, out)
 
@@ -204,25 +166,22 @@ def _series(
     out: Path,
     predictions: list[str] | None,
     bundles: list[str] | None,
-    provider: str,
-    precision: Any,
+    engine: EngineOptions,
     stack: ExitStack,
 ) -> Any:
     """Return the predictions to draw, by name where one was given; bundles are opened until the stack closes."""
     if not predictions and not bundles:
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
+    from scgenept_rt.errors.core import PlotError
     from scgenept_rt.evaluation import read_predictions
     from scgenept_rt.plotting.drawing import check_figure_path
-    from scgenept_rt.plotting.errors import PlotError
-    from scgenept_rt.predictor import load
-    from scgenept_rt.reference_check import check_reference
 
     check_figure_path(out)
     named: dict[str, Any] = {}
 
     def add(name: str, entry: Any) -> None:
         if name in named:
-            raise PlotError(f"two series are called {name!r}. Name them with NAME=FILE or NAME=BUNDLE.")
+            raise PlotError(f"two series are called {name!r}", "Name them with NAME=FILE or NAME=BUNDLE")
         named[name] = entry
 
     for text in predictions or []:
@@ -231,8 +190,7 @@ def _series(
         add(means.name, means)
     for text in bundles or []:
         name, path = _name_and_path(text)
-        model = stack.enter_context(load(path, provider=provider, precision=precision))
-        check_reference(model.bundle, model.session).raise_if_missed()
+        model = stack.enter_context(open_model(path, engine))
         add(name or model.variant, model)
     return named
 
@@ -244,12 +202,8 @@ def _name_and_path(text: str) -> tuple[str | None, Path]:
     return name, Path(path)
 
 
-def _listed(genes: str | None) -> list[str] | None:
+def _split(genes: str | None) -> list[str] | None:
     return None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
-
-
-def _note(notice: str) -> None:
-    print(f"note: {notice}", file=sys.stderr, flush=True)
 
 
 def _save(ax: Axes, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Progress of a prediction on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -7,60 +7,56 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from scgenept_rt.cli.messages import say
+
 _SECONDS_BETWEEN_LINES = 15.0
 
 
 @contextmanager
-def prediction_progress(unit: str = "cells") -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to be told how many of how many are done; shows the rate and the time left."""
+def show_progress(unit: str, *, scale: float = 1.0) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that takes how many of how many are done, and shows them with the rate and the time left.
+
+    Counts are shown in `unit`, divided by `scale`.
+    """
+    rate = _Rate()
     if not sys.stderr.isatty():
-        yield _PlainLines(unit).update
+        printed = time.monotonic()
+
+        def print_line(done: int, total: int | None) -> None:
+            nonlocal printed
+            per_second, now = rate.at(done), time.monotonic()
+            if now - printed >= _SECONDS_BETWEEN_LINES:
+                printed = now
+                of_total = f" of {total / scale:,.0f}" if total else ""
+                left = f", {(total - done) / per_second:,.0f} s left" if total and per_second else ""
+                say(f"{done / scale:,.0f}{of_total} {unit}, {per_second / scale:,.1f} {unit}/s{left}")
+
+        yield print_line
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    rate = _Rate()
-    columns = (
-        TextColumn("predicting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
+    columns = (BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, rate="")
+        task = bar.add_task("", total=None, text="")
 
-        def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, rate=f"{rate.at(done):,.1f} {unit}/s")
+        def update(done: int, total: int | None) -> None:
+            of_total = f"/{total / scale:,.0f}" if total else ""
+            text = f"{done / scale:,.0f}{of_total} {unit}  {rate.at(done) / scale:,.1f} {unit}/s"
+            bar.update(task, completed=done, total=total, text=text)
 
         yield update
 
 
 class _Rate:
-    """Work done a second since the first report: what a resumed run found done does not count."""
+    """Work done per second since the first call: what a resumed run found done does not count."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._first: int | None = None
 
     def at(self, done: int) -> float:
-        elapsed = time.monotonic() - self._started
+        now = time.monotonic()
         if self._first is None:
-            self._first, self._started = done, time.monotonic()
-            return done / elapsed if elapsed > 0 else 0.0
-        return (done - self._first) / elapsed if elapsed > 0 else 0.0
-
-
-class _PlainLines:
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._rate = _Rate()
-        self._printed = time.monotonic()
-
-    def update(self, done: int, total: int) -> None:
-        rate, now = self._rate.at(done), time.monotonic()
-        if now - self._printed < _SECONDS_BETWEEN_LINES:
-            return
-        self._printed = now
-        left = f", {(total - done) / rate:,.0f} s left" if rate else ""
-        print(f"{done:,} of {total:,} {self._unit}, {rate:,.1f} {self._unit}/s{left}", file=sys.stderr, flush=True)
+            self._first = done
+        return (done - self._first) / (now - self._started) if now > self._started else 0.0

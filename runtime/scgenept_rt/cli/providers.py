@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from scgenept_rt.cli.options import JsonOption
+
 
 def providers(
-    json_output: bool = typer.Option(False, "--json", help="Print a JSON list with every detail instead."),
+    json_output: JsonOption = False,
 ) -> None:
     """Show which execution providers are usable here, and for the others why not and what to do."""
     import dataclasses

@@ -5,43 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scgenept_rt.errors.core import OutputError
+
 
 def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
-    """Find out before minutes of prediction whether the reports can be written.
+    """Check before minutes of prediction whether the reports can be written.
 
     Raises
     ------
-    OutputDirectoryError, OutputKindError, OutputIsInputError
+    OutputError
         If a directory is missing or in the place of a file, or if a report would replace an input or another report.
     """
-    from scgenept_rt.errors import OutputDirectoryError, OutputIsInputError, OutputKindError
-
     used = {path.resolve() for path in inputs if path is not None}
     written: set[Path] = set()
     for path in outputs:
         if path is None:
             continue
         if not path.parent.is_dir():
-            raise OutputDirectoryError(path, "does not exist")
+            raise OutputError(f"the directory {path.parent} does not exist", "Create it", where=path)
         if path.is_dir():
-            raise OutputKindError(path, "a directory", "a file")
+            raise OutputError("there is a directory, expected a file", "Choose another path", where=path)
         place = path.resolve()
         if place in used:
-            raise OutputIsInputError(path)
+            raise OutputError("this is an input of the command", "Choose another path", where=path)
         if place in written:
-            raise OutputKindError(path, "another report of the same command", "a file of its own")
+            raise OutputError("another report of this command goes there too", "Choose another path", where=path)
         written.add(place)
 
 
 def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show: Callable[[], None]) -> None:
     """Write the reports that are asked for, then print the figures and what was written.
 
-    In this order, as a reader of the pipe may go away (`| head`), which ends the program; and figures that were
+    In this order, as the reader of a pipe may close it (`| head`), which ends the program; and figures that were
     computed are printed even if a report cannot be written.
 
     Raises
     ------
-    ReportWriteError
+    OutputError
         If a file cannot be written.
     """
     written = []
@@ -57,9 +57,8 @@ def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show
 
 
 def _write(path: Path, text: str) -> None:
-    from scgenept_rt.evaluation.errors import ReportWriteError
-
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ReportWriteError(path, error.strerror or str(error)) from error
+        problem = f"writing failed ({error.strerror or error})"
+        raise OutputError(problem, "Choose another path", where=path) from error

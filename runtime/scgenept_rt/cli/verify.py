@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scgenept_rt.cli.options import (
-    BundleArgument,
-    CudaGraphsOption,
-    DeviceOption,
-    Precision,
-    ProviderOption,
-    ReferenceCheckpointOption,
-    ThreadsOption,
-    one_of,
-    precision_option,
-)
+from scgenept_rt.cli.messages import note
+from scgenept_rt.cli.options import BundleArgument, JsonOption, one_of, with_options
+from scgenept_rt.options import EngineOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.verification import Verified
@@ -27,10 +18,10 @@ if TYPE_CHECKING:
 _Against = Literal["torch"]
 
 
+@with_options()
 def verify(
     bundle: BundleArgument,
-    provider: ProviderOption = "auto",
-    precision: Annotated[Precision, precision_option("every one that the bundle holds")] = "auto",
+    engine: EngineOptions,
     against: Annotated[
         _Against | None,
         typer.Option(
@@ -42,15 +33,11 @@ def verify(
     ] = None,
     cells: Annotated[int, typer.Option("--cells", metavar="N", min=1, help="Fresh cells to compare.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the fresh cells.")] = 0,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-    reference_checkpoint: ReferenceCheckpointOption = None,
-    cuda_graphs: CudaGraphsOption = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
-    """Run the bundle's reference cells through a provider, on every graph it can run, and compare with PyTorch.
+    """Run the bundle's reference cells through every graph that a provider can run, and compare with PyTorch.
 
-    Exit code 1 if a difference is larger than the bundle's tolerance.
+    With --precision auto, all precisions of the bundle. Exit code 1 if a difference is larger than the tolerance.
     """
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.verification import verify_bundle
@@ -58,16 +45,11 @@ def verify(
     results = []
     for verified in verify_bundle(
         Bundle.open(bundle),
-        provider=provider,
-        precision=precision,
         against_torch=against == "torch",
         n_cells=cells,
         seed=seed,
-        device_id=device,
-        threads=threads,
-        reference_checkpoint=reference_checkpoint,
-        cuda_graphs=cuda_graphs,
-        on_notice=lambda notice: print(f"note: {notice}", file=sys.stderr, flush=True),
+        on_notice=note,
+        **engine,
     ):
         results.append(verified)
         if not json_output:
@@ -98,7 +80,7 @@ def _figures(verified: Verified) -> dict[str, object]:
         "graph": verified.graph,
         "against": verified.against,
         "cells": verified.cells,
-        # JSON has no NaN: an output that is not a number shows as null, and as not passed.
+        # JSON has no NaN: an output that is not a number is null, and not passed.
         "max_difference": _finite(verified.comparison.max_difference),
         "max_relative": _finite(verified.comparison.max_relative),
         "times_tolerance": _finite(verified.comparison.worst),

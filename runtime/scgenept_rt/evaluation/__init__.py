@@ -1,18 +1,6 @@
-"""Evaluation against measured cells: GEARS's metrics, baselines, splits, and a report."""
+"""Evaluation against measured cells: GEARS's metrics, baselines, splits, and reports."""
 
 from scgenept_rt.evaluation.de_genes import DeGenes
-from scgenept_rt.evaluation.errors import (
-    EvaluationError,
-    NoTestPerturbationsError,
-    NotPredictionsError,
-    PerturbationNotObservedError,
-    PerturbationNotPredictedError,
-    PredictionFileError,
-    ReportWriteError,
-    SplitFormatError,
-    SplitNotFoundError,
-    SubgroupError,
-)
 from scgenept_rt.evaluation.evaluate import evaluate
 from scgenept_rt.evaluation.metrics import metric_names, pearson, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, read_predictions
@@ -24,18 +12,8 @@ __all__ = [
     "ALL_TESTED",
     "DeGenes",
     "Evaluation",
-    "EvaluationError",
-    "NoTestPerturbationsError",
-    "NotPredictionsError",
-    "PerturbationNotObservedError",
-    "PerturbationNotPredictedError",
     "PredictedMeans",
-    "PredictionFileError",
-    "ReportWriteError",
     "Split",
-    "SplitFormatError",
-    "SplitNotFoundError",
-    "SubgroupError",
     "evaluate",
     "load_split",
     "metric_names",

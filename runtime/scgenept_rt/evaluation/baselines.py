@@ -1,4 +1,4 @@
-"""Predictions that need no model, made from the training cells alone: what a model has to beat."""
+"""Predictions without a model, from training cells alone, for a model to beat."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def additive_prediction(
     Returns
     -------
     ndarray or None
-        (n_genes,); a gene that was not perturbed alone in training adds nothing. None if neither was, or if this is no
-        pair.
+        (n_genes,); a gene that was not perturbed alone in training adds nothing. None if neither was, or if there are
+        not two genes.
     """
     if len(genes) != 2 or not any(gene in single_means for gene in genes):
         return None

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.evaluation.observed import CONTROL, GroupMoments, LabelledRows, Observed
-from scgenept_rt.genes import GeneMatch
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from scgenept_rt.evaluation.label_matching import CONTROL
+from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 
 FROM_FILE = "uns of the data file"
 COMPUTED = "Welch's t of every gene against all control cells, by absolute value"
@@ -36,12 +30,12 @@ class DeGenes:
     non_dropout_20
         int64 [at most 20]: the first of `ranked` that are not dropouts.
     non_zero
-        int64, sorted: genes that some cell of the perturbation expresses.
+        int64, sorted: genes that any cell of the perturbation expresses.
     non_dropout
         int64, sorted: these, and genes that no control cell expresses either. A gene that control cells express and
-        no perturbed cell does may just have been missed by sequencing: a dropout.
+        no perturbed cell does is a dropout: sequencing may have missed it.
     source
-        `FROM_FILE` or `COMPUTED`: where `ranked` is from.
+        `FROM_FILE` or `COMPUTED`, the origin of `ranked`.
     """
 
     ranked: NDArray[np.int64]
@@ -51,7 +45,7 @@ class DeGenes:
     source: str
 
     def leading(self, n_genes: int) -> NDArray[np.int64]:
-        """Return the first `n_genes` of the ranking that are not dropouts, beginning with those of `non_dropout_20`."""
+        """Return the first `n_genes` of the ranking that are not dropouts, starting with `non_dropout_20`."""
         if n_genes <= len(self.non_dropout_20):
             return self.non_dropout_20[:n_genes]
         allowed = np.isin(self.ranked, self.non_dropout) & ~np.isin(self.ranked, self.non_dropout_20)
@@ -59,30 +53,21 @@ class DeGenes:
 
 
 class DeLists:
-    """The lists that GEARS's preprocessing leaves in uns, read one perturbation at a time."""
+    """The lists that GEARS's preprocessing stores in uns, read for one perturbation at a time."""
 
-    def __init__(self, uns: Any, labels: LabelledRows, match: GeneMatch, var_names: Sequence[Sequence[str]]) -> None:
-        self._uns = uns
-        self._labels = labels
-        n_columns = len(var_names[0]) if var_names else 0
-        self._position_of_column = np.full(n_columns, -1, dtype=np.int64)
-        genes = np.flatnonzero(match.columns >= 0)
-        self._position_of_column[match.columns[genes]] = genes
+    def __init__(self, measured: MeasuredCells) -> None:
+        self._uns = measured.cells.uns
+        self._labels = measured.labels
+        columns = measured.match.columns
+        self._position_of_column = np.full(measured.cells.var.n_rows, -1, dtype=np.int64)
+        self._position_of_column[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
         self._column_of_name: dict[str, int] = {}
-        for names in var_names:
+        for names in measured.cells.gene_names.values():
             for column, name in enumerate(names):
                 self._column_of_name.setdefault(name, column)
 
-    @property
-    def synthetic(self) -> bool:
-        """True if uns says that the data are made up, as this package's stand-ins do."""
-        if self._uns is None or "synthetic" not in self._uns:
-            return False
-        entry = self._uns["synthetic"]
-        return bool(entry[()] if hasattr(entry, "shape") else entry)
-
     def of(self, label: str, moments: GroupMoments) -> DeGenes:
-        """Return the genes of a label of the file; what uns lacks is computed from the moments as GEARS computes it."""
+        """Return the genes of a label of the data; lists that uns lacks are computed from the moments as in GEARS."""
         ranked = self._named(_RANKED, label)
         source = FROM_FILE
         if ranked is None or not len(ranked):
@@ -99,20 +84,13 @@ class DeLists:
             leading = ranked[np.isin(ranked, non_dropout)][:20]
         return DeGenes(ranked, leading, non_zero, non_dropout, source)
 
-    def _entry(self, key: str, label: str) -> Any:
-        if self._uns is None or key not in self._uns:
-            return None
-        lists = self._uns[key]
-        if not hasattr(lists, "keys"):
+    def _entry(self, key: str, label: str) -> NDArray[np.generic] | None:
+        lists = self._uns.get(key)
+        if not isinstance(lists, Mapping):
             return None
         for name in (self._labels.condition_names.get(label), label):
             if name is not None and name in lists:
-                entry = lists[name]
-                if isinstance(entry, (np.ndarray, list, tuple)):
-                    return np.asarray(entry)
-                from anndata.io import read_elem
-
-                return np.asarray(read_elem(entry))
+                return np.asarray(lists[name])
         return None
 
     def _named(self, key: str, label: str) -> NDArray[np.int64] | None:
@@ -135,11 +113,11 @@ class DeLists:
 
 
 def ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:
-    """Rank genes by the absolute value of Welch's t against the control cells; ties in model order.
+    """Return genes by descending absolute Welch's t against control cells; ties in model order.
 
-    This is what GEARS's preprocessing does (Scanpy's `rank_genes_groups`, method "t-test", `rankby_abs`). Where t is
-    not defined (a gene that varies in neither group, or a group of one cell) it counts as 0; a perturbation of one cell
-    is ranked by the absolute change.
+    GEARS's preprocessing does the same with Scanpy's `rank_genes_groups`, method "t-test", `rankby_abs`. An undefined t
+    (a gene that varies in neither group) counts as 0. With a single cell in a group, genes are ranked by the absolute
+    change.
     """
     change = moments.mean(label) - moments.mean(CONTROL)
     if moments.n(label) < 2 or moments.n(CONTROL) < 2:
@@ -147,29 +125,3 @@ def ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:
     error = np.sqrt(moments.variance(label) / moments.n(label) + moments.variance(CONTROL) / moments.n(CONTROL))
     t = np.divide(change, error, out=np.zeros_like(change), where=error > 0)
     return np.argsort(-np.abs(t), kind="stable").astype(np.int64)
-
-
-@contextmanager
-def open_de_lists(source: str | Path | AnnData, observed: Observed) -> Iterator[DeLists]:
-    """Open the lists of an input whose means were read."""
-    with open_uns(source) as uns:
-        yield DeLists(uns, observed.labels, observed.match, observed.var_names)
-
-
-@contextmanager
-def open_uns(source: str | Path | AnnData) -> Iterator[Mapping[str, Any] | Any]:
-    """Open the uns of an input, None if it has none; entries of a file are read with `read_elem`."""
-    if not isinstance(source, (str, Path)):
-        yield source.uns
-        return
-    path = Path(source)
-    if path.suffix.lower() == ".zarr":
-        import zarr
-
-        store = zarr.open_group(str(path), mode="r")
-        yield store.get("uns")
-        return
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        yield file.get("uns")

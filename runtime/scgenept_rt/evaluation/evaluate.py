@@ -1,28 +1,26 @@
-"""Evaluate a model, or predictions that exist, against measured cells and baselines."""
+"""Evaluate a model, or existing predictions, against measured cells and baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors import check_argument, join_limited, pluralize
-from scgenept_rt.evaluation.collapse import similarity
-from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, open_de_lists
-from scgenept_rt.evaluation.errors import EvaluationError
-from scgenept_rt.evaluation.findings import sameness, wins
+from scgenept_rt.errors.core import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize
+from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
+from scgenept_rt.evaluation.label_matching import CONTROL, canonical_label
+from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells
-from scgenept_rt.evaluation.observed import CONTROL, Observed, OpenData, canonical_label, open_data
+from scgenept_rt.evaluation.mode_collapse import collapse_finding, profile_similarity
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
-from scgenept_rt.evaluation.published import published_table
-from scgenept_rt.evaluation.result import Evaluation
+from scgenept_rt.evaluation.result import Evaluation, published_table
 from scgenept_rt.evaluation.split import Split, load_split
-from scgenept_rt.evaluation.tables import TRAIN_POOL, macro_averages, method_profiles, metric_table
-from scgenept_rt.expression import ReadOptions
-from scgenept_rt.expression.cells_source import check_source
+from scgenept_rt.evaluation.tables import baseline_findings, macro_averages, method_profiles, metric_table
+from scgenept_rt.expression.opened_cells import open_cells
+from scgenept_rt.options import ReadOptions, resolve
 from scgenept_rt.predictor import Predictor, Progress
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 Protocol = Literal["all", "published"]
 
 FEW_CONTROLS = 100
-"""Control cells below which the noise of their draw is worth a word."""
+"""Control cells below which a notice mentions the noise of their draw."""
 
 
 def evaluate(
@@ -46,114 +44,114 @@ def evaluate(
     read: ReadOptions | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Compare predictions with measured cells, beside baselines, by the metrics of GEARS 0.0.2.
+    """Compare predictions with measured cells and baselines by the metrics of GEARS 0.0.2.
 
     Parameters
     ----------
     model
-        A loaded bundle, or predictions that exist (`read_predictions`).
+        A loaded bundle, or existing predictions (`read_predictions`).
     data
         The measured cells, perturbed ones and controls, log1p-normalised; read by rows.
     split
-        Name of a shipped split, a file, or a split.
+        Name of a shipped split, path of a split file, or a split.
     subgroups
         Subgroups to test; all of them by default.
     protocol
         "all": mean prediction over all control cells (or `n_controls` of them, drawn at random). "published": for every
-        test cell a prediction from one control cell drawn at random, averaged, as the scGenePT publication does.
+        test cell a prediction from one control cell drawn at random, averaged, as in the scGenePT publication.
     n_controls, seed
         Control cells to predict from, and the seed of the draws.
     read
-        Where labels and values lie in `data`, and what to accept.
+        How to read `data`, and what to accept.
     progress
-        Is told how much of the prediction is done.
+        Called with the number of predictions done and their total.
 
     Raises
     ------
     EvaluationError
-        If the split cannot be used or `data` holds none of its test perturbations.
+        If the split cannot be used, or `data` holds none of its test perturbations.
+    ArgumentError
+        If an option has a wrong type or value.
     ScgeneptError
-        If `data` or predictions do not fit.
+        If `data` or the predictions cannot be used.
     """
-    loaded_or_read = "a loaded bundle (`load`) or predictions that were read (`read_predictions`)"
-    check_argument("model", model, (Predictor, PredictedMeans), loaded_or_read)
-    check_source(data)
-    check_argument("protocol", protocol, (str,), "all or published")
+    if not isinstance(model, (Predictor, PredictedMeans)):
+        raise ArgumentError(
+            f"model is {describe(model)}, expected a loaded bundle (`load`) or predictions (`read_predictions`)"
+        )
     if protocol not in ("all", "published"):
-        raise EvaluationError(f"protocol is {protocol!r}. Expected all or published.")
-    subgroups = _names_of_subgroups(subgroups)
+        raise ArgumentError(f"protocol is {describe(protocol)}, expected 'all' or 'published'")
     if protocol == "published" and n_controls is not None:
         raise EvaluationError(
-            f"n_controls is {n_controls}, but the published protocol takes one control cell for each test cell. "
-            "Leave n_controls out, or use the protocol all."
+            f"n_controls is {n_controls}, but the published protocol takes one control cell for each test cell",
+            "Leave n_controls out",
+            [UseOption("protocol", "predict from that many control cells", "all")],
         )
-    split = load_split(split) if not isinstance(split, Split) else split
+    options = resolve(ReadOptions, read)
+    split = split if isinstance(split, Split) else load_split(split)
     n_split = len(split.tested) + split.n_dropped
     if subgroups:
-        split = split.restricted(subgroups)
-    options = ReadOptions.given(read)
+        split = split.restricted([subgroups] if isinstance(subgroups, str) else subgroups)
     panel = model.panel
-    with open_data(data, options) as cells:
-        opened = OpenData.of(cells, panel, options)
-        tested, notices = tested_labels(opened, split)
-        train, singles = training_labels(opened, split)
-        observed = opened.observe(
-            [*tested.values(), *(label for labels in singles.values() for label in labels)],
-            {TRAIN_POOL: train},
-            every_condition=True,
-        )
-        with open_de_lists(data, observed) as lists:
-            de = {label: lists.of(in_file, observed.moments) for label, in_file in tested.items()}
-            synthetic_data = lists.synthetic
-        top_cells = _top_gene_cells(opened, tested, de)
-    notices = [*observed.notices, *notices]
+    with open_cells(data, options) as cells:
+        measured = MeasuredCells(cells, panel)
+        tested, notices = tested_labels(measured, split)
+        train, singles = training_labels(measured, split)
+        moments = measured.moments(list(tested.values()), others=measured.labels.names)
+        lists = DeLists(measured)
+        de = {label: lists.of(in_data, moments) for label, in_data in tested.items()}
+        top_cells = _top_gene_cells(measured, tested, de)
+        notices = [*measured.match.notices, *notices]
+        synthetic_data = bool(cells.uns.get("synthetic", False))
 
-    predicted, how = _predictions(model, data, tested, observed, protocol, n_controls, seed, options, progress, notices)
-    missing = [label for label in tested if predicted.find(label) is None]
+    predicted, how = _predictions(model, data, tested, moments, protocol, n_controls, seed, options, progress, notices)
+    kept = [label for label in tested if predicted.find(label) is not None]
+    missing = [label for label in tested if label not in kept]
     if missing:
         notices.append(
-            f"Test perturbations that were not predicted are left out ({len(missing):,}): {join_limited(missing)}."
+            f"Test perturbations without prediction are left out ({len(missing):,}): {join_limited(missing)}."
         )
-    kept = [label for label in tested if label not in set(missing)]
     if not kept:
-        predicted.row(next(iter(tested)))  # raises, and names what there is
+        predicted.row(missing[0])  # raises, and lists the perturbations that were predicted
 
-    profiles = method_profiles(kept, predicted, observed, singles, panel)
-    table = metric_table(kept, tested, split, predicted, observed, de, top_cells, profiles)
-    summary = macro_averages(table, split)
-    control = observed.control
     rows = [predicted.row(label) for label in kept]
     fewest = int(predicted.n_controls[rows].min())
-    if fewest < min(FEW_CONTROLS, observed.moments.n(CONTROL)):
+    if fewest < min(FEW_CONTROLS, moments.n(CONTROL)):
         notices.append(
-            f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw is in "
-            "every figure, most of all in mse and pearson_delta. More control cells lessen it."
+            f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw "
+            "affects every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
         )
-    predicted_deltas = predicted.means[rows].astype(np.float64) - control
+    profiles = method_profiles(kept, predicted, moments, train, singles)
+    table = metric_table(kept, tested, split, predicted, moments, de, top_cells, profiles)
+    predicted_deltas = predicted.means[rows].astype(np.float64) - moments.control
     own_deltas = predicted_deltas if predicted.deltas is None else predicted.deltas[rows].astype(np.float64)
-    observed_deltas = np.stack([observed.moments.mean(tested[label]) for label in kept]) - control
-    # One row a set of genes: A+ctrl and ctrl+A are one prediction, and would count as equal for no fault of the model.
+    observed_deltas = np.stack([moments.mean(tested[label]) for label in kept]) - moments.control
+    # One row per set of genes: A+ctrl and ctrl+A are one prediction, which is no mode collapse.
     distinct = list({canonical_label(label, panel): row for row, label in reversed(list(enumerate(kept)))}.values())
-    predicted_similarity, observed_similarity = similarity(own_deltas[distinct]), similarity(observed_deltas[distinct])
+    predicted_similarity = profile_similarity(own_deltas[distinct])
+    observed_similarity = profile_similarity(observed_deltas[distinct])
     return Evaluation(
-        predicted.name,
-        observed.where,
-        split,
-        table,
-        summary,
-        (*wins(table, split), *sameness(predicted.name, predicted_similarity, observed_similarity)),
-        tuple(dict.fromkeys(notices)),
-        how,
-        _de_source(de),
-        predicted_similarity,
-        observed_similarity,
-        panel.names,
-        tuple(kept),
-        predicted_deltas.astype(np.float32),
-        observed_deltas.astype(np.float32),
-        own_deltas.astype(np.float32),
-        published_table(split.dataset),
-        {
+        model=predicted.name,
+        where=cells.where,
+        split=split,
+        perturbations=table,
+        summary=macro_averages(table, split),
+        findings=(
+            *baseline_findings(table, split),
+            *collapse_finding(predicted.name, predicted_similarity, observed_similarity),
+        ),
+        notices=tuple(dict.fromkeys(notices)),
+        protocol=how,
+        de_source=_de_source(de),
+        predicted_similarity=predicted_similarity,
+        observed_similarity=observed_similarity,
+        gene_names=panel.names,
+        tested=tuple(kept),
+        predicted_deltas=predicted_deltas.astype(np.float32),
+        observed_deltas=observed_deltas.astype(np.float32),
+        own_deltas=own_deltas.astype(np.float32),
+        published=published_table(split.dataset),
+        provenance={
             **predicted.provenance,
             "protocol": "" if isinstance(model, PredictedMeans) else protocol,
             "seed": seed,
@@ -164,23 +162,15 @@ def evaluate(
     )
 
 
-def _names_of_subgroups(subgroups: object) -> list[str]:
-    if isinstance(subgroups, str):
-        return [subgroups]
-    names = list(subgroups) if isinstance(subgroups, Iterable) else [subgroups]
-    for name in names:
-        check_argument("an entry of subgroups", name, (str,), "the name of a subgroup of the split")
-    return [str(name) for name in names]
-
-
-def _top_gene_cells(opened: OpenData, tested: Mapping[str, str], de: Mapping[str, DeGenes]) -> dict[str, TopGeneCells]:
-    """Read what the cells of each test perturbation express of its leading genes."""
-    both = {tested[label]: np.concatenate([genes.ranked[:20], genes.non_dropout_20]) for label, genes in de.items()}
-    expressed = opened.dense_of(both)
-    n_ranked = {label: len(genes.ranked[:20]) for label, genes in de.items()}
+def _top_gene_cells(
+    measured: MeasuredCells, tested: Mapping[str, str], de: Mapping[str, DeGenes]
+) -> dict[str, TopGeneCells]:
+    """Read the expression of its leading genes in the cells of each test perturbation."""
+    leading = {tested[label]: np.concatenate([genes.ranked[:20], genes.non_dropout_20]) for label, genes in de.items()}
+    expression = measured.expression(leading)
     return {
-        label: TopGeneCells(expressed[in_file][:, : n_ranked[label]], expressed[in_file][:, n_ranked[label] :])
-        for label, in_file in tested.items()
+        label: TopGeneCells(*np.split(expression[tested[label]], [len(genes.ranked[:20])], axis=1))
+        for label, genes in de.items()
     }
 
 
@@ -188,22 +178,23 @@ def _predictions(
     model: Predictor | PredictedMeans,
     data: str | Path | AnnData,
     tested: Mapping[str, str],
-    observed: Observed,
+    moments: GroupMoments,
     protocol: Protocol,
     n_controls: int | None,
     seed: int,
-    options: ReadOptions,
+    read: ReadOptions,
     progress: Progress | None,
     notices: list[str],
 ) -> tuple[PredictedMeans, str]:
+    """Return the predictions and a phrase on how they were made."""
     if isinstance(model, PredictedMeans):
-        few, many = int(model.n_controls.min()), int(model.n_controls.max())
-        span = ("" if few == many else f"{few:,} to ") + pluralize(many, "control cell")
+        fewest, most = int(model.n_controls.min()), int(model.n_controls.max())
+        span = ("" if fewest == most else f"{fewest:,} to ") + pluralize(most, "control cell")
         return model, f"predictions of {model.where}, each the mean over {span}"
     if protocol == "published":
-        n_cells = {label: observed.moments.n(in_file) for label, in_file in tested.items()}
+        n_cells = {label: moments.n(in_data) for label, in_data in tested.items()}
         predicted = predict_published_protocol(
-            model, data, n_cells, seed=seed, read=options, progress=progress, on_notice=notices.append
+            model, data, n_cells, seed=seed, read=read, progress=progress, on_notice=notices.append
         )
         return predicted, (
             "the publication's: one control cell drawn at random for each of the "
@@ -211,16 +202,9 @@ def _predictions(
         )
     labels = list({canonical_label(label, model.panel): label for label in tested}.values())
     predicted = predict_means(
-        model,
-        data,
-        labels,
-        n_controls=n_controls,
-        seed=seed,
-        read=options,
-        progress=progress,
-        on_notice=notices.append,
+        model, data, labels, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=notices.append
     )
-    n_available = pluralize(observed.moments.n(CONTROL), "control cell")
+    n_available = pluralize(moments.n(CONTROL), "control cell")
     if n_controls is None:
         return predicted, f"the mean prediction over all {n_available}"
     return predicted, f"the mean prediction over {n_controls:,} of {n_available} drawn at random (seed {seed})"

@@ -1,71 +1,83 @@
-"""Which labels of a data file a split tests, and which it trained on."""
+"""Which labels of a data set a split tests, and which it trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scgenept_rt.errors import join_limited, pluralize
-from scgenept_rt.evaluation.errors import NoTestPerturbationsError
-from scgenept_rt.evaluation.observed import CONTROL, OpenData, canonical_label
+from scgenept_rt.errors.core import LabelNotFoundError, UseOption, join_limited, pluralize
+from scgenept_rt.evaluation.label_matching import CONTROL, canonical_label, did_you_mean, perturbed_genes
+from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.split import Split
-from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import parse_perturbation
 
 
-def tested_labels(opened: OpenData, split: Split) -> tuple[dict[str, str], list[str]]:
-    """Return the file's label of each test perturbation that can be tested, in order of subgroups."""
+def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str], list[str]]:
+    """Return the data's label of each test perturbation that can be tested, in order of subgroups, and notices.
+
+    Raises
+    ------
+    LabelNotFoundError
+        If the data have cells of none of them.
+    """
     tested: dict[str, str] = {}
     absent, unknown = [], []
     for label in split.tested:
-        if canonical_label(label, opened.panel) is None:
+        if canonical_label(label, measured.panel) is None:
             unknown.append(label)
             continue
-        in_file = opened.labels.find(label, opened.panel)
-        if in_file is None or in_file == CONTROL:
+        in_data = measured.labels.find(label, measured.panel)
+        if in_data is None or in_data == CONTROL:
             absent.append(label)
-        elif in_file not in tested.values():
-            tested[label] = in_file
+        elif in_data not in tested.values():
+            tested[label] = in_data
     if not tested:
-        found = [name for name in opened.labels.names if name != CONTROL]
-        raise NoTestPerturbationsError(opened.cells.where, split.name, split.tested, found)
+        raise _none_found(measured, split)
     notices = []
     if absent:
         notices.append(
-            f"Of the split's {len(split.tested):,} test perturbations, {pluralize(len(absent), 'has', 'have')} no cells "
-            f"in the data: {join_limited(absent)}."
+            f"Of the split's {len(split.tested):,} test perturbations, {pluralize(len(absent), 'has', 'have')} no "
+            f"cells in the data: {join_limited(absent)}."
         )
     if unknown:
         notices.append(
-            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): {join_limited(unknown)}."
+            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): "
+            f"{join_limited(unknown)}."
         )
     return tested, notices
 
 
-def training_labels(opened: OpenData, split: Split) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the file's labels that were trained on, and by gene those of them that perturb it alone.
+def _none_found(measured: MeasuredCells, split: Split) -> LabelNotFoundError:
+    labels = measured.labels.perturbations
+    wanted = pluralize(len(split.tested), "test perturbation")
+    guesses = (did_you_mean(label, labels, cutoff=1.0) for label in split.tested)
+    return LabelNotFoundError(
+        f"there are no cells of the {wanted} of the split {split.name} ({join_limited(split.tested)}); labels: "
+        f"{join_limited(labels) or 'none'}",
+        next(filter(None, guesses), "Give the data set of the split"),
+        [UseOption("condition_key", "name the obs column of its labels")],
+        where=measured.cells.where,
+    )
 
-    Labels are compared by text and by genes: a test perturbation in another spelling is no training cell.
+
+def training_labels(measured: MeasuredCells, split: Split) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the data's labels that were trained on, and by gene those that perturb it alone.
+
+    Labels are compared as text and by genes: a test perturbation in another spelling is not trained on.
     """
+    panel, control_label = measured.panel, measured.labels.control_label
 
-    def both(labels: Sequence[str]) -> set[str | None]:
-        return {*labels, *(canonical_label(label, opened.panel) for label in labels)} - {None}
+    def spellings(labels: Sequence[str]) -> set[str | None]:
+        return {*labels, *(canonical_label(label, panel) for label in labels)} - {None}
 
-    held_out = both((*split.tested, *split.val, CONTROL))
-    trained = None if split.train is None else both(split.train)
+    held_out = spellings((*split.tested, *split.val, CONTROL))
+    trained = None if split.train is None else spellings(split.train)
     train: list[str] = []
     singles: dict[str, list[str]] = {}
-    for name in opened.labels.names:
-        names = {name, canonical_label(name, opened.panel, opened.labels.control_label)}
+    for name in measured.labels.names:
+        names = {name, canonical_label(name, panel, control_label)}
         if names & held_out or (trained is not None and not names & trained):
             continue
         train.append(name)
-        genes = genes_of(name, opened.panel, opened.labels.control_label)
+        genes = perturbed_genes(name, panel, control_label)
         if len(genes) == 1:
             singles.setdefault(genes[0], []).append(name)
     return train, singles
-
-
-def genes_of(label: str, panel: GenePanel, control_label: str = CONTROL) -> tuple[str, ...]:
-    """Return the genes that a label perturbs, none if the model lacks one of them."""
-    canonical = canonical_label(label, panel, control_label)
-    return () if canonical is None else parse_perturbation(canonical, panel).target_genes

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing but itself, on a screen of any width and on paper."""
+"""An evaluation as one self-contained HTML page, for screens of any width and for paper."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import zip_longest
 
-import pandas as pd
-
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS, TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE, better, metric_names
-from scgenept_rt.evaluation.report import SHOWN, facts, rounded
+from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
 from scgenept_rt.evaluation.result import Evaluation
 
 _EXPLAINED = {
@@ -26,11 +25,14 @@ _EXPLAINED = {
 }
 _LONG_NAME = 18
 _SMALLEST_DRAWING = 0.75
-"""To what part of its size a drawing shrinks on a narrow screen before it is scrolled: its letters stay legible."""
+"""Smallest scale of a drawing on a narrow screen, below which it is scrolled."""
+
+_SCROLLED = ' tabindex="0"'
+"""Lets the keyboard scroll a part of the page."""
 
 
 def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ()) -> str:
-    """Return a page that needs nothing but itself.
+    """Return a self-contained page.
 
     Parameters
     ----------
@@ -45,11 +47,11 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
     parts.append(f"<h2>Findings</h2>{_bullets(map(_finding, evaluation.findings))}")
     if evaluation.notices:
         parts.append(f"<h2>Notes</h2>{_bullets(map(escape, evaluation.notices))}")
-    parts.append("<h2>Macro-averages</h2>" + _summary_table(evaluation))
+    parts.append("<h2>Macro-averages</h2>" + _summary(evaluation))
     for number, (caption, drawing) in enumerate(figures, 1):
         parts.append(_figure(f"figure-{number}", caption, drawing))
     parts.append(_published(evaluation))
-    parts.append("<h2>Every perturbation</h2>" + _perturbation_table(evaluation))
+    parts.append("<h2>Every perturbation</h2>" + _perturbations(evaluation))
     parts.append(_every_metric(evaluation))
     parts.append(f"<footer>{escape('; '.join(_made_with(evaluation)))}</footer>")
     style = (files("scgenept_rt.evaluation") / "html_report.css").read_text(encoding="utf-8")
@@ -62,67 +64,16 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
     )
 
 
-def _breakable(name: str) -> str:
-    """Return a name that may be broken after its underscores if it is long."""
-    return escape(name).replace("_", "_<wbr>") if len(name) > _LONG_NAME else escape(name)
+def _made_with(evaluation: Evaluation) -> list[str]:
+    entries = (("manifest_digest", "bundle manifest"), ("provider", "provider"), ("precision", "precision"))
+    recorded = evaluation.provenance
+    return [
+        f"made by scgenept-rt {version('scgenept-rt')}",
+        *(f"{text} {recorded[key]}" for key, text in entries if recorded.get(key)),
+    ]
 
 
-def _definitions(entries: Iterable[tuple[str, str]]) -> str:
-    return (
-        "<dl>" + "".join(f"<dt>{_breakable(name)}</dt><dd>{_breakable(text)}</dd>" for name, text in entries) + "</dl>"
-    )
-
-
-def _bullets(items: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
-
-
-def _finding(sentence: str) -> str:
-    """Return a finding with what it is about in bold."""
-    about, colon, rest = sentence.partition(": ")
-    return f"<b>{escape(about)}:</b> {escape(rest)}" if colon else escape(sentence)
-
-
-def _figure(name: str, caption: str, drawing: str) -> str:
-    width = re.match(r'<svg[^>]*? width="([0-9.]+)pt"', drawing)
-    smallest = f' style="min-width: {float(width[1]) * _SMALLEST_DRAWING:.0f}pt"' if width else ""
-    drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}"{smallest} ', 1)
-    return (
-        f'<figure><div class="drawing"{_SCROLLED}>{drawing}</div><figcaption id="{name}">{escape(caption)}</figcaption>'
-        "</figure>"
-    )
-
-
-_SCROLLED = ' tabindex="0"'
-"""What a keyboard needs to scroll a part of the page."""
-
-
-def _scrolled(table: str, *, long: bool = False) -> str:
-    return f'<div class="{"wide long" if long else "wide"}"{_SCROLLED}>{table}</div>'
-
-
-def _metric_head(metric: str, scope: str = "col") -> str:
-    direction, arrow = ("higher", "↑") if better(metric) == "higher" else ("lower", "↓")
-    long = ' class="long-name"' if len(metric) > _LONG_NAME else ""
-    return (
-        f'<th scope="{scope}"{long}>{_breakable(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'
-    )
-
-
-def _head(names: Sequence[str], metrics: Sequence[str]) -> str:
-    texts = "".join(f'<th scope="col"{_left(name)}>{escape(name)}</th>' for name in names)
-    return f"<thead><tr>{texts}{''.join(map(_metric_head, metrics))}</tr></thead>"
-
-
-def _left(name: str) -> str:
-    return ' class="name"' if name == "method" else ""
-
-
-def _group_row(text: str, n_columns: int) -> str:
-    return f'<tr class="group"><th scope="rowgroup" colspan="{n_columns}"><span>{escape(text)}</span></th></tr>'
-
-
-def _summary_table(evaluation: Evaluation) -> str:
+def _summary(evaluation: Evaluation) -> str:
     summary = evaluation.summary
     metrics = [metric for metric in SHOWN if metric in summary]
     bodies = []
@@ -137,126 +88,148 @@ def _summary_table(evaluation: Evaluation) -> str:
         lines = [_group_row(f"{subgroup}: {pluralize(n_all, 'perturbation')}", len(metrics) + 2)]
         for _, row in group.iterrows():
             whole = row["n_perturbations"] == n_all
-            cells = [f"<td>{row['n_perturbations']:,}</td>"]
-            for metric in metrics:
-                text = escape(rounded(row[metric]))
-                cells.append(f"<td>{f'<b>{text}</b>' if whole and row[metric] == best[metric] else text}</td>")
-            lines.append(
-                f"<tr{_row_class(evaluation, row['method'], whole=whole)}>"
-                f'<th scope="row">{_breakable(row["method"])}</th>{"".join(cells)}</tr>'
-            )
-        bodies.append(f'<tbody class="together">{"".join(lines)}</tbody>')
-    explained = _definitions(
-        [(metric, _EXPLAINED[metric]) for metric in metrics]
-        + [(method, DESCRIPTIONS[method]) for method in evaluation.methods[1:]]
-    )
+            bold = [whole and row[metric] == best[metric] for metric in metrics]
+            cells = f"<td>{row['n_perturbations']:,}</td>{_figures([row[metric] for metric in metrics], bold)}"
+            kind = "model" if row["method"] == evaluation.model else "" if whole else "part"
+            lines.append(_row(f'<th scope="row">{_breakable(row["method"])}</th>{cells}', kind))
+        bodies.append(_body(lines))
+    explained = [(metric, _EXPLAINED[metric]) for metric in metrics]
+    explained += [(method, DESCRIPTIONS[method]) for method in evaluation.methods[1:]]
     note = (
         '<p class="soft">↑ higher is better, ↓ lower is better; bold is the best in its subgroup. A baseline with a '
-        "smaller n does not apply to the others and is left out of that; the findings compare it over the same "
+        "smaller n does not apply to the other perturbations and is left out; the findings compare it over the same "
         "perturbations.</p>"
     )
-    return _scrolled(f"<table>{_head(('method', 'n'), metrics)}{''.join(bodies)}</table>") + note + explained
-
-
-def _row_class(evaluation: Evaluation, method: str, *, whole: bool = True) -> str:
-    if method == evaluation.model:
-        return ' class="model"'
-    return "" if whole else ' class="part"'
+    head = _column_heads("method", "n") + "".join(map(_metric_head, metrics))
+    return _table(head, bodies) + note + _definitions(explained)
 
 
 def _published(evaluation: Evaluation) -> str:
-    """Return the published table, with this evaluation's figures over all that was tested above it."""
+    """Return the published table below this evaluation's figures over all tested perturbations."""
     published = evaluation.published
     if published is None:
         return ""
-    heads = ['<th scope="col">model</th>']
-    heads += [
-        f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
-    ]
     summary = evaluation.summary
     tested = summary[summary["subgroup"] == evaluation.subgroups[-1]].set_index("method")
     rows = [
-        (f"here: {method}", [float(tested[metric].loc[method]) for metric in published.names], ' class="model"')
+        (f"here: {method}", [float(tested[metric].loc[method]) for metric in published.names], "model")
         for method in (evaluation.model, TRAIN_MEAN)
         if method in tested.index
     ]
     rows += [(name, list(figures), "") for name, figures in published.rows.items()]
-    lines = [
-        f'<tr{kind}><th scope="row">{_breakable(name)}</th>'
-        + "".join(f"<td>{escape(rounded(figure))}</td>" for figure in figures)
-        + "</tr>"
-        for name, figures, kind in rows
-    ]
+    lines = [_row(f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', kind) for name, figures, kind in rows]
+    head = _column_heads("model") + "".join(
+        f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
+    )
     caveats = ""
     if evaluation.caveats:
-        caveats = f"<p><b>Not to be compared as they stand:</b> {escape('; '.join(evaluation.caveats))}.</p>"
-    table = f'<table><thead><tr>{"".join(heads)}</tr></thead><tbody class="together">{"".join(lines)}</tbody></table>'
-    return (
-        f"<h2>Published figures</h2><p>{escape(published.source)}: {escape(published.protocol)}.</p>{caveats}"
-        + _scrolled(table)
-    )
+        caveats = f"<p><b>Not comparable as they are:</b> {escape('; '.join(evaluation.caveats))}.</p>"
+    source = f"<p>{escape(published.source)}: {escape(published.protocol)}.</p>"
+    return f"<h2>Published figures</h2>{source}{caveats}{_table(head, [_body(lines)])}"
 
 
-def _perturbation_table(evaluation: Evaluation) -> str:
+def _perturbations(evaluation: Evaluation) -> str:
     table = evaluation.perturbations
     metrics = [metric for metric in SHOWN if metric in table]
     bodies = []
     for subgroup, rows in table.groupby("subgroup", sort=False):
         bodies.append(f"<tbody>{_group_row(str(subgroup), len(metrics) + 3)}</tbody>")
-        bodies += [
-            _perturbation_rows(evaluation, str(label), methods, metrics)
-            for label, methods in rows.groupby("perturbation", sort=False)
-        ]
-    return _scrolled(
-        f"<table>{_head(('perturbation', 'cells', 'method'), metrics)}{''.join(bodies)}</table>", long=True
-    )
-
-
-def _perturbation_rows(evaluation: Evaluation, label: str, methods: pd.DataFrame, metrics: Sequence[str]) -> str:
-    lines = []
-    for number, (_, row) in enumerate(methods.iterrows()):
-        start = ""
-        if not number:
+        for label, methods in rows.groupby("perturbation", sort=False):
             start = (
-                f'<th scope="rowgroup" rowspan="{len(methods)}">{escape(label)}</th>'
-                f'<td rowspan="{len(methods)}">{row["n_cells"]:,}</td>'
+                f'<th scope="rowgroup" rowspan="{len(methods)}">{escape(str(label))}</th>'
+                f'<td rowspan="{len(methods)}">{methods["n_cells"].iloc[0]:,}</td>'
             )
-        cells = "".join(f"<td>{escape(rounded(row[metric]))}</td>" for metric in metrics)
-        kind = _row_class(evaluation, row["method"])
-        lines.append(f'<tr{kind}>{start}<td class="name">{_breakable(row["method"])}</td>{cells}</tr>')
-    return f'<tbody class="together">{"".join(lines)}</tbody>'
+            lines = []
+            for _, row in methods.iterrows():
+                method = f'<td class="name">{_breakable(row["method"])}</td>'
+                kind = "model" if row["method"] == evaluation.model else ""
+                lines.append(_row(start + method + _figures([row[metric] for metric in metrics]), kind))
+                start = ""
+            bodies.append(_body(lines))
+    head = _column_heads("perturbation", "cells", "method") + "".join(map(_metric_head, metrics))
+    return _table(head, bodies, kind="wide long")
 
 
 def _every_metric(evaluation: Evaluation) -> str:
-    """Return the averages of all metrics, folded away: there are dozens."""
-    summary = evaluation.summary
-    last = evaluation.subgroups[-1]
+    """Return the averages of all metrics, folded."""
+    summary, last = evaluation.summary, evaluation.subgroups[-1]
     group = summary[summary["subgroup"] == last].set_index("method")
-    heads = "".join(f'<th scope="col">{_breakable(method)}</th>' for method in group.index)
     lines = [
-        f"<tr>{_metric_head(metric, 'row')}"
-        + "".join(f"<td>{escape(rounded(figure))}</td>" for figure in group[metric])
-        + "</tr>"
-        for metric in metric_names()
-        if metric in group
+        _row(_metric_head(metric, "row") + _figures(group[metric])) for metric in metric_names() if metric in group
     ]
     counts = ", ".join(f"{method} {int(n):,}" for method, n in group["n_perturbations"].items())
     note = (
         f"Macro-averages over the perturbations that each method predicts ({counts}) and for which the metric is "
-        "defined, under the keys of GEARS 0.0.2. docs/evaluation.md of scgenept-rt says what each is; "
+        "defined, under the keys of GEARS 0.0.2, which docs/evaluation.md of scgenept-rt explains; "
         f"{', '.join(HEADLINE)} are what the publication reports."
     )
-    table = f'<table><thead><tr><th scope="col">metric</th>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    table = _table(_column_heads("metric", *group.index), [f"<tbody>{''.join(lines)}</tbody>"])
     return (
-        f'<details><summary>Every metric, {escape(last)}</summary><p class="soft">{escape(note)}</p>'
-        f"{_scrolled(table)}</details>"
+        f'<details><summary>Every metric, {escape(last)}</summary><p class="soft">{escape(note)}</p>{table}</details>'
     )
 
 
-def _made_with(evaluation: Evaluation) -> list[str]:
-    provenance = evaluation.provenance
-    made = [f"made by scgenept-rt {version('scgenept-rt')}"]
-    for key, text in (("manifest_digest", "bundle manifest"), ("provider", "provider"), ("precision", "precision")):
-        if provenance.get(key):
-            made.append(f"{text} {provenance[key]}")
-    return made
+# --- parts of a page --------------------------------------------------------------------------------------------------
+
+
+def _breakable(name: str) -> str:
+    """Return a name with line breaks allowed after underscores if it is long."""
+    return escape(name).replace("_", "_<wbr>") if len(name) > _LONG_NAME else escape(name)
+
+
+def _definitions(entries: Iterable[tuple[str, str]]) -> str:
+    items = (f"<dt>{_breakable(name)}</dt><dd>{_breakable(text)}</dd>" for name, text in entries)
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def _bullets(items: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
+
+
+def _finding(sentence: str) -> str:
+    """Return a finding with its subject in bold."""
+    subject, colon, rest = sentence.partition(": ")
+    return f"<b>{escape(subject)}:</b> {escape(rest)}" if colon else escape(sentence)
+
+
+def _figure(name: str, caption: str, drawing: str) -> str:
+    width = re.match(r'<svg[^>]*? width="([0-9.]+)pt"', drawing)
+    smallest = f' style="min-width: {float(width[1]) * _SMALLEST_DRAWING:.0f}pt"' if width else ""
+    drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}"{smallest} ', 1)
+    caption = f'<figcaption id="{name}">{escape(caption)}</figcaption>'
+    return f'<figure><div class="drawing"{_SCROLLED}>{drawing}</div>{caption}</figure>'
+
+
+def _table(head: str, bodies: Iterable[str], *, kind: str = "wide") -> str:
+    table = f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table>"
+    return f'<div class="{kind}"{_SCROLLED}>{table}</div>'
+
+
+def _body(lines: Iterable[str]) -> str:
+    return f'<tbody class="together">{"".join(lines)}</tbody>'
+
+
+def _row(cells: str, kind: str = "") -> str:
+    return f'<tr class="{kind}">{cells}</tr>' if kind else f"<tr>{cells}</tr>"
+
+
+def _group_row(text: str, n_columns: int) -> str:
+    return _row(f'<th scope="rowgroup" colspan="{n_columns}"><span>{escape(text)}</span></th>', "group")
+
+
+def _figures(values: Iterable[float], bold: Iterable[bool] = ()) -> str:
+    texts = (escape(rounded(value)) for value in values)
+    return "".join(f"<td>{f'<b>{text}</b>' if best else text}</td>" for text, best in zip_longest(texts, bold))
+
+
+def _column_heads(*names: str) -> str:
+    left = {"method": ' class="name"'}
+    return "".join(f'<th scope="col"{left.get(name, "")}>{_breakable(name)}</th>' for name in names)
+
+
+def _metric_head(metric: str, scope: str = "col") -> str:
+    direction, arrow = ("higher", "↑") if better(metric) == "higher" else ("lower", "↓")
+    long = ' class="long-name"' if len(metric) > _LONG_NAME else ""
+    return (
+        f'<th scope="{scope}"{long}>{_breakable(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'
+    )

@@ -1,7 +1,7 @@
-"""The metrics of GEARS 0.0.2 under its own keys, of one perturbation.
+"""The metrics of GEARS 0.0.2 for one perturbation, under its own keys.
 
-Written anew after `compute_metrics`, `deeper_analysis` and `non_dropout_analysis` of `gears/inference.py`
-(Roohani, Huang, Leskovec 2024, doi:10.1038/s41587-023-01905-6), of which every key is here.
+Reimplements `compute_metrics`, `deeper_analysis` and `non_dropout_analysis` of `gears/inference.py`
+(Roohani, Huang, Leskovec 2024, doi:10.1038/s41587-023-01905-6), with all of their keys.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FOLD_CHANGE_RANGES = {"all": (0.0, np.inf), "downreg_0.33": (0.0, 0.333), "downr
 """Measured fold changes, bounds excluded, over which GEARS averages the gap."""
 
 LEAST_MEAN_OF_FOLD_CHANGES = 0.5
-"""Measured mean below which GEARS takes no fold change: of next to nothing it says nothing."""
+"""Measured mean below which GEARS computes no fold change."""
 
 _QUANTILES = {"": (0.0, 1.0), "_45_55": (0.45, 0.55), "_40_60": (0.4, 0.6), "_25_75": (0.25, 0.75)}
 _LOWER_IS_BETTER = ("mse", "frac_opposite", "frac_0/1", "mean_sigma", "std_sigma", "fold_change_gap")
 
 HEADLINE = ("pearson_delta", "pearson_delta_de", "mse", "mse_de")
-"""What the scGenePT publication reports, and by what models and baselines are compared here."""
+"""Metrics of the scGenePT publication, by which models and baselines are compared."""
 
 Better = Literal["higher", "lower"]
 
@@ -38,7 +38,7 @@ def better(metric: str) -> Better:
 
 
 class TopGeneCells(NamedTuple):
-    """Measured expression of leading genes in every perturbed cell, each (n_cells, at most 20), log1p scale.
+    """Measured expression of leading genes in each perturbed cell, each (n_cells, at most 20), log1p scale.
 
     Attributes
     ----------
@@ -53,10 +53,7 @@ class TopGeneCells(NamedTuple):
 
 
 def pearson(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
-    """Return Pearson's correlation, and 0.0 where it is not defined (fewer than two values, or all of one value).
-
-    SciPy gives NaN there, which GEARS replaces by 0.
-    """
+    """Return Pearson's correlation; 0.0 for fewer than two values or constant values, as in GEARS."""
     if len(x) < 2 or np.all(x == x[0]) or np.all(y == y[0]):
         return 0.0
     x_centred, y_centred = x - x.mean(), y - y.mean()
@@ -96,7 +93,7 @@ def perturbation_metrics(
     de
         The perturbation's differentially expressed genes.
     cells
-        What the perturbed cells express; without it the metrics of their spread (`frac_in_range*`, `*sigma*` and
+        Expression in the perturbed cells; without it the metrics of their spread (`frac_in_range*`, `*sigma*` and
         `frac_correct_direction_20_nonzero`) are left out.
     variable_genes
         See `most_variable_genes`; without them `*_top200_hvg` are left out.
@@ -104,15 +101,15 @@ def perturbation_metrics(
     Notes
     -----
     - `mse`, `pearson`: all genes. `_de`: the 20 genes that lead the ranking.
-    - `pearson_delta*`: of changes against `control`. `pearson_delta_de` and `pearson_delta_top20_de` are one number
-      under GEARS's two names.
+    - `pearson_delta*`: of changes against `control`. `pearson_delta_de` and `pearson_delta_top20_de` are two names of
+      one number, as in GEARS.
     - `frac_correct_direction_N`: share of the top N whose change has the sign of the measured change; no change is a
       sign of its own. As in GEARS the divisor is N, also if fewer genes are ranked. `frac_opposite_*`: signs are
       opposite; `frac_0/1_*`: one of the two is no change.
-    - `*_non_dropout`, `*_non_zero`: over the genes that `DeGenes` says.
+    - `*_non_dropout`, `*_non_zero`: over those genes of `DeGenes`.
     - `frac_in_range*`, `*sigma*`: see `_spread_metrics`; `fold_change_gap_*`: see `_fold_change_gaps`.
-    - Correlations that are not defined are 0, as in GEARS; see `pearson`. Where GEARS gives no number or fails (no gene
-      of such a fold change, say), it is NaN.
+    - Correlations that are not defined are 0, as in GEARS. Where GEARS gives no number or fails (no gene has such a
+      fold change, for example), the metric is NaN.
     """
     predicted, observed, control = (np.asarray(values, dtype=np.float64) for values in (predicted, observed, control))
     predicted_delta, observed_delta = predicted - control, observed - control
@@ -173,11 +170,11 @@ def _fold_change_gaps(
 
 
 def _spread_metrics(predicted: NDArray[np.float64], cells: NDArray[np.float64]) -> dict[str, float]:
-    """Return where predicted means lie in the distribution over measured cells.
+    """Return the position of predicted means in the distribution over measured cells.
 
     `frac_in_range*`: share of the genes that some cell expresses whose predicted mean lies between two quantiles of the
     cells. `*sigma*`: distance of the predicted from the measured mean in standard deviations of the cells, of genes
-    whose expression varies. (Rounding may keep a gene that is equal in all cells among those in GEARS.)
+    whose expression varies. (In GEARS, rounding may keep genes that are equal in all cells.)
     """
     names = [f"frac_in_range{name}" for name in _QUANTILES]
     sigmas = ("mean_sigma", "std_sigma", "frac_sigma_below_1", "frac_sigma_below_2")
@@ -203,10 +200,10 @@ def _direction_20_nonzero(
     top20: NDArray[np.int64],
     cells: NDArray[np.float64],
 ) -> float:
-    """Return GEARS's share of the top 20 that some cell expresses whose change has the measured sign.
+    """Return GEARS's share of the expressed top 20 genes whose change has the measured sign.
 
-    As GEARS computes it, which sets the expression of these genes in the order of the genes against control means in
-    the order of the ranking: to be compared with GEARS's number, not to be read.
+    GEARS compares the expression of these genes in the order of genes with control means in the order of the ranking.
+    The number is for comparison with GEARS only.
     """
     by_gene = np.argsort(top20, kind="stable")
     expressed = np.any(cells[:, by_gene] != 0, axis=0)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ReadOptionError, check_argument, join_limited
-from scgenept_rt.evaluation.errors import NotPredictionsError, PerturbationNotPredictedError, PredictionFileError
-from scgenept_rt.evaluation.observed import canonical_label
-from scgenept_rt.expression import ReadOptions, Sampling, read_control_cells
-from scgenept_rt.expression.cells_source import CellsSource, as_text, open_cells
+from scgenept_rt.errors.core import LabelNotFoundError, PredictionFileError, join_limited
+from scgenept_rt.evaluation.label_matching import canonical_label, did_you_mean
+from scgenept_rt.expression.annotation import as_text
+from scgenept_rt.expression.matrix_rows import MatrixRows
+from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
+from scgenept_rt.expression.reading import read_control_cells
+from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GenePanel, ensembl_id
+from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import CONTROL_LABELS
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
@@ -25,17 +29,19 @@ if TYPE_CHECKING:
 
 _LABEL_COLUMNS = ("condition", "perturbation", "target_gene", "gene")
 _PREDICTION_COLUMNS = ("n_controls", "control_cell")
-"""Columns of obs that predictions have and measured cells do not."""
+"""Columns of obs that only predictions have."""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictedMeans:
-    """Mean predictions, one row a perturbation.
+    """Mean predictions, one row per perturbation.
 
     Attributes
     ----------
     name
-        What they are called in tables and legends.
+        Name in tables and legends.
+    where
+        The file or bundle, for messages.
     panel
         The genes of the columns.
     labels
@@ -43,13 +49,13 @@ class PredictedMeans:
     means
         (n_perturbations, n_genes) float32, log1p scale.
     deltas
-        The same minus the mean of the very control cells that were predicted from, None where that is not known.
+        The same minus the mean of the control cells that were predicted from, None if that is not known.
     sems
-        Standard errors over control cells, None where not known.
+        Standard errors over control cells, None if not known.
     n_controls
-        Control cells that each mean is over.
+        int64 (n_perturbations,), control cells per mean.
     provenance
-        What ``uns["scgenept_rt"]`` says of the run, empty where nothing.
+        The run's ``uns["scgenept_rt"]``, empty if there is none.
     """
 
     name: str
@@ -66,26 +72,27 @@ class PredictedMeans:
         """Return the row of a perturbation, by its text or else by its genes; None if it was not predicted."""
         if label in self.labels:
             return self.labels.index(label)
-        wanted = canonical_label(label, self.panel)
-        if wanted is None:
-            return None
-        return self._row_of_canonical().get(wanted)
+        return self._row_of_canonical.get(canonical_label(label, self.panel))
 
     def row(self, label: str) -> int:
         """Return the row of a perturbation.
 
         Raises
         ------
-        PerturbationNotPredictedError
+        LabelNotFoundError
             If it was not predicted.
         """
         found = self.find(label)
         if found is None:
-            raise PerturbationNotPredictedError(self.where, label, self.labels)
+            raise LabelNotFoundError(
+                f"there is no prediction of {label} (there are: {join_limited(self.labels) or 'none'})",
+                did_you_mean(label, self.labels) or "Predict it with `scgenept-rt predict`",
+                where=self.where,
+            )
         return found
 
     def delta(self, label: str, control: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """Return the predicted change (n_genes,): against the run's own control cells, else against `control`.
+        """Return the predicted change (n_genes,) against the control cells of the run, else against `control`.
 
         Raises
         ------
@@ -98,61 +105,59 @@ class PredictedMeans:
             return own
         if control is None:
             raise PredictionFileError(
-                self.where, "it has no layer delta", "Give a file of means as `scgenept-rt predict` writes it."
+                "it has no layer delta", "Give a file of means that `scgenept-rt predict` wrote", where=self.where
             )
         delta: NDArray[np.float64] = self.means[row].astype(np.float64) - control
         return delta
 
-    def _row_of_canonical(self) -> dict[str, int]:
-        rows: dict[str, int] = {}
-        for row, label in enumerate(self.labels):
-            canonical = canonical_label(label, self.panel)
-            if canonical is not None:
-                rows.setdefault(canonical, row)
+    @cached_property
+    def _row_of_canonical(self) -> Mapping[str | None, int]:
+        rows = {canonical_label(label, self.panel): row for row, label in reversed(list(enumerate(self.labels)))}
+        rows.pop(None, None)
         return rows
 
 
 def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -> PredictedMeans:
     """Read a prediction file, of means or of cells, or the AnnData that `Predictor.predict` returned.
 
-    Cells are averaged by perturbation while they are read; control cells among them (as in the form for cell-eval) give
+    Cells are averaged by perturbation while they are read; control cells among them (as in the cell-eval format) give
     the deltas.
 
     Raises
     ------
-    NotPredictionsError
-        If it has neither ``uns["scgenept_rt"]`` nor a column of obs that only predictions have.
     PredictionFileError
-        If it has no column of perturbations, or no perturbation.
+        If nothing shows that it holds predictions, or it has no perturbations.
     CellsError
         If it cannot be read.
     """
     with open_cells(source) as cells:
-        provenance = _provenance(source)
+        recorded = cells.uns.get("scgenept_rt")
+        provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
         if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
-            raise NotPredictionsError(cells.where)
-        panel = _panel(cells)
+            raise PredictionFileError(
+                "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
+                "control_cell): these may be measured cells",
+                "Give a file that `scgenept-rt predict` wrote",
+                where=cells.where,
+            )
         key = next((column for column in _LABEL_COLUMNS if column in cells.obs.columns), None)
         if key is None:
             raise PredictionFileError(
-                cells.where,
                 f"obs has no column {' or '.join(_LABEL_COLUMNS[:2])} "
                 f"(it has: {join_limited(cells.obs.columns, 12) or 'none'})",
-                "Give a file that `scgenept-rt predict` wrote.",
+                "Give a file that `scgenept-rt predict` wrote",
+                where=cells.where,
             )
         labels = [str(label) for label in as_text(cells.obs.column(key))]
-        counts = np.asarray(cells.obs.column("n_controls")) if "n_controls" in cells.obs.columns else None
-        if not labels:
-            raise PredictionFileError(cells.where, "it has no rows", "Predict again.")
-        columns = np.arange(len(panel), dtype=np.int64)
-        shown = name or _name(cells.where, provenance)
-        if counts is not None:
-            means, deltas, sems = (_rows(source, layer, columns) for layer in (None, "delta", "sem"))
-            assert means is not None
-            return PredictedMeans(
-                shown, cells.where, panel, tuple(labels), means, deltas, sems, counts.astype(np.int64), provenance
-            )
-        return _averaged(cells, panel, labels, shown, provenance)
+        panel = _panel(cells)
+        name = name or str(provenance.get("variant") or Path(cells.where).stem)
+        if "n_controls" not in cells.obs.columns:
+            return _averaged(cells, panel, labels, name, provenance)
+        counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)
+        deltas, sems = (None if rows is None else _dense(rows) for rows in map(cells.layer, ("delta", "sem")))
+        return PredictedMeans(
+            name, cells.where, panel, tuple(labels), _dense(cells.matrix), deltas, sems, counts, provenance
+        )
 
 
 def predict_means(
@@ -174,31 +179,23 @@ def predict_means(
     ScgeneptError
         As `Predictor.predict`.
     """
-    kept: list[str] = []
-    rows: dict[str, list[NDArray[np.float32]]] = {"X": [], "delta": [], "sem": []}
-    counts: list[int] = []
-    check_argument("predictor", predictor, (Predictor,), "a loaded bundle: `load(PATH)`")
+    kept = []
     labels = [labels] if isinstance(labels, str) else labels
     for predicted in predictor.iter_predict(
         cells, labels, n_controls=n_controls, seed=seed, read=read, on_notice=on_notice
     ):
-        kept.append(predicted.perturbation.label)
-        rows["X"].append(predicted.X)
-        for layer in ("delta", "sem"):
-            rows[layer].append(predicted.layers[layer])
-        counts.append(predicted.n_controls)
+        kept.append(predicted)
         if progress is not None:
             progress(len(kept), len(labels))
-    means, deltas, sems = (np.concatenate(rows[key]) for key in ("X", "delta", "sem"))
     return PredictedMeans(
         name or predictor.variant,
         str(predictor.bundle.directory),
         predictor.panel,
-        tuple(kept),
-        means,
-        deltas,
-        sems,
-        np.array(counts, dtype=np.int64),
+        tuple(predicted.perturbation.label for predicted in kept),
+        np.concatenate([predicted.X for predicted in kept]),
+        np.concatenate([predicted.layers["delta"] for predicted in kept]),
+        np.concatenate([predicted.layers["sem"] for predicted in kept]),
+        np.array([predicted.n_controls for predicted in kept], dtype=np.int64),
         predictor.provenance(),
     )
 
@@ -214,19 +211,19 @@ def predict_published_protocol(
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> PredictedMeans:
-    """Predict as the publication's evaluation does: for every test cell from one control cell drawn at random.
+    """Predict as in the publication's evaluation: for every test cell from one control cell drawn at random.
 
     Parameters
     ----------
     n_cells
-        Number of test cells of each label; each label is drawn for, and predicted, on its own.
+        Number of test cells of each label; control cells are drawn for each label on its own.
     seed
         Seed of the draws.
 
     Returns
     -------
     PredictedMeans
-        Without deltas: metrics are against all control cells.
+        Without deltas: metrics compare with all control cells.
     """
     rng = np.random.default_rng(seed)
     means, sems = [], []
@@ -260,7 +257,7 @@ def predict_published_protocol(
     )
 
 
-def _panel(cells: CellsSource) -> GenePanel:
+def _panel(cells: OpenedCells) -> GenePanel:
     names = tuple(str(name) for name in cells.var.index())
     ids: tuple[str | None, ...]
     if "gene_id" in cells.var.columns:
@@ -270,68 +267,43 @@ def _panel(cells: CellsSource) -> GenePanel:
     return GenePanel(names, ids, np.ones(len(names), dtype=np.bool_))
 
 
-def _rows(source: str | Path | AnnData, layer: str | None, columns: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    """Return a whole matrix of a file of means; None if it lacks the layer."""
-    try:
-        with open_cells(source, layer=layer) as cells:
-            rows = np.arange(cells.obs.n_rows, dtype=np.int64)
-            parts = [piece.toarray() for piece in cells.matrix.pieces(rows, columns)]
-    except ReadOptionError:
-        if layer is None:
-            raise
-        return None
-    return np.concatenate(parts).astype(np.float32)
+def _dense(matrix: MatrixRows) -> NDArray[np.float32]:
+    n_rows, n_columns = matrix.shape
+    batches = matrix.pieces(np.arange(n_rows, dtype=np.int64), np.arange(n_columns, dtype=np.int64))
+    return np.concatenate([batch.toarray() for batch in batches]).astype(np.float32)
 
 
 def _averaged(
-    cells: CellsSource, panel: GenePanel, labels: Sequence[str], name: str, provenance: Mapping[str, Any]
+    cells: OpenedCells, panel: GenePanel, labels: Sequence[str], name: str, provenance: Mapping[str, Any]
 ) -> PredictedMeans:
     distinct = list(dict.fromkeys(label for label in labels if label))
-    code_of = {label: code for code, label in enumerate(distinct)}
-    codes = np.array([code_of.get(label, -1) for label in labels], dtype=np.int64)
-    moments = [RunningMoments(len(panel)) for _ in distinct]
-    rows = np.flatnonzero(codes >= 0).astype(np.int64)
-    done = 0
-    for piece in cells.matrix.pieces(rows, np.arange(len(panel), dtype=np.int64)):
-        here = codes[rows[done : done + piece.shape[0]]]
-        for code in np.unique(here):
-            moments[code].add(piece[np.flatnonzero(here == code)].toarray())
-        done += piece.shape[0]
     control = next((label for label in distinct if label in CONTROL_LABELS), None)
     kept = [label for label in distinct if label != control]
     if not kept:
-        raise PredictionFileError(cells.where, "it holds no perturbation", "Predict again.")
-    means = np.stack([moments[code_of[label]].mean for label in kept])
-    deltas = None
-    if control is not None:
-        deltas = (means - moments[code_of[control]].mean).astype(np.float32)
+        raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)
+    moments = {label: RunningMoments(len(panel)) for label in distinct}
+    label_of_row = np.array(labels, dtype=object)
+    rows = np.flatnonzero(label_of_row != "").astype(np.int64)
+    done = 0
+    for batch in cells.matrix.pieces(rows, np.arange(len(panel), dtype=np.int64)):
+        here = label_of_row[rows[done : done + batch.shape[0]]]
+        for label in dict.fromkeys(here):
+            moments[label].add(batch[np.flatnonzero(here == label)].toarray())
+        done += batch.shape[0]
+    means = np.stack([moments[label].mean for label in kept])
     return PredictedMeans(
         name,
         cells.where,
         panel,
         tuple(kept),
         means.astype(np.float32),
-        deltas,
-        np.stack([moments[code_of[label]].sem() for label in kept]).astype(np.float32),
-        np.array([moments[code_of[label]].n for label in kept], dtype=np.int64),
+        None if control is None else (means - moments[control].mean).astype(np.float32),
+        np.stack([moments[label].sem() for label in kept]).astype(np.float32),
+        np.array([moments[label].n for label in kept], dtype=np.int64),
         provenance,
     )
 
 
-def _provenance(source: str | Path | AnnData) -> Mapping[str, Any]:
-    from scgenept_rt.evaluation.de_genes import open_uns
-
-    with open_uns(source) as uns:
-        if uns is None or "scgenept_rt" not in uns:
-            return {}
-        entry = uns["scgenept_rt"]
-        if isinstance(entry, dict):
-            return dict(entry)
-        from anndata.io import read_elem
-
-        read = read_elem(entry)
-        return dict(read) if isinstance(read, Mapping) else {}
-
-
-def _name(where: str, provenance: Mapping[str, Any]) -> str:
-    return str(provenance.get("variant") or Path(where).stem)
+def _as_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of uns that outlives the open file."""
+    return {key: _as_dict(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}

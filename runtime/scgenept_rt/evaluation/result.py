@@ -1,23 +1,53 @@
-"""What an evaluation found."""
+"""The result of an evaluation, and the published table beside it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.evaluation.collapse import Similarity
-from scgenept_rt.evaluation.published import PublishedTable
+from scgenept_rt.evaluation.mode_collapse import ProfileSimilarity
 from scgenept_rt.evaluation.split import Split
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Published figures of one data set.
+
+    Attributes
+    ----------
+    source, protocol
+        The publication, and how its figures were computed.
+    names
+        The publication's name of each metric key.
+    rows
+        The figures of each model, in the order of `names`.
+    """
+
+    source: str
+    protocol: str
+    names: Mapping[str, str]
+    rows: Mapping[str, tuple[float, ...]]
+
+
+def published_table(dataset: str) -> PublishedTable | None:
+    """Return the published figures of a data set ("norman", "adamson"), None for others."""
+    content = json.loads((files("scgenept_rt.evaluation") / "published_results.json").read_text(encoding="utf-8"))
+    if dataset not in content["datasets"]:
+        return None
+    rows = {name: tuple(figures) for name, figures in content["datasets"][dataset].items()}
+    return PublishedTable(content["source"], content["protocol"], content["columns"], rows)
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The figures of a model and of the baselines.
+    """Metrics of a model and of the baselines.
 
     Attributes
     ----------
@@ -28,21 +58,21 @@ class Evaluation:
     split
         What was tested.
     perturbations
-        One row a (perturbation, method): `perturbation`, `subgroup`, `method`, `n_cells`, `n_controls`, then the
+        One row per (perturbation, method): `perturbation`, `subgroup`, `method`, `n_cells`, `n_controls`, then the
         metrics of `perturbation_metrics`. Methods are `model` and the baselines.
     summary
-        One row a (subgroup, method): `subgroup`, `method`, `n_perturbations`, then the macro-averages of the metrics;
+        One row per (subgroup, method): `subgroup`, `method`, `n_perturbations`, then the macro-averages of the metrics;
         the last subgroup is `ALL_TESTED`.
     findings
-        What a reader has to know: baselines that win, predictions that are nearly the same.
+        Sentences: baselines that beat the model, and mode collapse.
     notices
-        One-line sentences on how it was done.
+        Sentences about how the evaluation was done.
     protocol
-        One sentence on how predictions came about.
+        How the predictions were made, one phrase.
     de_source
-        Where the differentially expressed genes are from.
+        Origin of the differentially expressed genes.
     predicted_similarity, observed_similarity
-        How alike the predicted and the measured changes of different perturbations are.
+        Similarity of the changes of different perturbations.
     gene_names
         The genes of the columns of the arrays below.
     tested
@@ -50,8 +80,8 @@ class Evaluation:
     predicted_deltas, observed_deltas
         (n_tested, n_genes) float32, change against the mean of all control cells, as in the metrics.
     own_deltas
-        The same, predicted, against the mean of the very control cells that were predicted from, where that is known:
-        what all predictions share of that draw is no likeness of perturbations.
+        Predicted change against the mean of the control cells that were predicted from, if known. Differences between
+        that draw and all control cells are common to all predictions and would count as profile similarity.
     published
         The published table of this data set, if there is one.
     provenance
@@ -67,8 +97,8 @@ class Evaluation:
     notices: tuple[str, ...]
     protocol: str
     de_source: str
-    predicted_similarity: Similarity
-    observed_similarity: Similarity
+    predicted_similarity: ProfileSimilarity
+    observed_similarity: ProfileSimilarity
     gene_names: tuple[str, ...] = field(repr=False)
     tested: tuple[str, ...]
     predicted_deltas: NDArray[np.float32] = field(repr=False)
@@ -79,13 +109,13 @@ class Evaluation:
 
     @property
     def synthetic(self) -> list[str]:
-        """What of it is made up, as sentences; empty if nothing says so."""
-        said = {"synthetic": "the model's weights are synthetic", "synthetic_data": "the cells are synthetic"}
-        return [sentence for key, sentence in said.items() if self.provenance.get(key)]
+        """What is recorded as synthetic, as phrases."""
+        phrases = {"synthetic": "the model's weights are synthetic", "synthetic_data": "the cells are synthetic"}
+        return [phrase for key, phrase in phrases.items() if self.provenance.get(key)]
 
     @property
     def caveats(self) -> list[str]:
-        """Why the published figures are not to be compared with these; empty if nothing is known to differ."""
+        """Known differences that keep the published figures from being compared with these."""
         reasons = self.synthetic
         if self.provenance.get("protocol") != "published":
             reasons.append("predictions were not made by the published protocol")
@@ -98,7 +128,7 @@ class Evaluation:
 
     @property
     def subgroups(self) -> list[str]:
-        """Subgroups in the order of `summary`."""
+        """The subgroups in the order of `summary`."""
         return list(dict.fromkeys(self.summary["subgroup"]))
 
     @property

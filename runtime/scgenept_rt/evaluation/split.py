@@ -9,18 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from scgenept_rt.errors import PATH_TYPES, check_argument
-from scgenept_rt.evaluation.errors import SplitFormatError, SplitNotFoundError, SubgroupError
+from scgenept_rt.errors.core import EvaluationError, LabelNotFoundError, UseOption, join_limited
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")
-"""GEARS's subgroups of a test set, in the order in which they are shown."""
-
-_ALL_TESTED = "test"
+"""GEARS's subgroups of a test set, in the order of reports."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labels of a data set by their part in training.
+    """The training, validation and test labels of a data set.
 
     Attributes
     ----------
@@ -31,11 +28,11 @@ class Split:
     test
         Labels tested, by subgroup; no subgroup is empty.
     val
-        Labels of the validation set: neither trained on nor tested.
+        Labels of the validation set, neither trained on nor tested.
     train
-        Labels trained on; None for every label of the data that is in neither `test` nor `val`.
+        Labels trained on; None for all labels of the data that are in neither `test` nor `val`.
     n_dropped
-        How many tested labels a restriction to subgroups has left out.
+        Number of test labels that a restriction to subgroups left out.
     """
 
     name: str
@@ -47,11 +44,11 @@ class Split:
 
     @property
     def tested(self) -> tuple[str, ...]:
-        """Every label tested, once, in order of subgroups."""
+        """The distinct test labels, in order of subgroups."""
         return tuple(dict.fromkeys(label for labels in self.test.values() for label in labels))
 
     def subgroup_of(self) -> dict[str, str]:
-        """Return the subgroup of each tested label."""
+        """Return the subgroup of each test label."""
         return {label: name for name, labels in self.test.items() for label in labels}
 
     def restricted(self, subgroups: Sequence[str]) -> Split:
@@ -59,12 +56,16 @@ class Split:
 
         Raises
         ------
-        SubgroupError
+        LabelNotFoundError
             If there is no such subgroup.
         """
         for name in subgroups:
             if name not in self.test:
-                raise SubgroupError(name, self.name, list(self.test))
+                raise LabelNotFoundError(
+                    f"it has no test perturbations of the subgroup {name!r} (it has: {join_limited(list(self.test))})",
+                    options=[UseOption("subgroups", "choose among these")],
+                    where=f"split {self.name}",
+                )
         # What is no longer tested is still not trained on.
         dropped = [label for name, labels in self.test.items() if name not in subgroups for label in labels]
         kept = {name: labels for name, labels in self.test.items() if name in subgroups}
@@ -79,27 +80,30 @@ def shipped_splits() -> list[str]:
 
 
 def load_split(name: str | Path) -> Split:
-    """Load a split by its name, or from a .json file of the same form.
+    """Load a shipped split by its name, or a split from a .json file of the same format.
 
     Raises
     ------
-    SplitNotFoundError
+    LabelNotFoundError
         If there is neither.
-    SplitFormatError
+    EvaluationError
         If the file holds no test perturbations.
     """
-    check_argument("split", name, PATH_TYPES, "the name of a shipped split, or the path of a .json file")
     shipped = shipped_splits()
     if str(name) in shipped:
         text = (files("scgenept_rt.evaluation") / "splits" / f"{name}.json").read_text(encoding="utf-8")
         return _parsed(text, str(name), str(name).partition("-")[0])
     path = Path(name)
     if not path.is_file():
-        raise SplitNotFoundError(str(name), shipped)
+        raise LabelNotFoundError(
+            f"there is no shipped split of this name (there are: {', '.join(shipped)}) and no such file",
+            "Choose one of these, or give the path of a .json file",
+            where=f"split {str(name)!r}",
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SplitFormatError(path, f"it cannot be read ({error})") from error
+        raise _format_error(str(path), f"it cannot be read ({error})") from error
     return _parsed(text, str(path), "")
 
 
@@ -107,23 +111,19 @@ def _parsed(text: str, name: str, dataset: str) -> Split:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise SplitFormatError(name, f"it is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise SplitFormatError(name, f"it holds a {type(content).__name__}")
+        raise _format_error(name, f"it is not JSON ({error})") from error
     # GEARS's own file of subgroups has these at the top.
-    subgroups = content.get("subgroups", content)
+    subgroups = content.get("subgroups", content) if isinstance(content, dict) else None
     if not isinstance(subgroups, dict):
-        raise SplitFormatError(name, f"its subgroups are a {type(subgroups).__name__}")
-    tested = subgroups.get("test_subgroup")
-    if tested is None and "test" in content:
-        tested = {_ALL_TESTED: content["test"]}
+        raise _format_error(name, "it holds no subgroups")
+    tested = subgroups.get("test_subgroup", {"test": content["test"]} if "test" in content else None)
     if not isinstance(tested, dict):
-        raise SplitFormatError(name, f"it names no test perturbations (it holds: {', '.join(map(str, content))})")
+        raise _format_error(name, f"it names no test perturbations (it holds: {', '.join(map(str, content))})")
     found = {str(group): _labels(labels, name, str(group)) for group, labels in tested.items()}
     order = [*(group for group in SUBGROUPS if group in found), *(group for group in found if group not in SUBGROUPS)]
     test = {group: found[group] for group in order if found[group]}
     if not test:
-        raise SplitFormatError(name, "its test subgroups are empty")
+        raise _format_error(name, "its test subgroups are empty")
     val = content.get("val")
     if val is None:
         groups = subgroups.get("val_subgroup", {})
@@ -140,5 +140,14 @@ def _parsed(text: str, name: str, dataset: str) -> Split:
 
 def _labels(value: Any, name: str, part: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-        raise SplitFormatError(name, f"{part!r} is not a list of labels")
+        raise _format_error(name, f"{part!r} is not a list of labels")
     return tuple(dict.fromkeys(value))
+
+
+def _format_error(name: str, problem: str) -> EvaluationError:
+    return EvaluationError(
+        f"{problem}, expected a JSON object with subgroups.test_subgroup ({{NAME: [LABEL, ...]}}) or "
+        "test ([LABEL, ...])",
+        "See the README beside the shipped splits",
+        where=f"split {name}",
+    )

@@ -1,4 +1,4 @@
-"""The figures of every perturbation and method, and their averages by subgroup."""
+"""Metrics of every perturbation and method, their averages by subgroup, and which baselines beat the model."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.evaluation.baselines import ADDITIVE, CONTROL_MEAN, TRAIN_MEAN, additive_prediction
+from scgenept_rt.errors.core import pluralize
+from scgenept_rt.evaluation.baselines import ADDITIVE, BASELINES, CONTROL_MEAN, TRAIN_MEAN, additive_prediction
 from scgenept_rt.evaluation.de_genes import DeGenes
-from scgenept_rt.evaluation.held_out import genes_of
-from scgenept_rt.evaluation.metrics import TopGeneCells, most_variable_genes, perturbation_metrics
-from scgenept_rt.evaluation.observed import CONTROL, Observed
+from scgenept_rt.evaluation.label_matching import CONTROL, perturbed_genes
+from scgenept_rt.evaluation.measured import GroupMoments
+from scgenept_rt.evaluation.metrics import HEADLINE, TopGeneCells, better, most_variable_genes, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.split import Split
-from scgenept_rt.genes import GenePanel
 
 ALL_TESTED = "all tested"
-"""Name of the group of every tested perturbation."""
+"""Name of the group of all tested perturbations."""
 
-TRAIN_POOL = "train"
-"""Name of the pool of all training cells in `Observed.pooled`."""
+_DESCRIPTION = ("perturbation", "subgroup", "method", "n_cells", "n_controls")
 
 
 def method_profiles(
     kept: Sequence[str],
     predicted: PredictedMeans,
-    observed: Observed,
+    moments: GroupMoments,
+    train: Sequence[str],
     singles: Mapping[str, Sequence[str]],
-    panel: GenePanel,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return by method the predicted mean of each perturbation that the method predicts."""
-    control = observed.control
-    single_means = {gene: observed.moments.mean(*labels) for gene, labels in singles.items()}
-    profiles: dict[str, dict[str, NDArray[np.float64]]] = {predicted.name: {}}
-    for label in kept:
-        profiles[predicted.name][label] = predicted.means[predicted.row(label)].astype(np.float64)
-    profiles[CONTROL_MEAN] = dict.fromkeys(kept, control)
-    if TRAIN_POOL in observed.pooled:
-        profiles[TRAIN_MEAN] = dict.fromkeys(kept, observed.pooled[TRAIN_POOL])
-    additive = {label: additive_prediction(genes_of(label, panel), control, single_means) for label in kept}
+    control = moments.control
+    single_means = {gene: moments.mean(*labels) for gene, labels in singles.items()}
+    own = {label: predicted.means[predicted.row(label)].astype(np.float64) for label in kept}
+    profiles = {predicted.name: own, CONTROL_MEAN: dict.fromkeys(kept, control)}
+    if train:
+        profiles[TRAIN_MEAN] = dict.fromkeys(kept, moments.mean(*train))
+    additive = {
+        label: additive_prediction(perturbed_genes(label, predicted.panel), control, single_means) for label in kept
+    }
     if any(profile is not None for profile in additive.values()):
         profiles[ADDITIVE] = {label: profile for label, profile in additive.items() if profile is not None}
     return profiles
@@ -52,50 +51,43 @@ def metric_table(
     tested: Mapping[str, str],
     split: Split,
     predicted: PredictedMeans,
-    observed: Observed,
+    moments: GroupMoments,
     de: Mapping[str, DeGenes],
     cells: Mapping[str, TopGeneCells],
     profiles: Mapping[str, Mapping[str, NDArray[np.float64]]],
 ) -> pd.DataFrame:
-    """Return one row a (perturbation, method) that the method predicts; see `Evaluation.perturbations`."""
-    control, subgroup_of = observed.control, split.subgroup_of()
-    std = observed.condition_std
-    variable_genes = None if std is None else most_variable_genes(std)
+    """Return one row per (perturbation, method) that the method predicts; see `Evaluation.perturbations`."""
+    control, subgroup_of = moments.control, split.subgroup_of()
+    variable_genes = most_variable_genes(moments.std_of_means())
     rows: list[dict[str, Any]] = []
     for label in kept:
-        measured = observed.moments.mean(tested[label])
         for method, means in profiles.items():
             if label not in means:
                 continue
-            rows.append(
-                {
-                    "perturbation": label,
-                    "subgroup": subgroup_of[label],
-                    "method": method,
-                    "n_cells": observed.moments.n(tested[label]),
-                    "n_controls": int(predicted.n_controls[predicted.row(label)])
-                    if method == predicted.name
-                    else observed.moments.n(CONTROL),
-                    **perturbation_metrics(
-                        means[label],
-                        measured,
-                        control,
-                        de[label],
-                        cells=cells[label],
-                        variable_genes=variable_genes,
-                    ),
-                }
+            n_controls = (
+                int(predicted.n_controls[predicted.row(label)]) if method == predicted.name else moments.n(CONTROL)
             )
+            described = {
+                "perturbation": label,
+                "subgroup": subgroup_of[label],
+                "method": method,
+                "n_cells": moments.n(tested[label]),
+                "n_controls": n_controls,
+            }
+            metrics = perturbation_metrics(
+                means[label],
+                moments.mean(tested[label]),
+                control,
+                de[label],
+                cells=cells[label],
+                variable_genes=variable_genes,
+            )
+            rows.append({**described, **metrics})
     return pd.DataFrame(rows)
 
 
-def _metrics_of(table: pd.DataFrame) -> list[str]:
-    described = ("perturbation", "subgroup", "method", "n_cells", "n_controls", "n_perturbations")
-    return [str(column) for column in table.columns if column not in described]
-
-
 def subgroup_rows(table: pd.DataFrame, split: Split) -> dict[str, pd.DataFrame]:
-    """Return the rows of each subgroup that has any, then of all if there are several."""
+    """Return the rows of each subgroup that has any, then all rows if there are several subgroups."""
     groups = {name: table[table["subgroup"] == name] for name in split.test}
     groups = {name: group for name, group in groups.items() if len(group)}
     if len(groups) > 1:
@@ -104,8 +96,8 @@ def subgroup_rows(table: pd.DataFrame, split: Split) -> dict[str, pd.DataFrame]:
 
 
 def macro_averages(table: pd.DataFrame, split: Split) -> pd.DataFrame:
-    """Return one row a (subgroup, method); see `Evaluation.summary`. What is not defined is left out of a mean."""
-    metrics = _metrics_of(table)
+    """Return one row per (subgroup, method); see `Evaluation.summary`. Means leave out what is not defined."""
+    metrics = [str(column) for column in table.columns if column not in _DESCRIPTION]
     rows: list[dict[str, Any]] = []
     for name, group in subgroup_rows(table, split).items():
         for method in dict.fromkeys(table["method"]):
@@ -114,3 +106,32 @@ def macro_averages(table: pd.DataFrame, split: Split) -> pd.DataFrame:
                 means = {metric: float(chosen[metric].mean()) for metric in metrics}
                 rows.append({"subgroup": name, "method": method, "n_perturbations": len(chosen), **means})
     return pd.DataFrame(rows)
+
+
+def baseline_findings(table: pd.DataFrame, split: Split) -> list[str]:
+    """Return sentences on baselines that beat the model by a headline metric, over the perturbations of both."""
+    model = str(table["method"].iloc[0])
+    sentences = []
+    for name, group in subgroup_rows(table, split).items():
+        own = group[group["method"] == model].set_index("perturbation")
+        beaten_by = []
+        for baseline in BASELINES:
+            other = group[group["method"] == baseline].set_index("perturbation")
+            common = own.index.intersection(other.index, sort=False)
+            if not len(common):
+                continue
+            won = []
+            for metric in HEADLINE:
+                ours, theirs = float(own.loc[common, metric].mean()), float(other.loc[common, metric].mean())
+                if theirs > ours if better(metric) == "higher" else theirs < ours:
+                    won.append(f"{metric} ({theirs:.3g} against {ours:.3g})")
+            if won:
+                # The additive baseline predicts pairs alone.
+                over = "" if len(common) == len(own) else f" over {pluralize(len(common), 'perturbation')}"
+                beaten_by.append(f"{baseline!r} wins on {', '.join(won)}{over}")
+        if beaten_by:
+            sentences.append(
+                f"{name}, {pluralize(len(own), 'perturbation')}: {model} is beaten by baselines: "
+                f"{'; '.join(beaten_by)}."
+            )
+    return sentences or [f"{model} beats every baseline in every subgroup on {', '.join(HEADLINE)}."]

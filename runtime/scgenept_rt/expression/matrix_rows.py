@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError, ScgeneptError
+from scgenept_rt.errors.core import CellsFormatError, ScgeneptError
 
 # Values read at once. Unwanted values between wanted ones are read along when that saves a call.
 _READ_VALUES = 1 << 20
@@ -56,9 +56,8 @@ class _ReadingProblem:
         if isinstance(error, (OSError, RuntimeError, ValueError, IndexError, KeyError)) and not isinstance(
             error, ScgeneptError
         ):
-            raise CellsFormatError(
-                self._where, f"its expression values cannot be read ({error})", "Copy or write the file again."
-            ) from error
+            problem = f"its expression values cannot be read ({error})"
+            raise CellsFormatError(problem, "Copy or write the file again", where=self._where) from error
 
 
 class CompressedRows:
@@ -188,11 +187,8 @@ def matrix_rows(matrix: Any, where: str) -> MatrixRows:
         matrix = matrix.to_numpy()
     is_array = isinstance(matrix, np.ndarray) or type(matrix).__module__.partition(".")[0] in ("h5py", "zarr")
     if not is_array or len(getattr(matrix, "shape", ())) != 2:
-        raise CellsFormatError(
-            where,
-            f"its matrix has a form that is not known here ({type(matrix).__name__})",
-            "Expected a CSR, CSC or dense matrix.",
-        )
+        problem = f"its matrix is of an unknown kind ({type(matrix).__name__}), expected a CSR, CSC or dense matrix"
+        raise CellsFormatError(problem, where=where)
     _check_dtype(matrix.dtype, where)
     return DenseRows(matrix, where)
 
@@ -213,7 +209,8 @@ def _compressed_arrays(matrix: Any) -> tuple[tuple[str, Mapping[str, Any]] | Non
 
 def _check_dtype(dtype: Any, where: str) -> None:
     if np.dtype(dtype).kind not in "iuf":
-        raise CellsFormatError(where, f"its matrix has dtype {dtype}", "Expected integers or floating point numbers.")
+        problem = f"its matrix has dtype {dtype}, expected integers or floating point numbers"
+        raise CellsFormatError(problem, where=where)
 
 
 def _indptr(arrays: Mapping[str, Any]) -> NDArray[np.int64]:

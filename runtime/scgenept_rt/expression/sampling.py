@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
-from types import NoneType
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import SamplingError, TooFewControlCellsError, check_argument
-
-SamplingMode = Literal["all", "random", "upstream"]
+from scgenept_rt.errors.core import ArgumentError, ControlCellsError, UseOption
+from scgenept_rt.options import SamplingMode
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Sampling:
     n_controls
         How many cells to draw; None for as many as there are.
     seed
-        Seed of `np.random.RandomState`, whose stream NumPy keeps from release to release.
+        Seed of `np.random.RandomState`, whose stream NumPy keeps from release to release; from 0 to 4294967295.
     """
 
     mode: SamplingMode = "all"
@@ -37,30 +33,29 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_argument("n_controls", self.n_controls, (Integral, NoneType), "a whole number from 1, or None for all")
-        check_argument("seed", self.seed, (Integral,), "a number from 0 to 4294967295")
-        check_argument("sampling", self.mode, (str,), f"one of {', '.join(get_args(SamplingMode))}")
-        if self.mode not in get_args(SamplingMode):
-            raise SamplingError(f"unknown sampling {self.mode!r}. Expected one of {', '.join(get_args(SamplingMode))}.")
-        if self.n_controls is not None and self.n_controls < 1:
-            raise SamplingError(f"n_controls is {self.n_controls}. Expected 1 or more, or None for all control cells.")
         if not 0 <= self.seed < 2**32:
-            raise SamplingError(f"seed is {self.seed}. Expected a number from 0 to 4294967295.")
+            raise ArgumentError(f"seed is {self.seed}, expected a number from 0 to 4294967295")
 
     def draw(self, n_available: int) -> NDArray[np.int64]:
         """Return the drawn cells as positions among the `n_available` control cells.
 
         Raises
         ------
-        TooFewControlCellsError
-            If more cells are wanted without replacement than there are.
+        ControlCellsError
+            If more cells are asked for without replacement than there are.
         """
         if self.mode == "upstream":
             # As upstream calls it: no dtype, since that would change the stream.
             drawn = np.random.RandomState(self.seed).randint(0, n_available, self.n_controls or n_available)
             return drawn.astype(np.int64)
         if self.n_controls is not None and self.n_controls > n_available:
-            raise TooFewControlCellsError(self.n_controls, n_available)
+            raise ControlCellsError(
+                f"{self.n_controls:,} control cells were asked for, but the input has {n_available:,}",
+                options=[
+                    UseOption("n_controls", "use all of them", n_available),
+                    UseOption("sampling", "draw with replacement", "upstream"),
+                ],
+            )
         if self.mode == "all" and self.n_controls is None:
             return np.arange(n_available, dtype=np.int64)
         shuffled = np.random.RandomState(self.seed).permutation(n_available)[: self.n_controls]

@@ -120,25 +120,23 @@ def checked(option: DeclaredOption, value: Any) -> Any:
     ArgumentError
         If it has the wrong type, is none of the choices, or is out of bounds.
     """
-    for kind in _alternatives(option.type):
+    for kind in alternatives(option.type):
         found, plain = _as_kind(kind, value)
         if found and (kind not in (int, float) or option.declared.allows(plain)):
             return plain
     raise ArgumentError(f"{option.name} is {describe(value)}, expected {expected_values(option)}")
 
 
-def expected_values(option: DeclaredOption) -> str:
+def expected_values(option: DeclaredOption, *, none: bool = True) -> str:
     """Return what an option takes, such as "a whole number from 1, or None"."""
     words: list[str] = []
-    for kind in _alternatives(option.type):
+    for kind in alternatives(option.type):
         if get_origin(kind) is Literal:
-            choices = [repr(choice) for choice in get_args(kind)]
+            choices = get_args(kind)
             words.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
-        elif kind in _KINDS:
+        elif kind is not types.NoneType or none:
             words.append(_KINDS[kind] + (option.declared.bounds() if kind in (int, float) else ""))
-        else:
-            words.append(f"a {getattr(kind, '__name__', kind)}")
-    return ", or ".join(dict.fromkeys(words))
+    return ", or ".join(words)
 
 
 _KINDS: Mapping[Any, str] = {
@@ -151,7 +149,8 @@ _KINDS: Mapping[Any, str] = {
 }
 
 
-def _alternatives(kind: Any) -> tuple[Any, ...]:
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """Return the types of a union; of another type itself."""
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 

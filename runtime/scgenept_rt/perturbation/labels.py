@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -11,19 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    EmptyPerturbationError,
-    PerturbationTypeError,
-    RepeatedGeneError,
-    join_limited,
-)
-from scgenept_rt.genes import GenePanel
+from scgenept_rt.errors.core import ArgumentError, PerturbationError, join_limited
+from scgenept_rt.genes import GenePanel, at_line
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
 CONTROL_LABELS = ("ctrl", "control", "non-targeting")
 MAX_EVALUATED_TARGETS = 2
 # The end of GEARS's condition_name, `A549_FOSB+ctrl_1+1`: a cell type, a condition, and a dose for each of its parts.
 _DOSES = re.compile(r"_1(?:\+1)*$")
+_EXPECTED = "expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl for none"
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,9 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class PerturbationRequest:
-    """A perturbation as asked for: its label, and how many control cells to use (None for the run's setting).
+    """A label, and how many control cells to use (None for the run's setting).
 
-    `file` and `line` say where it was read, for messages; two requests are equal wherever they stand.
+    `file` and `line` are where it was read, for messages; they do not count for equality.
     """
 
     label: str
@@ -79,20 +76,18 @@ def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[st
 
     Raises
     ------
-    PerturbationTypeError
-        If the label is no string.
-    EmptyPerturbationError
-        If the label or a part of it is empty.
+    ArgumentError
+        If the label is not a string.
+    PerturbationError
+        If the label or a part of it is empty, or a gene occurs twice, in one spelling or two.
     UnknownGeneError
         If the model lacks a gene.
-    RepeatedGeneError
-        If a gene occurs twice, in one spelling or two.
     """
     if not isinstance(label, str):
-        raise PerturbationTypeError("perturbation", label)
-    unknown = _UnknownGenes(panel)
-    perturbation = _resolve(PerturbationRequest(label), panel, control_labels, unknown)
-    unknown.raise_if_any()
+        raise _not_a_label("perturbation", label, "one label such as FOSB+ctrl")
+    perturbation, unknown = look_up(PerturbationRequest(label), panel, control_labels)
+    if unknown:
+        raise panel.unknown_genes_error(unknown, unknown)
     return perturbation
 
 
@@ -106,44 +101,49 @@ def parse_perturbations(
     Returns
     -------
     perturbations, notices
-        Notices are one-line sentences on repeated perturbations, on three or more genes at once, and on targets that
-        are out of the model's vocabulary.
+        Notices are about repeats, three or more genes at once, and targets out of the model's vocabulary.
 
     Raises
     ------
-    PerturbationTypeError
-        If a label is no string, or `labels` is no list of labels.
-    EmptyPerturbationError
-        If there is no label, or one is empty.
+    ArgumentError
+        If a label is not a string, or `labels` is not a list of labels.
+    PerturbationError
+        If there is no label, one is empty, or one names a gene twice.
     UnknownGeneError
         If the model lacks a gene; all unknown genes of all labels are reported at once.
-    RepeatedGeneError
-        If a label names a gene twice.
     """
     if isinstance(labels, str):
         labels = [labels]
     try:
-        entries = None if isinstance(labels, (bytes, bytearray)) else list(labels)  # those are lists of numbers
+        entries = list(labels)
     except TypeError:
-        entries = None
-    if entries is None:
-        raise PerturbationTypeError("perturbations", labels, several=True)
+        raise _not_a_label("perturbations", labels, "a label such as FOSB+ctrl, or a list of labels") from None
     requests = [entry if isinstance(entry, PerturbationRequest) else PerturbationRequest(entry) for entry in entries]
     for number, request in enumerate(requests):
         if not isinstance(request.label, str):
-            raise PerturbationTypeError(f"perturbations[{number}]", request.label)
+            remedy = "Leave out entries that are none (of a pandas column: .dropna())"
+            raise _not_a_label(f"perturbations[{number}]", request.label, "a label such as FOSB+ctrl", remedy)
     if not requests:
-        raise EmptyPerturbationError
-    unknown = _UnknownGenes(panel)
-    parsed = [_resolve(request, panel, control_labels, unknown) for request in requests]
-    unknown.raise_if_any()
+        raise PerturbationError(f"no perturbation was given, {_EXPECTED}")
+
+    parsed: list[Perturbation] = []
+    hints: dict[str, list[str]] = {}
+    places: dict[str, tuple[Path, int]] = {}
+    for request in requests:
+        perturbation, unknown = look_up(request, panel, control_labels)
+        parsed.append(perturbation)
+        for name, meant in unknown.items():
+            hints[name] = meant or hints.get(name, [])
+            if request.place is not None:
+                places.setdefault(name, request.place)
+    if hints:
+        raise panel.unknown_genes_error(hints, hints, places)
 
     kept: dict[tuple[int, ...], Perturbation] = {}
     repeats: list[str] = []
     conflicts: list[str] = []
     for perturbation in parsed:
-        key = tuple(sorted(perturbation.columns))
-        first = kept.setdefault(key, perturbation)
+        first = kept.setdefault(perturbation.columns, perturbation)
         if first is not perturbation:
             repeats.append(f"{perturbation.label} (as {first.label})")
             if first.n_controls != perturbation.n_controls:
@@ -164,68 +164,68 @@ def pairs_of(genes: Sequence[str]) -> list[str]:
     return [f"{first}+{second}" for first, second in combinations(dict.fromkeys(genes), 2)]
 
 
-class _UnknownGenes:
-    """Names met that the model lacks, gathered so that one error reports them all."""
+def look_up(
+    request: PerturbationRequest, panel: GenePanel, control_labels: Sequence[str] = CONTROL_LABELS
+) -> tuple[Perturbation, dict[str, list[str]]]:
+    """Return what a label means, and the names in it that the model lacks with what may have been meant.
 
-    def __init__(self, panel: GenePanel) -> None:
-        self.panel = panel
-        self.names: list[str] = []
-        self.hints: dict[str, list[str]] = {}
-        self.places: dict[str, tuple[Path, int]] = {}
+    Near spellings are left to `GenePanel.suggestions`, which takes milliseconds per name.
 
-    def add(self, name: str, hints: list[str], place: tuple[Path, int] | None) -> None:
-        if place is not None:
-            self.places.setdefault(name, place)
-        self.names.append(name)
-        if hints:
-            self.hints[name] = hints
-
-    def raise_if_any(self) -> None:
-        if self.names:
-            raise self.panel.unknown_genes_error(self.names, self.hints, self.places)
-
-
-def _resolve(
-    request: PerturbationRequest, panel: GenePanel, control_labels: Sequence[str], unknown: _UnknownGenes
-) -> Perturbation:
+    Raises
+    ------
+    PerturbationError
+        If the label or a part of it is empty, or a gene occurs twice.
+    """
     label = request.label.strip()
-    spelling_of: dict[int, str] = {}
     parts = _parts(request, label, panel, control_labels)
     genes = [part for part in parts if part not in control_labels]
     if any(gene not in panel for gene in genes):
         conditions = _conditions_named(label, panel, control_labels)
-        if conditions:  # its parts are no names of genes, and near spellings of them would lead astray
-            unknown.add(label, conditions, request.place)
-            return Perturbation(label, (), (), request.n_controls)
+        if conditions:  # its parts are not names of genes, and near spellings of them would mislead
+            return Perturbation(label, (), (), request.n_controls), {label: conditions}
+    spelling_of: dict[int, str] = {}
+    unknown: dict[str, list[str]] = {}
     for gene in genes:
         if gene not in panel:
-            joined = _joined(gene, panel) if gene == label else []
-            unknown.add(gene, joined or _hints(gene, panel, control_labels), request.place)
+            unknown[gene] = (_joined(gene, panel) if gene == label else []) or _hints(gene, panel, control_labels)
             continue
         position = panel.position(gene)
         if position in spelling_of:
-            raise RepeatedGeneError(label, panel.names[position], [spelling_of[position], gene], request.place)
+            name = panel.names[position]
+            written = " and ".join(dict.fromkeys([spelling_of[position], gene]))
+            detail = f" (written {written})" if written != name else ""
+            raise PerturbationError(
+                f"perturbation {label!r} names the gene {name} twice{detail}",
+                f"Name each gene once: {name} or {name}+ctrl",
+                where=_place(request),
+            )
         spelling_of[position] = gene
     columns = sorted(spelling_of, key=lambda position: (panel.names[position], position))
-    return Perturbation(label, tuple(panel.names[column] for column in columns), tuple(columns), request.n_controls)
+    names = tuple(panel.names[column] for column in columns)
+    return Perturbation(label, names, tuple(columns), request.n_controls), unknown
+
+
+def _not_a_label(argument: str, value: object, expected: str, remedy: str = "") -> ArgumentError:
+    return ArgumentError(f"{argument} is {reprlib.repr(value)} ({type(value).__name__}), expected {expected}", remedy)
+
+
+def _place(request: PerturbationRequest) -> str:
+    return "" if request.place is None else at_line(*request.place)
 
 
 def _parts(request: PerturbationRequest, label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
     if label in panel or label in control_labels:
         return [label]
-    if "+" in label:
-        parts = [part.strip() for part in label.split("+")]
-        if not all(parts):
-            raise EmptyPerturbationError(request.label, request.place)
-        return parts
-    if not label:
-        raise EmptyPerturbationError(request.label, request.place)
-    halves = _known_halves(label, panel, control_labels)
-    return list(halves[0]) if len(halves) == 1 else [label]
+    parts = [part.strip() for part in label.split("+")]
+    if not all(parts):
+        problem = f"perturbation {request.label!r} " + ("has an empty part" if label else "is empty")
+        raise PerturbationError(f"{problem}, {_EXPECTED}", where=_place(request))
+    halves = _known_halves(label, panel, control_labels) if len(parts) == 1 else []
+    return list(halves[0]) if len(halves) == 1 else parts
 
 
 def _known_halves(label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return every way to split `label` at one underscore into two genes, or a gene and a control word."""
+    """Return every way to split `label` at one underscore into two genes, or a gene and a control label."""
     splits = [(label[:at].strip(), label[at + 1 :].strip()) for at, letter in enumerate(label) if letter == "_"]
     return [
         (first, second)
@@ -239,12 +239,11 @@ def _known_halves(label: str, panel: GenePanel, control_labels: Sequence[str]) -
 def _hints(part: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
     """Return what `part` may have been meant to be, where spelling distance would not find it."""
     same_word = [word for word in control_labels if word.casefold() == part.casefold()]
-    halves = _known_halves(part, panel, control_labels)
-    return same_word or [f"{first}+{second}" for first, second in halves]
+    return same_word or [f"{first}+{second}" for first, second in _known_halves(part, panel, control_labels)]
 
 
 def _joined(label: str, panel: GenePanel) -> list[str]:
-    """Return genes that are set apart by commas or the like as they are to be joined, if the model has them all."""
+    """Return genes that are separated by commas or the like joined by a plus, if the model has them all."""
     genes = [gene for gene in re.split(r"[,;&/|\s]+", label) if gene]
     return ["+".join(genes)] if len(genes) > 1 and all(gene in panel for gene in genes) else []
 
@@ -279,28 +278,19 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
             f"Warning: three or more genes at once ({join_limited(many)}): "
             "the published model was never evaluated on more than two."
         )
-    unnamed = sorted(
-        {
-            gene
-            for entry in perturbations
-            for gene, column in zip(entry.target_genes, entry.columns, strict=True)
-            if not panel.in_vocab[column]
-        }
-    )
-    if len(unnamed) == 1:
-        yield (
-            f"1 target gene is not in the model's vocabulary ({unnamed[0]}): "
-            "the model cannot tell it by name from other such genes."
+    unnamed = _targets(perturbations, ~panel.in_vocab)
+    if unnamed:
+        targets, them = (
+            ("1 target gene is", "it") if len(unnamed) == 1 else (f"{len(unnamed):,} target genes are", "them")
         )
-    elif unnamed:
         yield (
-            f"{len(unnamed):,} target genes are not in the model's vocabulary ({join_limited(unnamed)}): "
-            "the model cannot tell these apart by name."
+            f"{targets} not in the model's vocabulary ({join_limited(unnamed)}): "
+            f"the model cannot tell {them} from other such genes by name."
         )
 
 
 def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: NDArray[np.int64]) -> list[str]:
-    """Return a sentence on the target genes that an input lacks, if there are any.
+    """Return a notice about the target genes that an input lacks, if there are any.
 
     Parameters
     ----------
@@ -309,22 +299,25 @@ def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: ND
     columns
         int64 [n_genes], the input's column of each gene of the model, -1 where the input lacks it.
     """
-    targets = sorted(
+    missing = _targets(perturbations, columns < 0)
+    if not missing:
+        return []
+    targets, their = (
+        ("1 target gene is", "its") if len(missing) == 1 else (f"{len(missing):,} target genes are", "their")
+    )
+    return [
+        f"Warning: {targets} not in the input ({join_limited(missing)}): "
+        f"{their} expression in the control cells is taken as zero."
+    ]
+
+
+def _targets(perturbations: Sequence[Perturbation], chosen: NDArray[np.bool_]) -> list[str]:
+    """Return the names of the target genes at the chosen positions, sorted."""
+    return sorted(
         {
             gene
             for entry in perturbations
             for gene, column in zip(entry.target_genes, entry.columns, strict=True)
-            if columns[column] < 0
+            if chosen[column]
         }
     )
-    if not targets:
-        return []
-    if len(targets) == 1:
-        return [
-            f"Warning: 1 target gene is not in the input ({targets[0]}): "
-            "its expression in the control cells is taken as zero."
-        ]
-    return [
-        f"Warning: {len(targets):,} target genes are not in the input ({join_limited(targets)}): "
-        "their expression in the control cells is taken as zero."
-    ]

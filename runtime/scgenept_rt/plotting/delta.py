@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import UseOption, pluralize
 from scgenept_rt.plotting.drawing import (
     DOWN,
+    MAX_NAMED_GENES,
     NEUTRAL,
     UP,
     axes_for,
-    check_named_genes,
-    label_genes,
+    check_count,
     plain,
     require_matplotlib,
 )
-from scgenept_rt.plotting.legend import wrapped_title
 from scgenept_rt.plotting.predictions import Prediction, means_of
+from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,32 +34,32 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     perturbation
         One of its perturbations.
     n_genes
-        How many genes, by the size of the change.
+        Number of genes, those of the largest absolute change; at most 300.
     ax
-        Axes to draw into; else a new figure is made.
+        Axes to draw into; by default those of a new figure.
 
     Raises
     ------
-    MatplotlibMissingError
-        If matplotlib is not installed.
+    MissingPackageError
+        If matplotlib or adjustText is not installed.
+    LabelNotFoundError
+        If the perturbation was not predicted.
     PredictionFileError
-        If the perturbation was not predicted, or the predictions hold no change.
+        If the predictions hold no change.
     PlotError
-        If more than 300 genes are asked for: each is named.
+        If `n_genes` is out of range.
     """
     require_matplotlib()
-    check_named_genes(n_genes)
-    means = means_of(prediction, None)
-    row = means.row(perturbation)
-    change = means.delta(perturbation)
+    check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
+    means = means_of(prediction)
+    row, change = means.row(perturbation), means.delta(perturbation)
     largest = np.argsort(-np.abs(change), kind="stable")[:n_genes]
     shown = largest[np.argsort(-change[largest], kind="stable")]
     errors = None if means.sems is None or not np.isfinite(means.sems[row]).all() else means.sems[row][shown]
 
     ax = axes_for(ax, (5.2, max(2.4, 0.2 * len(shown) + 1.2)))
-    positions = np.arange(len(shown))
     ax.barh(
-        positions,
+        np.arange(len(shown)),
         change[shown],
         height=0.72,
         color=[UP if value > 0 else DOWN for value in change[shown]],
@@ -71,8 +71,7 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     label_genes(ax, [means.panel.names[position] for position in shown], axis="y")
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
-    count = int(means.n_controls[row])
     plain(ax)
-    title = f"{means.labels[row]}\n{means.name}, {pluralize(count, 'control cell')}"
-    ax.set_title(wrapped_title(ax, title), fontsize="small", loc="left", parse_math=False)
+    count = pluralize(int(means.n_controls[row]), "control cell")
+    set_small_title(ax, f"{means.labels[row]}\n{means.name}, {count}")
     return ax

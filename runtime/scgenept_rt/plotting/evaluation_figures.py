@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.evaluation import ALL_TESTED, Evaluation
+from scgenept_rt.evaluation.mode_collapse import profile_correlations
 from scgenept_rt.plotting.agreement import draw_agreement, name_genes
 from scgenept_rt.plotting.drawing import (
     DIVERGING,
     NEUTRAL,
     legend_text,
+    new_figure,
     plain,
     require_matplotlib,
     style_of,
     svg_of,
 )
-from scgenept_rt.plotting.legend import add_legend, wrapped
+from scgenept_rt.plotting.text_layout import MEDIUM, add_legend, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,12 +28,12 @@ _MAX_NAMED_ROWS = 60
 
 
 def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return captions and drawings (SVG) for `scgenept_rt.evaluation.report.html_report`.
+    """Return captions and drawings (SVG) for `scgenept_rt.evaluation.html_report.html_report`.
 
     Raises
     ------
-    MatplotlibMissingError
-        If matplotlib is not installed.
+    MissingPackageError
+        If matplotlib or adjustText is not installed.
     """
     require_matplotlib()
     figures = [
@@ -41,40 +43,31 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
             _by_subgroup(evaluation),
         ),
         (
-            "Correlation of predicted with measured change, a point a perturbation: the model against the training "
+            "Correlation of predicted with measured change, one point per perturbation: the model against the training "
             "mean. Points above the dashed line are predicted better by the model.",
             _against_baseline(evaluation),
         ),
         (
-            "Predicted against measured change, a point a gene, for the perturbations that the model predicts best, "
-            "middling and worst.",
+            "Predicted against measured change, one point per gene, for the perturbations that the model predicts "
+            "best, at the median, and worst.",
             _examples(evaluation),
         ),
     ]
     if len(evaluation.tested) > 1:
         figures.append(
             (
-                "Correlation between the changes of different perturbations, measured and predicted. Predictions that "
-                "are much more alike than the measurements tell perturbations apart less than they should. A+ctrl and "
-                "ctrl+A are two measurements of one prediction.",
-                _likeness(evaluation),
+                "Correlation between the changes of different perturbations, measured and predicted. Predictions "
+                "that are much more similar than the measurements do not distinguish perturbations as they should. "
+                "A+ctrl and ctrl+A are two measurements of one prediction.",
+                _similarity(evaluation),
             )
         )
     return [(caption, svg_of(figure, f"drawing{number}")) for number, (caption, figure) in enumerate(figures)]
 
 
-def _new(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _by_subgroup(evaluation: Evaluation) -> Figure:
     subgroups, methods = evaluation.subgroups, evaluation.methods
-    figure = _new(9.0, 0.5 * len(subgroups) + 1.5)
+    figure = new_figure(9.0, 0.5 * len(subgroups) + 1.5)
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, metric in ((left, "pearson_delta"), (right, "pearson_delta_de")):
         for index, method in enumerate(methods):
@@ -84,7 +77,7 @@ def _by_subgroup(evaluation: Evaluation) -> Figure:
                 [float(rows[metric].loc[subgroups[place]]) for place in places],
                 [place + (index - (len(methods) - 1) / 2) * 0.16 for place in places],
                 linestyle="none",
-                label=legend_text(wrapped(figure, method, 3.5 * figure.dpi, "medium")),
+                label=legend_text(wrapped(method, 9.0 / len(methods) - 0.4, MEDIUM)),
                 **style_of(index, 8 if not index else 6),
             )
         ax.axvline(0.0, color=NEUTRAL, linewidth=0.6)
@@ -104,7 +97,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     baseline = next(name for name in ("training mean", "control mean") if name in evaluation.methods)
     own = table[table["method"] == evaluation.model].set_index("perturbation")
     other = table[table["method"] == baseline].set_index("perturbation")["pearson_delta"]
-    figure = _new(6.0, 4.2)
+    figure = new_figure(6.0, 4.2)
     ax = figure.add_subplot()
     for index, subgroup in enumerate(name for name in evaluation.subgroups if name != ALL_TESTED):
         rows = own[own["subgroup"] == subgroup]
@@ -123,7 +116,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     ax.set_ylim(low, high)
     ax.set_box_aspect(1)
     ax.set_xlabel(f"{baseline}: pearson_delta")
-    ax.set_ylabel(wrapped(figure, f"{evaluation.model}: pearson_delta", 3.2 * figure.dpi, "medium"))
+    ax.set_ylabel(wrapped(f"{evaluation.model}: pearson_delta", 3.2, MEDIUM))
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     plain(ax)
     return figure
@@ -134,7 +127,7 @@ def _examples(evaluation: Evaluation) -> Figure:
     own = table[table["method"] == evaluation.model].set_index("perturbation")["pearson_delta"]
     ranked = list(own.sort_values(ascending=False, kind="stable").index)
     chosen = list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
-    figure = _new(3.6 * len(chosen), 3.9)
+    figure = new_figure(3.6 * len(chosen), 3.9)
     drawn = []
     for ax, label in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         row = evaluation.tested.index(label)
@@ -150,27 +143,21 @@ def _examples(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _likeness(evaluation: Evaluation) -> Figure:
+def _similarity(evaluation: Evaluation) -> Figure:
     from scipy.cluster.hierarchy import leaves_list, linkage
 
-    def correlations(deltas: np.ndarray) -> np.ndarray:
-        rows = deltas.astype(np.float64)
-        rows = rows - rows.mean(axis=1, keepdims=True)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
-        product: np.ndarray = rows @ rows.T
-        return product
-
-    measured, predicted = correlations(evaluation.observed_deltas), correlations(evaluation.own_deltas)
+    measured, predicted = (
+        profile_correlations(deltas) for deltas in (evaluation.observed_deltas, evaluation.own_deltas)
+    )
     order = leaves_list(linkage(measured, "average")) if len(measured) > 2 else np.arange(len(measured))
     labels = [evaluation.tested[row] for row in order]
     named = len(labels) <= _MAX_NAMED_ROWS
     side = min(5.0, max(2.6, 0.16 * len(labels) + 1.2))
-    figure = _new(2 * side + 1.6, side + (0.9 if named else 0.4))
+    figure = new_figure(2 * side + 1.6, side + (0.9 if named else 0.4))
     axes = figure.subplots(1, 2, sharey=True)
     for ax, matrix, title in zip(axes, (measured, predicted), ("measured", evaluation.model), strict=True):
         image = ax.imshow(matrix[np.ix_(order, order)], cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
-        ax.set_title(wrapped(figure, title, (side - 0.6) * figure.dpi, "medium"), fontsize="medium")
+        ax.set_title(wrapped(title, side - 0.6, MEDIUM), fontsize="medium")
         ax.set_xticks(range(len(labels)) if named else [], labels if named else [], rotation=90, fontsize=6)
         ax.set_yticks(range(len(labels)) if named else [], labels if named else [], fontsize=6)
     figure.colorbar(image, ax=axes, shrink=0.8, label="correlation of changes")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.plotting.drawing import DIVERGING, axes_for, figure_of, label_genes, require_matplotlib
-from scgenept_rt.plotting.errors import PlotError
-from scgenept_rt.plotting.legend import wrapped_title
+from scgenept_rt.errors.core import Notice, UseOption
+from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, require_matplotlib
 from scgenept_rt.plotting.predictions import Prediction, means_of
+from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _MAX_DEFAULT_ROWS = 100
 _MAX_INCHES = 20.0
-"""A side of the figure: it has 4,000 pixels at `save`'s resolution, and more rows or columns do not make it longer."""
+"""Longest side of the figure: 4,000 pixels at the resolution of `save`."""
 
 _MAX_SHOWN = 1500
-"""Rows or columns of which each still has two pixels."""
+"""Rows or columns that still have two pixels each."""
 
 _BAR_INCHES = 1.6
 
@@ -46,55 +46,51 @@ def heatmap(
     prediction
         A prediction file of means, or the AnnData that `Predictor.predict` returned for the aggregate "mean".
     perturbations
-        Rows; by default the `n_perturbations` whose change is largest over all genes (root of the mean square), or over
+        Rows; by default the `n_perturbations` of the largest change over all genes (root of the mean square), or over
         `genes` if they are given.
     genes
-        Columns; by default the `n_genes` whose change is largest in some row.
+        Columns; by default the `n_genes` of the largest change in any row.
     n_genes
-        How many genes.
+        Number of genes.
     n_perturbations
-        How many perturbations where none are named, at most 100 by default.
+        Number of perturbations if none are named, by default at most 100.
     cluster
-        Put rows, and columns, that are alike side by side (average linkage); else as given.
+        Put similar rows, and similar columns, side by side (average linkage); else keep the order given.
     ax
-        Axes to draw into; else a new figure is made, of at most 20 inches a side. Labels that would be too small to
-        read are left out.
+        Axes to draw into; by default those of a new figure of at most 20 inches a side. Labels that would be too small
+        to read are left out.
     on_notice
-        Is told in a sentence if perturbations are left out, and if labels are.
+        Called with a message if perturbations or labels are left out.
 
     Raises
     ------
-    MatplotlibMissingError
-        If matplotlib is not installed.
+    MissingPackageError
+        If matplotlib or adjustText is not installed.
     ScgeneptError
         If a perturbation or a gene is not among the predictions, they hold no change, or more than 1,500 rows or
-        columns are asked for.
+        columns are requested.
     """
     require_matplotlib()
-    if n_genes < 1:
-        raise PlotError(f"n_genes is {n_genes}. Expected 1 or more.")
-    means = means_of(prediction, None)
-    if genes is not None and not len(genes):
-        raise PlotError("there are no genes to draw. Give one or more.")
-    if perturbations is not None and not len(perturbations):
-        raise PlotError("there are no perturbations to draw. Give one or more.")
-    if n_perturbations is not None and n_perturbations < 1:
-        raise PlotError(f"n_perturbations is {n_perturbations}. Expected 1 or more.")
-    asked = min(len(means.panel), n_genes) if genes is None else len(genes)
-    _check_bound("genes", asked, "--n-genes (n_genes) or --genes (genes)")
+    means = means_of(prediction)
+    fewer_genes = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
+    fewer_rows = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))
+    check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer_genes)
     columns = None if genes is None else np.array([means.panel.position(gene) for gene in genes], dtype=np.int64)
     if perturbations is not None:
         labels = list(perturbations)
+        check_count("perturbations", len(labels), _MAX_SHOWN, fewer_rows[1])
     else:
         wanted = min(len(means.labels), _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
-        _check_bound("perturbations", wanted, "--n-perturbations (n_perturbations) or -p (perturbations)")
+        check_count("perturbations", wanted, _MAX_SHOWN, *fewer_rows)
         labels = _largest(means, wanted, columns)
         if len(labels) < len(means.labels) and n_perturbations is None and on_notice is not None:
             on_notice(
-                f"{len(labels)} of {len(means.labels):,} perturbations are drawn, those of the largest predicted "
-                "change. -p draws any others, --n-perturbations more."
+                Notice(
+                    f"{len(labels)} of {len(means.labels):,} perturbations are drawn, those of the largest predicted "
+                    "change",
+                    options=[UseOption("perturbations", "draw others"), UseOption("n_perturbations", "draw more")],
+                )
             )
-    _check_bound("perturbations", len(labels), "-p (perturbations)")
     changes = np.stack([means.delta(label) for label in labels])
     if columns is None:
         columns = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:n_genes])
@@ -121,7 +117,7 @@ def heatmap(
         ax.set_ylabel(unnamed[-1])
     if unnamed and on_notice is not None:
         on_notice(
-            f"the names of {' and '.join(unnamed)} are left out, as they would be too small to read; a figure of fewer "
+            f"The names of {' and '.join(unnamed)} are left out, as they would be too small to read; a figure of fewer "
             "shows them."
         )
     figure = figure_of(ax)
@@ -131,19 +127,12 @@ def heatmap(
     title = means.name
     if perturbations is None and len(labels) < len(means.labels):
         title += f"\n{len(labels):,} of {len(means.labels):,} perturbations, those of the largest change"
-    ax.set_title(wrapped_title(ax, title), fontsize="small", loc="left", parse_math=False)
+    set_small_title(ax, title)
     return ax
 
 
-def _check_bound(what: str, number: int, options: str) -> None:
-    if number > _MAX_SHOWN:
-        raise PlotError(
-            f"{number:,} {what} were asked for; a heat map shows at most {_MAX_SHOWN:,}. Ask for fewer with {options}."
-        )
-
-
 def _largest(means: PredictedMeans, number: int, columns: NDArray[np.int64] | None) -> list[str]:
-    """Return the labels of the largest changes over these genes, or all, in the order of the predictions."""
+    """Return the labels of the largest changes over these genes, or over all, in the order of the predictions."""
     labels = list(means.labels)
     if number >= len(labels):
         return labels
@@ -154,7 +143,7 @@ def _largest(means: PredictedMeans, number: int, columns: NDArray[np.int64] | No
 
 
 def _order(rows: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return an order of rows in which alike ones are neighbours."""
+    """Return an order of rows that puts similar ones side by side."""
     if len(rows) < 3:
         return np.arange(len(rows), dtype=np.int64)
     from scipy.cluster.hierarchy import leaves_list, linkage

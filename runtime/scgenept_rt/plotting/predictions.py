@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from scgenept_rt.errors.core import PlotError
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, read_predictions
-from scgenept_rt.expression import ReadOptions
-from scgenept_rt.genes import GenePanel
+from scgenept_rt.options import ReadOptions
 from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text
-from scgenept_rt.plotting.errors import PlotError
 from scgenept_rt.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -18,69 +17,78 @@ if TYPE_CHECKING:
 
 Prediction: TypeAlias = "str | Path | AnnData | Predictor | PredictedMeans"
 Predictions: TypeAlias = "Prediction | Sequence[Prediction] | Mapping[str, Prediction]"
+Series: TypeAlias = "list[tuple[str | None, Predictor | PredictedMeans]]"
+"""Loaded bundles and predictions that were read, with the names given for them."""
 
 
-def named_predictions(predictions: Predictions) -> list[tuple[str | None, Prediction]]:
-    """Return predictions with the names given for them, None where none was.
+def open_series(predictions: Predictions) -> Series:
+    """Read the predictions that are files or tables; loaded bundles stay as they are.
 
     Raises
     ------
     PlotError
         If there are none, or more than have a colour and marker of their own.
+    CellsError
+        If a file cannot be read.
     """
+    named: list[tuple[str | None, Prediction]]
     if isinstance(predictions, Mapping):
-        named: list[tuple[str | None, Prediction]] = [(str(name), entry) for name, entry in predictions.items()]
+        named = [(str(name), entry) for name, entry in predictions.items()]
     elif isinstance(predictions, (list, tuple)):
         named = [(None, entry) for entry in predictions]
     else:
         named = [(None, predictions)]
     if not named:
-        raise PlotError("there are no predictions to draw. Give a prediction file or a loaded bundle.")
+        raise PlotError("there are no predictions to draw", "Give a prediction file or a loaded bundle")
     if len(named) > MAX_SERIES:
         raise PlotError(
-            f"there are {len(named)} series; at most {MAX_SERIES} can be told apart by colour and marker. "
-            "Draw them in several figures."
+            f"there are {len(named)} series, but colour and marker distinguish at most {MAX_SERIES}",
+            "Draw them in several figures",
         )
-    return named
+    return [(name, entry if isinstance(entry, Predictor) else means_of(entry, name)) for name, entry in named]
 
 
-def panel_of(prediction: Prediction) -> GenePanel | None:
-    """Return the genes of a prediction that has been read or is to be made, None for one still to be read."""
-    return prediction.panel if isinstance(prediction, (Predictor, PredictedMeans)) else None
-
-
-def means_of(
-    prediction: Prediction,
-    name: str | None,
-    *,
-    labels: Sequence[str] = (),
-    cells: str | Path | AnnData | None = None,
-    read: ReadOptions | None = None,
-    n_controls: int | None = None,
-    seed: int = 0,
-) -> PredictedMeans:
-    """Return means: as they are, read from a file or table, or predicted with a loaded bundle from `cells`.
+def means_of(prediction: Prediction, name: str | None = None) -> PredictedMeans:
+    """Return predictions as they are, or read from a file or table.
 
     Raises
     ------
     PlotError
-        If a loaded bundle is given where there are no cells to predict from.
+        If a loaded bundle is given, which has no cells to predict from.
+    CellsError
+        If a file cannot be read.
     """
     if isinstance(prediction, PredictedMeans):
         return prediction
-    if not isinstance(prediction, Predictor):
-        return read_predictions(prediction, name=name)
-    if cells is None or not labels:
+    if isinstance(prediction, Predictor):
         raise PlotError(
-            f"{prediction!r} is a loaded bundle; this figure takes predictions. Give what `predict` returned or wrote."
+            f"{prediction!r} is a loaded bundle, but this figure takes predictions",
+            "Give what Predictor.predict returned or `scgenept-rt predict` wrote",
         )
-    return predict_means(prediction, cells, list(labels), n_controls=n_controls, seed=seed, read=read, name=name)
+    return read_predictions(prediction, name=name)
 
 
-def unique_series(means: Sequence[PredictedMeans]) -> list[str]:
-    """Return a name a series for the legend: two of one name are told apart by where they are from."""
-    names = [entry.name for entry in means]
+def predict_series(
+    series: Series,
+    perturbation: str,
+    cells: str | Path | AnnData,
+    read: ReadOptions | None,
+    n_controls: int | None,
+    seed: int,
+) -> list[PredictedMeans]:
+    """Predict one perturbation with the loaded bundles among the series."""
     return [
-        legend_text(name if names.count(name) == 1 else f"{name} ({Path(entry.where).name})")
-        for name, entry in zip(names, means, strict=True)
+        predict_means(entry, cells, [perturbation], n_controls=n_controls, seed=seed, read=read, name=name)
+        if isinstance(entry, Predictor)
+        else entry
+        for name, entry in series
+    ]
+
+
+def legend_names(series: Sequence[PredictedMeans]) -> list[str]:
+    """Return one name per series; two of one name get the names of their files."""
+    names = [means.name for means in series]
+    return [
+        legend_text(name if names.count(name) == 1 else f"{name} ({Path(means.where).name})")
+        for name, means in zip(names, series, strict=True)
     ]

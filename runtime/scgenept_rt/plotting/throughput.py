@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scgenept_rt.benchmark import BenchmarkResult
-from scgenept_rt.errors import pluralize
+from scgenept_rt.errors.core import pluralize
 from scgenept_rt.plotting.drawing import axes_for, plain, style_of
 
 if TYPE_CHECKING:
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def throughput(result: BenchmarkResult, *, ax: Axes | None = None) -> Axes:
-    """Draw cells a second against batch size, one line a provider and precision.
+    """Draw cells per second against batch size, one line per provider and precision.
 
     Parameters
     ----------
     result
         From `run_benchmark`.
     ax
-        Axes to draw into; else a new figure is made.
+        Axes to draw into; by default those of a new figure.
 
     Raises
     ------
-    MatplotlibMissingError
+    MissingPackageError
         If matplotlib is not installed.
     """
     axes = axes_for(ax, (6.4, 4.2))
@@ -40,8 +40,8 @@ def throughput(result: BenchmarkResult, *, ax: Axes | None = None) -> Axes:
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.set_ylim(0, 1.15 * max((rate for points in lines.values() for _, rate in points), default=1.0))
-    axes.set_xlabel("cells a batch")
-    axes.set_ylabel("cells a second")
+    axes.set_xlabel("cells per batch")
+    axes.set_ylabel("cells per second")
     gpu = result.machine.get("gpu")
     device = gpu["name"] if gpu else f"{result.machine['cpu']}, {pluralize(result.machine['threads'], 'thread')}"
     n_genes = result.timings[0].n_genes if result.timings else result.dimensions.n_genes

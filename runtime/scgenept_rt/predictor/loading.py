@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.options import EngineOptions, resolve
+from scgenept_rt.options import EngineOptions
 from scgenept_rt.predictor.predictor import Predictor
 from scgenept_rt.providers import select_provider
 from scgenept_rt.providers.devices import DeviceMeter
-from scgenept_rt.session import open_session, shapes_to_record
+from scgenept_rt.session import open_session
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -43,25 +43,9 @@ def load(
     ProviderError
         If the provider cannot be used here; one that was asked for is never replaced by another.
     """
-    engine = resolve(EngineOptions, options)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    if engine["provider"] != "torch":  # which runs no graph
-        opened.check_known_graphs()
-    graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
-    choice = select_provider(
-        engine["provider"],
-        precision=engine["precision"],
-        graphs=cast("Any", graphs),
-        device_id=engine["device_id"],
-    )
-    session = open_session(
-        opened,
-        choice,
-        threads=engine["threads"],
-        reference_checkpoint=engine["reference_checkpoint"],
-        recorded=shapes_to_record(opened.manifest.dimensions.n_genes) if engine["cuda_graphs"] else (),
-        on_notice=on_notice,
-    )
+    choice = select_provider(opened, **options)
+    session = open_session(opened, choice, on_notice=on_notice)
     # Measured now: ONNX Runtime keeps what later runs take, and that would count as used by others.
     free = DeviceMeter(choice.device_id).free_bytes()
     return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free)

@@ -1,4 +1,4 @@
-"""Going on with smaller batches when memory runs out, instead of failing."""
+"""Smaller batches after memory ran out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.errors.core import DeviceMemoryError
 from scgenept_rt.session import Session
 
 
 class MemoryBackoff:
-    """Runs batches through a session; after running out of memory, in halves, quarters and so on, from then on.
+    """Runs batches through a session; once memory runs out, in halves, quarters and so on.
 
-    Only when a single cell does not fit is running out of memory an error. Safe to use from many threads at once.
+    Running out of memory is an error only if a single cell does not fit. Thread-safe.
     """
 
     def __init__(self, session: Session) -> None:
@@ -24,14 +24,14 @@ class MemoryBackoff:
 
     @property
     def max_cells(self) -> int | None:
-        """Cells that fit at once, as far as that had to be found out; None if memory never ran out."""
+        """Cells that fit at once; None if memory never ran out."""
         return self._max_cells
 
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Predict one batch, in parts if need be; see `Session.run`."""
-        # Reserved first: what an engine took before it failed, it keeps.
+        """Predict one batch, in parts if necessary; see `Session.run`."""
+        # Allocated first: an engine that fails keeps the memory that it took.
         predicted = np.empty(values.shape, dtype=np.float32)
         if not len(values):
             return predicted
@@ -42,9 +42,9 @@ class MemoryBackoff:
                     part = slice(begin, begin + size)
                     predicted[part] = self._session.run(values[part], pert_flags[part], gene_index)
                 return predicted
-            except InferenceFailedError as error:
-                if not error.out_of_memory or size <= 1:
+            except DeviceMemoryError:
+                if size <= 1:
                     raise
                 half = -(-size // 2)
-                with self._learning:  # another thread may have found out that less fits
+                with self._learning:  # another thread may have found a smaller size
                     self._max_cells = min(self._max_cells or half, half)

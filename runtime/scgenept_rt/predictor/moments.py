@@ -1,4 +1,4 @@
-"""Mean and standard error over control cells, one batch after the other."""
+"""Mean and standard error over control cells, batch by batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 class RunningMoments:
     """Mean and squared deviation of every gene, merged batch by batch in float64 (Chan et al. 1983).
 
-    Unlike sums of squares this loses no digits when the spread is small against the mean.
+    Unlike sums of squares, this stays exact where the spread is small against the mean.
     """
 
     def __init__(self, n_genes: int) -> None:
@@ -19,14 +19,14 @@ class RunningMoments:
         self.mean: NDArray[np.float64] = np.zeros(n_genes)
         self._squares: NDArray[np.float64] = np.zeros(n_genes)
 
-    def add(self, block: NDArray[Any]) -> None:
-        """Add the rows of a block (n_rows, n_genes)."""
-        rows = block.astype(np.float64)
+    def add(self, batch: NDArray[Any]) -> None:
+        """Add the rows of a batch (n_rows, n_genes)."""
+        rows = batch.astype(np.float64)
         n_rows = len(rows)
-        block_mean = rows.mean(axis=0)
-        shift = block_mean - self.mean
+        batch_mean = rows.mean(axis=0)
+        shift = batch_mean - self.mean
         total = self.n + n_rows
-        self._squares += np.square(rows - block_mean).sum(axis=0) + np.square(shift) * (self.n * n_rows / total)
+        self._squares += np.square(rows - batch_mean).sum(axis=0) + np.square(shift) * (self.n * n_rows / total)
         self.mean = self.mean + shift * (n_rows / total)
         self.n = total
 

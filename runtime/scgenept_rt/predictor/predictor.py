@@ -14,7 +14,7 @@ from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.errors.core import ArgumentError, pluralize
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.options import PredictFileOptions, PredictOptions, SharedPredictOptions, resolve
+from scgenept_rt.options import PredictFileOptions, PredictOptions, ReadOptions, SharedPredictOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.batches import BatchLoop, Schedule
 from scgenept_rt.predictor.run import PredictedRows, Run
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scgenept_rt.expression import ReadOptions
     from scgenept_rt.predictor.batches import OnNotice, Progress
+
+
+Labels = str | Sequence[str | PerturbationRequest]
 
 
 class MeanAndCells(NamedTuple):
@@ -199,7 +201,7 @@ class Predictor:
     def predict(
         self,
         adata: AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         aggregate: Literal["both"],
         read: ReadOptions | None = None,
@@ -212,7 +214,7 @@ class Predictor:
     def predict(
         self,
         adata: AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         progress: Progress | None = None,
@@ -223,7 +225,7 @@ class Predictor:
     def predict(
         self,
         adata: AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         progress: Progress | None = None,
@@ -268,7 +270,7 @@ class Predictor:
         self,
         cells: str | Path | AnnData,
         out: str | Path,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         progress: Progress | None = None,
@@ -316,7 +318,7 @@ class Predictor:
     def iter_predict(
         self,
         cells: str | Path | AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         *,
         read: ReadOptions | None = None,
         on_notice: OnNotice | None = None,
@@ -341,7 +343,7 @@ class Predictor:
             raise ArgumentError("aggregate is 'both', expected one of 'mean', 'cells'")
         return _rows_of(self._run(cells, perturbations, resolved, read, on_notice))
 
-    def parse(self, perturbations: str | Sequence[str | PerturbationRequest]) -> tuple[list[Any], list[str]]:
+    def parse(self, perturbations: Labels) -> tuple[list[Any], list[str]]:
         """Parse labels for this model; see `parse_perturbations`."""
         return parse_perturbations(perturbations, self.panel)
 
@@ -360,7 +362,7 @@ class Predictor:
     def _run(
         self,
         cells: str | Path | AnnData,
-        perturbations: str | Sequence[str | PerturbationRequest],
+        perturbations: Labels,
         options: PredictOptions,
         read: ReadOptions | None,
         on_notice: OnNotice | None,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors.core import ArgumentError, pluralize
-from scgenept_rt.expression import ControlCells, ReadOptions, Sampling, read_control_cells
-from scgenept_rt.options import PredictOptions
+from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
+from scgenept_rt.options import PredictOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import (
     CONTROL_LABELS,
     Perturbation,
@@ -88,8 +88,9 @@ class Run:
         on_notice: OnNotice | None,
     ) -> Run:
         """Parse the perturbations and read the control cells; see `Predictor.predict`."""
-        read = ReadOptions.given(read)
-        control_labels = (*CONTROL_LABELS, read.control_label) if read.control_label else CONTROL_LABELS
+        read = resolve(ReadOptions, read)
+        control_label = read["control_label"]
+        control_labels = (*CONTROL_LABELS, control_label) if control_label else CONTROL_LABELS
         parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
         if options["max_error"] is not None and options["sampling"] == "all":
             # The first cells must be a random sample of all: the order of a file may follow batches or clusters.

@@ -15,7 +15,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scgenept_rt.errors.core import ArgumentError, Notice, UseOption, pluralize
-from scgenept_rt.expression.cells_source import check_source
+from scgenept_rt.expression import check_source
 from scgenept_rt.options import PredictFileOptions
 from scgenept_rt.output import (
     MemoryTable,

@@ -1,29 +1,25 @@
 """Execution providers: which of them work on this machine, why not, and which one to use.
 
-`diagnose` looks at the machine, `select_provider` decides, `verify_active` checks after the session was made.
-Nothing here imports ONNX Runtime before a function is called, and everything answers when it is absent.
+`diagnose` examines the machine, `select_provider` decides, `verify_active` checks the session that was opened.
+Nothing here imports ONNX Runtime before a function is called, and everything works without it.
 """
 
-from scgenept_rt.providers.diagnosis import (
-    BACKEND_ENTRY_POINTS,
-    PROVIDER_NAMES,
-    ProviderName,
-    ProviderStatus,
-    diagnose,
-    diagnose_provider,
-)
+from scgenept_rt.providers.diagnosis import BACKEND_ENTRY_POINTS, ProviderStatus, diagnose, diagnose_provider
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 from scgenept_rt.providers.plugin import register_tensorrt_rtx
 from scgenept_rt.providers.selection import AUTO_PROVIDERS_VARIABLE, ProviderChoice, select_provider, verify_active
 from scgenept_rt.providers.threads import cpu_threads
+from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
 
 __all__ = [
     "AUTO_PROVIDERS_VARIABLE",
     "BACKEND_ENTRY_POINTS",
     "PROVIDER_NAMES",
+    "TRAITS",
     "ProviderChoice",
     "ProviderName",
     "ProviderStatus",
+    "ProviderTraits",
     "cpu_threads",
     "diagnose",
     "diagnose_provider",

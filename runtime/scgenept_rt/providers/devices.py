@@ -1,4 +1,4 @@
-"""NVIDIA GPUs, asked of the driver itself so that neither CUDA nor ONNX Runtime need be there."""
+"""NVIDIA GPUs, as the driver itself lists them: neither CUDA nor ONNX Runtime need be installed."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import os
 import sys
 from dataclasses import dataclass
 
-_CUDA_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+from scgenept_rt.providers.fault import Fault
 
+_CUDA_LIBRARY, _NVML_LIBRARY = "libcuda.so.1", "libnvidia-ml.so.1"
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 
 _NO_DEVICE = 100
-# CUresult of cuInit -> what it means, what to do.
-_DRIVER_ERRORS = {
-    34: (
-        "libcuda is the CUDA toolkit's stub, not a driver",
-        "remove the toolkit's lib64/stubs directory from LD_LIBRARY_PATH",
+# By the CUresult of cuInit.
+_DRIVER_FAULTS = {
+    34: Fault(
+        "libcuda is the stub of the CUDA toolkit, not a driver",
+        "Remove the toolkit's lib64/stubs directory from LD_LIBRARY_PATH",
     ),
-    802: (
+    802: Fault(
         "the NVIDIA driver is not ready (a system with NVSwitch needs its fabric manager)",
-        "start nvidia-fabricmanager",
+        "Start nvidia-fabricmanager",
     ),
-    803: ("the NVIDIA driver's library and kernel module differ in version", "restart the machine after the update"),
-    804: (
+    803: Fault(
+        "the library and the kernel module of the NVIDIA driver differ in version",
+        "Restart the machine after the update",
+    ),
+    804: Fault(
         "the CUDA compatibility library does not support this GPU",
-        "remove the cuda-compat directory from LD_LIBRARY_PATH, or update the NVIDIA driver",
+        "Remove the cuda-compat directory from LD_LIBRARY_PATH, or update the NVIDIA driver",
     ),
 }
-# CUDA version -> the first Linux driver that runs it.
-_FIRST_DRIVER = {12: "525.60", 13: "580.65"}
-
-
-def open_driver() -> ctypes.CDLL:
-    """Load the NVIDIA driver's library; raises OSError if there is none."""
-    return ctypes.CDLL(_CUDA_LIBRARY)
+BUILD_FOR_CUDA_12 = "onnxruntime-gpu[cuda,cudnn]<1.27"
+_FIRST_DRIVER = {12: "525.60", 13: "580.65"}  # by CUDA version, on Linux
+_UNHIDE = "Unset CUDA_VISIBLE_DEVICES, or set it to the number of a GPU"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CudaDevice:
 
 @dataclass(frozen=True)
 class CudaDevices:
-    """The visible GPUs; `problem` and `remedy` are set if there are none.
+    """The visible GPUs, or why there are none.
 
     Attributes
     ----------
@@ -65,9 +65,58 @@ class CudaDevices:
 
     devices: tuple[CudaDevice, ...] = ()
     driver_cuda: tuple[int, int] | None = None
-    problem: str = ""
-    remedy: str = ""
+    fault: Fault | None = None
     no_gpu: bool = False
+
+    def __str__(self) -> str:
+        if len(self.devices) == 1:
+            return str(self.devices[0])
+        return ", ".join(f"device {device.index}: {device}" for device in self.devices)
+
+
+def find_devices() -> CudaDevices:
+    """Ask the NVIDIA driver for its GPUs."""
+    if sys.platform == "darwin":
+        return CudaDevices(fault=Fault("macOS has no CUDA", "Use the provider cpu"), no_gpu=True)
+    hidden = _hidden_by_environment()
+    try:
+        driver = ctypes.CDLL(_CUDA_LIBRARY)
+    except OSError:
+        reason = f"no NVIDIA driver is installed ({_CUDA_LIBRARY} does not load)"
+        remedy = "Install the NVIDIA driver, or in a container pass the GPUs in (`docker run --gpus all`)"
+        return CudaDevices(fault=Fault(f"{hidden}; {reason}" if hidden else reason, remedy), no_gpu=True)
+    version = ctypes.c_int()
+    driver_cuda = None
+    if driver.cuDriverGetVersion(ctypes.byref(version)) == 0:
+        driver_cuda = (version.value // 1000, version.value % 1000 // 10)
+    count = ctypes.c_int()
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if hidden:
+        return CudaDevices((), driver_cuda, Fault(hidden, _UNHIDE))
+    if status == 0 and count.value > 0:
+        return CudaDevices(tuple(_device(driver, index) for index in range(count.value)), driver_cuda)
+    if status in (0, _NO_DEVICE):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible is not None:
+            reason = f"no GPU is visible: CUDA_VISIBLE_DEVICES={visible} names none that exists"
+            return CudaDevices((), driver_cuda, Fault(reason, _UNHIDE))
+        fault = Fault("the NVIDIA driver finds no GPU", "Check that nvidia-smi lists a GPU")
+        return CudaDevices((), driver_cuda, fault, no_gpu=True)
+    unknown = Fault(f"the NVIDIA driver does not start (CUDA error {status})", "Check that nvidia-smi works")
+    return CudaDevices((), driver_cuda, _DRIVER_FAULTS.get(status, unknown))
+
+
+def driver_too_old(devices: CudaDevices, cuda_major: int | None) -> Fault | None:
+    """Return what is wrong if the driver cannot run a CUDA version."""
+    if devices.driver_cuda is None or cuda_major is None or devices.driver_cuda[0] >= cuda_major:
+        return None
+    found = ".".join(map(str, devices.driver_cuda))
+    first = f" to {_FIRST_DRIVER[cuda_major]} or newer" if cuda_major in _FIRST_DRIVER else ""
+    reason = f"the NVIDIA driver is too old: it runs CUDA up to {found}, this onnxruntime needs CUDA {cuda_major}"
+    remedy = f"pdate the NVIDIA driver{first}"
+    if devices.driver_cuda[0] == 12:  # on a cluster nobody but its administrators can update the driver
+        return Fault(reason, f"Run `pip install '{BUILD_FOR_CUDA_12}'`, the last builds for CUDA 12, or u{remedy}")
+    return Fault(reason, f"U{remedy}")
 
 
 class _NvmlMemory(ctypes.Structure):
@@ -75,10 +124,10 @@ class _NvmlMemory(ctypes.Structure):
 
 
 class DeviceMeter:
-    """Asks the NVIDIA driver for its version and for the memory of one GPU, in use by all its processes together.
+    """Asks the NVIDIA driver for its version and for the memory of one GPU, in use by all processes together.
 
-    NVML numbers GPUs in another way than CUDA, and knows nothing of CUDA_VISIBLE_DEVICES, so the GPU is found by its
-    address on the bus. Where the driver does not answer, every question gives None.
+    NVML numbers GPUs differently from CUDA and ignores CUDA_VISIBLE_DEVICES, so the GPU is found by its bus address.
+    Where the driver does not answer, every question gives None.
 
     Attributes
     ----------
@@ -87,7 +136,7 @@ class DeviceMeter:
     """
 
     def __init__(self, device_id: int | None) -> None:
-        """Find a GPU by CUDA's number of it among the visible ones; None for no GPU."""
+        """Find a GPU by CUDA's number among the visible ones; None for no GPU."""
         self.driver: str | None = None
         self._nvml: ctypes.CDLL | None = None
         self._handle = ctypes.c_void_p()
@@ -96,7 +145,7 @@ class DeviceMeter:
             return
         try:
             self._find(device_id)
-        except (OSError, AttributeError):  # no driver, or one that is too old to have these functions
+        except (OSError, AttributeError):  # no driver, or one too old to have these functions
             self._nvml = None
 
     def used_bytes(self) -> int | None:
@@ -105,7 +154,7 @@ class DeviceMeter:
         return None if memory is None else int(memory.used)
 
     def free_bytes(self) -> int | None:
-        """Return the memory that is free on the GPU."""
+        """Return the free memory of the GPU."""
         memory = self._memory()
         if memory is None:
             return None
@@ -113,9 +162,7 @@ class DeviceMeter:
         return int(memory.free) if self._total is None else min(int(memory.free), self._total)
 
     def _find(self, device_id: int) -> None:
-        windows = sys.platform == "win32"
-        cuda = open_driver()
-        nvml = ctypes.CDLL("nvml.dll" if windows else "libnvidia-ml.so.1")
+        cuda, nvml = ctypes.CDLL(_CUDA_LIBRARY), ctypes.CDLL(_NVML_LIBRARY)
         device, memory = ctypes.c_int(), ctypes.c_size_t()
         address, text = ctypes.create_string_buffer(64), ctypes.create_string_buffer(96)
         if (
@@ -139,58 +186,13 @@ class DeviceMeter:
         return memory
 
 
-def find_devices() -> CudaDevices:
-    """Ask the NVIDIA driver for its GPUs."""
-    if sys.platform == "darwin":
-        return CudaDevices(problem="macOS has no CUDA", remedy="use --provider cpu", no_gpu=True)
-    hidden = _hidden_by_environment()
-    try:
-        driver = open_driver()
-    except OSError:
-        problems = [*([hidden] if hidden else []), f"no NVIDIA driver is installed ({_CUDA_LIBRARY} does not load)"]
-        remedy = "install the NVIDIA driver, or in a container pass the GPUs in (docker run --gpus all)"
-        return CudaDevices(problem="; ".join(problems), remedy=remedy, no_gpu=True)
-    version = ctypes.c_int()
-    driver_cuda = None
-    if driver.cuDriverGetVersion(ctypes.byref(version)) == 0:
-        driver_cuda = (version.value // 1000, version.value % 1000 // 10)
-    count = ctypes.c_int()
-    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if status == 0 and count.value > 0 and not hidden:
-        return CudaDevices(tuple(_device(driver, index) for index in range(count.value)), driver_cuda)
-    if hidden:
-        return CudaDevices((), driver_cuda, hidden, "unset CUDA_VISIBLE_DEVICES, or set it to a GPU's number")
-    if status in (0, _NO_DEVICE):
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is not None:
-            problem = f"no GPU is visible: CUDA_VISIBLE_DEVICES={visible} names none that exists"
-            return CudaDevices((), driver_cuda, problem, "unset CUDA_VISIBLE_DEVICES, or set it to a GPU's number")
-        return CudaDevices(
-            (), driver_cuda, "the NVIDIA driver finds no GPU", "check that nvidia-smi lists a GPU", no_gpu=True
-        )
-    problem, remedy = _DRIVER_ERRORS.get(
-        status, (f"the NVIDIA driver does not start (CUDA error {status})", "check that nvidia-smi works")
-    )
-    return CudaDevices((), driver_cuda, problem, remedy)
-
-
-def driver_too_old(devices: CudaDevices, cuda_major: int | None) -> tuple[str, str] | None:
-    """Return problem and remedy if the driver cannot run a CUDA version."""
-    if devices.driver_cuda is None or cuda_major is None or devices.driver_cuda[0] >= cuda_major:
-        return None
-    found = ".".join(map(str, devices.driver_cuda))
-    first = f" to {_FIRST_DRIVER[cuda_major]} or newer" if cuda_major in _FIRST_DRIVER else ""
-    problem = f"the NVIDIA driver is too old: it runs CUDA up to {found}, this onnxruntime needs CUDA {cuda_major}"
-    return problem, f"update the NVIDIA driver{first}"
-
-
 def _hidden_by_environment() -> str:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return ""
-    first = visible.split(",")[0].strip()  # CUDA reads up to the first number that is no device
     if not visible.strip():
         return "CUDA_VISIBLE_DEVICES is set but empty, which hides every GPU"
+    first = visible.split(",")[0].strip()  # CUDA reads up to the first number that is no device
     return f"CUDA_VISIBLE_DEVICES={visible} hides every GPU" if first.startswith("-") or first == "NoDevFiles" else ""
 
 

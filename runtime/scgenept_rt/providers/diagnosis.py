@@ -1,18 +1,19 @@
-"""What each provider can do on this machine, and the one next step where it cannot."""
+"""What each provider can do on this machine, and one next step where it cannot."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
-from scgenept_rt.errors import ProviderUnavailableError, UnknownProviderError
-from scgenept_rt.providers.devices import CudaDevice, CudaDevices, driver_too_old, find_devices
-from scgenept_rt.providers.installation import Installation, find_installation, find_package
+from scgenept_rt.errors.core import ProviderUnavailableError, pluralize
+from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
+from scgenept_rt.providers.fault import Fault
+from scgenept_rt.providers.gpu_code import runs_on
+from scgenept_rt.providers.installation import Installation, find_installation, find_package, version_of
 from scgenept_rt.providers.libraries import LoadFailure, cuda_major_of, load_failures, load_tensorrt_wheel, remedy_for
 from scgenept_rt.providers.plugin import (
     PLUGIN_WHEEL,
@@ -21,22 +22,15 @@ from scgenept_rt.providers.plugin import (
     register_tensorrt_rtx,
 )
 from scgenept_rt.providers.threads import cpu_threads
+from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName
 
-ProviderName = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx", "torch"]
-PROVIDER_NAMES: Final[tuple[ProviderName, ...]] = get_args(ProviderName)
+BACKEND_ENTRY_POINTS: Final = "scgenept_rt.backends"
+"""Group in which the export package declares PyTorch as a backend; the runtime itself never imports it."""
 
-# The name under which a package of ours declares itself as a backend; the runtime itself never imports PyTorch.
-BACKEND_ENTRY_POINTS = "scgenept_rt.backends"
-
-ORT_NAMES: Final[Mapping[ProviderName, str]] = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-
-_CUDNN = "cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9"
+_CUDNN = "libcudnn.so.9"
 _FIRST_CAPABILITY_OF_CUDA_13 = (7, 5)
-_NEWEST_CUDA = 13  # what the wheels of today are built for, if a build does not say
+_BUILD_FOR_NEW_GPUS = "onnxruntime-gpu[cuda,cudnn]==1.28.*"  # of compute capability 10.x, left out of later builds
+_NEWEST_CUDA = 13  # of today's wheels, for a build that does not say
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class ProviderStatus:
     reason
         One line: what it would run on, or what is wrong.
     remedy
-        One next step, empty if nothing is wrong.
+        One next step; empty if nothing is wrong.
     details
         Facts behind the reason, fit for JSON: versions, devices, libraries that do not load.
     """
@@ -72,210 +66,164 @@ def diagnose() -> list[ProviderStatus]:
     return [diagnose_provider(name) for name in PROVIDER_NAMES]
 
 
-def diagnose_provider(name: str) -> ProviderStatus:
-    """Return the status of one provider.
-
-    Raises
-    ------
-    UnknownProviderError
-        If there is no such provider.
-    """
-    if name == "torch":
-        return _diagnose_torch()
-    installation = find_installation()
-    if name == "cpu":
-        return _diagnose_cpu(installation)
-    if name == "cuda":
-        return _diagnose_cuda_or_tensorrt("cuda", installation)
-    if name == "tensorrt":
-        return _diagnose_cuda_or_tensorrt("tensorrt", installation)
-    if name == "tensorrt-rtx":
-        return _diagnose_tensorrt_rtx(installation)
-    raise UnknownProviderError(name, PROVIDER_NAMES)
+def diagnose_provider(name: ProviderName) -> ProviderStatus:
+    """Return the status of one provider."""
+    match name:
+        case "cpu":
+            return _diagnose_cpu(find_installation())
+        case "cuda" | "tensorrt":
+            return _diagnose_cuda_or_tensorrt(name, find_installation())
+        case "tensorrt-rtx":
+            return _diagnose_tensorrt_rtx(find_installation())
+        case "torch":
+            return _diagnose_torch()
 
 
 def _diagnose_cpu(installation: Installation) -> ProviderStatus:
-    details: dict[str, Any] = {"wheels": dict(installation.wheels), "threads": cpu_threads()}
-    if installation.module is None:
-        return ProviderStatus("cpu", False, installation.problem, _reinstall(installation, "cpu"), details)
-    if ORT_NAMES["cpu"] not in installation.available_providers():
-        reason = f"{installation.label} lists no CPU provider"
-        return ProviderStatus("cpu", False, reason, _reinstall(installation, "cpu"), details)
     threads = cpu_threads()
-    reason = f"{installation.label}, {threads} thread{'' if threads == 1 else 's'}"
-    if installation.is_mixed:
-        # It does run, but on whichever files were written last.
-        reason = f"{reason}; {_mixed(installation)}"
-        return ProviderStatus("cpu", True, reason, _reinstall(installation, "cpu"), details)
-    return ProviderStatus("cpu", True, reason, "", details)
+    details: dict[str, Any] = {"wheels": dict(installation.wheels), "threads": threads}
+    fault = installation.fault("cpu")
+    if installation.module is not None:
+        if TRAITS["cpu"].ort_name not in installation.available_providers():
+            fault = Fault(f"{installation.label} lists no CPU provider", installation.reinstall("cpu"))
+        else:
+            # Mixed wheels do run, but on whichever files were written last.
+            reason = f"{installation.label}, {pluralize(threads, 'thread')}" + (f"; {fault.reason}" if fault else "")
+            return ProviderStatus("cpu", True, reason, fault.remedy if fault else "", details)
+    return _status("cpu", fault, "", details)
 
 
-def _diagnose_cuda_or_tensorrt(name: Literal["cuda", "tensorrt"], installation: Installation) -> ProviderStatus:
+def _diagnose_cuda_or_tensorrt(name: ProviderName, installation: Installation) -> ProviderStatus:
     devices = find_devices()
-    failures: Sequence[LoadFailure] = ()
-    problem, remedy = _wheel_problem(name, installation)
-    library = _provider_library(name, installation)
+    library = installation.capi and installation.capi / f"libonnxruntime_providers_{name}.so"
     cuda_major = installation.cuda_major or (cuda_major_of(library) if library else None)
-    if not problem:
-        failures = _library_failures(name, installation)
+    fault = installation.fault("gpu") or _without_provider(name, installation, library)
+    failures: Sequence[LoadFailure] = ()
+    if not fault and library:
+        failures = _library_failures(name, installation, library)
         if failures:
-            problem = f"{installation.label}: {_failed(failures)}"
             wheel = next(iter(installation.wheels), "onnxruntime-gpu")
             remedy = remedy_for(failures, wheel, cuda_major or _NEWEST_CUDA)
-        elif not devices.problem and ORT_NAMES[name] not in installation.available_providers():
-            problem = f"{installation.label} has the provider's library but does not offer it"
-            remedy = "pip install --force-reinstall --no-deps onnxruntime-gpu"
+            fault = Fault(f"{installation.label}: {_failed(failures)}", remedy)
+        elif not devices.fault and TRAITS[name].ort_name not in installation.available_providers():
+            reason = f"{installation.label} has the library of the provider but does not offer it"
+            fault = Fault(reason, "Run `pip install --force-reinstall --no-deps onnxruntime-gpu`")
+    supported = [device for device in devices.devices if _cuda_supports(device, cuda_major, library)]
     details = {
         "wheels": dict(installation.wheels),
         "cuda_major": cuda_major,
         "failed_libraries": [dataclasses.asdict(failure) for failure in failures],
-        **_device_details(devices, [device for device in devices.devices if _cuda_supports(device, cuda_major)]),
+        **_device_details(devices, supported),
     }
-    if not problem and not devices.problem:
-        problem, remedy = _device_problem(devices, cuda_major)
-    elif devices.problem:
-        problem, remedy = _with_device_problem(problem, remedy, devices)
-    if problem:
-        return ProviderStatus(name, False, problem, remedy, details)
+    fault = _with_devices(fault, devices) or driver_too_old(devices, cuda_major)
+    if not fault and not supported:
+        fault = _unsupported(devices, installation)
     cuda = f" (CUDA {cuda_major})" if cuda_major else ""
-    return ProviderStatus(name, True, f"{installation.label}{cuda}, {_listed_devices(devices)}", "", details)
+    return _status(name, fault, f"{installation.label}{cuda}, {devices}", details)
 
 
 def _diagnose_tensorrt_rtx(installation: Installation) -> ProviderStatus:
     devices = find_devices()
-    problem = remedy = ""
     supported = [device for device in devices.devices if _tensorrt_rtx_supports(device)]
     details = {
         "wheels": dict(installation.wheels),
-        "plugin": _version_of(PLUGIN_WHEEL),
+        "plugin": version_of(PLUGIN_WHEEL),
         **_device_details(devices, supported),
     }
-    if installation.module is None:
-        problem, remedy = installation.problem, _reinstall(installation, "tensorrt-rtx")
-    elif installation.is_mixed:
-        problem, remedy = _mixed(installation), _reinstall(installation, "tensorrt-rtx")
-    elif not plugin_is_installed():
+    fault = installation.fault("tensorrt-rtx")
+    if not fault and not plugin_is_installed():
         # Not the extra: it would put the CPU wheel beside a GPU wheel that may be there.
-        problem, remedy = f"the plugin {PLUGIN_WHEEL} is not installed", f"pip install {PLUGIN_WHEEL}"
-    if devices.problem:
-        problem, remedy = _with_device_problem(problem, remedy, devices)
-    elif not supported:
-        unsupported = f"TensorRT-RTX does not support {_listed_devices(devices)}: it needs 7.5, 8.6, 8.9 or 12.x"
-        problem, remedy = "; ".join(filter(None, (problem, unsupported))), "use --provider cuda"
-    if not problem:
+        fault = Fault(f"the plugin {PLUGIN_WHEEL} is not installed", f"Run `pip install {PLUGIN_WHEEL}`")
+    fault = _with_devices(fault, devices)
+    if not devices.fault and not supported:
+        unsupported = f"TensorRT-RTX does not support {devices}: it needs 7.5, 8.6, 8.9 or 12.x"
+        fault = Fault(f"{fault.reason}; {unsupported}" if fault else unsupported, "Use the provider cuda")
+    if not fault:
         try:
             register_tensorrt_rtx()
-        except ProviderUnavailableError as error:
-            problem, remedy = error.reason, error.remedy
-        else:
             details["execution_provider"] = plugin_provider_name()
-    if problem:
-        return ProviderStatus("tensorrt-rtx", False, problem, remedy, details)
-    reason = f"{installation.label}, plugin {details['plugin']}, {_listed_devices(devices)}"
-    return ProviderStatus("tensorrt-rtx", True, reason, "", details)
+        except ProviderUnavailableError as error:
+            fault = Fault(error.problem, error.remedy)
+    return _status("tensorrt-rtx", fault, f"{installation.label}, plugin {details['plugin']}, {devices}", details)
 
 
 def _diagnose_torch() -> ProviderStatus:
-    version = _version_of("torch") if find_package("torch") is not None else None
+    version = version_of("torch") if find_package("torch") is not None else None
     backends = [entry.value for entry in metadata.entry_points(group=BACKEND_ENTRY_POINTS, name="torch")]
-    details = {"torch": version, "backends": backends}
-    install = "pip install 'scgenept-rt[export]'"
+    fault = None
+    install = "Run `pip install 'scgenept-rt[export]'`"
     if version is None:
-        return ProviderStatus(
-            "torch", False, "PyTorch is not installed (the extra `export` brings it)", install, details
-        )
-    if not backends:
-        reason = f"PyTorch {version} is here, but no installed package offers the backend (the extra `export` does)"
-        return ProviderStatus("torch", False, reason, install, details)
-    return ProviderStatus("torch", True, f"PyTorch {version}, the eager reference (slow)", "", details)
+        fault = Fault("PyTorch is not installed (the extra `export` brings it)", install)
+    elif not backends:
+        reason = f"PyTorch {version} is installed, but no package offers the backend (the extra `export` does)"
+        fault = Fault(reason, install)
+    details = {"torch": version, "backends": backends}
+    return _status("torch", fault, f"PyTorch {version}, the eager reference (slow)", details)
 
 
-def _wheel_problem(name: Literal["cuda", "tensorrt"], installation: Installation) -> tuple[str, str]:
-    if installation.module is None:
-        return installation.problem, _reinstall(installation, "gpu")
-    if installation.is_mixed:
-        return _mixed(installation), _reinstall(installation, "gpu")
-    library = _provider_library(name, installation)
-    if ORT_NAMES[name] not in installation.available_providers() and not (library and library.is_file()):
-        title = {"cuda": "CUDA", "tensorrt": "TensorRT"}[name]
-        kind = "the CPU wheel " if set(installation.wheels) == {"onnxruntime"} else ""
-        wheels = " ".join(installation.wheels) or "onnxruntime"
-        return (
-            f"{kind}{installation.label} has no {title} provider",
-            f"pip uninstall -y {wheels} && pip install 'scgenept-rt[gpu]'",
-        )
-    return "", ""
+def _status(name: ProviderName, fault: Fault | None, sound: str, details: Mapping[str, Any]) -> ProviderStatus:
+    if fault:
+        return ProviderStatus(name, False, fault.reason, fault.remedy, details)
+    return ProviderStatus(name, True, sound, "", details)
 
 
-def _library_failures(name: Literal["cuda", "tensorrt"], installation: Installation) -> Sequence[LoadFailure]:
-    library = _provider_library(name, installation)
-    if library is None:
-        return ()
+def _without_provider(name: ProviderName, installation: Installation, library: Path | None) -> Fault | None:
+    if TRAITS[name].ort_name in installation.available_providers() or (library and library.is_file()):
+        return None
+    kind = "the CPU wheel " if set(installation.wheels) == {"onnxruntime"} else ""
+    wheels = " ".join(installation.wheels) or "onnxruntime"
+    return Fault(
+        f"{kind}{installation.label} has no {TRAITS[name].title} provider",
+        f"Run `pip uninstall -y {wheels} && pip install 'scgenept-rt[gpu]'`",
+    )
+
+
+def _library_failures(name: ProviderName, installation: Installation, library: Path) -> Sequence[LoadFailure]:
     if not library.is_file():
         return (LoadFailure(library.name, f"{library}: no such file"),)
     installation.preload_libraries()
-    also: tuple[str, ...] = (_CUDNN,)  # opened when it runs; without it attention silently falls to slower kernels
     if name == "tensorrt":
         load_tensorrt_wheel()
-        also = ("nvinfer_10.dll", "nvonnxparser_10.dll") if sys.platform == "win32" else ()
-    return load_failures(library, cuda_major=installation.cuda_major, also=also)
+        return load_failures(library)
+    # cuDNN is opened at run time; without it attention silently falls back to slower kernels.
+    return load_failures(library, also=(_CUDNN,))
 
 
-def _provider_library(name: Literal["cuda", "tensorrt"], installation: Installation) -> Path | None:
-    prefix, suffix = ("", ".dll") if sys.platform == "win32" else ("lib", ".so")
-    return installation.capi and installation.capi / f"{prefix}onnxruntime_providers_{name}{suffix}"
+def _cuda_supports(device: CudaDevice, cuda_major: int | None, library: Path | None) -> bool:
+    if (cuda_major or 0) >= 13 and device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13:
+        return False
+    return library is None or runs_on(library, device.compute_capability)
 
 
-def _device_problem(devices: CudaDevices, cuda_major: int | None) -> tuple[str, str]:
-    old = driver_too_old(devices, cuda_major)
-    if old:
-        return old
-    if not any(_cuda_supports(device, cuda_major) for device in devices.devices):
-        problem = f"CUDA {cuda_major} does not support {_listed_devices(devices)}: it needs 7.5 or newer"
-        return problem, "install a build of onnxruntime-gpu for CUDA 12"
-    return "", ""
-
-
-def _cuda_supports(device: CudaDevice, cuda_major: int | None) -> bool:
-    return (cuda_major or 0) < 13 or device.compute_capability >= _FIRST_CAPABILITY_OF_CUDA_13
-
-
-def _with_device_problem(problem: str, remedy: str, devices: CudaDevices) -> tuple[str, str]:
-    """Join what is wrong with the software and with the machine, so that nobody installs CUDA where no GPU is."""
-    if not problem:
-        return devices.problem, devices.remedy
-    prefix = "on a machine with an NVIDIA GPU: " if devices.no_gpu else ""
-    return f"{problem}; {devices.problem}", prefix + remedy
+def _unsupported(devices: CudaDevices, installation: Installation) -> Fault:
+    reason = f"{installation.label} has no kernels for {devices}"
+    build = _BUILD_FOR_NEW_GPUS
+    if any(device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13 for device in devices.devices):
+        build = BUILD_FOR_CUDA_12
+    return Fault(reason, f"Run `pip install '{build}'`")
 
 
 def _tensorrt_rtx_supports(device: CudaDevice) -> bool:
     return device.compute_capability in ((7, 5), (8, 6), (8, 9)) or device.compute_capability[0] == 12
 
 
-def _mixed(installation: Installation) -> str:
-    return f"{installation.label} are installed together and overwrite each other's files"
-
-
-def _reinstall(installation: Installation, extra: str) -> str:
-    install = f"pip install 'scgenept-rt[{extra}]'"
-    if not installation.wheels:
-        return install
-    return f"pip uninstall -y {' '.join(installation.wheels)} && {install}"
+def _with_devices(fault: Fault | None, devices: CudaDevices) -> Fault | None:
+    """Join what is wrong with the software and with the machine, so that nobody installs CUDA without a GPU."""
+    if fault is None or devices.fault is None:
+        return fault or devices.fault
+    remedy = fault.remedy
+    if devices.no_gpu:
+        remedy = f"On a machine with an NVIDIA GPU, {remedy[0].lower()}{remedy[1:]}"
+    return Fault(f"{fault.reason}; {devices.fault.reason}", remedy)
 
 
 def _failed(failures: Sequence[LoadFailure]) -> str:
     names = ", ".join(failure.library for failure in failures)
-    words = failures[0].message if len(failures) == 1 else ""
-    verb = "does" if len(failures) == 1 else "do"
-    # "cannot open shared object file" says nothing that "does not load" does not; anything else is worth reading.
-    told = "" if not words or "No such file" in words or "Could not find" in words else f" ({words})"
-    return f"{names} {verb} not load{told}"
-
-
-def _listed_devices(devices: CudaDevices) -> str:
-    if len(devices.devices) == 1:
-        return str(devices.devices[0])
-    return ", ".join(f"device {device.index}: {device}" for device in devices.devices)
+    if len(failures) > 1:
+        return f"{names} do not load"
+    # "cannot open shared object file" adds nothing to "does not load"; anything else is worth reading.
+    message = failures[0].message
+    return f"{names} does not load" + (f" ({message})" if message and "No such file" not in message else "")
 
 
 def _device_details(devices: CudaDevices, usable: Sequence[CudaDevice]) -> dict[str, Any]:
@@ -287,10 +235,3 @@ def _device_details(devices: CudaDevices, usable: Sequence[CudaDevice]) -> dict[
         ],
         "usable_devices": [device.index for device in usable],
     }
-
-
-def _version_of(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

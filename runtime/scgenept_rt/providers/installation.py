@@ -14,6 +14,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from scgenept_rt.providers.fault import Fault
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 # Each of these distributions writes the same package directory `onnxruntime`.
@@ -36,9 +37,10 @@ class Installation:
     Attributes
     ----------
     wheels
-        Version of every installed distribution that provides `onnxruntime`; more than one means mixed files.
+        Version of every distribution that provides the package `onnxruntime` that would be imported; more than one
+        means that they overwrote each other's files.
     module
-        The imported package, None if `problem` says why there is none.
+        The imported package; None if `problem` says why there is none.
     """
 
     wheels: Mapping[str, str]
@@ -47,15 +49,10 @@ class Installation:
 
     @property
     def label(self) -> str:
-        """The wheels with their versions, as in "onnxruntime-gpu 1.31.1"."""
+        """The wheels with their versions, such as "onnxruntime-gpu 1.31.1"."""
         if self.wheels:
             return " and ".join(f"{name} {version}" for name, version in self.wheels.items())
         return f"onnxruntime {getattr(self.module, '__version__', 'of unknown version')}"
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether wheels that overwrite each other's files are installed together."""
-        return len(self.wheels) > 1
 
     @property
     def capi(self) -> Path | None:
@@ -65,7 +62,7 @@ class Installation:
 
     @property
     def cuda_major(self) -> int | None:
-        """Major version of CUDA that the installed build needs, None for a build without CUDA."""
+        """Major version of CUDA that the installed build needs; None for a build without CUDA."""
         if self.module is None:
             return None
         try:
@@ -74,24 +71,35 @@ class Installation:
         except (ImportError, AttributeError, ValueError):
             return None
 
+    def fault(self, extra: str) -> Fault | None:
+        """Return what is wrong with the installation as a whole; reinstalling `extra` resolves it."""
+        if self.module is None:
+            return Fault(self.problem, self.reinstall(extra))
+        if len(self.wheels) > 1:
+            reason = f"{self.label} are installed together and overwrite each other's files"
+            return Fault(reason, self.reinstall(extra))
+        return None
+
+    def reinstall(self, extra: str) -> str:
+        """Return the remedy that replaces the wheels by those of an extra."""
+        install = f"pip install 'scgenept-rt[{extra}]'"
+        return f"Run `pip uninstall -y {' '.join(self.wheels)} && {install}`" if self.wheels else f"Run `{install}`"
+
     def available_providers(self) -> tuple[str, ...]:
         """Return ONNX Runtime's names of the providers that are compiled in or registered."""
         if self.module is None:
             return ()
         names = list(self.module.get_available_providers())
-        with contextlib.suppress(Exception):  # get_ep_devices came with 1.22; a build may fail to list devices
+        with contextlib.suppress(Exception):  # a build may fail to list devices
             names += [device.ep_name for device in self.module.get_ep_devices()]
         return tuple(dict.fromkeys(names))
 
     def preload_libraries(self) -> None:
         """Load CUDA and cuDNN from the `nvidia-*` wheels, where the dynamic loader would not look by itself."""
-        preload = getattr(self.module, "preload_dlls", None)
-        if preload is None:
-            return
-        # It prints what it cannot load on standard output, or warns; the caller finds that out for each library.
+        # It prints or warns about what it cannot load; the caller examines each library.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), contextlib.suppress(Exception):
             warnings.simplefilter("ignore")
-            preload()
+            self.module.preload_dlls()  # type: ignore[union-attr]
 
 
 def find_package(name: str) -> ModuleSpec | None:
@@ -102,24 +110,29 @@ def find_package(name: str) -> ModuleSpec | None:
         return None
 
 
+def version_of(distribution: str) -> str | None:
+    """Return the version of an installed distribution; None if it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def find_installation() -> Installation:
     """Look for ONNX Runtime and import it."""
-    wheels = _installed_wheels()
-    recorded = Installation(wheels).label
     spec = find_package("onnxruntime")
-    if spec is None or spec.origin is None:
+    origin = None if spec is None or spec.origin is None else Path(spec.origin)
+    wheels = _installed_wheels(origin and origin.resolve().parent.parent)
+    recorded = Installation(wheels).label
+    if origin is None:
         if not wheels:
             return Installation(wheels, problem="onnxruntime is not installed")
         # What is left after `pip uninstall` of one of two wheels that had overwritten each other.
         return Installation(wheels, problem=f"{recorded} is recorded as installed, but its files are gone")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a GPU wheel warns here of libraries that are diagnosed later
+            warnings.simplefilter("ignore")  # a GPU wheel warns of libraries that are examined later
             module = import_onnxruntime()
-    except ModuleNotFoundError as error:
-        if error.name == "onnxruntime":
-            return Installation(wheels, problem="onnxruntime is not installed")
-        return Installation(wheels, problem=f"{recorded} does not import ({error})")
     except Exception as error:
         first_line = str(error).strip().splitlines()[:1]
         return Installation(wheels, problem=f"{recorded} does not import ({''.join(first_line) or repr(error)})")
@@ -128,9 +141,11 @@ def find_installation() -> Installation:
     return Installation(wheels, module)
 
 
-def _installed_wheels() -> dict[str, str]:
-    wheels = {}
+def _installed_wheels(directory: Path | None) -> dict[str, str]:
+    """Return the wheels by name; of several, those in the directory that the package is imported from."""
+    found = {}
     for name in _WHEELS:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            wheels[name] = metadata.version(name)
-    return wheels
+            found[name] = metadata.distribution(name)
+    here = {name: wheel for name, wheel in found.items() if Path(str(wheel.locate_file(""))).resolve() == directory}
+    return {name: wheel.version for name, wheel in (here or found).items()}

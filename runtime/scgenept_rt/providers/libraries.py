@@ -1,23 +1,24 @@
 """Which shared libraries a provider needs that do not load here, and what brings them.
 
-ONNX Runtime's provider libraries may not be opened on their own: their initialisers use a pointer that only ONNX
-Runtime sets, and the process dies. So the libraries that they need are read from the file and opened one by one.
+ONNX Runtime's provider libraries cannot be opened on their own: their initialisers use a pointer that only ONNX Runtime
+sets, and the process dies. So the names of the libraries that they need are read from the file, and those are opened.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scgenept_rt.providers.installation import find_package
 
-# Found by the device check, which says more of a missing driver than a file name.
-_DRIVER_LIBRARIES = ("libcuda.so", "nvcuda.dll", "libnvidia-ml.so")
+# Examined with the devices, where a missing driver is explained better than by a file name.
+_DRIVER_LIBRARIES = ("libcuda.so", "libnvidia-ml.so")
 
 # Library (without "lib", version and suffix) -> the wheel that brings it, less "nvidia-" and the CUDA suffix.
 _WHEEL_OF_LIBRARY = {
@@ -34,8 +35,6 @@ _WHEEL_OF_LIBRARY = {
 # Libraries whose own version gives the CUDA version: add this to it.
 _CUDA_MINUS_LIBRARY_VERSION = {"cudart": 0, "cublas": 0, "cublasLt": 0, "nvrtc": 0, "nvJitLink": 0, "cufft": 1}
 
-_TENSORRT_LIBRARIES = ("nvinfer", "nvonnxparser")
-
 
 @dataclass(frozen=True)
 class LoadFailure:
@@ -45,32 +44,25 @@ class LoadFailure:
     message: str
 
 
-def load_failures(provider_library: Path, *, cuda_major: int | None, also: Sequence[str] = ()) -> list[LoadFailure]:
+def load_failures(provider_library: Path, *, also: Sequence[str] = ()) -> list[LoadFailure]:
     """Open every library that a provider library needs, and those in `also`, and return those that fail.
 
     Parameters
     ----------
     provider_library
-        ONNX Runtime's own `libonnxruntime_providers_*.so` (or `.dll`).
-    cuda_major
-        CUDA version of the build; on Windows it gives the names to try.
+        ONNX Runtime's own `libonnxruntime_providers_*.so`.
     also
         Names of libraries that the provider opens by itself when it runs.
     """
-    if sys.platform == "win32":
-        needed: Iterable[str] = _windows_names(cuda_major)
-    else:
-        try:
-            needed = needed_libraries(provider_library)
-        except (ValueError, OSError, struct.error):
-            # Not an ELF file, so there are no initialisers to fear: the loader can say what it is.
-            failure = _open(provider_library.name, provider_library.parent)
-            return [failure or LoadFailure(provider_library.name, "is not a shared library of this machine's kind")]
+    try:
+        needed = needed_libraries(provider_library)
+    except (ValueError, OSError, struct.error):
+        # Not an ELF file, so there are no initialisers to fear: the loader can say what it is.
+        failure = _open(provider_library.name, provider_library.parent)
+        return [failure or LoadFailure(provider_library.name, "is not a shared library for this kind of machine")]
     failures: dict[str, LoadFailure] = {}
     for name in (*needed, *also):
-        if name.startswith(_DRIVER_LIBRARIES):
-            continue
-        failure = _open(name, provider_library.parent)
+        failure = None if name.startswith(_DRIVER_LIBRARIES) else _open(name, provider_library.parent)
         if failure is not None:
             failures.setdefault(failure.library, failure)
     return list(failures.values())
@@ -80,7 +72,7 @@ def load_tensorrt_wheel() -> None:
     """Open the TensorRT libraries of an installed `tensorrt-*-libs` wheel, where the loader would not look."""
     spec = find_package("tensorrt_libs")
     for directory in (spec.submodule_search_locations or ()) if spec else ():
-        for pattern in ("libnvinfer.so.*", "libnvonnxparser.so.*", "nvinfer_*.dll", "nvonnxparser_*.dll"):
+        for pattern in ("libnvinfer.so.*", "libnvonnxparser.so.*"):
             for path in sorted(Path(directory).glob(pattern)):
                 _open(path.name, path.parent)
 
@@ -124,29 +116,19 @@ def needed_libraries(path: Path) -> tuple[str, ...]:
 
 
 def named_library(message: str) -> str | None:
-    """Return the file name of the library that a loader's message says is missing or broken, None if it names none.
-
-    Understands the wording of glibc, musl and Windows, and ONNX Runtime's sentence around it.
-    """
-    for pattern in (
-        r'depends on "([^"]+)" which is missing',
-        r"Error loading shared library ([^\s:]+):",
-        r"Could not find module '([^']+)'",
-        r"([^\s:\"']+\.so[.\d]*): (?:cannot open shared|file too short|invalid ELF header|undefined symbol)",
-        r"([^\s:\"']+\.(?:dll|so[.\d]*))",
-    ):
-        match = re.search(pattern, message)
-        if match:
-            return re.split(r"[/\\]", match.group(1))[-1]
-    return None
+    """Return the library that a message of glibc's loader says is missing or broken; None if it names none."""
+    match = re.search(
+        r"([^\s:\"'/]+\.so[.\d]*): (?:cannot open shared|file too short|invalid ELF header|undefined symbol)", message
+    )
+    return match.group(1) if match else None
 
 
 def wheel_of(library: str, cuda_major: int) -> str | None:
-    """Return the wheel that brings a CUDA library, None if none is known.
+    """Return the wheel that brings a CUDA library; None if none is known.
 
     The CUDA version comes from the library's own version where that says it, else from `cuda_major`.
     """
-    match = re.fullmatch(r"(?:lib)?([A-Za-z_]+?)(?:64)?(?:_|\.so\.)(\d+)[\w.]*", library)
+    match = re.fullmatch(r"lib([A-Za-z_]+)\.so\.(\d+)[\d.]*", library)
     if not match:
         return None
     stem, version = match.group(1), int(match.group(2))
@@ -160,7 +142,7 @@ def wheel_of(library: str, cuda_major: int) -> str | None:
 
 
 def cuda_major_of(provider_library: Path) -> int | None:
-    """Return the CUDA version that a provider library was linked against, None if its needs do not say."""
+    """Return the CUDA version that a provider library was linked against; None if it does not say."""
     try:
         needed = needed_libraries(provider_library)
     except (ValueError, OSError, struct.error):
@@ -172,17 +154,17 @@ def cuda_major_of(provider_library: Path) -> int | None:
 def remedy_for(failures: Sequence[LoadFailure], wheel: str, cuda_major: int) -> str:
     """Return the one next step that brings the libraries; `wheel` is the distribution of ONNX Runtime."""
     names = [failure.library for failure in failures]
-    if any(name.removeprefix("lib").startswith(_TENSORRT_LIBRARIES) for name in names):
+    if any(name.startswith(("libnvinfer", "libnvonnxparser")) for name in names):
         return (
-            f"install TensorRT 10 from NVIDIA: the pip package tensorrt-cu{cuda_major} only fetches it from "
-            "NVIDIA's own package index; or use --provider cuda"
+            f"Install TensorRT 10 from NVIDIA (the pip package tensorrt-cu{cuda_major} only fetches it from NVIDIA's "
+            "own package index), or use the provider cuda"
         )
-    if any(name.startswith(("libonnxruntime", "onnxruntime")) for name in names):
-        return f"pip install --force-reinstall --no-deps {wheel}"
+    if any(name.startswith("libonnxruntime") for name in names):
+        return f"Run `pip install --force-reinstall --no-deps {wheel}`"
     requirements = dict.fromkeys(found for name in names if (found := wheel_of(name, cuda_major)))
     if requirements:
-        return f"pip install {' '.join(requirements)}"
-    return f"install the package of this system that provides {', '.join(names)}"
+        return f"Run `pip install {' '.join(requirements)}`"
+    return f"Install the system package that provides {', '.join(names)}"
 
 
 def _open(name: str, beside: Path) -> LoadFailure | None:
@@ -191,13 +173,22 @@ def _open(name: str, beside: Path) -> LoadFailure | None:
     try:
         ctypes.CDLL(str(path) if path.is_file() else name)
     except OSError as error:
+        if _open_in_wheels(name):
+            return None
         message = str(error)
         return LoadFailure(named_library(message) or name, message)
     return None
 
 
-def _windows_names(cuda_major: int | None) -> list[str]:
-    if cuda_major is None:
-        return []
-    names = [f"{stem}64_{cuda_major}.dll" for stem in ("cudart", "cublasLt", "cublas")]
-    return [*names, f"cufft64_{cuda_major - 1}.dll"]
+def _open_in_wheels(name: str) -> bool:
+    """Open a library of NVIDIA's wheels, wherever on the path they are: the provider then uses what is open.
+
+    ONNX Runtime itself looks beside its own files alone. In an environment on top of another, as with PyTorch's CUDA
+    below, the wheels are elsewhere.
+    """
+    for directory in sys.path:
+        for path in sorted(Path(directory).glob(f"nvidia/*/lib/{name}")):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(path))
+                return True
+    return False

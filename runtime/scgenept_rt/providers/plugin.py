@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from scgenept_rt.errors import ProviderUnavailableError
+from scgenept_rt.errors.core import ProviderUnavailableError
 from scgenept_rt.providers.installation import find_package
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
+_WHERE = "provider tensorrt-rtx"
 
 
 def plugin_is_installed() -> bool:
-    """Whether the plugin's package can be found; it is not imported, since its import changes files and environment."""
+    """Return whether the plugin can be found; it is not imported, since that changes files and environment."""
     return find_package(PLUGIN_MODULE) is not None
 
 
@@ -24,7 +25,7 @@ def plugin_provider_name() -> str:
 
 
 def register_tensorrt_rtx() -> list[Any]:
-    """Register the plugin with ONNX Runtime and return the `OrtEpDevice`s that it offers, one a supported GPU.
+    """Register the plugin with ONNX Runtime and return its `OrtEpDevice`s, one per supported GPU in CUDA's order.
 
     Pass them to `SessionOptions.add_provider_for_devices`. Registering again does nothing.
 
@@ -43,19 +44,13 @@ def register_tensorrt_rtx() -> list[Any]:
             if "already" not in str(error).lower():
                 raise
         devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
-    except AttributeError:
-        raise ProviderUnavailableError(
-            "tensorrt-rtx",
-            f"onnxruntime {onnxruntime.__version__} cannot register plugin providers",
-            f"pip install --upgrade onnxruntime {PLUGIN_WHEEL}",
-        ) from None
     except Exception as error:
         first_line = "".join(str(error).strip().splitlines()[:1]) or repr(error)
         raise ProviderUnavailableError(
-            "tensorrt-rtx",
             f"its plugin does not load ({first_line})",
-            f"pip install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}",
+            f"Run `pip install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}`",
+            where=_WHERE,
         ) from error
     if not devices:
-        raise ProviderUnavailableError("tensorrt-rtx", "its plugin lists no device here", "use --provider cuda")
+        raise ProviderUnavailableError("its plugin lists no device", "Use the provider cuda", where=_WHERE)
     return devices

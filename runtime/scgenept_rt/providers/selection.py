@@ -3,120 +3,131 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from difflib import get_close_matches
+from typing import Any, Final, Unpack, cast
 
-from scgenept_rt.bundle import Precision, Target
-from scgenept_rt.errors import (
-    DeviceNotFoundError,
-    ProviderNotActiveError,
+from scgenept_rt.bundle import Bundle, Precision, Target
+from scgenept_rt.errors.core import (
+    ArgumentError,
+    ProviderError,
     ProviderUnavailableError,
-    UnknownProviderError,
+    UseOption,
+    join_limited,
 )
-from scgenept_rt.providers.diagnosis import (
-    ORT_NAMES,
-    PROVIDER_NAMES,
-    ProviderName,
-    ProviderStatus,
-    diagnose_provider,
-)
+from scgenept_rt.options import EngineOptions, resolve
+from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose_provider
+from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
 
 AUTO_PROVIDERS_VARIABLE: Final = "SCGENEPT_RT_AUTO_PROVIDERS"
 _AUTO_PROVIDERS: Final[tuple[ProviderName, ...]] = ("cuda", "cpu")
+_ALIASES: Final = {"gpu": "cuda", "trt": "tensorrt", "pytorch": "torch", "rtx": "tensorrt-rtx"}
+_MOST_THREADS: Final = max(128, os.cpu_count() or 1)
+"""More threads than CPUs are slow, and hundreds more stall for minutes."""
 
-TARGETS: Final[Mapping[ProviderName, Target | None]] = {
-    "cpu": "ort",
-    "cuda": "ort",
-    "tensorrt": "portable",
-    "tensorrt-rtx": "portable",
-    "torch": None,
-}
-# The name in ONNX Runtime's own C API; the plugin registers under a name that it chooses itself.
+# The name in ONNX Runtime's C API; the plugin registers under a name of its own.
 _TENSORRT_RTX_ORT_NAME = "NvTensorRTRTXExecutionProvider"
 
 
 @dataclass(frozen=True)
 class ProviderChoice:
-    """A provider to make a session on.
+    """A provider to open a session on; from `select_provider`.
 
     Attributes
     ----------
     name
         One of `PROVIDER_NAMES`.
     ort_provider
-        ONNX Runtime's name of it; None for torch, which makes no ONNX Runtime session.
-    options
+        ONNX Runtime's name of it; None for torch, which opens no ONNX Runtime session.
+    ort_options
         ONNX Runtime's provider options.
     precision
-        The precision asked for, else fp16 on a GPU and fp32 on the CPU, as far as the bundle's graphs allow.
+        The precision asked for, else fp16 on GPUs and fp32 on the CPU, as far as the bundle's graphs allow.
     target
         Which of the bundle's graphs it runs; None for torch.
     device_id
         Number of the GPU; None on the CPU.
     reason
         One line: why this provider.
+    engine
+        The options that it was chosen by, complete.
+    status
+        From `diagnose_provider`.
     """
 
     name: ProviderName
     ort_provider: str | None
-    options: Mapping[str, str]
+    ort_options: Mapping[str, str]
     precision: Precision
     target: Target | None
     device_id: int | None
     reason: str
+    engine: EngineOptions = field(repr=False)
     status: ProviderStatus = field(repr=False)
 
     @property
+    def traits(self) -> ProviderTraits:
+        """What sets the provider apart."""
+        return TRAITS[self.name]
+
+    @property
+    def device(self) -> Mapping[str, Any] | None:
+        """Facts about the GPU: name, compute_capability, memory_bytes; None on the CPU and for torch."""
+        return self.status.details["devices"][self.device_id] if self.traits.on_gpu else None
+
+    @property
     def ort_providers(self) -> list[tuple[str, dict[str, str]]]:
-        """The `providers` argument of `onnxruntime.InferenceSession` (not for tensorrt-rtx, which goes by device)."""
-        return [(self.ort_provider, dict(self.options))] if self.ort_provider else []
+        """The `providers` argument of `onnxruntime.InferenceSession`, except for a plugin, which goes by device."""
+        return [(self.ort_provider, dict(self.ort_options))] if self.ort_provider else []
 
 
-def select_provider(
-    requested: str = "auto",
-    *,
-    precision: Precision | Literal["auto"] = "auto",
-    graphs: Collection[tuple[Precision, Target]] | None = None,
-    device_id: int | None = None,
-) -> ProviderChoice:
+def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOptions]) -> ProviderChoice:
     """Choose the provider for a session.
 
     Parameters
     ----------
-    requested
-        A provider's name, or "auto": the first usable one of the environment variable SCGENEPT_RT_AUTO_PROVIDERS
-        (a comma-separated list, default "cuda,cpu") for which the bundle has a graph.
-    precision
-        The precision wanted, "auto" for the provider's default.
-    graphs
-        Precision and target of the bundle's graphs; None if that is not known yet. A provider asked for by name is
-        chosen even if its graph is missing: `Bundle.graph` then says how to export it.
-    device_id
-        Number of the GPU among the visible ones; None for the first. Excludes the CPU.
+    bundle
+        The bundle to run; None if that is not known yet. A provider asked for by name is chosen even if its graph is
+        missing: `Bundle.graph` then raises.
+    **options
+        See `EngineOptions`. The provider "auto" is the first usable one of the environment variable
+        SCGENEPT_RT_AUTO_PROVIDERS (a comma-separated list, default "cuda,cpu") for which the bundle has a graph.
 
     Raises
     ------
-    UnknownProviderError
-        If there is no such provider, here or in the environment variable.
+    ArgumentError
+        If an option has the wrong type or value, there is no such provider, or an option belongs to another provider.
     ProviderUnavailableError
         If the provider asked for, or every one that auto may choose, cannot be used.
-    DeviceNotFoundError
-        If there is no GPU of that number, or the provider does not run on one.
+    ProviderError
+        If there is no GPU of that number.
+    GraphNotInBundleError
+        If all graphs of the bundle need a later version of this package.
     """
+    engine = resolve(EngineOptions, options)
+    threads = engine["threads"]
+    if threads is not None and threads > _MOST_THREADS:
+        raise ArgumentError(f"threads is {threads:,}, expected a whole number from 1 to {_MOST_THREADS}, or None")
+    requested = engine["provider"]
     if requested == "auto":
-        return _select_automatically(precision, graphs, device_id)
-    name = _known(requested, ("auto", *PROVIDER_NAMES))
-    status = diagnose_provider(name)
-    if not status.usable:
-        raise ProviderUnavailableError(name, status.reason, status.remedy)
-    return _choice(status, precision, graphs, device_id, f"{name}, as asked for: {status.reason}")
+        choice = _select_automatically(bundle, engine)
+    else:
+        name = _known(requested, ("auto", *PROVIDER_NAMES))
+        if bundle is not None and TRAITS[name].runs_graphs:
+            bundle.check_known_graphs()
+        status = diagnose_provider(name)
+        if not status.usable:
+            raise ProviderUnavailableError(status.reason, status.remedy, where=f"provider {name}")
+        choice = _choice(status, bundle, engine, f"{name}, as asked for: {status.reason}")
+    _check_options(choice)
+    return choice
 
 
 def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> None:
     """Check that a session runs on the provider that was chosen.
 
-    ONNX Runtime makes a session on the CPU when a provider fails to start, with no more than a line in its log.
+    ONNX Runtime opens a session on the CPU when a provider fails to start, with no more than a line in its log.
 
     Parameters
     ----------
@@ -125,107 +136,128 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
     Raises
     ------
-    ProviderNotActiveError
+    ProviderUnavailableError
         If the provider is not among them.
     """
-    expected = {choice.ort_provider, _TENSORRT_RTX_ORT_NAME if choice.name == "tensorrt-rtx" else None} - {None}
-    if expected and not expected & set(session_providers):
-        raise ProviderNotActiveError(choice.name, str(choice.ort_provider), session_providers)
+    expected = {choice.ort_provider}
+    if choice.traits.ort_name is None:
+        expected.add(_TENSORRT_RTX_ORT_NAME)
+    if not expected & set(session_providers):
+        active = join_limited(session_providers) or "nothing"
+        raise ProviderUnavailableError(
+            f"it did not become active: ONNX Runtime opened the session on {active} instead of {choice.ort_provider}",
+            "Run `scgenept-rt providers`",
+            (UseOption("provider", "run on the CPU", "cpu"),),
+            where=f"provider {choice.name}",
+        )
 
 
-def _select_automatically(
-    precision: Precision | Literal["auto"],
-    graphs: Collection[tuple[Precision, Target]] | None,
-    device_id: int | None,
-) -> ProviderChoice:
+def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> ProviderChoice:
     candidates = _auto_candidates()
+    if bundle is not None:
+        bundle.check_known_graphs()
     passed: list[str] = []
-    lacks_graphs = True
+    without_graph = 0
     for name in candidates:
-        problem = _without_graph(name, precision, graphs)
-        lacks_graphs = lacks_graphs and bool(problem)
-        if not problem and name == "cpu" and device_id is not None:
-            problem = f"device {device_id} was asked for"
+        problem = _missing_graph(name, bundle, engine)
+        without_graph += bool(problem)
+        if not problem and engine["device_id"] is not None and not TRAITS[name].on_gpu:
+            problem = f"device {engine['device_id']} was asked for"
         if not problem:
             status = diagnose_provider(name)
             if status.usable:
                 why = f"auto chose {name}: {status.reason}" + "".join(f" (not {other})" for other in passed)
-                return _choice(status, precision, graphs, device_id, why)
+                return _choice(status, bundle, engine, why)
             problem = status.reason
         passed.append(f"{name}: {problem}")
-    remedy = "Run `scgenept-rt providers`"
-    if lacks_graphs and graphs:
-        held = " or ".join(sorted({each for each, _ in graphs}))
-        remedy = "export the bundle again" if precision == "auto" else f"choose {held}, or export it with {precision}"
-    raise ProviderUnavailableError("auto", f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})", remedy)
+    problem = f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})"
+    if without_graph < len(candidates) or bundle is None:
+        raise ProviderUnavailableError(problem, "Run `scgenept-rt providers`", where="provider auto")
+    held = sorted({str(graph.precision) for graph in bundle.graphs()})
+    use = () if engine["precision"] in ("auto", *held) else (UseOption("precision", "use what it holds", held[0]),)
+    raise ProviderUnavailableError(problem, "Export the bundle again with such a graph", use, where="provider auto")
 
 
 def _auto_candidates() -> tuple[ProviderName, ...]:
     entries = [entry.strip() for entry in os.environ.get(AUTO_PROVIDERS_VARIABLE, "").split(",")]
-    where = f"in the environment variable {AUTO_PROVIDERS_VARIABLE}"
+    where = f"environment variable {AUTO_PROVIDERS_VARIABLE}"
     return tuple(_known(entry, PROVIDER_NAMES, where) for entry in entries if entry) or _AUTO_PROVIDERS
 
 
 def _known(name: str, names: Sequence[str], where: str = "") -> ProviderName:
-    for known in PROVIDER_NAMES:
-        if name == known:
-            return known
-    raise UnknownProviderError(name, names, where)
+    if name in TRAITS:
+        return cast("ProviderName", name)
+    plain = name.lower().replace("_", "-").removesuffix("executionprovider")
+    near = [_ALIASES[plain]] if plain in _ALIASES else get_close_matches(plain, names, n=1)
+    suggestion = f". Did you mean {near[0]!r}?" if near else ""
+    raise ArgumentError(
+        f"unknown provider {name!r}, expected one of {', '.join(names)}{suggestion}",
+        "Run `scgenept-rt providers` to see which of them work here",
+        where=where,
+    )
 
 
-def _without_graph(
-    name: ProviderName,
-    precision: Precision | Literal["auto"],
-    graphs: Collection[tuple[Precision, Target]] | None,
-) -> str:
-    target = TARGETS[name]
-    if graphs is None or target is None:
+def _missing_graph(name: ProviderName, bundle: Bundle | None, engine: EngineOptions) -> str:
+    traits, precision = TRAITS[name], engine["precision"]
+    if bundle is None or not traits.runs_graphs:
         return ""
-    held = {held_precision for held_precision, held_target in graphs if held_target == target}
+    held = {graph.precision for graph in bundle.graphs() if graph.target == traits.target}
     if not held or (precision != "auto" and precision not in held):
-        wanted = "" if precision == "auto" else f"{precision} "
-        return f"the bundle has no {wanted}graph for it"
+        return f"the bundle has no {'' if precision == 'auto' else f'{precision} '}graph for it"
     return ""
 
 
-def _choice(
-    status: ProviderStatus,
-    precision: Precision | Literal["auto"],
-    graphs: Collection[tuple[Precision, Target]] | None,
-    device_id: int | None,
-    reason: str,
-) -> ProviderChoice:
-    name = status.name
-    target = TARGETS[name]
-    resolved = _default_precision(name, target, graphs) if precision == "auto" else precision
-    ort_provider = status.details.get("execution_provider") or ORT_NAMES.get(name)
-    if name == "cpu" and graphs is not None and (resolved, "merged") in graphs:
-        target = "merged"
-    if name in ("cpu", "torch"):
-        if device_id is not None and name == "cpu":
-            raise DeviceNotFoundError(name, device_id, ())
-        return ProviderChoice(name, ort_provider, {}, resolved, target, device_id, reason, status)
+def _choice(status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions, reason: str) -> ProviderChoice:
+    name, traits = status.name, TRAITS[status.name]
+    graphs = {(graph.precision, graph.target) for graph in bundle.graphs()} if bundle else set()
+    precision = engine["precision"]
+    if precision == "auto":
+        # With neither graph in the bundle, fp16 is the one to export for a GPU.
+        only_fp32 = ("fp32", traits.target) in graphs and ("fp16", traits.target) not in graphs
+        precision = "fp16" if traits.default_fp16 and not only_fp32 else "fp32"
+    target = "merged" if traits.merges_tokens and (precision, "merged") in graphs else traits.target
+    ort_name = status.details.get("execution_provider") or traits.ort_name
+    device_id = _device(status, engine["device_id"]) if traits.on_gpu else engine["device_id"]
+    if traits.runs_graphs and not traits.on_gpu and device_id is not None:
+        raise ArgumentError(
+            f"device {device_id} was asked for, but the provider {name} runs on no GPU",
+            options=(UseOption("provider", "run on a GPU", "cuda"),),
+        )
+    ort_options = {"device_id": str(device_id)} if traits.on_gpu else {}
+    if precision == "fp32":
+        ort_options |= traits.fp32_options
+    return ProviderChoice(name, ort_name, ort_options, precision, target, device_id, reason, engine, status)
+
+
+def _device(status: ProviderStatus, wanted: int | None) -> int:
+    """Return the number of the GPU to use."""
     devices = [str(device["name"]) for device in status.details["devices"]]
     usable: list[int] = status.details["usable_devices"]
-    index = usable[0] if device_id is None else device_id
-    if not 0 <= index < len(devices):
-        raise DeviceNotFoundError(name, index, devices)
-    if index not in usable:
-        other = ", ".join(map(str, usable))
-        raise ProviderUnavailableError(
-            name, f"it does not support device {index}, {devices[index]}", f"use device {other}"
+    index = usable[0] if wanted is None else wanted
+    if index >= len(devices):
+        numbered = join_limited([f"{number}: {device}" for number, device in enumerate(devices)])
+        raise ProviderError(
+            f"there is no device {index} for the provider {status.name}: the visible GPUs are {numbered}",
+            "Choose one of these; CUDA_VISIBLE_DEVICES limits and renumbers them",
         )
-    options = {"device_id": str(index)}
-    if name == "cuda" and resolved == "fp32":
-        options["use_tf32"] = "0"  # on by default, and then fp32 products have 10 bits of mantissa
-    return ProviderChoice(name, ort_provider, options, resolved, target, index, reason, status)
+    if index not in usable:
+        raise ProviderUnavailableError(
+            f"it does not support device {index}, {devices[index]}",
+            options=(UseOption("device_id", "use a device that it supports", usable[0]),),
+            where=f"provider {status.name}",
+        )
+    return index
 
 
-def _default_precision(
-    name: ProviderName, target: Target | None, graphs: Collection[tuple[Precision, Target]] | None
-) -> Precision:
-    if name in ("cpu", "torch") or target is None:
-        return "fp32"
-    # With neither graph in the bundle, fp16 is the one to export for a GPU.
-    only_fp32 = graphs is not None and ("fp32", target) in graphs and ("fp16", target) not in graphs
-    return "fp32" if only_fp32 else "fp16"
+def _check_options(choice: ProviderChoice) -> None:
+    """Raise ArgumentError for options that belong to another provider."""
+    if choice.engine["cuda_graphs"] and not choice.traits.records_cuda_graphs:
+        raise ArgumentError(
+            f"cuda_graphs is for the provider cuda, not for {choice.name}",
+            options=(UseOption("provider", "record CUDA graphs", "cuda"),),
+        )
+    if choice.engine["reference_checkpoint"] is not None and choice.traits.runs_graphs:
+        raise ArgumentError(
+            f"reference_checkpoint is for the provider torch, not for {choice.name}",
+            options=(UseOption("provider", "run PyTorch", "torch"),),
+        )

@@ -1,4 +1,4 @@
-"""Which attention kernel ran: attention is three quarters of the work, and a slow kernel shows in nothing but time."""
+"""Which attention kernel ran: attention is three quarters of the work, and a slow kernel shows in the time alone."""
 
 from __future__ import annotations
 
@@ -8,37 +8,54 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
-from scgenept_rt.bundle import Precision, Target
+from scgenept_rt.providers import ProviderChoice
 
-DEBUG_VARIABLE = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
+DEBUG_VARIABLE: Final = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
 """With it, ONNX Runtime's CUDA provider prints the kernel of every attention node to standard output."""
 
 _NO_FLASH_VARIABLE = "ORT_DISABLE_FLASH_ATTENTION"
-_REPORT = re.compile(r"Operator=(\w*Attention)\b.*?\bSdpaKernel=(\w+)")
-_STDOUT = 1
+_KERNEL = re.compile(r"SdpaKernel=(\w+)")
+_DEBUG_LINE = re.compile(
+    r"SdpaKernel=|Operator=\w*Attention|AttentionKernelOptions:|Flash Attention is|MATH=0 is|flash=\d, .*workspace="
+)
 
 
 @contextmanager
-def cuda_attention_kernels() -> Iterator[list[str]]:
-    """Collect the names of the attention kernels that the CUDA provider runs, in sessions made within the context.
+def attention_kernels(choice: ProviderChoice) -> Iterator[list[str]]:
+    """Collect the names of the attention kernels that run in sessions opened within the context.
 
-    Yields a list that is filled on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``, empty if nothing was
-    reported. Standard output is redirected meanwhile; what else is written to it comes out on leaving.
+    Yields a list that is complete on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``, empty if not known.
+    """
+    if choice.traits.prints_attention_kernels:
+        with printed_attention_kernels() as kernels:
+            yield kernels
+    else:
+        known = _cpu_kernel(choice)
+        yield [known] if known else []
+
+
+@contextmanager
+def printed_attention_kernels() -> Iterator[list[str]]:
+    """Collect the names that ONNX Runtime prints, see `attention_kernels`.
+
+    Standard output is redirected meanwhile; anything else written to it goes to standard error on leaving, since the
+    output of a command may have to be JSON.
     """
     kernels: list[str] = []
     sys.stdout.flush()
     before = os.environ.get(DEBUG_VARIABLE)
-    kept = os.dup(_STDOUT)
+    stdout = 1  # ONNX Runtime writes to the descriptor, which Python's own redirection does not affect
+    kept = os.dup(stdout)
     with tempfile.TemporaryFile() as captured:
-        # ONNX Runtime writes to the descriptor itself, which Python's own redirection does not reach.
-        os.dup2(captured.fileno(), _STDOUT)
+        os.dup2(captured.fileno(), stdout)
         os.environ[DEBUG_VARIABLE] = "1"
         try:
             yield kernels
         finally:
             sys.stdout.flush()
-            os.dup2(kept, _STDOUT)
+            os.dup2(kept, stdout)
             os.close(kept)
             if before is None:
                 del os.environ[DEBUG_VARIABLE]
@@ -46,17 +63,17 @@ def cuda_attention_kernels() -> Iterator[list[str]]:
                 os.environ[DEBUG_VARIABLE] = before
             captured.seek(0)
             text = captured.read().decode(errors="replace")
-            kernels += dict.fromkeys(kernel for _, kernel in _REPORT.findall(text))
-            sys.stdout.write("".join(line for line in text.splitlines(keepends=True) if not _REPORT.search(line)))
+            kernels += dict.fromkeys(_KERNEL.findall(text))
+            sys.stderr.write("".join(line for line in text.splitlines(keepends=True) if not _DEBUG_LINE.search(line)))
 
 
-def cpu_attention_kernel(precision: Precision, target: Target) -> str:
-    """Return what is known of the CPU provider's kernel: it depends on the graph alone; empty if not known.
+def _cpu_kernel(choice: ProviderChoice) -> str:
+    """Return the CPU provider's kernel, which depends on the graph alone; empty if not known.
 
-    Its fp32 MultiHeadAttention without mask and bias, the form of the `ort` and `merged` graphs, runs in tiles (flash
-    attention) unless that is switched off in the environment.
+    Its fp32 MultiHeadAttention without mask and bias, as in the `ort` and `merged` graphs, runs in tiles (flash
+    attention) unless the environment switches that off.
     """
-    if precision != "fp32" or target == "portable":
+    if choice.traits.on_gpu or choice.precision != "fp32" or choice.target not in ("ort", "merged"):
         return ""
     if os.environ.get(_NO_FLASH_VARIABLE, "0") == "1":
         return f"unfused, as {_NO_FLASH_VARIABLE} is set"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from scgenept_rt.bundle import Precision
+from scgenept_rt.providers import TRAITS
 
-_BATCH_TOKENS = {"cpu": 16_384, "torch": 16_384}
-"""Tokens (cells x genes) of an automatic batch: on a CPU larger ones gain nothing and cost memory."""
-_GPU_BATCH_TOKENS = 32 * 5_120
-"""The most on a GPU: what measured best on one with memory to spare."""
 _MAX_BATCH = 1_024
+_INDEX_LIMIT = 2**31 - 1
 
 _BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2}
 _ALIVE_TENSORS = 8
@@ -18,16 +16,21 @@ _RESERVED_BYTES = 2**30
 
 
 def activation_bytes(n_tokens: int, d_model: int, precision: Precision) -> int:
-    """Return the bytes of the activations that a layer of the folded graph has alive at once, for so many tokens.
+    """Return the bytes of the activations that a layer of the folded graph holds at once.
 
-    Up to 8 tensors of [tokens, d_model]: its input, queries before and after their bias, keys, values, what attention
-    gives, and two for copies that a kernel may make; the feed-forward block, later, has fewer.
+    Up to 8 tensors of [tokens, d_model]: its input, queries before and after their bias, keys, values, the output of
+    attention, and two for copies that a kernel may make; the feed-forward block has fewer.
     """
     return _ALIVE_TENSORS * n_tokens * d_model * _BYTES[precision]
 
 
+def largest_batch(n_genes: int, width: int) -> int:
+    """Return the most cells per batch on a GPU, where kernels index tensors [cells, genes, width] with 32 bits."""
+    return max(1, _INDEX_LIMIT // (max(n_genes, 1) * width))
+
+
 def planned_size(n_rows: int, batch_size: int) -> int:
-    """Return the size to which a batch of `n_rows` is padded where every size costs a new plan.
+    """Return the size to which a batch of `n_rows` is padded if each size costs a new plan.
 
     The powers of two up to `batch_size`, and that itself: few sizes, and less than half of a batch is padding.
     """
@@ -42,37 +45,38 @@ def automatic_batch_size(
     d_model: int = 512,
     free_bytes: int | None = None,
 ) -> int:
-    """Return the number of cells a batch that bounds memory and keeps the provider busy.
+    """Return the number of cells per batch that bounds memory and keeps the provider busy.
 
     Parameters
     ----------
     provider
         Name of the provider.
     n_genes
-        Genes a cell: the network's tokens.
+        Genes per cell: the network's tokens.
     precision, d_model
         Of the network's activations.
     free_bytes
-        Memory that is free on the GPU; None if that is not known.
+        Free memory of the GPU; None if not known.
 
     Returns
     -------
     int
-        On a GPU with enough free memory, and where that is not known, as many cells as have 32 x 5,120 tokens. With
-        less, half of that, a quarter and so on, at least 1: a GPU keeps a plan for every size, so there are few sizes.
+        On a GPU with enough free memory, and if that is not known, as many cells as have 32 x 5,120 tokens. With less,
+        half of that, a quarter and so on, at least 1: a GPU keeps a plan for each size, so there are few sizes.
 
     Notes
     -----
     Beside `activation_bytes`, a fifth of the memory is taken as lost between the tensors in ONNX Runtime's arena, and a
-    token has a float32 value, an int64 flag and a float32 result, those of two batches at once: one runs, and one is
-    copied. With d_model 512 that is 8 x 512 x 2 / 0.8 + 32 = 10,272 bytes a token in fp16 and 20,512 in fp32: 52 and
-    103 MB a cell of 5,045 genes, 1.7 and 3.3 GB for 32 of them.
+    token has a float32 value, an int64 flag and a float32 result, counted twice for copies. With d_model 512 that is
+    8 x 512 x 2 / 0.8 + 32 = 10,272 bytes per token in fp16 and 20,512 in fp32: 52 and 103 MB per cell of 5,045 genes,
+    1.7 and 3.3 GB for 32 cells.
 
-    Weights, and what depends on the gene alone, do not grow with the batch. They are among the 1 GiB that is left free,
-    as far as they are not there yet, with what CUDA and cuBLAS take for themselves and the workspaces of cuDNN's plans.
+    Weights, and what depends on the gene alone, do not grow with the batch. They are part of the 1 GiB that is left
+    free, with what CUDA and cuBLAS take for themselves and the workspaces of cuDNN's plans.
     """
-    size = max(1, min(_BATCH_TOKENS.get(provider, _GPU_BATCH_TOKENS) // max(n_genes, 1), _MAX_BATCH))
-    if provider in _BATCH_TOKENS or free_bytes is None:
+    traits = TRAITS[provider]
+    size = max(1, min(traits.batch_tokens // max(n_genes, 1), _MAX_BATCH))
+    if not traits.on_gpu or free_bytes is None:
         return size
     token_bytes = activation_bytes(1, d_model, precision) / _ARENA_SHARE + _INPUT_AND_OUTPUT_BYTES
     fitting = (free_bytes - _RESERVED_BYTES) / (token_bytes * max(n_genes, 1))

@@ -1,7 +1,7 @@
-"""CUDA graphs: all kernels of a small batch, recorded when a session is made and launched together from then on.
+"""CUDA graphs: all kernels of a small batch, recorded when a session is opened and launched together from then on.
 
-A batch of one cell leaves a GPU waiting for the next launch between kernels. A recorded graph reads and writes the
-addresses that it was recorded with, so its inputs and outputs are bound to places on the device that stay.
+With a batch of one cell a GPU waits for the next launch between kernels. A recorded graph reads and writes the
+addresses that it was recorded with, so its inputs and outputs are bound to fixed places on the device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scgenept_rt.providers import import_onnxruntime
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 
 _CELLS: Final = (1, 2, 4)
-"""Sizes of batches that gain: from 8 cells on, kernels are so long that launching them takes no time."""
+"""Batch sizes that gain: from 8 cells on, kernels take so long that launching them costs nothing."""
 _PLAIN_RUNS: Final = 2
 
 _RUN_ENTRY = "gpu_graph_id"
@@ -28,26 +28,26 @@ Shape = tuple[int, int]
 
 
 def shapes_to_record(n_genes: int) -> tuple[Shape, ...]:
-    """Return the shapes of the batches of a panel that are worth recording."""
+    """Return the batches of a number of genes that are worth recording."""
     return tuple((n_cells, n_genes) for n_cells in _CELLS)
 
 
 def cuda_graph_options() -> dict[str, str]:
-    """Return what the CUDA provider has to be told, besides its other options, when a session is made."""
+    """Return the options that the CUDA provider needs, besides its others, when a session is opened."""
     return {"enable_cuda_graph": "1"}
 
 
 class RecordedBatches:
     """Runs batches of one session, those of some shapes as recorded graphs.
 
-    For the use of one thread, always the same, which makes it too. Everything is recorded at once, since work on a GPU
-    by other threads of the process, whosever it is, can spoil what is being recorded, and a recording spoil their work.
+    To be made and used by one and the same thread. Everything is recorded at once: work on a GPU by other threads of
+    the process can spoil a recording, and a recording their work.
     """
 
     def __init__(
         self, session: Any, device_type: str, device_id: int, shapes: Sequence[Shape], tolerance: Tolerance
     ) -> None:
-        """Record, and compare what the graphs give with what the session gives without them.
+        """Record, and compare outputs of the graphs with those of the session without them.
 
         Parameters
         ----------
@@ -58,12 +58,12 @@ class RecordedBatches:
         shapes
             Cells and genes of the batches to record.
         tolerance
-            How far the two may differ.
+            By how much the two may differ.
 
         Raises
         ------
         RuntimeError
-            If they differ by more. ONNX Runtime's own errors come as they are.
+            If they differ by more. ONNX Runtime's own errors are not changed.
         """
         self._session = session
         self._device = (device_type, device_id)
@@ -84,21 +84,21 @@ class RecordedBatches:
 
     def _record(self, shape: Shape, graph_id: int) -> None:
         feeds = [_random_feed(shape, seed) for seed in range(_PLAIN_RUNS)]
-        # Plainly first: what is planned and reserved when a shape first runs must not happen within a recording.
+        # Plainly first: planning and allocating, when a shape first runs, must not happen within a recording.
         expected = [self._run_plainly(feed) for feed in feeds]
         batch = _BoundBatch(self._session, feeds[0], self._device, graph_id)
         for feed, plain in zip(feeds, expected, strict=True):
             comparison = self._tolerance.compare(batch.run(feed), plain)
             if not comparison.passed:
                 raise RuntimeError(
-                    f"recorded, a batch of {shape[0]} x {shape[1]:,} values (cells x genes) gives something else than "
-                    f"otherwise, by up to {comparison.max_difference:.2e}"
+                    f"outputs of a recorded batch of {shape[0]} x {shape[1]:,} values (cells x genes) differ from "
+                    f"those of a plain one by up to {comparison.max_difference:.2e}"
                 )
         self._batches[_form(feeds[0])] = batch
 
 
 class _BoundBatch:
-    """One form of batch: inputs and output on the device, and the number of its graph, recorded in the first run."""
+    """One shape of batch: inputs and output on the device, and the number of its graph, recorded in the first run."""
 
     def __init__(self, session: Any, feed: Feed, device: tuple[str, int], graph_id: int) -> None:
         placed = import_onnxruntime().OrtValue.ortvalue_from_shape_and_type
@@ -114,18 +114,18 @@ class _BoundBatch:
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         for name, value in self._inputs.items():
-            # Each copy is a call that waits for the device: genes and flags are mostly those of the run before.
+            # Each copy waits for the device: genes and flags are mostly those of the previous run.
             before = self._on_device.pop(name, None)
             if before is None or not np.array_equal(before, feed[name]):
                 before = np.array(feed[name], order="C")
                 value.update_inplace(before)
-            self._on_device[name] = before  # not before it is there: a copy can fail
+            self._on_device[name] = before  # only now: a copy can fail
         self._session.run_with_iobinding(self._binding, self._options)
         return np.array(self._output.numpy())  # the next run writes over the output
 
 
 def _form(feed: Feed) -> tuple[Any, ...]:
-    """Return what a batch has in common with those that the same graph can run."""
+    """Return what all batches that one graph can run have in common."""
     return tuple((name, array.shape, array.dtype.str) for name, array in feed.items())
 
 

@@ -1,4 +1,4 @@
-"""What every graph of a bundle takes and gives, by name."""
+"""Inputs and outputs of the graphs of a bundle, by name."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
-from scgenept_rt.errors import GraphNotLoadedError, InferenceFailedError, ProviderUnavailableError
+from scgenept_rt.errors.core import ProviderUnavailableError, UseOption, pluralize
 from scgenept_rt.providers import (
     ProviderChoice,
     cpu_threads,
@@ -19,14 +19,15 @@ from scgenept_rt.providers import (
     register_tensorrt_rtx,
     verify_active,
 )
-from scgenept_rt.session.batch import automatic_batch_size
+from scgenept_rt.session.batch import automatic_batch_size, largest_batch
 from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
+from scgenept_rt.session.failures import graph_not_loaded, inference_error, summary
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
 
 _LOG_FATAL_ONLY = 4
-"""What goes wrong is raised, with ONNX Runtime's own words; it need not stand in the terminal as well."""
+"""Faults are raised, in ONNX Runtime's own words; they need not appear in the terminal as well."""
 
 
 class OrtSession:
@@ -37,83 +38,56 @@ class OrtSession:
         bundle: Bundle,
         choice: ProviderChoice,
         *,
-        threads: int | None = None,
         recorded: Sequence[Shape] = (),
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
-        """Load the graph that `choice` names.
+        """Load a graph.
 
         Parameters
         ----------
         bundle
             An opened bundle.
         choice
-            Provider, precision and target, from `select_provider`.
-        threads
-            Threads of the CPU provider; None for as many as this process may use (`cpu_threads`).
+            Provider, precision, target and threads, from `select_provider`.
         recorded
-            (n_cells, n_genes) of the batches to record as CUDA graphs; for the provider cuda.
+            (n_cells, n_genes) of the batches to record as CUDA graphs.
         on_notice
-            Is told what takes long: TensorRT compiles an engine for minutes, once.
+            Called with a message about each step that takes long: TensorRT compiles an engine for minutes, once.
 
         Raises
         ------
         GraphNotInBundleError
             If the bundle has no such graph.
-        ProviderNotActiveError
-            If the provider did not become active, or cannot run the whole graph.
+        ProviderUnavailableError
+            If the provider did not become active.
         GraphNotLoadedError
-            If ONNX Runtime cannot load the graph.
+            If ONNX Runtime cannot load the graph, or the provider cannot run all of it.
         BundleFileError
-            If that is since the file that holds its weights is missing or has changed.
-        CacheDirectoryError
+            If the file that holds the weights of the graph is missing or has changed.
+        OutputError
             If TensorRT's engines cannot be kept.
         """
-        onnxruntime = import_onnxruntime()
-        assert choice.target is not None, "a provider without a target makes no ONNX Runtime session"
         self._choice = choice
+        assert choice.target is not None, "a provider without a target opens no ONNX Runtime session"
         self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None
         graph = bundle.graph(choice.precision, choice.target)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _LOG_FATAL_ONLY
-        options.intra_op_num_threads = int(threads or cpu_threads())
-        if choice.name != "cpu":
-            # A node that silently ran on the CPU would cost more than all others together.
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         # An engine is built for sizes up to this; a larger batch is run in parts.
-        self._max_batch: int | None = None
-        providers: list[tuple[str, dict[str, str]]] | None = choice.ort_providers
-        with ExitStack() as stack:
-            if choice.name == "tensorrt":
-                self._max_batch = _most_cells(bundle, choice)
-                opened = tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
-                providers = [(str(choice.ort_provider), stack.enter_context(opened))]
-            elif choice.name == "tensorrt-rtx":
-                _add_tensorrt_rtx(options, choice)
-                providers = None
-            elif recorded:
-                providers = [(name, {**given, **cuda_graph_options()}) for name, given in choice.ort_providers]
-            try:
-                weights = _linked_weights(options, bundle, graph)
-                self._session = onnxruntime.InferenceSession(str(bundle.path(graph)), options, providers=providers)
-            except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
-                if graph.target == "merged":
-                    bundle.check_file(_owner(bundle, graph))  # ONNX Runtime does not always name it
-                raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, str(error)) from error
-            del weights  # the options refer to them until here
-            verify_active(self._session.get_providers(), choice)
-        # cuDNN's plans, which take long to make, are kept by thread: whoever calls, one thread runs.
+        self._max_batch = _most_cells(bundle, choice) if choice.traits.builds_engines else None
+        self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)
+        self._session = self._load(bundle, graph, recorded=bool(recorded), on_notice=on_notice)
+        # cuDNN keeps its plans, which take long to make, by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
         self._recorded: RecordedBatches | None = None
         if recorded and self._thread is not None:
             device = ("cuda", choice.device_id or 0)
             tolerance = bundle.tolerance(choice.precision)
-            recording = self._thread.submit(RecordedBatches, self._session, *device, recorded, tolerance)
             try:
-                self._recorded = recording.result()
-            except Exception as error:  # as above
-                problem = f"CUDA graphs cannot be recorded ({error}); load it without them"
-                raise GraphNotLoadedError(bundle.directory, graph.path, choice.name, problem) from error
+                self._recorded = self._thread.submit(
+                    RecordedBatches, self._session, *device, recorded, tolerance
+                ).result()
+            except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
+                reason = f"CUDA graphs cannot be recorded ({summary(str(error))}); load it without them"
+                raise graph_not_loaded(bundle.directory, graph.path, choice.name, reason) from error
 
     @property
     def provider(self) -> str:
@@ -128,11 +102,11 @@ class OrtSession:
     @property
     def fixed_batches(self) -> bool:
         """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
-        return self._choice.name != "cpu"
+        return self._choice.traits.fixed_batches
 
     @property
     def merges_tokens(self) -> bool:
-        """Whether identical tokens are computed once; then cells are computed one at a time, whatever the batch."""
+        """Whether identical tokens are computed once; cells are then computed one at a time, whatever the batch."""
         return self._shares_token is not None
 
     def run(
@@ -143,16 +117,54 @@ class OrtSession:
             if self._shares_token is not None:
                 return run_merged(self._run_graph, values, pert_flags, gene_index, self._shares_token)
             size = self._max_batch or max(len(values), 1)
+            if self._choice.traits.on_gpu:
+                size = min(size, largest_batch(values.shape[1], self._width))
             parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
             outputs = [
-                self._run_in_turn({"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index})
+                self._run_in_thread({"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index})
                 for part in parts
             ]
         except Exception as error:  # as above
-            raise InferenceFailedError(self.provider, len(values), values.shape[1], str(error)) from error
+            raise inference_error(self.provider, len(values), values.shape[1], error) from error
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
-    def _run_in_turn(self, feed: Feed) -> NDArray[np.float32]:
+    def _load(
+        self, bundle: Bundle, graph: BundleFile, *, recorded: bool, on_notice: Callable[[str], None] | None
+    ) -> Any:
+        """Return an `onnxruntime.InferenceSession` of a graph."""
+        choice, onnxruntime = self._choice, import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _LOG_FATAL_ONLY
+        options.intra_op_num_threads = choice.engine["threads"] or cpu_threads()
+        if choice.traits.on_gpu:
+            # A node that silently ran on the CPU would cost more than all others together.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        providers: list[tuple[str, dict[str, str]]] | None = choice.ort_providers
+        with ExitStack() as stack:
+            if self._max_batch is not None:
+                engine = tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
+                providers = [(str(choice.ort_provider), stack.enter_context(engine))]
+            elif choice.traits.ort_name is None:
+                _add_plugin_device(options, choice)
+                providers = None
+            elif recorded:
+                providers = [(name, {**given, **cuda_graph_options()}) for name, given in choice.ort_providers]
+            try:
+                weights = _linked_weights(options, bundle, graph)
+                # With its fallback, the Python wrapper retries on the CPU, and raises what went wrong there.
+                session = onnxruntime.InferenceSession(
+                    str(bundle.path(graph)), options, providers=providers, enable_fallback=0
+                )
+            except Exception as error:  # as above
+                if graph.target == "merged":
+                    bundle.check_file(_owner(bundle, graph))  # ONNX Runtime does not always name it
+                reason = summary(str(error))
+                raise graph_not_loaded(bundle.directory, graph.path, choice.name, reason) from error
+            del weights  # the options refer to them until here
+            verify_active(session.get_providers(), choice)
+        return session
+
+    def _run_in_thread(self, feed: Feed) -> NDArray[np.float32]:
         return self._run_graph(feed) if self._thread is None else self._thread.submit(self._run_graph, feed).result()
 
     def _run_graph(self, feed: Feed) -> NDArray[np.float32]:
@@ -169,15 +181,15 @@ class OrtSession:
 def _most_cells(bundle: Bundle, choice: ProviderChoice) -> int:
     """Return the cells of the largest batch that an engine is built for.
 
-    By all of the GPU's memory, not by what is free of it: the engine is kept for later runs.
+    By all of the GPU's memory, not by what is free: the engine is kept for later runs.
     """
-    dimensions, devices = bundle.manifest.dimensions, choice.status.details["devices"]
+    dimensions, device = bundle.manifest.dimensions, choice.device
     return automatic_batch_size(
         choice.name,
         dimensions.n_genes,
         precision=choice.precision,
         d_model=dimensions.d_model,
-        free_bytes=devices[choice.device_id or 0]["memory_bytes"],
+        free_bytes=device["memory_bytes"] if device else None,
     )
 
 
@@ -187,10 +199,10 @@ def _owner(bundle: Bundle, merged: BundleFile) -> BundleFile:
 
 
 def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | None:
-    """Read the file that a merged graph's weights lie in, if it is a link to another directory than the graph is.
+    """Read the file with a merged graph's weights, if it is a link to another directory than the graph is.
 
-    Stores of files have such links, one directory a file. Since 1.24 ONNX Runtime reads no file outside the graph's own
-    directory, but takes its contents. Not for all bundles, as contents take memory, and a file is mapped.
+    Stores of files have such links, one directory per file. Since 1.24 ONNX Runtime reads no file outside the graph's
+    directory, but takes its content. Not for all bundles, as content takes memory, and a file is mapped.
     """
     if graph.target != "merged" or not hasattr(options, "add_external_initializers_from_files_in_memory"):
         return None
@@ -202,11 +214,14 @@ def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | 
     return weights
 
 
-def _add_tensorrt_rtx(options: Any, choice: ProviderChoice) -> None:
-    """Register the plugin and add its device; it lists the GPUs that it supports alone, in CUDA's order."""
+def _add_plugin_device(options: Any, choice: ProviderChoice) -> None:
+    """Register the plugin TensorRT-RTX and add its device; it lists only supported GPUs, in CUDA's order."""
     devices = register_tensorrt_rtx()
     position = list(choice.status.details["usable_devices"]).index(choice.device_id)
     if position >= len(devices):
-        listed = f"its plugin lists {len(devices)} devices, not device {choice.device_id}"
-        raise ProviderUnavailableError(choice.name, listed, "use --provider cuda")
+        raise ProviderUnavailableError(
+            f"its plugin lists {pluralize(len(devices), 'device')}, not device {choice.device_id}",
+            options=(UseOption("provider", "run on this device", "cuda"),),
+            where=f"provider {choice.name}",
+        )
     options.add_provider_for_devices([devices[position]], {})

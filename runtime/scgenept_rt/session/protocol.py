@@ -1,4 +1,4 @@
-"""What the predictor asks of anything that can run the network."""
+"""The interface of everything that can run the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scgenept_rt.bundle import Precision
 
 
 class Session(Protocol):
-    """What the predictor needs of anything that can run the network."""
+    """Anything that can run a bundle's network."""
 
     @property
     def provider(self) -> str:
@@ -23,7 +23,7 @@ class Session(Protocol):
 
     @property
     def fixed_batches(self) -> bool:
-        """Whether a batch of another size costs a new plan, so that short batches are better padded."""
+        """Whether each batch size costs a new plan, so that short batches are better padded."""
 
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
@@ -42,10 +42,12 @@ class Session(Protocol):
         Returns
         -------
         ndarray
-            (n_cells, n_genes) float32, predicted expression, as the network gives it (it may be negative).
+            (n_cells, n_genes) float32, predicted expression, not clipped (it may be negative).
 
         Raises
         ------
-        InferenceFailedError
-            If a batch cannot be run, for one when memory runs out.
+        DeviceMemoryError
+            If memory runs out.
+        InferenceError
+            If the batch cannot be run.
         """

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from scgenept_rt.bundle import Bundle, BundleFile
+from scgenept_rt.files.cache import cache_directory
 from scgenept_rt.providers import ProviderChoice, import_onnxruntime
-from scgenept_rt.session.engine_cache import EngineCache, cache_root
-
-Notice = Callable[[str], None]
+from scgenept_rt.session.engine_cache import engine_directory
 
 _SECONDS_BETWEEN_NOTICES = 15.0
 
 
 @contextmanager
 def tensorrt_options(
-    bundle: Bundle, graph: BundleFile, choice: ProviderChoice, max_batch: int, on_notice: Notice | None
+    bundle: Bundle, graph: BundleFile, choice: ProviderChoice, max_batch: int, on_notice: Callable[[str], None] | None
 ) -> Iterator[dict[str, str]]:
-    """Yield the provider options for a session, which must be made within the context.
+    """Yield the provider options for a session, which must be opened within the context.
 
     Parameters
     ----------
@@ -33,16 +31,16 @@ def tensorrt_options(
     max_batch
         The most cells that a batch will have.
     on_notice
-        Is told when an engine must be built, that it still is, and how long it took.
+        Called when an engine must be built, every 15 seconds while it is, and when it is done.
 
     Raises
     ------
-    CacheDirectoryError
+    OutputError
         If the engine cache cannot be written.
     """
-    device = choice.status.details["devices"][choice.device_id or 0]
+    device = choice.device or {}
     fixed = {
-        **choice.options,
+        **choice.ort_options,
         # The graph holds its precision; the builder may use half precision only where the graph does.
         "trt_fp16_enable": "1" if choice.precision == "fp16" else "0",
         "trt_layer_norm_fp32_fallback": "1",
@@ -57,22 +55,20 @@ def tensorrt_options(
         "tensorrt": tensorrt_version(),
         **{name: value for name, value in fixed.items() if name != "device_id"},
     }
-    with EngineCache(cache_root(), key) as cache:
-        options = fixed | {
+    with ExitStack() as stack:
+        directory, is_built = stack.enter_context(engine_directory(cache_directory("engines"), key))
+        if not is_built and on_notice is not None:
+            stack.enter_context(_announced(str(device["name"]), on_notice))
+        yield fixed | {
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(cache.directory),
+            "trt_engine_cache_path": str(directory),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(cache.directory),
+            "trt_timing_cache_path": str(directory),
         }
-        if cache.has_engine or on_notice is None:
-            yield options
-        else:
-            with _told_while_building(str(device["name"]), on_notice):
-                yield options
 
 
 def shape_profiles(n_genes: int, max_batch: int) -> dict[str, str]:
-    """Return the ranges of input sizes that an engine is built for: tuned for full batches of the whole panel."""
+    """Return the ranges of input sizes that an engine is built for: tuned for full batches of all genes."""
 
     def shapes(batch: int, genes: int) -> str:
         return f"values:{batch}x{genes},pert_flags:{batch}x{genes},gene_index:{genes}"
@@ -86,28 +82,28 @@ def shape_profiles(n_genes: int, max_batch: int) -> dict[str, str]:
 
 def tensorrt_version() -> str:
     """Return the version number of the loaded TensorRT library (101304 is 10.13.4), "unknown" if it gives none."""
-    name = "nvinfer_10.dll" if sys.platform == "win32" else "libnvinfer.so.10"
     try:
-        return str(ctypes.CDLL(name).getInferLibVersion())
+        return str(ctypes.CDLL("libnvinfer.so.10").getInferLibVersion())
     except (OSError, AttributeError):
         return "unknown"
 
 
 @contextmanager
-def _told_while_building(gpu: str, on_notice: Notice) -> Iterator[None]:
+def _announced(gpu: str, on_notice: Callable[[str], None]) -> Iterator[None]:
     started = time.monotonic()
-    on_notice(f"building a TensorRT engine for {gpu}: this takes minutes, and only once; it is kept in {cache_root()}.")
+    kept = cache_directory("engines")
+    on_notice(f"building a TensorRT engine for {gpu}: this takes minutes, and only once; it is kept in {kept}.")
     done = threading.Event()
 
-    def tell() -> None:
+    def repeat() -> None:
         while not done.wait(_SECONDS_BETWEEN_NOTICES):
             on_notice(f"still building the engine, {time.monotonic() - started:,.0f} s.")
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         done.set()
-        teller.join()
+        thread.join()
     on_notice(f"built the engine in {time.monotonic() - started:,.0f} s.")

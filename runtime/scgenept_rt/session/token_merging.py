@@ -1,8 +1,8 @@
 """Computing identical tokens once, exactly.
 
-The network has no positional encoding: genes that share a token (all those outside the vocabulary do) and have the same
-value and flag in a cell stay identical through every layer. They are computed as one token whose key counts as often
-as there are genes: a merged graph adds the logarithm of that number to the key's attention scores.
+The network has no positional encoding: genes that share a token (all genes outside the vocabulary do) and have the same
+value and flag in a cell stay identical through every layer. They are computed as one token whose key counts once per
+gene: a merged graph adds the logarithm of their number to the key's attention scores.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class MergedTokens:
     columns
         (n_tokens,) columns of the cell that are computed, ascending.
     log_count
-        (n_tokens,) float32, natural logarithm of the number of columns that each stands for; 0 where it is one.
+        (n_tokens,) float32, natural logarithm of the number of columns that each represents; 0 if it is one.
     position
-        (n_genes,) for every column of the cell, where its token stands in `columns`.
+        (n_genes,) for every column of the cell, the index of its token in `columns`.
     """
 
     columns: NDArray[np.int64]
@@ -53,7 +53,7 @@ def merge_tokens(values: NDArray[np.float32], pert_flags: NDArray[np.int64], sha
     pert_flags
         (n_genes,) int64, 1 = perturbed.
     shared
-        (n_genes,) whether a column's gene is one of those that share a single token.
+        (n_genes,) whether a column's gene shares its token with others.
     """
     sharing = np.flatnonzero(shared)
     representative = np.arange(len(values))
@@ -82,21 +82,21 @@ def run_merged(
     values, pert_flags, gene_index
         A batch; see `Session.run`.
     shared_rows
-        (n_table_genes,) which rows of the gene table are one and the same; see `shares_token`.
+        (n_table_genes,) which rows of the gene table are the shared token; see `shares_token`.
 
     Returns
     -------
     ndarray
-        (n_cells, n_genes) float32, what the graph without merging gives, but for rounding.
+        (n_cells, n_genes) float32, the same as of the graph without merging, except for rounding.
 
     Raises
     ------
     ValueError
-        If the inputs differ in their cells or genes: columns are chosen here, so the graph would not find out.
+        If the inputs differ in cells or genes: columns are chosen here, so the graph would not notice.
     """
     if not values.shape == pert_flags.shape == (len(values), *gene_index.shape):
         shapes = f"values {values.shape}, pert_flags {pert_flags.shape} and gene_index {gene_index.shape}"
-        raise ValueError(f"the shapes of the inputs do not fit together: {shapes}.")
+        raise ValueError(f"the shapes of the inputs do not fit together: {shapes}")
     predicted = np.empty(values.shape, dtype=np.float32)
     shared = shared_rows[gene_index]
     for cell in range(len(values)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scgenept_rt.benchmark import BenchmarkOptions, BenchmarkResult, matrix_rate, run_benchmark
+from scgenept_rt.benchmark import BenchmarkResult, matrix_rate, run_benchmark
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -19,6 +19,4 @@ def small_matrices() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def measured(bundle: Path) -> BenchmarkResult:
-    return run_benchmark(
-        bundle, BenchmarkOptions(provider="cpu", batch_sizes=(1, 3), repeats=2, threads=1, end_to_end=True)
-    )
+    return run_benchmark(bundle, provider="cpu", batch_sizes=(1, 3), repeats=2, threads=1, end_to_end=True)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from scgenept_rt.benchmark import measurement
 from scgenept_rt.benchmark.machine import cpu_model
 from scgenept_rt.cli import app
-from scgenept_rt.plotting import MatplotlibMissingError
+from scgenept_rt.errors.core import MissingPackageError
 
 
 def run_command(*arguments: object) -> tuple[int, str]:
@@ -66,7 +66,7 @@ def test_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.Monkey
     )
     # Before anything is measured.
     monkeypatch.setattr(measurement, "load", lambda *_args, **_options: pytest.fail("measured all the same"))
-    with pytest.raises(MatplotlibMissingError, match=r"pip install 'scgenept-rt\[plot\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'scgenept-rt\[plot\]'"):
         run_command(bundle, "--provider", "cpu", "--plot", tmp_path / "throughput.png")
 
 

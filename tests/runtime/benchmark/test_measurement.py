@@ -11,8 +11,6 @@ import onnxruntime
 import pytest
 
 from scgenept_rt.benchmark import (
-    BenchmarkOptionError,
-    BenchmarkOptions,
     BenchmarkResult,
     encoder_flops,
     measurement,
@@ -21,10 +19,10 @@ from scgenept_rt.benchmark import (
 from scgenept_rt.benchmark.machine import cpu_model, versions
 from scgenept_rt.benchmark.measurement import benchmark_cells
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import InferenceFailedError, PredictOptionError, ReferenceMissedError
+from scgenept_rt.errors.core import ArgumentError, DeviceMemoryError, ReferenceMismatchError
 from scgenept_rt.session import OrtSession
 
-QUICK = BenchmarkOptions(provider="cpu", batch_sizes=(1, 3), repeats=2, threads=1)
+QUICK: dict[str, Any] = {"provider": "cpu", "batch_sizes": (1, 3), "repeats": 2, "threads": 1}
 
 
 def test_every_row_has_its_error_first_and_consistent_figures(measured: BenchmarkResult):
@@ -69,7 +67,7 @@ def test_versions_are_those_installed():
 
 
 def test_several_precisions_are_several_results(bundle: Path):
-    result = run_benchmark(bundle, BenchmarkOptions(**(vars(QUICK) | {"precisions": ("fp32", "fp16")})))
+    result = run_benchmark(bundle, precisions=("fp32", "fp16"), **QUICK)
     assert [row.precision for row in result.timings] == ["fp32", "fp32", "fp16", "fp16"]
     # The CPU provider casts fp16 graphs to fp32: that is their ceiling too.
     assert [part.matrix_precision for part in result.results] == ["fp32", "fp32"]
@@ -77,8 +75,7 @@ def test_several_precisions_are_several_results(bundle: Path):
 
 @pytest.mark.parametrize("n_genes", [1, 10, 24])
 def test_any_number_of_the_models_genes_can_be_timed(bundle: Path, n_genes: int):
-    options = BenchmarkOptions(provider="cpu", batch_sizes=(2,), repeats=1, threads=1, n_genes=n_genes)
-    (row,) = run_benchmark(bundle, options).timings
+    (row,) = run_benchmark(bundle, provider="cpu", batch_sizes=(2,), repeats=1, threads=1, n_genes=n_genes).timings
     assert row.n_genes == n_genes
     assert row.cells_per_second > 0
 
@@ -86,8 +83,8 @@ def test_any_number_of_the_models_genes_can_be_timed(bundle: Path, n_genes: int)
 def test_wrong_outputs_are_never_timed(bundle: Path, monkeypatch: pytest.MonkeyPatch):
     run = OrtSession.run
     monkeypatch.setattr(OrtSession, "run", lambda self, *inputs: run(self, *inputs) + np.float32(0.1))
-    with pytest.raises(ReferenceMissedError):
-        run_benchmark(bundle, QUICK)
+    with pytest.raises(ReferenceMismatchError):
+        run_benchmark(bundle, **QUICK)
 
 
 def test_a_batch_that_the_provider_cannot_hold_is_a_row_with_the_reason(bundle: Path, monkeypatch: pytest.MonkeyPatch):
@@ -95,11 +92,11 @@ def test_a_batch_that_the_provider_cannot_hold_is_a_row_with_the_reason(bundle: 
 
     def limited(self: OrtSession, values: Any, *inputs: Any) -> Any:
         if values.shape[0] == 3:
-            raise InferenceFailedError("cpu", 3, 24, "Failed to allocate memory for requested buffer of size 9")
+            raise DeviceMemoryError("the provider cpu ran out of memory")
         return run(self, values, *inputs)
 
     monkeypatch.setattr(OrtSession, "run", limited)
-    first, second = run_benchmark(bundle, QUICK).timings
+    first, second = run_benchmark(bundle, **QUICK).timings
     assert first.problem == ""
     assert second.problem == "out of memory"
     assert second.p50_ms is second.cells_per_second is second.share_of_matrix_rate is None
@@ -111,11 +108,11 @@ def test_a_batch_that_cannot_fit_is_not_tried(bundle: Path, monkeypatch: pytest.
     without_merged = Bundle.open(bundle)
     graphs = tuple(file for file in without_merged.manifest.files if file.target != "merged")
     without_merged.manifest = dataclasses.replace(without_merged.manifest, files=graphs)
-    first, second = run_benchmark(without_merged, QUICK).timings
+    first, second = run_benchmark(without_merged, **QUICK).timings
     assert first.problem == ""
     assert second.problem.startswith("out of memory: it needs more than")
     # Merged, one cell after the other is computed, however large the batch.
-    assert [row.problem for row in run_benchmark(bundle, QUICK).timings] == ["", ""]
+    assert [row.problem for row in run_benchmark(bundle, **QUICK).timings] == ["", ""]
 
 
 def test_inputs_that_cannot_be_allocated_are_a_row_too(bundle: Path, monkeypatch: pytest.MonkeyPatch):
@@ -125,7 +122,7 @@ def test_inputs_that_cannot_be_allocated_are_a_row_too(bundle: Path, monkeypatch
         return benchmark_cells(n_cells, n_genes)
 
     monkeypatch.setattr(measurement, "benchmark_cells", drawn)
-    assert [row.problem for row in run_benchmark(bundle, QUICK).timings] == ["", "out of memory"]
+    assert [row.problem for row in run_benchmark(bundle, **QUICK).timings] == ["", "out of memory"]
 
 
 def test_outputs_that_are_not_finite_are_a_row_with_the_reason(bundle: Path, monkeypatch: pytest.MonkeyPatch):
@@ -135,24 +132,30 @@ def test_outputs_that_are_not_finite_are_a_row_with_the_reason(bundle: Path, mon
         return run(self, values, *inputs) * (np.float32("nan") if values.shape[0] == 3 else np.float32(1))
 
     monkeypatch.setattr(OrtSession, "run", broken)
-    assert [row.problem for row in run_benchmark(bundle, QUICK).timings] == ["", "the outputs are not finite"]
+    assert [row.problem for row in run_benchmark(bundle, **QUICK).timings] == ["", "the outputs are not finite"]
 
 
 def test_cuda_graphs_are_of_the_models_genes_on_cuda(bundle: Path):
-    with pytest.raises(BenchmarkOptionError, match=r"recorded for the model's 24 genes, not for 7"):
-        run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=7, cuda_graphs=True))
-    with pytest.raises(PredictOptionError, match="by the provider cuda alone"):
-        run_benchmark(bundle, BenchmarkOptions(provider="cpu", cuda_graphs=True))
+    with pytest.raises(ArgumentError, match="cuda_graphs is for all 24 genes of the model, but n_genes is 7"):
+        run_benchmark(bundle, provider="cpu", n_genes=7, cuda_graphs=True)
+    with pytest.raises(ArgumentError, match="for the provider cuda, not for cpu"):
+        run_benchmark(bundle, provider="cpu", cuda_graphs=True)
 
 
 def test_more_genes_than_the_model_has_are_refused(bundle: Path):
-    with pytest.raises(BenchmarkOptionError, match=r"n_genes is 25, but the model has 24 genes\. Expected 1 to 24;"):
-        run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=25))
+    with pytest.raises(ArgumentError, match="n_genes is 25, but the model has 24 genes"):
+        run_benchmark(bundle, provider="cpu", n_genes=25)
 
 
 def test_end_to_end_needs_the_models_genes(bundle: Path):
-    with pytest.raises(BenchmarkOptionError, match="24 genes, not 7"):
-        run_benchmark(bundle, BenchmarkOptions(provider="cpu", n_genes=7, end_to_end=True))
+    with pytest.raises(ArgumentError, match="end_to_end is for all 24 genes of the model, but n_genes is 7"):
+        run_benchmark(bundle, provider="cpu", n_genes=7, end_to_end=True)
+
+
+@pytest.mark.parametrize("wrong", [{"batch_sizes": (1, 0)}, {"n_genes": 0}, {"repeats": -1}])
+def test_numbers_below_1_are_refused(bundle: Path, wrong: dict[str, Any]):
+    with pytest.raises(ArgumentError, match="expected whole numbers from 1"):
+        run_benchmark(bundle, provider="cpu", **wrong)
 
 
 def test_cells_look_like_log_normalised_expression():

@@ -68,12 +68,12 @@ def assert_says(message: str, *facts: object) -> None:
 
 def test_unknown_gene_with_near_spellings_and_how_to_list_genes(refused: Refusal) -> None:
     message = refused(label="YFU91+ctrl")
-    assert_says(message, "YFU91 (did you mean YFU19?)", "the model's 24 genes", "scgenept-rt genes", "--search YFU")
+    assert_says(message, "YFU91 (did you mean YFU19?)", "the model's 24 genes", "scgenept-rt genes")
 
 
 @pytest.mark.parametrize(
     ("label", "fact"),
-    [("", "a perturbation is empty ('')"), (f"{GENE}+", f"perturbation '{GENE}+' has an empty part")],
+    [("", "perturbation '' is empty"), (f"{GENE}+", f"perturbation '{GENE}+' has an empty part")],
 )
 def test_empty_perturbation(refused: Refusal, label: str, fact: str) -> None:
     assert_says(refused(label=label), fact, "FOSB+ctrl")
@@ -128,7 +128,7 @@ def test_input_files_are_looked_for_before_the_bundle_is_loaded(refused: Refusal
 def test_bundle_and_cells_in_the_wrong_order(refused: Refusal, cells: Path, bundle: Path) -> None:
     for second in (bundle, Path("demo")):
         message = refused(bundle=cells, cells=second)
-        assert "Give BUNDLE, the directory that holds manifest.json, first, and then CELLS." in message
+        assert_says(message, cells, "a bundle was expected", "Give the bundle first")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
@@ -136,7 +136,7 @@ def test_input_is_a_pipe(command_line: CommandLine, bundle: Path, out: Path, tmp
     os.mkfifo(tmp_path / "pipe.h5ad")
     result = command_line("predict", bundle, tmp_path / "pipe.h5ad", "--out", out, "-p", GENE)
     assert result.returncode == 1
-    assert "pipe.h5ad: it is no regular file (a pipe or a device). Expected an .h5ad file." in result.stderr
+    assert "pipe.h5ad: it is not a regular file" in result.stderr
 
 
 def test_input_is_no_h5ad(refused: Refusal, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_duplicate_gene_names(refused: Refusal, cells: Path, make_cells: MakeCel
     [
         (np.nan, ["cell 'cell2'", "gene 'YFU19'", "is nan", "finite"]),
         (np.inf, ["cell 'cell2'", "gene 'YFU19'", "is inf", "finite"]),
-        (-0.5, ["cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--layer", "--allow-unnormalized"]),
+        (-0.5, ["cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--allow-unnormalized"]),
         (400.0, ["cell 'cell2'", "gene 'YFU19'", "the largest value is 400", "sc.pp.log1p", "--allow-unnormalized"]),
     ],
 )
@@ -292,7 +292,7 @@ def test_damaged_bundle(
     copy = tmp_path / "bundle"
     shutil.copytree(bundle, copy)
     damage(copy)
-    assert_says(refused(bundle=copy), f"bundle {copy}", *facts)
+    assert_says(refused(bundle=copy), copy, *facts)
 
 
 # --- output: each is found before the bundle, which does not even exist here, is looked at ----------------------------
@@ -338,7 +338,7 @@ def test_max_error_goes_with_means_alone(refused: Refusal) -> None:
     assert_says(refused("--max-error", "0.1", "--aggregate", "cells"), "max_error has no meaning", "aggregate")
 
 
-def test_the_control_itself_is_no_perturbation_in_the_form_for_cell_eval(refused: Refusal) -> None:
+def test_the_control_is_no_perturbation_in_the_cell_eval_format(refused: Refusal) -> None:
     assert_says(refused("--for-cell-eval", label="ctrl"), "'ctrl'", "cell-eval", "Leave the perturbation ctrl out")
 
 
@@ -351,12 +351,12 @@ def test_unknown_provider(refused: Refusal) -> None:
     [
         (["BUNDLE", "CELLS", "--out", "OUT"], "give perturbations with -p"),
         (["BUNDLE", "CELLS", "-p", GENE], "--out"),
-        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "0"], "neither auto nor a number"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "0"], "a whole number from 1, or auto"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--aggregate", "median"], "'median'"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),
-        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--cell-eval-column", "target"], "with --for-cell-eval"),
-        (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--for-cell-eval", "--aggregate", "both"], "writes cells alone"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--cell-eval-column", "target"], "needs --for-cell-eval"),
+        (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--for-cell-eval", "--aggregate", "both"], "writes cells only"),
     ],
 )
 def test_wrong_usage_exits_with_2(command_line: CommandLine, arguments: list[str], fact: str) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from scgenept_rt.errors import (
-    InferenceFailedError,
-    MissingGenesError,
     PartialOutputError,
     join_limited,
     pluralize,
 )
-from scgenept_rt.evaluation.errors import NoTestPerturbationsError
 
 
 @pytest.mark.parametrize(
@@ -37,18 +34,7 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (InferenceFailedError("cpu", 1, 1, "failed"), "failed on a batch of 1 cell x 1 gene: "),
-        (InferenceFailedError("cpu", 2, 3, "failed"), "failed on a batch of 2 cells x 3 genes: "),
-        (MissingGenesError("x.h5ad", "AB", 3, "var_names", "ab", None, "a"), "1 of them is there in other case (a)"),
-        (
-            MissingGenesError("x.h5ad", "AB", 3, "var_names", "ab", None, "ab"),
-            "2 of them are there in other case (a, b)",
-        ),
         (PartialOutputError("x.h5ad", 0, 1, ""), "left 0 of 1 row."),
-        (
-            NoTestPerturbationsError("x.h5ad", "s", ["A+B"], ["C"]),
-            "no cells of the one test perturbation of the split s (A+B)",
-        ),
     ],
 )
 def test_messages_of_one_and_of_several(error: Exception, words: str) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anndata
@@ -12,10 +14,10 @@ import scipy.stats
 from scipy.sparse import csr_matrix
 
 from scgenept_rt.evaluation import DeGenes, metric_names, pearson, perturbation_metrics
-from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeLists, open_de_lists, ranked_by_t
+from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeLists, ranked_by_t
+from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells, better, mean_squared_error, most_variable_genes
-from scgenept_rt.evaluation.observed import Observed, OpenData, open_data
-from scgenept_rt.expression import ReadOptions
+from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.genes import GenePanel
 
 GEARS = Path(__file__).parents[2] / "data" / "gears"
@@ -54,20 +56,11 @@ def gears_adata(arrays: dict[str, np.ndarray]) -> anndata.AnnData:
     )
 
 
-def panel(names: np.ndarray) -> GenePanel:
-    return GenePanel(tuple(str(name) for name in names), (None,) * len(names), np.ones(len(names), dtype=bool))
-
-
-def observe(adata: anndata.AnnData | Path, names: np.ndarray) -> Observed:
-    with open_data(adata) as cells:
-        opened = OpenData.of(cells, panel(names), ReadOptions())
-        return opened.observe([name for name in opened.labels.names if name != "ctrl"], every_condition=True)
-
-
-def top_gene_cells(adata: anndata.AnnData, names: np.ndarray, label: str, de: DeGenes) -> TopGeneCells:
-    with open_data(adata) as cells:
-        opened = OpenData.of(cells, panel(names), ReadOptions())
-        return TopGeneCells(*(opened.dense_of({label: genes})[label] for genes in (de.ranked[:20], de.non_dropout_20)))
+@contextmanager
+def opened(adata: anndata.AnnData, names: np.ndarray) -> Iterator[MeasuredCells]:
+    genes = GenePanel(tuple(str(name) for name in names), (None,) * len(names), np.ones(len(names), dtype=bool))
+    with open_cells(adata) as cells:
+        yield MeasuredCells(cells, genes)
 
 
 @pytest.mark.parametrize("lists", ["from uns", "computed"])
@@ -77,17 +70,18 @@ def test_metrics_are_those_of_gears_under_its_keys(gears, label, lists) -> None:
     adata = gears_adata(arrays)
     if lists == "computed":
         adata.uns.clear()
-    observed = observe(adata, arrays["gene_names"])
-    with open_de_lists(adata, observed) as de_lists:
-        de = de_lists.of(label, observed.moments)
+    with opened(adata, arrays["gene_names"]) as measured:
+        moments = measured.moments(measured.labels.perturbations)
+        de = DeLists(measured).of(label, moments)
+        cells = [measured.expression({label: genes})[label] for genes in (de.ranked[:20], de.non_dropout_20)]
     assert de.source == (FROM_FILE if lists == "from uns" else COMPUTED)
     found = perturbation_metrics(
         arrays[f"predicted {label}"],
-        observed.moments.mean(label),
-        observed.control,
+        moments.mean(label),
+        moments.control,
         de,
-        cells=top_gene_cells(adata, arrays["gene_names"], label, de),
-        variable_genes=most_variable_genes(observed.condition_std),
+        cells=TopGeneCells(*cells),
+        variable_genes=most_variable_genes(moments.std_of_means()),
     )
     # Every key of GEARS, and no other; where GEARS has no such genes to average over, there is no number here.
     assert set(found) == {key for keys in outputs.values() for key in keys} == set(metric_names())
@@ -111,13 +105,14 @@ def test_metrics_are_those_of_gears_under_its_keys(gears, label, lists) -> None:
 
 def test_ranking_is_scanpys(gears) -> None:
     arrays, _ = gears
-    observed = observe(gears_adata(arrays), arrays["gene_names"])
+    with opened(gears_adata(arrays), arrays["gene_names"]) as measured:
+        moments = measured.moments(["G0+ctrl", "G1+G2"])
     position = {name: index for index, name in enumerate(arrays["gene_ids"])}
     for label in ("G0+ctrl", "G1+G2"):
         wanted = [position[name] for name in arrays[f"rank_genes_groups_cov_all {label}"]]
         values = arrays["X"][arrays["condition"] == label], arrays["X"][arrays["condition"] == "ctrl"]
         t = np.nan_to_num(scipy.stats.ttest_ind(*values, equal_var=False).statistic)
-        ranked = ranked_by_t(observed.moments, label)
+        ranked = ranked_by_t(moments, label)
         # Genes of one score stand in any order.
         np.testing.assert_allclose(np.abs(t)[ranked], np.abs(t)[wanted], atol=1e-5)
         assert set(ranked[:20]) == set(wanted[:20])
@@ -237,13 +232,14 @@ def test_which_way_is_better() -> None:
 
 def test_lists_of_unknown_genes_and_wrong_indices_are_not_used(gears) -> None:
     arrays, _ = gears
-    observed = observe(gears_adata(arrays), arrays["gene_names"])
-    uns = {
+    adata = gears_adata(arrays)
+    adata.uns = {
         "rank_genes_groups_cov_all": {"G0+ctrl": np.array(["ENSG00000000007", "no such gene", "G9"])},
         "non_zeros_gene_idx": {"G0+ctrl": np.array([10_000])},
         "top_non_dropout_de_20": "not lists",
     }
-    lists = DeLists(uns, observed.labels, observed.match, observed.var_names)
-    de = lists.of("G0+ctrl", observed.moments)
+    with opened(adata, arrays["gene_names"]) as measured:
+        moments = measured.moments(["G0+ctrl"])
+        de = DeLists(measured).of("G0+ctrl", moments)
     assert de.ranked.tolist() == [7, 9], "filed under the label, by id or by name"
-    assert set(de.non_zero) == set(np.flatnonzero(observed.moments.mean("G0+ctrl")))
+    assert set(de.non_zero) == set(np.flatnonzero(moments.mean("G0+ctrl")))

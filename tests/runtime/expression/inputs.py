@@ -60,5 +60,10 @@ def as_form(adata, form, folder):
             backed.file.close()
 
 
+def proposed(caught):
+    """Return the options that an error proposes, by name."""
+    return {option.name: option.value for option in caught.value.options}
+
+
 def read(source, panel=PANEL, sampling=None, spill_bytes=2**20, **options):
     return read_control_cells(source, panel, options=ReadOptions(**options), sampling=sampling, spill_bytes=spill_bytes)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from scgenept_rt.errors import NonFiniteValueError
+from scgenept_rt.errors import ExpressionValueError
 from scgenept_rt.expression import Sampling, matrix_rows
 from tests.runtime.expression.inputs import CONTROL_ROWS, cells, log1p_values, read
 
@@ -51,7 +51,7 @@ def test_an_interrupted_read_leaves_no_temporary_file(tmp_path, monkeypatch):
     x = log1p_values()
     x[CONTROL_ROWS[-1], 0] = np.nan
     monkeypatch.setattr(matrix_rows, "_READ_DENSE_VALUES", 8)
-    with pytest.raises(NonFiniteValueError):
+    with pytest.raises(ExpressionValueError):
         read(cells(x), spill_bytes=0)
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from scgenept_rt.errors import NonFiniteValueError, ValuesShapeError
+from scgenept_rt.errors import ArgumentError, ExpressionValueError
 from scgenept_rt.expression import from_array
 from tests.runtime.expression.inputs import PANEL, log1p_values
 
@@ -48,13 +48,13 @@ def test_sparse_lists_and_no_cells_are_arrays_too():
         (np.ones((2, 8), object), "of dtype object.*Convert them to float32"),
         ([[1.0] * 8, [1.0] * 7], "are rows of different lengths, expected real numbers"),
         (None, "are None, expected real numbers"),
-        ({"A": 1.0}, "are of type dict"),
+        ({"A": 1.0}, "are an object of type dict"),
         (anndata.AnnData(np.ones((2, 8), np.float32)), r"are an AnnData, expected.*`Predictor\.predict` takes"),
         (pd.DataFrame(np.ones((2, 8))), r"are a DataFrame, expected.*frame\[model\.gene_names\]\.to_numpy\(\)"),
     ],
 )
 def test_values_of_another_shape_or_kind(values, fact):
-    with pytest.raises(ValuesShapeError, match=fact):
+    with pytest.raises(ArgumentError, match=fact):
         from_array(values, PANEL)
 
 
@@ -63,7 +63,7 @@ def test_masked_values_are_refused_and_not_read_through_the_mask():
     np.testing.assert_array_equal(from_array(values, PANEL), np.ones((3, 8)))
     values[1, 4] = np.ma.masked
     for masked in (values, list(values)):
-        with pytest.raises(ValuesShapeError, match=r"masked in row 1, expected.*values\.filled\(0\)"):
+        with pytest.raises(ArgumentError, match=r"masked in row 1, expected.*values\.filled\(0\)"):
             from_array(masked, PANEL)
 
 
@@ -71,7 +71,7 @@ def test_masked_values_are_refused_and_not_read_through_the_mask():
 def test_arrays_with_values_that_are_not_finite(value):
     values = np.ones((3, 8))
     values[2, 5] = value
-    with pytest.raises(NonFiniteValueError, match=r"cell 'row 2', gene 'F' is (nan|inf)"):
+    with pytest.raises(ExpressionValueError, match=r"row 2, gene 'F' is (nan|inf)"):
         from_array(values, PANEL)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import os
 import re
 import subprocess
 import sys
@@ -20,16 +21,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import scgenept_rt as sgr
-from scgenept_rt.errors import OutputDirectoryError, UnknownGeneError
+from scgenept_rt.errors.core import LabelNotFoundError, OutputError, PlotError, PredictionFileError, UnknownGeneError
 from scgenept_rt.evaluation import Split, evaluate, read_predictions
-from scgenept_rt.evaluation.errors import (
-    NotPredictionsError,
-    PerturbationNotObservedError,
-    PerturbationNotPredictedError,
-    PredictionFileError,
-)
 from scgenept_rt.plotting.drawing import MAX_SERIES, PALETTE, figure_of, style_of
-from scgenept_rt.plotting.errors import FigureFormatError, FigureWriteError, PlotError
 from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, many_rows
 
 
@@ -68,8 +62,7 @@ def check_legible(ax: Axes) -> None:
         assert not first.overlaps(second), f"{one.get_text()!r} covers {other.get_text()!r}"
 
 
-@pytest.mark.parametrize("n_genes", [1, 20, 50])
-@pytest.mark.parametrize("n_models", [1, 3])
+@pytest.mark.parametrize(("n_genes", "n_models"), [(1, 1), (20, 3), (50, 1)])
 def test_top_de(data, means, n_genes, n_models) -> None:
     series = {f"model {number}": means for number in range(n_models)}
     ax = sgr.pl.top_de(data, SINGLE, series, n_genes=n_genes)
@@ -218,10 +211,9 @@ def test_heatmap_of_a_screen_shows_the_rows_that_change_most(means) -> None:
     many, notices = many_rows(means, 400), []
     ax = sgr.pl.heatmap(many, on_notice=notices.append)
     assert set(texts(ax.get_yticklabels())) == {f"P{number}+ctrl" for number in range(300, 400)}
-    assert notices == [
-        "100 of 400 perturbations are drawn, those of the largest predicted change. -p draws any others, "
-        "--n-perturbations more."
-    ]
+    (notice,) = notices
+    assert notice.startswith("100 of 400 perturbations are drawn, those of the largest predicted change")
+    assert [option.name for option in notice.options] == ["perturbations", "n_perturbations"]
     assert "100 of 400 perturbations" in ax.get_title(loc="left")
     assert max(figure_of(ax).get_size_inches()) <= 20
     check_legible(ax)
@@ -248,28 +240,26 @@ def test_heatmap_leaves_out_names_too_small_to_read(means) -> None:
     assert ax.get_ylabel() == "400 perturbations"
     assert len(texts(ax.get_xticklabels())) == 3
     (notice,) = notices
-    assert notice.startswith("the names of 400 perturbations are left out")
+    assert notice.startswith("The names of 400 perturbations are left out")
     check_legible(ax)
     label = figure_of(ax).axes[1].yaxis.label.get_window_extent()
     assert 0 <= label.y0 < label.y1 <= figure_of(ax).bbox.height
 
 
-def test_figures_that_nobody_can_read_are_refused_before_they_are_drawn(data, means, monkeypatch) -> None:
+def test_figures_too_large_to_read_are_refused_before_they_are_drawn(data, means, monkeypatch) -> None:
     wide = many_rows(means, 2, n_genes=1600)
     monkeypatch.setattr("matplotlib.figure.Figure.__init__", lambda *_, **__: pytest.fail("a figure was made"))
     refused = [
-        (lambda: sgr.pl.heatmap(wide, n_genes=5000), r"^1,600 genes were asked for; .* at most 1,500.*--n-genes"),
-        (lambda: sgr.pl.heatmap(wide, genes=["G1"] * 1501), r"^1,501 genes were asked for"),
-        (lambda: sgr.pl.heatmap(means, [SINGLE] * 1501), r"^1,501 perturbations were asked for.*with -p"),
+        (lambda: sgr.pl.heatmap(wide, n_genes=5000), r"^1,600 genes were requested.* at most 1,500.*n_genes="),
+        (lambda: sgr.pl.heatmap(means, [SINGLE] * 1501), r"^1,501 perturbations were requested.*perturbations="),
+        (lambda: sgr.pl.heatmap(means, n_perturbations=0), "^0 perturbations were requested, expected 1 or more"),
+        (lambda: sgr.pl.heatmap(means, genes=[]), "^0 genes were requested, expected 1 or more"),
+        (lambda: sgr.pl.delta(wide, "P0+ctrl", n_genes=301), r"^301 genes were requested.* at most 300"),
+        (lambda: sgr.pl.top_de(data, SINGLE, means, genes=[GENES[0]] * 301), r"^301 genes were requested"),
         (
-            lambda: sgr.pl.heatmap(many_rows(means, 1600, 2), n_perturbations=1600),
-            r"^1,600 perturbations were asked for.*--n-perturbations",
+            lambda: sgr.pl.agreement(data, SINGLE, {str(n): means for n in range(50)}),
+            "there are 50 series.* at most 49",
         ),
-        (lambda: sgr.pl.heatmap(means, n_perturbations=0), "n_perturbations is 0"),
-        (lambda: sgr.pl.delta(wide, "P0+ctrl", n_genes=301), r"^301 genes were asked for; .* at most 300"),
-        (lambda: sgr.pl.top_de(data, SINGLE, means, n_genes=301), r"^301 genes were asked for"),
-        (lambda: sgr.pl.top_de(data, SINGLE, means, genes=[GENES[0]] * 301), r"^301 genes were asked for"),
-        (lambda: sgr.pl.agreement(data, SINGLE, {str(n): means for n in range(50)}), "there are 50 series; at most 49"),
     ]
     for figure, message in refused:
         with pytest.raises(PlotError, match=message):
@@ -281,9 +271,8 @@ LONG_NAME = "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat, 300 control cells, seed 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ["agreement", "top_de"])
-@pytest.mark.parametrize("name", [LONG_NAME, LONG_NAME * 4, "x" * 150])
-@pytest.mark.parametrize("n_series", [1, 10])
-def test_long_names_leave_the_axes_their_room(kind, name, n_series, data, means) -> None:
+@pytest.mark.parametrize(("name", "n_series"), [(LONG_NAME, 10), (LONG_NAME * 4, 1), ("x" * 150, 1)])
+def test_long_names_do_not_shrink_the_axes(kind, name, n_series, data, means) -> None:
     series = {f"{name} {number}": means for number in range(n_series)}
     usual = getattr(sgr.pl, kind)(data, SINGLE, {str(number): means for number in range(n_series)})
     ax = getattr(sgr.pl, kind)(data, SINGLE, series)
@@ -322,17 +311,14 @@ def test_every_gene_name_has_a_line_to_its_point_and_covers_none(n_series, data,
     figure_of(ax).draw_without_rendering()
     points = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
     dots = np.concatenate([ax.transData.transform(line.get_xydata()) for line in points])
-    leaders = [line for line in ax.lines if line not in points and line.get_transform() != ax.transData]
-    leaders = [line for line in leaders if line.get_color() == "black"]
-    assert len(ax.texts) == len(leaders) >= 1
+    leaders = [line for line in ax.lines if line.get_color() == "black"]
+    assert len(ax.texts) == len(leaders) >= 3
     own = dots[: len(GENES)]
     for text, leader in zip(ax.texts, leaders, strict=True):
         box = text.get_window_extent()
         assert not any(box.contains(*dot) for dot in dots), f"{text.get_text()} covers a point"
-        assert not text.get_path_effects(), "no halo over points"
         start, end = leader.get_transform().transform(leader.get_xydata())
-        dot = own[GENES.index(text.get_text())]
-        assert np.hypot(*(start - dot)) < 5
+        np.testing.assert_allclose(start, own[GENES.index(text.get_text())], atol=1)
         assert box.padded(2).contains(*end)
     for one, other in combinations(ax.texts, 2):
         assert not one.get_window_extent().overlaps(other.get_window_extent())
@@ -419,19 +405,22 @@ def test_equal_figures_are_equal_files(means, tmp_path) -> None:
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_settings_and_pyplot_are_left_alone(data, means) -> None:
+def test_settings_and_backend_are_left_alone(data, means) -> None:
     before = dict(mpl.rcParams)
     for kind in KINDS:
         draw(kind, data, means)
     assert dict(mpl.rcParams) == before
+    # None of the figures chooses the backend of the process; pyplot comes with adjustText and does not by itself.
     code = (
         "import sys, scgenept_rt as sgr; sgr.pl.top_de; assert 'matplotlib' not in sys.modules; import anndata; "
-        f"sgr.pl.top_de({str(data)!r}, {SINGLE!r}, {{'m': anndata.read_h5ad(sys.argv[1])}}); "
-        "assert 'matplotlib.pyplot' not in sys.modules"
+        "means = anndata.read_h5ad(sys.argv[2])\n"
+        f"for draw in sgr.pl.top_de, sgr.pl.agreement: draw(sys.argv[1], {SINGLE!r}, {{'m': means}})\n"
+        "import matplotlib; assert matplotlib.rcParams._get_backend_or_none() is None"
     )
     path = data.with_name("means.h5ad")
     means.write_h5ad(path)
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    unset = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    subprocess.run([sys.executable, "-c", code, str(data), str(path)], check=True, env=unset)
 
 
 def test_colours_differ_in_lightness_or_hue_for_the_colour_blind() -> None:
@@ -449,33 +438,24 @@ def test_colours_differ_in_lightness_or_hue_for_the_colour_blind() -> None:
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 
-def test_problems_are_said(data, means, tmp_path) -> None:
-    with pytest.raises(PerturbationNotPredictedError, match="holds no prediction of GENE30"):
-        sgr.pl.delta(means, "GENE30")
-    with pytest.raises(PerturbationNotObservedError, match=r"labelled GENE30\+GENE33"):
-        sgr.pl.top_de(data, "GENE30+GENE33", means)
+def test_what_is_not_there_is_an_error(data, means, tmp_path) -> None:
     near = GENES[1].lower()
-    with pytest.raises(PerturbationNotPredictedError, match=rf"Did you mean {re.escape(LABELS[1])}\b"):
-        sgr.pl.delta(means, near)
-    with pytest.raises(PerturbationNotObservedError, match=rf"Did you mean {re.escape(LABELS[1])}\b"):
-        sgr.pl.top_de(data, near, means)
-    for figure in (lambda: sgr.pl.delta(data, SINGLE), lambda: sgr.pl.heatmap(data)):
-        with pytest.raises(NotPredictionsError, match="may be measured cells"):
-            figure()
-    with pytest.raises(PlotError, match="is the control"):
+    for figure in (lambda label: sgr.pl.delta(means, label), lambda label: sgr.pl.top_de(data, label, means)):
+        with pytest.raises(LabelNotFoundError, match="GENE30"):
+            figure("GENE30+GENE33")
+        with pytest.raises(LabelNotFoundError, match=rf"Did you mean {re.escape(LABELS[1])}\b"):
+            figure(near)
+    with pytest.raises(PredictionFileError, match="may be measured cells"):
+        sgr.pl.heatmap(data)
+    with pytest.raises(LabelNotFoundError, match="label of control cells"):
         sgr.pl.agreement(data, "ctrl", means)
     with pytest.raises(PlotError, match="no predictions"):
         sgr.pl.top_de(data, SINGLE, {})
-    with pytest.raises(PlotError, match="n_genes is 0"):
-        sgr.pl.heatmap(means, n_genes=0)
-    for figure in (lambda: sgr.pl.heatmap(means, genes=[]), lambda: sgr.pl.top_de(data, SINGLE, means, genes=[])):
-        with pytest.raises(PlotError, match="no genes to draw"):
-            figure()
     with pytest.raises(UnknownGeneError):
         sgr.pl.heatmap(means, genes=["no such gene"])
-    with pytest.raises(FigureFormatError, match=r"'\.jpg' is unknown; figures end in \.png, \.svg, \.pdf"):
+    with pytest.raises(PlotError, match=r"'\.jpg' is unknown, expected one of \.png, \.svg, \.pdf"):
         sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "a.jpg")
-    with pytest.raises(OutputDirectoryError):
+    with pytest.raises(OutputError, match="does not exist"):
         sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "no" / "a.png")
 
 
@@ -500,5 +480,5 @@ def test_a_figure_that_cannot_be_written_is_one_message(means, tmp_path) -> None
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is always full")
     (tmp_path / "full.png").symlink_to("/dev/full")
-    with pytest.raises(FigureWriteError, match=r"figure .*full\.png: writing failed \(No space left on device\)"):
+    with pytest.raises(OutputError, match=r"figure .*full\.png: writing failed \(No space left on device\)"):
         sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "full.png")

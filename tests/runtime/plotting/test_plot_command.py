@@ -47,7 +47,7 @@ def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) ->
     assert err == ""
     code, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 130, "--out", out)
     assert code == 0
-    assert re.match(r"note: 1?\d\d genes are drawn in place of 130: .*not dropouts", err)
+    assert re.match(r"note: 1?\d\d genes are drawn instead of 130: .*not dropouts", err)
 
 
 def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
@@ -64,13 +64,12 @@ def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("delta", "MEANS", "-p", SINGLE, "--n-genes", "5045", "-o", "a.png"), 1, "5,045 genes were asked for"),
+        (("delta", "MEANS", "-p", SINGLE, "--n-genes", "5045", "-o", "a.png"), 1, "5,045 genes were requested"),
         (("top-de", "DATA", "-p", SINGLE, "-o", "a.png"), 2, "give --predictions FILE or --bundle"),
-        (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the ending '.gif' is unknown"),
-        (("delta", "no.h5ad", "-p", SINGLE, "-o", "a.png"), 1, "no.h5ad"),
+        (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the suffix '.gif' is unknown"),
         (("heatmap", "MEANS", "-o", "no/such/a.png"), 1, "does not exist"),
-        (("heatmap", "MEANS", "--genes", ",", "-o", "a.png"), 1, "there are no genes to draw"),
-        (("delta", "MEANS", "-p", SINGLE, "-o", "FOLDER"), 1, "there is a directory, expected a file"),
+        (("heatmap", "MEANS", "--genes", ",", "-o", "a.png"), 1, "0 genes were requested"),
+        (("delta", "MEANS", "-p", SINGLE, "-o", "FOLDER"), 1, "a directory, expected a file"),
         (
             ("top-de", "DATA", "-p", SINGLE, "-o", "a.png", "--predictions", "MEANS", "--predictions", "MEANS"),
             1,

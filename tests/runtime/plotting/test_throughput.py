@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from scgenept_rt.benchmark import BenchmarkOptions, BenchmarkResult, run_benchmark
+from scgenept_rt.benchmark import BenchmarkResult, run_benchmark
 from scgenept_rt.plotting import save, throughput
 
 
 @pytest.fixture(scope="module")
 def measured() -> BenchmarkResult:
-    options = BenchmarkOptions(provider="cpu", batch_sizes=(1, 2), n_genes=20, repeats=1, threads=1)
-    return run_benchmark("demo", options)
+    return run_benchmark("demo", provider="cpu", batch_sizes=(1, 2), n_genes=20, repeats=1, threads=1)
 
 
 def test_a_line_has_a_point_for_each_batch_size(measured: BenchmarkResult, tmp_path: Path) -> None:

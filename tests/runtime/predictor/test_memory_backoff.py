@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.errors.core import DeviceMemoryError
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.session import inference_error
 
 pytest.importorskip("resource", reason="address-space limits exist on POSIX alone")
 
@@ -18,14 +19,14 @@ PROGRAM = """
 import json, resource, sys
 import numpy as np
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import InferenceFailedError
+from scgenept_rt.errors.core import DeviceMemoryError
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session
 
 megabytes, n_cells = map(int, sys.argv[1:])
 # Without the bundle's graphs being known this is the one that computes whole batches, as on a GPU.
-session = open_session(Bundle.open("demo"), select_provider("cpu"), threads=1)
+session = open_session(Bundle.open("demo"), select_provider(provider="cpu", threads=1))
 genes = np.arange(1000)
 values = np.random.default_rng(0).random((n_cells, len(genes)), dtype=np.float32)
 flags = np.zeros(values.shape, np.int64)
@@ -39,8 +40,8 @@ predicted = backoff.run(values, flags, genes)
 try:
     session.run(values, flags, genes)
     failed = False
-except InferenceFailedError as error:
-    failed = error.out_of_memory
+except DeviceMemoryError:
+    failed = True
 print(json.dumps({
     "failed": failed,
     "max_cells": backoff.max_cells,
@@ -73,7 +74,7 @@ class FullMachine:
 
     def run(self, values: np.ndarray, *_: np.ndarray) -> np.ndarray:
         self.sizes.append(len(values))
-        raise InferenceFailedError("cpu", *values.shape, "Failed to allocate memory for requested buffer")
+        raise inference_error("cpu", *values.shape, RuntimeError("Failed to allocate memory for requested buffer"))
 
 
 def test_no_cells_give_no_predictions_and_run_nothing() -> None:
@@ -84,7 +85,7 @@ def test_no_cells_give_no_predictions_and_run_nothing() -> None:
 
 def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
     session = FullMachine()
-    with pytest.raises(InferenceFailedError, match="ran out of memory on a batch of 1 cell x 3 genes"):
+    with pytest.raises(DeviceMemoryError, match="ran out of memory on a batch of 1 cell x 3 genes"):
         MemoryBackoff(session).run(np.zeros((5, 3), np.float32), np.zeros((5, 3), np.int64), np.arange(3))
     assert session.sizes == [5, 3, 2, 1]
 
@@ -92,6 +93,6 @@ def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
 def test_numpys_own_failure_to_reserve_memory_counts_too() -> None:
     with pytest.raises(MemoryError) as caught:
         np.empty((2**40, 2**10), dtype=np.float32)
-    error = InferenceFailedError("cpu", 2, 3, str(caught.value))
-    assert error.out_of_memory
+    error = inference_error("cpu", 2, 3, caught.value)
+    assert isinstance(error, DeviceMemoryError)
     assert "ran out of memory on a batch of 2 cells x 3 genes" in str(error)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,15 +35,6 @@ def test_small_spread_on_a_large_offset_is_not_lost() -> None:
     for block in np.array_split(rows, 37):
         moments.add(block)
     np.testing.assert_allclose(moments.sem(), rows.std(axis=0, ddof=1) / np.sqrt(1000), rtol=1e-6)
-
-
-def test_float32_rows_are_summed_in_float64() -> None:
-    rows = np.full((100_000, 1), 0.1, dtype=np.float32)
-    moments = RunningMoments(1)
-    for block in np.array_split(rows, 11):
-        moments.add(block)
-    assert moments.mean == pytest.approx(float(np.float32(0.1)), rel=1e-14)
-    assert moments.sem() == pytest.approx(0.0, abs=1e-17)
 
 
 def test_one_row_has_no_standard_error() -> None:

@@ -1,4 +1,4 @@
-"""What must not change a result: the order of genes, the form of the input, batches, and the spelling of labels."""
+"""What must not change a result: the order of genes, batches, and the spelling of labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,63 +76,6 @@ def test_rows_of_predict_are_those_of_predict_array(
     rows = model.predict(cells, LABELS, aggregate="cells", batch_size=batch)
     expected = np.concatenate([model.predict_array(cells.X, label) for label in LABELS])
     np.testing.assert_allclose(rows.X, expected, rtol=1e-4, atol=2e-5)
-
-
-def dense(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    return cells
-
-
-def csr(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    return anndata.AnnData(sp.csr_matrix(cells.X), obs=cells.obs, var=cells.var)
-
-
-def csc(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    return anndata.AnnData(sp.csc_matrix(cells.X), obs=cells.obs, var=cells.var)
-
-
-def view(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    return anndata.concat([cells, cells[:2]], index_unique="-", merge="same")[: cells.n_obs]
-
-
-def in_a_layer(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    return anndata.AnnData(np.full_like(cells.X, 9), obs=cells.obs, var=cells.var, layers={"lognorm": cells.X})
-
-
-def h5ad(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    cells.write_h5ad(path / "cells.h5ad")
-    return path / "cells.h5ad"
-
-
-def compressed_sparse_h5ad(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    csc(cells, path).write_h5ad(path / "cells.h5ad", compression="gzip")
-    return path / "cells.h5ad"
-
-
-def backed(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    return anndata.read_h5ad(h5ad(cells, path), backed="r")
-
-
-def zarr(cells: anndata.AnnData, path: Path) -> anndata.AnnData | Path:
-    pytest.importorskip("zarr", reason="the extra zarr is not installed")
-    csr(cells, path).write_zarr(path / "cells.zarr")
-    return path / "cells.zarr"
-
-
-@pytest.mark.parametrize(
-    "form", [dense, csr, csc, view, in_a_layer, h5ad, compressed_sparse_h5ad, backed, zarr], ids=lambda f: f.__name__
-)
-@pytest.mark.parametrize("sampling", ["all", "random", "upstream"])
-def test_form_of_the_input_changes_no_bit(
-    model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path, form: Callable[..., object], sampling: str
-) -> None:
-    cells = make_cells(25)
-    cells.obs["condition"] = np.where(np.arange(25) % 3, "ctrl", "FOSB+ctrl")
-    options = {"sampling": sampling, "n_controls": 12, "seed": 6, "batch_size": 5}
-    expected = model.predict(cells.copy(), LABELS, aggregate="cells", **options)
-    given = form(cells, tmp_path)
-    read = sgr.ReadOptions(layer="lognorm" if form is in_a_layer else None)
-    blocks = model.iter_predict(given, LABELS, aggregate="cells", read=read, **options)
-    np.testing.assert_array_equal(np.concatenate([block.X for block in blocks]), expected.X)
 
 
 @pytest.mark.parametrize("ending", [".h5ad", ".zarr"])

@@ -123,7 +123,8 @@ class Binding:
         self.outputs[name] = value
 class InferenceSession:
     # Compiles an engine into the cache if none lies there, and predicts zero.
-    def __init__(self, path, options, providers=None):
+    def __init__(self, path, options, providers=None, enable_fallback=1):
+        assert not enable_fallback
         self.names = [name for name, _ in providers or []] or [device.ep_name for device in options.devices]
         given = dict(providers[0][1]) if providers else {{}}
         print("session", self.names, {{key: value for key, value in given.items() if not key.endswith("_path")}})
@@ -247,8 +248,12 @@ class Machine:
         """Evaluate a call of select_provider; return the choice's fields, or the error's class and message."""
         code = f"""
 import dataclasses, json
-from scgenept_rt.errors import ScgeneptError
+from types import SimpleNamespace
+from scgenept_rt.errors.core import ScgeneptError
 from scgenept_rt.providers import select_provider, verify_active
+def holding(*graphs):
+    files = [SimpleNamespace(precision=precision, target=target) for precision, target in graphs]
+    return SimpleNamespace(graphs=lambda: files, check_known_graphs=lambda: None)
 try:
     choice = {call}
     print(json.dumps(dataclasses.asdict(choice) if choice else None))

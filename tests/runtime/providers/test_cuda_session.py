@@ -142,7 +142,7 @@ def test_another_provider_is_refused(gpu_machine: Machine, bundle: Path, tmp_pat
     command = ["verify", str(bundle), "--provider", provider, "--cuda-graphs"]
     done = gpu_machine.run("from scgenept_rt.cli import main; main()", *command, SCGENEPT_RT_CACHE=str(tmp_path))
     assert done.returncode == 1, done.stderr
-    assert f"not by {provider}" in done.stderr
+    assert f"not for {provider}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -152,7 +152,7 @@ def test_verify_runs_recorded_batches_too(gpu_machine: Machine, bundle: Path) ->
     code = RECORDING + "from scgenept_rt.cli import main\ntry:\n    main()\nfinally:\n    print(json.dumps(runs))"
     done = gpu_machine.run(code, *command)
     assert done.returncode == 1, done.stderr  # the stand-in's network is not the model's
-    _, batch, _, alone, _, found = done.stdout.splitlines()
+    batch, _, alone, _, found = done.stdout.splitlines()
     assert batch.startswith("MISS  cuda fp16, ort_fp16.onnx against reference.npz, ")
     assert alone == f"{batch}, one at a time"
     runs = [run[:2] for run in json.loads(found)]

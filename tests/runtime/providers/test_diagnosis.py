@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scgenept_rt.errors import ProviderNotActiveError
+from scgenept_rt.errors.core import ProviderUnavailableError
 from scgenept_rt.providers import diagnose_provider, select_provider, verify_active
 from tests.runtime.providers.skips import linux
 
@@ -18,10 +18,10 @@ def test_the_installed_onnxruntime_is_usable_on_the_cpu() -> None:
     status = diagnose_provider("cpu")
     assert status.usable
     assert onnxruntime.__version__ in status.reason
-    choice = select_provider("cpu")
+    choice = select_provider(provider="cpu")
     assert choice.ort_providers == [("CPUExecutionProvider", {})]
     verify_active(["CPUExecutionProvider"], choice)
-    with pytest.raises(ProviderNotActiveError):
+    with pytest.raises(ProviderUnavailableError):
         verify_active([], choice)
 
 
@@ -30,7 +30,7 @@ def test_torch_is_looked_for_but_not_imported(machine: Machine) -> None:
     machine.add_wheel("torch", "2.13.0")
     (machine.site / "torch.py").write_text("raise SystemExit('imported')")
     status = machine.statuses()["torch"]
-    assert "PyTorch 2.13.0 is here, but no installed package offers the backend" in status["reason"]
+    assert "PyTorch 2.13.0 is installed, but no package offers the backend" in status["reason"]
     backend = machine.site / "backend-1.dist-info"
     backend.mkdir()
     (backend / "METADATA").write_text("Metadata-Version: 2.1\nName: backend\nVersion: 1\n")

@@ -16,10 +16,10 @@ def test_without_onnxruntime_every_line_says_how_to_install_it(machine: Machine)
     statuses = machine.statuses()
     assert not any(status["usable"] for status in statuses.values())
     assert statuses["cpu"]["reason"] == "onnxruntime is not installed"
-    assert statuses["cpu"]["remedy"] == "pip install 'scgenept-rt[cpu]'"
+    assert statuses["cpu"]["remedy"] == "Run `pip install 'scgenept-rt[cpu]'`"
     assert statuses["cuda"]["reason"].startswith("onnxruntime is not installed")
-    assert statuses["cuda"]["remedy"].endswith("pip install 'scgenept-rt[gpu]'")
-    assert statuses["tensorrt-rtx"]["remedy"].endswith("pip install 'scgenept-rt[tensorrt-rtx]'")
+    assert statuses["cuda"]["remedy"].endswith("pip install 'scgenept-rt[gpu]'`")
+    assert statuses["tensorrt-rtx"]["remedy"].endswith("pip install 'scgenept-rt[tensorrt-rtx]'`")
     assert statuses["torch"]["reason"].startswith("PyTorch is not installed")
 
 
@@ -35,7 +35,7 @@ def test_cpu_wheel_on_a_machine_without_gpu(machine: Machine) -> None:
         "no NVIDIA driver is installed (libcuda.so.1 does not load)"
     )
     assert statuses["cuda"]["remedy"] == (
-        "on a machine with an NVIDIA GPU: pip uninstall -y onnxruntime && pip install 'scgenept-rt[gpu]'"
+        "On a machine with an NVIDIA GPU, run `pip uninstall -y onnxruntime && pip install 'scgenept-rt[gpu]'`"
     )
     assert "no TensorRT provider" in statuses["tensorrt"]["reason"]
     assert "onnxruntime-ep-nv-tensorrt-rtx-cu13 is not installed" in statuses["tensorrt-rtx"]["reason"]
@@ -47,7 +47,7 @@ def test_cpu_wheel_beside_a_gpu_says_to_change_the_wheel(machine: Machine) -> No
     machine.add_onnxruntime("onnxruntime", "1.32.0", gpu=False)
     cuda = machine.statuses()["cuda"]
     assert cuda["reason"] == "the CPU wheel onnxruntime 1.32.0 has no CUDA provider"
-    assert cuda["remedy"] == "pip uninstall -y onnxruntime && pip install 'scgenept-rt[gpu]'"
+    assert cuda["remedy"] == "Run `pip uninstall -y onnxruntime && pip install 'scgenept-rt[gpu]'`"
     assert cuda["details"]["devices"][0]["name"] == "Test GPU 0"
 
 
@@ -58,11 +58,11 @@ def test_both_wheels_are_said_to_overwrite_each_other(gpu_machine: Machine) -> N
     both = "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1 are installed together and overwrite each other's files"
     assert statuses["cuda"]["reason"] == both
     assert statuses["cuda"]["remedy"] == (
-        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'scgenept-rt[gpu]'"
+        "Run `pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'scgenept-rt[gpu]'`"
     )
     assert statuses["cpu"]["usable"]
     assert both.removeprefix("onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1") in statuses["cpu"]["reason"]
-    assert statuses["cpu"]["remedy"].startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
+    assert statuses["cpu"]["remedy"].startswith("Run `pip uninstall -y onnxruntime onnxruntime-gpu")
 
 
 @linux
@@ -73,7 +73,7 @@ def test_files_gone_after_one_of_two_wheels_was_uninstalled(machine: Machine) ->
             (machine.site / "onnxruntime" / "capi").mkdir(parents=True)
         cpu = machine.statuses()["cpu"]
         assert cpu["reason"] == "onnxruntime-gpu 1.31.1 is recorded as installed, but its files are gone"
-        assert cpu["remedy"] == "pip uninstall -y onnxruntime-gpu && pip install 'scgenept-rt[cpu]'"
+        assert cpu["remedy"] == "Run `pip uninstall -y onnxruntime-gpu && pip install 'scgenept-rt[cpu]'`"
 
 
 @linux

@@ -23,7 +23,7 @@ def test_missing_cudnn_is_named_with_its_wheel(machine: Machine, cuda: str, whee
     machine.add_provider_library("cuda", ["libcudnn.so.9"])
     status = machine.statuses()["cuda"]
     assert status["reason"] == "onnxruntime-gpu 1.31.1: libcudnn.so.9 does not load"
-    assert status["remedy"] == f"pip install {wheel}"
+    assert status["remedy"] == f"Run `pip install {wheel}`"
     assert status["details"]["failed_libraries"][0]["message"].startswith("libcudnn.so.9: cannot open shared object")
 
 
@@ -47,7 +47,7 @@ def test_all_missing_libraries_are_named_at_once(machine: Machine) -> None:
     assert status["details"]["cuda_major"] == 99
     assert "libcublas.so.99, libcublasLt.so.99, libcurand.so.99 do not load" in status["reason"]
     assert "no NVIDIA driver" in status["reason"]
-    assert status["remedy"] == "on a machine with an NVIDIA GPU: pip install nvidia-cublas nvidia-curand"
+    assert status["remedy"] == "On a machine with an NVIDIA GPU, run `pip install nvidia-cublas nvidia-curand`"
 
 
 @linux
@@ -69,7 +69,7 @@ def test_broken_library_is_told_in_the_loaders_words(gpu_machine: Machine) -> No
     status = gpu_machine.statuses()["cuda"]
     assert "libcudnn.so.9 does not load" in status["reason"]
     assert "file too short" in status["reason"]
-    assert status["remedy"] == "pip install nvidia-cudnn-cu13"
+    assert status["remedy"] == "Run `pip install nvidia-cudnn-cu13`"
 
 
 @linux
@@ -81,7 +81,7 @@ def test_missing_or_broken_provider_library(gpu_machine: Machine, content: bytes
         library.write_bytes(content)
     status = gpu_machine.statuses()["cuda"]
     assert "libonnxruntime_providers_cuda.so does not load" in status["reason"]
-    assert status["remedy"] == "pip install --force-reinstall --no-deps onnxruntime-gpu"
+    assert status["remedy"] == "Run `pip install --force-reinstall --no-deps onnxruntime-gpu`"
 
 
 @linux
@@ -91,7 +91,7 @@ def test_missing_tensorrt_is_said_to_come_from_nvidia_alone(gpu_machine: Machine
     assert statuses["cuda"]["usable"]
     assert statuses["tensorrt"]["reason"] == "onnxruntime-gpu 1.31.1: libnvinfer.so.10 does not load"
     assert "NVIDIA's own package index" in statuses["tensorrt"]["remedy"]
-    assert "--provider cuda" in statuses["tensorrt"]["remedy"]
+    assert "provider cuda" in statuses["tensorrt"]["remedy"]
 
 
 @linux
@@ -116,16 +116,7 @@ def test_needed_libraries_of_the_installed_onnxruntime() -> None:
     ("message", "library"),
     [
         ("libcudnn.so.9: cannot open shared object file: No such file or directory", "libcudnn.so.9"),
-        (
-            "Error loading shared library libcudart.so.13: No such file or directory (needed by /x/y.so)",
-            "libcudart.so.13",
-        ),
         ("/opt/x/libcudnn.so.9: file too short", "libcudnn.so.9"),
-        (r"Could not find module 'C:\x\cublas64_12.dll' (or one of its dependencies). Try", "cublas64_12.dll"),
-        (
-            r'Error loading "C:\x\onnxruntime_providers_cuda.dll" which depends on "cudnn64_9.dll" which is missing.',
-            "cudnn64_9.dll",
-        ),
         (
             "Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: cannot open shared "
             "object file: No such file or directory",
@@ -148,8 +139,6 @@ def test_library_that_a_message_names(message: str, library: str | None) -> None
         ("libcufft.so.12", "nvidia-cufft"),
         ("libcurand.so.10", "nvidia-curand"),
         ("libcudnn_adv.so.9", "nvidia-cudnn-cu13"),
-        ("cudnn_engines_precompiled64_9.dll", "nvidia-cudnn-cu13"),
-        ("cudart64_12.dll", "nvidia-cuda-runtime-cu12"),
         ("libstdc++.so.6", None),
     ],
 )

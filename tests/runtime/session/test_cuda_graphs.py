@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt.bundle import Tolerance
-from scgenept_rt.errors import PredictOptionError
+from scgenept_rt.errors.core import ArgumentError
 from scgenept_rt.session.cuda_graphs import RecordedBatches
 from scgenept_rt.session.graph_io import Feed
 
@@ -148,10 +148,10 @@ def test_a_graph_that_gives_something_else_is_not_used(session: WatchedSession, 
         session.runs.append("1")
 
     session.run_with_iobinding = stale  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match=r"a batch of 1 x 24 values .* gives something else than otherwise"):
+    with pytest.raises(RuntimeError, match=r"a recorded batch of 1 x 24 values .* differ from those of a plain one"):
         RecordedBatches(session, "cpu", 0, SHAPES, TOLERANCE)
 
 
 def test_only_the_provider_cuda_records(bundle: Path) -> None:
-    with pytest.raises(PredictOptionError, match="CUDA graphs are recorded by the provider cuda alone, not by cpu"):
+    with pytest.raises(ArgumentError, match="cuda_graphs is for the provider cuda, not for cpu"):
         sgr.load(bundle, provider="cpu", cuda_graphs=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, Target
-from scgenept_rt.errors import BundleFileError, InferenceFailedError
+from scgenept_rt.errors.core import BundleFileError, InferenceError
 from scgenept_rt.predictor import load
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session
@@ -44,12 +44,12 @@ def test_every_column_is_stood_for_by_one_that_equals_it(genes: list[tuple[float
 
 
 def test_load_on_the_cpu_merges_where_the_bundle_can(opened: Bundle, tmp_path: Path) -> None:
-    graphs = {(graph.precision, graph.target) for graph in opened.graphs()}
-    choice = select_provider("cpu", graphs=graphs)  # type: ignore[arg-type]
+    choice = select_provider(opened, provider="cpu")
     assert choice.target == "merged"
-    assert select_provider("cpu", precision="fp16", graphs=graphs).target == "ort"  # type: ignore[arg-type]
-    without = select_provider("cpu", graphs=graphs - {("fp32", "merged")})  # type: ignore[arg-type]
-    assert without.target == "ort"
+    assert select_provider(opened, provider="cpu", precision="fp16").target == "ort"
+    files = tuple(file for file in opened.manifest.files if file.target != "merged")
+    without = Bundle(opened.directory, dataclasses.replace(opened.manifest, files=files), opened.digest)
+    assert select_provider(without, provider="cpu").target == "ort"
 
     inputs = cells_without_expression(opened)
     merging = open_session(opened, choice).run(*inputs)
@@ -98,8 +98,8 @@ def test_inputs_of_different_lengths_are_an_error(target: Target, more: str, ope
         flags = np.pad(flags, ((0, 0), (0, 3)))
     else:
         index = np.concatenate([index, np.flatnonzero(opened.manifest.in_vocab)[:3]])
-    session = open_session(opened, dataclasses.replace(select_provider("cpu"), target=target))
-    with pytest.raises(InferenceFailedError):
+    session = open_session(opened, dataclasses.replace(select_provider(provider="cpu"), target=target))
+    with pytest.raises(InferenceError):
         session.run(values, flags, index)
 
 

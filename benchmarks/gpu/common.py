@@ -1,0 +1,136 @@
+"""What the steps share: sizes, where results go, sessions with their inputs on the device, and timing."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BENCHMARKS = Path(__file__).resolve().parents[1]
+sys.path.append(str(BENCHMARKS))
+
+OUT = Path(os.environ.get("OUT", "."))
+WORK = Path(os.environ.get("KIT_WORK", "/tmp/gpu-proof/work"))
+DEVICE = os.environ.get("KIT_DEVICE", "cuda")
+GPU = DEVICE == "cuda"
+
+
+def _size(name: str, on_gpu: int, on_cpu: int) -> int:
+    return int(os.environ.get(f"KIT_{name}", on_gpu if GPU else on_cpu))
+
+
+GENES, LAYERS, CELLS = _size("GENES", 5045, 300), _size("LAYERS", 12, 2), _size("CELLS", 32, 4)
+TOKENS, CONTROLS = _size("TOKENS", 6000, 400), _size("CONTROLS", 64, 8)
+PRECISION = "fp16" if GPU else "fp32"
+
+
+def note(step: str, **fields: Any) -> None:
+    """Append a result to the file of results, and print it."""
+    line = json.dumps({"step": step, **fields}, default=float)
+    with (OUT / "results.jsonl").open("a") as file:
+        file.write(line + "\n")
+    print(line[:600], flush=True)
+
+
+def tried(step: str, what: str, run: Callable[[], Any]) -> Any:
+    """Run one measurement; record its failure as a result."""
+    try:
+        return run()
+    except Exception as error:
+        note(step, what=what, error=f"{type(error).__name__}: {str(error)[:600]}")
+        return None
+
+
+def workload() -> Any:
+    """Return the checkpoint, bundle and cells that all steps use, as `side_by_side.py` makes them."""
+    from workload import Workload
+
+    return Workload(directory=WORK, genes=GENES, layers=LAYERS, cells=CELLS, tokens=TOKENS, seed=0, device=DEVICE)
+
+
+def labels(work: Any) -> list[str]:
+    """Return four perturbations: a gene, a pair, a gene amid the panel, and one outside the vocabulary."""
+    names = work.gene_names()
+    return [f"{names[0]}+ctrl", f"{names[1]}+{names[2]}", f"{names[len(names) // 2]}+ctrl", f"{names[-1]}+ctrl"]
+
+
+def onnxruntime() -> Any:
+    """Import ONNX Runtime as the package does."""
+    from scgenept_rt.providers import diagnose_provider, import_onnxruntime
+
+    if GPU:
+        diagnose_provider("cuda")  # loads CUDA and cuDNN from NVIDIA's wheels
+    return import_onnxruntime()
+
+
+def session(path: str | bytes, *, pattern: bool = True, **options: str) -> Any:
+    """Open a graph with ONNX Runtime alone, on the device."""
+    ort = onnxruntime()
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    settings.enable_mem_pattern = pattern
+    settings.intra_op_num_threads = 1 if GPU else 2
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if GPU:
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        providers = [("CUDAExecutionProvider", {"device_id": "0", **options})]
+    return ort.InferenceSession(path, settings, providers=providers, enable_fallback=0)
+
+
+class Bound:
+    """A session whose inputs and outputs stay on the device; `run` waits for the device."""
+
+    def __init__(self, opened: Any, feed: dict[str, np.ndarray]) -> None:
+        ort = onnxruntime()
+        self.opened, self.binding, device = opened, opened.io_binding(), "cuda" if GPU else "cpu"
+        self.kept = [(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0), array) for name, array in feed.items()]
+        for name, value, _ in self.kept:
+            self.binding.bind_ortvalue_input(name, value)
+        for output in opened.get_outputs():
+            self.binding.bind_output(output.name, device, 0)
+
+    def run(self) -> None:
+        """Run one batch."""
+        self.opened.run_with_iobinding(self.binding)
+
+    def output(self) -> np.ndarray:
+        """Return the output of the last run."""
+        return np.array(self.binding.get_outputs()[0].numpy())
+
+
+def median_ms(run: Callable[[], Any], repeats: int = 15, warm_up: int = 3) -> dict[str, float]:
+    """Time a function; return median, best and worst."""
+    for _ in range(warm_up):
+        run()
+    seconds = []
+    for _ in range(repeats if GPU else 2):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return {"ms": statistics.median(seconds) * 1e3, "best_ms": min(seconds) * 1e3, "worst_ms": max(seconds) * 1e3}
+
+
+def feed(cells: int, genes: int, table: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return inputs of a graph: 8% of the values are non-zero, and one gene per cell is perturbed."""
+    rng = np.random.default_rng(seed)
+    values = np.log1p(rng.gamma(1.0, 3.0, (cells, genes))) * (rng.random((cells, genes)) < 0.08)
+    flags = np.zeros((cells, genes), np.int64)
+    flags[np.arange(cells), np.arange(cells) % genes] = 1
+    index = np.arange(genes, dtype=np.int64) % table
+    return {"values": values.astype(np.float32), "pert_flags": flags, "gene_index": index}
+
+
+def torch_gpu() -> Any:
+    """Import PyTorch, with TF32 off."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch

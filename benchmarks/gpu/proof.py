@@ -1,0 +1,258 @@
+"""Steps that show whether it works: the bundle, outputs against PyTorch, interruption, lack of memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import (
+    CELLS,
+    CONTROLS,
+    DEVICE,
+    GENES,
+    GPU,
+    PRECISION,
+    WORK,
+    feed,
+    labels,
+    note,
+    torch_gpu,
+    tried,
+    workload,
+)
+
+_PACKAGES = """
+scgenept-rt onnxruntime onnxruntime-gpu torch triton onnx onnxscript numpy scipy pandas h5py anndata
+nvidia-cudnn-cu13 nvidia-cublas nvidia-cuda-runtime
+"""
+
+
+def env() -> None:
+    """Record versions, the GPU and its clocks."""
+    found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count()}
+    wanted = (
+        "torch triton onnx onnxscript onnxruntime onnxruntime-gpu numpy pandas scipy h5py anndata zarr typer rich pooch"
+    )
+    for name in (*wanted.split(), "nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-cuda-runtime", "scgenept-rt"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    query = (
+        "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu"
+    )
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+        found["gpu"] = done.stdout.strip() or done.stderr.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        found["gpu"] = str(error)
+    note("env", **found)
+    try:
+        import torch
+
+        seen = {"available": torch.cuda.is_available()}
+        if seen["available"]:
+            properties = torch.cuda.get_device_properties(0)
+            seen |= {"name": properties.name, "multiprocessors": properties.multi_processor_count}
+            seen |= {"cudnn": torch.backends.cudnn.version(), "memory": properties.total_memory}
+        note("env", torch=seen)
+    except ImportError as error:
+        note("env", torch=str(error))
+
+
+def prepare() -> None:
+    """Make the checkpoint, its bundle, PyTorch's fp32 predictions, and the control cells of the screens."""
+    begin = time.monotonic()
+    work = workload()
+    work.prepare()
+    _write_controls(work)
+    note("prepare", seconds=time.monotonic() - begin, bundle=[p.name for p in sorted(work.bundle.iterdir())])
+
+
+def _write_controls(work: Any) -> None:
+    import anndata
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    from scgenept_rt.demo import draw_expression, expression_rates
+
+    names = work.gene_names()
+    values = draw_expression(expression_rates(names), CONTROLS, np.random.default_rng(1)).astype(np.float32)
+    obs = pd.DataFrame({"condition": ["ctrl"] * CONTROLS}, index=[f"cell{i}" for i in range(CONTROLS)])
+    anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names))).write_h5ad(WORK / "controls.h5ad")
+    np.save(WORK / "controls.npy", values)
+
+
+def compare(*predicted_files: str) -> None:
+    """Compare predicted cells with PyTorch in fp32, beside the error of the published code's autocast to fp16."""
+    import anndata
+
+    from scgenept_export.inference_network import EagerOps, fold
+
+    torch, work = torch_gpu(), workload()
+    names = {name: i for i, name in enumerate(work.gene_names())}
+    values = np.load(WORK / "controls.npy")
+    columns = [[names[part] for part in label.split("+") if part != "ctrl"] for label in labels(work)]
+    ids = torch.from_numpy(work.array("token_ids")).to(DEVICE)
+    network = fold(work.reference_model(), ids.cpu(), EagerOps()).to(DEVICE)
+    index = torch.arange(GENES, device=DEVICE)
+
+    def predict(network: Any) -> np.ndarray:
+        outputs = []
+        with torch.inference_mode():
+            for perturbed in columns:
+                for row in range(0, len(values), 8):
+                    batch = torch.from_numpy(values[row : row + 8]).to(DEVICE)
+                    flags = torch.zeros(batch.shape, dtype=torch.int64, device=DEVICE)
+                    flags[:, perturbed] = 1
+                    outputs.append(network(batch, flags).float().cpu().numpy())
+        return np.concatenate(outputs).astype(np.float64)
+
+    begin = time.monotonic()
+    expected = predict(lambda batch, flags: network(batch, flags, index))
+    note("compare", what="PyTorch fp32", rows=len(expected), seconds=time.monotonic() - begin)
+
+    def autocast_error() -> float:
+        from published_network import load_published
+
+        published = load_published(work.checkpoint).to(DEVICE)
+        with torch.autocast(DEVICE, dtype=torch.float16 if GPU else torch.bfloat16):
+            got = predict(lambda batch, flags: published(ids.expand(len(batch), -1), batch, flags, empty_mask=False))
+        return float(np.abs(got - expected).max())
+
+    autocast = tried("compare", "autocast", autocast_error)
+    for file in predicted_files:
+        found = anndata.read_h5ad(file)
+        assert list(found.var_names) == list(names), "genes of the output are not those of the model"
+        position = {f"cell{i}": i for i in range(len(values))}
+        order = [
+            labels(work).index(str(condition)) * len(values) + position[str(cell)]
+            for condition, cell in zip(found.obs["condition"], found.obs["control_cell"], strict=True)
+        ]
+        got, want = np.asarray(found.X, dtype=np.float64), expected[order]
+        error = np.abs(got - want)
+        note(
+            "compare",
+            what=Path(file).name,
+            rows=len(got),
+            max_error=error.max(),
+            mean_error=error.mean(),
+            largest_output=np.abs(want).max(),
+            times_fp32_tolerance=(error / (2e-5 + 1e-4 * np.abs(want))).max(),
+            autocast_error=autocast,
+            of_autocast=error.max() / autocast if autocast else None,
+            correlation=float(np.corrcoef(got.ravel(), want.ravel())[0, 1]),
+        )
+
+
+def latency() -> None:
+    """Time what a service waits for: opening, the first and later batches of a size; then call from 8 threads."""
+    import scgenept_rt as sgr
+
+    begin = time.perf_counter()
+    model = sgr.load(workload().bundle, provider=DEVICE, precision=PRECISION)
+    opened = time.perf_counter() - begin
+    values, label = feed(max(CELLS, 4), GENES, GENES)["values"], labels(workload())[0]
+    found: dict[str, Any] = {}
+    for size in (CELLS, 1):
+        times = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            model.predict_array(values[:size], label, batch_size=CELLS)
+            times.append(round((time.perf_counter() - begin) * 1e3, 2))
+        found[f"ms, {size} cells, first to fourth call"] = times
+    note("latency", open_seconds=opened, automatic_batch=model.automatic_batch_size(), **found)
+    expected = [model.predict_array(values[i : i + 1], label) for i in range(4)]
+
+    def difference(call: int) -> float:
+        i = call % 4
+        return float(np.abs(model.predict_array(values[i : i + 1], label) - expected[i]).max())
+
+    with ThreadPoolExecutor(8) as pool:
+        note("latency", what="24 calls from 8 threads", largest_difference=max(pool.map(difference, range(24))))
+
+
+def files() -> None:
+    """Time a screen from .h5ad to .h5ad, over enough pairs that fixed costs do not show."""
+    import scgenept_rt as sgr
+
+    perturbations = [f"{name}+ctrl" for name in workload().gene_names()[: 16 if GPU else 4]]
+    model = sgr.load(workload().bundle, provider=DEVICE, precision=PRECISION)
+    pairs = len(perturbations) * CONTROLS
+    for _ in range(2):
+        begin = time.perf_counter()
+        with tempfile.TemporaryDirectory() as directory:
+            model.predict_file(WORK / "controls.h5ad", Path(directory) / "out.h5ad", perturbations, batch_size=CELLS)
+        seconds = time.perf_counter() - begin
+        note("files", pairs=pairs, seconds=seconds, cells_per_second=pairs / seconds)
+
+
+def big() -> None:
+    """Run batches beyond what 32-bit indices reach and beyond the memory: they must be split, with the same result."""
+    import scgenept_rt as sgr
+
+    model = sgr.load(workload().bundle, provider=DEVICE, precision=PRECISION)
+    limit = (2**31 - 1) // (GENES * 512)
+    label = labels(workload())[0]
+    for cells in (limit, limit + 9, 2048) if GPU else (8, 16):
+
+        def run(cells: int = cells) -> None:
+            two = feed(2, GENES, GENES)["values"]
+            begin = time.perf_counter()
+            got = model.predict_array(np.resize(two, (cells, GENES)), label, batch_size=cells)
+            seconds = time.perf_counter() - begin
+            alone = model.predict_array(two, label, batch_size=2)
+            ends = [float(np.abs(got[i : i + 2] - alone).max()) for i in (0, (cells - 2) // 2 * 2)]
+            note("big", cells=cells, seconds=seconds, first_and_last_rows_differ_by=ends)
+
+        tried("big", f"{cells} cells", run)
+
+
+def crowded(*command: str) -> None:
+    """Run a command on a GPU of which another process has taken nearly all memory."""
+    torch = torch_gpu()
+    for left in (3.0, 1.2, 0.35) if GPU else ():
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        # The command's CUDA context takes its share of what is left too.
+        taken = torch.empty(max(0, free - int(left * 1e9)), dtype=torch.uint8, device="cuda")
+        begin = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        last = [line[:300] for line in (done.stdout + done.stderr).strip().splitlines()[-4:]]
+        note("crowded", left_gb=left, rc=done.returncode, seconds=time.monotonic() - begin, last_lines=last)
+        del taken
+
+
+def killed(*command: str) -> None:
+    """Kill a screen after three quarters of its time, resume it, and compare with an uninterrupted one."""
+    import anndata
+
+    with tempfile.TemporaryDirectory() as directory:
+        whole, broken = Path(directory) / "whole.h5ad", Path(directory) / "broken.h5ad"
+        begin = time.monotonic()
+        subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+        seconds = time.monotonic() - begin
+        process = subprocess.Popen(
+            [*command, "--out", str(broken)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds * 0.75)
+        process.kill()
+        process.wait()
+        begin = time.monotonic()
+        done = subprocess.run([*command, "--out", str(broken), "--resume"], capture_output=True, text=True, check=False)
+        again = time.monotonic() - begin
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        a, b = anndata.read_h5ad(whole).X, anndata.read_h5ad(broken).X
+        difference = float(np.abs(a - b).max()) if a.shape == b.shape else None
+        note("killed", seconds=seconds, resumed_seconds=again, largest_difference=difference)

@@ -1,0 +1,26 @@
+"""The steps of `gpu_proof.sh`: `python steps.py STEP ...`. See README.md.
+
+Each figure is appended to $OUT/results.jsonl as soon as it is known. A measurement that fails is a line there too, and
+the rest goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from common import labels, workload
+from proof import big, compare, crowded, env, files, killed, latency, prepare
+from speed import kernels, micro, variants
+from summary import summary
+
+
+def perturbations() -> None:
+    """Print the labels of the perturbations that are predicted, one per line."""
+    print("\n".join(labels(workload())))
+
+
+STEPS = (env, prepare, perturbations, compare, micro, kernels, variants, latency, files, killed, big, crowded, summary)
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    {step.__name__: step for step in STEPS}[name](*arguments)

@@ -1,0 +1,106 @@
+"""Figures of a benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from scgenept_rt.bundle import Dimensions
+from scgenept_rt.verification import ReferenceResult
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One batch size on one provider in one precision; if it did not run, figures are None and `problem` is the reason.
+
+    Attributes
+    ----------
+    p50_ms, p95_ms
+        Milliseconds per batch, from inputs to outputs in host memory, without warm-up.
+    cells_per_second
+        `batch_size` over the median.
+    cpu_seconds_per_cell
+        Processor time of all threads of the process.
+    tokens_per_cell
+        Tokens computed per cell: the genes, less those merged as identical.
+    gflops, share_of_matrix_rate
+        `encoder_flops` of these tokens over the median, and its share of the machine's own rate of matrix products.
+    peak_host_bytes
+        Largest resident size while this batch size ran (since the process started, where the system cannot tell).
+    peak_device_bytes
+        Device memory beyond that before the bundle was opened; on GPUs only.
+    """
+
+    provider: str
+    precision: str
+    batch_size: int
+    n_genes: int
+    repeats: int
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    cells_per_second: float | None = None
+    cpu_seconds_per_cell: float | None = None
+    tokens_per_cell: float | None = None
+    gflops: float | None = None
+    share_of_matrix_rate: float | None = None
+    peak_host_bytes: int | None = None
+    peak_device_bytes: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """A prediction from an .h5ad file to an .h5ad file: opening, reading, predicting, reducing and writing.
+
+    `cells_per_second` counts (perturbation, control cell) pairs; `share_of_session` is its share of the rate of the
+    network alone, on as many batches of the same size right afterwards.
+    """
+
+    provider: str
+    precision: str
+    n_controls: int
+    n_perturbations: int
+    batch_size: int
+    open_seconds: float
+    seconds: float
+    cells_per_second: float
+    share_of_session: float
+    peak_host_bytes: int | None
+
+
+@dataclass(frozen=True)
+class PrecisionResult:
+    """All figures of one precision; `matrix_gflops` is None if the machine's own rate cannot be measured."""
+
+    reference: ReferenceResult
+    choice_reason: str
+    cuda_graphs: bool
+    attention_kernel: str | None
+    open_seconds: float
+    matrix_gflops: float | None
+    matrix_size: int | None
+    matrix_precision: str | None
+    timings: tuple[Timing, ...]
+    end_to_end: EndToEnd | None
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """Figures of a bundle; from `run_benchmark`."""
+
+    machine: dict[str, Any]
+    variant: str
+    manifest_digest: str
+    dimensions: Dimensions
+    results: tuple[PrecisionResult, ...]
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """The timings of all precisions."""
+        return tuple(timing for result in self.results for timing in result.timings)
+
+    def to_json(self) -> str:
+        """Return all figures as JSON."""
+        return json.dumps({"kind": "scgenept-rt benchmark", **dataclasses.asdict(self)}, indent=1) + "\n"

@@ -1,0 +1,72 @@
+"""reference.npz: a few cells with the eager model's outputs, so that any provider can be checked without PyTorch."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors.core import BundleFileError
+
+REFERENCE_NAME: Final = "reference.npz"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Reference cells: a graph's inputs and the eager fp32 model's output for them.
+
+    Attributes
+    ----------
+    values
+        (n_cells, n_genes) float32, log1p-normalised expression.
+    pert_flags
+        (n_cells, n_genes) int64, 1 = perturbed.
+    gene_index
+        (n_genes,) int64, rows of the bundle's gene table.
+    predicted
+        (n_cells, n_genes) float32, what the eager model predicts.
+    token_ids
+        (n_model_genes,) int64, vocabulary id of each gene of the model in the source checkpoint; None in bundles that
+        were exported before it was kept.
+    """
+
+    values: NDArray[np.float32]
+    pert_flags: NDArray[np.int64]
+    gene_index: NDArray[np.int64]
+    predicted: NDArray[np.float32]
+    token_ids: NDArray[np.int64] | None = None
+
+    @classmethod
+    def read(cls, directory: Path) -> Reference:
+        """Read the reference cells of a bundle.
+
+        Raises
+        ------
+        BundleFileError
+            If `reference.npz` is missing or damaged.
+        """
+        remedy = "Copy or export the bundle again"
+        try:
+            with np.load(directory / REFERENCE_NAME, allow_pickle=False) as arrays:
+                required = {name: arrays[name] for name in _REQUIRED}
+                return cls(**required, token_ids=arrays.get("token_ids"))
+        except FileNotFoundError:
+            raise BundleFileError(f"{REFERENCE_NAME} is missing", remedy, where=directory) from None
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise BundleFileError(f"{REFERENCE_NAME} cannot be read ({error})", remedy, where=directory) from error
+
+    def write(self, directory: Path) -> None:
+        """Write `reference.npz` into the directory of a bundle."""
+        arrays = {name: array for name, array in vars(self).items() if array is not None}
+        np.savez_compressed(directory / REFERENCE_NAME, **arrays)
+
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """Return the graph's inputs by name."""
+        return {"values": self.values, "pert_flags": self.pert_flags, "gene_index": self.gene_index}
+
+
+_REQUIRED: Final = tuple(field.name for field in fields(Reference) if field.name != "token_ids")

@@ -1,0 +1,43 @@
+"""What commands print on standard error, with options worded as the flags of the command at hand."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from scgenept_rt.errors.core import Notice, ScgeneptError
+
+_flags: dict[str, str] = {}
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def note(notice: str) -> None:
+    """Print a warning message on standard error."""
+    say(f"note: {notice.message(_flags) if isinstance(notice, Notice) else notice}")
+
+
+def flags_of(command: Any) -> dict[str, str]:
+    """Return the flags of a command by option name."""
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    return {option.name: max(option.opts, key=len) for option in options}  # the longest: -p is --perturbation
+
+
+class Command(TyperCommand):
+    """A command whose messages word options as its own flags."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command."""
+        global _flags
+        _flags = flags_of(self)
+        try:
+            return super().invoke(ctx)
+        except ScgeneptError as error:
+            error.args = (error.message(_flags),)
+            raise

@@ -1,0 +1,35 @@
+"""Opening a model for a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scgenept_rt.cli.messages import note, say
+from scgenept_rt.options import EngineOptions
+
+if TYPE_CHECKING:
+    from scgenept_rt.predictor import Predictor
+
+
+@contextmanager
+def open_model(bundle: Path, engine: EngineOptions, *, check: bool = True) -> Iterator[Predictor]:
+    """Open a bundle for prediction, print which provider was chosen, and compare its reference cells.
+
+    Raises
+    ------
+    ReferenceMismatchError
+        If `check` is true and the provider's outputs differ from PyTorch's by more than the tolerance.
+    """
+    from scgenept_rt.predictor import load
+    from scgenept_rt.verification import check_reference
+
+    with load(bundle, on_notice=note, **engine) as model:
+        say(f"provider: {model.choice_reason}, {model.precision}")
+        if check:
+            check_reference(model.bundle, model.session).raise_if_missed()
+        if model.bundle.manifest.synthetic:
+            note("this bundle's weights are synthetic; its predictions mean nothing in biology.")
+        yield model

@@ -1,0 +1,141 @@
+"""The whole check of cells against a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.compatibility.cost import Cost, check_cost
+from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.compatibility.gene_check import check_genes
+from scgenept_rt.compatibility.label_check import Labels, check_labels
+from scgenept_rt.compatibility.value_check import Values, check_values
+from scgenept_rt.errors.core import ScgeneptError
+from scgenept_rt.expression import OpenedCells, check_source, open_cells
+from scgenept_rt.genes import GeneMatch, GenePanel
+from scgenept_rt.options import EngineOptions, ReadOptions, resolve
+from scgenept_rt.predictor import load
+from scgenept_rt.verification import check_reference
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+JSON_FORMAT = 2
+
+
+@dataclass(eq=False)
+class Report:
+    """What a check found; parts that could not be looked at are None.
+
+    `sample` is `csr_array` [n_cells, n_genes] of control cells, in model gene order if genes were found.
+    """
+
+    bundle: Bundle
+    where: str
+    read: ReadOptions
+    n_obs: int | None = None
+    n_vars: int | None = None
+    findings: list[Finding] = field(default_factory=list)
+    labels: Labels | None = None
+    genes: GeneMatch | None = None
+    values: Values | None = None
+    sample: Any = None
+    cost: Cost | None = None
+
+    @property
+    def problems(self) -> list[Finding]:
+        """The findings for which `predict` would not work with these options (judged by up to 256 control cells)."""
+        return [finding for finding in self.findings if finding.status == "problem"]
+
+    @property
+    def works(self) -> bool:
+        """Whether there are no problems."""
+        return not self.problems
+
+    def to_json(self, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return the facts as plain values for JSON; `flags` word the options, see `compose`."""
+        manifest, genes = self.bundle.manifest, None
+        if self.genes is not None:
+            names = ("source", "n_found", "n_by_id", "n_found_in_vocab", "n_extra", "missing")
+            genes = {name: getattr(self.genes, name) for name in names}
+        return {
+            "format": JSON_FORMAT,
+            "works": self.works,
+            "bundle": {
+                "path": str(self.bundle.directory),
+                "variant": manifest.variant,
+                "dataset": manifest.dataset,
+                "n_genes": manifest.dimensions.n_genes,
+                "digest": self.bundle.digest,
+            },
+            "cells": {"path": self.where, "n_obs": self.n_obs, "n_vars": self.n_vars},
+            "options": dict(self.read),
+            "findings": [finding.to_json(flags) for finding in self.findings],
+            "labels": self.labels and dataclasses.asdict(self.labels),
+            "genes": genes,
+            "values": self.values and dataclasses.asdict(self.values),
+            "run": self.cost and {**dataclasses.asdict(self.cost), "seconds": self.cost.seconds},
+        }
+
+
+def check_cells(
+    bundle: Bundle,
+    source: str | Path | AnnData,
+    *,
+    read: ReadOptions | None = None,
+    **engine: Unpack[EngineOptions],
+) -> Report:
+    """Find out whether `predict` would work on cells and what it would cost; no problem hides the next.
+
+    Takes what `load` and `Predictor.predict` take. Problems with the cells or the provider are findings and are not
+    raised; `ArgumentError` is, if the source is neither a path nor an AnnData, or an option is not valid.
+    """
+    check_source(source)
+    options = resolve(EngineOptions, engine)
+    where = str(source) if isinstance(source, (str, Path)) else "AnnData object"
+    report = Report(bundle, where, resolve(ReadOptions, read))
+    try:
+        with open_cells(source, report.read) as cells:
+            _check_opened(report, cells)
+    except ScgeneptError as error:
+        report.findings.append(Finding.from_error("file", error))
+    try:
+        with load(bundle, **options) as predictor:
+            report.findings.append(Finding("provider", "ok", f"{predictor.choice_reason}, {predictor.precision}"))
+            check_reference(bundle, predictor.session).raise_if_missed()
+            if report.labels is not None and report.genes is not None and report.genes.n_found:
+                sample = report.sample if report.works else None
+                n_perturbations = max(len(report.labels.perturbations), 1)
+                report.cost, found = check_cost(predictor, sample, report.labels.n_control_cells, n_perturbations)
+                report.findings += found
+    except ScgeneptError as error:
+        report.findings.append(Finding.from_error("provider", error))
+    return report
+
+
+def _check_opened(report: Report, cells: OpenedCells) -> None:
+    """Add what is found about the cells; raises what is wrong with their matrix, after the labels were looked at."""
+    panel = GenePanel.from_manifest(report.bundle.manifest)
+    report.where, report.n_obs = cells.where, cells.n_obs
+    control_rows = None
+    try:
+        if cells.n_obs:
+            control = cells.find_control_cells()
+            control_rows = control.rows
+            report.labels, found = check_labels(control, cells.n_obs, panel)
+            report.findings += found
+    except ScgeneptError as error:
+        report.findings.append(Finding.from_error("labels", error))
+    report.n_vars = cells.matrix.shape[1]
+    try:
+        report.genes, found = check_genes(cells, panel)
+        report.findings += found
+    except ScgeneptError as error:
+        report.findings.append(Finding.from_error("genes", error))
+    dataset = report.bundle.manifest.dataset
+    report.values, scale, report.sample = check_values(cells, panel, report.genes, control_rows, dataset)
+    report.findings.append(scale)

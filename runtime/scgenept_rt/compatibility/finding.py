@@ -1,0 +1,44 @@
+"""What a check reports about one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scgenept_rt.errors.core import ScgeneptError, UseOption, compose
+
+Status = Literal["ok", "note", "problem"]
+Topic = Literal["file", "labels", "perturbations", "genes", "vocabulary", "scale", "provider", "run"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Attributes
+    ----------
+    topic, status
+        What it is about; "note" for what users should know, "problem" for what stops `predict`.
+    text, remedy, options
+        What was found and what to do; of a problem, those of the error that `predict` would raise.
+    """
+
+    topic: Topic
+    status: Status
+    text: str
+    remedy: str = ""
+    options: tuple[UseOption, ...] = ()
+
+    @classmethod
+    def from_error(cls, topic: Topic, error: ScgeneptError) -> Finding:
+        """Return the problem that `predict` would report as this error."""
+        return cls(topic, "problem", error.problem, error.remedy, error.options)
+
+    def step(self, flags: Mapping[str, str] | None = None) -> str:
+        """Return remedy and options in words; see `compose` for `flags`. Empty where nothing needs doing."""
+        return compose("", self.remedy, self.options, flags=flags)
+
+    def to_json(self, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return topic, status, text and step."""
+        return {"topic": self.topic, "status": self.status, "text": self.text, "step": self.step(flags) or None}

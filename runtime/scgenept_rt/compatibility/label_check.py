@@ -1,0 +1,86 @@
+"""Which cells are control cells, and which perturbations of the cells the model can predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.errors.core import PerturbationError, UseOption, join_limited, pluralize
+from scgenept_rt.expression.labels import ControlRows
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
+
+_FEW_CONTROLS = 32
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the labels of cells say.
+
+    Column and control label are None if all cells are control cells. `perturbations` are what the model can predict of
+    the other labels, each set of target genes once; `unpredictable` are the labels that it cannot predict.
+    """
+
+    condition_key: str | None
+    control_label: str | None
+    n_control_cells: int
+    n_other_labels: int = 0
+    perturbations: tuple[str, ...] = ()
+    unpredictable: tuple[str, ...] = ()
+
+
+def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[Labels, list[Finding]]:
+    """Sort the labels of cells by whether the model has their genes."""
+    key, label, n_controls = control.condition_key, control.control_label, len(control.rows)
+    if key is None or label is None or control.labels is None:
+        name_column = UseOption("condition_key", "name the column of labels, if only some are control cells")
+        text = " ".join(control.notices)
+        return Labels(None, None, n_controls), [Finding("labels", "note", text, options=(name_column,))]
+    text = f"{pluralize(n_controls, 'control cell')} of {n_obs:,}: obs column {key!r}, label {label!r}"
+    findings = [Finding("labels", "ok", text)]
+    if n_controls < _FEW_CONTROLS:
+        text += ". Means over so few cells are noisy"
+        findings = [Finding("labels", "note", text, "Add control cells if you can")]
+
+    controls = (*CONTROL_LABELS, label)
+    others = [name for name in control.labels.counts() if name not in controls]
+    targets: dict[tuple[int, ...], str] = {}
+    unpredictable: list[str] = []
+    lacking: dict[str, list[str]] = {}  # genes that the model lacks, with what may have been meant
+    for name in others:
+        try:
+            parsed, unknown = look_up(PerturbationRequest(name), panel, controls)
+        except PerturbationError:  # not a set of different genes
+            unpredictable.append(name)
+            continue
+        if unknown:
+            unpredictable.append(name)
+            lacking |= unknown
+        elif parsed.columns:
+            targets[parsed.columns] = parsed.canonical
+    facts = Labels(key, label, n_controls, len(others), tuple(targets.values()), tuple(unpredictable))
+    findings.append(_predictable(facts, lacking, panel))
+    out_of_vocab = sorted({panel.names[at] for columns in targets for at in columns if not panel.in_vocab[at]})
+    if out_of_vocab:
+        genes = pluralize(len(out_of_vocab), "target gene is", "target genes are")
+        text = f"{genes} out of the model's vocabulary ({join_limited(out_of_vocab)}): it cannot tell such genes apart"
+        findings.append(Finding("perturbations", "note", text, "Treat predictions for these targets with care"))
+    return facts, findings
+
+
+def _predictable(facts: Labels, lacking: dict[str, list[str]], panel: GenePanel) -> Finding:
+    if not facts.n_other_labels:
+        return Finding("perturbations", "ok", "The cells have no other labels; any perturbation can be predicted")
+    n_predictable = facts.n_other_labels - len(facts.unpredictable)
+    text = f"{n_predictable:,} of {pluralize(facts.n_other_labels, 'other label')} can be predicted"
+    if len(facts.perturbations) != n_predictable:
+        text += f" ({pluralize(len(facts.perturbations), 'distinct set')} of target genes)"
+    if not facts.unpredictable:
+        return Finding("perturbations", "ok", text)
+    shown = list(lacking)
+    for at, gene in enumerate(shown[:5]):  # near spellings take milliseconds
+        near = lacking[gene] or panel.suggestions(gene, 1)
+        shown[at] = f"{gene} (near: {near[0]})" if near else gene
+    genes = f"The model lacks {pluralize(len(shown), 'gene')} of the others: {join_limited(shown)}"
+    text += f". {genes if lacking else 'The others are not sets of different genes'}"
+    return Finding("perturbations", "note", text, "`scgenept-rt genes BUNDLE` lists the genes that the model has")

@@ -1,0 +1,157 @@
+"""Measured cells by perturbation, and their mean expression; read by rows, never as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors.core import LabelNotFoundError, join_limited
+from scgenept_rt.evaluation.label_matching import CONTROL, LabelledRows, did_you_mean
+from scgenept_rt.expression.opened_cells import OpenedCells
+from scgenept_rt.genes import GenePanel
+
+
+class GroupMoments:
+    """Number of cells, sums, and sums of squares of groups of cells.
+
+    Parameters
+    ----------
+    names
+        The groups.
+    n_cells
+        int64 [n_groups].
+    sums
+        float64 [n_groups, n_genes].
+    squares
+        float64 [n, n_genes], of the first n groups.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        n_cells: NDArray[np.int64],
+        sums: NDArray[np.float64],
+        squares: NDArray[np.float64],
+    ) -> None:
+        self._index = {name: index for index, name in enumerate(names)}
+        self._n_cells, self._sums, self._squares = n_cells, sums, squares
+
+    def n(self, name: str) -> int:
+        """Return the number of cells of a group."""
+        return int(self._n_cells[self._index[name]])
+
+    def mean(self, *names: str) -> NDArray[np.float64]:
+        """Return the mean expression (n_genes,) over the cells of one or more groups."""
+        rows = [self._index[name] for name in names]
+        mean: NDArray[np.float64] = self._sums[rows].sum(axis=0) / self._n_cells[rows].sum()
+        return mean
+
+    @property
+    def control(self) -> NDArray[np.float64]:
+        """Mean expression (n_genes,) of all control cells."""
+        return self.mean(CONTROL)
+
+    def variance(self, name: str) -> NDArray[np.float64]:
+        """Return the sample variance (n_genes,) of a group of at least two cells."""
+        row, n = self._index[name], self.n(name)
+        variance: NDArray[np.float64] = (self._squares[row] - np.square(self._sums[row]) / n) / (n - 1)
+        return np.maximum(variance, 0.0)
+
+    def std_of_means(self) -> NDArray[np.float64]:
+        """Return the standard deviation (n_genes,) of mean expression between groups."""
+        std: NDArray[np.float64] = np.std(self._sums / self._n_cells[:, None], axis=0)
+        return std
+
+
+class MeasuredCells:
+    """Opened cells with their labels, matched to a model's genes.
+
+    Attributes
+    ----------
+    cells
+        The opened cells.
+    panel
+        The model's genes.
+    match
+        Which columns hold them.
+    labels
+        Rows by label.
+
+    Raises
+    ------
+    CellsError
+        If genes do not match or control cells cannot be identified; see `OpenedCells`.
+    """
+
+    def __init__(self, cells: OpenedCells, panel: GenePanel) -> None:
+        self.cells, self.panel = cells, panel
+        self.match = cells.require_genes(panel)
+        self.labels = LabelledRows.of(cells)
+
+    def label(self, perturbation: str) -> str:
+        """Return the label of the data for a perturbation.
+
+        Raises
+        ------
+        LabelNotFoundError
+            If no cell has it, or it is the label of control cells.
+        """
+        found = self.labels.find(perturbation, self.panel)
+        if found is None:
+            raise LabelNotFoundError(
+                f"no cell is labelled {perturbation} (labels: {join_limited(self.labels.perturbations) or 'none'})",
+                did_you_mean(perturbation, self.labels.perturbations) or "Choose a perturbation that was measured",
+                where=self.cells.where,
+            )
+        if found == CONTROL:
+            raise LabelNotFoundError(
+                f"{perturbation} is the label of control cells", "Choose a perturbation", where=self.cells.where
+            )
+        return found
+
+    def expression(self, genes: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
+        """Return expression of each label's genes (positions in the model) in its cells, each (n_cells, n)."""
+        every = np.unique(np.concatenate(list(genes.values())))
+        places = [np.searchsorted(every, chosen) for chosen in genes.values()]
+        parts: list[list[NDArray[np.float32]]] = [[] for _ in genes]
+        for batch, group in self._batches(list(genes), every):
+            for index in np.unique(group):
+                parts[index].append(batch[np.flatnonzero(group == index)].toarray()[:, places[index]])
+        return {label: np.concatenate(part) for label, part in zip(genes, parts, strict=True)}
+
+    def moments(self, labels: Sequence[str], others: Sequence[str] = ()) -> GroupMoments:
+        """Return means and variances of control cells and labels, and means of other labels."""
+        from scipy.sparse import csr_array
+
+        with_variance = list(dict.fromkeys([CONTROL, *labels]))
+        groups = list(dict.fromkeys([*with_variance, *others]))
+        n_cells = np.zeros(len(groups), dtype=np.int64)
+        sums, squares = np.zeros((len(groups), len(self.panel))), np.zeros((len(with_variance), len(self.panel)))
+        for batch, group in self._batches(groups):
+            present, place = np.unique(group, return_inverse=True)
+            pick = csr_array((np.ones(len(group)), (place, np.arange(len(group)))), shape=(len(present), len(group)))
+            values = batch.astype(np.float64)
+            n_cells += np.bincount(group, minlength=len(groups))
+            sums[present] += (pick @ values).toarray()
+            n_squared = int(np.searchsorted(present, len(squares)))
+            values.data = np.square(values.data)
+            squares[present[:n_squared]] += (pick[:n_squared] @ values).toarray()
+        return GroupMoments(groups, n_cells, sums, squares)
+
+    def _batches(
+        self, groups: Sequence[str], genes: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+        """Yield sparse batches of the cells of these labels, and the index of each cell's label."""
+        group_of_rows = self.labels.group_of_rows(groups)
+        rows = np.flatnonzero(group_of_rows >= 0).astype(np.int64)
+        if genes is None:
+            batches = self.cells.values(self.panel.names, self.match.columns, rows)
+        else:  # values of single genes say nothing about the scale
+            batches = self.cells.matrix.pieces(rows, self.match.columns[genes])
+        done = 0
+        for batch in batches:
+            yield batch, group_of_rows[rows[done : done + batch.shape[0]]]
+            done += batch.shape[0]

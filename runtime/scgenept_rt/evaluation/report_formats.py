@@ -1,0 +1,136 @@
+"""An evaluation as text for a terminal, as CSV, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from scgenept_rt.errors.core import pluralize
+from scgenept_rt.evaluation.baselines import DESCRIPTIONS
+from scgenept_rt.evaluation.metrics import HEADLINE
+from scgenept_rt.evaluation.result import Evaluation
+
+SHOWN = (*HEADLINE, "pearson_delta_top20_de_non_dropout", "frac_correct_direction_20")
+"""Metrics of the short tables; CSV and JSON hold all."""
+
+_SHORT = {"pearson_delta_top20_de_non_dropout": "p_d_top20_non_drop", "frac_correct_direction_20": "direction_20"}
+
+
+def text_report(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the lines of a report for a terminal."""
+    yield f"{evaluation.model} against {evaluation.where}, split {evaluation.split.name}"
+    for fact, value in facts(evaluation)[2:]:
+        yield f"{fact}: {value}"
+    for notice in evaluation.notices:
+        yield f"note: {notice}"
+    yield ""
+    metrics = [metric for metric in SHOWN if metric in evaluation.summary]
+    heads = [_SHORT.get(metric, metric) for metric in metrics]
+    width = max(len(method) for method in evaluation.methods)
+    summary = evaluation.summary
+    for subgroup in evaluation.subgroups:
+        group = summary[summary["subgroup"] == subgroup]
+        yield f"{subgroup:<{width + 2}}{'n':>5}" + "".join(f"{head:>{max(len(head), 8) + 2}}" for head in heads)
+        for _, row in group.iterrows():
+            figures = "".join(
+                f"{rounded(row[metric]):>{max(len(head), 8) + 2}}" for metric, head in zip(metrics, heads, strict=True)
+            )
+            yield f"  {row['method']:<{width}}{row['n_perturbations']:>5}{figures}"
+        yield ""
+    for method in evaluation.methods[1:]:
+        yield f"{method}: {DESCRIPTIONS[method]}"
+    yield ""
+    for finding in evaluation.findings:
+        yield f"* {finding}"
+    published = evaluation.published
+    if published is not None:
+        yield ""
+        yield f"published ({published.source}): {published.protocol}"
+        if evaluation.caveats:
+            yield f"not comparable as they are: {'; '.join(evaluation.caveats)}"
+        width = max(len(name) for name in published.rows)
+        yield " " * (width + 2) + "".join(f"{metric:>18}" for metric in published.names)
+        for name, row_figures in published.rows.items():
+            yield f"  {name:<{width}}" + "".join(f"{rounded(figure):>18}" for figure in row_figures)
+
+
+def csv_report(evaluation: Evaluation) -> str:
+    """Return every metric as CSV, one row per (perturbation, method); empty where a metric is not defined."""
+    return str(evaluation.perturbations.to_csv(index=False, lineterminator="\n"))
+
+
+def json_report(evaluation: Evaluation) -> str:
+    """Return everything but the profiles as JSON, null where a metric is not defined."""
+    published = evaluation.published
+    content = {
+        "model": evaluation.model,
+        "data": evaluation.where,
+        "split": evaluation.split.name,
+        "protocol": evaluation.protocol,
+        "de_source": evaluation.de_source,
+        "findings": list(evaluation.findings),
+        "notices": list(evaluation.notices),
+        "baselines": {method: DESCRIPTIONS[method] for method in evaluation.methods[1:]},
+        "similarity": {
+            "predicted": {
+                **asdict(evaluation.predicted_similarity),
+                "collapsed": evaluation.predicted_similarity.collapsed,
+            },
+            "observed": asdict(evaluation.observed_similarity),
+        },
+        "summary": _records(evaluation.summary),
+        "perturbations": _records(evaluation.perturbations),
+        "published": None if published is None else {**asdict(published), "caveats": evaluation.caveats},
+        "provenance": dict(evaluation.provenance),
+    }
+    return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+
+
+def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return what was evaluated and how, as names and texts."""
+    table = evaluation.perturbations
+    n_cells = int(table.loc[table["method"] == evaluation.model, "n_cells"].sum())
+    return [
+        ("model", evaluation.model),
+        ("data", evaluation.where),
+        (
+            "tested",
+            f"{len(evaluation.tested):,} of {pluralize(len(evaluation.split.tested), 'perturbation')} of the split "
+            f"{evaluation.split.name}, {pluralize(n_cells, 'cell')}",
+        ),
+        ("prediction", evaluation.protocol),
+        (
+            "metrics",
+            "GEARS 0.0.2, of mean profiles, macro-averaged over perturbations; undefined correlations count as 0",
+        ),
+        ("differentially expressed genes", evaluation.de_source),
+    ]
+
+
+def rounded(value: float) -> str:
+    """Return a number with three decimals, or three significant digits if it is small."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:#.3g}"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict(orient="records")]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; None for NaN and infinity."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int)) or value is None else str(value)

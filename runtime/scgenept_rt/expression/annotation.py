@@ -1,0 +1,75 @@
+"""The annotation of cells or genes (obs, var), of which only the columns asked for are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors.core import CellsFormatError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Annotation(Protocol):
+    """Obs or var."""
+
+    columns: tuple[str, ...]
+    index_name: str | None
+    n_rows: int
+
+    def index(self) -> NDArray[np.object_]:
+        """Return the row names as str."""
+        ...
+
+    def column(self, name: str) -> Any:
+        """Return a column: a pandas Series, Categorical or array."""
+        ...
+
+
+class LoadedAnnotation:
+    """A data frame in memory."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.columns = tuple(str(column) for column in frame.columns)
+        self.index_name = None if frame.index.name is None else str(frame.index.name)
+        self.n_rows = len(frame)
+        self._frame = frame
+
+    def index(self) -> NDArray[np.object_]:
+        """Return the row names as str."""
+        return as_text(self._frame.index)
+
+    def column(self, name: str) -> Any:
+        """Return a column."""
+        return self._frame.iloc[:, self.columns.index(name)]
+
+
+def as_text(values: Any) -> NDArray[np.object_]:
+    """Return values as an object array of str; missing ones become the empty string."""
+    import pandas as pd
+
+    series = pd.Series(values).astype(object)
+    text = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in series]
+    array = np.array(text, dtype=object)
+    array[series.isna().to_numpy()] = ""
+    return array
+
+
+def text_columns(annotation: Annotation) -> Iterator[tuple[str, Any]]:
+    """Yield name and values of the columns that hold text and can be read."""
+    import pandas as pd
+
+    for name in dict.fromkeys(annotation.columns):
+        try:
+            values = annotation.column(name)
+        except CellsFormatError:  # nobody asked for this column
+            continue
+        dtype: Any = getattr(values, "dtype", None)
+        if isinstance(dtype, pd.CategoricalDtype):
+            dtype = dtype.categories.dtype
+        if pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype):
+            yield name, values

@@ -1,0 +1,210 @@
+"""An AnnData on disk, an .h5ad file or a .zarr directory, of which only what is asked for is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors.core import (
+    CellsFormatError,
+    CellsNotFoundError,
+    MissingPackageError,
+    ScgeneptError,
+    join_limited,
+)
+from scgenept_rt.expression.annotation import Annotation, LoadedAnnotation, as_text
+from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_REWRITE = "Copy or write the file again"
+
+
+@contextmanager
+def open_stored(path: Path) -> Iterator[StoredCells]:
+    """Open an .h5ad file or a .zarr directory.
+
+    Raises
+    ------
+    CellsNotFoundError
+        If the path does not exist.
+    CellsFormatError
+        If it cannot be read, or is something else.
+    MissingPackageError
+        If the path is a .zarr directory and zarr is not installed.
+    """
+    if not path.exists():
+        raise CellsNotFoundError("there is no such file or directory", "Check the path", where=path)
+    store = _open_zarr(path) if path.suffix.lower() == ".zarr" else _open_h5ad(path)
+    try:
+        yield StoredCells(store, str(path))
+    finally:
+        close = getattr(store, "close", None)
+        if close is not None:
+            close()
+
+
+class StoredCells:
+    """A `CellsSource` on disk."""
+
+    def __init__(self, store: Any, where: str) -> None:
+        keys = set(store.keys())
+        if not {"obs", "var"} <= keys:
+            found = join_limited(sorted(keys), 8) or "nothing"
+            raise CellsFormatError(
+                f"it holds no obs and var (it holds: {found}), expected an AnnData file", where=where
+            )
+        self.where = where
+        self.obs = _annotation(store["obs"], where, "obs")
+        self.layer_names = tuple(sorted(store["layers"].keys())) if "layers" in keys else ()
+        self.has_x = "X" in keys and str(dict(store["X"].attrs).get("encoding-type", "")) != "null"
+        raw: Any = store["raw"] if "raw" in keys else None
+        # anndata 0.12 writes an empty array if there is none.
+        self._raw = raw if hasattr(raw, "keys") and {"X", "var"} <= set(raw) else None
+        self.has_raw = self._raw is not None
+        self._store = store
+        uns: Any = store["uns"] if "uns" in keys else None
+        self.uns: Mapping[str, Any] = StoredMapping(uns, where, "uns") if hasattr(uns, "keys") else {}
+
+    def var(self, *, use_raw: bool) -> Annotation:
+        """Return var, or that of raw."""
+        parent = self._raw if use_raw else self._store
+        assert parent is not None
+        return _annotation(parent["var"], self.where, "raw.var" if use_raw else "var")
+
+    def matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
+        """Return a layer, X, or X of raw; the caller has checked that it is there."""
+        parent = self._store["layers"] if layer is not None else self._raw if use_raw else self._store
+        assert parent is not None
+        return matrix_rows(parent["X" if layer is None else layer], self.where)
+
+
+class StoredMapping(Mapping[str, Any]):
+    """A dictionary on disk, such as uns: entries are read on access, dictionaries in it are mappings like this one."""
+
+    def __init__(self, group: Any, where: str, name: str) -> None:
+        self._group = group
+        self._where = where
+        self._name = name
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._group:
+            raise KeyError(key)
+        name = f"{self._name}[{key!r}]"
+        entry = _element(self._group, key, self._where, name)
+        if hasattr(entry, "keys") and dict(entry.attrs).get("encoding-type", "dict") == "dict":
+            return StoredMapping(entry, self._where, name)
+        return _read(entry, self._where, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group.keys())
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+
+class _StoredAnnotation:
+    """A data frame as anndata writes it since 0.8."""
+
+    def __init__(self, group: Any, where: str, name: str) -> None:
+        attrs = dict(group.attrs)
+        index_key = str(attrs["_index"])
+        self.columns = tuple(str(column) for column in attrs.get("column-order", ()))
+        self.index_name: str | None = index_key
+        self._group = group
+        self._where = where
+        self._name = name
+        self._index = as_text(_read(_element(group, index_key, where, f"the index of {name}"), where, name))
+        self.n_rows = len(self._index)
+
+    def index(self) -> NDArray[np.object_]:
+        return self._index
+
+    def column(self, name: str) -> Any:
+        described = f"{self._name} column {name!r}"
+        if name not in self._group:
+            problem = f"{described} is not there, though the list of columns (column-order) names it"
+            raise CellsFormatError(problem, _REWRITE, where=self._where)
+        return _read(_element(self._group, name, self._where, described), self._where, described)
+
+
+def _open_h5ad(path: Path) -> Any:
+    import h5py
+
+    def unusable(problem: str, remedy: str = "") -> CellsFormatError:
+        return CellsFormatError(problem, remedy, where=path)
+
+    if path.is_dir():
+        raise unusable("it is a directory, expected an .h5ad file or a directory that ends in .zarr")
+    if path.suffix.lower() != ".h5ad":
+        raise unusable(f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr")
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise unusable("it is not a regular file (a pipe or a device), expected an .h5ad file")
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(len(_HDF5_MAGIC))
+        if magic != _HDF5_MAGIC:
+            found = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
+            raise unusable(f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it")
+        return h5py.File(path, "r")
+    except ScgeneptError:
+        raise
+    except PermissionError as error:
+        raise unusable(f"it cannot be read ({error.strerror})", "Check its permissions") from error
+    except OSError as error:
+        problem = f"it is damaged or was cut short ({error})"
+        raise unusable(problem, "Copy, download or write the file again") from error
+
+
+def _open_zarr(path: Path) -> Any:
+    if not path.is_dir():
+        problem = "it is a file, expected a .zarr directory as AnnData.write_zarr writes it"
+        raise CellsFormatError(problem, where=path)
+    try:
+        import zarr
+    except ImportError:
+        raise MissingPackageError("zarr", f"reading {path}", "zarr") from None
+    try:
+        return zarr.open_group(str(path), mode="r")
+    except Exception as error:  # zarr raises many kinds of its own
+        problem = f"it is not a zarr group ({error}), expected a directory as AnnData.write_zarr writes it"
+        raise CellsFormatError(problem, where=path) from error
+
+
+def _annotation(group: Any, where: str, name: str) -> Annotation:
+    if not hasattr(group, "keys"):
+        raise CellsFormatError(
+            f"{name} is stored in the format of anndata before 0.7",
+            "Write the file again with a recent anndata: `anndata.read_h5ad(FILE).write_h5ad(NEW)`",
+            where=where,
+        )
+    attrs = dict(group.attrs)
+    if attrs.get("encoding-version") == "0.2.0" and attrs.get("_index") in group:
+        return _StoredAnnotation(group, where, name)
+    # Older files keep the categories of all columns apart: only the whole frame can be read.
+    return LoadedAnnotation(_read(group, where, name))
+
+
+def _element(group: Any, key: str, where: str, name: str) -> Any:
+    try:
+        return group[key]
+    except Exception as error:  # a damaged file: h5py and zarr raise many kinds
+        raise CellsFormatError(f"{name} cannot be read ({_first_line(error)})", _REWRITE, where=where) from error
+
+
+def _read(element: Any, where: str, name: str) -> Any:
+    from anndata.io import read_elem
+
+    try:
+        return read_elem(element)
+    except Exception as error:  # anndata adds to whatever h5py or zarr raise
+        problem = f"{name} cannot be read ({_first_line(error)})"
+        raise CellsFormatError(problem, "Write the file again with a recent anndata", where=where) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

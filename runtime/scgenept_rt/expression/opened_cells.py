@@ -1,0 +1,373 @@
+"""The one way to open cells: an .h5ad file, a .zarr directory or an AnnData, with reading options.
+
+>>> with open_cells("screen.h5ad", {"layer": "lognorm"}) as cells:
+...     match = cells.require_genes(panel)  # which columns hold the model's genes
+...     control = cells.find_control_cells()  # labels and rows of the control cells
+...     for batch in cells.values(panel.names, match.columns, control.rows):  # checked, in model gene order
+...         ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors.core import (
+    ArgumentError,
+    CellsFormatError,
+    FieldNotFoundError,
+    GeneMatchError,
+    UseOption,
+    describe,
+    join_limited,
+    pluralize,
+)
+from scgenept_rt.expression.annotation import Annotation, as_text, text_columns
+from scgenept_rt.expression.labels import ControlRows, find_control_rows
+from scgenept_rt.expression.matrix_rows import MatrixRows
+from scgenept_rt.expression.scale import ScaleCheck
+from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
+from scgenept_rt.options import ReadOptions, resolve
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+VAR_NAMES = "var_names"
+# Columns of var that hold gene names or Ensembl ids in public data sets, besides var_names.
+GENE_COLUMNS = ("gene_name", "feature_name", "gene_symbols", "gene_ids", "gene_id", "ensembl_id")
+LOW_COVERAGE = 0.8
+"""Below this share of genes found, an input that is accepted with missing_genes="zero" deserves a warning."""
+
+
+class CellsSource(Protocol):
+    """What is read of an AnnData, wherever it lies."""
+
+    where: str
+    obs: Annotation
+    uns: Mapping[str, Any]
+    layer_names: tuple[str, ...]
+    has_x: bool
+    has_raw: bool
+
+    def var(self, *, use_raw: bool) -> Annotation:
+        """Return var, or that of raw."""
+        ...
+
+    def matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
+        """Return a layer, X, or X of raw; the caller has checked that it is there."""
+        ...
+
+
+@contextmanager
+def open_cells(source: str | Path | AnnData, read: ReadOptions | None = None) -> Iterator[OpenedCells]:
+    """Open cells; nothing but the row names of obs is read before it is asked for.
+
+    Parameters
+    ----------
+    source
+        Path of an .h5ad file or a .zarr directory, or an AnnData: in memory, backed, or a view.
+    read
+        What to read, and what to accept.
+
+    Raises
+    ------
+    ArgumentError
+        If the source is neither a path nor an AnnData, or options are not valid or exclude each other.
+    CellsNotFoundError, CellsFormatError, MissingPackageError
+        If the source cannot be opened.
+    """
+    check_source(source)
+    options = resolve(ReadOptions, read)
+    if options["use_raw"] and options["layer"] is not None:
+        raise ArgumentError(f"both raw and the layer {options['layer']!r} were asked for", "Choose one of the two")
+    if isinstance(source, (str, Path)):
+        from scgenept_rt.expression.on_disk import open_stored
+
+        with open_stored(Path(source)) as stored:
+            yield OpenedCells(stored, options)
+    else:
+        from scgenept_rt.expression.in_memory import LoadedCells
+
+        yield OpenedCells(LoadedCells(source), options)
+
+
+def check_source(source: object) -> None:
+    """Raise `ArgumentError` unless a source of cells is a path or an AnnData."""
+    if not isinstance(source, (str, Path)):
+        from anndata import AnnData  # already imported by whoever made one
+
+        if not isinstance(source, AnnData):
+            raise ArgumentError(
+                f"cells are {describe(source)}, expected an AnnData, or the path of an .h5ad file or a .zarr directory",
+                "Put expression and gene names into an AnnData, or pass an array to `Predictor.predict_array`",
+            )
+
+
+class OpenedCells:
+    """Cells that are open for reading; everything is read when it is asked for.
+
+    Attributes
+    ----------
+    where
+        The path, or "AnnData object"; for messages.
+    options
+        The reading options, complete.
+    obs
+        Annotation of the cells.
+    uns
+        Unstructured annotation. On disk, entries are read on access, and dictionaries in it are mappings of that kind.
+    layer_names
+        The layers that there are.
+    """
+
+    def __init__(self, source: CellsSource, options: ReadOptions) -> None:
+        self.where = source.where
+        self.options = options
+        self.obs = source.obs
+        self.uns = source.uns
+        self.layer_names = source.layer_names
+        self._source = source
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.obs.n_rows
+
+    @cached_property
+    def var(self) -> Annotation:
+        """Annotation of the genes of X, or of raw if the options name it."""
+        use_raw = self.options["use_raw"]
+        if use_raw:
+            self._check_raw()
+        return self._source.var(use_raw=use_raw)
+
+    @cached_property
+    def matrix(self) -> MatrixRows:
+        """Values of all genes: X, or the layer or raw that the options name.
+
+        Raises
+        ------
+        FieldNotFoundError
+            If it is not there.
+        CellsFormatError
+            If it is empty, cannot be read, or does not fit obs and var.
+        """
+        layer = self.options["layer"]
+        if self.options["use_raw"]:
+            self._check_raw()
+        elif layer is not None and layer not in self.layer_names:
+            there = f"(it has: {join_limited(self.layer_names, 12)})" if self.layer_names else "and no others"
+            raise FieldNotFoundError(
+                f"it has no layer {layer!r} {there}",
+                "" if self.layer_names else "Leave the layer out to read X",
+                [UseOption("layer", "choose one of these")] if self.layer_names else (),
+                where=self.where,
+            )
+        elif layer is None and not self._source.has_x:
+            others = self.other_matrices()
+            problem = "it has no X" if others else "it has no X, no layers and no raw"
+            raise FieldNotFoundError(problem, "" if others else "Give cells with expression", others, where=self.where)
+        return self._fitting(self._source.matrix(layer, use_raw=self.options["use_raw"]))
+
+    def layer(self, name: str) -> MatrixRows | None:
+        """Return a layer of the same shape as X; None if there is none of this name."""
+        return self._fitting(self._source.matrix(name, use_raw=False)) if name in self.layer_names else None
+
+    def other_matrices(self) -> list[UseOption]:
+        """Return the options that read another matrix than the options of these cells."""
+        others = [name for name in self.layer_names if name != self.options["layer"]]
+        known = others[0] if len(others) == 1 else None
+        named = "" if known else f" ({join_limited(others, 12)})"
+        options = [UseOption("layer", f"read {'that layer' if known else f'a layer{named}'}", known)] if others else []
+        if self._source.has_raw and not self.options["use_raw"]:
+            options.append(UseOption("use_raw", "read raw", True))
+        return options
+
+    def find_control_cells(self) -> ControlRows:
+        """Return labels and rows of the control cells; see `find_control_rows` for what is raised."""
+        return find_control_rows(self.obs, self.where, self.options["condition_key"], self.options["control_label"])
+
+    @cached_property
+    def gene_names(self) -> Mapping[str, Sequence[str]]:
+        """The names that genes have, by source: "var_names" and the columns of var that usually hold gene names.
+
+        With a gene_key the others stay: their Ensembl ids tell columns of the same name apart.
+        """
+        names: dict[str, Sequence[str]] = {VAR_NAMES: self.var.index().tolist()}
+        gene_key = self.options["gene_key"]
+        for column in dict.fromkeys([*GENE_COLUMNS, *([gene_key] if gene_key else [])]):
+            if column in self.var.columns:
+                names[column] = as_text(self.var.column(column)).tolist()
+            elif column == gene_key == self.var.index_name:
+                names[column] = names[VAR_NAMES]
+        return names
+
+    def match_genes(self, panel: GenePanel) -> GeneMatch:
+        """Find the model's genes among the columns, whether or not any are missing.
+
+        Raises
+        ------
+        FieldNotFoundError
+            If the options name a column that is not there.
+        GeneMatchError
+            If several columns have the name of one gene of the model.
+        """
+        gene_key = self.options["gene_key"]
+        if gene_key is not None and gene_key not in self.gene_names:
+            found = join_limited([VAR_NAMES, *self.var.columns], 12)
+            raise FieldNotFoundError(
+                f"var has no column {gene_key!r} (it has: {found})",
+                options=[UseOption("gene_key", "choose one of these")],
+                where=self.where,
+            )
+        return match_columns(panel, self.gene_names, gene_key, where=self.where)
+
+    def accept_missing(self, panel: GenePanel, match: GeneMatch) -> list[str]:
+        """Return notices about genes that the input lacks.
+
+        Raises
+        ------
+        GeneMatchError
+            If genes are missing and the options do not accept that, or none was found.
+        """
+        if not match.missing:
+            return []
+        if not match.n_found:
+            raise self._no_genes(panel, match)
+        if self.options["missing_genes"] == "error":
+            raise self._missing_genes(panel, match)
+        notices = [
+            f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
+            f"{join_limited(match.missing)}."
+        ]
+        if match.n_found < LOW_COVERAGE * len(panel):
+            notices.append(f"Warning: {low_coverage(match.n_found, len(panel))}")
+        return notices
+
+    def require_genes(self, panel: GenePanel) -> GeneMatch:
+        """Find the model's genes as `match_genes` does, and accept missing ones as `accept_missing` does."""
+        match = self.match_genes(panel)
+        return match.with_notices(self.accept_missing(panel, match))
+
+    def values(
+        self,
+        gene_names: Sequence[str],
+        columns: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        notices: list[str] | None = None,
+    ) -> Iterator[Any]:
+        """Yield the values of cells in batches of bounded size, and check that they are log1p-normalised expression.
+
+        Parameters
+        ----------
+        gene_names
+            Names of the genes, for messages.
+        columns
+            int64 [n_genes], the column of each gene, -1 for one that is missing (which is zero).
+        rows
+            int64 [n_cells], sorted, without repeats.
+        notices
+            Notices about the scale are appended to it at the end.
+
+        Yields
+        ------
+        csr_array
+            float32 [n_rows, n_genes], with sorted columns and no stored zeros; they stack up to `rows`.
+
+        Raises
+        ------
+        ExpressionValueError
+            If values are not finite, or not log1p-normalised unless the options accept that.
+        """
+        check = self.scale_check(gene_names, rows)
+        for batch in self.matrix.pieces(rows, columns):
+            check.check(batch)
+            yield batch
+        found = check.finish()
+        if notices is not None:
+            notices.extend(found)
+
+    def scale_check(self, gene_names: Sequence[str], rows: NDArray[np.int64]) -> ScaleCheck:
+        """Return the check that the values of these cells, in this order, have to pass."""
+        names = self.obs.index()
+        return ScaleCheck(
+            self.where,
+            gene_names,
+            lambda cell: str(names[rows[cell]]),
+            allow_unnormalized=self.options["allow_unnormalized"],
+            other_matrices=self.other_matrices(),
+        )
+
+    def _check_raw(self) -> None:
+        if not self._source.has_raw:
+            raise FieldNotFoundError("it has no raw", "Read X or a layer", where=self.where)
+
+    def _fitting(self, matrix: MatrixRows) -> MatrixRows:
+        if not self.n_obs or not self.var.n_rows:
+            raise CellsFormatError(
+                f"it has {pluralize(self.n_obs, 'cell')} x {pluralize(self.var.n_rows, 'gene')}, expected at least one "
+                "of each",
+                where=self.where,
+            )
+        if matrix.shape != (self.n_obs, self.var.n_rows):
+            found = " x ".join(f"{length:,}" for length in matrix.shape)
+            raise CellsFormatError(
+                f"its matrix is {found}, but obs has {pluralize(self.n_obs, 'row')} and var {self.var.n_rows:,}",
+                "Write the file again with a recent anndata",
+                where=self.where,
+            )
+        return matrix
+
+    def _no_genes(self, panel: GenePanel, match: GeneMatch) -> GeneMatchError:
+        names = self.gene_names[match.source]
+        columns = [name for name, _ in text_columns(self.var) if name != match.source]
+        remedy = "" if columns else "Write gene symbols or Ensembl ids into var_names"
+        use = f"name the column with the gene names ({join_limited(columns, 12)})"
+        return GeneMatchError(
+            f"none of the model's {len(panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, "
+            f"expected gene symbols or Ensembl ids{self._in_other_case(names, match)}",
+            remedy,
+            [*([UseOption("gene_key", use)] if columns else []), *self._raw_with_genes()],
+            where=self.where,
+            genes=match.missing,
+        )
+
+    def _missing_genes(self, panel: GenePanel, match: GeneMatch) -> GeneMatchError:
+        n_missing = len(match.missing)
+        which = "one" if n_missing == 1 else f"{n_missing:,}"
+        return GeneMatchError(
+            f"{which} of the model's {len(panel):,} genes {'is' if n_missing == 1 else 'are'} missing from "
+            f"{match.source}: {join_limited(match.missing)}"
+            f"{self._in_other_case(self.gene_names[match.source], match)}",
+            "Give an input with all genes",
+            [UseOption("missing_genes", "take missing genes as not expressed", "zero"), *self._raw_with_genes()],
+            where=self.where,
+            genes=match.missing,
+        )
+
+    def _raw_with_genes(self) -> list[UseOption]:
+        if self.options["use_raw"] or not self._source.has_raw:
+            return []
+        n_genes = self._source.var(use_raw=True).n_rows
+        return [UseOption("use_raw", f"read raw, which has {pluralize(n_genes, 'gene')}", True)]
+
+    def _in_other_case(self, names: Sequence[str], match: GeneMatch) -> str:
+        missing = {name.casefold() for name in match.missing}
+        found = [name for name in names if name.casefold() in missing]
+        there = pluralize(len(found), "of them is", "of them are")
+        return f"; {there} there in other case ({join_limited(found, 3)})" if found else ""
+
+
+def low_coverage(n_found: int, n_genes: int) -> str:
+    """Return the warning about an input that has few of a model's genes."""
+    share = f"only {n_found / n_genes:.0%}" if n_found >= 0.01 * n_genes else "less than 1%"
+    return (
+        f"{share} of what the model reads is measured: such cells are far from those that it was trained on, "
+        "and its predictions may mean little."
+    )

@@ -1,0 +1,157 @@
+"""Text of figures: titles, legends, and gene names at ticks and points."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.plotting.drawing import figure_of, settle_layout
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+NO_BREAK = "\u00a0"
+"""A space at which `wrapped` does not break a line."""
+
+SMALL, MEDIUM = 8.33, 10.0
+"""Font sizes in typographic points, as matplotlib's "small" and "medium"."""
+
+_SMALLEST, _GENE_NAME = 5.0, 7.0
+_CHARACTER = 0.62
+"""Mean width of a character, in units of the font size."""
+
+_POINT_RADIUS = 2.4
+_ADJUSTMENTS = 300
+
+
+class _NameWrapper(textwrap.TextWrapper):
+    """Breaks lines after spaces and after the signs that join parts of names."""
+
+    wordsep_re = re.compile(r"( +|[^ _+\-/]*[_+\-/]+)")
+
+
+def wrapped(text: str, inches: float, size: float = SMALL) -> str:
+    """Break a text into lines of about this width."""
+    width = max(8, int(72 * inches / (_CHARACTER * size)))
+    lines = [line for given in text.split("\n") for line in _NameWrapper(width).wrap(given) or [""]]
+    return "\n".join(lines).replace(NO_BREAK, " ")
+
+
+def set_small_title(ax: Axes, title: str) -> None:
+    """Set a title of small lines at the left that end within the figure."""
+    ax.set_title(wrapped(title, _inches(ax, "x")), fontsize=SMALL, loc="left", parse_math=False)
+
+
+def add_legend(ax: Axes, title: str = "", *, grow: bool = False) -> None:
+    """Put a title above the axes and the legend, no wider than the axes, between the two.
+
+    With `grow` the figure becomes higher by the legend, so that the axes keep their size.
+    """
+    figure, width = figure_of(ax), _inches(ax, "x")
+    handles, labels = ax.get_legend_handles_labels()
+    handle = 3.2 * SMALL / 72  # with its distance from the text
+    entries = [wrapped(label, width - handle) for label in labels]
+    longest = max(len(line) for entry in entries for line in entry.split("\n"))
+    column = handle + (1.5 + longest * _CHARACTER) * SMALL / 72
+    legend = ax.legend(
+        handles,
+        entries,
+        ncols=max(1, min(len(entries), int(width / column))),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.2,
+        borderpad=0.2,
+        columnspacing=1.5,
+        frameon=False,
+        fontsize=SMALL,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in a name is a dollar sign
+    height = float(legend.get_window_extent().height) / figure.dpi
+    ax.set_title(title, fontsize=MEDIUM, loc="left", pad=72 * height + 5, parse_math=False)
+    if grow:
+        figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + height)
+
+
+def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x", unless_small: bool = False) -> bool:
+    """Label positions 0, 1, ... with gene names, small enough not to touch.
+
+    With `unless_small` labels that would be too small to read are left out. Returns whether they are drawn.
+    """
+    # A line of text takes about 1.25 times its size; names on the x axis are vertical.
+    size = min(10.0, 72 * _inches(ax, axis) / max(len(names), 1) / 1.25)
+    drawn = not unless_small or size >= _SMALLEST
+    ticks = ax.xaxis if axis == "x" else ax.yaxis
+    ticks.set_ticks(range(len(names)) if drawn else [])
+    if drawn:
+        ticks.set_ticklabels(names, rotation=90 if axis == "x" else 0, fontsize=max(_SMALLEST, size))
+    return drawn
+
+
+def name_points(
+    ax: Axes, places: NDArray[np.float64], names: Sequence[str], chosen: Sequence[int], others: NDArray[np.float64]
+) -> None:
+    """Write names beside points, with a line to each; leave out those that would cover a point or another name.
+
+    Parameters
+    ----------
+    ax
+        Axes whose limits, title and legend are set.
+    places, names
+        (n, 2) points in data coordinates, and their names.
+    chosen
+        Which of them to name, the most important first.
+    others
+        (m, 2) further points not to cover.
+    """
+    from adjustText import adjust_text
+
+    settle_layout(figure_of(ax))
+    points = np.concatenate([places, others])
+    unit = figure_of(ax).dpi / 72
+    # The memory of adjustText grows with the square of the points: one of each 3 x 3 typographic points will do.
+    _, sparse = np.unique(np.round(ax.transData.transform(points) / (3 * unit)), axis=0, return_index=True)
+    texts = [
+        ax.text(float(x), float(y), names[index], fontsize=_GENE_NAME, parse_math=False)
+        for index, (x, y) in zip(chosen, places[chosen], strict=True)
+    ]
+    for text in texts:
+        text.set_in_layout(False)  # else the layout moves the axes to make room for them
+    adjust_text(
+        texts,
+        *points[sparse].T,
+        ax=ax,
+        iter_lim=_ADJUSTMENTS,  # the default is a time limit, with which figures differ from run to run
+        expand=(1.25, 1.9),
+        force_text=(0.3, 0.5),
+        force_static=(0.2, 0.3),
+        force_explode=(0.2, 0.6),
+    )
+    dots = np.asarray(ax.transData.transform(points))  # adjustText may have moved the axes a little
+    written: list[tuple[Bbox, NDArray[np.float64]]] = []
+    for text, index in zip(texts, chosen, strict=True):
+        box = text.get_window_extent()
+        line = np.linspace(dots[index], np.clip(dots[index], box.min, box.max), 20)
+        covered = (np.abs(dots - np.clip(dots, box.min, box.max)) < _POINT_RADIUS * unit).all(axis=1)
+        if covered.any() or any(_collide(box, line, *other) for other in written):
+            text.remove()
+            continue
+        written.append((box, line))
+        ends = ax.transData.inverted().transform(line[[0, -1]])
+        ax.plot(*ends.T, color="black", linewidth=0.5, zorder=3, scalex=False, scaley=False)
+
+
+def _collide(box: Bbox, line: NDArray[np.float64], other_box: Bbox, other_line: NDArray[np.float64]) -> bool:
+    return bool(box.overlaps(other_box) or box.count_contains(other_line) or other_box.count_contains(line))
+
+
+def _inches(ax: Axes, axis: str) -> float:
+    """Return the width or height of axes before the layout adjusts them."""
+    size, place = figure_of(ax).get_size_inches(), ax.get_position()
+    return float(size[0] * place.width if axis == "x" else size[1] * place.height)

@@ -1,0 +1,45 @@
+"""The proof on a GPU, rehearsed on the CPU at a small size."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.scripts import BENCHMARKS, script
+
+SCRIPT = BENCHMARKS / "gpu" / "gpu_proof.sh"
+# Commands of the package that its own tests run.
+SKIPPED = ("verify_demo", "verify", "bench_fp32")
+
+
+@pytest.mark.slow
+def test_the_first_stage_runs(tmp_path: Path) -> None:
+    sizes = {"KIT_GENES": "64", "KIT_LAYERS": "1", "KIT_CELLS": "2", "KIT_TOKENS": "100", "KIT_CONTROLS": "4"}
+    kit = {"KIT_DEVICE": "cpu", "KIT_STATE": str(tmp_path), "KIT_PY": sys.executable, "KIT_SKIP": " ".join(SKIPPED)}
+    environment = {**os.environ, **sizes, **kit, "OUT": str(tmp_path / "out")}
+    done = subprocess.run(["bash", str(SCRIPT), "first"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    steps = {row["name"] for row in rows if row["step"] == "timing"}
+    assert {"prepared", "predict_fp32", "compare", "kernels", "variants", "latency", "files", "killed"} <= steps
+    # What only a GPU has may fail, with its reason.
+    failures = {row["what"] for row in rows if "error" in row}
+    assert failures <= {"ORT GemmFloat8(fp16, RELU)"}
+    (compared,) = (row for row in rows if row["step"] == "compare" and "max_error" in row)
+    assert compared["times_fp32_tolerance"] < 1
+    exact = [row for row in rows if row["step"] == "variants" and row.get("what") in ("max", "q", "dec", "max,q,dec")]
+    assert len(exact) == 4
+    assert all(row["max_error_to_fp32"] < 1e-4 for row in exact)
+
+
+def test_the_second_stage_names_forms_that_exist() -> None:
+    forms = script("forms")
+    for names in re.findall(r"^  sides \w+ \d+ \S+ (\S+)$", SCRIPT.read_text(), re.MULTILINE):
+        for name in names.replace("$half", "fp16").split(","):
+            assert forms.form_named(name) in forms.forms_on("cuda"), name

@@ -1,0 +1,107 @@
+"""Every command with `--provider cuda`, from the command line to its files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import pytest
+
+from tests.cuda.conftest import Run
+
+# What ONNX Runtime prints by itself: its log, and the debug lines from which attention kernels are read.
+DEBUG = r"\[[WE]:onnxruntime|flash=|Attention(?:KernelOptions|Options)|EP Error"
+
+
+def succeeded(done: Run) -> Run:
+    assert done.code == 0, done.stdout + done.stderr
+    assert not re.search(DEBUG, done.stdout + done.stderr)
+    return done
+
+
+def test_providers_names_the_device(run: Callable[..., Run]) -> None:
+    rows = {row["name"]: row for row in json.loads(succeeded(run("providers", "--json")).stdout)}
+    assert rows["cuda"]["usable"]
+    assert "Stand-in GPU (compute capability 9.0)" in rows["cuda"]["reason"]
+    assert not rows["tensorrt"]["usable"]
+
+
+@pytest.mark.parametrize("options", [("--aggregate", "mean"), ("--aggregate", "cells", "--precision", "fp32")])
+def test_predict(
+    run: Callable[..., Run], bundle: Path, cells: Path, genes: tuple[str, ...], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out.h5ad"
+    labels = ("-p", f"{genes[3]}+ctrl", "-p", f"{genes[3]}+{genes[5]}")
+    done = succeeded(run("predict", bundle, cells, "--out", out, *labels, "--provider", "cuda", *options))
+    written = anndata.read_h5ad(out)
+    assert written.shape == ((2 if "mean" in options else 80), len(genes))
+    about = written.uns["scgenept_rt"]
+    assert about["provider"] == "cuda"
+    assert about["precision"] == ("fp32" if "fp32" in options else "fp16")
+    assert done.calls("cublas")
+
+
+def test_auto_takes_cuda(
+    run: Callable[..., Run], bundle: Path, cells: Path, genes: tuple[str, ...], tmp_path: Path
+) -> None:
+    succeeded(run("predict", bundle, cells, "--out", tmp_path / "out.h5ad", "-p", f"{genes[3]}+ctrl"))
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").uns["scgenept_rt"]["provider"] == "cuda"
+
+
+def test_verify_compares_and_names_the_kernels(run: Callable[..., Run], bundle: Path) -> None:
+    done = succeeded(run("verify", bundle, "--provider", "cuda"))
+    fp32, fp16 = done.stdout.splitlines()[::2]
+    assert fp32.endswith("attention: MATH")
+    assert fp16.endswith("attention: CUDNN_FLASH_ATTENTION")
+    wrong = run("verify", "demo", "--provider", "cuda")
+    assert wrong.code == 1  # zeros
+    assert wrong.stdout.startswith("MISS  cuda fp32")
+
+
+def test_benchmark(run: Callable[..., Run], bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    options = ("--precision", "fp32,fp16", "--batch-sizes", "1,4", "--repeats", "2", "--end-to-end")
+    succeeded(run("benchmark", bundle, "--provider", "cuda", *options, "--json", path))
+    results = json.loads(path.read_text())["results"]
+    assert [result["attention_kernel"] for result in results] == ["MATH", "CUDNN_FLASH_ATTENTION"]
+    for result in results:
+        assert [timing["batch_size"] for timing in result["timings"]] == [1, 4]
+        assert all(timing["peak_device_bytes"] > 0 for timing in result["timings"])
+        files = result["end_to_end"]
+        assert files["n_controls"] * files["n_perturbations"] >= 4 * 24  # no more than the model has genes
+
+
+def test_check(run: Callable[..., Run], bundle: Path, cells: Path) -> None:
+    assert "cuda" in succeeded(run("check", bundle, cells, "--provider", "cuda")).stdout
+
+
+def test_demo(run: Callable[..., Run], tmp_path: Path) -> None:
+    succeeded(run("demo", "--provider", "cuda", "--out", tmp_path / "demo"))
+    assert list((tmp_path / "demo").rglob("*.h5ad"))
+
+
+def test_evaluate(run: Callable[..., Run], bundle: Path, cells: Path, split: Path, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    options = ("--split", split, "--json", path)
+    done = succeeded(run("evaluate", bundle, cells, "--provider", "cuda", *options))
+    assert json.loads(path.read_text())
+    assert done.calls("cublas")
+
+
+def test_gi(run: Callable[..., Run], bundle: Path, cells: Path, genes: tuple[str, ...], tmp_path: Path) -> None:
+    done = succeeded(
+        run("gi", bundle, cells, "-p", f"{genes[3]}+{genes[5]}", "--provider", "cuda", "--csv", tmp_path / "gi.csv")
+    )
+    assert (tmp_path / "gi.csv").read_text().count("\n") == 2
+    assert done.calls("cublas")
+
+
+def test_plot(run: Callable[..., Run], bundle: Path, cells: Path, genes: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / "figure.png"
+    options = ("-p", f"{genes[3]}+ctrl", "--bundle", bundle, "--provider", "cuda", "--out", out)
+    done = succeeded(run("plot", "agreement", cells, *options))
+    assert out.stat().st_size > 0
+    assert done.calls("cublas")

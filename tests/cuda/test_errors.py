@@ -1,0 +1,106 @@
+"""What is said where CUDA cannot be used, or a call of it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cuda.conftest import Run
+
+NO_DEVICE, COMPATIBILITY_NOT_SUPPORTED = 100, 804  # CUresult
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"STANDIN_DRIVER_CUDA": "12080"},
+            ["driver is too old", "12.8", "CUDA 13", "onnxruntime-gpu[cuda,cudnn]<1.27"],
+        ),
+        ({"STANDIN_DRIVER_CUDA": "11080"}, ["driver is too old", "11.8", "Update the NVIDIA driver to 580"]),
+        ({"STANDIN_GPUS": "0"}, ["the NVIDIA driver finds no GPU", "nvidia-smi"]),
+        ({"STANDIN_FAIL": f"cuInit={NO_DEVICE}"}, ["the NVIDIA driver finds no GPU", "nvidia-smi"]),
+        ({"STANDIN_FAIL": f"cuInit={COMPATIBILITY_NOT_SUPPORTED}"}, ["does not support this GPU", "cuda-compat"]),
+        (
+            {"STANDIN_CAPABILITY": "70"},
+            ["no kernels for Stand-in GPU (compute capability 7.0)", "onnxruntime-gpu[cuda,cudnn]<1.27"],
+        ),
+        (
+            {"STANDIN_CAPABILITY": "100"},
+            ["no kernels for Stand-in GPU (compute capability 10.0)", "onnxruntime-gpu[cuda,cudnn]==1.28"],
+        ),
+    ],
+)
+def test_a_machine_that_cannot_run_it(
+    run: Callable[..., Run], bundle: Path, settings: dict[str, str], expected: list[str]
+) -> None:
+    done = run("verify", bundle, "--provider", "cuda", **settings)
+    assert done.code == 1
+    assert "Traceback" not in done.stderr
+    for text in expected:
+        assert text in done.stderr
+    assert not done.calls("launch")
+
+
+def test_a_device_that_does_not_exist(run: Callable[..., Run], bundle: Path) -> None:
+    done = run("verify", bundle, "--provider", "cuda", "--device", "1")
+    assert done.code == 1
+    assert "1" in done.stderr
+    assert "Stand-in GPU" in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--cuda-graphs",)])
+def test_nothing_of_onnx_runtime_is_printed_beside_the_figures(
+    run: Callable[..., Run], bundle: Path, options: tuple[str, ...]
+) -> None:
+    done = run("verify", bundle, "--provider", "cuda", "--json", *options)
+    assert done.code == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout)[0]["attention_kernel"]
+
+
+@pytest.mark.parametrize("call", ["cudaSetDevice", "cudaMemGetInfo"])
+def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundle: Path, call: str) -> None:
+    done = run("verify", bundle, "--provider", "cuda", STANDIN_FAIL=f"{call}=46")
+    assert done.code == 1
+    assert "CUDA failure 46: CUDA-capable device(s) is/are busy or unavailable" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [
+        ("cublasCreate_v2=3", "CUBLAS failure 3: the resource allocation failed"),
+        ("cublasGemmEx=13", "CUBLAS failure 13: the function failed to launch on the GPU"),
+        ("cudaStreamSynchronize=700", "CUDA failure 700: an illegal memory access was encountered"),
+        ("cudaLaunchKernel=209", "no kernel image is available for execution on the device"),
+        ("cudnnBackendExecute=5000", "CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED"),
+    ],
+)
+def test_the_cause_of_a_failure_is_reported_once(
+    run: Callable[..., Run], bundle: Path, failing: str, expected: str
+) -> None:
+    done = run("verify", bundle, "--provider", "cuda", "--precision", "fp16", STANDIN_FAIL=failing)
+    assert done.code == 1
+    assert done.stderr.count(expected) == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_gpu_without_memory_for_one_cell(run: Callable[..., Run], bundle: Path) -> None:
+    done = run("verify", bundle, "--provider", "cuda", "--precision", "fp16", STANDIN_MEMORY="1000")
+    assert done.code == 1
+    assert "memory" in done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_cuda_graphs_that_cannot_be_recorded(run: Callable[..., Run], bundle: Path) -> None:
+    options = ("--provider", "cuda", "--precision", "fp16", "--cuda-graphs")
+    done = run("verify", bundle, *options, STANDIN_FAIL="cudaStreamBeginCapture=900")
+    assert done.code == 1
+    assert "CUDA graphs cannot be recorded (CUDA failure 900" in done.stderr
+    assert "load it without them" in done.stderr

@@ -1,0 +1,226 @@
+"""What the CUDA provider does with a bundle's graphs: placement, kernels, memory, batch sizes, devices."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scgenept_rt as sgr
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.providers import select_provider
+from scgenept_rt.session import open_session
+from tests.cuda.conftest import Run
+
+PREDICT = """
+import sys
+import numpy as np
+import scgenept_rt as sgr
+from tests.cuda.test_execution import predict
+bundle, precision, *cells = sys.argv[1:]
+model = sgr.load(bundle, provider="cuda", precision=precision)
+for n_cells in map(int, cells):
+    predict(model, n_cells)
+"""
+N_LAYERS = 3
+
+
+def predict(model: sgr.Predictor, n_cells: int, **options: Any) -> np.ndarray:
+    values = np.random.default_rng(n_cells).random((n_cells, len(model.gene_names)), dtype=np.float32)
+    predicted = model.predict_array(values, f"{model.gene_names[3]}+ctrl", **options)
+    assert predicted.shape == values.shape
+    assert np.isfinite(predicted).all()
+    return predicted
+
+
+def batches(run: Run) -> Counter[int]:
+    """Count the batches of each size that were run, by the rows of the decoder's last product."""
+    rows = [int(line.split(" n ")[1].split()[0]) for line in run.calls("cublas") if " m 1 n " in line]
+    return Counter(n // 24 for n in rows)
+
+
+def planned(run: Run) -> int:
+    """Count the parts of cuDNN's plans that were made: an execution makes one more, of its own."""
+    return len(run.calls("cudnnBackendFinalize")) - len(run.calls("cudnnBackendExecute"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_every_node_is_placed_on_cuda(bundle: Path, tmp_path: Path, precision: str) -> None:
+    import onnxruntime  # not in processes of other tests: who imports it first decides on its log
+
+    opened = Bundle.open(bundle)
+    choice = select_provider(provider="cuda", precision=precision)  # type: ignore[arg-type]
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    graph = opened.path(opened.graph(precision, "ort"))  # type: ignore[arg-type]
+    session = onnxruntime.InferenceSession(str(graph), options, providers=choice.ort_providers)
+    feed = {
+        "values": np.ones((2, 24), dtype=np.float32),
+        "pert_flags": np.zeros((2, 24), dtype=np.int64),
+        "gene_index": np.arange(24),
+    }
+    session.run(None, feed)
+    events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [event["args"] for event in events if event.get("cat") == "Node" and "provider" in event["args"]]
+    assert len(nodes) > 40
+    assert {node["provider"] for node in nodes} == {"CUDAExecutionProvider"}
+    assert not any("Memcpy" in node["op_name"] for node in nodes)
+
+
+def test_graphs_of_both_bundles_open(bundle: Path) -> None:
+
+    for each in (Bundle.open(bundle), Bundle.open("demo")):
+        for precision in sorted({graph.precision for graph in each.graphs() if graph.target == "ort"}):
+            session = open_session(each, select_provider(provider="cuda", precision=precision))
+            n = each.manifest.dimensions.n_genes
+            flags = np.zeros((1, n), dtype=np.int64)
+            assert session.run(np.ones((1, n), dtype=np.float32), flags, np.arange(n)).shape == (1, n)
+
+
+def test_fp16_runs_attention_of_cudnn_without_transposes(run: Callable[..., Run], bundle: Path) -> None:
+    done = run(bundle, "fp16", "4", code=PREDICT)
+    assert done.code == 0, done.stderr
+    assert len(done.calls("cudnnBackendExecute")) == N_LAYERS
+    assert len(done.kernels("SkipLayerNorm")) == 2 * N_LAYERS + 1
+    assert not done.kernels("Transpose")
+    assert not done.kernels("oftmax")
+    # Of float only what comes in and goes out.
+    assert {line.split(" math ")[0].rsplit(" ", 1)[1] for line in done.calls("cublasGemm")} == {"2"}
+
+
+def test_fp32_computes_without_tf32(run: Callable[..., Run], bundle: Path) -> None:
+    done = run(bundle, "fp32", "4", code=PREDICT)
+    assert done.code == 0, done.stderr
+    assert len(done.kernels("oftmax")) == N_LAYERS
+    assert not done.calls("cudnnBackendExecute")
+    products = done.calls("cublas")
+    assert products
+    tf32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH
+    assert not any(f"math {tf32}" in line for line in products)
+
+
+def test_one_thread_runs_all_batches(run: Callable[..., Run], bundle: Path) -> None:
+    code = PREDICT + (
+        "import threading\n"
+        "for _ in range(3):\n"
+        "    thread = threading.Thread(target=predict, args=(model, 2))\n"
+        "    thread.start(); thread.join()\n"
+    )
+    done = run(bundle, "fp16", "2", code=code)
+    assert done.code == 0, done.stderr
+    executing = {t for line, t in zip(done.log, done.threads, strict=True) if line == "cudnnBackendExecute"}
+    assert len(executing) == 1  # cuDNN's plans are kept by thread
+
+
+def test_few_batch_sizes_are_planned(run: Callable[..., Run], bundle: Path) -> None:
+    cells = [1, 2, 3, 5, 6, 7, 9, 15, 16, 17, 31, 33]
+    done = run(bundle, "fp16", *map(str, cells), code=PREDICT)
+    assert done.code == 0, done.stderr
+    assert set(batches(done)) == {1, 2, 4, 8, 16, 32, 64}
+    again = run(bundle, "fp16", *map(str, cells), *map(str, cells), code=PREDICT)
+    assert planned(again) == planned(done) > 0
+
+
+def test_a_size_that_ran_before_allocates_nothing(run: Callable[..., Run], bundle: Path) -> None:
+    def allocations(*cells: str) -> int:
+        done = run(bundle, "fp16", *cells, code=PREDICT)
+        assert done.code == 0, done.stderr
+        return len(done.calls("cudaMalloc"))
+
+    assert allocations(*["8"] * 9) == allocations(*["8"] * 3)
+
+
+def test_recorded_batches_neither_allocate_nor_wait_while_captured(run: Callable[..., Run], bundle: Path) -> None:
+    code = PREDICT.replace("precision=precision", "precision=precision, cuda_graphs=True")
+    done = run(bundle, "fp16", *"1123156", code=code)
+    assert done.code == 0, done.stderr
+    assert len(done.calls("cudaStreamBeginCapture")) == len(done.calls("cudaStreamEndCapture")) == 3  # 1, 2, 4 cells
+    captured = [line for line in done.log if line.endswith("(capturing)")]
+    assert captured
+    assert not [line for line in captured if line.startswith(("cudaMalloc", "cudaStreamSynchronize", "cudaMemcpy DH"))]
+    graphs = [line.split()[1] for line in done.calls("cudaGraphLaunch")]
+    assert Counter(graphs).most_common() != []
+    assert len(set(graphs)) == 3
+    # Recorded at loading with two runs each; then 1, 1, 2, 3 (as 4) and 1 are replayed, 5 and 6 (as 8) are not.
+    assert len(graphs) == 3 * 2 + 5
+    assert len({thread for line, thread in zip(done.log, done.threads, strict=True) if "cudaGraphLaunch" in line}) == 1
+
+
+def test_the_second_of_two_devices_is_used(run: Callable[..., Run], bundle: Path) -> None:
+    code = PREDICT.replace("precision=precision", "precision=precision, device_id=1")
+    done = run(bundle, "fp16", "4", code=code, STANDIN_GPUS="2")
+    assert done.code == 0, done.stderr
+    taken = done.calls("cudaMalloc")
+    assert taken
+    assert all(" device 1 " in line for line in taken)
+
+
+SIZES = """
+import sys
+import scgenept_rt as sgr
+print(*(sgr.load(sys.argv[1], provider="cuda", precision=each).automatic_batch_size() for each in ("fp16", "fp32")))
+"""
+
+
+def test_automatic_batch_size_goes_by_free_memory(run: Callable[..., Run], bundle: Path) -> None:
+    def sizes(others: int) -> list[int]:
+        done = run(bundle, code=SIZES, STANDIN_MEMORY=str(80 * 2**30), STANDIN_OTHERS=str(others))
+        assert done.code == 0, done.stderr
+        return [int(size) for size in done.stdout.split()]
+
+    assert sizes(0) == [1024, 1024]
+    dimensions = Bundle.open(bundle).manifest.dimensions
+    a_cell = dimensions.n_genes * (8 * dimensions.d_model * 2 / 0.8 + 2 * (4 + 8 + 4))
+    assert sizes(79 * 2**30 - int(700 * a_cell)) == [512, 256]  # some is taken by the session
+
+
+def test_running_out_of_memory_halves_the_batch(run: Callable[..., Run], bundle: Path) -> None:
+    code = PREDICT.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=n_cells)")
+    done = run(bundle, "fp16", "8192", code=code, STANDIN_MEMORY=str(100 * 2**20))
+    assert done.code == 0, done.stderr
+    assert [line for line in done.calls("cudaMalloc") if "FAILED" in line]
+    sizes = batches(done)
+    assert max(sizes) < 8192
+    assert sum(size * n for size, n in sizes.items()) == 8192
+
+
+def test_a_batch_beyond_32_bit_indices_is_split(run: Callable[..., Run], bundle: Path) -> None:
+    code = "import scgenept_rt.session.batch as batch\nbatch._INDEX_LIMIT = 10 * 24 * 64\n" + PREDICT
+    code = code.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=n_cells)")
+    done = run(bundle, "fp16", "25", code=code)
+    assert done.code == 0, done.stderr
+    assert batches(done) == {10: 2, 5: 1}
+
+
+def test_cublas_out_of_memory_halves_the_batch(run: Callable[..., Run], bundle: Path) -> None:
+    code = PREDICT.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=n_cells)")
+    done = run(bundle, "fp16", "32", code=code, STANDIN_CUBLAS_ROWS=str(9 * 24))
+    assert done.code == 0, done.stderr
+    assert done.stderr == ""
+    assert batches(done) == {8: 4}
+
+
+def test_a_library_of_a_wheel_elsewhere_on_the_path_is_found(
+    run: Callable[..., Run], bundle: Path, tmp_path: Path
+) -> None:
+    """As in an environment on top of another, whose packages are not beside ONNX Runtime."""
+    known, wheel = tmp_path / "known", tmp_path / "packages" / "nvidia" / "cudnn" / "lib"
+    for directory in (known, wheel):
+        directory.mkdir(parents=True)
+    for library in Path(os.environ["LD_LIBRARY_PATH"]).glob("lib*.so*"):
+        ((wheel if "cudnn" in library.name else known) / library.name).symlink_to(library)
+    without = run("verify", bundle, "--provider", "cuda", LD_LIBRARY_PATH=str(known))
+    assert without.code == 1
+    assert "libcudnn.so.9" in without.stderr
+    assert "`pip install nvidia-cudnn-cu13`" in without.stderr
+    path = os.pathsep.join([str(tmp_path / "packages"), os.environ.get("PYTHONPATH", "")])
+    done = run("verify", bundle, "--provider", "cuda", LD_LIBRARY_PATH=str(known), PYTHONPATH=path)
+    assert done.code == 0, done.stderr
+    assert "CUDNN_FLASH_ATTENTION" in done.stdout

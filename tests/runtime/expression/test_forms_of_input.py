@@ -1,0 +1,209 @@
+"""Inputs of every form: on disk and in memory, whole, backed and as views."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scgenept_rt.errors import FieldNotFoundError, ScgeneptError
+from scgenept_rt.expression import Sampling
+from tests.runtime.expression.inputs import (
+    CONTROL_ROWS,
+    ENCODINGS,
+    GENES,
+    N_OBS,
+    as_form,
+    cells,
+    log1p_values,
+    proposed,
+    read,
+)
+
+FORMS = ["h5ad", "zarr", "memory", "backed", "view", "backed view"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("where", ["X", "layer", "raw"])
+def test_every_form_gives_the_control_rows_in_model_order(tmp_path, form, encoding, where):
+    x = log1p_values()
+    order = [5, 2, 7, 0, 1, 6, 3, 4]
+    stored = ENCODINGS[encoding](x[:, order])
+    adata = cells(stored, [GENES[column] for column in order])
+    if where != "X":
+        other = ENCODINGS[encoding](np.zeros_like(x) + 0.5)
+        adata.raw = adata
+        adata.layers["lognorm"] = stored
+        adata.X = other
+    with as_form(adata, form, tmp_path) as source:
+        control = read(source, layer="lognorm" if where == "layer" else None, use_raw=where == "raw")
+    assert control.n_obs == len(CONTROL_ROWS) == control.n_available
+    assert list(control.obs_names) == [f"cell{row}" for row in CONTROL_ROWS]
+    dense = control.dense(0, control.n_obs)
+    np.testing.assert_array_equal(dense, x[CONTROL_ROWS].astype(np.float32))
+    assert dense.dtype == np.float32
+    assert dense.flags.c_contiguous
+    assert (control.condition_key, control.control_label) == ("condition", "ctrl")
+
+
+def test_a_view_with_its_own_rows_and_genes():
+    x = log1p_values()
+    adata = cells(scipy.sparse.csr_matrix(x))
+    genes = [3, 1, 0, 2, 7, 5, 6, 4]
+    rows = [row for row in range(N_OBS - 1, 9, -1) if row % 3 == 0]
+    for view in (adata[::-1, genes][:20], adata[::-1, ::-1][:20]):
+        control = read(view)
+        assert list(control.obs_names) == [f"cell{row}" for row in rows]
+        np.testing.assert_array_equal(control.dense(0, len(rows)), x[rows].astype(np.float32))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "shown",
+    [np.s_[::-3], np.s_[27::-1], np.s_[:, ::-1], np.s_[::-1, ::-1], ([9, 3, 9], np.s_[::-1])],
+    ids=str,
+)
+def test_a_reversed_view_of_a_backed_object(tmp_path, encoding, shown):
+    x = log1p_values()
+    with as_form(cells(ENCODINGS[encoding](x), conditions=False), "backed", tmp_path) as backed:
+        view = backed[shown]
+        expected = x[shown[0] if isinstance(shown, tuple) else shown]
+        control = read(view)
+        np.testing.assert_array_equal(control.dense(0, view.n_obs), expected.astype(np.float32))
+
+
+def test_an_empty_entry_in_place_of_raw(tmp_path):
+    x = log1p_values()
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        anndata.io.write_elem(file, "/", cells(x))
+        if "raw" not in file:  # as anndata 0.12 writes it
+            file["raw"] = h5py.Empty("f4")
+    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    with pytest.raises(FieldNotFoundError, match="it has no raw"):
+        read(tmp_path / "cells.h5ad", use_raw=True)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_both_formats_of_zarr(tmp_path, encoding, zarr_format):
+    x = log1p_values()
+    with (
+        anndata.settings.override(zarr_write_format=zarr_format),
+        as_form(cells(ENCODINGS[encoding](x)), "zarr", tmp_path) as source,
+    ):
+        assert (source / "zarr.json").exists() == (zarr_format == 3)
+        np.testing.assert_array_equal(read(source).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+
+
+def test_the_form_of_files_before_anndata_0_8(tmp_path):
+    x = log1p_values()
+    path = tmp_path / "old.h5ad"
+    adata = cells(scipy.sparse.csr_matrix(x))
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["obs"]["condition"]
+        obs = file["obs"]
+        obs.attrs["encoding-version"] = "0.1.0"
+        categories = obs.create_dataset("__categories/condition", data=np.array(["A+ctrl", "ctrl"], dtype="S"))
+        codes = np.where(np.arange(N_OBS) % 3 == 0, 1, 0).astype(np.int8)
+        obs.create_dataset("condition", data=codes).attrs["categories"] = categories.ref
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        control = read(path)
+    np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+
+
+def test_an_input_without_x(tmp_path):
+    adata = anndata.AnnData(obs=pd.DataFrame(index=["c1"]), var=pd.DataFrame(index=list(GENES)))
+    adata.layers["lognorm"] = np.ones((1, 8))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, tmp_path / "cells.h5ad"):
+        with pytest.raises(FieldNotFoundError, match="it has no X") as caught:
+            read(source)
+        assert proposed(caught) == {"layer": "lognorm"}
+        np.testing.assert_array_equal(read(source, layer="lognorm").dense(0, 1), np.ones((1, 8)))
+
+
+@pytest.mark.parametrize("with_layer", [False, True])
+def test_an_input_with_raw_and_without_x(tmp_path, with_layer):
+    adata = anndata.AnnData(obs=pd.DataFrame(index=["c1", "c2"]), var=pd.DataFrame(index=list(GENES)))
+    adata.raw = anndata.AnnData(np.ones((2, 8)), obs=adata.obs, var=adata.var)
+    if with_layer:
+        adata.layers["lognorm"] = np.ones((2, 8))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    options = {"layer": "lognorm", "use_raw": True} if with_layer else {"use_raw": True}
+    for source in (adata, tmp_path / "cells.h5ad"):
+        with pytest.raises(FieldNotFoundError, match=r"it has no X\.") as caught:
+            read(source)
+        assert proposed(caught) == options
+        np.testing.assert_array_equal(read(source, use_raw=True).dense(0, 2), np.ones((2, 8)))
+
+
+def test_an_input_without_any_expression_and_a_view_of_it(tmp_path):
+    adata = anndata.AnnData(obs=pd.DataFrame(index=["c1"]), var=pd.DataFrame(index=list(GENES)))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (adata, adata[:], tmp_path / "cells.h5ad"):
+        with pytest.raises(FieldNotFoundError, match=r"it has no X, no layers and no raw\."):
+            read(source)
+        with pytest.raises(FieldNotFoundError, match="it has no layer 'a' and no others"):
+            read(source, layer="a")
+
+
+@pytest.mark.parametrize("ending", ["H5AD", "ZARR", "h5Ad"])
+def test_endings_in_capitals(tmp_path, ending):
+    x = log1p_values()
+    with as_form(cells(x), ending.lower(), tmp_path) as written:
+        source = Path(written).rename(tmp_path / f"renamed.{ending}")
+    np.testing.assert_array_equal(read(source).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, "None"),
+        (np.ones((2, 8)), "an object of type ndarray"),
+        (pd.DataFrame(np.ones((2, 8))), "an object of type DataFrame"),
+    ],
+)
+def test_what_is_neither_a_path_nor_an_anndata(given, found):
+    with pytest.raises(ScgeneptError, match=rf"cells are {found}, expected an AnnData, or the path of") as caught:
+        read(given)
+    assert isinstance(caught.value, TypeError)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    n_obs=st.integers(1, 12),
+    controls=st.data(),
+    mode=st.sampled_from(["all", "random", "upstream"]),
+)
+def test_the_form_of_the_input_never_changes_the_control_cells(seed, n_obs, controls, mode):
+    x = log1p_values(seed, n_obs)
+    is_control = controls.draw(st.lists(st.booleans(), min_size=n_obs, max_size=n_obs).filter(any))
+    conditions = ["control" if flag else "A" for flag in is_control]
+    sampling = Sampling(mode, seed=seed)
+    expected = read(cells(x, conditions=conditions), sampling=sampling)
+    for encoding in ENCODINGS:
+        for form in ("h5ad", "zarr", "view"):
+            folder = Path(tempfile.mkdtemp())
+            try:
+                with as_form(cells(ENCODINGS[encoding](x), conditions=conditions), form, folder) as source:
+                    control = read(source, sampling=sampling, spill_bytes=0 if form == "zarr" else 2**20)
+                np.testing.assert_array_equal(control.dense(0, len(control)), expected.dense(0, len(expected)))
+                assert list(control.obs_names) == list(expected.obs_names)
+                assert control.fingerprint == expected.fingerprint
+                control.close()
+            finally:
+                shutil.rmtree(folder)
