@@ -2,9 +2,7 @@
 
 Each class takes the facts and writes its own sentence: what was wrong with its value, where it stood, what was
 expected, and one next step. All derive from `ScgeneptError`, which the command line prints without a traceback
-(exit code 1), and from the builtin that fits, so that callers may catch either. Here are those of bundles, cells,
-perturbations, providers, prediction and its output; `scgenept_rt.evaluation`, `plotting`, `download`, `benchmark` and
-`genetic_interactions` offer their own.
+(exit code 1), and from the builtin that fits, so that callers may catch either.
 """
 
 from __future__ import annotations
@@ -19,8 +17,10 @@ from scgenept_rt.errors.core import (
     CellsError,
     CellsFormatError,
     CellsNotFoundError,
+    ChecksumError,
     ControlCellsError,
     DeviceMemoryError,
+    DownloadError,
     ExpressionValueError,
     FieldNotFoundError,
     GeneMatchError,
@@ -29,29 +29,17 @@ from scgenept_rt.errors.core import (
     InferenceError,
     MissingPackageError,
     NonFinitePredictionError,
+    OfflineError,
+    OutputBusyError,
+    OutputError,
+    OutputExistsError,
+    PartialOutputError,
     PerturbationError,
     PerturbationFileError,
     ProviderError,
     ProviderUnavailableError,
     ReferenceMismatchError,
     UnknownGeneError,
-)
-from scgenept_rt.errors.output import (
-    OutputBusyError,
-    OutputDirectoryError,
-    OutputError,
-    OutputExistsError,
-    OutputFormatError,
-    OutputIsInputError,
-    OutputKindError,
-    OutputNameError,
-    OutputSpaceError,
-    OutputUnfinishedError,
-    OutputWriteError,
-    PartialDamagedError,
-    PartialOutputError,
-    ResumeMismatchError,
-    ZarrMissingError,
 )
 from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
@@ -65,8 +53,10 @@ __all__ = [
     "CellsError",
     "CellsFormatError",
     "CellsNotFoundError",
+    "ChecksumError",
     "ControlCellsError",
     "DeviceMemoryError",
+    "DownloadError",
     "ExpressionValueError",
     "FieldNotFoundError",
     "GeneMatchError",
@@ -75,28 +65,18 @@ __all__ = [
     "InferenceError",
     "MissingPackageError",
     "NonFinitePredictionError",
+    "OfflineError",
     "OutputBusyError",
-    "OutputDirectoryError",
     "OutputError",
     "OutputExistsError",
-    "OutputFormatError",
-    "OutputIsInputError",
-    "OutputKindError",
-    "OutputNameError",
-    "OutputSpaceError",
-    "OutputUnfinishedError",
-    "OutputWriteError",
-    "PartialDamagedError",
     "PartialOutputError",
     "PerturbationError",
     "PerturbationFileError",
     "ProviderError",
     "ProviderUnavailableError",
     "ReferenceMismatchError",
-    "ResumeMismatchError",
     "ScgeneptError",
     "UnknownGeneError",
-    "ZarrMissingError",
     "check_argument",
     "describe",
     "join_limited",

@@ -119,8 +119,8 @@ def open_table(
     overwrite
         Replace an existing output; without `resume`, also discard what an interrupted run left.
     resume
-        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh. If a run with the
-        same settings finished the output, the table that is returned has nothing more to write.
+        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh. The table of an
+        output that a run with the same settings finished has nothing more to write.
     command
         The command that continues this run, for messages.
 
@@ -251,9 +251,10 @@ def _check_name(path: Path) -> None:
         partial.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
+            n_bytes, n_partial = (len(os.fsencode(name)) for name in (path.name, partial.name))
             problem = (
-                f"the file system takes no name or path of this length: its name has {len(os.fsencode(path.name))} bytes, "
-                f"and {len(os.fsencode(partial.name))} while it is written (.partial is appended)"
+                "the file system takes no name or path of this length: "
+                f"the name has {n_bytes} bytes, and {n_partial} while it is written (.partial is appended)"
             )
             raise OutputError(problem, "Choose a shorter one", where=path) from None
 

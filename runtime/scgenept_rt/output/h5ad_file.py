@@ -1,8 +1,8 @@
 """An .h5ad file that is whole at every moment while its rows are being written.
 
 The HDF5 file is made complete in advance, with obs, var, uns and room for every row, and is closed. Rows are then
-written to the file offsets of their datasets without the HDF5 library: a kill at any moment leaves a sound HDF5 file, in
-which the committed rows are safe.
+written to the file offsets of their datasets without the HDF5 library: a kill at any moment leaves a sound HDF5 file,
+in which the committed rows are safe.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class MemoryTable(RowWriter):
         self._spec = spec
         shape = (spec.n_rows, spec.n_vars)
         self._arrays = {name: np.empty(shape, dtype=np.float32) for name in self._layout.array_names}
-        self._obs = spec.obs.copy()
+        self._n_controls = np.array(spec.obs[N_CONTROLS] if spec.kind == "mean" else [], dtype=np.int64)
 
     @property
     def n_committed(self) -> int:
@@ -125,7 +125,7 @@ class MemoryTable(RowWriter):
         for name, array in rows.arrays.items():
             self._arrays[name][place] = array
         if rows.n_controls is not None:
-            self._obs.iloc[place, self._obs.columns.get_loc(N_CONTROLS)] = rows.n_controls
+            self._n_controls[place] = rows.n_controls
 
     def commit(self) -> None:
         """Do nothing."""
@@ -133,11 +133,11 @@ class MemoryTable(RowWriter):
     def finish(self) -> AnnData:
         """Return the table."""
         self._check_complete()
-        names = self._spec.var.index
+        obs, names = self._spec.obs, self._spec.var.index
         # anndata warns of repeated gene names on construction; these are the model's own and stay
         adata = AnnData(
             X=self._arrays["X"],
-            obs=self._obs,
+            obs=obs.assign(**{N_CONTROLS: self._n_controls}) if self._layout.kind == "mean" else obs,
             var=self._spec.var.set_axis(unique_names(names), axis="index"),
             layers={name: self._arrays[name] for name in self._layout.layers},
             uns=self._spec.stored_uns(),
