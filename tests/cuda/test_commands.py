@@ -40,6 +40,7 @@ def test_predict(
     assert written.shape == ((2 if "mean" in options else 80), len(genes))
     about = written.uns["scgenept_rt"]
     assert about["provider"] == "cuda"
+    assert about["gpu"] == "Stand-in GPU"
     assert about["precision"] == ("fp32" if "fp32" in options else "fp16")
     assert done.calls("cublas")
 

@@ -17,7 +17,7 @@ from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.errors.core import CellsNotFoundError, pluralize
-from scgenept_rt.options import EngineOptions, FileOptions, PredictOptions, ReadOptions
+from scgenept_rt.options import EngineOptions, FileOptions, PredictFileOptions, PredictOptions, ReadOptions, resolve
 
 if TYPE_CHECKING:
     from scgenept_rt.perturbation import PerturbationRequest
@@ -71,7 +71,8 @@ def predict(
     from scgenept_rt.perturbation import read_gene_list, read_perturbation_file
     from scgenept_rt.predictor.writing import check_outputs
 
-    # Before the bundle is loaded, which takes longest: a typing error in a path should cost no time.
+    # Before the bundle is loaded, which takes longest: a typing error should cost no time.
+    resolve(PredictFileOptions, {**options, **output})
     check_outputs(out, options["aggregate"], overwrite=output["overwrite"], resume=output["resume"], cells=cells)
     if not cells.exists():
         if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():

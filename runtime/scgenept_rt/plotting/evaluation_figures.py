@@ -116,7 +116,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     ax.set_ylim(low, high)
     ax.set_box_aspect(1)
     ax.set_xlabel(f"{baseline}: pearson_delta")
-    ax.set_ylabel(wrapped(f"{evaluation.model}: pearson_delta", 3.2, MEDIUM))
+    ax.set_ylabel(wrapped(f"{evaluation.model}:\npearson_delta", 3.2, MEDIUM))
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     plain(ax)
     return figure

@@ -27,6 +27,9 @@ _CHARACTER = 0.62
 """Mean width of a character, in units of the font size."""
 
 _POINT_RADIUS = 2.4
+_MOST_CROSSED = 1
+"""Points that the line of a name may cross; with more, its own is not recognisable."""
+
 _ADJUSTMENTS = 300
 
 
@@ -97,7 +100,9 @@ def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x", unless_small
 def name_points(
     ax: Axes, places: NDArray[np.float64], names: Sequence[str], chosen: Sequence[int], others: NDArray[np.float64]
 ) -> None:
-    """Write names beside points, with a line to each; leave out those that would cover a point or another name.
+    """Write names beside points, with a line to each; leave out those without room.
+
+    No name covers a point or another name, and no line crosses several points.
 
     Parameters
     ----------
@@ -139,7 +144,13 @@ def name_points(
         box = text.get_window_extent()
         line = np.linspace(dots[index], np.clip(dots[index], box.min, box.max), 20)
         covered = (np.abs(dots - np.clip(dots, box.min, box.max)) < _POINT_RADIUS * unit).all(axis=1)
-        if covered.any() or any(_collide(box, line, *other) for other in written):
+        distances = np.linalg.norm(dots[:, None] - line, axis=2)
+        crossed = (distances.min(axis=1) < 0.8 * _POINT_RADIUS * unit) & (distances[:, 0] > unit)
+        if (
+            covered.any()
+            or np.count_nonzero(crossed) > _MOST_CROSSED
+            or any(_collide(box, line, *other) for other in written)
+        ):
             text.remove()
             continue
         written.append((box, line))

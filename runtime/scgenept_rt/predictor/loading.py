@@ -48,4 +48,5 @@ def load(
     session = open_session(opened, choice, on_notice=on_notice)
     # Measured now: ONNX Runtime keeps what later runs take, and that would count as used by others.
     free = DeviceMeter(choice.device_id).free_bytes()
-    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free)
+    gpu = choice.device["name"] if choice.device else None
+    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free, gpu=gpu)

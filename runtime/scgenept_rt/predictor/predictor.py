@@ -54,15 +54,24 @@ class Predictor:
         Why this provider was chosen, in one line.
     free_device_bytes
         Free memory of the GPU after loading; None on the CPU and where it is not known.
+    gpu
+        Model name of the GPU; None on the CPU and where it is not known.
     """
 
     def __init__(
-        self, bundle: Bundle, session: Session, *, choice_reason: str = "", free_device_bytes: int | None = None
+        self,
+        bundle: Bundle,
+        session: Session,
+        *,
+        choice_reason: str = "",
+        free_device_bytes: int | None = None,
+        gpu: str | None = None,
     ) -> None:
         self.bundle = bundle
         self.panel = GenePanel.from_manifest(bundle.manifest)
         self.choice_reason = choice_reason
         self.free_device_bytes = free_device_bytes
+        self.gpu = gpu
         self._session: Session | None = session
 
     @property

@@ -216,6 +216,8 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
         _BATCH_SIZE_ENTRY: run.batch_size,
         "versions": _versions(),
     }
+    if run.predictor.gpu is not None:
+        uns["gpu"] = run.predictor.gpu
     if run.options["max_error"] is not None:
         uns["max_error"] = run.options["max_error"]
     if run.notices:

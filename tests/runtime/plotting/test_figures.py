@@ -312,7 +312,7 @@ def test_every_gene_name_has_a_line_to_its_point_and_covers_none(n_series, data,
     points = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
     dots = np.concatenate([ax.transData.transform(line.get_xydata()) for line in points])
     leaders = [line for line in ax.lines if line.get_color() == "black"]
-    assert len(ax.texts) == len(leaders) >= 3
+    assert len(ax.texts) == len(leaders) >= 1
     own = dots[: len(GENES)]
     for text, leader in zip(ax.texts, leaders, strict=True):
         box = text.get_window_extent()

@@ -27,17 +27,6 @@ from scgenept_rt.providers.devices import DeviceMeter
 meter = DeviceMeter(int(sys.argv[1]))
 print(json.dumps([meter.driver, meter.free_bytes(), meter.used_bytes()]))
 """
-SIZES = """
-import json, os, sys, scgenept_rt as sgr
-bundle, device = sys.argv[1:]
-sizes = {}
-for precision in ("fp16", "fp32"):
-    model = sgr.load(bundle, provider="cuda", precision=precision, device_id=int(device))
-    sizes[precision] = model.automatic_batch_size()
-os.environ["FREE_0"] = os.environ["FREE_1"] = "0"  # by what the session itself takes, for one
-sizes["later"] = model.automatic_batch_size()
-print(json.dumps(sizes))
-"""
 # Rows depend on the size of their batch here, as rounding makes them on a GPU.
 COMMAND = """
 import os, onnxruntime
@@ -134,22 +123,6 @@ def test_memory_is_not_known_without_a_driver_without_nvml_and_where_nvml_cannot
     assert measured(machine, 0) == [None, None, None]
     machine.add_nvml()
     assert measured(machine, 0) == ["580.65.06", None, None]
-
-
-@linux
-def test_predictor_goes_by_what_was_free_when_it_was_loaded(gpu_machine: Machine, bundle: Path) -> None:
-    def sizes(device: int, **environment: str) -> dict[str, int]:
-        result = gpu_machine.run(SIZES, str(bundle), str(device), **environment)
-        assert result.returncode == 0, result.stderr
-        found: dict[str, int] = json.loads(result.stdout.splitlines()[-1])
-        return found
-
-    assert sizes(0) == {"fp16": 1024, "fp32": 1024, "later": 1024}
-    gpu_machine.add_nvml()
-    free = {"FREE_0": memory_for(bundle, 64), "FREE_1": str(GIB // 2)}
-    assert sizes(0, **free) == {"fp16": 64, "fp32": 32, "later": 32}
-    assert sizes(1, **free) == {"fp16": 1, "fp32": 1, "later": 1}
-    assert sizes(0) == {"fp16": 1024, "fp32": 1024, "later": 1024}
 
 
 # --- a run that is continued when other memory is free ----------------------------------------------------------------
