@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, get_args
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors.core import BundleFileError, pluralize
+from scgenept_rt.errors import BundleFileError, pluralize
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"

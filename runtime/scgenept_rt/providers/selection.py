@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Unpack, cast
 
 from scgenept_rt.bundle import Bundle, Precision, Target
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     ArgumentError,
     ProviderError,
     ProviderUnavailableError,
