@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Unpack, cast
 
 from scgenept_rt.bundle import Bundle, Precision, Target
-from scgenept_rt.errors.core import ArgumentError, ProviderError, ProviderUnavailableError, UseOption, join_limited
+from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, UseOption, join_limited
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose_provider
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
-from scgenept_rt.errors.core import ProviderUnavailableError, UseOption, pluralize
+from scgenept_rt.errors import ProviderUnavailableError, UseOption, pluralize
 from scgenept_rt.providers import (
     ProviderChoice,
     cpu_threads,
