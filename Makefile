@@ -1,81 +1,110 @@
-# `make demo` and `make test` set up everything that they need; see README.md.
+# Every target sets up what it needs; `make help` lists them. CONTRIBUTING.md says when to use which.
 PYTHON ?= python3
+NEWEST_PYTHON ?= python3.13
 VENV ?= .venv
 DEMO_VENV ?= .venv-demo
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 MINIMUM_VENV ?= .venv-minimum
 NEWEST_VENV ?= .venv-newest
-NEWEST_PYTHON ?= python3.13
 CUDA_VENV ?= .venv-cuda
-SETTINGS = pyproject.toml constraints-test.txt constraints-minimum.txt Makefile
 
-.PHONY: demo test test-minimum test-newest test-cuda lint format coverage clean
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PYTEST = -m pytest --numprocesses auto --dist loadfile
+TEST_EXTRAS = cpu,export,zarr,plot,eval,tensorrt-rtx-build,dev
+RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
+# What needs neither PyTorch nor onnx, but for the slowest.
+RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py -m 'not slow'
 
-# The demo runs where people will run it: without PyTorch.
-demo: $(DEMO_VENV)/.installed
+.PHONY: help demo test test-minimum test-newest test-cuda coverage
+.PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
+
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: $(DEMO_VENV)/.installed  ## Predict synthetic cells in a small environment without PyTorch.
 	$(DEMO_VENV)/bin/scgenept-rt demo --out demo-output --overwrite
 
-test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+test: $(VENV)/.installed  ## Run all tests.
+	$(VENV)/bin/python $(PYTEST)
 
-# What needs no export stage, and so no PyTorch; without the kills at every step of writing, which take longest.
-WITHOUT_EXPORT = --ignore tests/runtime/output/test_kill.py \
-	$(addprefix tests/runtime/,expression output demo evaluation plotting download) \
-	$(addprefix tests/runtime/,test_genes.py perturbation test_genetic_interactions.py) \
-	tests/packaging/test_embedding.py
+test-minimum: $(MINIMUM_VENV)/.installed  ## Run the tests of the runtime with the oldest versions allowed.
+	$(MINIMUM_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
 
-# With the oldest versions that are allowed.
-test-minimum: $(MINIMUM_VENV)/.installed
-	$(MINIMUM_VENV)/bin/python -m pytest --numprocesses auto --dist loadfile $(WITHOUT_EXPORT)
+# The newest anndata and pandas need a newer Python than the oldest that is allowed.
+test-newest: $(NEWEST_VENV)/.installed  ## Run the tests of the runtime with the newest versions.
+	$(NEWEST_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
 
-# With the newest versions: those of anndata and pandas need a newer Python than the oldest that is allowed.
-test-newest: $(NEWEST_VENV)/.installed
-	$(NEWEST_VENV)/bin/python -m pytest --numprocesses auto --dist loadfile $(WITHOUT_EXPORT)
-
-# The real CUDA provider on CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
-test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built
+# On CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
+test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real CUDA provider without a GPU.
 	CUDA_STANDIN=1 LD_LIBRARY_PATH=$(abspath $(CUDA_VENV)/standin) \
 		$(CUDA_VENV)/bin/python -m pytest --numprocesses auto tests/cuda
 
-coverage: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
+coverage: $(VENV)/.installed  ## Run all tests and report the lines that none of them reach.
+	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term-missing:skip-covered
 
-lint: $(VENV)/.installed
+lint: lint-style lint-types lint-imports lint-workflows  ## Run all linters.
+
+lint-style: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+lint-types: $(VENV)/.installed
 	$(VENV)/bin/mypy
+
+lint-imports: $(VENV)/.installed
 	$(VENV)/bin/lint-imports
 
-format: $(VENV)/.installed
+lint-workflows: $(VENV)/.installed
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+format: $(VENV)/.installed  ## Format the code and fix what ruff can fix.
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-$(DEMO_VENV)/.installed: $(SETTINGS)
+docs: $(VENV)/.installed  ## Write the drawing of docs/architecture.md and docs/reference.md again.
+	$(VENV)/bin/python docs/make_architecture.py
+	$(VENV)/bin/python docs/make_reference.py
+
+hooks: $(VENV)/.installed  ## Run the linters before each commit.
+	$(VENV)/bin/pre-commit install
+
+upgrade: $(VENV)/.installed  ## Install the newest versions of everything; then `make test` and `make constraints`.
+	$(VENV)/bin/python $(PIP_INSTALL) --upgrade --upgrade-strategy eager -e '.[$(TEST_EXTRAS)]'
+
+# Local versions (torch's `+cpu`) are of one platform.
+constraints: $(VENV)/.installed  ## Pin the versions of the test environment in constraints-test.txt.
+	(sed -n '/^#/p' constraints-test.txt; \
+	$(VENV)/bin/python -m pip freeze --exclude-editable --exclude scgpt | sed 's/+.*//') > constraints-test.txt.new
+	mv constraints-test.txt.new constraints-test.txt
+	touch $(VENV)/.installed
+
+clean:  ## Remove environments, caches and the demo's output.
+	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) demo-output
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+
+# scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
+$(VENV)/.installed: pyproject.toml constraints-test.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP_INSTALL) -c constraints-test.txt -e '.[$(TEST_EXTRAS)]'
+	$(VENV)/bin/python $(PIP_INSTALL) --no-deps scgpt==0.2.4
+	touch $@
+
+$(DEMO_VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_VENV)
 	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu]'
 	touch $@
 
-# scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
-$(VENV)/.installed: $(SETTINGS)
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) -c constraints-test.txt -e '.[cpu,export,zarr,plot,eval,tensorrt-rtx-build,dev]'
-	$(VENV)/bin/python $(PIP_INSTALL) --no-deps scgpt==0.2.4
-	touch $@
-
 # numcodecs 0.16.4 prints a warning of what zarr 3.1.0 brings.
-$(MINIMUM_VENV)/.installed: $(SETTINGS)
+$(MINIMUM_VENV)/.installed: pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(MINIMUM_VENV)
-	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e '.[cpu,zarr,plot]' \
-		'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'numcodecs<0.16.4'
+	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES) 'numcodecs<0.16.4'
 	touch $@
 
-$(NEWEST_VENV)/.installed: $(SETTINGS)
+$(NEWEST_VENV)/.installed: pyproject.toml
 	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
-	$(NEWEST_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu,zarr,plot]' \
-		'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
+	$(NEWEST_VENV)/bin/python $(PIP_INSTALL) -e $(RUNTIME_PACKAGES)
 	touch $@
 
-$(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt Makefile
+$(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt
 	$(PYTHON) -m venv $(CUDA_VENV)
 	$(CUDA_VENV)/bin/python $(PIP_INSTALL) -e '.[plot]' -r tests/cuda/requirements.txt
 	touch $@
@@ -86,6 +115,3 @@ $(CUDA_VENV)/standin/.built: $(CUDA_VENV)/.installed $(wildcard tests/cuda/stand
 		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
 	tests/cuda/standin/build.sh $(CUDA_VENV)/standin $(CUDA_VENV)/headers/nvidia/cu13/include
 	touch $@
-
-clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

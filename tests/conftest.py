@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that import ONNX Runtime by themselves report nothing
@@ -92,25 +93,26 @@ def oracle_bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> C
     """Return a function that gives the directory of a variant's bundle, exported once: do not change its files."""
     from scgenept_export.bundle_export import export_bundle
 
-    bundles: dict[str, Path] = {}
-    parent = tmp_path_factory.mktemp("bundles")
+    root = tmp_path_factory.getbasetemp()
+    parent = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root  # one export for all workers
 
     def of_variant(variant: str) -> Path:
-        if variant not in bundles:
-            full = variant in FULLY_EXPORTED
-            made = export_bundle(
-                oracle.checkpoint(variant),
-                oracle.h5ad,
-                variant,
-                parent / variant,
-                vocab=oracle.vocab,
-                dataset="norman",
-                precisions=("fp32", "fp16") if full else ("fp32",),
-                portable=full,
-                keep_reference_weights=full,
-                synthetic=True,
-            )
-            bundles[variant] = made.directory
-        return bundles[variant]
+        directory = parent / f"oracle_{variant}"
+        with FileLock(f"{directory}.lock"):
+            if not directory.exists():
+                full = variant in FULLY_EXPORTED
+                export_bundle(
+                    oracle.checkpoint(variant),
+                    oracle.h5ad,
+                    variant,
+                    directory,
+                    vocab=oracle.vocab,
+                    dataset="norman",
+                    precisions=("fp32", "fp16") if full else ("fp32",),
+                    portable=full,
+                    keep_reference_weights=full,
+                    synthetic=True,
+                )
+        return directory
 
     return of_variant

@@ -1,4 +1,4 @@
-"""The tutorial: the page's blocks are run by test_documentation; here the notebook, in a Jupyter kernel."""
+"""The tutorial: its notebook has the page's blocks as cells and is run in a Jupyter kernel."""
 
 from __future__ import annotations
 

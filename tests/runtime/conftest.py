@@ -66,6 +66,15 @@ def make_cells(model: sgr.Predictor) -> Callable[..., anndata.AnnData]:
     return make
 
 
+@pytest.fixture(scope="module")
+def small_matrices() -> Iterator[None]:
+    """Let `benchmark` multiply small matrices: large ones take seconds, and only their rate depends on the size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scgenept_rt.benchmark.matrix_rate._CPU_SIZE", 256)
+        patch.setattr("scgenept_rt.benchmark.matrix_rate._MIN_SECONDS", 0.0)
+        yield
+
+
 class CommandServer:
     """Starts `scgenept-rt` in processes of their own, see `command_server.py`; one at a time."""
 

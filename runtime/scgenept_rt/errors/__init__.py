@@ -7,7 +7,6 @@ expected, and one next step. All derive from `ScgeneptError`, which the command 
 
 from __future__ import annotations
 
-from scgenept_rt.errors.arguments import PATH_TYPES, ArgumentTypeError, check_argument
 from scgenept_rt.errors.base import ScgeneptError
 from scgenept_rt.errors.core import (
     ArgumentError,
@@ -44,9 +43,7 @@ from scgenept_rt.errors.core import (
 from scgenept_rt.errors.wording import describe, join_limited, pluralize
 
 __all__ = [
-    "PATH_TYPES",
     "ArgumentError",
-    "ArgumentTypeError",
     "BundleError",
     "BundleFileError",
     "BundleNotFoundError",
@@ -77,7 +74,6 @@ __all__ = [
     "ReferenceMismatchError",
     "ScgeneptError",
     "UnknownGeneError",
-    "check_argument",
     "describe",
     "join_limited",
     "pluralize",

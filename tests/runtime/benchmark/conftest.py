@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scgenept_rt.benchmark import BenchmarkResult, matrix_rate, run_benchmark
+from scgenept_rt.benchmark import BenchmarkResult, run_benchmark
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_matrices() -> Iterator[None]:
-    """Large ones take seconds, and only their rate depends on it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matrix_rate, "_CPU_SIZE", 256)
-        patch.setattr(matrix_rate, "_MIN_SECONDS", 0.0)
-        yield
+def use_small_matrices(small_matrices: None) -> None:
+    """For all tests of the benchmark."""
 
 
 @pytest.fixture(scope="module")

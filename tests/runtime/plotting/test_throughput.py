@@ -10,8 +10,8 @@ from scgenept_rt.plotting import save, throughput
 
 
 @pytest.fixture(scope="module")
-def measured() -> BenchmarkResult:
-    return run_benchmark("demo", provider="cpu", batch_sizes=(1, 2), n_genes=20, repeats=1, threads=1)
+def measured(bundle: Path, small_matrices: None) -> BenchmarkResult:
+    return run_benchmark(bundle, provider="cpu", batch_sizes=(1, 2), n_genes=20, repeats=1, threads=1)
 
 
 def test_a_line_has_a_point_for_each_batch_size(measured: BenchmarkResult, tmp_path: Path) -> None:
