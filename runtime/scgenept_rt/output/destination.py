@@ -75,7 +75,7 @@ def check_destination(
         import_zarr(path)
     _check_name(path)
     if isinstance(input_path, (str, Path)) and _same_place(path, Path(input_path)):
-        raise OutputError("this is the input file, which is never replaced", "Choose another path", where=path)
+        raise OutputError("this is the input file itself, which is never replaced", "Choose another path", where=path)
     if os.path.lexists(path):
         _check_replaceable(path)
         continues = (partial_path(path) / JOURNAL_NAME).exists()
