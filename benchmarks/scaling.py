@@ -69,7 +69,7 @@ def _open(workload: Workload) -> Predictor:
 
 def time_genes(model: Predictor, n_genes: int) -> dict[str, Any]:
     """Time one cell of as many genes; more than the model's are its genes again, with values of their own."""
-    from scgenept_rt.errors.core import InferenceError
+    from scgenept_rt.errors import InferenceError
 
     dimensions = model.bundle.manifest.dimensions
     values, flags = benchmark_cells(1, n_genes, expressed=1.0)

@@ -12,7 +12,7 @@ from torch import nn
 from scgenept_export.inference_network import EagerOps, fold
 from scgenept_export.model import ReferenceModel
 from scgenept_rt.bundle import Reference
-from scgenept_rt.errors.core import Notice
+from scgenept_rt.errors import Notice
 
 FP16_MAX: Final = float(torch.finfo(torch.float16).max)
 """The largest number of half precision, 65,504."""

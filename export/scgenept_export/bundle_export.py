@@ -37,7 +37,7 @@ from scgenept_rt.bundle import (
     SourceCheckpoint,
     Target,
 )
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     MissingPackageError,
     OutputError,
     OutputExistsError,

@@ -12,7 +12,7 @@ import torch
 
 from scgenept_export.errors import CheckpointError
 from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, variant_encoders, variants_with
-from scgenept_rt.errors.core import ArgumentError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, UseOption, join_limited, pluralize
 
 UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""

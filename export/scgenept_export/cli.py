@@ -14,7 +14,7 @@ import typer
 
 from scgenept_rt.cli.failure import exit_on_user_error
 from scgenept_rt.cli.messages import Command, note, say
-from scgenept_rt.errors.core import MissingPackageError, OutputError, OutputExistsError, pluralize
+from scgenept_rt.errors import MissingPackageError, OutputError, OutputExistsError, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle, Precision

@@ -10,7 +10,7 @@ ScgeneptError
 
 from __future__ import annotations
 
-from scgenept_rt.errors.core import ScgeneptError
+from scgenept_rt.errors import ScgeneptError
 
 
 class CheckpointError(ScgeneptError, ValueError):

@@ -13,7 +13,7 @@ import pandas as pd
 from anndata.io import read_elem
 
 from scgenept_export.errors import GeneListError
-from scgenept_rt.errors.core import join_limited, pluralize
+from scgenept_rt.errors import join_limited, pluralize
 from scgenept_rt.genes import ensembl_id
 
 

@@ -13,7 +13,7 @@ import torch
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.model import ReferenceModel
 from scgenept_rt.bundle import REFERENCE_NAME, REFERENCE_WEIGHTS_NAME, Bundle, Reference
-from scgenept_rt.errors.core import BundleError, UseOption
+from scgenept_rt.errors import BundleError, UseOption
 from scgenept_rt.files.hashing import sha256_of
 
 

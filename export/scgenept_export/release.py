@@ -12,7 +12,7 @@ from scgenept_export.gene_lists import SHIPPED, resolve_gene_list
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import DATASETS, DownloadDirectory, Item, select
 from scgenept_rt.download.catalogue import MODEL_TYPES
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 
 
 def export_release(

@@ -15,7 +15,7 @@ from typing import Any
 
 from scgenept_export.errors import EngineBuildError
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     ArgumentError,
     MissingPackageError,
     OutputError,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scgenept_export.reference_weights import load_reference_model
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors.core import ArgumentError, ProviderError, ProviderUnavailableError, join_limited
+from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, join_limited
 from scgenept_rt.providers import ProviderChoice, cpu_threads
 from scgenept_rt.session import inference_error
 

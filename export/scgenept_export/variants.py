@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from types import MappingProxyType
 
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 
 TOKEN_ENCODER = "encoder"
 VALUE_ENCODER = "value_encoder"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Reference, Target, Tolerance
-from scgenept_rt.errors.core import ArgumentError, ReferenceMismatchError, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, ReferenceMismatchError, UseOption, pluralize
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.session import Session, attention_kernels, open_session
@@ -41,10 +41,7 @@ class ReferenceResult:
             f"outputs by {self.comparison.max_difference:.3g}, {self.comparison.worst:.3g} times the tolerance, so "
             "predictions would be wrong",
             "Run `scgenept-rt verify` for all figures",
-            (
-                UseOption("provider", "use another provider"),
-                UseOption("precision", "use another precision"),
-            ),
+            (UseOption("provider", "use another provider"), UseOption("precision", "use another precision")),
         )
 
 
@@ -135,21 +132,19 @@ def verify_bundle(
         As `scgenept_rt.load`.
     """
     engine = resolve(EngineOptions, options)
-    fresh: _FreshCells | None = None
-    if against_torch:
-        checkpoint = engine["reference_checkpoint"]
-        engine["reference_checkpoint"] = None
-        choices = _choices(bundle, engine)
-        if not choices[0].traits.runs_graphs:
-            raise ArgumentError(
-                "PyTorch would be compared with itself",
-                options=(UseOption("provider", "compare another provider with PyTorch"),),
-            )
-        torch = select_provider(bundle, provider="torch", precision="fp32", reference_checkpoint=checkpoint)
-        session = open_session(bundle, torch)
-        fresh = _FreshCells(session, bundle.manifest.dimensions.n_genes, n_cells, seed)
-    else:
-        choices = _choices(bundle, engine)
+    if not against_torch:
+        for choice in _choices(bundle, engine):
+            yield from _verify(bundle, choice, None, on_notice)
+        return
+    choices = _choices(bundle, {**engine, "reference_checkpoint": None})
+    if not choices[0].traits.runs_graphs:
+        raise ArgumentError(
+            "PyTorch would be compared with itself",
+            options=(UseOption("provider", "compare another provider with PyTorch"),),
+        )
+    checkpoint = engine["reference_checkpoint"]
+    torch = select_provider(bundle, provider="torch", precision="fp32", reference_checkpoint=checkpoint)
+    fresh = _FreshCells(open_session(bundle, torch), bundle.manifest.dimensions.n_genes, n_cells, seed)
     for choice in choices:
         yield from _verify(bundle, choice, fresh, on_notice)
 
@@ -200,12 +195,10 @@ class _FreshCells:
 
     def __init__(self, torch: Session, n_genes: int, n_cells: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        if n_genes <= MAX_WHOLE_GENES:
-            self.inputs = [_draw(rng, n_genes, n_cells, n_genes)]
-        else:
-            self.inputs = [_draw(rng, n_genes, 1, n_genes)]
-            if n_cells > 1:
-                self.inputs.append(_draw(rng, n_genes, n_cells - 1, MAX_WHOLE_GENES))
+        n_whole = n_cells if n_genes <= MAX_WHOLE_GENES else 1
+        self.inputs = [_draw(rng, n_genes, n_whole, n_genes)]
+        if n_cells > n_whole:
+            self.inputs.append(_draw(rng, n_genes, n_cells - n_whole, MAX_WHOLE_GENES))
         self.expected = [torch.run(*inputs) for inputs in self.inputs]
 
     def __str__(self) -> str:

@@ -24,7 +24,7 @@ from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_weights import write_reference_weights
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import ArgumentError, OutputError, OutputExistsError
+from scgenept_rt.errors import ArgumentError, OutputError, OutputExistsError
 from scgenept_rt.files.hashing import sha256_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import torch
 from scgenept_export.checkpoint import Checkpoint, expected_shapes, load_checkpoint
 from scgenept_export.errors import CheckpointError
 from scgenept_export.model import ReferenceModel
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
     from tests.conftest import Oracle

@@ -23,7 +23,7 @@ from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import DownloadDirectory
 from scgenept_rt.download.catalogue import MODEL_TYPES
-from scgenept_rt.errors.core import ArgumentError, DownloadError, OfflineError, OutputExistsError
+from scgenept_rt.errors import ArgumentError, DownloadError, OfflineError, OutputExistsError
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 VARIANT = "scgenept_go_c_gpt_concat"

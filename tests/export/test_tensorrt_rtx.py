@@ -23,7 +23,7 @@ from scgenept_export.errors import EngineBuildError
 from scgenept_export.synthetic import synthetic_state_dict
 from scgenept_export.tensorrt_rtx import COMPUTE_CAPABILITIES, build_engines, parse_compute_capability
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import ArgumentError, GraphNotInBundleError, OutputError, OutputExistsError
+from scgenept_rt.errors import ArgumentError, GraphNotInBundleError, OutputError, OutputExistsError
 
 VARIANT = "scgenept_go_c_gpt_concat"
 needs_tensorrt_rtx = pytest.mark.skipif(

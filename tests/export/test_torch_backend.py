@@ -17,7 +17,7 @@ from scgenept_export.reference_cells import predict_eager
 from scgenept_export.reference_weights import cut_to_genes, write_reference_weights
 from scgenept_export.torch_backend import TorchSession
 from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
-from scgenept_rt.errors.core import ArgumentError, BundleError, InferenceError, ProviderUnavailableError
+from scgenept_rt.errors import ArgumentError, BundleError, InferenceError, ProviderUnavailableError
 from scgenept_rt.providers import BACKEND_ENTRY_POINTS
 
 if TYPE_CHECKING:

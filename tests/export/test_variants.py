@@ -11,7 +11,7 @@ from scgenept_export.variants import (
     variant_encoders,
     variants_with,
 )
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 
 TOKENS, VALUES, GENEPT = "encoder", "value_encoder", "genept_encoder"
 

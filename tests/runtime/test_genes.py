@@ -29,6 +29,7 @@ TWICE = GenePanel(
 
 def test_panel_takes_names_ids_and_flags_of_a_manifest():
     manifest = Manifest(
+        synthetic=False,
         variant="scgpt",
         dataset="norman",
         gene_names=PANEL.names,

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from scgenept_export.errors import VocabularyError
-from scgenept_rt.errors.core import UseOption
+from scgenept_rt.errors import UseOption
 
 SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")
 """Appended in this order when missing, as upstream's `match_genes_to_scgpt_vocab` does."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -67,11 +66,6 @@ class MatrixProduct:
         self._input = onnxruntime.OrtValue.ortvalue_from_numpy(a, device, device_id), a
         self._binding.bind_ortvalue_input("a", self._input[0])
         self._binding.bind_output("c", device, device_id)
-
-    @classmethod
-    def of(cls, choice: ProviderChoice) -> Self | None:
-        """Return a product on the provider's device; None if ONNX Runtime itself has no provider for it."""
-        return cls(choice) if choice.traits.ort_name else None
 
     def best_rate(self) -> MatrixRate:
         """Run the product for about half a second and return the best rate; the first run is not counted."""

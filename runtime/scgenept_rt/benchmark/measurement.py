@@ -6,7 +6,6 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.matrix_rate import MatrixProduct
-from scgenept_rt.benchmark.memory import available_bytes, host_peak_bytes, reset_host_peak
+from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import ArgumentError, InferenceError, describe, pluralize
+from scgenept_rt.errors import ArgumentError, InferenceError, describe, pluralize
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
@@ -36,9 +35,6 @@ _REPEATS = (5, 20)
 _WARM_UP_RUNS = (1, 3)
 # Perturbations from file to file, or as many as give so many cells: on a GPU fewer would time opening and closing.
 _END_TO_END_PERTURBATIONS, _END_TO_END_CELLS_ON_GPU = 2, 1_024
-# Tensors of [cells, n_genes, d_model] that every layer needs: its input, queries, keys and values.
-_LEAST_ALIVE_TENSORS = 4
-_FP32_BYTES = 4
 
 
 def run_benchmark(
@@ -122,10 +118,10 @@ def _measure_precision(
     end_to_end: bool,
     progress: Callable[[str], None],
 ) -> PrecisionResult:
-    used_before = meter.used_bytes()
+    on_gpu, used_before = choice.traits.on_gpu, meter.used_bytes()
     # In a session of its own: one that prints its kernels does so in every run.
     with attention_kernels(choice) as kernels:
-        if choice.traits.prints_attention_kernels:
+        if choice.traits.is_cuda:
             open_session(bundle, choice, record=()).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
     progress("opening the bundle")
     begin = time.perf_counter()
@@ -136,23 +132,21 @@ def _measure_precision(
         progress(f"comparing {name} with the reference")
         reference = check_reference(bundle, model.session)
         reference.raise_if_missed()
-        product = MatrixProduct.of(choice)
+        product = MatrixProduct(choice) if choice.traits.ort_name else None  # else ONNX Runtime has no provider for it
         progress("measuring the rate of matrix products")
         rates = [product.best_rate()] if product else []
-        timer = _Timer(model, choice, meter, used_before, n_genes, repeats or _REPEATS[choice.traits.on_gpu])
         timings = []
-        for batch_size in sorted(set(batch_sizes or _BATCH_SIZES[choice.traits.on_gpu])):
+        for batch_size in sorted(set(batch_sizes or _BATCH_SIZES[on_gpu])):
             progress(f"timing {name}, batches of {batch_size:,}")
-            timings.append(timer.time(batch_size))
+            timings.append(_time(model, choice, batch_size, n_genes, repeats or _REPEATS[on_gpu], meter, used_before))
         files = None
         ran = [timing for timing in timings if timing.cells_per_second]
         if end_to_end and ran:
             progress("timing from file to file")
-            size = ran[-1].batch_size
             n_perturbations = _END_TO_END_PERTURBATIONS
-            if choice.traits.on_gpu:
-                n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // size))
-            files = _end_to_end(bundle, model, options, size, n_perturbations)
+            if on_gpu:
+                n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // ran[-1].batch_size))
+            files = _end_to_end(bundle, model, options, ran[-1], n_perturbations)
         if product:  # again: others may have used the machine before
             progress("measuring the rate of matrix products again")
             rates.append(product.best_rate())
@@ -166,77 +160,63 @@ def _measure_precision(
             matrix_gflops=best.gflops if best else None,
             matrix_size=best.size if best else None,
             matrix_precision=best.precision if best else None,
-            timings=tuple(_with_share(timing, best.gflops if best else None) for timing in timings),
+            timings=tuple(
+                dataclasses.replace(timing, share_of_matrix_rate=timing.gflops / best.gflops)
+                if best and timing.gflops
+                else timing
+                for timing in timings
+            ),
             end_to_end=files,
         )
 
 
-@dataclass(frozen=True)
-class _Timer:
-    """Times batches of one predictor; `used_before` is the device memory before it was opened."""
-
-    model: Predictor
-    choice: ProviderChoice
-    meter: DeviceMeter
-    used_before: int | None
-    n_genes: int
-    repeats: int
-
-    def time(self, batch_size: int) -> Timing:
-        """Time one batch size."""
-        dimensions, gene_index = self.model.bundle.manifest.dimensions, np.arange(self.n_genes, dtype=np.int64)
-        problem, seconds, cpu_seconds = self._too_large(batch_size), [], []
-        reset_host_peak()
-        if not problem:
-            try:
-                values, flags = benchmark_cells(batch_size, self.n_genes)
-                for _ in range(_WARM_UP_RUNS[self.choice.traits.on_gpu]):
-                    predicted = self.model.session.run(values, flags, gene_index)
-                if not np.isfinite(np.sum(predicted, dtype=np.float64)):
-                    problem = "the outputs are not finite"
-                for _ in range(0 if problem else self.repeats):
-                    begin, cpu_begin = time.perf_counter(), time.process_time()
-                    self.model.session.run(values, flags, gene_index)
-                    seconds.append(time.perf_counter() - begin)
-                    cpu_seconds.append(time.process_time() - cpu_begin)
-            except MemoryError:  # DeviceMemoryError too
-                problem = "out of memory"
-            except InferenceError as error:
-                problem = str(error)
-        row = Timing(self.model.provider, self.model.precision, batch_size, self.n_genes, self.repeats, problem=problem)
-        if problem:
-            return row
-        median = float(np.median(seconds))
-        used = self.meter.used_bytes()
-        shared = shares_token(self.model.bundle.manifest)[gene_index] & (self.choice.target == "merged")
-        tokens = [len(merge_tokens(*cell, shared).columns) for cell in zip(values, flags, strict=True)]
-        work = sum(encoder_flops(dimensions, n_tokens) for n_tokens in tokens)
-        return dataclasses.replace(
-            row,
-            p50_ms=median * 1e3,
-            p95_ms=float(np.percentile(seconds, 95)) * 1e3,
-            cells_per_second=batch_size / median,
-            cpu_seconds_per_cell=float(np.median(cpu_seconds)) / batch_size,
-            tokens_per_cell=float(np.mean(tokens)),
-            gflops=work / median / 1e9,
-            peak_host_bytes=host_peak_bytes(),
-            # ONNX Runtime keeps what it has taken, so the memory in use now is the peak.
-            peak_device_bytes=None if used is None or self.used_before is None else used - self.used_before,
-        )
-
-    def _too_large(self, batch_size: int) -> str:
-        # Linux grants more memory than it has and then ends the process, which cannot be caught. Only what every form
-        # of the network needs is counted, so that nothing that would run is refused.
-        if self.choice.traits.on_gpu:
-            return ""
-        at_once = 1 if self.choice.target == "merged" else batch_size  # a merged graph runs cell by cell
-        least = (
-            at_once * self.n_genes * self.model.bundle.manifest.dimensions.d_model * _FP32_BYTES * _LEAST_ALIVE_TENSORS
-        )
-        available = available_bytes()
-        if available is None or least <= available:
-            return ""
-        return f"out of memory: it needs more than {least / 1e9:,.1f} GB, {available / 1e9:,.1f} GB are free"
+def _time(
+    model: Predictor,
+    choice: ProviderChoice,
+    batch_size: int,
+    n_genes: int,
+    repeats: int,
+    meter: DeviceMeter,
+    used_before: int | None,
+) -> Timing:
+    """Time one batch size; `used_before` is the device memory before the model was opened."""
+    gene_index = np.arange(n_genes, dtype=np.int64)
+    problem, seconds, cpu_seconds = "", [], []
+    reset_host_peak()
+    try:
+        values, flags = benchmark_cells(batch_size, n_genes)
+        for _ in range(_WARM_UP_RUNS[choice.traits.on_gpu]):
+            predicted = model.session.run(values, flags, gene_index)
+        if not np.isfinite(np.sum(predicted, dtype=np.float64)):
+            problem = "the outputs are not finite"
+        for _ in range(0 if problem else repeats):
+            begin, cpu_begin = time.perf_counter(), time.process_time()
+            model.session.run(values, flags, gene_index)
+            seconds.append(time.perf_counter() - begin)
+            cpu_seconds.append(time.process_time() - cpu_begin)
+    except MemoryError:  # DeviceMemoryError too
+        problem = "out of memory"
+    except InferenceError as error:
+        problem = str(error)
+    row = Timing(model.provider, model.precision, batch_size, n_genes, repeats, problem=problem)
+    if problem:
+        return row
+    median, used = float(np.median(seconds)), meter.used_bytes()
+    shared = shares_token(model.bundle.manifest)[gene_index] & (choice.target == "merged")
+    tokens = [len(merge_tokens(*cell, shared).columns) for cell in zip(values, flags, strict=True)]
+    work = sum(encoder_flops(model.bundle.manifest.dimensions, n_tokens) for n_tokens in tokens)
+    return dataclasses.replace(
+        row,
+        p50_ms=median * 1e3,
+        p95_ms=float(np.percentile(seconds, 95)) * 1e3,
+        cells_per_second=batch_size / median,
+        cpu_seconds_per_cell=float(np.median(cpu_seconds)) / batch_size,
+        tokens_per_cell=float(np.mean(tokens)),
+        gflops=work / median / 1e9,
+        peak_host_bytes=host_peak_bytes(),
+        # ONNX Runtime keeps what it has taken, so the memory in use now is the peak.
+        peak_device_bytes=None if used is None or used_before is None else used - used_before,
+    )
 
 
 def benchmark_cells(
@@ -251,15 +231,17 @@ def benchmark_cells(
 
 
 def _end_to_end(
-    bundle: Bundle, model: Predictor, engine: EngineOptions, batch_size: int, n_perturbations: int
+    bundle: Bundle, model: Predictor, engine: EngineOptions, session: Timing, n_perturbations: int
 ) -> EndToEnd:
     import anndata
     import pandas as pd
     from scipy.sparse import csr_matrix
 
     options: EngineOptions = {**engine, "cuda_graphs": False}
-    labels = _single_gene_labels(model, n_perturbations)
-    values, flags = benchmark_cells(batch_size, len(model.panel))
+    batch_size = session.batch_size
+    names = [name for name in dict.fromkeys(model.panel.names) if "+" not in name and name.lower() != "ctrl"]
+    labels = [f"{name}+ctrl" for name in names[:n_perturbations]]
+    values, _ = benchmark_cells(batch_size, len(model.panel))
     obs = pd.DataFrame({"condition": ["ctrl"] * batch_size}, index=[f"cell{i}" for i in range(batch_size)])
     cells = anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=model.gene_names))
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-benchmark-") as directory:
@@ -272,12 +254,8 @@ def _end_to_end(
             fresh.predict_file(source, out, labels, batch_size=batch_size)
             written = time.perf_counter()
             peak = host_peak_bytes()
-            # The network alone right now: earlier timings may have had another load beside them.
-            gene_index = np.arange(len(model.panel), dtype=np.int64)
-            for _ in labels:
-                fresh.session.run(values, flags, gene_index)
-            alone = time.perf_counter() - written
     seconds = written - opened
+    rate = batch_size * len(labels) / seconds
     return EndToEnd(
         provider=model.provider,
         precision=model.precision,
@@ -286,18 +264,7 @@ def _end_to_end(
         batch_size=batch_size,
         open_seconds=opened - begin,
         seconds=seconds,
-        cells_per_second=batch_size * len(labels) / seconds,
-        share_of_session=alone / seconds,
+        cells_per_second=rate,
+        share_of_session=rate / (session.cells_per_second or rate),
         peak_host_bytes=peak,
     )
-
-
-def _single_gene_labels(model: Predictor, n: int) -> list[str]:
-    names = [name for name in dict.fromkeys(model.panel.names) if "+" not in name and name.lower() != "ctrl"]
-    return [f"{name}+ctrl" for name in names[:n]]
-
-
-def _with_share(timing: Timing, matrix_gflops: float | None) -> Timing:
-    if timing.gflops is None or matrix_gflops is None:
-        return timing
-    return dataclasses.replace(timing, share_of_matrix_rate=timing.gflops / matrix_gflops)

@@ -55,7 +55,7 @@ class EndToEnd:
     """A prediction from an .h5ad file to an .h5ad file: opening, reading, predicting, reducing and writing.
 
     `cells_per_second` counts (perturbation, control cell) pairs; `share_of_session` is its share of the rate of the
-    network alone, on as many batches of the same size right afterwards.
+    network alone, timed before in batches of the same size.
     """
 
     provider: str

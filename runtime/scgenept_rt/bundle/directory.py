@@ -6,15 +6,12 @@ import hashlib
 from pathlib import Path
 
 from scgenept_rt.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, Precision, Target
-from scgenept_rt.bundle.reference import REFERENCE_NAME
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors.core import (
-    ArgumentError,
+from scgenept_rt.errors import (
     BundleError,
     BundleFileError,
     BundleNotFoundError,
     GraphNotInBundleError,
-    describe,
     join_limited,
     pluralize,
 )
@@ -49,17 +46,12 @@ class Bundle:
 
         Raises
         ------
-        ArgumentError
-            If `directory` is no path.
         BundleNotFoundError
             If the directory or its manifest does not exist.
         BundleFileError
             If the manifest is damaged or of a newer format, or a file is missing or has changed.
         """
-        try:
-            directory = Path(directory)
-        except TypeError:
-            raise ArgumentError(f"bundle is {describe(directory)}, expected the path of a directory") from None
+        directory = Path(directory)
         if str(directory) == DEMO_NAME and not directory.exists():
             directory = demo_bundle_path()
         try:
@@ -98,18 +90,16 @@ class Bundle:
         return BundleFileError(problem, _COPY_OR_EXPORT, where=self.directory)
 
     def graphs(self) -> tuple[BundleFile, ...]:
-        """Return the graphs of the manifest, except those that only a later version knows."""
-        return tuple(file for file in self.manifest.files if file.is_known_graph)
-
-    def check_known_graphs(self) -> None:
-        """Raise `GraphNotInBundleError` if the bundle has graphs, but none that this version knows."""
+        """Return the graphs of the manifest that this version knows; raise `GraphNotInBundleError` if it knows none."""
+        known = tuple(file for file in self.manifest.files if file.is_known_graph)
         stated = [f"{file.precision} for {file.target}" for file in self.manifest.files if file.target is not None]
-        if stated and not self.graphs():
+        if stated and not known:
             raise GraphNotInBundleError(
                 f"this version of scgenept-rt knows none of its graphs ({join_limited(stated)})",
                 "Update scgenept-rt, or export the bundle again with this version",
                 where=self.directory,
             )
+        return known
 
     def graph(self, precision: Precision, target: Target) -> BundleFile:
         """Return the graph of a precision and target, or raise `GraphNotInBundleError`."""
@@ -141,15 +131,11 @@ def _not_found(directory: Path) -> BundleError:
     remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
     if not directory.exists():
         problem = "there is no such directory"
-        remedy = "Check the path, or make a bundle with `scgenept-export bundle`"
     elif directory.suffix.lower() in (".h5ad", ".zarr"):
         problem = f"a bundle was expected, but this looks like cells ({directory.suffix})"
         remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
     elif not directory.is_dir():
         problem = "this is a file, but a bundle is a directory"
-    elif (directory / REFERENCE_NAME).exists():  # every bundle has one, hardly anything else does
-        problem = "it holds no manifest.json: its export did not finish"
-        remedy = "Copy the whole bundle, or export it again"
     else:
-        problem = "it holds no manifest.json, so it is not a bundle"
+        problem = "it holds no manifest.json, so it is not a bundle, or its export did not finish"
     return BundleNotFoundError(problem, remedy, where=directory)

@@ -6,13 +6,14 @@ import dataclasses
 import json
 import reprlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any, Literal, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors.core import BundleFileError, pluralize
+from scgenept_rt.errors import BundleFileError, pluralize
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -81,6 +82,7 @@ class Manifest:
         and so on, ``decoder``. Empty in bundles that were exported before it was recorded.
     """
 
+    synthetic: bool
     variant: str
     dataset: str
     gene_names: tuple[str, ...]
@@ -92,15 +94,12 @@ class Manifest:
     source_checkpoint: SourceCheckpoint
     versions: Mapping[str, str]
     tolerances: Mapping[str, Tolerance]
-    synthetic: bool = False
     activation_range: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
-        fields = dataclasses.asdict(self)
-        ordered = {"format_version": fields.pop("format_version"), "synthetic": fields.pop("synthetic"), **fields}
-        return json.dumps(ordered, separators=(",", ":")) + "\n"
+        fields = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(fields, separators=(",", ":")) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, directory: Path) -> Manifest:
@@ -124,25 +123,9 @@ class Manifest:
                 where=directory,
             )
         try:
-            _check_field(fields, _FIELDS, "")
-            manifest = cls(
-                variant=fields["variant"],
-                dataset=fields["dataset"],
-                gene_names=tuple(fields["gene_names"]),
-                gene_ids=tuple(fields["gene_ids"]),
-                in_vocab=tuple(fields["in_vocab"]),
-                encoders=tuple(fields["encoders"]),
-                dimensions=Dimensions(**fields["dimensions"]),
-                files=tuple(BundleFile(**entry) for entry in fields["files"]),
-                source_checkpoint=SourceCheckpoint(**fields["source_checkpoint"]),
-                versions=dict(fields["versions"]),
-                tolerances={name: Tolerance(**entry) for name, entry in fields["tolerances"].items()},
-                synthetic=fields["synthetic"],
-                activation_range=dict(fields.get("activation_range", {})),
-                format_version=version,
-            )
+            manifest: Manifest = _read(cls, fields, "")
             manifest._check_agreement()
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             problem = f"{MANIFEST_NAME} lacks or misstates a field ({error})"
             raise BundleFileError(problem, _COPY_OR_EXPORT, where=directory) from error
         return manifest
@@ -150,6 +133,9 @@ class Manifest:
     def _check_agreement(self) -> None:
         """Raise ValueError for fields that contradict each other."""
         sizes, names = self.dimensions, self.gene_names
+        for name, size in vars(sizes).items():
+            if size < 1:
+                raise ValueError(f"dimensions.{name} is {size}, expected a whole number from 1")
         if not len(names) == len(self.gene_ids) == len(self.in_vocab) == sizes.n_genes:
             raise ValueError(
                 f"{pluralize(len(names), 'gene name')}, {pluralize(len(self.gene_ids), 'id')} and "
@@ -160,75 +146,53 @@ class Manifest:
             raise ValueError(f"dimensions.n_table_genes is {sizes.n_table_genes}, expected {expected}")
         if len(names) > 1 and len(set(names)) == 1:  # some panels do have a name twice
             raise ValueError(f"gene_names gives all {len(names):,} genes the name {names[0]!r}")
-        for file in self.files:
+        for number, file in enumerate(self.files):
+            path = PureWindowsPath(file.path)  # takes both kinds of slashes and drives
+            if not path.parts or path.anchor or ".." in path.parts or "\0" in file.path:
+                raise ValueError(f"files[{number}].path is {file.path!r}, expected the name of a file in the bundle")
             if (file.precision is None) != (file.target is None):
                 raise ValueError(f"{file.path} has the precision {file.precision!r} and the target {file.target!r}")
             if file.is_known_graph and file.precision not in self.tolerances:
                 raise ValueError(f"tolerances has none for {file.precision}, the precision of {file.path}")
 
 
-# --- fields of the manifest -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What a field may hold; `expected` is for messages."""
-
-    expected: str
-    holds: Callable[[Any], bool]
-
-
-_TEXT = _Kind("text", lambda value: isinstance(value, str) and value != "")
-_TEXT_OR_NULL = _Kind("text or null", lambda value: value is None or isinstance(value, str))
-_FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
-# `type`, since True is an int to isinstance.
-_COUNT = _Kind("a whole number from 1", lambda value: type(value) is int and value >= 1)
-_SIZE = _Kind("a whole number from 0", lambda value: type(value) is int and value >= 0)
-_NUMBER = _Kind(
-    "a finite number from 0", lambda value: type(value) in (int, float) and 0 <= value <= sys.float_info.max
-)
-_PATH = _Kind("the name of a file in the bundle", lambda value: _TEXT.holds(value) and _stays_inside(value))
-
-_FIELDS: Mapping[str, Any] = {
-    "synthetic": _FLAG,
-    "variant": _TEXT,
-    "dataset": _Kind("text", lambda value: isinstance(value, str)),
-    "gene_names": [_TEXT],
-    "gene_ids": [_TEXT_OR_NULL],
-    "in_vocab": [_FLAG],
-    "encoders": [_TEXT],
-    "dimensions": {field.name: _COUNT for field in dataclasses.fields(Dimensions)},
-    "files": [{"path": _PATH, "sha256": _TEXT, "size": _SIZE, "precision?": _TEXT_OR_NULL, "target?": _TEXT_OR_NULL}],
-    "source_checkpoint": {"name": _TEXT, "sha256": _TEXT},
-    "versions": {"*": _TEXT},
-    "tolerances": {"*": {"atol": _NUMBER, "rtol": _NUMBER, "relative_to_largest?": _FLAG}},
-    "activation_range?": {"*": _NUMBER},
+_PLAIN: Mapping[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number from 0",
+    float: "a finite number from 0",
 }
-"""A list has entries of its one rule, an object those of its rules; `NAME?` may be left out, `*` is any name."""
 
 
-def _check_field(value: Any, rule: Any, place: str) -> None:
-    """Raise ValueError unless `value`, at `place` in the manifest, follows a rule of `_FIELDS`."""
-    if isinstance(rule, _Kind):
-        if not rule.holds(value):
-            raise ValueError(f"{place} is {reprlib.repr(value)}, expected {rule.expected}")
-    elif isinstance(rule, list):
-        if not isinstance(value, list):
-            raise ValueError(f"{place} is {reprlib.repr(value)}, expected a list")
-        for number, entry in enumerate(value):
-            _check_field(entry, rule[0], f"{place}[{number}]")
-    else:
-        if not isinstance(value, dict):
-            raise ValueError(f"{place} is {reprlib.repr(value)}, expected an object")
-        for key, entry_rule in rule.items():
-            name = key.removesuffix("?")
-            if name not in value and key not in ("*", f"{name}?"):
-                raise ValueError(f"{place}.{name} is missing".lstrip("."))
-            for found in value if key == "*" else value.keys() & {name}:
-                _check_field(value[found], entry_rule, f"{place}.{found}".lstrip("."))
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """Return a JSON value as what the annotation `kind` says, or raise ValueError naming its `place`."""
+    parts = get_args(kind)
+    if NoneType in parts:
+        return None if value is None else _read(parts[0], value, place)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        _expect(isinstance(value, dict), "an object", value, place)
+        kinds, read = get_type_hints(kind), {}
+        for field in dataclasses.fields(kind):
+            name = f"{place}.{field.name}".lstrip(".")
+            if field.name in value:
+                read[field.name] = _read(kinds[field.name], value[field.name], name)
+            elif field.default is field.default_factory is dataclasses.MISSING:
+                raise ValueError(f"{name} is missing")
+        return kind(**read)
+    if get_origin(kind) is tuple:
+        _expect(isinstance(value, list), "a list", value, place)
+        return tuple(_read(parts[0], entry, f"{place}[{number}]") for number, entry in enumerate(value))
+    if get_origin(kind) is Mapping:
+        _expect(isinstance(value, dict), "an object", value, place)
+        return {name: _read(parts[1], entry, f"{place}.{name}") for name, entry in value.items()}
+    plain = kind if kind in _PLAIN else str  # a later version may know more values of a Literal
+    fits = type(value) is plain or (plain is float and type(value) is int)
+    if fits and plain in (int, float):
+        fits = 0 <= value <= sys.float_info.max
+    _expect(fits, _PLAIN[plain], value, place)
+    return value
 
 
-def _stays_inside(path: str) -> bool:
-    """Whether a relative path names something below the directory that it starts from, on any system."""
-    parts = PureWindowsPath(path)  # takes both kinds of slashes and drives
-    return bool(parts.parts) and not parts.anchor and ".." not in parts.parts and "\0" not in path
+def _expect(holds: bool, expected: str, value: Any, place: str) -> None:
+    if not holds:
+        raise ValueError(f"{place} is {reprlib.repr(value)}, expected {expected}")

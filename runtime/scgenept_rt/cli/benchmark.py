@@ -10,7 +10,7 @@ import typer
 from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import BundleArgument, with_options
 from scgenept_rt.cli.report_files import check_report_paths
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 from scgenept_rt.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _print_precision(result: PrecisionResult) -> None:
             f"{pluralize(end_to_end.n_perturbations, 'perturbation')}, batches of {end_to_end.batch_size:,}: "
             f"{end_to_end.seconds:.2f} s, "
             f"{end_to_end.cells_per_second:,.2f} cells/s, {end_to_end.share_of_session:.0%} of the network alone "
-            f"right afterwards (and {end_to_end.open_seconds:.2f} s to open the bundle)"
+            f"(and {end_to_end.open_seconds:.2f} s to open the bundle)"
         )
 
 
@@ -155,8 +155,8 @@ def _cells(timing: Timing) -> list[str]:
     return [
         *sizes,
         shown(timing.tokens_per_cell, ",.0f"),
-        shown(timing.p50_ms, ",.1f"),
-        shown(timing.p95_ms, ",.1f"),
+        shown(timing.p50_ms, ",.2f"),
+        shown(timing.p95_ms, ",.2f"),
         shown(timing.cells_per_second, ",.2f"),
         shown(timing.gflops, ",.0f"),
         shown(timing.share_of_matrix_rate, ".0%"),

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 from scgenept_rt.cli.options import BundleArgument, JsonOption
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 
 
 def inspect(
@@ -14,7 +14,7 @@ def inspect(
     json_output: JsonOption = False,
 ) -> None:
     """Check a bundle's files and print what it contains."""
-    from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
+    from scgenept_rt.bundle import FORMAT_VERSION, REFERENCE_WEIGHTS_NAME, Bundle
 
     opened = Bundle.open(bundle)
     manifest = opened.manifest
@@ -31,7 +31,7 @@ def inspect(
         "tolerances": {name: dataclasses.asdict(bound) for name, bound in manifest.tolerances.items()},
         "source_checkpoint": dataclasses.asdict(manifest.source_checkpoint),
         "versions": dict(manifest.versions),
-        "format_version": manifest.format_version,
+        "format_version": FORMAT_VERSION,
         "manifest_digest": opened.digest,
     }
     if json_output:
@@ -55,7 +55,7 @@ def inspect(
         ),
         ("checkpoint", f"{manifest.source_checkpoint.name}, sha256 {manifest.source_checkpoint.sha256[:16]}..."),
         ("exported by", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())),
-        ("format", f"{manifest.format_version}, digest {opened.digest[:16]}..."),
+        ("format", f"{FORMAT_VERSION}, digest {opened.digest[:16]}..."),
     ]
     for name, text in lines:
         print(f"{name:<12} {text}")

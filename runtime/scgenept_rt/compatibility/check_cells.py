@@ -14,7 +14,7 @@ from scgenept_rt.compatibility.finding import Finding
 from scgenept_rt.compatibility.gene_check import check_genes
 from scgenept_rt.compatibility.label_check import Labels, check_labels
 from scgenept_rt.compatibility.value_check import Values, check_values
-from scgenept_rt.errors.core import ScgeneptError
+from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import EngineOptions, ReadOptions, resolve
@@ -23,8 +23,6 @@ from scgenept_rt.verification import check_reference
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-JSON_FORMAT = 2
 
 
 @dataclass(eq=False)
@@ -63,18 +61,15 @@ class Report:
             names = ("source", "n_found", "n_by_id", "n_found_in_vocab", "n_extra", "missing")
             genes = {name: getattr(self.genes, name) for name in names}
         return {
-            "format": JSON_FORMAT,
+            "format": 2,
             "works": self.works,
-            "bundle": {
-                "path": str(self.bundle.directory),
-                "variant": manifest.variant,
-                "dataset": manifest.dataset,
-                "n_genes": manifest.dimensions.n_genes,
-                "digest": self.bundle.digest,
-            },
+            "bundle": {"path": str(self.bundle.directory), "variant": manifest.variant, "digest": self.bundle.digest},
             "cells": {"path": self.where, "n_obs": self.n_obs, "n_vars": self.n_vars},
             "options": dict(self.read),
-            "findings": [finding.to_json(flags) for finding in self.findings],
+            "findings": [
+                {"topic": entry.topic, "status": entry.status, "text": entry.text, "step": entry.step(flags)}
+                for entry in self.findings
+            ],
             "labels": self.labels and dataclasses.asdict(self.labels),
             "genes": genes,
             "values": self.values and dataclasses.asdict(self.values),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import UseOption, pluralize
+from scgenept_rt.errors import UseOption, pluralize
 from scgenept_rt.predictor import Predictor
 
 _ENOUGH_SECONDS = 1.0
@@ -61,13 +61,12 @@ def check_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturbatio
         seconds, finite = _timed(predictor, sample, timed)
     per_cell = max(seconds / timed, 1e-6)
     cost = Cost(predictor.provider, predictor.precision, timed, per_cell, n_controls, n_perturbations)
-    findings = [cost.finding()]
-    if not finite:
-        use_fp32 = (UseOption("precision", "compute in full precision", "fp32"),) if cost.precision == "fp16" else ()
-        remedy = "" if use_fp32 else "Run `scgenept-rt verify BUNDLE`"
-        text = "Predictions for a control cell are NaN or infinite"
-        findings.append(Finding("run", "problem", text, remedy, use_fp32))
-    return cost, findings
+    if finite:
+        return cost, [cost.finding()]
+    use_fp32 = UseOption("precision", "compute in full precision", "fp32")
+    text, remedy = "Predictions for a control cell are NaN or infinite", "Run `scgenept-rt verify BUNDLE`"
+    options = (use_fp32,) if cost.precision == "fp16" else ()
+    return cost, [cost.finding(), Finding("run", "problem", text, remedy, options)]
 
 
 def _timed(predictor: Predictor, sample: Any, n_cells: int) -> tuple[float, bool]:
@@ -87,4 +86,4 @@ def _duration(seconds: float) -> str:
     for unit, length in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.0f} s" if seconds >= 1 else "a second"
+    return f"{max(seconds, 1):,.0f} s"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from scgenept_rt.errors.core import ScgeneptError, UseOption, compose
+from scgenept_rt.errors import ScgeneptError, UseOption, compose
 
-Status = Literal["ok", "note", "problem"]
 Topic = Literal["file", "labels", "perturbations", "genes", "vocabulary", "scale", "provider", "run"]
 
 
@@ -25,7 +24,7 @@ class Finding:
     """
 
     topic: Topic
-    status: Status
+    status: Literal["ok", "note", "problem"]
     text: str
     remedy: str = ""
     options: tuple[UseOption, ...] = ()
@@ -38,7 +37,3 @@ class Finding:
     def step(self, flags: Mapping[str, str] | None = None) -> str:
         """Return remedy and options in words; see `compose` for `flags`. Empty where nothing needs doing."""
         return compose("", self.remedy, self.options, flags=flags)
-
-    def to_json(self, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Return topic, status, text and step."""
-        return {"topic": self.topic, "status": self.status, "text": self.text, "step": self.step(flags) or None}

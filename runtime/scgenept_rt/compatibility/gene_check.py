@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import GeneMatchError, join_limited, pluralize
+from scgenept_rt.errors import GeneMatchError, pluralize
 from scgenept_rt.expression import OpenedCells
-from scgenept_rt.expression.opened_cells import LOW_COVERAGE, low_coverage
 from scgenept_rt.genes import GeneMatch, GenePanel
 
 
@@ -20,16 +19,13 @@ def check_genes(cells: OpenedCells, panel: GenePanel) -> tuple[GeneMatch, list[F
     text += f"; {pluralize(match.n_extra, 'other gene')} ignored" if match.n_extra else ""
     found = [Finding("genes", "ok", text)] if match.n_found else []
     try:
-        cells.accept_missing(panel, match)
+        notices = cells.accept_missing(panel, match)
     except GeneMatchError as error:
         found.append(Finding.from_error("genes", error))
     else:
-        if match.missing:
-            text += f". Missing genes are taken as not expressed: {join_limited(match.missing)}"
-            found = [Finding("genes", "note", text)]
-        if match.n_found < LOW_COVERAGE * len(panel):
-            text += f". Warning: {low_coverage(match.n_found, len(panel))}"
-            found = [Finding("genes", "note", text, "Use the cells before genes were filtered, if you have them")]
+        if notices:
+            remedy = "Use the cells before genes were filtered, if you have them"
+            found = [Finding("genes", "note", " ".join([f"{text}.", *notices]), remedy)]
     if match.n_found:
         n_in_vocab = int(np.count_nonzero(panel.in_vocab))
         text = (

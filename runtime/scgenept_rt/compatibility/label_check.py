@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import PerturbationError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import PerturbationError, UseOption, join_limited, pluralize
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
-
-_FEW_CONTROLS = 32
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,8 @@ def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[La
         return Labels(None, None, n_controls), [Finding("labels", "note", text, options=(name_column,))]
     text = f"{pluralize(n_controls, 'control cell')} of {n_obs:,}: obs column {key!r}, label {label!r}"
     findings = [Finding("labels", "ok", text)]
-    if n_controls < _FEW_CONTROLS:
-        text += ". Means over so few cells are noisy"
-        findings = [Finding("labels", "note", text, "Add control cells if you can")]
+    if n_controls < 32:
+        findings = [Finding("labels", "note", f"{text}. Means over so few cells are noisy")]
 
     controls = (*CONTROL_LABELS, label)
     others = [name for name in control.labels.counts() if name not in controls]

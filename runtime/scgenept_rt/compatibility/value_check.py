@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import ExpressionValueError, pluralize
+from scgenept_rt.errors import ExpressionValueError, pluralize
 from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.matrix_rows import CompressedColumns
 from scgenept_rt.genes import GeneMatch, GenePanel
@@ -49,9 +49,9 @@ def check_values(
     names, columns = cells.var.index().tolist(), every
     if match is not None and match.n_found:
         names, columns = list(panel.names), match.columns
-    sample = whole = _stacked(cells.matrix.pieces(rows, columns))
+    sample = whole = _stacked(cells.matrix.batches(rows, columns))
     if not isinstance(cells.matrix, CompressedColumns):  # of these, all values of all genes would have to be read
-        whole = _stacked(cells.matrix.pieces(rows, every))
+        whole = _stacked(cells.matrix.batches(rows, every))
     finite = sample.data[np.isfinite(sample.data)].astype(np.float64)
     has_zeros = sample.nnz < len(rows) * np.count_nonzero(columns >= 0) or not finite.size
     bounds = np.append(finite, 0.0) if has_zeros else finite
@@ -89,10 +89,8 @@ def _totals(sample: Any) -> tuple[float, float, float] | None:
 
 
 def _finding(values: Values, notices: list[str], cells: OpenedCells, dataset: str) -> Finding:
-    looked_at = pluralize(values.n_cells, "cell")
-    if values.n_cells < values.n_candidates:
-        looked_at = f"{values.n_cells:,} of {values.n_candidates:,} cells"
-    text = f"Values from {values.minimum:.3g} to {values.maximum:.3g} ({looked_at} looked at)"
+    looked_at = f"{values.n_cells:,} of {pluralize(values.n_candidates, 'cell')} looked at"
+    text = f"Values from {values.minimum:.3g} to {values.maximum:.3g} ({looked_at})"
     if values.totals is None:
         text = " ".join([f"{text}.", *notices])
         return Finding("scale", "note", text, "Check that this is the right matrix", tuple(cells.other_matrices()))

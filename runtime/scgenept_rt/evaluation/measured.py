@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import LabelNotFoundError, join_limited
+from scgenept_rt.errors import LabelNotFoundError, join_limited
 from scgenept_rt.evaluation.label_matching import CONTROL, LabelledRows, did_you_mean
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
@@ -150,7 +150,7 @@ class MeasuredCells:
         if genes is None:
             batches = self.cells.values(self.panel.names, self.match.columns, rows)
         else:  # values of single genes say nothing about the scale
-            batches = self.cells.matrix.pieces(rows, self.match.columns[genes])
+            batches = self.cells.matrix.batches(rows, self.match.columns[genes])
         done = 0
         for batch in batches:
             yield batch, group_of_rows[rows[done : done + batch.shape[0]]]

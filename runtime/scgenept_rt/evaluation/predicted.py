@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import LabelNotFoundError, PredictionFileError, join_limited
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited
 from scgenept_rt.evaluation.label_matching import canonical_label, did_you_mean
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
@@ -269,7 +269,7 @@ def _panel(cells: OpenedCells) -> GenePanel:
 
 def _dense(matrix: MatrixRows) -> NDArray[np.float32]:
     n_rows, n_columns = matrix.shape
-    batches = matrix.pieces(np.arange(n_rows, dtype=np.int64), np.arange(n_columns, dtype=np.int64))
+    batches = matrix.batches(np.arange(n_rows, dtype=np.int64), np.arange(n_columns, dtype=np.int64))
     return np.concatenate([batch.toarray() for batch in batches]).astype(np.float32)
 
 
@@ -285,7 +285,7 @@ def _averaged(
     label_of_row = np.array(labels, dtype=object)
     rows = np.flatnonzero(label_of_row != "").astype(np.int64)
     done = 0
-    for batch in cells.matrix.pieces(rows, np.arange(len(panel), dtype=np.int64)):
+    for batch in cells.matrix.batches(rows, np.arange(len(panel), dtype=np.int64)):
         here = label_of_row[rows[done : done + batch.shape[0]]]
         for label in dict.fromkeys(here):
             moments[label].add(batch[np.flatnonzero(here == label)].toarray())

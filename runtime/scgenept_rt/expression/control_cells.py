@@ -67,7 +67,7 @@ def _part(held: Any, dtype: type[np.generic], begin: int, end: int) -> NDArray[A
 
 
 class CsrRowsWriter:
-    """Takes rows piece by piece and moves them to temporary files once they pass `spill_bytes`."""
+    """Collects rows in batches and moves them to temporary files once they pass `spill_bytes`."""
 
     def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
         self._spill_bytes = spill_bytes
@@ -76,17 +76,17 @@ class CsrRowsWriter:
         self._data: list[NDArray[np.float32]] = []
         self._bytes = 0
         self._files: tuple[IO[bytes], IO[bytes]] | None = None
-        # Columns and values are digested apart, so that the size of pieces leaves no trace.
+        # Columns and values are digested apart, so that the size of batches leaves no trace.
         self._indices_digest = hashlib.sha256()
         self._data_digest = hashlib.sha256()
 
-    def append(self, piece: Any) -> None:
+    def append(self, batch: Any) -> None:
         """Add the rows of a canonical `csr_array` (sorted columns, no stored zeros)."""
-        indices = np.ascontiguousarray(piece.indices, dtype=np.int32)
-        data = np.ascontiguousarray(piece.data, dtype=np.float32)
+        indices = np.ascontiguousarray(batch.indices, dtype=np.int32)
+        data = np.ascontiguousarray(batch.data, dtype=np.float32)
         self._indices_digest.update(indices.data)
         self._data_digest.update(data.data)
-        self._lengths.append(np.diff(piece.indptr).astype(np.int64))
+        self._lengths.append(np.diff(batch.indptr).astype(np.int64))
         self._indices.append(indices)
         self._data.append(data)
         self._bytes += indices.nbytes + data.nbytes
@@ -148,9 +148,9 @@ class ControlCells:
     condition_key, control_label
         The obs column and label that mark control cells; None if all rows were taken.
     notices
-        One-line sentences worth telling the user.
+        What users should know.
     fingerprint
-        sha256 of values, order and names, whatever form the input had: equal for equal control cells.
+        sha256 of values, order and names: equal for equal control cells, whatever the layout of the input.
     """
 
     def __init__(
@@ -207,22 +207,18 @@ class ControlCells:
         start, stop
             Range of cells, 0 <= start <= stop <= n_obs.
         out
-            Array to write into and return, of just that shape and dtype.
+            Array of that shape and dtype to write into and return.
 
         Raises
         ------
-        IndexError
-            If the range leaves the cells.
         ValueError
-            If `out` does not fit, or the cells were closed.
+            If the cells were closed.
         """
-        if not 0 <= start <= stop <= self.n_obs:
-            raise IndexError(f"cells {start} to {stop} of {self.n_obs}")
-        out = self._target(stop - start, out)
-        if self._order is None:
-            self._scatter(start, stop, out)
-        else:
-            self._scatter_rows(self._order[start:stop], out)
+        if self._order is not None:
+            return self._gathered(self._order[start:stop], out)
+        self._check_open()
+        out = self._zeroed(stop - start, out)
+        self._scatter(start, stop, out)
         return out
 
     def gather(
@@ -230,11 +226,7 @@ class ControlCells:
     ) -> NDArray[np.float32]:
         """Return the cells at `indices` (from 0 to n_obs - 1, repeats allowed) as `dense` does."""
         cells = np.asarray(indices, dtype=np.int64)
-        if cells.size and not (cells.min() >= 0 and cells.max() < self.n_obs):
-            raise IndexError(f"cells {cells.min()} to {cells.max()} of {self.n_obs}")
-        out = self._target(len(cells), out)
-        self._scatter_rows(cells if self._order is None else self._order[cells], out)
-        return out
+        return self._gathered(cells if self._order is None else self._order[cells], out)
 
     def mean(self, n_cells: int | None = None) -> NDArray[np.float64]:
         """Return the mean expression of every gene over the first `n_cells` cells (all by default), float64 [n_genes].
@@ -242,12 +234,10 @@ class ControlCells:
         Raises
         ------
         ValueError
-            If `n_cells` is not from 1 to n_obs, or the cells were closed.
+            If the cells were closed.
         """
         self._check_open()
         n_cells = self.n_obs if n_cells is None else n_cells
-        if not 1 <= n_cells <= self.n_obs:
-            raise ValueError(f"n_cells is {n_cells}, expected 1 to {self.n_obs}")
         n_stored = len(self._rows.indptr) - 1
         order = np.arange(n_cells) if self._order is None else self._order[:n_cells]
         times = np.bincount(order, minlength=n_stored).astype(np.float64)
@@ -271,32 +261,31 @@ class ControlCells:
             first = end
         return steps
 
-    def _target(self, n_cells: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        self._check_open()
-        shape = (n_cells, self.n_genes)
-        if out is None:
-            return np.zeros(shape, dtype=np.float32)
-        if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-            raise ValueError(f"out is {out.dtype} {out.shape}, expected C-contiguous float32 {shape}")
-        out.fill(0.0)
-        return out
-
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("these control cells were closed")
+
+    def _zeroed(self, n_cells: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        if out is None:
+            return np.zeros((n_cells, self.n_genes), dtype=np.float32)
+        out.fill(0.0)
+        return out
 
     def _scatter(self, first: int, end: int, out: NDArray[np.float32]) -> None:
         columns, values = self._rows.window(first, end)
         lengths = np.diff(self._rows.indptr[first : end + 1])
         out[np.repeat(np.arange(end - first), lengths), columns] = values
 
-    def _scatter_rows(self, stored: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-        """Write stored rows in any order, each run of consecutive ones at once."""
+    def _gathered(self, stored: NDArray[np.int64], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """Return stored rows in any order, each run of consecutive ones read at once."""
+        self._check_open()
+        out = self._zeroed(len(stored), out)
         bounds = [0, *(np.flatnonzero(np.diff(stored) != 1) + 1).tolist(), len(stored)]
         for begin, end in pairwise(bounds):
             if begin < end:
                 first = int(stored[begin])
                 self._scatter(first, first + end - begin, out[begin:end])
+        return out
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(self._rows.digest)

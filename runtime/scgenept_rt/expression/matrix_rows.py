@@ -1,19 +1,20 @@
-"""Rows of an expression matrix, wherever it lies, in bounded pieces.
+"""Rows of an expression matrix, wherever it lies, in batches of bounded size.
 
-Each form (compressed rows, compressed columns, dense) works on anything that slices like an HDF5 dataset: h5py,
-zarr and NumPy arrays alike. Pieces are canonical: model gene order, float32, sorted columns, no stored zeros, so that
-equal matrices give equal pieces whatever form they had.
+Each layout (compressed rows, compressed columns, dense) works on anything that slices like an HDF5 dataset: h5py, zarr
+and NumPy arrays alike. Batches are canonical: model gene order, float32, sorted columns, no stored zeros, so that equal
+matrices give equal batches whatever their layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import CellsFormatError, ScgeneptError
+from scgenept_rt.errors import CellsFormatError, ScgeneptError
 
 # Values read at once. Unwanted values between wanted ones are read along when that saves a call.
 _READ_VALUES = 1 << 20
@@ -30,8 +31,8 @@ class MatrixRows(Protocol):
 
     shape: tuple[int, int]
 
-    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield `csr_array` pieces that stack up to the matrix at `rows` and `columns`.
+    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield `csr_array` batches that stack up to the matrix at `rows` and `columns`.
 
         Parameters
         ----------
@@ -43,21 +44,16 @@ class MatrixRows(Protocol):
         ...
 
 
-class _ReadingProblem:
-    """Context that turns what a damaged file raises into an error that names the input."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, RuntimeError, ValueError, IndexError, KeyError)) and not isinstance(
-            error, ScgeneptError
-        ):
-            problem = f"its expression values cannot be read ({error})"
-            raise CellsFormatError(problem, "Copy or write the file again", where=self._where) from error
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Turn what a damaged file raises into an error that names the input."""
+    try:
+        yield
+    except ScgeneptError:
+        raise
+    except (OSError, RuntimeError, ValueError, IndexError, KeyError) as error:
+        problem = f"its expression values cannot be read ({error})"
+        raise CellsFormatError(problem, "Copy or write the file again", where=where) from error
 
 
 class CompressedRows:
@@ -68,10 +64,10 @@ class CompressedRows:
         self._arrays = arrays
         self._where = where
 
-    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield pieces as `MatrixRows.pieces` does."""
+    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield batches as `MatrixRows.batches` does."""
         gene_of_column = _gene_of_column(columns, self.shape[1])
-        with _ReadingProblem(self._where):
+        with _reading(self._where):
             data, indices = self._arrays["data"], self._arrays["indices"]
             indptr = _indptr(self._arrays)
             begins, ends = indptr[rows], indptr[rows + 1]
@@ -85,18 +81,18 @@ class CompressedRows:
 
 
 class CompressedColumns:
-    """A CSC matrix: the model's columns are streamed and the selected rows kept, in as many passes as memory asks."""
+    """A CSC matrix, read by columns in as many passes as memory requires."""
 
     def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
         self.shape = shape
         self._arrays = arrays
         self._where = where
 
-    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield pieces as `MatrixRows.pieces` does."""
+    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield batches as `MatrixRows.batches` does."""
         gene_of_column = _gene_of_column(columns, self.shape[1])
         used = np.flatnonzero(gene_of_column >= 0)
-        with _ReadingProblem(self._where):
+        with _reading(self._where):
             indptr = _indptr(self._arrays)
             begins, ends = indptr[used], indptr[used + 1]
             kept_bytes = _BYTES_PER_VALUE * int((ends - begins).sum()) * len(rows) / max(self.shape[0], 1)
@@ -133,22 +129,24 @@ class CompressedColumns:
 
 
 class DenseRows:
-    """A dense matrix: runs of selected rows are read as one block each."""
+    """A dense matrix: runs of selected rows are read as one slice each."""
 
     def __init__(self, array: Any, where: str) -> None:
         self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
         self._array = array
         self._where = where
 
-    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield pieces as `MatrixRows.pieces` does."""
+    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield batches as `MatrixRows.batches` does."""
         genes = np.flatnonzero(columns >= 0)
         n_vars = self.shape[1]
-        with _ReadingProblem(self._where):
+        with _reading(self._where):
             for first, last in _runs(rows * n_vars, (rows + 1) * n_vars, _READ_DENSE_VALUES):
                 begin, end = int(rows[first]), int(rows[last - 1]) + 1
-                block = np.asarray(self._array[begin:end])[rows[first:last] - begin]
-                yield _csr_of_block(block[:, columns[genes]], genes, len(columns))
+                dense = np.asarray(self._array[begin:end])[rows[first:last] - begin]
+                values = _float32(dense[:, columns[genes]])
+                at, places = np.nonzero(values)
+                yield _csr(values[at, places], at, genes[places].astype(np.int32), len(values), len(columns))
 
 
 class TakenRows:
@@ -159,23 +157,23 @@ class TakenRows:
         self._take = take
         self._where = where
 
-    def pieces(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield pieces as `MatrixRows.pieces` does."""
+    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield batches as `MatrixRows.batches` does."""
         step = max(256, _READ_DENSE_VALUES // max(self.shape[1], 1))
         for start in range(0, len(rows), step):
-            with _ReadingProblem(self._where):
+            with _reading(self._where):
                 taken = self._take(rows[start : start + step])
             n_taken = min(step, len(rows) - start)
-            yield from matrix_rows(taken, self._where).pieces(np.arange(n_taken, dtype=np.int64), columns)
+            yield from matrix_rows(taken, self._where).batches(np.arange(n_taken, dtype=np.int64), columns)
 
 
 def matrix_rows(matrix: Any, where: str) -> MatrixRows:
-    """Return the rows of a matrix in anndata's forms: on disk (h5py, zarr), backed, or in memory.
+    """Return the rows of a matrix in anndata's layouts: on disk (h5py, zarr), backed, or in memory.
 
     Raises
     ------
     CellsFormatError
-        If it is in no form known here, or does not hold real numbers.
+        If its layout is unknown, or it does not hold real numbers.
     """
     matrix = getattr(matrix, "group", matrix) if hasattr(matrix, "format") and hasattr(matrix, "backend") else matrix
     compressed, shape = _compressed_arrays(matrix)
@@ -194,7 +192,7 @@ def matrix_rows(matrix: Any, where: str) -> MatrixRows:
 
 
 def _compressed_arrays(matrix: Any) -> tuple[tuple[str, Mapping[str, Any]] | None, tuple[int, int]]:
-    """Return the form and the arrays of a compressed matrix and its shape, or None if it is not one."""
+    """Return the layout and the arrays of a compressed matrix and its shape, or None if it is not one."""
     if hasattr(matrix, "indptr") and getattr(matrix, "format", None) in _SPARSE_FORMATS:
         arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
         return (matrix.format, arrays), matrix.shape
@@ -269,19 +267,13 @@ def _csr(values: NDArray[np.float32], rows: NDArray[Any], genes: NDArray[np.int3
     return _canonical(csr_array((values[known], genes[known], indptr), shape=(n_rows, n_genes)))
 
 
-def _canonical(piece: Any) -> Any:
-    piece.sum_duplicates()
-    piece.eliminate_zeros()
-    return piece
+def _canonical(batch: Any) -> Any:
+    batch.sum_duplicates()
+    batch.eliminate_zeros()
+    return batch
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     whole = np.concatenate(parts)
     parts.clear()
     return whole
-
-
-def _csr_of_block(block: NDArray[Any], genes: NDArray[np.int64], n_genes: int) -> Any:
-    values = _float32(block)
-    rows, places = np.nonzero(values)
-    return _csr(values[rows, places], rows, genes[places].astype(np.int32), len(values), n_genes)

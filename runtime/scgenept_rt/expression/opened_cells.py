@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     ArgumentError,
     CellsFormatError,
     FieldNotFoundError,
@@ -247,7 +247,12 @@ class OpenedCells:
             f"{join_limited(match.missing)}."
         ]
         if match.n_found < LOW_COVERAGE * len(panel):
-            notices.append(f"Warning: {low_coverage(match.n_found, len(panel))}")
+            found = match.n_found / len(panel)
+            share = f"only {found:.0%}" if found >= 0.01 else "less than 1%"
+            notices.append(
+                f"Warning: {share} of what the model reads is measured: such cells are far from those that it was "
+                "trained on, and its predictions may mean little."
+            )
         return notices
 
     def require_genes(self, panel: GenePanel) -> GeneMatch:
@@ -286,7 +291,7 @@ class OpenedCells:
             If values are not finite, or not log1p-normalised unless the options accept that.
         """
         check = self.scale_check(gene_names, rows)
-        for batch in self.matrix.pieces(rows, columns):
+        for batch in self.matrix.batches(rows, columns):
             check.check(batch)
             yield batch
         found = check.finish()
@@ -362,12 +367,3 @@ class OpenedCells:
         found = [name for name in names if name.casefold() in missing]
         there = pluralize(len(found), "of them is", "of them are")
         return f"; {there} there in other case ({join_limited(found, 3)})" if found else ""
-
-
-def low_coverage(n_found: int, n_genes: int) -> str:
-    """Return the warning about an input that has few of a model's genes."""
-    share = f"only {n_found / n_genes:.0%}" if n_found >= 0.01 * n_genes else "less than 1%"
-    return (
-        f"{share} of what the model reads is measured: such cells are far from those that it was trained on, "
-        "and its predictions may mean little."
-    )

@@ -8,21 +8,16 @@ from scgenept_rt.output.destination import (
     stored_entry,
     stored_layer,
 )
-from scgenept_rt.output.h5ad_file import H5adTable
-from scgenept_rt.output.memory import MemoryTable
 from scgenept_rt.output.partial_table import PartialTable, finish_all
-from scgenept_rt.output.row_writer import RowWriter
+from scgenept_rt.output.row_writer import MemoryTable, RowWriter
 from scgenept_rt.output.table_spec import TableSpec, cell_eval_table, cells_table, mean_table
 from scgenept_rt.output.whole_file import write_whole
-from scgenept_rt.output.zarr_store import ZarrTable
 
 __all__ = [
-    "H5adTable",
     "MemoryTable",
     "PartialTable",
     "RowWriter",
     "TableSpec",
-    "ZarrTable",
     "cell_eval_table",
     "cells_path",
     "cells_table",

@@ -6,9 +6,8 @@ import dataclasses
 import errno
 import os
 import shutil
-import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
-    OutputDirectoryError,
+    OutputError,
     OutputExistsError,
-    OutputFormatError,
-    OutputIsInputError,
-    OutputKindError,
-    OutputNameError,
-    OutputSpaceError,
     PartialOutputError,
+    UseOption,
+    format_size,
+    pluralize,
 )
 from scgenept_rt.output.h5ad_file import H5adTable
-from scgenept_rt.output.journal import JOURNAL_NAME, Journal, plain, run_digest
+from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Journal, plain, run_digest
 from scgenept_rt.output.partial_table import PartialTable
 from scgenept_rt.output.table_spec import RUN_DIGEST, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory, partial_path
@@ -47,39 +44,30 @@ def check_destination(
     overwrite: bool = False,
     resume: bool = False,
     n_bytes: int = 0,
-    fewer: str = "",
+    fewer: Sequence[UseOption] = (),
     input_path: str | Path | None = None,
 ) -> Path:
-    """Find out, before anything is computed, whether an output can be written; nothing is left behind.
+    """Check, before anything is computed, that an output can be written; nothing is left behind.
 
     Parameters
     ----------
     n_bytes
         Expected size of the output (`TableSpec.n_bytes`).
     fewer
-        The options that would make it smaller, for the message of a disk that is too small.
+        The options that would make it smaller.
     input_path
-        What the output is computed from, which it must not replace.
+        The file that the output is computed from and must not replace.
 
     Raises
     ------
-    OutputFormatError
-        If the ending is neither .h5ad nor .zarr.
-    ZarrMissingError
-        If it is .zarr and the zarr package is not installed.
-    OutputNameError
-        If its name, or that of its work directory, is too long for the file system.
-    OutputIsInputError
-        If the output is the input.
-    OutputKindError
-        If a directory or a device is in the place of a file, or something that is no store in the place of a store.
     OutputExistsError
-        If the output exists and is not to be replaced; where an interrupted run left a partial output beside it, that
-        is left to `open_table`, which knows the command that continues it.
-    OutputDirectoryError
-        If its directory does not exist or cannot be written.
-    OutputSpaceError
-        If the disk has too little room.
+        If the output exists and is not to be replaced. Where an interrupted run left a partial output beside it,
+        `open_table` raises instead, which knows the command that continues it.
+    OutputError
+        If its ending is neither .h5ad nor .zarr, its name is too long, it is the input, something else is in its place,
+        its directory does not exist or cannot be written, or the disk has too little room.
+    MissingPackageError
+        If it ends in .zarr and the zarr package is not installed.
     """
     path = Path(path)
     _table_class(path)
@@ -87,26 +75,27 @@ def check_destination(
         import_zarr(path)
     _check_name(path)
     if isinstance(input_path, (str, Path)) and _same_place(path, Path(input_path)):
-        raise OutputIsInputError(path)
+        raise OutputError("this is the input file itself, which is never replaced", "Choose another path", where=path)
     if os.path.lexists(path):
         _check_replaceable(path)
         continues = (partial_path(path) / JOURNAL_NAME).exists()
         if not (overwrite or continues or (resume and stored_entry(path, RUN_DIGEST) is not None)):
-            raise OutputExistsError(path)
+            raise _exists(path)
     directory = path.parent
-    if not directory.exists():
-        raise OutputDirectoryError(path, "does not exist")
     if not directory.is_dir():
-        raise OutputDirectoryError(path, "is not a directory", "Choose another path")
+        found = "is not a directory" if directory.exists() else "does not exist"
+        raise OutputError(f"the directory {directory} {found}", "Create it, or choose another path", where=path)
     try:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise _unwritable(path, error) from error
+        problem = f"the directory {directory} cannot be written ({error.strerror})"
+        raise OutputError(problem, "Check permissions and free space, or choose another path", where=path) from error
     # what an interrupted run takes up is either part of the output or deleted first
     free = shutil.disk_usage(directory).free + _allocated(partial_path(path))
     if n_bytes > free:
-        raise OutputSpaceError(path, n_bytes, free, fewer=fewer)
+        problem = f"the output needs about {format_size(n_bytes)}, but its disk has {format_size(free)} free"
+        raise OutputError(problem, "Free some space, or choose a path on another disk", fewer, where=path)
     return path
 
 
@@ -130,85 +119,84 @@ def open_table(
     overwrite
         Replace an existing output; without `resume`, also discard what an interrupted run left.
     resume
-        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh. An output that
-        a run with the same settings finished is complete: the table that is returned has nothing more to write.
+        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh. The table of an
+        output that a run with the same settings finished has nothing more to write.
     command
         The command that continues this run, for messages.
 
     Raises
     ------
-    OutputExistsError
-        If the output exists and is not to be replaced.
     PartialOutputError
-        If an interrupted run left a partial output, and neither `resume` nor `overwrite` is set; beside an output that
-        exists, unless `overwrite` is set.
-    ResumeMismatchError
-        If that run had other settings, whether this one is to continue it or not.
-    PartialDamagedError
-        If what it left cannot be continued.
+        If an interrupted run left a partial output and neither `resume` nor `overwrite` is set (beside an output that
+        exists, if `overwrite` is not), if that run had other settings, or if what it left is damaged.
     OutputBusyError
-        If another process is writing it.
+        If another process is writing the output.
     OutputError
-        If the path cannot be used: see `check_destination`.
+        See `check_destination`.
     """
-    fewer = "--n-controls, or --aggregate mean" if spec.kind == "cells" else ""
-    path = check_destination(path, overwrite=overwrite, resume=resume, n_bytes=spec.n_bytes, fewer=fewer)
-    work = WorkDirectory.lock(path)
+    fewer = [UseOption("n_controls", "write fewer rows"), UseOption("aggregate", "write means alone", "mean")]
+    path = check_destination(
+        path, overwrite=overwrite, resume=resume, n_bytes=spec.n_bytes, fewer=fewer if spec.kind == "cells" else ()
+    )
+    work = WorkDirectory(path)
     try:
         return _open_locked(work, spec, plain(settings), overwrite, resume, command)
     except BaseException:
-        if not work.released:
-            if work.begun:
-                work.release()
-            else:
-                work.remove()
+        if not work.begun and not work.released:
+            work.remove()
+        work.release()
         raise
 
 
 def _open_locked(
     work: WorkDirectory, spec: TableSpec, settings: Mapping[str, Any], overwrite: bool, resume: bool, command: str
 ) -> PartialTable:
-    path = work.target
-    table_class = _table_class(path)
-    journal: Journal | None = None
-    if resume or not overwrite:
-        journal = work.load_journal()
+    path, table_class, fingerprint = work.target, _table_class(work.target), spec.fingerprint()
+    digest = run_digest(settings, fingerprint)
+    journal = Journal.load(work.path, path) if resume or not overwrite else None
     exists = os.path.lexists(path)
-    if (
-        resume
-        and exists
-        and journal is None
-        and stored_entry(path, RUN_DIGEST) == run_digest(settings, spec.fingerprint())
-    ):
-        # finished by an earlier run with the same settings: a loop that resumes until it succeeds has to end
-        done = Journal(spec.n_rows, spec.n_rows, settings, spec.fingerprint(), {}, finishing=True)
-        return table_class.published(work, spec, done, command)
+    if resume and exists and journal is None and stored_entry(path, RUN_DIGEST) == digest:
+        # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
+        done = Journal(spec.n_rows, spec.n_rows, settings, fingerprint, {}, finishing=True)
+        return table_class(work, spec.layout, done, command, published=True)
     if journal is not None and journal.finishing and not work.data.exists():
-        # killed after the file got its name, before its work directory was gone
+        # killed after the file got its name, before its work directory was removed
         if exists and resume:
-            journal.check_same(settings, spec.fingerprint(), path)
-            return table_class.published(work, spec, journal, command)
+            journal.check_same(settings, fingerprint, path)
+            return table_class(work, spec.layout, journal, command, published=True)
         journal = None
-    if exists and not overwrite:
-        if journal is None:
-            raise OutputExistsError(path)
-        journal.check_same(settings, spec.fingerprint(), path)
-        raise PartialOutputError(
-            path, journal.n_committed, journal.n_rows, _replacing(command), beside_existing=work.path
-        )
     if journal is None:
+        if exists and not overwrite:
+            raise _exists(path)
         work.clear()
-        spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: run_digest(settings, spec.fingerprint())})
+        spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
         return table_class.create(work, spec, settings, command)
-    # Before a command to continue is named: the one at hand continues a run of its own settings alone.
-    journal.check_same(settings, spec.fingerprint(), path)
+    # Before a command to continue is named, which continues a run of its own settings alone.
+    journal.check_same(settings, fingerprint, path)
+    if exists and not overwrite:
+        raise _left(work, journal, _replacing(command), beside=True)
     if not resume:
-        raise PartialOutputError(path, journal.n_committed, journal.n_rows, command)
+        raise _left(work, journal, command, beside=False)
     return table_class.resume(work, spec, journal, command)
 
 
+def _exists(path: Path) -> OutputExistsError:
+    replace = UseOption("overwrite", "replace it", True)
+    return OutputExistsError("the output exists already", "Choose another path", [replace], where=path)
+
+
+def _left(work: WorkDirectory, journal: Journal, command: str, *, beside: bool) -> PartialOutputError:
+    problem = f"an interrupted run left {journal.n_committed:,} of {pluralize(journal.n_rows, 'row')}"
+    options = [] if command else [UseOption("resume", "continue it", True)]
+    if beside:
+        problem = f"the output exists already, and {problem} of another one in {work.path}"
+        options = [] if command else [UseOption("resume", "continue it, together with the following", True)]
+    remedy = f"Continue it with: {command}\nIt continues with the same settings alone" if command else ""
+    return PartialOutputError(problem, remedy, [*options, DISCARD], where=work.target)
+
+
 def _replacing(command: str) -> str:
-    """Return the command that continues a run, which names --resume last, as one that may replace the output."""
+    """Return the command that continues a run, which ends in --resume, as one that may replace the output."""
     return f"{command.removesuffix(' --resume')} --overwrite --resume" if command.endswith(" --resume") else command
 
 
@@ -217,7 +205,7 @@ def interrupted_settings(path: str | Path) -> Mapping[str, Any] | None:
 
     Raises
     ------
-    PartialDamagedError
+    PartialOutputError
         If what it left cannot be read.
     """
     journal = Journal.load(partial_path(Path(path)), Path(path))
@@ -233,7 +221,7 @@ def stored_entry(path: str | Path, name: str) -> Any:
 
 
 def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
-    """Yield a layer of a finished output in blocks of rows.
+    """Yield a layer of a finished output, some rows at a time.
 
     Raises
     ------
@@ -247,7 +235,8 @@ def _table_class(path: Path) -> type[PartialTable]:
     try:
         return _TABLES[path.suffix.lower()]
     except KeyError:
-        raise OutputFormatError(path) from None
+        problem = f"the ending {path.suffix!r} is unknown, expected .h5ad or .zarr"
+        raise OutputError(problem, "Choose another path", where=path) from None
 
 
 def _same_place(path: Path, other: Path) -> bool:
@@ -262,40 +251,34 @@ def _check_name(path: Path) -> None:
         partial.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise OutputNameError(path, partial.name) from None
-
-
-def _unwritable(path: Path, error: OSError) -> OutputDirectoryError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedies = {errno.EROFS: "Choose a path on a disk that can be written"}
-    remedy = "Free some space, or choose a path on another disk" if full else remedies.get(error.errno or 0)
-    return OutputDirectoryError(
-        path, f"cannot be written ({error.strerror})", remedy or "Check its permissions, or choose another path"
-    )
+            n_bytes, n_partial = (len(os.fsencode(name)) for name in (path.name, partial.name))
+            problem = (
+                "the file system takes no name or path of this length: "
+                f"the name has {n_bytes} bytes, and {n_partial} while it is written (.partial is appended)"
+            )
+            raise OutputError(problem, "Choose a shorter one", where=path) from None
 
 
 def _check_replaceable(path: Path) -> None:
-    mode = path.lstat().st_mode
+    problem = ""
     if path.suffix.lower() == ".h5ad":
-        if path.is_dir():
-            raise OutputKindError(path, "a directory", "a file or nothing")
-        # A FIFO or a device is there for a purpose: a file in its place would break what reads from it.
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise OutputKindError(path, "something that is no regular file (a pipe or a device)", "a file or nothing")
-    elif not path.is_dir():
-        raise OutputKindError(path, "a file", "a zarr store (a directory) or nothing")
+        # A pipe or a device is there for a purpose.
+        if not (path.is_file() or path.is_symlink()) or path.is_dir():
+            problem = f"there is {'a directory' if path.is_dir() else 'a pipe or a device'}, expected a file or nothing"
     elif not any((path / name).exists() for name in (".zgroup", "zarr.json")):
-        raise OutputKindError(path, "a directory that is no zarr store", "a zarr store or nothing")
+        found = "a directory that is not a zarr store" if path.is_dir() else "a file"
+        problem = f"there is {found}, expected a zarr store (a directory) or nothing"
+    if problem:
+        raise OutputError(problem, "Choose another path", where=path)
 
 
 def _allocated(directory: Path) -> int:
-    """Bytes of disk that the files below a directory take up (a file with holes counts less than its size)."""
+    """Return the bytes of disk that the files below a directory take up (holes in files do not count)."""
     total = 0
     for root, _, names in os.walk(directory):
         for name in names:
             try:
-                status = (Path(root) / name).lstat()
-            except FileNotFoundError:
-                continue  # another process is working here, which the lock will tell
-            total += getattr(status, "st_blocks", status.st_size // 512) * 512
+                total += (Path(root) / name).lstat().st_blocks * 512
+            except FileNotFoundError:  # another process is working here, as the lock will show
+                continue
     return total

@@ -1,13 +1,13 @@
 """An .h5ad file that is whole at every moment while its rows are being written.
 
-The HDF5 file is made complete in advance, with obs, var, uns and room for every row, and is closed. Rows then go
-straight to the file offsets of their datasets, past the HDF5 library: a kill at any moment leaves an HDF5 file
-without damage, in which the rows that the journal counts are safe.
+The HDF5 file is made complete in advance, with obs, var, uns and room for every row, and is closed. Rows are then
+written to the file offsets of their datasets without the HDF5 library: a kill at any moment leaves a sound HDF5 file,
+in which the committed rows are safe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PartialDamagedError, pluralize
-from scgenept_rt.output.annotations import write_annotations
+from scgenept_rt.errors import pluralize
+from scgenept_rt.files.durable import sync_data
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
-from scgenept_rt.output.partial_table import PartialTable, blocks_of_rows, sync_data, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableSpec
+from scgenept_rt.output.journal import damaged
+from scgenept_rt.output.partial_table import PartialTable, read_rows, write_fully
+from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Rows, TableSpec, write_annotations
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
@@ -39,9 +40,9 @@ class H5adTable(PartialTable):
 
     @classmethod
     def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
-        """Yield a layer of a file in blocks of rows."""
+        """Yield a layer of a file, some rows at a time."""
         with h5py.File(path, "r") as file:
-            yield from blocks_of_rows(file["layers"][name])
+            yield from read_rows(file["layers"][name])
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:
@@ -66,28 +67,19 @@ class H5adTable(PartialTable):
         size = self._work.data.stat().st_size
         expected = self._journal.storage["n_bytes"]
         if size != expected or not h5py.is_hdf5(self._work.data):
-            raise PartialDamagedError(
-                self.path,
-                self._work.path,
-                f"{self._work.data.name} has {pluralize(size, 'byte')}, expected {expected:,}",
-            )
+            problem = f"{self._work.data.name} has {pluralize(size, 'byte')}, expected {expected:,}"
+            raise damaged(self.path, self._work.path, problem)
 
-    def _put(self, row: int, block: Block) -> None:
+    def _put(self, row: int, rows: Rows) -> None:
         offsets = self._journal.storage["offsets"]
-        for name, array in block.arrays.items():
+        for name, array in rows.arrays.items():
             write_fully(self._open_file(), offsets[name] + row * self._layout.n_vars * array.itemsize, array)
-        if block.n_controls is not None:
-            write_fully(self._open_file(), offsets[N_CONTROLS] + row * block.n_controls.itemsize, block.n_controls)
+        if rows.n_controls is not None:
+            write_fully(self._open_file(), offsets[N_CONTROLS] + row * rows.n_controls.itemsize, rows.n_controls)
 
-    def _seek(self, row: int) -> None:
-        """Do nothing: every row has its place."""
-
-    def _sync(self) -> dict[str, Any]:
+    def _sync(self) -> Mapping[str, Any]:
         sync_data(self._open_file())
-        return dict(self._journal.storage)
-
-    def _committed(self) -> None:
-        """Do nothing: the journal needs nothing but the file."""
+        return self._journal.storage
 
     def _complete(self) -> None:
         self._close_files()
@@ -104,7 +96,7 @@ class H5adTable(PartialTable):
 
 
 def _contiguous(group: Any, name: str, shape: tuple[int, ...], h5_type: Any) -> Any:
-    """Make a dataset that has its room, in one piece, from the start, and that HDF5 does not fill."""
+    """Make a dataset that has its place, in one piece, from the start, and that HDF5 does not fill."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -1,16 +1,17 @@
 """A file that HDF5 writes through, so that a full disk is an ordinary error.
 
 After a write that failed, the HDF5 library dumps its buffers, fails again for every object that it closes, and may end
-the process. It is therefore told that all is well, and the error is raised once it has let go of the file.
+the process. Writes therefore seem to succeed, and the error is raised once the library has closed the file.
 """
 
 from __future__ import annotations
 
-import os
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from scgenept_rt.files.durable import sync_data
 
 
 class Hdf5Stream(FileIO):
@@ -43,7 +44,7 @@ class Hdf5Stream(FileIO):
     def sync(self) -> None:
         """Make the written bytes durable."""
         if self._failure is None:
-            getattr(os, "fdatasync", os.fsync)(self.fileno())
+            sync_data(self)
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer; bytes that are not there count as zero."""

@@ -1,4 +1,4 @@
-"""The journal of a partial output: what was to be written, with which settings, and how much of it is safe."""
+"""The journal of a partial output: what is to be written, with which settings, and how much of it is safe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import PartialDamagedError, ResumeMismatchError, join_limited, pluralize
+from scgenept_rt.errors import PartialOutputError, UseOption, join_limited, pluralize
 from scgenept_rt.files.durable import write_durably
 
 JOURNAL_NAME = "journal.json"
@@ -27,8 +27,16 @@ _WORDS = {
     "clip_at_zero": "negative values set to zero",
     "manifest_digest": "bundle",
 }
-"""What the entries of a journal are called in messages, where their own names say little."""
+"""Names of journal entries in messages, where their own say little."""
 _DIGEST = re.compile("[0-9a-f]{64}")
+
+DISCARD = UseOption("overwrite", "discard it and start anew", True)
+
+
+def damaged(target: Path, directory: Path, problem: str) -> PartialOutputError:
+    """Return the error of a partial output that cannot be continued."""
+    text = f"the partial output in {directory} cannot be continued: {problem}"
+    return PartialOutputError(text, options=[DISCARD], where=target)
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Journal:
     n_rows, n_committed
         Rows in all, and rows that are safely on disk.
     settings
-        What the caller computes from; a run may continue this one only with the same.
+        What the rows depend on; a run is continued with the same settings alone.
     table
         `TableSpec.fingerprint` of the table.
     storage
@@ -67,71 +75,71 @@ class Journal:
 
         Raises
         ------
-        PartialDamagedError
-            If it is empty, is not a journal, or was written by a newer release.
+        PartialOutputError
+            If it is damaged, or was written by a newer release.
         """
-        path = directory / JOURNAL_NAME
         try:
-            fields = json.loads(path.read_bytes())
-            journal = cls(**fields)
+            journal = cls(**json.loads((directory / JOURNAL_NAME).read_bytes()))
             readable = journal.format_version == FORMAT_VERSION and 0 <= journal.n_committed <= journal.n_rows
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            raise PartialDamagedError(target, directory, f"{JOURNAL_NAME} is not a journal ({error})") from error
+            raise damaged(target, directory, f"{JOURNAL_NAME} is not a journal ({error})") from error
         if not readable:
-            raise PartialDamagedError(
-                target,
-                directory,
-                f"{JOURNAL_NAME} has format {journal.format_version}, this release reads {FORMAT_VERSION}, "
-                f"and states {journal.n_committed} of {pluralize(journal.n_rows, 'row')}",
+            problem = (
+                f"{JOURNAL_NAME} has format {journal.format_version}, expected {FORMAT_VERSION}, "
+                f"and states {journal.n_committed} of {pluralize(journal.n_rows, 'row')}"
             )
+            raise damaged(target, directory, problem)
         return journal
 
     def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:
-        """Raise `ResumeMismatchError` unless the settings and the table are those of this journal."""
-        # What a table looks like follows from the settings: it says more only where these are the same.
+        """Raise `PartialOutputError` unless the settings and the table are those of this journal."""
+        # The table follows from the settings: it adds something only where these are the same.
         differences = list(_differences(self.settings, settings)) or list(_differences(self.table, table))
         if differences:
-            raise ResumeMismatchError(target, differences)
+            raise PartialOutputError(
+                "the interrupted run that left part of it had other settings:\n  " + "\n  ".join(differences),
+                "Resume with the settings of before",
+                [DISCARD],
+                where=target,
+            )
 
 
 def plain(value: Any) -> Any:
     """Return a value as it is after a round trip through JSON, so that settings compare equal to stored ones."""
-    return json.loads(json.dumps(value, default=_json_form))
+    return json.loads(json.dumps(value, default=_as_json))
 
 
 def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """Return the sha256 of what a `Journal` compares: an output records it, so that a finished run is known again."""
+    """Return the SHA-256 of what a `Journal` compares; a finished output records it."""
     return hashlib.sha256(json.dumps(plain([settings, table]), sort_keys=True).encode()).hexdigest()
 
 
-def _json_form(value: object) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
+def _as_json(value: object) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, PurePath):
         return str(value)
     raise TypeError(f"a setting of type {type(value).__name__} cannot be stored: {value!r}")
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key), now.get(key)
-        name = _WORDS.get(key, key)
+        name = prefix + _WORDS.get(key, key)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{name}.")
+            yield from _differences(old, new, f"{name}.")
         elif isinstance(old, list) and isinstance(new, list):
-            yield f"{prefix}{name}", _list_text(old, new), _list_text(new, old)
+            yield f"{name}: {_list_text(old, new)} before, {_list_text(new, old)} now"
         else:
-            yield f"{prefix}{name}", _text(old), _text(new)
+            yield f"{name}: {_text(old)} before, {_text(new)} now"
 
 
 def _list_text(entries: list[Any], other: list[Any]) -> str:
-    """Say how long a list is and show it from the first entry in which it differs from the other."""
+    """Return the length of a list, and its entries from the first that differs from the other list."""
     start = next((i for i, (a, b) in enumerate(zip(entries, other, strict=False)) if a != b), len(other))
     shown = join_limited([_text(entry) for entry in entries[start:]], limit=3)
     where = f", from number {start + 1:,} on: {shown}" if shown else ""

@@ -1,4 +1,4 @@
-"""What an output table holds besides its numbers, known before the first row is computed."""
+"""What an output table holds besides its values, known before the first row is computed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Kind = Literal["mean", "cells"]
 
 UNS_KEY = "scgenept_rt"
 RUN_DIGEST = "run_digest"
-"""Entry of uns that tells which run made a file: `run_digest` of its settings and table."""
+"""Entry of uns that identifies the run that made a file: `run_digest` of its settings and table."""
 N_CONTROLS = "n_controls"
 MEAN_LAYERS = ("delta", "sem")
 
 
 @dataclass(frozen=True)
-class Block:
-    """Consecutive rows, checked and in the form that is stored."""
+class Rows:
+    """Consecutive rows, checked, as they are stored."""
 
     arrays: Mapping[str, NDArray[np.float32]]
     n_controls: NDArray[np.int64] | None
@@ -36,7 +36,7 @@ class Block:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """The sizes of a table: all that a writer keeps of a `TableSpec` once the metadata is written."""
+    """The sizes of a table: what a writer keeps of a `TableSpec` once the metadata are written."""
 
     kind: Kind
     n_rows: int
@@ -51,17 +51,17 @@ class TableLayout:
 
     @property
     def n_bytes(self) -> int:
-        """Size of the numbers alone, uncompressed."""
+        """Size of the values alone, uncompressed."""
         return len(self.array_names) * self.n_rows * self.n_vars * 4
 
-    def block(
+    def checked(
         self,
         row: int,
         X: NDArray[Any],
         layers: Mapping[str, NDArray[Any]] | None,
         n_controls: NDArray[Any] | None,
-    ) -> Block:
-        """Check rows that are to be written from `row` on, and return them as stored.
+    ) -> Rows:
+        """Check rows to be written from `row` on, and return them as stored.
 
         Raises
         ------
@@ -91,17 +91,17 @@ class TableLayout:
                     f"n_controls has shape {counts.shape} in a table of kind {self.kind!r}, "
                     f"expected ({n_rows},) in one of kind 'mean'"
                 )
-        return Block(arrays, counts, n_rows)
+        return Rows(arrays, counts, n_rows)
 
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table of predictions without its numbers.
+    """A table of predictions without its values.
 
     Attributes
     ----------
     kind
-        "mean": one row a perturbation; "cells": one row a (perturbation, control cell).
+        "mean": one row per perturbation; "cells": one row per (perturbation, control cell).
     obs, var
         Complete in advance, rows in the order in which they will be written.
     layers
@@ -109,7 +109,7 @@ class TableSpec:
     uns
         What is stored under ``uns["scgenept_rt"]``.
     clip_at_zero
-        Store negative predictions as 0 (only in the form for cell-eval, which rejects them).
+        Store negative predictions as 0 (only in the cell-eval format, as cell-eval rejects them).
     """
 
     kind: Kind
@@ -144,11 +144,11 @@ class TableSpec:
     def n_bytes(self) -> int:
         """Expected size of the output on disk, uncompressed, for the check of free space."""
         names = sum(map(len, itertools.islice(self.obs.index, 1000)))
-        a_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
-        return self.layout.n_bytes + int(a_row * self.n_rows) + 100 * self.n_vars + 100_000
+        per_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
+        return self.layout.n_bytes + int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what must be the same in the run that continues this table."""
+        """Return what must be the same when a run is resumed."""
         return {
             "aggregate": self.kind,
             "n_rows": self.n_rows,
@@ -164,19 +164,31 @@ class TableSpec:
         return {UNS_KEY: _storable(self.uns)}
 
 
+def write_annotations(store: Any, spec: TableSpec) -> None:
+    """Write obs, var, uns and the groups that an AnnData must have to an empty `h5py.File` or zarr group."""
+    from anndata.io import write_elem
+
+    store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    write_elem(store, "obs", spec.obs)
+    write_elem(store, "var", spec.var)
+    write_elem(store, "uns", spec.stored_uns())
+    for group in ("layers", "obsm", "varm", "obsp", "varp"):
+        write_elem(store, group, {})
+
+
 def mean_table(
     perturbations: Sequence[Perturbation],
     panel: GenePanel,
     n_controls: int | Sequence[int] | NDArray[np.integer[Any]],
     uns: Mapping[str, Any],
 ) -> TableSpec:
-    """Describe a table of one row a perturbation, with layers `delta` and `sem`.
+    """Describe a table of one row per perturbation, with layers `delta` and `sem`.
 
     Parameters
     ----------
     n_controls
-        Control cells that each mean is over; where it depends on the predictions, the largest number that it can
-        be: `RowWriter.write` then puts the real one.
+        Control cells of each mean; where it depends on the predictions, the largest possible number, which
+        `RowWriter.write` then replaces.
     """
     labels = [perturbation.label for perturbation in perturbations]
     obs = pd.DataFrame(
@@ -198,15 +210,15 @@ def cells_table(
     *,
     n_controls: Sequence[int] | None = None,
 ) -> TableSpec:
-    """Describe a table of one row a (perturbation, control cell): all cells of the first perturbation come first.
+    """Describe a table of one row per (perturbation, control cell), all cells of the first perturbation first.
 
     Parameters
     ----------
     control_names
-        obs names of the control cells, in the order in which they are predicted; a name may occur twice (sampling
-        with replacement).
+        obs names of the control cells, in the order of prediction; a name may occur twice (sampling with
+        replacement).
     n_controls
-        How many of `control_names`, from the first on, each perturbation is predicted from; None for all.
+        Number of `control_names`, from the first on, that each perturbation is predicted from; None for all.
     """
     obs, index = _cell_rows(
         {
@@ -230,7 +242,7 @@ def cell_eval_table(
     perturbation_column: str = "perturbation",
     n_controls: Sequence[int] | None = None,
 ) -> TableSpec:
-    """Describe the form that cell-eval 0.8 accepts: the control cells themselves, then the predicted cells.
+    """Describe a table in the format of cell-eval 0.8: the control cells themselves, then the predicted cells.
 
     The first ``len(control_names)`` rows are the control cells' own expression, which the caller writes like
     predictions. X is clipped at 0 when written, since cell-eval rejects negative values.
@@ -238,20 +250,20 @@ def cell_eval_table(
     Parameters
     ----------
     control_label
-        What the file of real cells calls its controls (cell-eval's ``control_pert``).
+        Label of the control cells in the file of real cells (cell-eval's ``control_pert``).
     perturbation_column
-        The obs column of the file of real cells that holds the perturbations (cell-eval's ``pert_col``).
+        obs column with the perturbations in the file of real cells (cell-eval's ``pert_col``).
     n_controls
         As in `cells_table`.
 
     Raises
     ------
     ValueError
-        If a perturbation is called like the controls: its predictions would count as control cells.
+        If a perturbation has the label of the controls: its predictions would count as control cells.
     """
     labels = [control_label, *(perturbation.label for perturbation in perturbations)]
     if control_label in labels[1:]:
-        raise ValueError(f"a perturbation is called {control_label!r} like the control cells of this table")
+        raise ValueError(f"a perturbation has the label {control_label!r} of the control cells")
     if n_controls is not None:
         n_controls = [len(control_names), *n_controls]
     obs, index = _cell_rows({perturbation_column: labels}, control_names, n_controls)
@@ -260,7 +272,7 @@ def cell_eval_table(
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Make names unique: the second ``A`` becomes ``A#2``, or the next number that no other name has."""
+    """Make names unique: the second ``A`` becomes ``A#2``, or takes the next free number."""
     names = list(names)
     taken = set(names)
     if len(taken) == len(names):
@@ -282,7 +294,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
 def _cell_rows(
     columns: Mapping[str, Sequence[str]], control_names: Sequence[str], n_controls: Sequence[int] | None
 ) -> tuple[pd.DataFrame, pd.Index[Any]]:
-    """Return obs, whose columns give one value a perturbation (the first one its label), and the row names."""
+    """Return obs and the row names, from columns of one value per perturbation (its label in the first)."""
     labels = next(iter(columns.values()))
     counts = np.full(len(labels), len(control_names)) if n_controls is None else np.asarray(n_controls)
     if counts.shape != (len(labels),) or not np.all((counts > 0) & (counts <= len(control_names))):
@@ -330,7 +342,7 @@ def _sha256(names: pd.Index[Any]) -> str:
 
 def _storable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        # a slash would open a group of its own in the file
+        # a slash would make a group of its own
         return {str(key).replace("/", "_"): _storable(entry) for key, entry in value.items() if entry is not None}
     if isinstance(value, (list, tuple)):
         return np.asarray([str(entry) if isinstance(entry, PurePath) else entry for entry in value])

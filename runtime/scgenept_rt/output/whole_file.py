@@ -1,4 +1,4 @@
-"""A small AnnData that is written to an .h5ad file in one go: the file appears when it is whole, or not at all."""
+"""A small AnnData that is written to an .h5ad file at once: the file appears when it is whole, or not at all."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
-import numpy as np
 
-from scgenept_rt.errors import OutputError, OutputUnfinishedError
-from scgenept_rt.output.partial_table import reason, sync_data, write_fully
-from scgenept_rt.output.work_directory import WorkDirectory
+from scgenept_rt.errors import OutputError
+from scgenept_rt.files.durable import write_durably
+from scgenept_rt.output.partial_table import reason
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 def write_whole(adata: AnnData, path: Path, *, compression: Literal["gzip"] | None = None) -> None:
-    """Write an AnnData to an .h5ad file, in the place of one that is there.
+    """Write an AnnData to an .h5ad file, or replace it.
 
     Raises
     ------
-    OutputUnfinishedError
+    OutputError
         If it cannot be written; nothing is left behind.
-    OutputBusyError
-        If another process is writing it.
     """
     from anndata.io import write_elem
 
@@ -37,15 +34,7 @@ def write_whole(adata: AnnData, path: Path, *, compression: Literal["gzip"] | No
         if adata.raw is None and "raw" in file:
             del file["raw"]  # an empty entry, which AnnData.write_h5ad leaves out
     try:
-        work = WorkDirectory.lock(path)
-        try:
-            with work.data.open("wb", buffering=0) as stream:
-                write_fully(stream, 0, np.frombuffer(made.getbuffer(), dtype=np.uint8))
-                sync_data(stream)
-            work.data.replace(path)
-        finally:
-            work.remove()
-    except OutputError:
-        raise
+        write_durably(path, made.getbuffer())
     except OSError as error:
-        raise OutputUnfinishedError(path, reason(error)) from error
+        problem = f"it cannot be written ({reason(error)}); nothing of it is left"
+        raise OutputError(problem, "Put that right and run the command again", where=path) from error

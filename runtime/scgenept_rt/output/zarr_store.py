@@ -1,26 +1,23 @@
-"""A .zarr directory store: chunks are written whole; rows that fill no chunk yet wait in a file of their own.
+"""A .zarr directory store: chunks are written whole; rows that do not fill a chunk yet wait in a file beside it.
 
 Chunks span all genes and a number of rows. A commit in the middle of a chunk saves its rows so far as plain bytes
-beside the store, so that neither a rewritten chunk nor a half chunk is ever what a run has to continue from.
+beside the store, so that a run never has to continue from a rewritten or incomplete chunk.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PartialDamagedError, ZarrMissingError, pluralize
-from scgenept_rt.files.durable import sync_directory
-from scgenept_rt.output.annotations import write_annotations
-from scgenept_rt.output.journal import Journal
-from scgenept_rt.output.partial_table import PartialTable, blocks_of_rows, sync_data, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Block, TableLayout, TableSpec
-from scgenept_rt.output.work_directory import WorkDirectory
+from scgenept_rt.errors import MissingPackageError, pluralize
+from scgenept_rt.files.durable import sync_directory, sync_file, sync_tree, write_durably
+from scgenept_rt.output.journal import damaged
+from scgenept_rt.output.partial_table import PartialTable, read_rows, write_fully
+from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Rows, TableSpec, write_annotations
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_BYTES = 4 * 2**20
@@ -30,8 +27,8 @@ _COUNTS_NAME = "n_controls.bin"
 class ZarrTable(PartialTable):
     """A `RowWriter` to a .zarr directory (format 2, which every zarr release reads)."""
 
-    def __init__(self, work: WorkDirectory, layout: TableLayout, journal: Journal, command: str) -> None:
-        super().__init__(work, layout, journal, command)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._pending: dict[str, NDArray[np.float32]] = {}
         self._unsynced: list[Path] = []
         self._arrays: dict[str, Any] = {}
@@ -48,8 +45,8 @@ class ZarrTable(PartialTable):
 
     @classmethod
     def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
-        """Yield a layer of a store in blocks of rows."""
-        yield from blocks_of_rows(import_zarr(path).open_group(str(path), mode="r")["layers"][name])
+        """Yield a layer of a store, some rows at a time."""
+        yield from read_rows(import_zarr(path).open_group(str(path), mode="r")["layers"][name])
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:
@@ -68,46 +65,41 @@ class ZarrTable(PartialTable):
             array.attrs.update(_ARRAY_ENCODING)
         if N_CONTROLS in spec.obs:
             counts = np.ascontiguousarray(spec.obs[N_CONTROLS].to_numpy(), dtype="<i8")
-            _write_durably(data.parent / _COUNTS_NAME, counts)
-        _sync_tree(data)
+            write_durably(data.parent / _COUNTS_NAME, counts.data.cast("B"))
+        sync_tree(data)
         return {"chunk_rows": chunk_rows, "waiting": None}
 
     def _load(self) -> None:
         for leftover in self._work.data.rglob("*.partial"):  # chunks that a kill caught before they had their name
             leftover.unlink()
         waiting = self._journal.storage["waiting"]
-        for path in self._work.path.glob("rows-*.bin"):
-            if path.name != waiting:
-                path.unlink()
+        self._committed()
         self._open_arrays()
         n_waiting = self.n_committed % self._chunk_rows
         if n_waiting:
             stored = np.fromfile(self._work.path / waiting, dtype="<f4")
             shape = (len(self._layout.array_names), n_waiting, self._layout.n_vars)
             if stored.size != np.prod(shape):
-                raise PartialDamagedError(
-                    self.path,
-                    self._work.path,
-                    f"{waiting} holds {pluralize(stored.size, 'value')}, expected shape {shape}",
-                )
+                problem = f"{waiting} holds {pluralize(stored.size, 'value')}, expected shape {shape}"
+                raise damaged(self.path, self._work.path, problem)
             for name, rows in zip(self._layout.array_names, stored.reshape(shape), strict=True):
                 self._buffer(name)[:n_waiting] = rows
         if self._layout.kind == "mean" and (self._work.path / _COUNTS_NAME).stat().st_size != 8 * self.n_rows:
-            raise PartialDamagedError(self.path, self._work.path, f"{_COUNTS_NAME} has not one count a row")
+            raise damaged(self.path, self._work.path, f"{_COUNTS_NAME} does not hold one number per row")
 
-    def _put(self, row: int, block: Block) -> None:
+    def _put(self, row: int, rows: Rows) -> None:
         done = 0
-        while done < block.n_rows:
+        while done < rows.n_rows:
             position = (row + done) % self._chunk_rows
-            n = min(self._chunk_rows - position, block.n_rows - done)
-            for name, array in block.arrays.items():
+            n = min(self._chunk_rows - position, rows.n_rows - done)
+            for name, array in rows.arrays.items():
                 self._buffer(name)[position : position + n] = array[done : done + n]
             done += n
             if position + n == self._chunk_rows:
                 self._write_chunk((row + done) // self._chunk_rows - 1, self._chunk_rows)
-        if block.n_controls is not None:
+        if rows.n_controls is not None:
             with (self._work.path / _COUNTS_NAME).open("r+b", buffering=0) as file:
-                write_fully(file, row * block.n_controls.itemsize, block.n_controls)
+                write_fully(file, row * rows.n_controls.itemsize, rows.n_controls)
 
     def _seek(self, row: int) -> None:
         chunk, n_kept = divmod(row, self._chunk_rows)
@@ -116,23 +108,21 @@ class ZarrTable(PartialTable):
                 start = chunk * self._chunk_rows
                 self._buffer(name)[:n_kept] = array[start : start + n_kept]
 
-    def _sync(self) -> dict[str, Any]:
+    def _sync(self) -> Mapping[str, Any]:
         for path in self._unsynced:
-            with path.open("r+b") as file:
-                sync_data(file)
+            sync_file(path)
         for directory in {path.parent for path in self._unsynced}:
             sync_directory(directory)
         self._unsynced = []
         if self._layout.kind == "mean":
-            with (self._work.path / _COUNTS_NAME).open("r+b") as file:
-                sync_data(file)
+            sync_file(self._work.path / _COUNTS_NAME)
         n_waiting = self._n_written % self._chunk_rows
         waiting = None
         if n_waiting:
             # a new name each time: the journal names the one that goes with it
             waiting = f"rows-{self._n_written}.bin"
             rows = np.stack([self._buffer(name)[:n_waiting] for name in self._layout.array_names])
-            _write_durably(self._work.path / waiting, rows)
+            write_durably(self._work.path / waiting, rows.data.cast("B"))
         return {"chunk_rows": self._chunk_rows, "waiting": waiting}
 
     def _committed(self) -> None:
@@ -149,7 +139,7 @@ class ZarrTable(PartialTable):
         if self._layout.kind == "mean":
             store[f"obs/{N_CONTROLS}"][...] = np.fromfile(self._work.path / _COUNTS_NAME, dtype="<i8")
         zarr.consolidate_metadata(store.store)
-        _sync_tree(self._work.data)
+        sync_tree(self._work.data)
         self._close_files()
 
     def _close_files(self) -> None:
@@ -178,27 +168,13 @@ class ZarrTable(PartialTable):
 
 
 def import_zarr(path: Path) -> Any:
-    """Return the zarr module, or say how to install it."""
+    """Return the zarr module; raise `MissingPackageError` if it is not installed."""
     try:
         import zarr
     except ImportError:
-        raise ZarrMissingError(path) from None
+        raise MissingPackageError("zarr", f"writing {path}", "zarr") from None
     return zarr
 
 
 def _key(name: str) -> str:
     return name if name == "X" else f"layers/{name}"
-
-
-def _write_durably(path: Path, array: NDArray[Any]) -> None:
-    with path.open("wb", buffering=0) as file:
-        write_fully(file, 0, array)
-        sync_data(file)
-
-
-def _sync_tree(root: Path) -> None:
-    for directory, _, names in os.walk(root):
-        for name in names:
-            with (Path(directory) / name).open("r+b") as file:
-                sync_data(file)
-        sync_directory(Path(directory))

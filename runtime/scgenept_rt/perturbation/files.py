@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scgenept_rt.errors.core import PerturbationFileError, join_limited, pluralize
+from scgenept_rt.errors import PerturbationFileError, join_limited, pluralize
 from scgenept_rt.genes import at_line
 from scgenept_rt.perturbation.labels import PerturbationRequest
 
@@ -23,9 +23,7 @@ _STANDARD_INPUT = Path("-")
 
 
 def read_gene_list(path: str | Path) -> list[str]:
-    """Read gene names: a .txt file with one per line, or a .csv or .tsv file with a gene_name or gene column.
-
-    Pipes and other separators are read as `read_perturbation_file` does.
+    """Read gene names: one per line, or the gene_name or gene column of a .csv or .tsv file.
 
     Raises
     ------
@@ -42,10 +40,9 @@ def read_gene_list(path: str | Path) -> list[str]:
 def read_perturbation_file(path: str | Path) -> list[PerturbationRequest]:
     """Read perturbations from a file.
 
-    A .txt file holds one label per line. A .csv or .tsv file has a header with a `perturbation` (or `condition`)
-    column and, optionally, `n_controls`. Blank lines and lines that start with # are skipped. Where the header has
-    the column only if it is split at semicolons, tabs or commas, that is how the table is read, whatever the ending
-    (spreadsheets write a .csv with semicolons in many countries). Standard input (`-`) and pipes are read as .txt.
+    A .csv or .tsv file has a header with a `perturbation` (or `condition`) column and, optionally, `n_controls`; it may
+    be separated by commas, semicolons or tabs, whatever the ending. Any other file, a pipe, or standard input (`-`)
+    holds one label per line. Blank lines and lines that start with # are skipped.
 
     Raises
     ------
@@ -79,10 +76,6 @@ def _error(
 
 
 def _entries(path: Path, label_columns: Sequence[str]) -> Iterator[Entry]:
-    ending = path.suffix.lower()
-    piped = ending not in (".txt", *_DELIMITERS)
-    if piped and not _is_pipe(path):
-        raise _unknown_ending(path)
     try:
         text = (sys.stdin.buffer.read() if path == _STANDARD_INPUT else path.read_bytes()).decode("utf-8-sig")
     except OSError as error:
@@ -90,41 +83,17 @@ def _entries(path: Path, label_columns: Sequence[str]) -> Iterator[Entry]:
         problem = "there is no such file" if missing else f"it cannot be read ({error.strerror})"
         raise _error(path, problem, "Check the path") from error
     except UnicodeDecodeError as error:
-        raise _error(path, "it is not UTF-8 text", "Save it as UTF-8 text") from error
-    if ending in _DELIMITERS:
+        raise _error(path, "it is not UTF-8 text", "Save it as .txt, .csv or .tsv") from error
+    if path.suffix.lower() in _DELIMITERS:
         yield from table_entries(path, text, label_columns, (_COUNT_COLUMN,))
-    else:
-        yield from _lines(path, text, label_columns, piped=piped)
-
-
-def _is_pipe(path: Path) -> bool:
-    """Return whether a path stands for what another program writes, as the shell's `<(...)` does."""
-    # With `< FILE`, the descriptors that a system shows under these names are files.
-    standing_for_one = path in (_STANDARD_INPUT, Path("/dev/stdin")) or path.parent == Path("/dev/fd")
-    return standing_for_one or path.is_fifo() or path.is_char_device()
-
-
-def _unknown_ending(path: Path) -> PerturbationFileError:
-    if not path.exists():
-        return _error(path, "there is no such file", "Check the path")
-    if path.is_dir():
-        return _error(path, "it is a directory, expected a file")
-    found = f"unknown file ending {path.suffix.lower()!r}" if path.suffix else "its name has no ending"
-    return _error(path, f"{found}, expected .txt, .csv or .tsv, or a pipe (-) with one label per line")
-
-
-def _lines(path: Path, text: str, label_columns: Sequence[str], *, piped: bool) -> Iterator[Entry]:
-    first = True
+        return
     for number, line in enumerate(io.StringIO(text, newline=""), start=1):
         label = line.strip()
         if not label or label.startswith("#"):
             continue
-        if first and any(cell.strip(' "').casefold() in label_columns for cell in re.split(r"[,;\t]", label)):
-            what = "a pipe" if piped else "a .txt file"
-            remedy = "give a file that ends in .csv or .tsv" if piped else "name the file .csv (.tsv if it has tabs)"
-            problem = f"{label!r} is the header of a table, expected no header in {what}"
-            raise _error(path, problem, f"Remove the line, or {remedy}", number)
-        first = False
+        if any(cell.strip(' "').casefold() in label_columns for cell in re.split(r"[,;\t]", label)):
+            problem = f"{label!r} is the header of a table, which only a .csv or .tsv file may have"
+            raise _error(path, problem, "Remove the line, or give the table in such a file", number)
         yield Entry(number, label, {})
 
 
@@ -173,7 +142,14 @@ def table_entries(path: Path, text: str, label_columns: Sequence[str], other_col
         )
     for row in rows:
         if len(_without_blank_end(row.cells)) > len(names):
-            raise _surplus_cells(path, row, names, at, together=tuple(label_columns) == _LABEL_COLUMNS)
+            # A cell left out may be the second gene of a pair.
+            raise _error(
+                path,
+                f"the row has {len(_without_blank_end(row.cells)):,} cells, and the header "
+                f"{pluralize(len(names), 'column')}",
+                "Name every column; join genes that are perturbed together by a plus, such as FOSB+KLF1",
+                row.line,
+            )
         label = row.cell(at)
         if not label:
             raise _error(path, "the cell is empty", line=row.line, column=names[at])
@@ -186,20 +162,6 @@ def _without_blank_end(cells: Sequence[str]) -> list[str]:
     while stripped and not stripped[-1]:
         stripped.pop()
     return stripped
-
-
-def _surplus_cells(path: Path, row: _Row, names: Sequence[str], at: int, *, together: bool) -> PerturbationFileError:
-    """Return the error for a row that is longer than the header: a cell left out may be the second gene of a pair."""
-    cells = _without_blank_end(row.cells)
-    problem = f"the row has {len(cells):,} cells, and the header {pluralize(len(names), 'column')}"
-    rest = cells[at:]
-    if not together:
-        remedy = "Write one gene per row, and name every column"
-    elif at == len(names) - 1 and all(re.fullmatch(r"\S*[^\W\d]\S*", cell) for cell in rest):
-        remedy = f"Write {'+'.join(rest)} to perturb these genes together, or give each a row of its own"
-    else:
-        remedy = "Name every column; genes that are perturbed together are joined by a plus, such as FOSB+KLF1"
-    return _error(path, problem, remedy, row.line)
 
 
 def _delimiter(path: Path, text: str, label_columns: Sequence[str]) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from dataclasses import dataclass
 
-from scgenept_rt.providers.fault import Fault
+from scgenept_rt.providers.installation import Fault
 
 _CUDA_LIBRARY, _NVML_LIBRARY = "libcuda.so.1", "libnvidia-ml.so.1"
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
@@ -34,7 +33,6 @@ _DRIVER_FAULTS = {
 }
 BUILD_FOR_CUDA_12 = "onnxruntime-gpu[cuda,cudnn]<1.27"
 _FIRST_DRIVER = {12: "525.60", 13: "580.65"}  # by CUDA version, on Linux
-_UNHIDE = "Unset CUDA_VISIBLE_DEVICES, or set it to the number of a GPU"
 
 
 @dataclass(frozen=True)
@@ -76,32 +74,31 @@ class CudaDevices:
 
 def find_devices() -> CudaDevices:
     """Ask the NVIDIA driver for its GPUs."""
-    if sys.platform == "darwin":
-        return CudaDevices(fault=Fault("macOS has no CUDA", "Use the provider cpu"), no_gpu=True)
-    hidden = _hidden_by_environment()
     try:
         driver = ctypes.CDLL(_CUDA_LIBRARY)
     except OSError:
         reason = f"no NVIDIA driver is installed ({_CUDA_LIBRARY} does not load)"
         remedy = "Install the NVIDIA driver, or in a container pass the GPUs in (`docker run --gpus all`)"
-        return CudaDevices(fault=Fault(f"{hidden}; {reason}" if hidden else reason, remedy), no_gpu=True)
+        return CudaDevices(fault=Fault(reason, remedy), no_gpu=True)
     version = ctypes.c_int()
     driver_cuda = None
     if driver.cuDriverGetVersion(ctypes.byref(version)) == 0:
         driver_cuda = (version.value // 1000, version.value % 1000 // 10)
     count = ctypes.c_int()
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if hidden:
-        return CudaDevices((), driver_cuda, Fault(hidden, _UNHIDE))
     if status == 0 and count.value > 0:
         return CudaDevices(tuple(_device(driver, index) for index in range(count.value)), driver_cuda)
     if status in (0, _NO_DEVICE):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is not None:
-            reason = f"no GPU is visible: CUDA_VISIBLE_DEVICES={visible} names none that exists"
-            return CudaDevices((), driver_cuda, Fault(reason, _UNHIDE))
-        fault = Fault("the NVIDIA driver finds no GPU", "Check that nvidia-smi lists a GPU")
-        return CudaDevices((), driver_cuda, fault, no_gpu=True)
+        if visible is None:
+            fault = Fault("the NVIDIA driver finds no GPU", "Check that nvidia-smi lists a GPU")
+            return CudaDevices((), driver_cuda, fault, no_gpu=True)
+        reason = (
+            f"no GPU is visible: CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU or names none that exists"
+        )
+        return CudaDevices(
+            (), driver_cuda, Fault(reason, "Unset CUDA_VISIBLE_DEVICES, or set it to the number of a GPU")
+        )
     unknown = Fault(f"the NVIDIA driver does not start (CUDA error {status})", "Check that nvidia-smi works")
     return CudaDevices((), driver_cuda, _DRIVER_FAULTS.get(status, unknown))
 
@@ -111,12 +108,12 @@ def driver_too_old(devices: CudaDevices, cuda_major: int | None) -> Fault | None
     if devices.driver_cuda is None or cuda_major is None or devices.driver_cuda[0] >= cuda_major:
         return None
     found = ".".join(map(str, devices.driver_cuda))
-    first = f" to {_FIRST_DRIVER[cuda_major]} or newer" if cuda_major in _FIRST_DRIVER else ""
     reason = f"the NVIDIA driver is too old: it runs CUDA up to {found}, this onnxruntime needs CUDA {cuda_major}"
-    remedy = f"pdate the NVIDIA driver{first}"
+    first = f" to {_FIRST_DRIVER[cuda_major]} or newer" if cuda_major in _FIRST_DRIVER else ""
+    remedy = f"Update the NVIDIA driver{first}"
     if devices.driver_cuda[0] == 12:  # on a cluster nobody but its administrators can update the driver
-        return Fault(reason, f"Run `pip install '{BUILD_FOR_CUDA_12}'`, the last builds for CUDA 12, or u{remedy}")
-    return Fault(reason, f"U{remedy}")
+        remedy += f", or run `pip install '{BUILD_FOR_CUDA_12}'`, the last builds for CUDA 12"
+    return Fault(reason, remedy)
 
 
 class _NvmlMemory(ctypes.Structure):
@@ -127,12 +124,7 @@ class DeviceMeter:
     """Asks the NVIDIA driver for its version and for the memory of one GPU, in use by all processes together.
 
     NVML numbers GPUs differently from CUDA and ignores CUDA_VISIBLE_DEVICES, so the GPU is found by its bus address.
-    Where the driver does not answer, every question gives None.
-
-    Attributes
-    ----------
-    driver
-        Version of the driver.
+    Where the driver does not answer, `driver` (its version) and every result are None.
     """
 
     def __init__(self, device_id: int | None) -> None:
@@ -184,16 +176,6 @@ class DeviceMeter:
         if self._nvml is None or self._nvml.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(memory)):
             return None
         return memory
-
-
-def _hidden_by_environment() -> str:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return ""
-    if not visible.strip():
-        return "CUDA_VISIBLE_DEVICES is set but empty, which hides every GPU"
-    first = visible.split(",")[0].strip()  # CUDA reads up to the first number that is no device
-    return f"CUDA_VISIBLE_DEVICES={visible} hides every GPU" if first.startswith("-") or first == "NoDevFiles" else ""
 
 
 def _device(driver: ctypes.CDLL, index: int) -> CudaDevice:

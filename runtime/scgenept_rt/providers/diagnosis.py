@@ -5,22 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Final
 
-from scgenept_rt.errors.core import ProviderUnavailableError, pluralize
+from scgenept_rt.errors import ProviderUnavailableError, pluralize
 from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
-from scgenept_rt.providers.fault import Fault
-from scgenept_rt.providers.gpu_code import runs_on
-from scgenept_rt.providers.installation import Installation, find_installation, find_package, version_of
-from scgenept_rt.providers.libraries import LoadFailure, cuda_major_of, load_failures, load_tensorrt_wheel, remedy_for
-from scgenept_rt.providers.plugin import (
-    PLUGIN_WHEEL,
-    plugin_is_installed,
-    plugin_provider_name,
-    register_tensorrt_rtx,
-)
+from scgenept_rt.providers.elf import runs_on
+from scgenept_rt.providers.installation import Fault, Installation, find_installation, version_of
+from scgenept_rt.providers.libraries import LoadFailure, load_failures, remedy_for
+from scgenept_rt.providers.plugin import PLUGIN_MODULE, PLUGIN_WHEEL, register_tensorrt_rtx
 from scgenept_rt.providers.threads import cpu_threads
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName
 
@@ -83,32 +77,28 @@ def _diagnose_cpu(installation: Installation) -> ProviderStatus:
     threads = cpu_threads()
     details: dict[str, Any] = {"wheels": dict(installation.wheels), "threads": threads}
     fault = installation.fault("cpu")
-    if installation.module is not None:
-        if TRAITS["cpu"].ort_name not in installation.available_providers():
-            fault = Fault(f"{installation.label} lists no CPU provider", installation.reinstall("cpu"))
-        else:
-            # Mixed wheels do run, but on whichever files were written last.
-            reason = f"{installation.label}, {pluralize(threads, 'thread')}" + (f"; {fault.reason}" if fault else "")
-            return ProviderStatus("cpu", True, reason, fault.remedy if fault else "", details)
-    return _status("cpu", fault, "", details)
+    if installation.module is None:
+        return _status("cpu", fault, "", details)
+    # Mixed wheels do run, but on whichever files were written last.
+    reason = f"{installation.label}, {pluralize(threads, 'thread')}" + (f"; {fault.reason}" if fault else "")
+    return ProviderStatus("cpu", True, reason, fault.remedy if fault else "", details)
 
 
 def _diagnose_cuda_or_tensorrt(name: ProviderName, installation: Installation) -> ProviderStatus:
     devices = find_devices()
     library = installation.capi and installation.capi / f"libonnxruntime_providers_{name}.so"
-    cuda_major = installation.cuda_major or (cuda_major_of(library) if library else None)
+    cuda_major = installation.cuda_major
     fault = installation.fault("gpu") or _without_provider(name, installation, library)
     failures: Sequence[LoadFailure] = ()
     if not fault and library:
         failures = _library_failures(name, installation, library)
         if failures:
-            wheel = next(iter(installation.wheels), "onnxruntime-gpu")
-            remedy = remedy_for(failures, wheel, cuda_major or _NEWEST_CUDA)
+            remedy = remedy_for(failures, cuda_major or _NEWEST_CUDA)
             fault = Fault(f"{installation.label}: {_failed(failures)}", remedy)
         elif not devices.fault and TRAITS[name].ort_name not in installation.available_providers():
             reason = f"{installation.label} has the library of the provider but does not offer it"
             fault = Fault(reason, "Run `pip install --force-reinstall --no-deps onnxruntime-gpu`")
-    supported = [device for device in devices.devices if _cuda_supports(device, cuda_major, library)]
+    supported = [device for device in devices.devices if library is None or runs_on(library, device.compute_capability)]
     details = {
         "wheels": dict(installation.wheels),
         "cuda_major": cuda_major,
@@ -131,7 +121,7 @@ def _diagnose_tensorrt_rtx(installation: Installation) -> ProviderStatus:
         **_device_details(devices, supported),
     }
     fault = installation.fault("tensorrt-rtx")
-    if not fault and not plugin_is_installed():
+    if not fault and util.find_spec(PLUGIN_MODULE) is None:
         # Not the extra: it would put the CPU wheel beside a GPU wheel that may be there.
         fault = Fault(f"the plugin {PLUGIN_WHEEL} is not installed", f"Run `pip install {PLUGIN_WHEEL}`")
     fault = _with_devices(fault, devices)
@@ -140,23 +130,21 @@ def _diagnose_tensorrt_rtx(installation: Installation) -> ProviderStatus:
         fault = Fault(f"{fault.reason}; {unsupported}" if fault else unsupported, "Use the provider cuda")
     if not fault:
         try:
-            register_tensorrt_rtx()
-            details["execution_provider"] = plugin_provider_name()
+            details["execution_provider"] = register_tensorrt_rtx()[0].ep_name
         except ProviderUnavailableError as error:
             fault = Fault(error.problem, error.remedy)
     return _status("tensorrt-rtx", fault, f"{installation.label}, plugin {details['plugin']}, {devices}", details)
 
 
 def _diagnose_torch() -> ProviderStatus:
-    version = version_of("torch") if find_package("torch") is not None else None
+    version = version_of("torch")
     backends = [entry.value for entry in metadata.entry_points(group=BACKEND_ENTRY_POINTS, name="torch")]
     fault = None
     install = "Run `pip install 'scgenept-rt[export]'`"
     if version is None:
         fault = Fault("PyTorch is not installed (the extra `export` brings it)", install)
     elif not backends:
-        reason = f"PyTorch {version} is installed, but no package offers the backend (the extra `export` does)"
-        fault = Fault(reason, install)
+        fault = Fault(f"PyTorch {version} is installed, but no package offers the backend", install)
     details = {"torch": version, "backends": backends}
     return _status("torch", fault, f"PyTorch {version}, the eager reference (slow)", details)
 
@@ -179,28 +167,15 @@ def _without_provider(name: ProviderName, installation: Installation, library: P
 
 
 def _library_failures(name: ProviderName, installation: Installation, library: Path) -> Sequence[LoadFailure]:
-    if not library.is_file():
-        return (LoadFailure(library.name, f"{library}: no such file"),)
     installation.preload_libraries()
-    if name == "tensorrt":
-        load_tensorrt_wheel()
-        return load_failures(library)
     # cuDNN is opened at run time; without it attention silently falls back to slower kernels.
-    return load_failures(library, also=(_CUDNN,))
-
-
-def _cuda_supports(device: CudaDevice, cuda_major: int | None, library: Path | None) -> bool:
-    if (cuda_major or 0) >= 13 and device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13:
-        return False
-    return library is None or runs_on(library, device.compute_capability)
+    return load_failures(library, also=(_CUDNN,) if name == "cuda" else ())
 
 
 def _unsupported(devices: CudaDevices, installation: Installation) -> Fault:
-    reason = f"{installation.label} has no kernels for {devices}"
-    build = _BUILD_FOR_NEW_GPUS
-    if any(device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13 for device in devices.devices):
-        build = BUILD_FOR_CUDA_12
-    return Fault(reason, f"Run `pip install '{build}'`")
+    old = any(device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13 for device in devices.devices)
+    build = BUILD_FOR_CUDA_12 if old else _BUILD_FOR_NEW_GPUS
+    return Fault(f"{installation.label} has no kernels for {devices}", f"Run `pip install '{build}'`")
 
 
 def _tensorrt_rtx_supports(device: CudaDevice) -> bool:
@@ -218,12 +193,11 @@ def _with_devices(fault: Fault | None, devices: CudaDevices) -> Fault | None:
 
 
 def _failed(failures: Sequence[LoadFailure]) -> str:
-    names = ", ".join(failure.library for failure in failures)
     if len(failures) > 1:
-        return f"{names} do not load"
+        return f"{', '.join(failure.library for failure in failures)} do not load"
     # "cannot open shared object file" adds nothing to "does not load"; anything else is worth reading.
     message = failures[0].message
-    return f"{names} does not load" + (f" ({message})" if message and "No such file" not in message else "")
+    return f"{failures[0].library} does not load" + ("" if "No such file" in message else f" ({message})")
 
 
 def _device_details(devices: CudaDevices, usable: Sequence[CudaDevice]) -> dict[str, Any]:

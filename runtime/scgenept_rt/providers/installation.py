@@ -10,24 +10,21 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
-from scgenept_rt.providers.fault import Fault
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 # Each of these distributions writes the same package directory `onnxruntime`.
-_WHEELS = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-migraphx",
-    "onnxruntime-openvino",
-    "onnxruntime-qnn",
-    "onnxruntime-rocm",
-    "onnxruntime-training",
-)
+_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-migraphx", "onnxruntime-openvino", "onnxruntime-rocm")
+
+
+class Fault(NamedTuple):
+    """What keeps a provider from being used, in one line, and one next step."""
+
+    reason: str
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ class Installation:
         if self.module is None:
             return Fault(self.problem, self.reinstall(extra))
         if len(self.wheels) > 1:
-            reason = f"{self.label} are installed together and overwrite each other's files"
-            return Fault(reason, self.reinstall(extra))
+            return Fault(f"{self.label} are installed together and overwrite each other's files", self.reinstall(extra))
         return None
 
     def reinstall(self, extra: str) -> str:
@@ -102,14 +98,6 @@ class Installation:
             self.module.preload_dlls()  # type: ignore[union-attr]
 
 
-def find_package(name: str) -> ModuleSpec | None:
-    """Return where a top-level package would be imported from, without importing it; None if it is not there."""
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # something in this process blocks it
-        return None
-
-
 def version_of(distribution: str) -> str | None:
     """Return the version of an installed distribution; None if it is not installed."""
     try:
@@ -120,22 +108,21 @@ def version_of(distribution: str) -> str | None:
 
 def find_installation() -> Installation:
     """Look for ONNX Runtime and import it."""
-    spec = find_package("onnxruntime")
+    spec = importlib.util.find_spec("onnxruntime")
     origin = None if spec is None or spec.origin is None else Path(spec.origin)
     wheels = _installed_wheels(origin and origin.resolve().parent.parent)
     recorded = Installation(wheels).label
     if origin is None:
-        if not wheels:
-            return Installation(wheels, problem="onnxruntime is not installed")
-        # What is left after `pip uninstall` of one of two wheels that had overwritten each other.
-        return Installation(wheels, problem=f"{recorded} is recorded as installed, but its files are gone")
+        # Files are gone after `pip uninstall` of one of two wheels that had overwritten each other.
+        gone = f"{recorded} is recorded as installed, but its files are gone"
+        return Installation(wheels, problem=gone if wheels else "onnxruntime is not installed")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a GPU wheel warns of libraries that are examined later
             module = import_onnxruntime()
     except Exception as error:
-        first_line = str(error).strip().splitlines()[:1]
-        return Installation(wheels, problem=f"{recorded} does not import ({''.join(first_line) or repr(error)})")
+        first_line = "".join(str(error).strip().splitlines()[:1]) or repr(error)
+        return Installation(wheels, problem=f"{recorded} does not import ({first_line})")
     if not hasattr(module, "get_available_providers"):
         return Installation(wheels, problem=f"{recorded} is incomplete: some of its files are gone")
     return Installation(wheels, module)

@@ -5,23 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from scgenept_rt.errors.core import ProviderUnavailableError
-from scgenept_rt.providers.installation import find_package
+from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
-_WHERE = "provider tensorrt-rtx"
-
-
-def plugin_is_installed() -> bool:
-    """Return whether the plugin can be found; it is not imported, since that changes files and environment."""
-    return find_package(PLUGIN_MODULE) is not None
-
-
-def plugin_provider_name() -> str:
-    """Return the name under which the plugin registers, for `InferenceSession.get_providers`."""
-    return str(importlib.import_module(PLUGIN_MODULE).get_ep_name())
 
 
 def register_tensorrt_rtx() -> list[Any]:
@@ -46,11 +34,10 @@ def register_tensorrt_rtx() -> list[Any]:
         devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     except Exception as error:
         first_line = "".join(str(error).strip().splitlines()[:1]) or repr(error)
-        raise ProviderUnavailableError(
-            f"its plugin does not load ({first_line})",
-            f"Run `pip install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}`",
-            where=_WHERE,
-        ) from error
+        problem = f"its plugin does not load ({first_line})"
+        remedy = f"Run `pip install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}`"
+        raise ProviderUnavailableError(problem, remedy, where="provider tensorrt-rtx") from error
     if not devices:
-        raise ProviderUnavailableError("its plugin lists no device", "Use the provider cuda", where=_WHERE)
+        problem = "its plugin lists no device"
+        raise ProviderUnavailableError(problem, "Use the provider cuda", where="provider tensorrt-rtx")
     return devices

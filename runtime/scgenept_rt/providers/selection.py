@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Final, Unpack, cast
 
 from scgenept_rt.bundle import Bundle, Precision, Target
-from scgenept_rt.errors.core import (
-    ArgumentError,
-    ProviderError,
-    ProviderUnavailableError,
-    UseOption,
-    join_limited,
-)
+from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, UseOption, join_limited
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose_provider
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
 
 AUTO_PROVIDERS_VARIABLE: Final = "SCGENEPT_RT_AUTO_PROVIDERS"
 _AUTO_PROVIDERS: Final[tuple[ProviderName, ...]] = ("cuda", "cpu")
-_ALIASES: Final = {"gpu": "cuda", "trt": "tensorrt", "pytorch": "torch", "rtx": "tensorrt-rtx"}
 _MOST_THREADS: Final = max(128, os.cpu_count() or 1)
 """More threads than CPUs are slow, and hundreds more stall for minutes."""
 
@@ -115,7 +107,7 @@ def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOption
     else:
         name = _known(requested, ("auto", *PROVIDER_NAMES))
         if bundle is not None and TRAITS[name].runs_graphs:
-            bundle.check_known_graphs()
+            bundle.graphs()  # raises if it knows none
         status = diagnose_provider(name)
         if not status.usable:
             raise ProviderUnavailableError(status.reason, status.remedy, where=f"provider {name}")
@@ -129,15 +121,7 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
     ONNX Runtime opens a session on the CPU when a provider fails to start, with no more than a line in its log.
 
-    Parameters
-    ----------
-    session_providers
-        What `InferenceSession.get_providers()` returned.
-
-    Raises
-    ------
-    ProviderUnavailableError
-        If the provider is not among them.
+    Raises `ProviderUnavailableError` unless it is among what `InferenceSession.get_providers()` returned.
     """
     expected = {choice.ort_provider}
     if choice.traits.ort_name is None:
@@ -154,8 +138,6 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
 def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> ProviderChoice:
     candidates = _auto_candidates()
-    if bundle is not None:
-        bundle.check_known_graphs()
     passed: list[str] = []
     without_graph = 0
     for name in candidates:
@@ -187,11 +169,8 @@ def _auto_candidates() -> tuple[ProviderName, ...]:
 def _known(name: str, names: Sequence[str], where: str = "") -> ProviderName:
     if name in TRAITS:
         return cast("ProviderName", name)
-    plain = name.lower().replace("_", "-").removesuffix("executionprovider")
-    near = [_ALIASES[plain]] if plain in _ALIASES else get_close_matches(plain, names, n=1)
-    suggestion = f". Did you mean {near[0]!r}?" if near else ""
     raise ArgumentError(
-        f"unknown provider {name!r}, expected one of {', '.join(names)}{suggestion}",
+        f"unknown provider {name!r}, expected one of {', '.join(names)}",
         "Run `scgenept-rt providers` to see which of them work here",
         where=where,
     )
@@ -214,8 +193,8 @@ def _choice(status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions
     if precision == "auto":
         # With neither graph in the bundle, fp16 is the one to export for a GPU.
         only_fp32 = ("fp32", traits.target) in graphs and ("fp16", traits.target) not in graphs
-        precision = "fp16" if traits.default_fp16 and not only_fp32 else "fp32"
-    target = "merged" if traits.merges_tokens and (precision, "merged") in graphs else traits.target
+        precision = "fp16" if traits.on_gpu and not only_fp32 else "fp32"
+    target = "merged" if name == "cpu" and (precision, "merged") in graphs else traits.target
     ort_name = status.details.get("execution_provider") or traits.ort_name
     device_id = _device(status, engine["device_id"]) if traits.on_gpu else engine["device_id"]
     if traits.runs_graphs and not traits.on_gpu and device_id is not None:
@@ -224,8 +203,8 @@ def _choice(status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions
             options=(UseOption("provider", "run on a GPU", "cuda"),),
         )
     ort_options = {"device_id": str(device_id)} if traits.on_gpu else {}
-    if precision == "fp32":
-        ort_options |= traits.fp32_options
+    if traits.is_cuda and precision == "fp32":
+        ort_options["use_tf32"] = "0"  # on by default, and then fp32 products have 10 bits of mantissa
     return ProviderChoice(name, ort_name, ort_options, precision, target, device_id, reason, engine, status)
 
 
@@ -251,7 +230,7 @@ def _device(status: ProviderStatus, wanted: int | None) -> int:
 
 def _check_options(choice: ProviderChoice) -> None:
     """Raise ArgumentError for options that belong to another provider."""
-    if choice.engine["cuda_graphs"] and not choice.traits.records_cuda_graphs:
+    if choice.engine["cuda_graphs"] and not choice.traits.is_cuda:
         raise ArgumentError(
             f"cuda_graphs is for the provider cuda, not for {choice.name}",
             options=(UseOption("provider", "record CUDA graphs", "cuda"),),

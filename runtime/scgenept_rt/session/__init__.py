@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session.attention_kernel import attention_kernels
-from scgenept_rt.session.backend import Backend, open_backend
-from scgenept_rt.session.batch import activation_bytes, automatic_batch_size, planned_size
-from scgenept_rt.session.cuda_graphs import Shape, shapes_to_record
+from scgenept_rt.session.backend import open_backend
+from scgenept_rt.session.batch import automatic_batch_size, planned_size
+from scgenept_rt.session.cuda_graphs import BATCH_SIZES, Shape
 from scgenept_rt.session.failures import inference_error
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
 
 __all__ = [
-    "Backend",
     "OrtSession",
     "Session",
-    "activation_bytes",
     "attention_kernels",
     "automatic_batch_size",
     "inference_error",
@@ -43,7 +41,7 @@ def open_session(
     choice
         From `select_provider`.
     record
-        If CUDA graphs were asked for: (n_cells, n_genes) of the batches to record, by default `shapes_to_record`.
+        If CUDA graphs were asked for: the batches to record; by default `BATCH_SIZES` cells of all genes.
     on_notice
         Called with a message about each step that takes long.
 
@@ -55,6 +53,6 @@ def open_session(
     if not choice.traits.runs_graphs:
         return open_backend(bundle, choice)
     if record is None:
-        record = shapes_to_record(bundle.manifest.dimensions.n_genes)
+        record = [(n_cells, bundle.manifest.dimensions.n_genes) for n_cells in BATCH_SIZES]
     recorded = record if choice.engine["cuda_graphs"] else ()
     return OrtSession(bundle, choice, recorded=recorded, on_notice=on_notice)

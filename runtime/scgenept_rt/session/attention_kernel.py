@@ -28,7 +28,7 @@ def attention_kernels(choice: ProviderChoice) -> Iterator[list[str]]:
 
     Yields a list that is complete on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``, empty if not known.
     """
-    if choice.traits.prints_attention_kernels:
+    if choice.traits.is_cuda:
         with printed_attention_kernels() as kernels:
             yield kernels
     else:
@@ -45,7 +45,6 @@ def printed_attention_kernels() -> Iterator[list[str]]:
     """
     kernels: list[str] = []
     sys.stdout.flush()
-    before = os.environ.get(DEBUG_VARIABLE)
     stdout = 1  # ONNX Runtime writes to the descriptor, which Python's own redirection does not affect
     kept = os.dup(stdout)
     with tempfile.TemporaryFile() as captured:
@@ -57,10 +56,7 @@ def printed_attention_kernels() -> Iterator[list[str]]:
             sys.stdout.flush()
             os.dup2(kept, stdout)
             os.close(kept)
-            if before is None:
-                del os.environ[DEBUG_VARIABLE]
-            else:
-                os.environ[DEBUG_VARIABLE] = before
+            del os.environ[DEBUG_VARIABLE]
             captured.seek(0)
             text = captured.read().decode(errors="replace")
             kernels += dict.fromkeys(_KERNEL.findall(text))

@@ -1,24 +1,18 @@
 """Sessions that another package offers: PyTorch, which the runtime itself never imports.
 
-A package declares a backend as an entry point in the group `scgenept_rt.backends`, named after the provider.
+A package declares a backend as an entry point in the group `scgenept_rt.backends`, named after the provider: a
+function of a bundle and a choice that returns a session.
 """
 
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Protocol, cast
+from typing import cast
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import ProviderUnavailableError
+from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers import BACKEND_ENTRY_POINTS, ProviderChoice
 from scgenept_rt.session.protocol import Session
-
-
-class Backend(Protocol):
-    """The object that an entry point names: opens a session."""
-
-    def __call__(self, bundle: Bundle, choice: ProviderChoice) -> Session:
-        """Open a session on a bundle; `choice.engine` holds all options."""
 
 
 def open_backend(bundle: Bundle, choice: ProviderChoice) -> Session:
@@ -34,13 +28,13 @@ def open_backend(bundle: Bundle, choice: ProviderChoice) -> Session:
     where = f"provider {choice.name}"
     for entry in metadata.entry_points(group=BACKEND_ENTRY_POINTS, name=choice.name):
         try:
-            backend = cast("Backend", entry.load())
+            backend = entry.load()
         except Exception as error:  # broken installations raise anything: missing modules, libraries, symbols
             raise ProviderUnavailableError(
                 f"its backend {entry.value} cannot be imported ({type(error).__name__}: {error})",
                 "Run `pip install --force-reinstall 'scgenept-rt[export]'`",
                 where=where,
             ) from error
-        return backend(bundle, choice)
+        return cast("Session", backend(bundle, choice))
     remedy = "Run `pip install 'scgenept-rt[export]'`"
     raise ProviderUnavailableError("no installed package offers it", remedy, where=where)

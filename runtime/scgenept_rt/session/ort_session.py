@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
-from scgenept_rt.errors.core import ProviderUnavailableError, UseOption, pluralize
+from scgenept_rt.errors import ProviderUnavailableError, UseOption, pluralize
 from scgenept_rt.providers import (
     ProviderChoice,
     cpu_threads,
@@ -20,7 +20,7 @@ from scgenept_rt.providers import (
     verify_active,
 )
 from scgenept_rt.session.batch import automatic_batch_size, largest_batch
-from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape, cuda_graph_options
+from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape
 from scgenept_rt.session.failures import graph_not_loaded, inference_error, summary
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
@@ -56,14 +56,10 @@ class OrtSession:
 
         Raises
         ------
-        GraphNotInBundleError
-            If the bundle has no such graph.
-        ProviderUnavailableError
-            If the provider did not become active.
-        GraphNotLoadedError
-            If ONNX Runtime cannot load the graph, or the provider cannot run all of it.
-        BundleFileError
-            If the file that holds the weights of the graph is missing or has changed.
+        BundleError
+            If the bundle has no such graph, or the file of its weights is missing or has changed.
+        ProviderError
+            If the provider did not become active, or cannot load or run all of the graph.
         OutputError
             If TensorRT's engines cannot be kept.
         """
@@ -72,19 +68,16 @@ class OrtSession:
         self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None
         graph = bundle.graph(choice.precision, choice.target)
         # An engine is built for sizes up to this; a larger batch is run in parts.
-        self._max_batch = _most_cells(bundle, choice) if choice.traits.builds_engines else None
+        self._max_batch = _most_cells(bundle, choice) if choice.name == "tensorrt" else None
         self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)
         self._session = self._load(bundle, graph, recorded=bool(recorded), on_notice=on_notice)
         # cuDNN keeps its plans, which take long to make, by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
         self._recorded: RecordedBatches | None = None
         if recorded and self._thread is not None:
-            device = ("cuda", choice.device_id or 0)
-            tolerance = bundle.tolerance(choice.precision)
+            arguments = ("cuda", choice.device_id or 0, recorded, bundle.tolerance(choice.precision))
             try:
-                self._recorded = self._thread.submit(
-                    RecordedBatches, self._session, *device, recorded, tolerance
-                ).result()
+                self._recorded = self._thread.submit(RecordedBatches, self._session, *arguments).result()
             except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
                 reason = f"CUDA graphs cannot be recorded ({summary(str(error))}); load it without them"
                 raise graph_not_loaded(bundle.directory, graph.path, choice.name, reason) from error
@@ -102,12 +95,7 @@ class OrtSession:
     @property
     def fixed_batches(self) -> bool:
         """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
-        return self._choice.traits.fixed_batches
-
-    @property
-    def merges_tokens(self) -> bool:
-        """Whether identical tokens are computed once; cells are then computed one at a time, whatever the batch."""
-        return self._shares_token is not None
+        return self._choice.traits.on_gpu
 
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
@@ -120,10 +108,10 @@ class OrtSession:
             if self._choice.traits.on_gpu:
                 size = min(size, largest_batch(values.shape[1], self._width))
             parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
-            outputs = [
-                self._run_in_thread({"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index})
-                for part in parts
+            feeds: list[Feed] = [
+                {"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index} for part in parts
             ]
+            outputs = list((self._thread.map if self._thread else map)(self._run_graph, feeds))
         except Exception as error:  # as above
             raise inference_error(self.provider, len(values), values.shape[1], error) from error
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
@@ -148,7 +136,7 @@ class OrtSession:
                 _add_plugin_device(options, choice)
                 providers = None
             elif recorded:
-                providers = [(name, {**given, **cuda_graph_options()}) for name, given in choice.ort_providers]
+                providers = [(name, {**given, "enable_cuda_graph": "1"}) for name, given in choice.ort_providers]
             try:
                 weights = _linked_weights(options, bundle, graph)
                 # With its fallback, the Python wrapper retries on the CPU, and raises what went wrong there.
@@ -163,9 +151,6 @@ class OrtSession:
             del weights  # the options refer to them until here
             verify_active(session.get_providers(), choice)
         return session
-
-    def _run_in_thread(self, feed: Feed) -> NDArray[np.float32]:
-        return self._run_graph(feed) if self._thread is None else self._thread.submit(self._run_graph, feed).result()
 
     def _run_graph(self, feed: Feed) -> NDArray[np.float32]:
         if self._recorded is not None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from scgenept_rt.bundle import Bundle, BundleFile
 from scgenept_rt.files.cache import cache_directory
 from scgenept_rt.providers import ProviderChoice, import_onnxruntime
 from scgenept_rt.session.engine_cache import engine_directory
-
-_SECONDS_BETWEEN_NOTICES = 15.0
 
 
 @contextmanager
@@ -22,16 +19,7 @@ def tensorrt_options(
 ) -> Iterator[dict[str, str]]:
     """Yield the provider options for a session, which must be opened within the context.
 
-    Parameters
-    ----------
-    bundle, graph
-        The portable graph to compile.
-    choice
-        The provider tensorrt with its device.
-    max_batch
-        The most cells that a batch will have.
-    on_notice
-        Called when an engine must be built, every 15 seconds while it is, and when it is done.
+    `on_notice` is called when an engine must be built, for batches of up to `max_batch` cells, and when it is done.
 
     Raises
     ------
@@ -55,16 +43,22 @@ def tensorrt_options(
         "tensorrt": tensorrt_version(),
         **{name: value for name, value in fixed.items() if name != "device_id"},
     }
-    with ExitStack() as stack:
-        directory, is_built = stack.enter_context(engine_directory(cache_directory("engines"), key))
-        if not is_built and on_notice is not None:
-            stack.enter_context(_announced(str(device["name"]), on_notice))
+    kept, started = cache_directory("engines"), time.monotonic()
+    with engine_directory(kept, key) as (directory, is_built):
+        announce = None if is_built else on_notice
+        if announce is not None:
+            announce(
+                f"building a TensorRT engine for {device['name']}: this takes minutes, and only once; it is kept in "
+                f"{kept}."
+            )
         yield fixed | {
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(directory),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(directory),
         }
+        if announce is not None:
+            announce(f"built the engine in {time.monotonic() - started:,.0f} s.")
 
 
 def shape_profiles(n_genes: int, max_batch: int) -> dict[str, str]:
@@ -86,24 +80,3 @@ def tensorrt_version() -> str:
         return str(ctypes.CDLL("libnvinfer.so.10").getInferLibVersion())
     except (OSError, AttributeError):
         return "unknown"
-
-
-@contextmanager
-def _announced(gpu: str, on_notice: Callable[[str], None]) -> Iterator[None]:
-    started = time.monotonic()
-    kept = cache_directory("engines")
-    on_notice(f"building a TensorRT engine for {gpu}: this takes minutes, and only once; it is kept in {kept}.")
-    done = threading.Event()
-
-    def repeat() -> None:
-        while not done.wait(_SECONDS_BETWEEN_NOTICES):
-            on_notice(f"still building the engine, {time.monotonic() - started:,.0f} s.")
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-    on_notice(f"built the engine in {time.monotonic() - started:,.0f} s.")

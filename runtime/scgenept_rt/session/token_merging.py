@@ -8,7 +8,7 @@ gene: a merged graph adds the logarithm of their number to the key's attention s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +17,15 @@ from scgenept_rt.bundle import Manifest
 from scgenept_rt.session.graph_io import Feed
 
 
-@dataclass(frozen=True)
-class MergedTokens:
-    """The distinct tokens of one cell.
-
-    Attributes
-    ----------
-    columns
-        (n_tokens,) columns of the cell that are computed, ascending.
-    log_count
-        (n_tokens,) float32, natural logarithm of the number of columns that each represents; 0 if it is one.
-    position
-        (n_genes,) for every column of the cell, the index of its token in `columns`.
-    """
+class MergedTokens(NamedTuple):
+    """The distinct tokens of one cell."""
 
     columns: NDArray[np.int64]
+    """(n_tokens,) columns of the cell that are computed, ascending."""
     log_count: NDArray[np.float32]
+    """(n_tokens,) logarithm of the number of columns that each represents."""
     position: NDArray[np.int64]
+    """(n_genes,) index in `columns` of the token of every column."""
 
 
 def shares_token(manifest: Manifest) -> NDArray[np.bool_]:
@@ -44,17 +36,7 @@ def shares_token(manifest: Manifest) -> NDArray[np.bool_]:
 
 
 def merge_tokens(values: NDArray[np.float32], pert_flags: NDArray[np.int64], shared: NDArray[np.bool_]) -> MergedTokens:
-    """Find the distinct tokens of one cell.
-
-    Parameters
-    ----------
-    values
-        (n_genes,) float32, the cell's expression.
-    pert_flags
-        (n_genes,) int64, 1 = perturbed.
-    shared
-        (n_genes,) whether a column's gene shares its token with others.
-    """
+    """Find the distinct tokens of one cell; all inputs are (n_genes,), `shared` as `shares_token`."""
     sharing = np.flatnonzero(shared)
     representative = np.arange(len(values))
     if len(sharing):
@@ -80,14 +62,9 @@ def run_merged(
     run
         Runs the graph on named inputs: those of every graph, and `log_count` float32 [n_tokens].
     values, pert_flags, gene_index
-        A batch; see `Session.run`.
+        A batch; see `Session.run`, also for what is returned (the same as without merging, except for rounding).
     shared_rows
-        (n_table_genes,) which rows of the gene table are the shared token; see `shares_token`.
-
-    Returns
-    -------
-    ndarray
-        (n_cells, n_genes) float32, the same as of the graph without merging, except for rounding.
+        See `shares_token`.
 
     Raises
     ------

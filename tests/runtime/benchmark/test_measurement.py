@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -18,8 +17,7 @@ from scgenept_rt.benchmark import (
 )
 from scgenept_rt.benchmark.machine import cpu_model, versions
 from scgenept_rt.benchmark.measurement import benchmark_cells
-from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import ArgumentError, DeviceMemoryError, ReferenceMismatchError
+from scgenept_rt.errors import ArgumentError, DeviceMemoryError, ReferenceMismatchError
 from scgenept_rt.session import OrtSession
 
 QUICK: dict[str, Any] = {"provider": "cpu", "batch_sizes": (1, 3), "repeats": 2, "threads": 1}
@@ -100,19 +98,6 @@ def test_a_batch_that_the_provider_cannot_hold_is_a_row_with_the_reason(bundle: 
     assert first.problem == ""
     assert second.problem == "out of memory"
     assert second.p50_ms is second.cells_per_second is second.share_of_matrix_rate is None
-
-
-def test_a_batch_that_cannot_fit_is_not_tried(bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    # Three cells of 24 genes and width 64 hold at least four tensors of 18,432 bytes.
-    monkeypatch.setattr(measurement, "available_bytes", lambda: 70_000)
-    without_merged = Bundle.open(bundle)
-    graphs = tuple(file for file in without_merged.manifest.files if file.target != "merged")
-    without_merged.manifest = dataclasses.replace(without_merged.manifest, files=graphs)
-    first, second = run_benchmark(without_merged, **QUICK).timings
-    assert first.problem == ""
-    assert second.problem.startswith("out of memory: it needs more than")
-    # Merged, one cell after the other is computed, however large the batch.
-    assert [row.problem for row in run_benchmark(bundle, **QUICK).timings] == ["", ""]
 
 
 def test_inputs_that_cannot_be_allocated_are_a_row_too(bundle: Path, monkeypatch: pytest.MonkeyPatch):

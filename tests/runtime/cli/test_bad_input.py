@@ -98,7 +98,10 @@ def test_three_genes_are_allowed_with_a_warning(
     [
         ("perturbation\n", ["holds no perturbation"]),
         ("gene,n\nYFU19,3\n", ["no column perturbation or condition", "gene, n"]),
-        ("perturbation\nYFU19,TBPE15\n", ["set.csv, line 2", "2 cells", "Write YFU19+TBPE15 to perturb these"]),
+        (
+            "perturbation\nYFU19,TBPE15\n",
+            ["set.csv, line 2", "2 cells", "join genes that are perturbed together by a plus"],
+        ),
         ("perturbation\nYFU19\nNOGENE\n", ["set.csv, line 3: gene is not among", "NOGENE"]),
         ('perturbation\n"YFU19\n', ["line 2", "the row that begins here cannot be read", "Check its quotes"]),
         ("perturbation,n_controls\nYFU19,many\n", ["line 2", "'many' is not a number of cells"]),
@@ -343,7 +346,7 @@ def test_the_control_is_no_perturbation_in_the_cell_eval_format(refused: Refusal
 
 
 def test_unknown_provider(refused: Refusal) -> None:
-    assert_says(refused("--provider", "gpu"), "unknown provider 'gpu'", "Did you mean 'cuda'?")
+    assert_says(refused("--provider", "gpu"), "unknown provider 'gpu'", "cpu, cuda, tensorrt")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from scgenept_rt.demo import (
     expression_rates,
 )
 from scgenept_rt.demo.screen import SCREEN_CONTROLS
-from scgenept_rt.errors.core import PerturbationError
+from scgenept_rt.errors import PerturbationError
 from scgenept_rt.predictor import Predictor, load
 
 
@@ -290,8 +290,8 @@ def test_a_file_that_may_not_grow_is_one_message_and_leaves_nothing(tmp_path: Pa
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1] == (
-        f"error: output {file}: it could not be written (File too large); nothing of it is left. "
-        "Put that right and run the command again, or choose another path."
+        f"error: {file}: it cannot be written (File too large); nothing of it is left. "
+        "Put that right and run the command again."
     )
     assert "HDF5" not in failed.stderr
     assert list(tmp_path.iterdir()) == []

@@ -56,22 +56,6 @@ def test_an_interrupted_read_leaves_no_temporary_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ranges_and_buffers_that_do_not_fit():
-    control = read(cells(log1p_values()))
-    for start, stop in [(-1, 2), (3, 2), (0, 11)]:
-        with pytest.raises(IndexError, match="of 10"):
-            control.dense(start, stop)
-    for indices in ([10], [-1]):
-        with pytest.raises(IndexError, match="of 10"):
-            control.gather(indices)
-    for out in (np.zeros((2, 8)), np.zeros((3, 8), np.float32), np.zeros((8, 2), np.float32).T):
-        with pytest.raises(ValueError, match=r"expected C-contiguous float32 \(2, 8\)"):
-            control.dense(0, 2, out=out)
-    for n_cells in (0, 11):
-        with pytest.raises(ValueError, match="expected 1 to 10"):
-            control.mean(n_cells)
-
-
 def test_the_fingerprint_changes_with_values_names_and_order():
     x = log1p_values()
     base = read(cells(x)).fingerprint

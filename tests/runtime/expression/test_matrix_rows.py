@@ -41,16 +41,16 @@ def test_a_matrix_of_an_unknown_form(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_pieces_of_any_size_give_the_same_values(tmp_path, monkeypatch, encoding):
+def test_batches_of_any_size_give_the_same_values(tmp_path, monkeypatch, encoding):
     x = log1p_values()
     adata = cells(ENCODINGS[encoding](x))
     adata.write_h5ad(tmp_path / "cells.h5ad")
     whole = read(tmp_path / "cells.h5ad")
     for name in ("_READ_VALUES", "_READ_DENSE_VALUES", "_GAP_VALUES", "_BAND_BYTES"):
         monkeypatch.setattr(matrix_rows, name, 3)
-    pieces = read(tmp_path / "cells.h5ad")
-    np.testing.assert_array_equal(pieces.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
-    assert pieces.fingerprint == whole.fingerprint
+    batches = read(tmp_path / "cells.h5ad")
+    np.testing.assert_array_equal(batches.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    assert batches.fingerprint == whole.fingerprint
 
 
 @pytest.mark.parametrize("encoding", ["csr", "csc"])
@@ -96,8 +96,8 @@ def test_rows_that_are_not_used_are_not_read(monkeypatch):
     arrays = {"data": Recorder(x.data), "indices": Recorder(x.indices), "indptr": x.indptr}
     rows = np.array([3, 4, 5, 500, 502, 900, 901, 902, 903, 904, 905, 906])
     matrix = matrix_rows.CompressedRows(arrays, x.shape, "test")
-    pieces = list(matrix.pieces(rows, np.arange(20)))
-    assert sum(piece.shape[0] for piece in pieces) == len(rows)
+    batches = list(matrix.batches(rows, np.arange(20)))
+    assert sum(batch.shape[0] for batch in batches) == len(rows)
     assert arrays["data"].lengths == [60, 60, 100, 40]  # 500 to 502 reads one row along
     assert max(arrays["indices"].lengths) <= 100
 

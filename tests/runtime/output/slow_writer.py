@@ -1,7 +1,7 @@
-"""Writes tables slowly, one forked process a job, for tests that kill it; jobs are lines of JSON on standard input.
+"""Writes tables slowly, one forked process per job, for tests that kill it; jobs are lines of JSON on standard input.
 
 A job has: `path`, `kind` ("mean" or "cells"), `n` (perturbations), `chunk_rows` (of a zarr store), `pause`
-(seconds a block), `overwrite`, and `kill_at` (the number of the file
+(seconds per write), `overwrite`, and `kill_at` (the number of the file
 system call before which the process kills itself, 0 for never).
 """
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +15,6 @@ import numpy as np
 import pytest
 
 from scgenept_rt.output.work_directory import partial_path
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and kills with SIGKILL")
 
 FORMS = [("h5ad", "mean"), ("h5ad", "cells"), ("zarr", "mean"), ("zarr", "cells")]
 

@@ -27,7 +27,10 @@ DRIVER = """
 #include <stdlib.h>
 #include <string.h>
 static const int capabilities[][2] = {CAPABILITIES {0, 0}};
-int cuInit(unsigned flags) { return INIT; }
+int cuInit(unsigned flags) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    return visible && (!*visible || *visible == '-') ? 100 : INIT;
+}
 int cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
 int cuDeviceGetCount(int *count) { *count = sizeof(capabilities) / sizeof(capabilities[0]) - 1; return 0; }
 int cuDeviceGet(int *device, int index) { *device = index; return 0; }
@@ -249,11 +252,11 @@ class Machine:
         code = f"""
 import dataclasses, json
 from types import SimpleNamespace
-from scgenept_rt.errors.core import ScgeneptError
+from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.providers import select_provider, verify_active
 def holding(*graphs):
     files = [SimpleNamespace(precision=precision, target=target) for precision, target in graphs]
-    return SimpleNamespace(graphs=lambda: files, check_known_graphs=lambda: None)
+    return SimpleNamespace(graphs=lambda: files)
 try:
     choice = {call}
     print(json.dumps(dataclasses.asdict(choice) if choice else None))

@@ -39,7 +39,6 @@ def bundle(fp32_bundle: Path) -> Path:
 def test_unknown_provider(command: str, gpu_machine: Machine, bundle: Path) -> None:
     message = refused(gpu_machine, bundle, "--provider", "gpu", command=command)
     assert message.startswith("unknown provider 'gpu', expected one of auto, cpu, cuda, ")
-    assert "Did you mean 'cuda'?" in message
     assert "scgenept-rt providers" in message
 
 
@@ -75,7 +74,7 @@ def test_gpu_that_does_not_exist(command: str, gpu_machine: Machine, bundle: Pat
 @pytest.mark.parametrize("command", ["predict", "verify"])
 def test_no_gpu_is_visible(command: str, gpu_machine: Machine, bundle: Path) -> None:
     message = refused(gpu_machine, bundle, "--provider", "cuda", command=command, CUDA_VISIBLE_DEVICES="")
-    assert "CUDA_VISIBLE_DEVICES is set but empty, which hides every GPU" in message
+    assert "CUDA_VISIBLE_DEVICES is '', which hides every GPU" in message
     assert "Unset CUDA_VISIBLE_DEVICES" in message
 
 

@@ -42,4 +42,4 @@ def test_driver_without_a_gpu(gpu_machine: Machine, driver: dict[str, int], reas
 @linux
 def test_number_of_a_gpu_that_does_not_exist_in_the_environment(gpu_machine: Machine) -> None:
     gpu_machine.add_driver()
-    assert "CUDA_VISIBLE_DEVICES=7 names none" in gpu_machine.statuses(CUDA_VISIBLE_DEVICES="7")["cuda"]["reason"]
+    assert "CUDA_VISIBLE_DEVICES is '7', which" in gpu_machine.statuses(CUDA_VISIBLE_DEVICES="7")["cuda"]["reason"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 from scgenept_rt.providers import select_provider
 from tests.runtime.providers.skips import linux
 
@@ -49,7 +49,6 @@ def test_auto_follows_the_environment_variable(gpu_machine: Machine) -> None:
     wrong = gpu_machine.select("select_provider(provider='auto')", SCGENEPT_RT_AUTO_PROVIDERS="cuda,tensortr")
     assert wrong["error"] == "ArgumentError"
     assert "environment variable SCGENEPT_RT_AUTO_PROVIDERS: unknown provider 'tensortr'" in wrong["message"]
-    assert "Did you mean 'tensorrt'?" in wrong["message"]
 
 
 @linux
@@ -84,19 +83,6 @@ def test_session_that_fell_back_to_the_cpu_is_an_error(gpu_machine: Machine) -> 
     assert gpu_machine.select(f"verify_active({active}, select_provider(provider='cuda'))") is None
 
 
-@pytest.mark.parametrize(
-    ("name", "suggestion"),
-    [
-        ("cdua", "cuda"),
-        ("CUDA", "cuda"),
-        ("gpu", "cuda"),
-        ("CPUExecutionProvider", "cpu"),
-        ("tensorrt_rtx", "tensorrt-rtx"),
-    ],
-)
-def test_unknown_provider_is_answered_with_the_names(name: str, suggestion: str) -> None:
-    with pytest.raises(ArgumentError, match=f"Did you mean '{suggestion}'") as caught:
-        select_provider(provider=name)
-    assert "auto, cpu, cuda, tensorrt, tensorrt-rtx, torch" in str(caught.value)
-    with pytest.raises(ValueError, match="unknown provider 'zzz'"):
-        select_provider(provider="zzz")
+def test_unknown_provider_is_answered_with_the_names() -> None:
+    with pytest.raises(ArgumentError, match="unknown provider 'gpu', expected one of auto, cpu, cuda, tensorrt, "):
+        select_provider(provider="gpu")

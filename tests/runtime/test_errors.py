@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scgenept_rt.errors import (
-    PartialOutputError,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import join_limited, pluralize
 
 
 @pytest.mark.parametrize(
@@ -29,13 +25,3 @@ def test_a_long_list_is_cut_and_says_so() -> None:
     assert join_limited("abcde") == "a, b, c, d, e"
     assert join_limited("abcdefg", 3) == "a, b, c and 4 more"
     assert join_limited([]) == ""
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (PartialOutputError("x.h5ad", 0, 1, ""), "left 0 of 1 row."),
-    ],
-)
-def test_messages_of_one_and_of_several(error: Exception, words: str) -> None:
-    assert words in str(error)
