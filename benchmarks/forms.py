@@ -27,13 +27,13 @@ class Form:
     Attributes
     ----------
     letter
-        Which of the forms that the documentation lists.
+        Letter in the documentation.
     what
-        In words, by device; a form has none where it is not timed.
+        Description by device; a form is timed on the devices that have one.
     precision
         By device, fp32 or fp16.
     one_cell
-        True if one cell a pass is the form itself: on a CPU then only one cell is timed, as the others take as long.
+        Whether it runs one cell per pass: on a CPU then only one cell is timed, as the others take as long.
     screen
         Whether it predicts `SCREEN_PERTURBATIONS` perturbations of all cells on a GPU, not one.
     """
@@ -232,46 +232,46 @@ def _runtime_files(workload: Workload) -> Predict:
 _FP32 = {"cpu": "fp32", "cuda": "fp32"}
 _HALF_ON_GPU = {"cpu": "fp32", "cuda": "fp16"}
 
+
+def _published_form(name: str, letter: str, cpu: str, cuda: str = "", *, batched: bool, **options: bool) -> Form:
+    return Form(
+        name,
+        letter,
+        {"cpu": cpu, "cuda": cuda or cpu},
+        _HALF_ON_GPU,
+        lambda workload: _published(workload, batched=batched, **{"fast_path": True, **options}),
+        one_cell=not batched,
+    )
+
+
+def _default_form(letter: str, opset: int, attention: str) -> Form:
+    what = f"ONNX Runtime, torch.onnx.export by default: {attention}"
+    return Form(
+        f"default-export-opset{opset}",
+        letter,
+        {"cpu": what, "cuda": what},
+        _HALF_ON_GPU,
+        lambda workload: _default_export(workload, opset=opset),
+    )
+
+
 FORMS = (
-    Form(
+    _published_form(
         "published",
         "a",
-        {
-            "cpu": "the published way: nn.TransformerEncoder as it comes (its fast path), one cell a pass",
-            "cuda": "the published way: nn.TransformerEncoder, fp16 autocast, one cell a pass",
-        },
-        _HALF_ON_GPU,
-        lambda workload: _published(workload, batched=False, fast_path=True),
-        one_cell=True,
+        "the published way: nn.TransformerEncoder as it comes (its fast path), one cell per pass",
+        "the published way: nn.TransformerEncoder, fp16 autocast, one cell per pass",
+        batched=False,
     ),
-    Form(
+    _published_form(
         "published-no-mask",
         "a1",
-        {
-            "cpu": "the same, without the empty mask that the published code passes",
-            "cuda": "the same, without the empty mask that the published code passes",
-        },
-        _HALF_ON_GPU,
-        lambda workload: _published(workload, batched=False, fast_path=True, empty_mask=False),
-        one_cell=True,
+        "the same, without the empty mask that the published code passes",
+        batched=False,
+        empty_mask=False,
     ),
-    Form(
-        "published-batched",
-        "b",
-        {"cpu": "the published way, batched", "cuda": "the published way, batched"},
-        _HALF_ON_GPU,
-        lambda workload: _published(workload, batched=True, fast_path=True),
-    ),
-    Form(
-        "published-no-fast-path",
-        "c1",
-        {
-            "cpu": "the same, batched, fast path off",
-            "cuda": "the same, batched, fast path off",
-        },
-        _HALF_ON_GPU,
-        lambda workload: _published(workload, batched=True, fast_path=False),
-    ),
+    _published_form("published-batched", "b", "the published way, batched", batched=True),
+    _published_form("published-no-fast-path", "c1", "the same, batched, fast path off", batched=True, fast_path=False),
     Form(
         "pytorch-best",
         "c2",
@@ -289,33 +289,9 @@ FORMS = (
         _HALF_ON_GPU,
         lambda workload: _best(workload, compiled=True),
     ),
-    Form(
-        "default-export-opset20",
-        "e1",
-        {
-            "cpu": "ONNX Runtime, torch.onnx.export by default: MatMul, Softmax, MatMul",
-            "cuda": "ONNX Runtime, torch.onnx.export by default: MatMul, Softmax, MatMul",
-        },
-        _HALF_ON_GPU,
-        lambda workload: _default_export(workload, opset=20),
-    ),
-    Form(
-        "default-export-opset23",
-        "e2",
-        {
-            "cpu": "ONNX Runtime, torch.onnx.export by default: opset 23 Attention",
-            "cuda": "ONNX Runtime, torch.onnx.export by default: opset 23 Attention",
-        },
-        _HALF_ON_GPU,
-        lambda workload: _default_export(workload, opset=23),
-    ),
-    Form(
-        "scgenept-rt-unmerged",
-        "f0",
-        {"cpu": "scgenept-rt, fp32, every token computed"},
-        _FP32,
-        _runtime_unmerged,
-    ),
+    _default_form("e1", 20, "MatMul, Softmax, MatMul"),
+    _default_form("e2", 23, "opset 23 Attention"),
+    Form("scgenept-rt-unmerged", "f0", {"cpu": "scgenept-rt, fp32, every token computed"}, _FP32, _runtime_unmerged),
     Form(
         "scgenept-rt-fp32",
         "f1",
@@ -333,10 +309,7 @@ FORMS = (
     Form(
         "scgenept-rt-files",
         "g",
-        {
-            "cpu": "**scgenept-rt, from .h5ad to .h5ad**",
-            "cuda": "**scgenept-rt, from .h5ad to .h5ad**, fp16",
-        },
+        {"cpu": "**scgenept-rt, from .h5ad to .h5ad**", "cuda": "**scgenept-rt, from .h5ad to .h5ad**, fp16"},
         _HALF_ON_GPU,
         _runtime_files,
         screen=True,
@@ -350,7 +323,7 @@ def forms_on(device: str) -> list[Form]:
 
 
 def form_named(name: str) -> Form:
-    """Return a form, or end with the names that there are."""
+    """Return a form; exits with the known names if there is none of this name."""
     for form in FORMS:
         if form.name == name:
             return form

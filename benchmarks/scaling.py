@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from render import scaling_section
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.measurement import benchmark_cells
 from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import select_provider
+from tables import genes_table, growth_table
 from workload import VARIANT, Workload
 
 _DEFAULT_GENES = "512,1024,2048,5045,10000,20000"
@@ -60,7 +60,7 @@ def main() -> None:
             result["genes"] = [time_genes(model, n_genes) for n_genes in options.genes]
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(scaling_section(result))
+    print(genes_table(result), growth_table(result, "cells"), growth_table(result, "perturbations"), sep="\n\n")
 
 
 def _open(workload: Workload) -> Predictor:
@@ -69,7 +69,7 @@ def _open(workload: Workload) -> Predictor:
 
 def time_genes(model: Predictor, n_genes: int) -> dict[str, Any]:
     """Time one cell of as many genes; more than the model's are its genes again, with values of their own."""
-    from scgenept_rt.errors.core import InferenceError
+    from scgenept_rt.errors import InferenceError
 
     dimensions = model.bundle.manifest.dimensions
     values, flags = benchmark_cells(1, n_genes, expressed=1.0)

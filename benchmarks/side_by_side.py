@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from forms import Form, cells_of, form_named, forms_on
-from render import side_by_side_table
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.matrix_rate import MatrixProduct
 from scgenept_rt.benchmark.work import encoder_flops
@@ -32,6 +31,7 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import select_provider
 from scgenept_rt.providers.devices import DeviceMeter
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
+from tables import side_by_side_table
 from workload import VARIANT, Workload
 
 

@@ -1,8 +1,7 @@
-"""How large the network's activations become, so that an export can say when half precision is near its range."""
+"""The largest activations of the network, to warn where half precision is near the end of its range."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,16 +12,17 @@ from torch import nn
 from scgenept_export.inference_network import EagerOps, fold
 from scgenept_export.model import ReferenceModel
 from scgenept_rt.bundle import Reference
+from scgenept_rt.errors import Notice
 
 FP16_MAX: Final = float(torch.finfo(torch.float16).max)
 """The largest number of half precision, 65,504."""
 
 WARN_ABOVE: Final = FP16_MAX / 4
-"""The reference cells are few: other cells may have activations some times larger."""
+"""The reference cells are few: other cells may have activations a few times larger."""
 
 
 class ActivationRangeWarning(UserWarning):
-    """A fp16 graph is made of a network whose activations are near or beyond the range of half precision."""
+    """A fp16 graph was exported whose activations are near or beyond the range of half precision."""
 
 
 def activation_range(model: ReferenceModel, token_ids: torch.Tensor, cells: Reference) -> dict[str, float]:
@@ -61,24 +61,17 @@ def activation_range(model: ReferenceModel, token_ids: torch.Tensor, cells: Refe
     return largest
 
 
-def range_problem(largest: Mapping[str, float]) -> str:
-    """Say what is wrong if the largest activation is near or beyond the range of half precision, else return ""."""
+def range_problem(largest: Mapping[str, float]) -> Notice | None:
+    """Return a warning message if the largest activation is near or beyond the range of half precision."""
     part = max(largest, key=lambda name: largest[name], default=None)
     if part is None or largest[part] <= WARN_ABOVE:
-        return ""
+        return None
     where = "beyond" if largest[part] > FP16_MAX else "near"
-    return (
+    return Notice(
         f"the largest activation on the reference cells is {largest[part]:,.0f}, in {part}: {where} the end of fp16's "
-        f"range, {FP16_MAX:,.0f}. Predictions in fp16 may become infinite on other cells, and then fail with an error "
-        "that says so; --precision fp32 is safe."
+        f"range, {FP16_MAX:,.0f}. On other cells, fp16 predictions may be infinite, which is an error",
+        "fp32 is safe",
     )
-
-
-def warn_near_fp16_range(largest: Mapping[str, float]) -> None:
-    """Warn with `ActivationRangeWarning` if `range_problem` finds one."""
-    problem = range_problem(largest)
-    if problem:
-        warnings.warn(problem, ActivationRangeWarning, stacklevel=3)
 
 
 def _part(name: str) -> str:

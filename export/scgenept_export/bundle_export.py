@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from scgenept_export.activation_range import activation_range, warn_near_fp16_range
+from scgenept_export.activation_range import ActivationRangeWarning, activation_range, range_problem
 from scgenept_export.checkpoint import load_checkpoint
-from scgenept_export.errors import BundleWriteError, ExportOptionError
+from scgenept_export.errors import VocabularyError
 from scgenept_export.gene_list import GeneList
 from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, recorded_tolerances, tolerances
@@ -36,13 +37,18 @@ from scgenept_rt.bundle import (
     SourceCheckpoint,
     Target,
 )
-from scgenept_rt.errors import ScgeneptError, pluralize
+from scgenept_rt.errors import (
+    MissingPackageError,
+    OutputError,
+    OutputExistsError,
+    ScgeneptError,
+    UseOption,
+    pluralize,
+)
+from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.hashing import sha256_of
 
-Progress = Callable[[str], None]
-"""Is told what begins now."""
-
-_LEAST_SHARED = 0.02
+_MERGED_SHARE = 0.02
 """Share of genes outside the vocabulary from which merging their tokens surely pays: by itself it costs 1%."""
 
 
@@ -60,7 +66,8 @@ def export_bundle(
     keep_reference_weights: bool = False,
     synthetic: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Export one trained variant into a bundle.
 
@@ -72,8 +79,8 @@ def export_bundle(
     checkpoint
         State dict in the published layout.
     genes
-        The genes that the model predicts, in order: a .h5ad, .csv or text file (see `read_gene_list`), or the name of
-        a data set whose list ships (``norman``, ``adamson``).
+        The genes that the model predicts, in order: a .h5ad, .csv or text file (see `read_gene_list`), or ``norman``
+        or ``adamson`` for the lists that ship with the package.
     variant
         Upstream's model type, such as ``scgenept_go_c_gpt_concat``.
     out
@@ -85,51 +92,48 @@ def export_bundle(
     n_heads
         Attention heads, the one size that a checkpoint does not hold.
     precisions
-        Forms of the graphs.
+        Precisions of the graphs.
     portable
-        Write graphs of standard operators too (TensorRT and other engines).
+        Also write graphs of standard operators (for TensorRT and other engines).
     keep_reference_weights
         Keep the eager model's weights in the bundle, for the runtime's provider torch.
     synthetic
         Record that the weights are made up.
     overwrite
-        Replace a bundle that lies at `out`.
+        Replace an existing bundle at `out`.
     progress
-        Is told each step.
+        Called with the name of each step as it begins.
+    on_notice
+        Called with each warning message. None: `warnings.warn` with category `ActivationRangeWarning`.
 
     Raises
     ------
-    ScgeneptError
+    CheckpointError, GeneListError, VocabularyError
         If an input is unusable (see `load_checkpoint`, `read_gene_list`, `read_vocabulary`).
     ExportedGraphError
-        If a graph differs from the eager model by more than its tolerance; lists each.
-    BundleWriteError
-        If the bundle cannot be written: the disk is full, say.
-
-    Warns
-    -----
-    ActivationRangeWarning
-        If a fp16 graph is wanted of a network whose activations are near the end of fp16's range.
+        If graphs differ from the eager model by more than their tolerance; lists each.
+    OutputError
+        If the bundle cannot be written, or exists and is not to be replaced.
     """
     out, progress = Path(out), progress or (lambda _step: None)
     out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
     if find_spec("onnxruntime") is None:
-        raise ExportOptionError(
-            "an export checks its graphs with ONNX Runtime, which is not installed: "
-            "pip install 'scgenept-rt[export,cpu]' (or [export,gpu])."
-        )
-    _check_destination(out, overwrite)
+        raise MissingPackageError("onnxruntime", "an export, which checks its graphs with ONNX Runtime,", "export,cpu")
+    check_destination(out, overwrite)
     progress("reading the checkpoint")
     loaded = load_checkpoint(checkpoint, variant, n_heads=n_heads)
     gene_list = genes if isinstance(genes, GeneList) else resolve_gene_list(genes)
-    vocabulary = vocab if isinstance(vocab, Vocabulary) else _vocabulary(vocab)
+    vocabulary = census_vocabulary() if vocab is None else vocab
+    if not isinstance(vocabulary, Vocabulary):
+        vocabulary = read_vocabulary(vocabulary)
     if loaded.shape.n_tokens is not None:
         vocabulary.check_fits(loaded.shape.n_tokens)
     ids, in_vocab = vocabulary.encode(gene_list.names)
     if not any(in_vocab):
-        raise ExportOptionError(
-            f"--genes gives {pluralize(len(ids), 'name')}, and none is in the vocabulary ({vocabulary.source}): "
-            "are they Ensembl ids? Names must be gene symbols, as in the vocabulary."
+        raise VocabularyError(
+            f"none of the {pluralize(len(ids), 'model gene')} is in it",
+            "Gene lists hold gene symbols, as the vocabulary does: are these Ensembl ids?",
+            where=f"vocabulary {vocabulary.source}",
         )
     token_ids = torch.tensor(ids)
     model = ReferenceModel.from_checkpoint(loaded)
@@ -137,8 +141,12 @@ def export_bundle(
     progress("predicting reference cells with PyTorch")
     cells = reference_cells(model, token_ids, in_vocab)
     largest = activation_range(model, token_ids, cells)
-    if "fp16" in precisions:
-        warn_near_fp16_range(largest)  # before the check of the graphs, which it may explain
+    if "fp16" in precisions and (problem := range_problem(largest)):
+        # Before the check of the graphs, which it may explain.
+        if on_notice is not None:
+            on_notice(problem)
+        else:
+            warnings.warn(problem, ActivationRangeWarning, stacklevel=2)
     bounds = tolerances(model, token_ids, cells, variant, precisions)
     check = GraphCheck(model, token_ids, in_vocab, cells)
 
@@ -194,44 +202,39 @@ def export_bundle(
             activation_range=largest,
         )
         loaded.raise_if_changed()
-        _write_durably(partial / MANIFEST_NAME, manifest.to_json())
+        write_durably(partial / MANIFEST_NAME, manifest.to_json().encode())
         _move_into_place(partial, out)
     return Bundle.open(out)
 
 
-def _merging_pays(in_vocab: Sequence[bool]) -> bool:
-    return list(in_vocab).count(False) >= max(_LEAST_SHARED * len(in_vocab), 2)
-
-
-def _vocabulary(path: str | Path | None) -> Vocabulary:
-    return census_vocabulary() if path is None else read_vocabulary(path)
-
-
-def _check_destination(out: Path, overwrite: bool) -> None:
+def check_destination(out: Path, overwrite: bool) -> None:
+    """Raise `OutputError` unless a bundle can be written at a path; makes the directory above it."""
     if out.name in ("", ".."):
-        raise ExportOptionError(f"--out {out} gives the bundle no name of its own. Give one, such as {out / 'bundle'}.")
-    if out.exists():
-        if not out.is_dir():
-            raise ExportOptionError(f"--out {out} is a file; a bundle is a directory. Choose another path.")
-        occupied = any(out.iterdir())
-        if occupied and not overwrite:
-            raise ExportOptionError(f"--out {out} exists and is not empty. Add --overwrite, or choose another path.")
-        if occupied and not (out / MANIFEST_NAME).is_file():
-            # --overwrite replaces bundles, never a directory of something else.
-            raise ExportOptionError(
-                f"--out {out} holds files but no {MANIFEST_NAME}: it is not a bundle, so not replaced."
-            )
+        raise OutputError("the path gives the bundle no name of its own", f"Use {out / 'bundle'}, say", where=out)
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError("is a file, but a bundle is a directory", "Choose another path", where=out)
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            options = [UseOption("overwrite", "replace it", True)]
+            raise OutputExistsError("exists and is not empty", "Choose another path", options, where=out)
+        if not (out / MANIFEST_NAME).is_file():
+            problem = f"holds files but no {MANIFEST_NAME}: it is not a bundle, and is not replaced"
+            raise OutputExistsError(problem, "Choose another path", where=out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportOptionError(f"--out {out} cannot be made ({error.strerror}). Choose another path.") from error
+        raise OutputError(f"cannot be made: {error.strerror}", "Choose another path", where=out) from error
     if not os.access(out.parent, os.W_OK):
-        raise ExportOptionError(f"--out {out} cannot be made: {out.parent} is not writable. Choose another path.")
+        raise OutputError(f"cannot be made: {out.parent} is not writable", "Choose another path", where=out)
+
+
+def _merging_pays(in_vocab: Sequence[bool]) -> bool:
+    return list(in_vocab).count(False) >= max(_MERGED_SHARE * len(in_vocab), 2)
 
 
 @contextmanager
 def _partial_directory(out: Path) -> Iterator[Path]:
-    """Make the directory beside `out` that becomes the bundle; whatever fails leaves none of it."""
+    """Make the directory beside `out` that becomes the bundle; it is removed on any failure."""
     partial = _beside(out, "partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
     try:
@@ -240,7 +243,8 @@ def _partial_directory(out: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, ScgeneptError):
-            raise BundleWriteError(out, error) from error
+            problem = f"the bundle cannot be written: {error.strerror or error}"
+            raise OutputError(problem, "Free some space, or choose another path", where=out) from error
         raise
 
 
@@ -261,13 +265,6 @@ def _beside(out: Path, what: str) -> Path:
 
 def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> BundleFile:
     return BundleFile(path.name, sha256_of(path), path.stat().st_size, precision, target)
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _versions() -> dict[str, str]:

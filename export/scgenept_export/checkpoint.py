@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from scgenept_export.errors import CheckpointError, ExportOptionError, StateDictError, VariantMismatchError
+from scgenept_export.errors import CheckpointError
 from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, variant_encoders, variants_with
-from scgenept_rt.errors import join_limited
+from scgenept_rt.errors import ArgumentError, UseOption, join_limited, pluralize
 
 UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""
 
 _LAYER = re.compile(r"^transformer_encoder\.layers\.(\d+)\.")
 _PACKED_QKV = re.compile(r"\.self_attn\.(?:_impl\.)?Wqkv\.")
-"""flash-attn's name of the packed projection: scGPT up to 0.2.4, and from 0.2.5 on inside a wrapper."""
+"""flash-attn's name of the packed projection: of scGPT up to 0.2.4, and inside a wrapper from 0.2.5 on."""
+
+_DAMAGED = "Its training diverged or the file is damaged; use another checkpoint"
 
 _REFUSED = re.compile(r"\bGLOBAL (\S+)|[Tt]rying to (?:call|instantiate)")
-"""What torch says of a pickle that it understands and will not execute."""
+"""In torch's message about a pickle that it understands and refuses to execute."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class Checkpoint:
     def raise_if_changed(self) -> None:
         """Raise `CheckpointError` if the file is no longer the one that was opened."""
         if _file_state(self.path) != self.file_state:
-            raise CheckpointError(
+            raise _error(
                 self.path,
-                "the file changed while it was read",
-                "Wait until it is written (a download, a training run), then export again.",
+                "changed while it was read",
+                "Wait until it is written (a download, a training run), then export again",
             )
 
 
@@ -82,41 +84,43 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
 
     Raises
     ------
+    ArgumentError
+        If the variant is unknown, or `n_heads` does not divide the width.
     CheckpointError
-        If the file is missing, is not a checkpoint, or holds more than tensors.
-    VariantMismatchError
-        If it holds other encoders than the variant has.
-    StateDictError
-        If tensors are missing, unexpected or of another shape; names them all. `cls_decoder.*` may be absent.
+        If the file is missing, is not a checkpoint of tensors alone, or holds other encoders than the variant has; if
+        tensors are missing, unexpected, of another shape, or not finite. `cls_decoder.*` may be absent.
     """
     path = Path(path)
     encoders = variant_encoders(variant)
     file_state = _file_state(path)
     state_dict = _plain_naming(_read_tensors(path), path)
-    found = tuple(name for name in ENCODERS if any(key.startswith(f"{name}.") for key in state_dict))
-    if set(found) != set(encoders):
-        raise VariantMismatchError(path, variant, encoders, found, variants_with(found))
+    _check_encoders(state_dict, encoders, path, variant)
     shape = _network_shape(state_dict, encoders, n_heads, path, variant)
-    expected = expected_shapes(shape)
     used = {key: tensor for key, tensor in state_dict.items() if not key.startswith(UNUSED_PREFIX)}
-    missing = [key for key in expected if key not in used]
-    unexpected = [key for key in used if key not in expected]
+    expected = expected_shapes(shape)
     missized = [
         f"{key} {list(tensor.shape)} instead of {list(expected[key])}"
         for key, tensor in used.items()
         if key in expected and tuple(tensor.shape) != expected[key]
     ]
+    missing, unexpected = [key for key in expected if key not in used], [key for key in used if key not in expected]
     if missing or unexpected or missized:
-        raise StateDictError(path, variant, missing=missing, unexpected=unexpected, missized=missized)
+        raise _tensor_error(path, variant, missing, unexpected, missized)
     not_finite = [key for key, tensor in used.items() if not _is_finite(tensor)]
     if not_finite:
-        raise CheckpointError(
-            path,
-            f"{len(not_finite)} tensor(s) hold NaN or infinity ({', '.join(not_finite[:5])})",
-            "Its training diverged or the file is damaged; use another checkpoint.",
-        )
+        found = f"{pluralize(len(not_finite), 'tensor')} with NaN or infinity ({join_limited(not_finite)})"
+        raise _error(path, f"holds {found}", _DAMAGED)
     in_use = {key: _in_precision_of_use(key, tensor) for key, tensor in used.items()}
     return Checkpoint(path, variant, shape, in_use, file_state)
+
+
+def check_finite(gene_table: torch.Tensor, token_ids: torch.Tensor, path: Path | str) -> None:
+    """Raise `CheckpointError` if the embedding of a model gene, a row of [n_genes, d_model], is not finite."""
+    bad = torch.nonzero(~torch.isfinite(gene_table).all(dim=1)).flatten()
+    if len(bad):
+        first = f"first: vocabulary id {int(token_ids[bad[0]])}"
+        found = f"NaN or infinity in the embeddings of {pluralize(len(bad), 'model gene')} ({first})"
+        raise _error(path, f"holds {found}", _DAMAGED)
 
 
 def expected_shapes(shape: NetworkShape) -> dict[str, tuple[int, ...]]:
@@ -170,9 +174,23 @@ def _file_state(path: Path) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
+def _error(path: Path | str, problem: str, remedy: str = "", *options: UseOption) -> CheckpointError:
+    return CheckpointError(problem, remedy, options, where=f"checkpoint {path}")
+
+
+def _tensor_error(
+    path: Path, variant: str, missing: Sequence[str] = (), unexpected: Sequence[str] = (), missized: Sequence[str] = ()
+) -> CheckpointError:
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": missized}
+    found = [f"{len(keys)} {kind}: {join_limited(keys, 12)}" for kind, keys in kinds.items() if keys]
+    option = UseOption("variant", "name the variant that it was trained as")
+    return _error(path, f"does not hold the tensors of the variant {variant!r} ({'; '.join(found)})", "", option)
+
+
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    save = "Save the model's state_dict() with torch.save"
     if not path.is_file():
-        raise CheckpointError(path, "there is no such file", "Check the path of --checkpoint.")
+        raise _error(path, "there is no such file", "Check the path")
     try:
         try:
             # Mapped: of about 950 MB only the rows of the model's genes are ever read.
@@ -182,33 +200,20 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
                 raise
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler fail in any way
-        refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        is_pickle_error = isinstance(error, pickle.UnpicklingError)
+        refused = _REFUSED.search(str(error)) if is_pickle_error else None
         if refused:
-            raise CheckpointError(
-                path,
-                "it is not a file of tensors alone: unpickling it would execute code, which is refused "
-                f"({refused.group(1) or 'it makes objects'})",
-                "Save the model's state_dict() with torch.save.",
-            ) from error
-        detail = (str(error).splitlines() or ["it is empty"])[0][:160]
-        if isinstance(error, pickle.UnpicklingError):  # its text is advice on how to load unsafely
-            detail = "it is no pickle"
-        raise CheckpointError(
-            path,
-            f"it cannot be read as a PyTorch checkpoint ({detail})",
-            "The download may be incomplete; fetch the file again.",
-        ) from error
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in loaded.items()
-    ):
-        holds = (
-            f"the keys {join_limited(list(loaded))}" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
-        )
-        raise CheckpointError(
-            path,
-            f"it is not a state dict of tensors (it holds {holds})",
-            "Save the model's state_dict() with torch.save.",
-        )
+            found = refused.group(1) or "it makes objects"
+            problem = f"is not a file of tensors alone: unpickling it would execute code, which is refused ({found})"
+            raise _error(path, problem, save) from error
+        # The text of an unpickling error is advice on how to load unsafely.
+        detail = "not a pickle" if is_pickle_error else (str(error).splitlines() or ["empty"])[0][:160]
+        problem = f"cannot be read as a PyTorch checkpoint ({detail})"
+        raise _error(path, problem, "The download may be incomplete: fetch the file again") from error
+    if not isinstance(loaded, Mapping):
+        raise _error(path, f"is not a state dict of tensors (it holds a {type(loaded).__name__})", save)
+    if not all(isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in loaded.items()):
+        raise _error(path, f"is not a state dict of tensors (it holds the keys {join_limited(list(loaded))})", save)
     return dict(loaded)
 
 
@@ -217,11 +222,26 @@ def _plain_naming(state_dict: Mapping[str, torch.Tensor], path: Path) -> dict[st
     for key, tensor in state_dict.items():
         plain = _PACKED_QKV.sub(".self_attn.in_proj_", key)
         if plain in renamed:
-            raise CheckpointError(
-                path, f"it holds {plain} under two names, one of them {key}", "Save it again with one naming."
-            )
+            raise _error(path, f"holds {plain} under two names, one of them {key}", "Save it again with one naming")
         renamed[plain] = tensor
     return renamed
+
+
+def _check_encoders(
+    state_dict: Mapping[str, torch.Tensor], encoders: tuple[str, ...], path: Path, variant: str
+) -> None:
+    found = tuple(name for name in ENCODERS if any(key.startswith(f"{name}.") for key in state_dict))
+    if set(found) == set(encoders):
+        return
+    fitting = variants_with(found)
+    problem = (
+        f"holds the encoders {join_limited(found, 9) or 'none'}, "
+        f"but the variant {variant!r} has {join_limited(encoders, 9) or 'none'}"
+    )
+    if not fitting:
+        raise _error(path, problem, "No published variant has the encoders of the checkpoint")
+    remedy = f"The variants with its encoders: {join_limited(fitting, 9)}"
+    raise _error(path, problem, remedy, UseOption("variant", "name the right one", fitting[0]))
 
 
 def _network_shape(
@@ -230,20 +250,19 @@ def _network_shape(
     def dimension(key: str, axis: int) -> int:
         tensor = state_dict.get(key)
         if tensor is None:
-            raise StateDictError(path, variant, missing=[key])
+            raise _tensor_error(path, variant, missing=[key])
         if tensor.ndim <= axis:
-            raise StateDictError(path, variant, missized=[f"{key} {list(tensor.shape)}"])
+            raise _tensor_error(path, variant, missized=[f"{key} {list(tensor.shape)}"])
         return int(tensor.shape[axis])
 
     layers = {int(match.group(1)) for match in map(_LAYER.match, state_dict) if match}
     n_layers = max(layers, default=-1) + 1
     if n_layers == 0:
-        raise StateDictError(path, variant, missing=["transformer_encoder.layers.0.*"])
+        raise _tensor_error(path, variant, missing=["transformer_encoder.layers.0.*"])
     d_model = dimension("pert_encoder.weight", 1)
     if n_heads < 1 or d_model % n_heads:
-        raise ExportOptionError(
-            f"--nhead {n_heads} does not divide the model's width {d_model}; published models have 8 heads of 64."
-        )
+        problem = f"n_heads is {n_heads}, which does not divide the model's width {d_model}"
+        raise ArgumentError(problem, "Published models have 8 heads of 64")
     gene_level = [name for name in encoders if name != "value_encoder"]
     text = [name for name in gene_level if name != TOKEN_ENCODER]
     return NetworkShape(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scgenept_export.errors import ExportExtraMissingError
 from scgenept_rt.cli.failure import exit_on_user_error
-from scgenept_rt.errors import pluralize
+from scgenept_rt.cli.messages import Command, note, say
+from scgenept_rt.errors import MissingPackageError, OutputError, OutputExistsError, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle, Precision
@@ -30,40 +29,68 @@ app = typer.Typer(
 )
 
 
+def _parse_precisions(text: str) -> str:
+    wanted = {part.strip() for part in text.split(",")}
+    if not wanted <= {"fp32", "fp16"}:
+        raise typer.BadParameter(f"{text!r} is not one of fp32, fp16 and fp32,fp16")
+    return ",".join(sorted(wanted, reverse=True))
+
+
+VariantOption = Annotated[
+    str, typer.Option("--variant", metavar="NAME", help="Upstream's model type; `scgenept-export variants` lists them.")
+]
+PrecisionsOption = Annotated[
+    str,
+    typer.Option(
+        "--precision", metavar="NAME", parser=_parse_precisions, help="Precisions of the graphs: fp32, fp16 or both."
+    ),
+]
+PortableOption = Annotated[
+    bool, typer.Option("--portable", help="Also write graphs of standard operators (TensorRT and other engines).")
+]
+KeepWeightsOption = Annotated[
+    bool,
+    typer.Option("--keep-reference-weights", help="Also keep the weights, for `scgenept-rt ... --provider torch`."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+
 @app.callback()
 def _global_options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
     pass
 
 
-@app.command("bundle")
+@app.command("bundle", cls=Command)
 def bundle(
-    checkpoint: Path = typer.Option(..., "--checkpoint", metavar="FILE.pt", help="Trained weights, as published."),
-    genes: Path = typer.Option(
-        ...,
-        "--genes",
-        metavar="FILE",
-        help="Genes that the model predicts, in order: .h5ad, .csv with a gene_name column, or one name a line.",
-    ),
-    variant: str = typer.Option(..., "--variant", metavar="NAME", help="Upstream's model type; see `variants`."),
-    out: Path = typer.Option(..., "--out", metavar="DIR", help="Directory of the bundle."),
-    vocab: Path | None = typer.Option(
-        None, "--vocab", metavar="vocab.json", help="scGPT's vocabulary. Default: the published census vocabulary."
-    ),
-    dataset: str = typer.Option("unknown", "--dataset", metavar="NAME", help="Data that the variant was trained on."),
-    nhead: int = typer.Option(8, "--nhead", help="Attention heads: the one size that a checkpoint does not hold."),
-    precision: str = typer.Option("fp32,fp16", "--precision", help="Forms of the graphs: fp32, fp16 or both."),
-    portable: bool = typer.Option(False, "--portable", help="Also write graphs of standard operators (TensorRT)."),
-    keep_reference_weights: bool = typer.Option(
-        False, "--keep-reference-weights", help="Also keep the weights for `scgenept-rt ... --provider torch`."
-    ),
-    synthetic: bool = typer.Option(False, "--synthetic", help="Mark the bundle's weights as made up."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a bundle that lies at --out."),
+    checkpoint: Annotated[Path, typer.Option(metavar="FILE.pt", help="Trained weights, as published.")],
+    genes: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE|norman|adamson",
+            help="Genes that the model predicts, in order: .h5ad, .csv with a gene_name column, or one name per line.",
+        ),
+    ],
+    variant: VariantOption,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the bundle.")],
+    vocab: Annotated[
+        Path | None,
+        typer.Option(metavar="vocab.json", help="scGPT's vocabulary; default: the published census vocabulary."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Data that the variant was trained on.")] = "unknown",
+    n_heads: Annotated[
+        int, typer.Option("--nhead", metavar="N", help="Attention heads: the one size that a checkpoint does not hold.")
+    ] = 8,
+    precisions: PrecisionsOption = "fp32,fp16",
+    portable: PortableOption = False,
+    keep_reference_weights: KeepWeightsOption = False,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Mark the bundle's weights as made up.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Export a checkpoint into a bundle, and check every graph against PyTorch."""
     _require_export_extra()
     from scgenept_export.bundle_export import export_bundle
 
-    with _progress() as progress, _warnings_in_words():
+    with _progress() as progress:
         made = export_bundle(
             checkpoint,
             genes,
@@ -71,55 +98,58 @@ def bundle(
             out,
             vocab=vocab,
             dataset=dataset,
-            n_heads=nhead,
-            precisions=_precisions(precision),
+            n_heads=n_heads,
+            precisions=_as_precisions(precisions),
             portable=portable,
             keep_reference_weights=keep_reference_weights,
             synthetic=synthetic,
             overwrite=overwrite,
             progress=progress,
+            on_notice=note,
         )
-    _summarise(made)
+    _summarize(made)
 
 
-@app.command("from-release")
+@app.command("from-release", cls=Command)
 def from_release(
-    variant: str = typer.Argument(..., metavar="VARIANT", help="Released variant, such as scgenept_go_c."),
-    dataset: Literal["norman", "adamson"] = typer.Option("norman", "--dataset", help="Data that it was trained on."),
-    out: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Directory of the bundle. Default: bundles/VARIANT_DATASET."
-    ),
-    genes: str | None = typer.Option(
-        None,
-        "--genes",
-        metavar="FILE|norman|adamson",
-        help="Genes that the model predicts, in order. Default: the downloaded data set's, else the list shipped here.",
-    ),
-    directory: Path | None = typer.Option(
-        None, "--dir", metavar="DIR", help="Download directory, as for `scgenept-rt download`."
-    ),
-    mirror: str | None = typer.Option(
-        None, "--mirror", metavar="URL", help="Take this address in place of every host's."
-    ),
-    offline: bool = typer.Option(False, "--offline", help="Download nothing; use what was downloaded or placed."),
-    precision: str = typer.Option("fp32,fp16", "--precision", help="Forms of the graphs: fp32, fp16 or both."),
-    portable: bool = typer.Option(False, "--portable", help="Also write graphs of standard operators (TensorRT)."),
-    keep_reference_weights: bool = typer.Option(
-        False, "--keep-reference-weights", help="Also keep the weights for `scgenept-rt ... --provider torch`."
-    ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a bundle that lies at --out."),
+    variant: Annotated[str, typer.Argument(metavar="VARIANT", help="Released variant, such as scgenept_go_c.")],
+    dataset: Annotated[Literal["norman", "adamson"], typer.Option(help="Data that it was trained on.")] = "norman",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory of the bundle; default: bundles/VARIANT_DATASET."),
+    ] = None,
+    genes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|norman|adamson",
+            help="Genes that the model predicts, in order; default: those of the downloaded data set, else the list "
+            "that ships with the package.",
+        ),
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Download directory, as for `scgenept-rt download`.")
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option(metavar="URL", help="Take this address in place of every host's.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing; use what was downloaded or placed.")
+    ] = False,
+    precisions: PrecisionsOption = "fp32,fp16",
+    portable: PortableOption = False,
+    keep_reference_weights: KeepWeightsOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Download a released variant with its vocabulary, and export it into a bundle."""
-    from scgenept_rt.cli.download import check_mirror
+    from scgenept_rt.cli.download import check_mirror, download_progress
 
     check_mirror(mirror)
     _require_export_extra()
     from scgenept_export.release import export_release, released_checkpoint
-    from scgenept_rt.cli.download import download_progress
     from scgenept_rt.download import DownloadDirectory, default_directory
 
     name = released_checkpoint(variant, dataset).name
-    with download_progress() as listener, _warnings_in_words():
+    with download_progress() as listener:
         made = export_release(
             variant,
             dataset,
@@ -128,43 +158,41 @@ def from_release(
                 directory or default_directory(), mirror=mirror, offline=offline, listener=listener
             ),
             genes=genes,
-            precisions=_precisions(precision),
+            precisions=_as_precisions(precisions),
             portable=portable,
             keep_reference_weights=keep_reference_weights,
             overwrite=overwrite,
             progress=listener.say,
+            on_notice=note,
         )
-    _summarise(made)
+    _summarize(made)
 
 
-@app.command("tensorrt-rtx")
+@app.command("tensorrt-rtx", cls=Command)
 def tensorrt_rtx(
-    bundle: Path = typer.Argument(..., metavar="BUNDLE", help="Directory of a bundle with portable graphs."),
-    compute_capability: list[str] = typer.Option(
-        ..., "--compute-capability", metavar="SM", help="Such as sm89 (or 8.9); may be repeated."
-    ),
-    precision: str = typer.Option("fp16", "--precision", metavar="[fp16|fp32]", help="Which portable graph."),
-    max_batch: int = typer.Option(32, "--max-batch", metavar="N", min=1, help="Most cells in a batch."),
-    out: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Directory of the engines. Default: BUNDLE-tensorrt-rtx, beside it."
-    ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace engines that exist."),
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle with portable graphs.")],
+    compute_capability: Annotated[
+        list[str], typer.Option(metavar="SM", help="Such as sm89 (or 8.9); may be repeated.")
+    ],
+    precision: Annotated[Literal["fp16", "fp32"], typer.Option(help="Precision of the portable graph.")] = "fp16",
+    max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Most cells per batch.")] = 32,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory of the engines; default: BUNDLE-tensorrt-rtx, beside it."),
+    ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Build TensorRT-RTX engines from a bundle, on a machine that needs no GPU."""
     from scgenept_export.tensorrt_rtx import build_engines
     from scgenept_rt.bundle import Bundle
 
     opened = Bundle.open(bundle)
-    wanted = _precisions(precision)
-    if len(wanted) != 1:
-        raise typer.BadParameter(f"{precision!r}: an engine has one precision", param_hint="--precision")
-    out = bundle.with_name(f"{bundle.name}-tensorrt-rtx") if out is None else out
     with _progress() as progress:
         engines = build_engines(
             opened,
             compute_capability,
-            out,
-            precision=wanted[0],
+            out or bundle.with_name(f"{bundle.name}-tensorrt-rtx"),
+            precision=precision,
             max_batch=max_batch,
             overwrite=overwrite,
             progress=progress,
@@ -177,52 +205,47 @@ def tensorrt_rtx(
         )
 
 
-@app.command("variants")
+@app.command("variants", cls=Command)
 def variants() -> None:
     """List the model types that can be exported."""
     _require_export_extra()
     from scgenept_export.variants import RELEASED, VARIANTS
 
     for name, encoders in VARIANTS.items():
-        print(f"{name:<46}{'released  ' if name in RELEASED else '          '}{', '.join(encoders) or '-'}")
+        print(f"{name:<46}{'released' if name in RELEASED else '':<10}{', '.join(encoders) or '-'}")
 
 
-@app.command("synthetic-checkpoint")
+@app.command("synthetic-checkpoint", cls=Command)
 def synthetic_checkpoint(
-    out: Path = typer.Argument(..., metavar="FILE.pt", help="File to write."),
-    variant: str = typer.Option("scgenept_go_c_gpt_concat", "--variant", metavar="NAME", help="Upstream's model type."),
-    seed: int = typer.Option(0, "--seed", help="Seed of the weights."),
-    layers: int = typer.Option(12, "--layers", min=1, help="Transformer layers."),
+    out: Annotated[Path, typer.Argument(metavar="FILE.pt", help="File to write.")],
+    variant: VariantOption = "scgenept_go_c_gpt_concat",
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights.")] = 0,
+    layers: Annotated[int, typer.Option(metavar="N", min=1, help="Transformer layers.")] = 12,
 ) -> None:
     """Write a checkpoint of the published size with made-up weights, to try or to benchmark the runtime."""
     _require_export_extra()
-    from scgenept_export.errors import ExportOptionError
     from scgenept_export.synthetic import write_synthetic_checkpoint
 
     if out.exists():
-        raise ExportOptionError(f"{out} exists. Remove it or choose another path.")
+        raise OutputExistsError("exists", "Remove it or choose another path", where=out)
     if not out.parent.is_dir():
-        raise ExportOptionError(f"{out} cannot be written: there is no directory {out.parent}.")
+        raise OutputError(f"there is no directory {out.parent}", where=out)
     write_synthetic_checkpoint(out, variant, seed=seed, n_layers=layers)
-    print(f"wrote {out}: synthetic weights, their predictions mean nothing in biology")
+    print(f"wrote {out}: synthetic weights, without any biological meaning")
 
 
 def _require_export_extra() -> None:
     missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
     if missing:
-        raise ExportExtraMissingError(missing)
+        raise MissingPackageError(", ".join(missing), "exporting", "export,cpu")
 
 
-def _precisions(text: str) -> tuple[Precision, ...]:
+def _as_precisions(text: str) -> tuple[Precision, ...]:
     known: tuple[Precision, ...] = ("fp32", "fp16")
-    wanted = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = [part for part in wanted if part not in known]
-    if unknown or not wanted:
-        raise typer.BadParameter(f"{text!r} is not of fp32, fp16 or fp32,fp16", param_hint="--precision")
-    return tuple(name for name in known if name in wanted)
+    return tuple(name for name in known if name in text)
 
 
-def _summarise(made: Bundle) -> None:
+def _summarize(made: Bundle) -> None:
     manifest = made.manifest
     size = sum(file.size for file in manifest.files) / 1e6
     n_in_vocab = sum(manifest.in_vocab)
@@ -235,30 +258,11 @@ def _summarise(made: Bundle) -> None:
 
 
 @contextmanager
-def _warnings_in_words() -> Iterator[None]:
-    """Print the export's own warnings as one line on standard error, without the source line that Python adds."""
-    from scgenept_export.activation_range import ActivationRangeWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ActivationRangeWarning)
-        show = warnings.showwarning
-
-        def in_words(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
-            if issubclass(category, ActivationRangeWarning):
-                print(f"warning: {message}", file=sys.stderr, flush=True)
-            else:
-                show(message, category, *where, **options)
-
-        warnings.showwarning = in_words
-        yield
-
-
-@contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Show steps on standard error: one line that changes on a terminal, plain lines elsewhere."""
     started = time.monotonic()
     if not sys.stderr.isatty():
-        yield lambda step: print(f"[{time.monotonic() - started:6.1f} s] {step}", file=sys.stderr, flush=True)
+        yield lambda step: say(f"[{time.monotonic() - started:6.1f} s] {step}")
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -272,6 +276,5 @@ def _progress() -> Iterator[Callable[[str], None]]:
 def main() -> None:
     """Run the command line; errors of the user's input end in one message and exit code 1."""
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    with exit_on_user_error(debug=debug):
+    with exit_on_user_error(debug="--debug" in arguments):
         app(args=[argument for argument in arguments if argument != "--debug"])

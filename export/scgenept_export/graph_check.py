@@ -67,7 +67,7 @@ def recorded_tolerances(bounds: Mapping[str, Tolerance]) -> dict[str, Tolerance]
 
 
 class GraphCheck:
-    """Compares graphs with the eager model and keeps the misses, so that all are reported at once."""
+    """Compares graphs with the eager model and collects the misses, so that all are reported at once."""
 
     def __init__(
         self, model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Sequence[bool], cells: Reference
@@ -86,7 +86,7 @@ class GraphCheck:
         self._misses: list[str] = []
 
     def run(self, path: Path, tolerance: Tolerance, *, whole_panel: bool) -> Comparison:
-        """Run one graph on the CPU and note it if a tolerance is missed."""
+        """Run one graph on the CPU and record where its tolerance is missed."""
         predict = _opened(path)
         comparison = tolerance.compare(predict(self._cells.inputs()), self._cells.predicted)
         self._note(path, "reference cells", comparison)
@@ -116,7 +116,8 @@ class GraphCheck:
     def raise_misses(self) -> None:
         """Raise `ExportedGraphError` with every miss, if there is one."""
         if self._misses:
-            raise ExportedGraphError(self._misses)
+            found = f"{len(self._misses)} exported output(s) differ from the eager model by more than the tolerance"
+            raise ExportedGraphError("\n  ".join([f"{found}; no bundle was written:", *self._misses]))
 
 
 def _opened(path: Path) -> Callable[[Feed], NDArray[np.float32]]:

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scgenept_export.errors import CheckpointError
+from scgenept_export.checkpoint import check_finite
 from scgenept_export.model import MAX_VALUE, EncoderLayer, ReferenceModel
-from scgenept_rt.errors import pluralize
 
 LAYER_NORM_EPS = 1e-5
 PORTABLE_OPSET = 23
@@ -244,14 +243,7 @@ def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> InferenceN
         If an embedding row of one of the genes holds NaN or infinity.
     """
     network = InferenceNetwork(model, token_ids, ops).eval()
-    bad = torch.nonzero(~torch.isfinite(network.gene_table).all(dim=1)).flatten()
-    if len(bad):
-        raise CheckpointError(
-            model.source,
-            f"the embeddings of {pluralize(len(bad), 'model gene')} hold NaN or infinity "
-            f"(first: vocabulary id {int(token_ids[bad[0]])})",
-            "Its training diverged or the file is damaged; use another checkpoint.",
-        )
+    check_finite(network.gene_table, token_ids, model.source)
     return network
 
 

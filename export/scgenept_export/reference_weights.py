@@ -8,17 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
-from scgenept_export.errors import ReferenceWeightsError
 from scgenept_export.model import ReferenceModel
 from scgenept_rt.bundle import REFERENCE_NAME, REFERENCE_WEIGHTS_NAME, Bundle, Reference
+from scgenept_rt.errors import BundleError, UseOption
 from scgenept_rt.files.hashing import sha256_of
-
-_EXPORT_AGAIN = "Export it again with --keep-reference-weights."
 
 
 def write_reference_weights(checkpoint: Checkpoint, token_ids: torch.Tensor, path: Path) -> None:
@@ -35,7 +31,7 @@ def write_reference_weights(checkpoint: Checkpoint, token_ids: torch.Tensor, pat
     """
     # Cloned: a tensor that is a view would be saved with all that it is a view of.
     cut = cut_to_genes(checkpoint, token_ids)
-    with path.open("wb") as stream:  # given a path, torch says nothing of a full disk that could be passed on
+    with path.open("wb") as stream:  # given a path, torch does not report a full disk as an OSError
         torch.save({key: tensor.clone() for key, tensor in cut.state_dict.items()}, stream)
 
 
@@ -51,28 +47,29 @@ def load_reference_model(bundle: Bundle, reference_checkpoint: Path | None) -> R
 
     Raises
     ------
-    ReferenceWeightsError
+    BundleError
         If the bundle keeps no weights and no checkpoint is given, or the checkpoint is not the bundle's source.
     """
     manifest = bundle.manifest
+    kept = bundle.directory / REFERENCE_WEIGHTS_NAME
     if reference_checkpoint is not None:
         _check_is_source(bundle, reference_checkpoint)
-        token_ids = torch.from_numpy(_token_ids(bundle))
         source = load_checkpoint(reference_checkpoint, manifest.variant, n_heads=manifest.dimensions.n_heads)
-        return ReferenceModel.from_checkpoint(cut_to_genes(source, token_ids))
-    if all(file.path != REFERENCE_WEIGHTS_NAME for file in manifest.files):
-        raise ReferenceWeightsError(
-            bundle.directory,
-            "it keeps no weights for PyTorch",
-            f"Give the checkpoint that it was exported from, {manifest.source_checkpoint.name}, with "
-            "--reference-checkpoint FILE, or export it again with --keep-reference-weights.",
+        return ReferenceModel.from_checkpoint(cut_to_genes(source, _token_ids(bundle)))
+    if all(file.path != kept.name for file in manifest.files):
+        source_name = manifest.source_checkpoint.name
+        purpose = f"name the checkpoint that it was exported from ({source_name})"
+        raise BundleError(
+            "keeps no weights for PyTorch",
+            "Export it again with `scgenept-export bundle ... --keep-reference-weights`",
+            [UseOption("reference_checkpoint", purpose)],
+            where=f"bundle {bundle.directory}",
         )
-    kept = bundle.directory / REFERENCE_WEIGHTS_NAME
     return ReferenceModel.from_checkpoint(load_checkpoint(kept, manifest.variant, n_heads=manifest.dimensions.n_heads))
 
 
 def cut_to_genes(checkpoint: Checkpoint, token_ids: torch.Tensor) -> Checkpoint:
-    """Return a checkpoint whose embedding tables have one row a model gene, in model order."""
+    """Return a checkpoint whose embedding tables have one row per model gene, in model order."""
     # Rows of text tables are cast to float32 after the look-up: cast before it they are the same numbers.
     state_dict = {
         key: tensor[token_ids].float() if key.endswith(".embedding.weight") else tensor
@@ -83,23 +80,25 @@ def cut_to_genes(checkpoint: Checkpoint, token_ids: torch.Tensor) -> Checkpoint:
 
 
 def _check_is_source(bundle: Bundle, path: Path) -> None:
-    source = bundle.manifest.source_checkpoint
+    source, where = bundle.manifest.source_checkpoint, f"bundle {bundle.directory}"
     if not path.is_file():
-        problem = f"there is no file {path}, given as its reference checkpoint"
-        raise ReferenceWeightsError(bundle.directory, problem, "Check the path of --reference-checkpoint.")
+        raise BundleError(f"there is no reference checkpoint {path}", "Check the path", where=where)
     found = sha256_of(path)
     if found != source.sha256:
-        raise ReferenceWeightsError(
-            bundle.directory,
-            f"{path} is not the checkpoint that it was exported from: sha256 {found[:12]}..., "
+        raise BundleError(
+            f"{path} is not the checkpoint that it was exported from: its sha256 is {found[:12]}..., "
             f"expected {source.sha256[:12]}... ({source.name})",
-            "Give that file with --reference-checkpoint, or export a bundle of this one.",
+            "Use that file, or export a bundle of this one",
+            where=where,
         )
 
 
-def _token_ids(bundle: Bundle) -> NDArray[np.int64]:
+def _token_ids(bundle: Bundle) -> torch.Tensor:
     token_ids = Reference.read(bundle.directory).token_ids
     if token_ids is None:
-        problem = f"its {REFERENCE_NAME} holds no token ids: it was exported before they were kept"
-        raise ReferenceWeightsError(bundle.directory, problem, _EXPORT_AGAIN)
-    return token_ids
+        raise BundleError(
+            f"its {REFERENCE_NAME} holds no token ids: an older version exported it",
+            "Export it again with `scgenept-export bundle ... --keep-reference-weights`",
+            where=f"bundle {bundle.directory}",
+        )
+    return torch.from_numpy(token_ids)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from scgenept_export.bundle_export import Progress, export_bundle
-from scgenept_export.errors import ExportOptionError
+from scgenept_export.bundle_export import check_destination, export_bundle
 from scgenept_export.gene_list import GeneList, read_gene_list
 from scgenept_export.gene_lists import SHIPPED, resolve_gene_list
-from scgenept_rt.bundle import Bundle, Precision
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import DATASETS, DownloadDirectory, Item, select
 from scgenept_rt.download.catalogue import MODEL_TYPES
+from scgenept_rt.errors import ArgumentError
 
 
 def export_release(
@@ -21,11 +22,9 @@ def export_release(
     *,
     downloads: DownloadDirectory,
     genes: str | None = None,
-    precisions: Sequence[Precision] = ("fp32", "fp16"),
-    portable: bool = False,
-    keep_reference_weights: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
 ) -> Bundle:
     """Export a released variant into a bundle; what is not downloaded yet is downloaded first.
 
@@ -40,25 +39,21 @@ def export_release(
     downloads
         Where the downloaded files are kept.
     genes
-        ``norman`` or ``adamson`` for the list that ships here, or a file (see `read_gene_list`). None: the data set's
-        own .h5ad if it was downloaded, else the list that ships here.
-    precisions, portable, keep_reference_weights, overwrite
+        ``norman`` or ``adamson`` for the lists that ship with the package, or a file (see `read_gene_list`). None: the
+        data set's own .h5ad if it was downloaded, else the list that ships.
+    overwrite, progress, options
         As for `export_bundle`.
-    progress
-        Is told each step.
 
     Raises
     ------
     DownloadError
-        If a file cannot be had, or differs from its known checksum.
+        If a file cannot be downloaded, or differs from its known checksum.
     ScgeneptError
         As `export_bundle`.
     """
     out, progress = Path(out), progress or (lambda _step: None)
     checkpoint = released_checkpoint(variant, dataset)
-    # Before the download, which takes minutes; the export checks the rest.
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise ExportOptionError(f"--out {out} exists and is not empty. Add --overwrite, or choose another path.")
+    check_destination(out, overwrite)  # before the download, which takes minutes
     gene_list = _gene_list(genes, dataset, downloads, progress)
     (vocabulary,) = select(["vocab"], dataset)
     progress(f"downloading or checking {checkpoint.name} ({dataset}) and the vocabulary")
@@ -71,11 +66,9 @@ def export_release(
         out,
         vocab=vocabulary_path,
         dataset=dataset,
-        precisions=precisions,
-        portable=portable,
-        keep_reference_weights=keep_reference_weights,
         overwrite=overwrite,
         progress=progress,
+        **options,
     )
 
 
@@ -84,25 +77,24 @@ def released_checkpoint(variant: str, dataset: str) -> Item:
 
     Raises
     ------
-    ArgumentError, ExportOptionError
+    ArgumentError
         If it is not one of the release.
     """
     chosen = select([variant], dataset)
     if len(chosen) != 1 or chosen[0].kind != "checkpoint":
-        raise ExportOptionError(
-            f"{variant!r} is not a variant of the release: expected one of {', '.join(MODEL_TYPES)}."
-        )
+        raise ArgumentError(f"variant is {variant!r}, expected one of the release: {', '.join(MODEL_TYPES)}")
     return chosen[0]
 
 
-def _gene_list(genes: str | None, dataset: str, downloads: DownloadDirectory, progress: Progress) -> GeneList:
-    if genes is None:
-        item = DATASETS[dataset]
-        if downloads.find(item) is not None:
-            path = downloads.fetch(item).path
-            progress(f"taking the genes of {path}")
-            return read_gene_list(path)
-        genes = dataset
+def _gene_list(
+    genes: str | None, dataset: str, downloads: DownloadDirectory, progress: Callable[[str], None]
+) -> GeneList:
+    item = DATASETS[dataset]
+    if genes is None and downloads.find(item) is not None:
+        path = downloads.fetch(item).path
+        progress(f"taking the genes of {path}")
+        return read_gene_list(path)
+    genes = genes or dataset
     if genes in SHIPPED and not Path(genes).is_file():
         progress(f"taking the gene list of {genes} that ships with this package")
     return resolve_gene_list(genes)

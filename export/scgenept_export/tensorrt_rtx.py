@@ -5,28 +5,36 @@ An engine is for one compute capability. It is built strongly typed: the precisi
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from scgenept_export.errors import EngineBuildError, EngineOptionError
+from scgenept_export.errors import EngineBuildError
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
-from scgenept_rt.files.hashing import sha256_of
+from scgenept_rt.errors import (
+    ArgumentError,
+    MissingPackageError,
+    OutputError,
+    OutputExistsError,
+    ProviderUnavailableError,
+    UseOption,
+)
+from scgenept_rt.files.durable import write_durably
 
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """What TensorRT-RTX 1.7 builds for."""
 
 _BINDINGS = "tensorrt_rtx_bindings"
-_INSTALL = "pip install 'scgenept-rt[tensorrt-rtx-build]'"
+_EXTRA = "tensorrt-rtx-build"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that was written, with the file that says what it was built from."""
+    """An engine that was written, and the file that describes what it was built from."""
 
     path: Path
     description: Path
@@ -40,20 +48,16 @@ def parse_compute_capability(text: str) -> str:
 
     Raises
     ------
-    EngineOptionError
+    ArgumentError
         If TensorRT-RTX builds no engines for it.
     """
     digits = text.strip().lower().removeprefix("sm").lstrip("_").replace(".", "")
     name = f"sm{digits}"
     if name in COMPUTE_CAPABILITIES:
         return name
-    known = ", ".join(COMPUTE_CAPABILITIES)
-    if name in ("sm90", "sm90a", "sm100"):
-        raise EngineOptionError(
-            f"--compute-capability {text}: TensorRT-RTX does not support data-centre GPUs of compute capability "
-            f"{'10.0' if digits == '100' else '9.0'} (it builds for {known}). Use `scgenept-rt --provider cuda` there."
-        )
-    raise EngineOptionError(f"--compute-capability {text!r} is not one that TensorRT-RTX builds for. Expected {known}.")
+    problem = f"compute_capability is {text!r}, expected one of {', '.join(COMPUTE_CAPABILITIES)}"
+    data_centre = "TensorRT-RTX does not support data-centre GPUs (9.0, 10.0): use the provider cuda there"
+    raise ArgumentError(problem, data_centre if name in ("sm90", "sm90a", "sm100") else "")
 
 
 def build_engines(
@@ -86,16 +90,20 @@ def build_engines(
     overwrite
         Replace engines that exist.
     progress
-        Is told each step.
+        Called with the name of each step as it begins.
 
     Raises
     ------
-    EngineOptionError
-        If TensorRT-RTX is not installed, a compute capability is not one of its own, or a file is in the way.
+    ArgumentError
+        If TensorRT-RTX does not build for a compute capability.
+    MissingPackageError, ProviderUnavailableError
+        If TensorRT-RTX is not installed, or does not load.
     GraphNotInBundleError
         If the bundle has no portable graph of that precision.
+    OutputError
+        If an engine exists or cannot be written.
     EngineBuildError
-        If TensorRT-RTX cannot read every node or cannot build the engine; says its reason.
+        If TensorRT-RTX cannot read every node or cannot build the engine; gives its reason.
     """
     names = list(dict.fromkeys(parse_compute_capability(text) for text in compute_capabilities))
     graph = bundle.graph(precision, "portable")
@@ -103,11 +111,12 @@ def build_engines(
     targets = {name: out / f"{bundle.manifest.variant}_{precision}_{name}.engine" for name in names}
     existing = [path for path in targets.values() if path.exists()]
     if existing and not overwrite:
-        raise EngineOptionError(f"{existing[0]} exists. Add --overwrite, or choose another --out.")
+        options = [UseOption("out", "choose another directory"), UseOption("overwrite", "replace it", True)]
+        raise OutputExistsError("exists", options=options, where=existing[0])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EngineOptionError(f"--out {out} cannot be made ({error.strerror}). Choose another path.") from error
+        raise OutputError(f"cannot be made: {error.strerror}", "Choose another directory", where=out) from error
     engines = []
     for name, path in targets.items():
         if progress is not None:
@@ -122,9 +131,10 @@ def _tensorrt_rtx() -> Any:
     except ModuleNotFoundError as error:
         if error.name != _BINDINGS:
             raise
-        raise EngineOptionError(f"building engines needs TensorRT-RTX, which is not installed: {_INSTALL}.") from None
+        raise MissingPackageError("TensorRT-RTX", "building engines", _EXTRA) from None
     except (ImportError, OSError) as error:  # the bindings without their libraries, or libraries without theirs
-        raise EngineOptionError(f"TensorRT-RTX is installed but does not load ({error}): {_INSTALL}.") from error
+        install = f"Run `pip install 'scgenept-rt[{_EXTRA}]'`"
+        raise ProviderUnavailableError(f"TensorRT-RTX is installed but does not load: {error}", install) from error
 
 
 def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, max_batch: int) -> Engine:
@@ -136,12 +146,12 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
     n_nodes = _supported_nodes(trt.OnnxParser(asked, log), model, graph.path, log)
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model) or parser.num_errors:
-        raise EngineBuildError(graph.path, None, log.errors)
+        raise _build_error(graph.path, None, log.errors)
     n_genes = bundle.manifest.dimensions.n_genes
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     if not config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), 0):
-        raise EngineBuildError(graph.path, name, log.errors or ["the compute capability was refused"])
+        raise _build_error(graph.path, name, log.errors or ["the compute capability was refused"])
     profile = builder.create_optimization_profile()
     shapes = {
         "values": ((1, 1), (max_batch, n_genes), (max_batch, n_genes)),
@@ -153,15 +163,12 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
     config.add_optimization_profile(profile)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise EngineBuildError(graph.path, name, log.errors)
+        raise _build_error(graph.path, name, log.errors)
     content = bytes(serialized)
-    # What describes an engine is taken away before the engine changes, and comes back after it is whole.
     description = path.with_suffix(".json")
-    description.unlink(missing_ok=True)
-    _write_atomically(path, content)
     facts = {
         "engine": path.name,
-        "sha256": sha256_of(path),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
         "compute_capability": name,
         "precision": graph.precision,
@@ -173,7 +180,12 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
         "shapes": {tensor: dict(zip(("min", "opt", "max"), sizes, strict=True)) for tensor, sizes in shapes.items()},
         "versions": {"tensorrt-rtx": trt.__version__, "scgenept-rt": metadata.version("scgenept-rt")},
     }
-    _write_atomically(description, (json.dumps(facts, indent=2) + "\n").encode())
+    try:
+        description.unlink(missing_ok=True)  # so that an engine never has the description of another
+        write_durably(path, content)
+        write_durably(description, (json.dumps(facts, indent=2) + "\n").encode())
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", "Choose another directory", where=path) from error
     return Engine(path, description, name, len(content), n_nodes)
 
 
@@ -186,7 +198,7 @@ def _supported_nodes(parser: Any, model: bytes, name: str, log: Any) -> int:
     whole = parser.supports_model_v2(model)
     subgraphs = [(parser.is_subgraph_supported(i), parser.get_subgraph_nodes(i)) for i in range(parser.num_subgraphs)]
     if not whole or len(subgraphs) != 1 or not subgraphs[0][0]:
-        raise EngineBuildError(name, None, log.errors)
+        raise _build_error(name, None, log.errors)
     return len(subgraphs[0][1])
 
 
@@ -205,14 +217,12 @@ def _collecting_logger(trt: Any) -> Any:
     return CollectingLogger()
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise EngineOptionError(f"{path} cannot be written ({error.strerror}). Choose another --out.") from error
+def _build_error(graph: str, compute_capability: str | None, reasons: Sequence[str]) -> EngineBuildError:
+    what = "read every node of" if compute_capability is None else f"build an engine for {compute_capability} of"
+    reason, remedy = reasons[0].split("\n")[0][:300] if reasons else "no reason given", ""
+    if "not supported by a dedicated kernel" in reason:
+        reason = "it has no attention kernel for this precision and head width"
+        remedy = "It needs fp16 and heads of 64, as the published models have"
+    elif "FP32 GEMM is not supported" in reason:
+        reason, remedy = "it has no fp32 matrix products for this GPU", "Use fp16"
+    return EngineBuildError(f"TensorRT-RTX cannot {what} {graph}: {reason}", remedy)

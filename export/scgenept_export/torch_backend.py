@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scgenept_export.errors import PrecisionNotSupportedError
 from scgenept_export.reference_weights import load_reference_model
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors.core import ProviderError, ProviderUnavailableError, join_limited
+from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, join_limited
 from scgenept_rt.providers import ProviderChoice, cpu_threads
 from scgenept_rt.session import inference_error
 
-_BLOCK_TOKENS = {"cpu": 8_192, "cuda": 32 * 5_120}
-"""Tokens (cells x genes) that are computed at once: they bound memory, whatever the batch size."""
+_MAX_TOKENS = {"cpu": 8_192, "cuda": 32 * 5_120}
+"""Tokens (cells x genes) computed at once: bounds memory, whatever the batch size."""
 
 
 class TorchSession:
@@ -33,15 +32,16 @@ class TorchSession:
 
         Raises
         ------
-        PrecisionNotSupportedError
+        ArgumentError
             If another precision than fp32 is asked for.
         ProviderError
             If the device is not one that PyTorch sees.
-        ReferenceWeightsError
+        BundleError
             If there are no weights, or a checkpoint that is not the bundle's.
         """
         if choice.precision != "fp32":
-            raise PrecisionNotSupportedError(choice.name, choice.precision)
+            problem = f"precision is {choice.precision!r}, but the provider torch is the fp32 reference"
+            raise ArgumentError(problem, "Leave the precision to it, or use another provider")
         self._device = _device(choice.device_id)
         threads, checkpoint = choice.engine["threads"], choice.engine["reference_checkpoint"]
         if self._device.type == "cpu" and (threads or torch.get_num_threads() > cpu_threads()):
@@ -56,7 +56,7 @@ class TorchSession:
 
     @property
     def precision(self) -> Precision:
-        """Always fp32: it is the reference."""
+        """Always fp32."""
         return "fp32"
 
     @property
@@ -69,13 +69,13 @@ class TorchSession:
     ) -> NDArray[np.float32]:
         """Predict one batch; see `scgenept_rt.session.Session.run`."""
         n_cells, n_genes = values.shape
-        block = max(1, _BLOCK_TOKENS[self._device.type] // max(n_genes, 1))
+        at_once = max(1, _MAX_TOKENS[self._device.type] // max(n_genes, 1))
         predicted = np.empty((n_cells, n_genes), dtype=np.float32)
         genes = torch.from_numpy(gene_index).to(self._device)
         try:
             with self._lock, _true_fp32(self._device):
-                for begin in range(0, n_cells, block):
-                    cells = slice(begin, begin + block)
+                for begin in range(0, n_cells, at_once):
+                    cells = slice(begin, begin + at_once)
                     inputs = (torch.from_numpy(values[cells]), torch.from_numpy(pert_flags[cells]))
                     predicted[cells] = self._model(genes, *(part.to(self._device) for part in inputs)).cpu().numpy()
         except (RuntimeError, IndexError) as error:  # RuntimeError: running out of memory, too

@@ -1,4 +1,4 @@
-"""Upstream's model types and the encoders that each one has.
+"""Upstream's model types and the encoders of each.
 
 Mirrors the table in upstream's `get_embs_to_include` and the names under which its model registers the encoders
 (czi-ai/scGenePT). GO-all's text encoder is registered as `gopt_encoder_f`, as upstream does.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from types import MappingProxyType
 
-from scgenept_export.errors import UnknownVariantError
+from scgenept_rt.errors import ArgumentError
 
 TOKEN_ENCODER = "encoder"
 VALUE_ENCODER = "value_encoder"
@@ -72,12 +72,17 @@ def variant_encoders(variant: str) -> tuple[str, ...]:
 
     Raises
     ------
-    UnknownVariantError
+    ArgumentError
         If the name is not in upstream's table.
     """
     if variant in VARIANTS:
         return VARIANTS[variant]
-    raise UnknownVariantError(variant, _near(variant))
+    near = _near(variant)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise ArgumentError(
+        f"variant is {variant!r}, which is not one of the published model types",
+        f"{hint}`scgenept-export variants` lists them all",
+    )
 
 
 def _near(variant: str) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-from scgenept_rt.errors.core import GeneMatchError, UnknownGeneError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import GeneMatchError, UnknownGeneError, UseOption, join_limited, pluralize
 
 # GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import ArgumentError, PerturbationError, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, PerturbationError, UseOption, pluralize
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Reference, Target, Tolerance
-from scgenept_rt.errors.core import ArgumentError, ReferenceMismatchError, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, ReferenceMismatchError, UseOption, pluralize
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.session import Session, attention_kernels, open_session

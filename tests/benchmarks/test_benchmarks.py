@@ -1,4 +1,4 @@
-"""The scripts in benchmarks/: a small run of each, and the page that is written from their figures."""
+"""The scripts in benchmarks/: a small run of each, and the tables made from their results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -21,12 +20,12 @@ def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="module")
-def render() -> ModuleType:
-    return script("render")
+def tables() -> ModuleType:
+    return script("tables")
 
 
 def made_up(device: str, **seconds: float) -> dict[str, Any]:
-    """A result with forms that take so many seconds a batch of two cells."""
+    """Return a result with forms that take these seconds per batch of two cells."""
     forms = [
         {
             "name": name.replace("_", "-"),
@@ -95,7 +94,7 @@ def test_forms_agree_and_are_timed_side_by_side(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_scaling_times_genes_cells_and_perturbations(tmp_path: Path, render: ModuleType):
+def test_scaling_times_genes_cells_and_perturbations(tmp_path: Path, tables: ModuleType):
     small = ("--layers", 1, "--genes", "20,90", "--panel", 40, "--tokens", 100, "--cells", "1,2")
     done = run_script("scaling.py", *small, "--perturbations", "1,3", "--json", tmp_path / "result.json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -103,7 +102,7 @@ def test_scaling_times_genes_cells_and_perturbations(tmp_path: Path, render: Mod
     assert [row["genes"] for row in result["genes"]] == [20, 90]
     assert [row["cells"] for row in result["cells"]] == [1, 2]
     assert [row["perturbations"] for row in result["perturbations"]] == [1, 3]
-    assert "| 90 |" in render.scaling_section(result)
+    assert "| 90 |" in tables.genes_table(result)
 
 
 def test_unknown_form_is_named_with_those_there_are():
@@ -113,127 +112,41 @@ def test_unknown_form_is_named_with_those_there_are():
     assert "scgenept-rt-fp32" in done.stderr
 
 
-def test_page_is_what_the_committed_figures_give():
-    done = run_script("render.py", "--check")
+def test_tables_of_the_page_are_those_of_the_committed_results():
+    done = run_script("tables.py", "--check")
     assert done.returncode == 0, done.stderr
 
 
-def test_table_shows_medians_ratios_and_errors(render: ModuleType):
-    table = render.side_by_side_table(made_up("cpu", published=40.0, scgenept_rt_fp32=8.0))
+def test_table_shows_medians_ratios_and_errors(tables: ModuleType):
+    table = tables.side_by_side_table(made_up("cpu", published=40.0, scgenept_rt_fp32=8.0))
     published, own = table.splitlines()[2:]
     shown = ["20.00", "18.00 to 100.00", "40.00", "1.00", "41", "20%", "1,000"]
     assert [cell.strip() for cell in published.split("|")[3:10]] == shown
     assert [cell.strip() for cell in own.split("|")[3:7]] == ["4.00", "3.60 to 20.00", "8.00", "5.00"]
     assert "1.0e-06" in own
+    # With identical tokens merged: 4,588 of 5,045.
+    assert own.split("|")[7].strip() == f"{tables.merged_gflop(made_up('cpu')) / 4:,.0f}"
 
 
-def test_figure_has_a_bar_for_each_form_and_its_numbers(tmp_path: Path):
-    figure = script("figure")
-    result = made_up("cpu", published=40.0, torch_compile=12.0, scgenept_rt_fp32=8.0, scgenept_rt_fp16=9.0)
-    path = tmp_path / "figure.svg"
-    figure.draw(result, path)
-    texts = [element.text for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
-    # fp16 is not meant for a CPU.
-    for shown in ("20.00 s", "6.00 s", "4.00 s", "1,000 MB", "100 MB", "scgenept-rt", "published code, as it comes"):
-        assert shown in texts
-    assert "4.50 s" not in texts
-    assert any("2 cores of Some CPU" in text for text in texts)
-    first = path.read_bytes()
-    figure.draw(result, path)
-    assert path.read_bytes() == first
-
-
-def test_form_that_failed_is_a_row_with_the_reason(render: ModuleType):
+@pytest.mark.parametrize("failed", [0, 1])
+def test_form_that_failed_is_a_row_with_the_reason(tables: ModuleType, failed: int):
     result = made_up("cpu", published=40.0, torch_compile=1.0)
-    result["forms"][1] |= {"problem": "its process ended (-9)", "seconds": []}
-    head, _, _, row = render.side_by_side_table(result).splitlines()
-    assert "its process ended (-9)" in row
+    result["forms"][failed] |= {"problem": "its process ended (-9)", "seconds": [], "peak_bytes": None}
+    head, _, *rows = tables.side_by_side_table(result).splitlines()
+    assert "its process ended (-9)" in rows[failed]
+    assert {row.count("|") for row in rows} == {head.count("|")}
+
+
+def test_memory_of_a_gpu_has_a_column(tables: ModuleType):
+    head, _, row = tables.side_by_side_table(made_up("cuda", scgenept_rt_fp16=0.2)).splitlines()
+    assert "device memory, MB" in head
     assert row.count("|") == head.count("|")
 
 
-@pytest.mark.parametrize(("own", "states"), [(8.0, ["met", "met", "met"]), (11.0, ["met", "**missed**", "met"])])
-def test_goals_say_what_is_met_and_what_is_not(render: ModuleType, own: float, states: list[str]):
-    text = render.page([made_up("cpu", published=40.0, published_no_fast_path=12.0, scgenept_rt_fp32=own)])
-    goals = text.split("### Goals")[1].split("###")[0]
-    rows = [line for line in goals.strip().splitlines()[2:] if line.startswith("|")]
-    assert [row.rstrip(" |").rsplit("| ", 1)[1] for row in rows] == states
-
-
-def test_page_and_readme_say_what_the_empty_mask_costs(render: ModuleType):
-    result = made_up("cpu", published=40.0, published_no_mask=16.0, torch_compile=9.0, scgenept_rt_fp32=8.0)
-    assert "2.50 times the time and 1.00 times the memory of the same without the mask" in render.page([result])
-    sentence = " ".join(script("readme_sentence").readme_sentence(result).split())
-    assert "on 2 cores of Some CPU, all in one run" in sentence
-    assert "5.0 times the published code as it comes, 2.0 times the same without an empty mask" in sentence
-    assert "1.1 times torch.compile" in sentence
-    assert "10% of the published code's memory" in sentence
-    assert sentence.endswith("Figures from a GPU are not there yet.")
-    on_gpu = script("readme_sentence").readme_sentence(made_up("cuda", published=40.0, scgenept_rt_fp16=8.0))
-    assert "on Some GPU, all in one run" in on_gpu
-    assert "memory" not in on_gpu
-    assert "not there yet" not in on_gpu
-
-
-@pytest.mark.parametrize("failed", ["published", "published-no-mask", "published-no-fast-path", "scgenept-rt-fp32"])
-@pytest.mark.parametrize("seconds", [[], [40.0]], ids=["before its rounds", "during them"])
-def test_page_and_readme_without_a_form_that_failed(render: ModuleType, failed: str, seconds: list[float]):
-    result = made_up("cpu", published=40.0, published_no_mask=16.0, published_no_fast_path=12.0, scgenept_rt_fp32=8.0)
-    for form in result["forms"]:
-        if form["name"] == failed:
-            form |= {"problem": "its process ended (-9)", "seconds": seconds, "peak_bytes": None}
-    assert "its process ended (-9)" in render.page([result])
-    sentence = " ".join(script("readme_sentence").readme_sentence(result).split())
-    assert ("5.0 times the published code" in sentence) == (failed not in ("published", "scgenept-rt-fp32"))
-    assert ("memory" in sentence) == (failed not in ("published", "scgenept-rt-fp32"))
-    assert sentence.endswith(".")
-
-
-@pytest.mark.parametrize("form", range(3))
-def test_page_and_readme_without_memory_that_was_not_measured(render: ModuleType, form: int):
-    result = made_up("cpu", published=40.0, published_no_mask=16.0, scgenept_rt_fp32=8.0, published_no_fast_path=12.0)
-    result["forms"][form] |= {"peak_bytes": None, "run_peak_bytes": None, "opened_bytes": None}
-    text, sentence = render.page([result]), " ".join(script("readme_sentence").readme_sentence(result).split())
-    assert "2.50 times the time" in text
-    assert "| 5.00 | 5.00 | met |" in text
-    assert "5.0 times the published code" in sentence
-    measured = form == 1  # it is about the first and the third
-    assert ("under a quarter" in text) == measured
-    assert ("Beyond what is held after opening" in text) == measured
-    assert ("of the published code's memory" in sentence) == measured
-
-
-def test_everything_is_written_where_a_form_failed_and_memory_was_not_measured(
-    render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    result = made_up("cpu", published=40.0, torch_compile=12.0, pytorch_best=11.0, scgenept_rt_fp32=8.0)
-    result["forms"][0] |= {"problem": "its process ended (-9)", "seconds": [], "peak_bytes": None}
-    result["forms"][1] |= {"peak_bytes": None}
-    monkeypatch.setattr(render, "committed_results", lambda: [result])
-    for name, file in (("PAGE", "page.md"), ("FIGURE", "figure.svg"), ("README", "README.md")):
-        monkeypatch.setattr(render, name, tmp_path / file)
-    monkeypatch.setattr(render, "ROOT", tmp_path)
-    marks = script("readme_sentence")
-    (tmp_path / "README.md").write_text(f"before\n{marks.BEGIN}old{marks.END}after\n")
-    for options in ([], ["--check"]):
-        monkeypatch.setattr(sys, "argv", ["render.py", *options])
-        render.main()
-    assert "1.5 times torch.compile" in (tmp_path / "README.md").read_text()
-    assert ">100 MB<" in (tmp_path / "figure.svg").read_text()
-
-
-def test_goals_below_the_floor_are_named_as_such(render: ModuleType):
-    # 816 GFLOP at 200 GFLOP/s are 4.08 s; of 4,588 tokens 691 GFLOP, 3.45 s.
-    slow = render.page([made_up("cpu", published=40.0, published_no_fast_path=12.0, scgenept_rt_fp32=9.0)])
-    assert "Of the 5,045 tokens of a cell it computes 4,588" in slow
-    assert "3.45 s at the matrix rate, 1.30 times which it takes" in slow
-    assert "No form that computes in fp32 can reach that" not in slow
-    fast = render.page([made_up("cpu", published=20.0, published_no_fast_path=12.0, scgenept_rt_fp32=9.0)])
-    assert "The goal of 3.5 times the published code means 2.86 s a cell" in fast
-    assert "No form that computes in fp32 can reach that" in fast
-
-
-def test_page_without_gpu_figures_says_so(render: ModuleType):
-    assert "No figures of this version from a GPU" in render.page([made_up("cpu", published=1.0)])
-    on_gpu = render.page([made_up("cuda", published=1.0, scgenept_rt_fp16=0.2)])
-    assert "No figures of this version from a GPU" not in on_gpu
-    assert "Some GPU, driver 580.1" in on_gpu
+def test_figure_has_a_bar_per_form(tmp_path: Path):
+    measured = {"published": (20.0, 10**9), "scgenept-rt-fp32": (4.0, 10**8), "scgenept-rt-fp16": (4.5, 10**8)}
+    script("figure").draw(made_up("cpu"), measured, tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text()
+    for text in ("20.00 s", "4.00 s", "1,000 MB", "100 MB", "published code, as it comes"):
+        assert f">{text}<" in drawn
+    assert "4.50 s" not in drawn  # fp16 is not meant for a CPU

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import json
 import os
-import random
+import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -21,19 +19,12 @@ import torch
 from scgenept_export import bundle_export
 from scgenept_export.bundle_export import export_bundle
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
-from scgenept_export.errors import (
-    BundleWriteError,
-    CheckpointError,
-    ExportedGraphError,
-    ExportOptionError,
-    GeneListError,
-    VocabularyError,
-)
+from scgenept_export.errors import CheckpointError, ExportedGraphError, GeneListError, VocabularyError
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_weights import write_reference_weights
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import BundleNotFoundError
+from scgenept_rt.errors import ArgumentError, OutputError, OutputExistsError
 from scgenept_rt.files.hashing import sha256_of
 
 if TYPE_CHECKING:
@@ -133,7 +124,7 @@ def test_default_is_both_precisions_for_onnx_runtime_and_the_options_change_that
     assert set(half.manifest.tolerances) == {"fp32", "fp16"}  # fp32 is what PyTorch runs, whatever the graphs
 
 
-def test_a_second_export_writes_the_same_bytes(
+def test_a_second_export_on_this_machine_writes_the_same_bytes(
     export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path
 ) -> None:
     first, second = export(tmp_path / "first"), export(tmp_path / "second")
@@ -145,14 +136,6 @@ def test_the_census_vocabulary_is_the_default(oracle: Oracle, tmp_path: Path) ->
         export_bundle(oracle.checkpoint(GO_C), oracle.genes, GO_C, tmp_path / "out")
 
 
-def test_each_step_is_told(export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path) -> None:
-    steps: list[str] = []
-    export(tmp_path / "out", progress=steps.append)
-    assert steps[0] == "reading the checkpoint"
-    assert "tracing ort_fp32.onnx" in steps
-    assert steps[-1] == "writing the manifest"
-
-
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +145,7 @@ def test_an_unusable_input_leaves_nothing(export: Callable[..., Bundle], tmp_pat
         ({"checkpoint": tmp_path / "nowhere.pt"}, CheckpointError),
         ({"genes": tmp_path / "nowhere.txt"}, GeneListError),
         ({"vocab": tmp_path / "nowhere.json"}, VocabularyError),
-        ({"n_heads": 7}, ExportOptionError),
+        ({"n_heads": 7}, ArgumentError),
     ):
         with pytest.raises(error):
             export(out, **inputs)
@@ -173,7 +156,7 @@ def test_an_unusable_input_leaves_nothing(export: Callable[..., Bundle], tmp_pat
 def test_genes_of_another_naming_are_refused(export: Callable[..., Bundle], tmp_path: Path) -> None:
     genes = tmp_path / "genes.txt"
     genes.write_text("ENSG00000000000\nENSG00000000001\n")
-    with pytest.raises(ExportOptionError, match=r"gives 2 names, and none .* Ensembl ids\?"):
+    with pytest.raises(VocabularyError, match=r"none of the 2 model genes .* Ensembl ids\?"):
         export(tmp_path / "out", genes=genes)
 
 
@@ -181,33 +164,26 @@ def test_an_occupied_directory_needs_overwrite(export: Callable[..., Bundle], tm
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(ExportOptionError, match=r"exists and is not empty.*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"exists and is not empty.*overwrite=True"):
         export(out)
-    with pytest.raises(ExportOptionError, match="not a bundle, so not replaced"):
+    with pytest.raises(OutputExistsError, match="not a bundle, and is not replaced"):
         export(out, overwrite=True)
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_an_empty_directory_is_filled(export: Callable[..., Bundle], copy_graphs: None, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    export(out)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("out", ["file", "file/out", "file/deeper/out"])
+@pytest.mark.parametrize("out", ["file", "file/out"])
 def test_a_path_through_a_file_is_refused_before_anything_is_read(out: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ExportOptionError, match=f"--out {tmp_path / out} "):
+    with pytest.raises(OutputError, match=f"{tmp_path / out}: "):
         export_bundle(tmp_path / "nowhere.pt", tmp_path / "nowhere", GO_C, tmp_path / out, overwrite=True)
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("out", [".", "..", "/"])
+@pytest.mark.parametrize("out", [".", ".."])
 def test_a_path_without_a_name_is_refused(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(ExportOptionError, match="--out"):
+    with pytest.raises(OutputError, match="no name"):
         export_bundle(tmp_path / "nowhere.pt", tmp_path / "nowhere", GO_C, out)
 
 
@@ -255,12 +231,11 @@ def test_a_wrong_graph_ends_the_export_and_the_existing_bundle_stays(
     monkeypatch.setattr(bundle_export, "write_graph", write_graph_of_another_weight)
     with pytest.raises(ExportedGraphError) as caught:
         export(existing, precisions=("fp32", "fp16"), overwrite=True)
-    assert [miss.split(":")[0] for miss in caught.value.misses] == [
+    assert re.findall(r"(\w+\.onnx, [\w ]+): largest difference", str(caught.value)) == [
         "ort_fp32.onnx, reference cells",
         "ort_fp32.onnx, one cell of all genes",
         "ort_fp16.onnx, reference cells",
     ]
-    assert all("largest difference" in miss for miss in caught.value.misses)
     assert contents(existing) == before
     assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
 
@@ -275,7 +250,7 @@ def test_an_export_that_breaks_off_leaves_the_existing_bundle(
         raise error
 
     monkeypatch.setattr(bundle_export, "write_graph", break_off)
-    expected = BundleWriteError if isinstance(error, OSError) else KeyboardInterrupt
+    expected = OutputError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left on device" if isinstance(error, OSError) else None):
         export(existing, overwrite=True)
     assert contents(existing) == before
@@ -299,7 +274,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
         if "checking" in step:
             os.utime(checkpoint, ns=(0, 0))
 
-    with pytest.raises(CheckpointError, match=r"training\.pt: the file changed while it was read"):
+    with pytest.raises(CheckpointError, match=r"training\.pt: changed while it was read"):
         export(tmp_path / "out", checkpoint=checkpoint, progress=touch)
     assert [entry.name for entry in tmp_path.iterdir()] == ["training.pt"]
 
@@ -348,7 +323,7 @@ def test_a_kill_at_any_moment_of_replacing_loses_no_bundle(
     out.parent.mkdir()
     runs = killed_exports(oracle, oracle_bundle(GO_C), out, replacing=oracle_bundle(GO_C))
     at_out = [run["bundles"].get("out") for run in runs]
-    assert False not in at_out, "what lies at --out is a whole bundle, old or new"
+    assert False not in at_out, "what lies there is a whole bundle, old or new"
     # Between two renames there is none; the old one lies beside it then.
     assert at_out.count(None) <= 1
     assert all(run["bundles"].get("out") or run["bundles"][".out.replaced"] for run in runs)
@@ -363,28 +338,6 @@ def test_what_a_kill_between_the_renames_left_is_cleared_by_the_next_export(
     export(existing, dataset="new")
     assert Bundle.open(existing).manifest.dataset == "new"
     assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
-
-
-def test_the_command_killed_at_random_moments_leaves_no_bundle(oracle: Oracle, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    inputs = {"checkpoint": oracle.checkpoint(GO_C), "genes": oracle.h5ad, "vocab": oracle.vocab, "variant": GO_C}
-    options = [f"--{name}={value}" for name, value in {**inputs, "out": out, "precision": "fp32"}.items()]
-    delays = random.Random(time.time_ns())
-    for step in ("predicting reference cells", "tracing ort_fp32.onnx"):
-        delay = delays.uniform(0, 0.8)
-        with subprocess.Popen([*CLI, "bundle", *options], stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if step in line:
-                    break
-            time.sleep(delay)
-            process.kill()
-        assert process.returncode == -signal.SIGKILL, f"ended by itself {delay} s after {step!r}"
-        with pytest.raises(BundleNotFoundError):
-            Bundle.open(out)
-    assert subprocess.run([*CLI, "bundle", *options], capture_output=True, check=False).returncode == 0
-    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
-    assert Bundle.open(out).manifest.variant == GO_C
 
 
 def test_weights_that_are_not_finite_are_refused_with_the_checkpoints_name(

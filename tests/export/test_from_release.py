@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scgenept_export.errors import ExportOptionError
 from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
 from scgenept_export.release import export_release
 from scgenept_export.variants import RELEASED, released_name
@@ -24,7 +23,7 @@ from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import DownloadDirectory
 from scgenept_rt.download.catalogue import MODEL_TYPES
-from scgenept_rt.errors.core import DownloadError, OfflineError
+from scgenept_rt.errors import ArgumentError, DownloadError, OfflineError, OutputExistsError
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 VARIANT = "scgenept_go_c_gpt_concat"
@@ -123,7 +122,7 @@ def test_an_occupied_output_is_told_before_the_download(release, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
     downloads = DownloadDirectory(tmp_path / "downloads", mirror=release.url)
-    with pytest.raises(ExportOptionError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
         export_release(VARIANT, "norman", tmp_path / "out", downloads=downloads)
     assert release.requests == []
 
@@ -131,7 +130,7 @@ def test_an_occupied_output_is_told_before_the_download(release, tmp_path):
 @pytest.mark.parametrize("variant", ["norman", "vocab", "all"])
 def test_a_name_that_is_no_variant(release, tmp_path, variant):
     downloads = DownloadDirectory(tmp_path, mirror=release.url)
-    with pytest.raises(ExportOptionError, match=r"not a variant of the release.*scgenept_go_c"):
+    with pytest.raises(ArgumentError, match=r"one of the release: .*scgenept_go_c"):
         export_release(variant, "norman", tmp_path / "out", downloads=downloads)
 
 

@@ -52,7 +52,6 @@ def test_graphs_of_another_weight_are_all_listed_with_their_difference(
     with pytest.raises(ExportedGraphError) as caught:
         check.raise_misses()
     message = str(caught.value)
-    assert len(caught.value.misses) == 3
     assert "3 exported output(s)" in message
     assert "no bundle was written" in message
     assert re.findall(r"(\w+\.onnx), ([\w ]+): largest difference 0\.125,", message) == [

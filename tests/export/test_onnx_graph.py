@@ -65,20 +65,6 @@ def test_target_ort_has_the_fused_operators(precision: Precision, oracle_bundle:
             assert [round(a.f, 9) for a in node.attribute if a.name == "epsilon"] == [1e-5]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_target_portable_has_standard_operators_alone(
-    precision: Precision, oracle_bundle: Callable[[str], Path]
-) -> None:
-    model = graph_of(oracle_bundle(GO_C), "portable", precision)
-    assert opsets(model) == {"": 23}
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert operators(model)["Attention"] == N_LAYERS
-    assert operators(model)["LayerNormalization"] == 2 * N_LAYERS + 2
-    for node in model.graph.node:
-        if node.op_type == "Attention":
-            assert len([name for name in node.input if name]) == 3
-
-
 @pytest.mark.parametrize(("target", "precision"), GRAPHS)
 def test_values_are_cast_at_the_borders_alone(
     target: Target, precision: Precision, oracle_bundle: Callable[[str], Path]
@@ -129,7 +115,7 @@ def test_weights_are_inside_the_file_in_its_precision(
 
 
 @pytest.mark.parametrize(("target", "precision"), GRAPHS)
-@pytest.mark.parametrize(("batch", "n_genes"), [(1, 1), (1, 24), (7, 1), (5, 2), (2, 3), (33, 17)])
+@pytest.mark.parametrize(("batch", "n_genes"), [(1, 1), (1, 24), (7, 1), (33, 17)])
 def test_batch_and_genes_are_dynamic(
     target: Target, precision: Precision, batch: int, n_genes: int, oracle_bundle: Callable[[str], Path]
 ) -> None:

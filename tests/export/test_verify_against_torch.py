@@ -52,7 +52,7 @@ def test_without_weights_pytorch_needs_the_source_checkpoint(
     oracle: Oracle, oracle_bundle: Callable[[str], Path]
 ) -> None:
     bundle = Bundle.open(oracle_bundle("scgenept_ncbi_gpt"))
-    with pytest.raises(ValueError, match="it keeps no weights for PyTorch"):
+    with pytest.raises(ValueError, match="keeps no weights for PyTorch"):
         list(verify_bundle(bundle, provider="cpu", against_torch=True))
     source = oracle.checkpoint("scgenept_ncbi_gpt")
     results = list(verify_bundle(bundle, provider="cpu", against_torch=True, reference_checkpoint=source))

@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 import scgenept_rt as sgr
 from scgenept_rt import cli
 from scgenept_rt.demo import demo_control_cells
-from scgenept_rt.errors.core import ArgumentError, PerturbationError
+from scgenept_rt.errors import ArgumentError, PerturbationError
 from scgenept_rt.genetic_interactions import (
     ADDITIVE_MAGNITUDE,
     distance_correlation,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import scgenept_rt as sgr
-from scgenept_rt.errors.core import BundleFileError, ReferenceMismatchError
+from scgenept_rt.errors import BundleFileError, ReferenceMismatchError
 from scgenept_rt.verification import check_reference
 
 Change = Callable[[dict[str, np.ndarray]], None]

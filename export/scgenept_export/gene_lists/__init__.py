@@ -10,7 +10,7 @@ from pathlib import Path
 from scgenept_export.gene_list import GeneList, read_gene_list
 
 SHIPPED = ("norman", "adamson")
-"""Data sets whose gene list ships."""
+"""Data sets whose gene lists ship with the package."""
 
 
 def shipped_gene_list(dataset: str) -> GeneList:
@@ -21,12 +21,12 @@ def shipped_gene_list(dataset: str) -> GeneList:
 
 
 def resolve_gene_list(genes: str | Path) -> GeneList:
-    """Return the gene list that `--genes` means: a file, or the shipped list of a data set of `SHIPPED`.
+    """Return the gene list of a file, or the shipped one of a data set of `SHIPPED`.
 
     Raises
     ------
     GeneListError
-        If it is neither, or the file cannot be used.
+        If the file cannot be used.
     """
     if str(genes) in SHIPPED and not Path(genes).is_file():
         return shipped_gene_list(str(genes))

@@ -1,4 +1,4 @@
-"""The scGPT vocabulary: which token id a gene name has.
+"""The scGPT vocabulary: the token id of each gene name.
 
 Ships the published census vocabulary (MIT, see LICENSE.scGPT beside this file); another one is read from a vocab.json.
 """
@@ -13,12 +13,12 @@ from importlib import resources
 from pathlib import Path
 
 from scgenept_export.errors import VocabularyError
+from scgenept_rt.errors import UseOption
 
 SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")
 """Appended in this order when missing, as upstream's `match_genes_to_scgpt_vocab` does."""
 
 PADDING = SPECIAL_TOKENS[0]
-_CENSUS_FILE = "census_genes.txt.xz"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Vocabulary:
 
     @property
     def n_tokens(self) -> int:
-        """Number of rows that the embedding tables of a fitting checkpoint have."""
+        """Number of rows of the embedding tables of a fitting checkpoint."""
         return max(self.token_ids.values()) + 1
 
     def encode(self, gene_names: Sequence[str]) -> tuple[list[int], list[bool]]:
@@ -40,47 +40,47 @@ class Vocabulary:
         return [genes.get(name, padding) for name in gene_names], [name in genes for name in gene_names]
 
     def check_fits(self, n_tokens: int) -> None:
-        """Raise `VocabularyError` unless the checkpoint's tables have one row a token."""
+        """Raise `VocabularyError` unless the checkpoint's embedding tables have one row per token."""
         if n_tokens != self.n_tokens:
             raise VocabularyError(
-                self.source,
-                f"it has {self.n_tokens:,} tokens (with the special ones), the checkpoint's embedding tables have "
+                f"it has {self.n_tokens:,} tokens (with the special ones), but the checkpoint's embedding tables have "
                 f"{n_tokens:,} rows",
-                "Give the --vocab that the checkpoint was trained with.",
+                options=[UseOption("vocab", "name the vocabulary that the checkpoint was trained with")],
+                where=f"vocabulary {self.source}",
             )
 
 
 def census_vocabulary() -> Vocabulary:
     """Return the published census vocabulary (60,697 tokens with the special ones)."""
-    packed = resources.files(__package__).joinpath(_CENSUS_FILE).read_bytes()
+    packed = resources.files(__package__).joinpath("census_genes.txt.xz").read_bytes()
     names = lzma.decompress(packed).decode("utf-8").splitlines()
-    return _with_special_tokens("shipped census vocabulary", {name: i for i, name in enumerate(names)})
+    return _with_special_tokens("census (shipped)", {name: i for i, name in enumerate(names)})
 
 
 def read_vocabulary(path: str | Path) -> Vocabulary:
-    """Read a vocab.json: one object of gene name to token id.
+    """Read a vocab.json: one object that maps gene names to token ids.
 
     Raises
     ------
     VocabularyError
-        If the file is missing, is not such an object, or gives one id to two names.
+        If the file cannot be read, is not such an object, or gives one id to two names.
     """
-    path = Path(path)
+    where = f"vocabulary {path}"
     try:
-        loaded = json.loads(path.read_text("utf-8"))
+        loaded = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise VocabularyError(path, f"it cannot be read ({error.strerror})", "Check the path of --vocab.") from error
+        raise VocabularyError(f"cannot be read: {error.strerror}", "Check the path", where=where) from error
     except ValueError as error:
-        raise VocabularyError(path, f"it is not JSON ({error})", "Give scGPT's vocab.json.") from error
-    if (
-        not isinstance(loaded, dict)
-        or not loaded
-        or not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in loaded.values())
-    ):
-        raise VocabularyError(path, "it is not an object of gene name to token id", "Give scGPT's vocab.json.")
+        raise VocabularyError(f"is not JSON: {error}", "Use scGPT's vocab.json", where=where) from error
+    if not isinstance(loaded, dict) or not loaded or not all(map(_is_token_id, loaded.values())):
+        raise VocabularyError("is not an object of gene names and token ids", "Use scGPT's vocab.json", where=where)
     if len(set(loaded.values())) != len(loaded):
-        raise VocabularyError(path, "two names have the same token id", "Give scGPT's vocab.json.")
+        raise VocabularyError("gives two names the same token id", "Use scGPT's vocab.json", where=where)
     return _with_special_tokens(str(path), loaded)
+
+
+def _is_token_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _with_special_tokens(source: str, token_ids: Mapping[str, int]) -> Vocabulary:

@@ -18,7 +18,7 @@ from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import ArgumentError, InferenceError, describe, pluralize
+from scgenept_rt.errors import ArgumentError, InferenceError, describe, pluralize
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scgenept_rt.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, Precision, Target
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     BundleError,
     BundleFileError,
     BundleNotFoundError,

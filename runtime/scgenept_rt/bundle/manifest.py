@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors.core import BundleFileError, pluralize
+from scgenept_rt.errors import BundleFileError, pluralize
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import BundleFileError
+from scgenept_rt.errors import BundleFileError
 
 REFERENCE_NAME: Final = "reference.npz"
 

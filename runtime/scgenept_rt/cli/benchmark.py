@@ -10,7 +10,7 @@ import typer
 from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import BundleArgument, with_options
 from scgenept_rt.cli.report_files import check_report_paths
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 from scgenept_rt.options import EngineOptions
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, JsonOption, given_flags, with_options
-from scgenept_rt.errors.core import compose, pluralize
+from scgenept_rt.errors import compose, pluralize
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
 
 if TYPE_CHECKING:

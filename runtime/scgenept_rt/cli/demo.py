@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scgenept_rt.cli.options import with_options
-from scgenept_rt.errors.core import OutputError, pluralize
+from scgenept_rt.errors import OutputError, pluralize
 from scgenept_rt.options import EngineOptions, FileOptions
 
 if TYPE_CHECKING:

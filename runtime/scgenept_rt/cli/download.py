@@ -12,7 +12,7 @@ import typer
 from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import one_of
 from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.errors.core import format_size, pluralize
+from scgenept_rt.errors import format_size, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.download import DownloadDirectory, Fetched, Item
@@ -66,7 +66,7 @@ def download(
     checked_mirror = check_mirror(mirror)
     from scgenept_rt.download import DownloadDirectory, default_directory, select
     from scgenept_rt.download.catalogue import catalogue
-    from scgenept_rt.errors.core import OfflineError
+    from scgenept_rt.errors import OfflineError
 
     items = select(names, dataset) if names else catalogue(dataset)
     with download_progress() as listener:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scgenept_rt.cli.messages import say
-from scgenept_rt.errors.core import ScgeneptError
+from scgenept_rt.errors import ScgeneptError
 
 EXIT_USER_ERROR = 1
 EXIT_INTERRUPTED = 130

@@ -50,7 +50,7 @@ def genes(
 
 
 def _matching(panel: GenePanel, search: str | None) -> list[int]:
-    from scgenept_rt.errors.core import UnknownGeneError
+    from scgenept_rt.errors import UnknownGeneError
     from scgenept_rt.genes import ensembl_id
 
     if search is None:
@@ -65,7 +65,7 @@ def _matching(panel: GenePanel, search: str | None) -> list[int]:
 
 
 def _raise_none_in_vocab(panel: GenePanel, search: str | None, matching: list[int]) -> None:
-    from scgenept_rt.errors.core import UnknownGeneError, join_limited
+    from scgenept_rt.errors import UnknownGeneError, join_limited
 
     names = join_limited([panel.names[position] for position in matching])
     about = f"that have {search!r} in their name or Ensembl id" if search is not None else "of the model"

@@ -16,7 +16,7 @@ from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 from scgenept_rt.cli.options import BundleArgument, JsonOption
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 
 
 def inspect(

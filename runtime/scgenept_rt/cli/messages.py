@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from scgenept_rt.errors.core import Notice, ScgeneptError
+from scgenept_rt.errors import Notice, ScgeneptError
 
 _flags: dict[str, str] = {}
 

@@ -172,7 +172,7 @@ def _series(
     """Return the predictions to draw, by name where one was given; bundles are opened until the stack closes."""
     if not predictions and not bundles:
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
-    from scgenept_rt.errors.core import PlotError
+    from scgenept_rt.errors import PlotError
     from scgenept_rt.evaluation import read_predictions
     from scgenept_rt.plotting.drawing import check_figure_path
 

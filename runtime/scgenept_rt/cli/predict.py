@@ -16,7 +16,7 @@ from scgenept_rt.cli.messages import note, say
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
 from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.errors.core import CellsNotFoundError, pluralize
+from scgenept_rt.errors import CellsNotFoundError, pluralize
 from scgenept_rt.options import EngineOptions, FileOptions, PredictFileOptions, PredictOptions, ReadOptions, resolve
 
 if TYPE_CHECKING:

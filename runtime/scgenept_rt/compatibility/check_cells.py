@@ -14,7 +14,7 @@ from scgenept_rt.compatibility.finding import Finding
 from scgenept_rt.compatibility.gene_check import check_genes
 from scgenept_rt.compatibility.label_check import Labels, check_labels
 from scgenept_rt.compatibility.value_check import Values, check_values
-from scgenept_rt.errors.core import ScgeneptError
+from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import EngineOptions, ReadOptions, resolve

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import UseOption, pluralize
+from scgenept_rt.errors import UseOption, pluralize
 from scgenept_rt.predictor import Predictor
 
 _ENOUGH_SECONDS = 1.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from scgenept_rt.errors.core import ScgeneptError, UseOption, compose
+from scgenept_rt.errors import ScgeneptError, UseOption, compose
 
 Topic = Literal["file", "labels", "perturbations", "genes", "vocabulary", "scale", "provider", "run"]
 

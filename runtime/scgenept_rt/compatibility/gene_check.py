@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import GeneMatchError, pluralize
+from scgenept_rt.errors import GeneMatchError, pluralize
 from scgenept_rt.expression import OpenedCells
 from scgenept_rt.genes import GeneMatch, GenePanel
 

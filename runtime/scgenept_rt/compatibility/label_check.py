@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import PerturbationError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import PerturbationError, UseOption, join_limited, pluralize
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up

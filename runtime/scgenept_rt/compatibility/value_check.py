@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors.core import ExpressionValueError, pluralize
+from scgenept_rt.errors import ExpressionValueError, pluralize
 from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.matrix_rows import CompressedColumns
 from scgenept_rt.genes import GeneMatch, GenePanel

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.demo.cells import draw_expression
 from scgenept_rt.demo.responses import TARGETS, PlantedResponses
-from scgenept_rt.errors.core import PerturbationError
+from scgenept_rt.errors import PerturbationError
 
 if TYPE_CHECKING:
     from anndata import AnnData

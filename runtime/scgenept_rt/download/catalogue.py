@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 
 _RELEASE = "https://czi-scgenept-public.s3.amazonaws.com"
 _DATAVERSE = "https://dataverse.harvard.edu"

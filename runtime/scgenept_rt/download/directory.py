@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from scgenept_rt.download.catalogue import Item
 from scgenept_rt.download.transfer import ELSEWHERE, Listener, download, new_session, shown_url
-from scgenept_rt.errors.core import ChecksumError, DownloadError, OfflineError, ScgeneptError, UseOption, pluralize
+from scgenept_rt.errors import ChecksumError, DownloadError, OfflineError, ScgeneptError, UseOption, pluralize
 from scgenept_rt.files.cache import cache_directory
 from scgenept_rt.files.durable import move_durably, sync_file, write_durably
 from scgenept_rt.files.hashing import digest_of, sha256_of

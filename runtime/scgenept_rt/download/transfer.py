@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, ProtocolError
 from urllib3.util.retry import Retry
 
-from scgenept_rt.errors.core import DownloadError, UseOption, format_size
+from scgenept_rt.errors import DownloadError, UseOption, format_size
 from scgenept_rt.files.durable import sync_data, write_durably
 
 _TIMEOUT = (15.0, 60.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors.core import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.label_matching import CONTROL, canonical_label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scgenept_rt.errors.core import LabelNotFoundError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import LabelNotFoundError, UseOption, join_limited, pluralize
 from scgenept_rt.evaluation.label_matching import CONTROL, canonical_label, did_you_mean, perturbed_genes
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.split import Split

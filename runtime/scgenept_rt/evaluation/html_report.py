@@ -9,7 +9,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from itertools import zip_longest
 
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS, TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE, better, metric_names
 from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import ControlCellsError, ScgeneptError, UseOption
+from scgenept_rt.errors import ControlCellsError, ScgeneptError, UseOption
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import LabelNotFoundError, PredictionFileError, join_limited
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited
 from scgenept_rt.evaluation.label_matching import canonical_label, did_you_mean
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows

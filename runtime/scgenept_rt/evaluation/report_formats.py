@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.result import Evaluation

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from scgenept_rt.errors.core import EvaluationError, LabelNotFoundError, UseOption, join_limited
+from scgenept_rt.errors import EvaluationError, LabelNotFoundError, UseOption, join_limited
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")
 """GEARS's subgroups of a test set, in the order of reports."""

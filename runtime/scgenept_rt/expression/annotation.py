@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import CellsFormatError
+from scgenept_rt.errors import CellsFormatError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import CellsFormatError, ScgeneptError
+from scgenept_rt.errors import CellsFormatError, ScgeneptError
 
 # Values read at once. Unwanted values between wanted ones are read along when that saves a call.
 _READ_VALUES = 1 << 20
@@ -81,7 +81,7 @@ class CompressedRows:
 
 
 class CompressedColumns:
-    """A CSC matrix: the model's columns are streamed and the selected rows kept, in as many passes as memory requires."""
+    """A CSC matrix, read by columns in as many passes as memory requires."""
 
     def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
         self.shape = shape

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     CellsFormatError,
     CellsNotFoundError,
     MissingPackageError,

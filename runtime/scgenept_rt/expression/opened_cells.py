@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     ArgumentError,
     CellsFormatError,
     FieldNotFoundError,
@@ -250,8 +250,8 @@ class OpenedCells:
             found = match.n_found / len(panel)
             share = f"only {found:.0%}" if found >= 0.01 else "less than 1%"
             notices.append(
-                f"Warning: {share} of what the model reads is measured: such cells are far from those that it was trained "
-                "on, and its predictions may mean little."
+                f"Warning: {share} of what the model reads is measured: such cells are far from those that it was "
+                "trained on, and its predictions may mean little."
             )
         return notices
 

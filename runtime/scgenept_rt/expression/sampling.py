@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import ArgumentError, ControlCellsError, UseOption
+from scgenept_rt.errors import ArgumentError, ControlCellsError, UseOption
 from scgenept_rt.options import SamplingMode
 
 

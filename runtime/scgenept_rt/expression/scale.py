@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors.core import ExpressionValueError, UseOption
+from scgenept_rt.errors import ExpressionValueError, UseOption
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
 MAX_LOG1P = 20.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scgenept_rt.errors.core import ArgumentError, ExpressionValueError, describe
+from scgenept_rt.errors import ArgumentError, ExpressionValueError, describe
 from scgenept_rt.genes import GenePanel
 
 

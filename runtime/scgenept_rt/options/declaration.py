@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from scgenept_rt.errors.core import ArgumentError, UseOption, describe
+from scgenept_rt.errors import ArgumentError, UseOption, describe
 
 Group = TypeVar("Group")
 

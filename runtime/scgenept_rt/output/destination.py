@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     OutputError,
     OutputExistsError,
     PartialOutputError,

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 from scgenept_rt.files.durable import sync_data
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
 from scgenept_rt.output.journal import damaged

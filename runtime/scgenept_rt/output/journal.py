@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors.core import PartialOutputError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import PartialOutputError, UseOption, join_limited, pluralize
 from scgenept_rt.files.durable import write_durably
 
 JOURNAL_NAME = "journal.json"

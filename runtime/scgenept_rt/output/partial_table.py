@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import OutputError, PartialOutputError, UseOption, pluralize
+from scgenept_rt.errors import OutputError, PartialOutputError, UseOption, pluralize
 from scgenept_rt.files.durable import move_durably
 from scgenept_rt.output.journal import Journal, damaged
 from scgenept_rt.output.row_writer import RowWriter

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 
-from scgenept_rt.errors.core import OutputError
+from scgenept_rt.errors import OutputError
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.output.partial_table import reason
 

@@ -7,7 +7,7 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from scgenept_rt.errors.core import OutputBusyError, OutputError
+from scgenept_rt.errors import OutputBusyError, OutputError
 from scgenept_rt.files.locking import Busy, lock
 from scgenept_rt.output.journal import JOURNAL_NAME
 

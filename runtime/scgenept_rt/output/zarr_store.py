@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import MissingPackageError, pluralize
+from scgenept_rt.errors import MissingPackageError, pluralize
 from scgenept_rt.files.durable import sync_directory, sync_file, sync_tree, write_durably
 from scgenept_rt.output.journal import damaged
 from scgenept_rt.output.partial_table import PartialTable, read_rows, write_fully

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scgenept_rt.errors.core import PerturbationFileError, join_limited, pluralize
+from scgenept_rt.errors import PerturbationFileError, join_limited, pluralize
 from scgenept_rt.genes import at_line
 from scgenept_rt.perturbation.labels import PerturbationRequest
 

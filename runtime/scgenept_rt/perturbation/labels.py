@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import ArgumentError, PerturbationError, join_limited
+from scgenept_rt.errors import ArgumentError, PerturbationError, join_limited
 from scgenept_rt.genes import GenePanel, at_line
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import PlotError, pluralize
+from scgenept_rt.errors import PlotError, pluralize
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.expression.opened_cells import open_cells

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scgenept_rt.errors.core import UseOption, pluralize
+from scgenept_rt.errors import UseOption, pluralize
 from scgenept_rt.plotting.drawing import (
     DOWN,
     MAX_NAMED_GENES,

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scgenept_rt.errors.core import MissingPackageError, OutputError, PlotError, UseOption
+from scgenept_rt.errors import MissingPackageError, OutputError, PlotError, UseOption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

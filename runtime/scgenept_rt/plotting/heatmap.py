@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import Notice, UseOption
+from scgenept_rt.errors import Notice, UseOption
 from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, require_matplotlib
 from scgenept_rt.plotting.predictions import Prediction, means_of
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from scgenept_rt.errors.core import PlotError
+from scgenept_rt.errors import PlotError
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, read_predictions
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scgenept_rt.benchmark import BenchmarkResult
-from scgenept_rt.errors.core import pluralize
+from scgenept_rt.errors import pluralize
 from scgenept_rt.plotting.drawing import axes_for, plain, style_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import NonFinitePredictionError, UseOption
+from scgenept_rt.errors import NonFinitePredictionError, UseOption
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff

@@ -7,7 +7,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import DeviceMemoryError
+from scgenept_rt.errors import DeviceMemoryError
 from scgenept_rt.session import Session
 
 

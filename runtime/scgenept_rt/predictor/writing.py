@@ -14,7 +14,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.errors.core import ArgumentError, Notice, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, Notice, UseOption, pluralize
 from scgenept_rt.expression import check_source
 from scgenept_rt.options import PredictFileOptions
 from scgenept_rt.output import (

@@ -9,7 +9,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Final
 
-from scgenept_rt.errors.core import ProviderUnavailableError, pluralize
+from scgenept_rt.errors import ProviderUnavailableError, pluralize
 from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
 from scgenept_rt.providers.elf import runs_on
 from scgenept_rt.providers.installation import Fault, Installation, find_installation, version_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from scgenept_rt.errors.core import ProviderUnavailableError
+from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Unpack, cast
 
 from scgenept_rt.bundle import Bundle, Precision, Target
-from scgenept_rt.errors.core import ArgumentError, ProviderError, ProviderUnavailableError, UseOption, join_limited
+from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, UseOption, join_limited
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose_provider
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
@@ -121,15 +121,7 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
     ONNX Runtime opens a session on the CPU when a provider fails to start, with no more than a line in its log.
 
-    Parameters
-    ----------
-    session_providers
-        What `InferenceSession.get_providers()` returned.
-
-    Raises
-    ------
-    ProviderUnavailableError
-        If the provider is not among them.
+    Raises `ProviderUnavailableError` unless it is among what `InferenceSession.get_providers()` returned.
     """
     expected = {choice.ort_provider}
     if choice.traits.ort_name is None:

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import cast
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import ProviderUnavailableError
+from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers import BACKEND_ENTRY_POINTS, ProviderChoice
 from scgenept_rt.session.protocol import Session
 

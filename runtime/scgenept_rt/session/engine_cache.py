@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from scgenept_rt.errors.core import OutputError
+from scgenept_rt.errors import OutputError
 from scgenept_rt.files.cache import CACHE_VARIABLE
 from scgenept_rt.files.hashing import sha256_of
 

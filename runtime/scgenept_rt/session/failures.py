@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from scgenept_rt.errors.core import DeviceMemoryError, GraphNotLoadedError, InferenceError, UseOption, pluralize
+from scgenept_rt.errors import DeviceMemoryError, GraphNotLoadedError, InferenceError, UseOption, pluralize
 
 _OUT_OF_MEMORY: Final = re.compile(
     r"failed to allocate|unable to allocate|out of memory|bad_alloc|bad allocation"

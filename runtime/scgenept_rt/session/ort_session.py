@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
-from scgenept_rt.errors.core import ProviderUnavailableError, UseOption, pluralize
+from scgenept_rt.errors import ProviderUnavailableError, UseOption, pluralize
 from scgenept_rt.providers import (
     ProviderChoice,
     cpu_threads,
@@ -56,14 +56,10 @@ class OrtSession:
 
         Raises
         ------
-        GraphNotInBundleError
-            If the bundle has no such graph.
-        ProviderUnavailableError
-            If the provider did not become active.
-        GraphNotLoadedError
-            If ONNX Runtime cannot load the graph, or the provider cannot run all of it.
-        BundleFileError
-            If the file that holds the weights of the graph is missing or has changed.
+        BundleError
+            If the bundle has no such graph, or the file of its weights is missing or has changed.
+        ProviderError
+            If the provider did not become active, or cannot load or run all of the graph.
         OutputError
             If TensorRT's engines cannot be kept.
         """

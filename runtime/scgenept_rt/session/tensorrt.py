@@ -19,16 +19,7 @@ def tensorrt_options(
 ) -> Iterator[dict[str, str]]:
     """Yield the provider options for a session, which must be opened within the context.
 
-    Parameters
-    ----------
-    bundle, graph
-        The portable graph to compile.
-    choice
-        The provider tensorrt with its device.
-    max_batch
-        The most cells that a batch will have.
-    on_notice
-        Called when an engine must be built, and when it is done.
+    `on_notice` is called when an engine must be built, for batches of up to `max_batch` cells, and when it is done.
 
     Raises
     ------

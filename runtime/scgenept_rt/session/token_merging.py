@@ -62,14 +62,9 @@ def run_merged(
     run
         Runs the graph on named inputs: those of every graph, and `log_count` float32 [n_tokens].
     values, pert_flags, gene_index
-        A batch; see `Session.run`.
+        A batch; see `Session.run`, also for what is returned (the same as without merging, except for rounding).
     shared_rows
-        (n_table_genes,) which rows of the gene table are the shared token; see `shares_token`.
-
-    Returns
-    -------
-    ndarray
-        (n_cells, n_genes) float32, the same as of the graph without merging, except for rounding.
+        See `shares_token`.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from scgenept_rt.benchmark import measurement
 from scgenept_rt.benchmark.machine import cpu_model
 from scgenept_rt.cli import app
-from scgenept_rt.errors.core import MissingPackageError
+from scgenept_rt.errors import MissingPackageError
 
 
 def run_command(*arguments: object) -> tuple[int, str]:

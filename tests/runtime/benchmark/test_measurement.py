@@ -17,7 +17,7 @@ from scgenept_rt.benchmark import (
 )
 from scgenept_rt.benchmark.machine import cpu_model, versions
 from scgenept_rt.benchmark.measurement import benchmark_cells
-from scgenept_rt.errors.core import ArgumentError, DeviceMemoryError, ReferenceMismatchError
+from scgenept_rt.errors import ArgumentError, DeviceMemoryError, ReferenceMismatchError
 from scgenept_rt.session import OrtSession
 
 QUICK: dict[str, Any] = {"provider": "cpu", "batch_sizes": (1, 3), "repeats": 2, "threads": 1}

@@ -98,7 +98,10 @@ def test_three_genes_are_allowed_with_a_warning(
     [
         ("perturbation\n", ["holds no perturbation"]),
         ("gene,n\nYFU19,3\n", ["no column perturbation or condition", "gene, n"]),
-        ("perturbation\nYFU19,TBPE15\n", ["set.csv, line 2", "2 cells", "join genes that are perturbed together by a plus"]),
+        (
+            "perturbation\nYFU19,TBPE15\n",
+            ["set.csv, line 2", "2 cells", "join genes that are perturbed together by a plus"],
+        ),
         ("perturbation\nYFU19\nNOGENE\n", ["set.csv, line 3: gene is not among", "NOGENE"]),
         ('perturbation\n"YFU19\n', ["line 2", "the row that begins here cannot be read", "Check its quotes"]),
         ("perturbation,n_controls\nYFU19,many\n", ["line 2", "'many' is not a number of cells"]),

@@ -16,7 +16,7 @@ import scgenept_rt
 from scgenept_rt.cli import app
 from scgenept_rt.cli.messages import Command, flags_of, note
 from scgenept_rt.cli.options import with_options
-from scgenept_rt.errors.core import CellsError, Notice, UseOption
+from scgenept_rt.errors import CellsError, Notice, UseOption
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
 
 SOURCES = Path(scgenept_rt.__file__).parent

@@ -20,7 +20,7 @@ from scgenept_rt.demo import (
     expression_rates,
 )
 from scgenept_rt.demo.screen import SCREEN_CONTROLS
-from scgenept_rt.errors.core import PerturbationError
+from scgenept_rt.errors import PerturbationError
 from scgenept_rt.predictor import Predictor, load
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from scgenept_rt.download import DATASETS, default_directory, select
 from scgenept_rt.download.catalogue import MODEL_TYPES, catalogue
-from scgenept_rt.errors.core import ArgumentError, ChecksumError, DownloadError, OfflineError
+from scgenept_rt.errors import ArgumentError, ChecksumError, DownloadError, OfflineError
 from tests.runtime.download.conftest import ADAMSON, GO_C, H5AD, NORMAN, VOCAB, zipped
 
 PLAIN = GO_C.replace("_concat", "")

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from scgenept_rt.download import DownloadDirectory, select
-from scgenept_rt.errors.core import ChecksumError, DownloadError
+from scgenept_rt.errors import ChecksumError, DownloadError
 from tests.runtime.download.conftest import GO_C, VOCAB
 
 GO_C_ITEM, VOCAB_ITEM = select(["scgenept_go_c", "vocab"], "norman")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from scgenept_rt.errors.core import ControlCellsError, ExpressionValueError, LabelNotFoundError
+from scgenept_rt.errors import ControlCellsError, ExpressionValueError, LabelNotFoundError
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.genes import GenePanel

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scgenept_rt.errors.core import EvaluationError, LabelNotFoundError
+from scgenept_rt.errors import EvaluationError, LabelNotFoundError
 from scgenept_rt.evaluation import Split, load_split, shipped_splits
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scgenept_rt.errors.core import (
+from scgenept_rt.errors import (
     MissingPackageError,
     OutputBusyError,
     OutputError,

@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import scgenept_rt as sgr
-from scgenept_rt.errors.core import LabelNotFoundError, OutputError, PlotError, PredictionFileError, UnknownGeneError
+from scgenept_rt.errors import LabelNotFoundError, OutputError, PlotError, PredictionFileError, UnknownGeneError
 from scgenept_rt.evaluation import Split, evaluate, read_predictions
 from scgenept_rt.plotting.drawing import MAX_SERIES, PALETTE, figure_of, style_of
 from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, many_rows

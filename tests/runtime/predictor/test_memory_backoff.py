@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from scgenept_rt.errors.core import DeviceMemoryError
+from scgenept_rt.errors import DeviceMemoryError
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.session import inference_error
 
@@ -19,7 +19,7 @@ PROGRAM = """
 import json, resource, sys
 import numpy as np
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors.core import DeviceMemoryError
+from scgenept_rt.errors import DeviceMemoryError
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session

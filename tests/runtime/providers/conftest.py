@@ -252,7 +252,7 @@ class Machine:
         code = f"""
 import dataclasses, json
 from types import SimpleNamespace
-from scgenept_rt.errors.core import ScgeneptError
+from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.providers import select_provider, verify_active
 def holding(*graphs):
     files = [SimpleNamespace(precision=precision, target=target) for precision, target in graphs]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scgenept_rt.errors.core import ProviderUnavailableError
+from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers import diagnose_provider, select_provider, verify_active
 from tests.runtime.providers.skips import linux
 

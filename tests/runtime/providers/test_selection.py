@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 from scgenept_rt.providers import select_provider
 from tests.runtime.providers.skips import linux
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt.bundle import Tolerance
-from scgenept_rt.errors.core import ArgumentError
+from scgenept_rt.errors import ArgumentError
 from scgenept_rt.session.cuda_graphs import RecordedBatches
 from scgenept_rt.session.graph_io import Feed
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scgenept_rt.errors.core import DeviceMemoryError, InferenceError
+from scgenept_rt.errors import DeviceMemoryError, InferenceError
 from scgenept_rt.session.failures import inference_error, summary
 
 # As ONNX Runtime 1.31.1 words it.

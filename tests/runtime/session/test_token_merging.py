@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, Target
-from scgenept_rt.errors.core import BundleFileError, InferenceError
+from scgenept_rt.errors import BundleFileError, InferenceError
 from scgenept_rt.predictor import load
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session

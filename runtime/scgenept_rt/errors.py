@@ -1,4 +1,4 @@
-"""The error tree. Moves to errors.py once the old modules of this package are gone.
+"""Errors that a user can resolve, and how messages are worded.
 
     ScgeneptError
     ├── ArgumentError                 ValueError, TypeError
@@ -308,7 +308,7 @@ class MissingPackageError(ScgeneptError, ImportError):
         )
 
 
-# --- wording of messages ------------------------------------------------------------------------------------------------
+# --- wording of messages ---
 
 
 def join_limited(items: Sequence[object], limit: int = 5) -> str:
