@@ -11,8 +11,8 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = -m pytest --numprocesses auto --dist loadfile
 TEST_EXTRAS = cpu,export,zarr,plot,eval,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
-# What needs neither PyTorch nor onnx, but for the slowest.
-RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py -m 'not slow'
+# What needs neither PyTorch nor onnx. Left out: the slowest, and machines that are built of stand-ins for packages.
+RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py --ignore tests/runtime/providers -m 'not slow'
 
 .PHONY: help demo test test-minimum test-newest test-cuda coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
