@@ -1,4 +1,4 @@
-"""One form in a process of its own, told on standard input when to run: `check`, `time` or `end`, one word a line.
+"""One form in its own process, which runs when standard input asks: `check`, `time` or `end`, one word per line.
 
 Answers with one line of JSON each. A form that waits uses no processor, so the processes of all forms stay open and
 take turns.

@@ -153,7 +153,7 @@ def _default_export(workload: Workload, *, opset: int) -> Predict:
 
 
 def _export_default(workload: Workload, opset: int) -> Path:
-    """Export in a process of its own, as PyTorch has no place in the memory of a form that runs without it."""
+    """Export in another process, so that PyTorch is not in the memory of a form that runs without it."""
     import subprocess
     import sys
 

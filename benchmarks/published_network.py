@@ -1,11 +1,11 @@
 """The published network as it runs upstream: encoders over a batch of token ids, then nn.TransformerEncoder.
 
-Rebuilt from the description of the published model, with parameters of the same names, so that a checkpoint in the
-published layout loads strictly. It is here to be compared with; the package never uses it.
+Built from the encoders and decoder of the export stage, which tests compare with scGPT's own, so that a checkpoint in
+the published layout loads strictly. It is here to be compared with; the package never uses it.
 
-Upstream's `pred_perturb_from_ctrl` and `pred_perturb` give every pass a `src_key_padding_mask` that masks nothing. It
-changes no output, but it is no small thing: PyTorch's fast path makes nested tensors of masked input, which on a CPU
-take about twice the time and memory, and without the fast path attention gets a mask to add.
+Upstream's `pred_perturb_from_ctrl` and `pred_perturb` pass a `src_key_padding_mask` that masks nothing. It changes no
+output, but it is slow: PyTorch's fast path makes nested tensors of masked input, which on a CPU take about twice the
+time and memory, and without the fast path attention gets a mask to add.
 """
 
 from __future__ import annotations
@@ -16,64 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from scgenept_export.model import ContinuousValueEncoder, ExprDecoder, GeneEncoder, TextEncoder
+
 _HEADS = 8
-_MAX_VALUE = 512.0
-
-
-class TokenEncoder(nn.Module):
-    """Token ids [batch, n] -> [batch, n, width]."""
-
-    def __init__(self, n_tokens: int, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(n_tokens, width)
-        self.enc_norm = nn.LayerNorm(width)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Embed and normalise."""
-        return self.enc_norm(self.embedding(ids))
-
-
-class TextEncoder(nn.Module):
-    """Token ids [batch, n] -> [batch, n, width] through the float64 table of text embeddings."""
-
-    def __init__(self, n_tokens: int, text_width: int, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(n_tokens, text_width, dtype=torch.float64)
-        self.fc = nn.Linear(text_width, width)
-        self.enc_norm = nn.LayerNorm(width)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Look up, cast, project and normalise."""
-        return self.enc_norm(self.fc(self.embedding(ids).float()))
-
-
-class ValueEncoder(nn.Module):
-    """Expression [batch, n] -> [batch, n, width]."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(1, width)
-        self.linear2 = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Bound, project twice and normalise."""
-        hidden = torch.relu(self.linear1(torch.clamp(values.unsqueeze(-1), max=_MAX_VALUE)))
-        return self.norm(self.linear2(hidden))
-
-
-class Decoder(nn.Module):
-    """[batch, n, width] -> [batch, n]."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc = nn.Sequential(
-            nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, 1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Predict one number a gene."""
-        return self.fc(x).squeeze(-1)
 
 
 class PublishedNetwork(nn.Module):
@@ -81,14 +26,14 @@ class PublishedNetwork(nn.Module):
 
     def __init__(self, n_tokens: int, text_width: int, width: int, hidden: int, n_layers: int) -> None:
         super().__init__()
-        self.encoder = TokenEncoder(n_tokens, width)
-        self.value_encoder = ValueEncoder(width)
-        self.gopt_encoder_c = TextEncoder(n_tokens, text_width, width)
+        self.encoder = GeneEncoder(n_tokens, width)
+        self.value_encoder = ContinuousValueEncoder(width)
+        self.gopt_encoder_c = TextEncoder(n_tokens, text_width, width, "fc", torch.float64)
         self.pert_encoder = nn.Embedding(3, width, padding_idx=2)
         self.ln = nn.LayerNorm(width)
         layer = nn.TransformerEncoderLayer(width, _HEADS, hidden, dropout=0.0, batch_first=True)
         self.transformer_encoder = nn.TransformerEncoder(layer, n_layers)
-        self.decoder = Decoder(width)
+        self.decoder = ExprDecoder(width, width)
 
     def forward(self, ids: Tensor, values: Tensor, flags: Tensor, *, empty_mask: bool = True) -> Tensor:
         """Predict: token ids, expression and flags [batch, n] -> [batch, n], with upstream's empty mask or without."""
@@ -103,7 +48,7 @@ class PublishedNetwork(nn.Module):
 def load_published(checkpoint: Path) -> PublishedNetwork:
     """Load a checkpoint as upstream does: all tensors into memory, then into the network."""
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    # flash-attn has names of its own for the same tensors.
+    # flash-attn names the same tensors differently.
     weights = {
         name.replace("self_attn.Wqkv.", "self_attn.in_proj_"): tensor
         for name, tensor in weights.items()

@@ -40,7 +40,7 @@ def main() -> None:
             device=options.device,
         )
         workload.prepare()
-        # A session of its own for each question: one keeps the memory that its largest run took.
+        # A new session for each question, since a session keeps the memory of its largest run.
         with _open(workload) as model:
             result: dict[str, Any] = {
                 "kind": "scaling",

@@ -1,7 +1,7 @@
 """Train the demo network on made-up responses and export it into the bundle that ships with the package.
 
 Usage, from a checkout with the `export` and `cpu` extras: python export/demo/make_demo_bundle.py [--out DIR]
-README.md beside this file says what is planted.
+README.md beside this file describes what is planted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TEXT_ENCODER = "gopt_encoder_c"
 D_MODEL, N_LAYERS, N_HEADS, D_FF, D_TEXT = 16, 2, 1, 128, 16
 SEED = 0
 
-# Genes and cells a step, steps, peak learning rate. In the end attention has to find one perturbed gene among 5,045,
+# Genes and cells per step, steps, peak learning rate. In the end attention has to find one perturbed gene among 5,045,
 # which training on a few hundred does not teach: the later phases have more genes, the last has all.
 PHASES = ((320, 24, 4000, 6e-3), (1280, 6, 300, 2e-3), (5045, 2, 80, 8e-4))
 
@@ -89,7 +89,7 @@ def train(task: PlantedResponses, token_ids: Tensor, phases: Sequence[tuple[int,
 
 @torch.no_grad()
 def _attend_to_perturbed(model: ReferenceModel) -> None:
-    """Start with attention that already finds the perturbed genes: of its own, training takes long to discover that.
+    """Start with attention that already finds the perturbed genes, which training alone takes long to discover.
 
     One coordinate is kept free of everything but the perturbation flag; every query looks for it.
     """

@@ -137,10 +137,10 @@ class FoldedLayer(nn.Module):
         return self.ops.skip_norm(x, self.linear2(F.relu(self.linear1(x))), self.linear2_bias, self.norm2)
 
     def _attend_to_merged(self, x: Tensor, log_channel: Tensor) -> Tensor:
-        """Attend to keys that stand for several: one more channel a head adds log(count) to the key's scores.
+        """Attend to keys that stand for several: one more channel per head adds log(count) to the key's scores.
 
-        The weights get a column of zeros a head. ONNX Runtime computes that once, when it loads the graph; in the file
-        they stay as they are, and can be shared with the graph that does not merge.
+        The weights get a column of zeros per head. ONNX Runtime computes that once, when it loads the graph; in the
+        file they stay as they are, and can be shared with the graph that does not merge.
         """
         assert self.query.bias is not None, "the query bias is the one that softmax sees"
         root = (self.query.weight.shape[-1] // self.n_heads) ** 0.5

@@ -42,7 +42,7 @@ def write_graph(model: ReferenceModel, token_ids: Tensor, path: Path, precision:
 
 
 def write_merged_graph(model: ReferenceModel, token_ids: Tensor, path: Path, owner: Path) -> None:
-    """Trace the form of a model that computes identical tokens once, in fp32, as a small file beside `owner`.
+    """Trace the graph of a model that computes identical tokens once, in fp32, as a small file beside `owner`.
 
     It has one input more, which may be left out: `log_count` float32 [n_genes], the logarithm of how many tokens each
     stands for. Its weights are those of `owner`, the `ort` graph in fp32, in that file.

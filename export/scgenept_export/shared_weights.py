@@ -1,4 +1,4 @@
-"""Weights that lie in one graph's file and are used by another's, so that a second form of a network costs no space."""
+"""Weights in the file of one graph that another graph uses, so that a second graph of a network takes no space."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_census_vocabulary_is_the_packages_file_with_three_special_tokens(scgpt_
 def test_pred_perturb_passes_a_mask_that_masks_nothing(
     real: types.ModuleType, scgpt_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # scGenePT's class is a copy of this one; benchmarks/published_network.py passes the same mask, which is dear.
+    # scGenePT's class is a copy of this one; benchmarks/published_network.py passes the same mask, which is slow.
     utils = types.ModuleType("scgpt.utils")
     utils.__dict__["map_raw_id_to_vocab_id"] = lambda raw_ids, gene_ids: torch.as_tensor(gene_ids)[raw_ids]
     monkeypatch.setitem(sys.modules, "scgpt.utils", utils)
