@@ -51,7 +51,7 @@ class Split:
         """Return the subgroup of each test label."""
         return {label: name for name, labels in self.test.items() for label in labels}
 
-    def restricted(self, subgroup: Sequence[str]) -> Split:
+    def restricted(self, subgroups: Sequence[str]) -> Split:
         """Return the split with only these subgroups tested.
 
         Raises
@@ -59,16 +59,16 @@ class Split:
         LabelNotFoundError
             If there is no such subgroup.
         """
-        for name in subgroup:
+        for name in subgroups:
             if name not in self.test:
                 raise LabelNotFoundError(
                     f"it has no test perturbations of the subgroup {name!r} (it has: {join_limited(list(self.test))})",
-                    options=[UseOption("subgroup", "choose among these")],
+                    options=[UseOption("subgroups", "choose among these")],
                     where=f"split {self.name}",
                 )
         # What is no longer tested is still not trained on.
-        dropped = [label for name, labels in self.test.items() if name not in subgroup for label in labels]
-        kept = {name: labels for name, labels in self.test.items() if name in subgroup}
+        dropped = [label for name, labels in self.test.items() if name not in subgroups for label in labels]
+        kept = {name: labels for name, labels in self.test.items() if name in subgroups}
         n_dropped = self.n_dropped + len(dropped)
         return Split(self.name, self.dataset, kept, (*self.val, *dropped), self.train, n_dropped)
 
