@@ -189,7 +189,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--genes", type=int, default=5045)
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--cells", type=int, help="cells a batch (default: 2 on a CPU, 32 on a GPU)")
+    parser.add_argument("--cells", type=int, help="cells per batch (default: 2 on a CPU, 32 on a GPU)")
     parser.add_argument("--tokens", type=int, default=60_697, help="rows of the checkpoint's embedding tables")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)

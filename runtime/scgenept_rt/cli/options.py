@@ -109,7 +109,7 @@ def _parameter(option: DeclaredOption, panel: str) -> inspect.Parameter:
 
 
 def _parser(option: DeclaredOption) -> Callable[[Any], Any]:
-    def parse(text: Any) -> Any:  # a function, as click before 8.2 asks for its name
+    def parse(text: Any) -> Any:  # a function: with older typer, click asks for its name
         return _parse(option, text)
 
     return parse
