@@ -1,9 +1,9 @@
 """Peak memory of `predict` against the number of predicted rows: it must not grow.
 
-Each size runs in its own process, from an .h5ad of control cells to an .h5ad of predicted cells over the
-demo bundle's 5,045 genes. With `--network demo` the demo network predicts (some 40 ms per cell on two free cores: 100,000 rows take an
-hour or more). With `--network none` a session that returns zeros replaces it, so that sizes can be measured that would
-take days; everything else (reading, batches, writing) is the same.
+Each size runs in a process of its own, from an .h5ad of control cells to an .h5ad of predicted cells over the demo
+bundle's 5,045 genes. With `--network demo` the demo network predicts (about 40 ms per cell on two cores: 100,000 rows
+take an hour or more); with `--network none` a session that returns zeros stands in for it, so that sizes can
+be measured that would take days: everything else (reading, batches, writing) is the same.
 
     python benchmarks/peak_memory.py --network none --rows 1000 10000 100000 --json benchmarks/results/peak_memory.json
 """

@@ -60,8 +60,8 @@ def drawing() -> str:
 
 def purpose(package: str) -> str:
     """Return the first sentence of a package's docstring."""
-    path = ROOT / "runtime" / RUNTIME / package
-    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
+    path = ROOT / "runtime" / RUNTIME / f"{package}.py"
+    source = (path if path.exists() else path.with_suffix("") / "__init__.py").read_text("utf-8")
     first = " ".join((ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].split())
     return f"**{package}**: {first.replace('|', '/')}"
 

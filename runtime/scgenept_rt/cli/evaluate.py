@@ -36,7 +36,7 @@ def evaluate(
     sample: PredictOptions,
     read: ReadOptions,
     engine: EngineOptions,
-    subgroup: Annotated[
+    subgroups: Annotated[
         list[str] | None,
         typer.Option("--subgroup", metavar="NAME", help="Test only this subgroup; may be repeated. Default: all."),
     ] = None,
@@ -80,8 +80,8 @@ def evaluate(
 
         require_matplotlib()
     chosen = load_split(split)
-    if subgroup:
-        chosen = chosen.restricted(subgroup)
+    if subgroups:
+        chosen = chosen.restricted(subgroups)
     if predictions is not None:
         means = read_predictions(predictions)
         recorded = means.provenance.get("manifest_digest")

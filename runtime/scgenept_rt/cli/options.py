@@ -100,12 +100,19 @@ def _parameter(option: DeclaredOption, panel: str) -> inspect.Parameter:
     declared = option.declared
     value: dict[str, Any] = {}
     if option.type is not bool:
-        value = {"metavar": declared.metavar, "parser": functools.partial(_parse, option)}
+        value = {"metavar": declared.metavar, "parser": _parser(option)}
     info = typer.Option(option.flag, rich_help_panel=panel, help=declared.help, **value)
     kind: Any = bool if option.type is bool else str if declared.default is not None else str | None
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=Annotated[kind, info]
     )
+
+
+def _parser(option: DeclaredOption) -> Callable[[Any], Any]:
+    def parse(text: Any) -> Any:  # a function: with older typer, click asks for its name
+        return _parse(option, text)
+
+    return parse
 
 
 def _parse(option: DeclaredOption, text: Any) -> Any:

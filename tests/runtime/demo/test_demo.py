@@ -121,7 +121,7 @@ def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthet
         title = next(line for line in output.splitlines() if line.startswith(f"{label}:"))
         assert "synthetic" in title
     assert "provider cpu, fp32" in output
-    assert "ms a cell" in output
+    assert "ms per cell" in output
     header = next(line for line in output.splitlines() if line.startswith("gene"))
     assert header.split() == ["gene", "control", "predicted", "delta", "sem"]
     assert output.isascii()
