@@ -27,7 +27,7 @@ def test_defaults_are_valid_and_complete(group: type) -> None:
 @pytest.mark.parametrize(
     ("group", "given", "message"),
     [
-        (EngineOptions, {"precision": "int8"}, r"precision is 'int8' \(str\), expected one of 'auto', 'fp32', 'fp16'"),
+        (EngineOptions, {"precision": "int8"}, r"precision is 'int8' \(str\), expected one of auto, fp32, fp16"),
         (EngineOptions, {"threads": 0}, r"threads is 0 .* expected a whole number from 1 to \d+, or None"),
         (EngineOptions, {"threads": 100_000}, "threads is 100000"),
         (EngineOptions, {"threads": 1.5}, "threads is 1.5"),
@@ -37,7 +37,7 @@ def test_defaults_are_valid_and_complete(group: type) -> None:
         (PredictOptions, {"seed": None}, "seed is None"),
         (PredictOptions, {"n_controls": True}, "n_controls is True"),
         (PredictOptions, {"n_controls": "3"}, "n_controls is '3'"),
-        (PredictOptions, {"batch_size": 0}, "batch_size is 0 .* expected a whole number from 1, or 'auto'"),
+        (PredictOptions, {"batch_size": 0}, "batch_size is 0 .* expected a whole number from 1, or auto"),
         (PredictOptions, {"batch_size": 2.0}, "batch_size is 2.0"),
         (PredictOptions, {"aggregate": "median"}, "aggregate is 'median'"),
         (PredictOptions, {"sampling": "bootstrap"}, "sampling is 'bootstrap'"),
