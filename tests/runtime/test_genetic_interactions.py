@@ -208,5 +208,5 @@ def test_command(monkeypatch, capsys, tmp_path) -> None:
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert end.value.code == code
-    assert "is the input file itself" in capsys.readouterr().err
+    assert "is an input of the command" in capsys.readouterr().err
     assert cells.read_bytes() == before
