@@ -59,6 +59,8 @@ for descriptor, path, flags in (
     (2, job["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
 ):
     os.dup2(os.open(path, flags, 0o644), descriptor)
+# As at a keyboard: a test run that was started in the background has SIGINT ignored, and hands that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.chdir(job["cwd"])
 sys.argv = job["argv"]
 if job["finishing_step"] is not None:
