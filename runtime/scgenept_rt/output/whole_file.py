@@ -34,7 +34,7 @@ def write_whole(adata: AnnData, path: Path, *, compression: Literal["gzip"] | No
         if adata.raw is None and "raw" in file:
             del file["raw"]  # an empty entry, which AnnData.write_h5ad leaves out
     try:
-        write_durably(path, made.getbuffer())
+        write_durably(path, made.getvalue())
     except OSError as error:
         problem = f"it cannot be written ({reason(error)}); nothing of it is left"
         raise OutputError(problem, "Put that right and run the command again", where=path) from error
