@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.errors import join_limited, pluralize
 from scgenept_rt.evaluation.label_matching import CONTROL
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 
@@ -53,7 +54,11 @@ class DeGenes:
 
 
 class DeLists:
-    """The lists that GEARS's preprocessing stores in uns, read for one perturbation at a time."""
+    """The lists that GEARS's preprocessing stores in uns, read for one perturbation at a time.
+
+    Two of them are positions of genes, which AnnData does not update when genes or cells are selected. They follow from
+    the cells; where they do not, no list of that perturbation is used.
+    """
 
     def __init__(self, measured: MeasuredCells) -> None:
         self._uns = measured.cells.uns
@@ -65,24 +70,37 @@ class DeLists:
         for names in measured.cells.gene_names.values():
             for column, name in enumerate(names):
                 self._column_of_name.setdefault(name, column)
+        self._measured = columns >= 0
+        self._stale: list[str] = []
 
     def of(self, label: str, moments: GroupMoments) -> DeGenes:
         """Return the genes of a label of the data; lists that uns lacks are computed from the moments as in GEARS."""
-        ranked = self._named(_RANKED, label)
-        source = FROM_FILE
-        if ranked is None or not len(ranked):
-            ranked, source = ranked_by_t(moments, label), COMPUTED
         observed, control = moments.mean(label), moments.mean(CONTROL)
-        non_zero = self._indexed(_NON_ZERO, label)
-        if non_zero is None:
-            non_zero = np.flatnonzero(observed != 0)
-        non_dropout = self._indexed(_NON_DROPOUT, label)
-        if non_dropout is None:
-            non_dropout = np.flatnonzero((observed != 0) | (control == 0))
-        leading = self._named(_NON_DROPOUT_20, label) if source == FROM_FILE else None
+        non_zero = np.flatnonzero(observed != 0)
+        non_dropout = np.flatnonzero((observed != 0) | (control == 0))
+        ranked, leading = self._named(_RANKED, label), self._named(_NON_DROPOUT_20, label)
+        agree = (
+            self._agree(_NON_ZERO, label, non_zero)
+            and self._agree(_NON_DROPOUT, label, non_dropout)
+            and (leading is None or bool(np.isin(leading, non_dropout).all()))
+        )
+        if not agree:
+            self._stale.append(label)
+        source = FROM_FILE
+        if ranked is None or not agree:
+            ranked, leading, source = ranked_by_t(moments, label), None, COMPUTED
         if leading is None:
             leading = ranked[np.isin(ranked, non_dropout)][:20]
         return DeGenes(ranked, leading, non_zero, non_dropout, source)
+
+    def notices(self) -> list[str]:
+        """Return a sentence on the lists that did not agree with the cells, if there were any."""
+        if not self._stale:
+            return []
+        return [
+            f"The lists of genes in uns do not agree with the cells ({pluralize(len(self._stale), 'perturbation')}: "
+            f"{join_limited(self._stale)}), as after genes were re-ordered or cells left out: computed instead."
+        ]
 
     def _entry(self, key: str, label: str) -> NDArray[np.generic] | None:
         lists = self._uns.get(key)
@@ -99,13 +117,17 @@ class DeLists:
             return None
         names = (name.decode() if isinstance(name, bytes) else str(name) for name in entry)
         columns = [self._column_of_name[name] for name in names if name in self._column_of_name]
-        return self._positions(np.array(columns, dtype=np.int64))
+        return self._positions(np.array(columns, dtype=np.int64)) if columns else None
 
-    def _indexed(self, key: str, label: str) -> NDArray[np.int64] | None:
+    def _agree(self, key: str, label: str, expected: NDArray[np.int64]) -> bool:
+        """Return whether positions in uns, if there are any, are those of `expected` among the model's genes."""
         entry = self._entry(key, label)
-        if entry is None or (entry.size and not (entry.min() >= 0 and entry.max() < len(self._position_of_column))):
-            return None
-        return np.sort(self._positions(entry.astype(np.int64)))
+        if entry is None:
+            return True
+        columns = entry.astype(np.int64) if entry.dtype.kind in "iuf" else np.array([-1])
+        if columns.size and not (columns.min() >= 0 and columns.max() < len(self._position_of_column)):
+            return False
+        return np.array_equal(np.unique(self._positions(columns)), expected[self._measured[expected]])
 
     def _positions(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
         positions = self._position_of_column[columns]

@@ -11,7 +11,7 @@ import numpy as np
 from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
-from scgenept_rt.evaluation.label_matching import CONTROL, canonical_label
+from scgenept_rt.evaluation.label_matching import CONTROL, LabelReader
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells
 from scgenept_rt.evaluation.mode_collapse import collapse_finding, profile_similarity
@@ -96,17 +96,17 @@ def evaluate(
     with open_cells(data, options) as cells:
         measured = MeasuredCells(cells, panel)
         tested, notices = tested_labels(measured, split)
-        train, singles = training_labels(measured, split)
-        moments = measured.moments(list(tested.values()), others=measured.labels.names)
+        train = training_labels(measured, split)
+        moments = measured.moments(list(tested.values()), others=train.conditions)
         lists = DeLists(measured)
         de = {label: lists.of(in_data, moments) for label, in_data in tested.items()}
         top_cells = _top_gene_cells(measured, tested, de)
-        notices = [*measured.match.notices, *notices]
+        notices = [*measured.match.notices, *notices, *train.notices, *lists.notices()]
         synthetic_data = bool(cells.uns.get("synthetic", False))
 
     predicted, how = _predictions(model, data, tested, moments, protocol, n_controls, seed, options, progress, notices)
     kept = [label for label in tested if predicted.find(label) is not None]
-    missing = [label for label in tested if label not in kept]
+    missing = [label for label in tested if predicted.find(label) is None]
     if missing:
         notices.append(
             f"Test perturbations without prediction are left out ({len(missing):,}): {join_limited(missing)}."
@@ -121,13 +121,14 @@ def evaluate(
             f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw "
             "affects every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
         )
-    profiles = method_profiles(kept, predicted, moments, train, singles)
+    profiles = method_profiles(kept, predicted, moments, train)
     table = metric_table(kept, tested, split, predicted, moments, de, top_cells, profiles)
     predicted_deltas = predicted.means[rows].astype(np.float64) - moments.control
     own_deltas = predicted_deltas if predicted.deltas is None else predicted.deltas[rows].astype(np.float64)
     observed_deltas = np.stack([moments.mean(tested[label]) for label in kept]) - moments.control
     # One row per set of genes: A+ctrl and ctrl+A are one prediction, which is no mode collapse.
-    distinct = list({canonical_label(label, panel): row for row, label in reversed(list(enumerate(kept)))}.values())
+    reader = predicted.reader
+    distinct = list({reader.canonical(label): row for row, label in reversed(list(enumerate(kept)))}.values())
     predicted_similarity = profile_similarity(own_deltas[distinct])
     observed_similarity = profile_similarity(observed_deltas[distinct])
     return Evaluation(
@@ -200,7 +201,8 @@ def _predictions(
             "the publication's: one control cell drawn at random for each of the "
             f"{pluralize(sum(n_cells.values()), 'test cell')} (seed {seed}), predictions averaged per perturbation"
         )
-    labels = list({canonical_label(label, model.panel): label for label in tested}.values())
+    reader = LabelReader(model.panel)
+    labels = list({reader.canonical(label): label for label in tested}.values())
     predicted = predict_means(
         model, data, labels, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=notices.append
     )

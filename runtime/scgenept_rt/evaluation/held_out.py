@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from scgenept_rt.errors import LabelNotFoundError, UseOption, join_limited, pluralize
-from scgenept_rt.evaluation.label_matching import CONTROL, canonical_label, did_you_mean, perturbed_genes
+from scgenept_rt.evaluation.label_matching import CONTROL, is_no_perturbation
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.split import Split
 
@@ -18,18 +19,18 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
     LabelNotFoundError
         If the data have cells of none of them.
     """
-    tested: dict[str, str] = {}
+    labels = measured.labels
+    tested_as: dict[str, str] = {}  # by the data's label
     absent, unknown = [], []
     for label in split.tested:
-        if canonical_label(label, measured.panel) is None:
+        in_data = labels.find(label)
+        if labels.reader.genes(label) is None:
             unknown.append(label)
-            continue
-        in_data = measured.labels.find(label, measured.panel)
-        if in_data is None or in_data == CONTROL:
+        elif in_data is None or in_data == CONTROL:
             absent.append(label)
-        elif in_data not in tested.values():
-            tested[label] = in_data
-    if not tested:
+        else:
+            tested_as.setdefault(in_data, label)
+    if not tested_as:
         raise _none_found(measured, split)
     notices = []
     if absent:
@@ -42,42 +43,82 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
             f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): "
             f"{join_limited(unknown)}."
         )
-    return tested, notices
+    return {label: in_data for in_data, label in tested_as.items()}, notices
 
 
 def _none_found(measured: MeasuredCells, split: Split) -> LabelNotFoundError:
-    labels = measured.labels.perturbations
+    names = [name for name in measured.labels.names if name != CONTROL]
+    spelling = measured.labels.reader.spelling
+    alike = {spelling(name): name for name in names}
+    near = next((alike[spelling(label)] for label in split.tested if spelling(label) in alike), None)
     wanted = pluralize(len(split.tested), "test perturbation")
-    guesses = (did_you_mean(label, labels, cutoff=1.0) for label in split.tested)
     return LabelNotFoundError(
         f"there are no cells of the {wanted} of the split {split.name} ({join_limited(split.tested)}); labels: "
-        f"{join_limited(labels) or 'none'}",
-        next(filter(None, guesses), "Give the data set of the split"),
+        f"{join_limited(names) or 'none'}",
+        f"Did you mean {near}?" if near else "Give the data set of the split",
         [UseOption("condition_key", "name the obs column of its labels")],
         where=measured.cells.where,
     )
 
 
-def training_labels(measured: MeasuredCells, split: Split) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the data's labels that were trained on, and by gene those that perturb it alone.
+@dataclass(frozen=True)
+class TrainingLabels:
+    """The data's labels that were trained on.
 
-    Labels are compared as text and by genes: a test perturbation in another spelling is not trained on.
+    Attributes
+    ----------
+    names
+        All of them.
+    singles
+        Those that perturb one gene alone, by gene.
+    conditions
+        All labels of the data that are perturbations or controls.
+    notices
+        What is neither, and how many cells it has.
     """
-    panel, control_label = measured.panel, measured.labels.control_label
 
-    def spellings(labels: Sequence[str]) -> set[str | None]:
-        return {*labels, *(canonical_label(label, panel) for label in labels)} - {None}
+    names: Sequence[str]
+    singles: dict[str, list[str]]
+    conditions: Sequence[str]
+    notices: Sequence[str]
 
-    held_out = spellings((*split.tested, *split.val, CONTROL))
-    trained = None if split.train is None else spellings(split.train)
+
+def training_labels(measured: MeasuredCells, split: Split) -> TrainingLabels:
+    """Return the data's labels that were trained on.
+
+    A test or validation perturbation is not, in any spelling. A label that is no perturbation of the model's genes is
+    not either, unless the split lists it and it is none of the usual words for other cells.
+    """
+    labels = measured.labels
+    reader = labels.reader
+    held_out = {reader.spelling(label) for label in (*split.tested, *split.val)}
+    trained = None if split.train is None else {reader.spelling(label) for label in split.train}
     train: list[str] = []
     singles: dict[str, list[str]] = {}
-    for name in measured.labels.names:
-        names = {name, canonical_label(name, panel, control_label)}
-        if names & held_out or (trained is not None and not names & trained):
+    other_cells: dict[str, int] = {}
+    for name in labels.names:
+        if name == CONTROL:
             continue
-        train.append(name)
-        genes = perturbed_genes(name, panel, control_label)
-        if len(genes) == 1:
-            singles.setdefault(genes[0], []).append(name)
-    return train, singles
+        genes, spelling = reader.genes(name), reader.spelling(name)
+        listed = trained is not None and spelling in trained
+        in_split = listed or spelling in held_out
+        if genes == () or (genes is None and (not in_split or is_no_perturbation(name))):
+            other_cells[name] = labels.n_cells[name]
+        elif spelling not in held_out and (trained is None or listed):
+            train.append(name)
+            if genes and len(genes) == 1:
+                singles.setdefault(genes[0], []).append(name)
+    conditions = [name for name in labels.names if name not in other_cells]
+    return TrainingLabels(train, singles, conditions, _notices(other_cells, int((labels.codes < 0).sum())))
+
+
+def _notices(other_cells: dict[str, int], n_without_label: int) -> list[str]:
+    cells = dict(sorted(other_cells.items(), key=lambda entry: -entry[1]))
+    if n_without_label:
+        cells = {"no label": n_without_label, **cells}
+    if not cells:
+        return []
+    return [
+        f"{pluralize(sum(cells.values()), 'cell is', 'cells are')} left out, as no perturbation of the model's genes: "
+        f"{join_limited([f'{name} ({count:,})' for name, count in cells.items()])}."
+    ]

@@ -2,75 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ControlCellsError, ScgeneptError, UseOption
+from scgenept_rt.errors import ControlCellsError, PerturbationError, UseOption
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import CONTROL_LABELS, parse_perturbation
+from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
 
 CONTROL = "ctrl"
 """Name of the control cells in this package, whatever a file calls them."""
 
+_CONTROL_WORD = re.compile(
+    r"(neg(ative)?)?[-_ .]?(ctrl|control)s?|neg|ntc?|non[-_ .]?target(ing|ed)?|safe[-_ .]?(targeting|harbou?r)|aavs|"
+    r"rosa|intergenic|scrambled?|mock|unperturbed",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[-_ .]?\d*$")
+_NOT_ASSIGNED = re.compile(
+    r"|nan|<na>|n/?a|none|null|unassigned|unknown|undetermined|ambiguous|negative|(multi|doub|sing)lets?|[*?.-]",
+    re.IGNORECASE,
+)
+_PARTS = re.compile(r"__|[+;,|:&/\s]+")
+_GUIDE = re.compile(r"(sgrna|grna|guide|sg|g)?\d+|P1|P2|P1P2|p|p[A-Z]{2}\d+")
+"""Parts of a guide's name beside the gene: its number, a promoter (Replogle), a plasmid (Adamson)."""
 
-def canonical_label(label: str, panel: GenePanel, control_label: str = CONTROL) -> str | None:
-    """Return the spelling that all labels of the same genes share, None if the model lacks one of the genes."""
-    try:
-        return parse_perturbation(label, panel, (*CONTROL_LABELS, control_label)).canonical
-    except ScgeneptError:
-        return None
+
+def is_control_word(label: str) -> bool:
+    """Return whether a label is a usual word for control cells, in any case, or a numbered one."""
+    return bool(_CONTROL_WORD.fullmatch(_NUMBER.sub("", label)))
 
 
-def perturbed_genes(label: str, panel: GenePanel, control_label: str = CONTROL) -> tuple[str, ...]:
-    """Return the genes that a label perturbs, none if the model lacks one of them."""
-    canonical = canonical_label(label, panel, control_label)
-    return () if canonical is None else parse_perturbation(canonical, panel).target_genes
+def is_no_perturbation(label: str) -> bool:
+    """Return whether a label is a usual word for control cells, or says that a cell was not assigned."""
+    return is_control_word(label) or bool(_NOT_ASSIGNED.fullmatch(label))
 
 
-def did_you_mean(label: str, known: Sequence[str], cutoff: float = 0.7) -> str:
+class LabelReader:
+    """Reads labels as genes of a panel, in the spellings of public data sets; each label once.
+
+    Parameters
+    ----------
+    panel
+        The model's genes.
+    control_labels
+        The data's labels of control cells, besides `CONTROL_LABELS`.
+    """
+
+    def __init__(self, panel: GenePanel, control_labels: Iterable[str] = ()) -> None:
+        self._panel = panel
+        self._controls = tuple(dict.fromkeys([*CONTROL_LABELS, *control_labels]))
+        self._read: dict[str, tuple[str, ...] | None] = {}
+
+    def genes(self, label: str) -> tuple[str, ...] | None:
+        """Return the perturbed genes, sorted; none for a control, None if the label cannot be read."""
+        if label not in self._read:
+            self._read[label] = self._genes(label)
+        return self._read[label]
+
+    def canonical(self, label: str) -> str | None:
+        """Return the spelling that all labels of the same genes share, None if the label cannot be read."""
+        genes = self.genes(label)
+        return None if genes is None else "+".join(genes) or CONTROL
+
+    def condition(self, label: str) -> str:
+        """Return the spelling that `A+ctrl` and `ctrl+A`, two conditions in GEARS, do not share."""
+        genes = self.genes(label)
+        if not genes:
+            return label
+        if len(genes) == 1:
+            first, *others = label.split("+")
+            return f"{CONTROL}+{genes[0]}" if others and first.strip() in self._controls else f"{genes[0]}+{CONTROL}"
+        return "+".join(genes)
+
+    def spelling(self, label: str) -> str:
+        """Return what all spellings of a label share, in any case and also if the label cannot be read."""
+        canonical = self.canonical(label)
+        parts = _PARTS.split(label.replace("_", "+")) if canonical is None else canonical.split("+")
+        folded = {part.casefold() for part in parts if part and not is_no_perturbation(part)}
+        return "+".join(sorted(folded)) or label.casefold()
+
+    def _genes(self, label: str) -> tuple[str, ...] | None:
+        try:
+            perturbation, unknown = look_up(PerturbationRequest(label), self._panel, self._controls)
+        except PerturbationError:  # a gene named twice, or an empty part
+            pass
+        else:
+            if not unknown:
+                return perturbation.target_genes
+        halves = {self._genes_of_guides(half) for half in label.split("__")}
+        return halves.pop() if len(halves) == 1 else None
+
+    def _genes_of_guides(self, text: str) -> tuple[str, ...] | None:
+        genes: set[str] = set()
+        control = False
+        for part in _PARTS.split(text):
+            pieces = [part] if self._known(part) else part.split("_")
+            for piece in pieces:
+                gene = next((name for name in (piece, piece.removeprefix("sg")) if name in self._panel), None)
+                if gene is not None:
+                    genes.add(self._panel.names[self._panel.position(gene)])
+                elif self._known(piece):
+                    control = True
+                elif not _GUIDE.fullmatch(piece):
+                    return None
+        return tuple(sorted(genes)) if genes or control else None
+
+    def _known(self, part: str) -> bool:
+        return part in self._panel or part in self._controls or is_control_word(part)
+
+
+def did_you_mean(label: str, known: Sequence[str], reader: LabelReader) -> str:
     """Return a question that suggests up to three labels of similar spelling, empty if there are none."""
     names: dict[str, str] = {}
     for name in known:
-        names.setdefault(_spelling(name), name)
-    similar = [names[found] for found in get_close_matches(_spelling(label), names, n=3, cutoff=cutoff)]
+        names.setdefault(reader.spelling(name), name)
+    similar = [names[found] for found in get_close_matches(reader.spelling(label), names, n=3, cutoff=0.7)]
     return f"Did you mean {' or '.join(similar)}?" if similar else ""
-
-
-def _spelling(label: str) -> str:
-    """Return the genes of a label in lower case and sorted."""
-    genes = [gene.strip() for gene in label.casefold().split("+")]
-    return "+".join(sorted(gene for gene in genes if gene != CONTROL)) or label
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Rows of a data set by label.
+    """Rows of a data set by label; spellings of one condition are one label.
 
     Attributes
     ----------
     names
-        Labels in the order of their first row; the control label is `CONTROL`.
+        Labels in the order of their first row, in its spelling; the control label is `CONTROL`.
     codes
         int64 [n_obs], index into `names`, -1 for a row without label.
-    control_label
-        Label of control cells in the data.
+    reader
+        Reads labels as genes.
     condition_names
         GEARS's `condition_name` of each label, the key of lists in uns; empty if obs has no such column.
     """
 
     names: tuple[str, ...]
     codes: NDArray[np.int64]
-    control_label: str
+    reader: LabelReader
     condition_names: Mapping[str, str]
 
     @classmethod
-    def of(cls, cells: OpenedCells) -> LabelledRows:
+    def of(cls, cells: OpenedCells, panel: GenePanel) -> LabelledRows:
         """Read the labels of opened cells.
 
         Raises
@@ -79,39 +159,58 @@ class LabelledRows:
             If control cells cannot be identified by an obs column.
         """
         control = cells.find_control_cells()
-        if control.condition_key is None or control.control_label is None:
+        if control.labels is None:
             raise ControlCellsError(
                 "obs has no column with the perturbation of each cell, so there is nothing to compare with",
                 options=[UseOption("condition_key", "name that column")],
                 where=cells.where,
             )
-        text = np.array([label.strip() for label in as_text(cells.obs.column(control.condition_key))], dtype=object)
-        text[control.rows] = CONTROL
-        names = tuple(dict.fromkeys(name for name in text if name))
-        position = {name: index for index, name in enumerate(names)}
-        codes = np.array([position.get(name, -1) for name in text], dtype=np.int64)
+        text = control.labels.names
+        reader = LabelReader(panel, {text[code] for code in np.unique(control.labels.codes[control.rows])})
+        raw = control.labels.codes.copy()
+        raw[control.rows] = len(text)
+        names: dict[str, str] = {}  # by condition, as the places
+        places: dict[str, int] = {}
+        index_of_code = np.full(len(text) + 2, -1, dtype=np.int64)  # the last entry serves the code -1
         condition_names: dict[str, str] = {}
-        if "condition_name" in cells.obs.columns:
-            full = as_text(cells.obs.column("condition_name"))
-            first_rows = np.unique(codes, return_index=True)
-            condition_names = {names[code]: str(full[row]) for code, row in zip(*first_rows, strict=True) if code >= 0}
-        return cls(names, codes, control.control_label, condition_names)
+        gears = as_text(cells.obs.column("condition_name")) if "condition_name" in cells.obs.columns else None
+        for row in np.sort(np.unique(raw, return_index=True)[1]):
+            code = int(raw[row])
+            label = CONTROL if code == len(text) else text[code] if code >= 0 else ""
+            if not label:
+                continue
+            condition = reader.condition(label)
+            name = names.setdefault(condition, label)
+            index_of_code[code] = places.setdefault(condition, len(places))
+            if gears is not None:
+                condition_names.setdefault(name, str(gears[row]))
+        return cls(tuple(names.values()), index_of_code[raw], reader, condition_names)
 
-    @property
-    def perturbations(self) -> list[str]:
-        """All labels but that of control cells."""
-        return [name for name in self.names if name != CONTROL]
+    @cached_property
+    def n_cells(self) -> Mapping[str, int]:
+        """Number of cells of each label."""
+        counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+        return dict(zip(self.names, counts.tolist(), strict=True))
 
-    def find(self, label: str, panel: GenePanel) -> str | None:
-        """Return the label in the data with this text, else that of most cells for the same genes."""
-        if label in self.names:
-            return label
-        wanted = canonical_label(label, panel)
-        if wanted is None:
-            return None
-        counts = dict(zip(self.names, np.bincount(self.codes[self.codes >= 0]), strict=True))
-        same = [name for name in self.names if canonical_label(name, panel, self.control_label) == wanted]
-        return max(same, key=lambda name: counts[name], default=None)
+    @cached_property
+    def perturbations(self) -> tuple[str, ...]:
+        """The labels that are read as one or more genes."""
+        return tuple(name for name in self.names if name != CONTROL and self.reader.genes(name))
+
+    @cached_property
+    def _name_of(self) -> Mapping[str, str]:
+        """The label of each condition, and of each set of genes that of most cells."""
+        names: dict[str, str] = {}
+        for name in sorted(self.perturbations, key=lambda name: -self.n_cells[name]):
+            names.setdefault(self.reader.canonical(name) or name, name)
+        return names | {self.reader.condition(name): name for name in self.names}
+
+    def find(self, label: str) -> str | None:
+        """Return the label in the data for the same condition, else that of most cells for the same genes."""
+        canonical = self.reader.canonical(label)
+        if canonical == CONTROL:
+            return CONTROL
+        return self._name_of.get(self.reader.condition(label)) or self._name_of.get(canonical or label)
 
     def group_of_rows(self, groups: Sequence[str]) -> NDArray[np.int64]:
         """Return int64 [n_obs], the index of each row's label in `groups`, -1 for other rows."""

@@ -89,7 +89,7 @@ class MeasuredCells:
     def __init__(self, cells: OpenedCells, panel: GenePanel) -> None:
         self.cells, self.panel = cells, panel
         self.match = cells.require_genes(panel)
-        self.labels = LabelledRows.of(cells)
+        self.labels = LabelledRows.of(cells, panel)
 
     def label(self, perturbation: str) -> str:
         """Return the label of the data for a perturbation.
@@ -99,11 +99,13 @@ class MeasuredCells:
         LabelNotFoundError
             If no cell has it, or it is the label of control cells.
         """
-        found = self.labels.find(perturbation, self.panel)
+        labels = self.labels
+        found = labels.find(perturbation)
         if found is None:
             raise LabelNotFoundError(
-                f"no cell is labelled {perturbation} (labels: {join_limited(self.labels.perturbations) or 'none'})",
-                did_you_mean(perturbation, self.labels.perturbations) or "Choose a perturbation that was measured",
+                f"no cell is labelled {perturbation} (labels: {join_limited(labels.perturbations) or 'none'})",
+                did_you_mean(perturbation, labels.perturbations, labels.reader)
+                or "Choose a perturbation that was measured",
                 where=self.cells.where,
             )
         if found == CONTROL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited
-from scgenept_rt.evaluation.label_matching import canonical_label, did_you_mean
+from scgenept_rt.evaluation.label_matching import LabelReader, did_you_mean, is_control_word
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
@@ -20,7 +20,6 @@ from scgenept_rt.expression.reading import read_control_cells
 from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GenePanel, ensembl_id
 from scgenept_rt.options import ReadOptions
-from scgenept_rt.perturbation import CONTROL_LABELS
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
 
@@ -68,11 +67,27 @@ class PredictedMeans:
     n_controls: NDArray[np.int64]
     provenance: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        for values in (self.means, self.deltas):
+            if values is None or np.isfinite(values).all():
+                continue
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            gene = self.panel.names[column]
+            raise PredictionFileError(
+                f"the prediction of {self.labels[row]} is {values[row, column]} for {gene}, expected finite numbers",
+                "Predict it again",
+                where=self.where,
+            )
+
+    @cached_property
+    def reader(self) -> LabelReader:
+        """Reads labels as genes."""
+        return LabelReader(self.panel)
+
     def find(self, label: str) -> int | None:
         """Return the row of a perturbation, by its text or else by its genes; None if it was not predicted."""
-        if label in self.labels:
-            return self.labels.index(label)
-        return self._row_of_canonical.get(canonical_label(label, self.panel))
+        row = self._rows.get(label)
+        return row if row is not None else self._rows_by_genes.get(self.reader.genes(label))
 
     def row(self, label: str) -> int:
         """Return the row of a perturbation.
@@ -86,7 +101,7 @@ class PredictedMeans:
         if found is None:
             raise LabelNotFoundError(
                 f"there is no prediction of {label} (there are: {join_limited(self.labels) or 'none'})",
-                did_you_mean(label, self.labels) or "Predict it with `scgenept-rt predict`",
+                did_you_mean(label, self.labels, self.reader) or "Predict it with `scgenept-rt predict`",
                 where=self.where,
             )
         return found
@@ -111,10 +126,13 @@ class PredictedMeans:
         return delta
 
     @cached_property
-    def _row_of_canonical(self) -> Mapping[str | None, int]:
-        rows = {canonical_label(label, self.panel): row for row, label in reversed(list(enumerate(self.labels)))}
-        rows.pop(None, None)
-        return rows
+    def _rows(self) -> Mapping[str, int]:
+        return {label: row for row, label in enumerate(self.labels)}
+
+    @cached_property
+    def _rows_by_genes(self) -> Mapping[tuple[str, ...] | None, int]:
+        rows = {self.reader.genes(label): row for row, label in reversed(list(enumerate(self.labels)))}
+        return {genes: row for genes, row in rows.items() if genes is not None}
 
 
 def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -> PredictedMeans:
@@ -155,9 +173,10 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
             return _averaged(cells, panel, labels, name, provenance)
         counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)
         deltas, sems = (None if rows is None else _dense(rows) for rows in map(cells.layer, ("delta", "sem")))
-        return PredictedMeans(
+        means = PredictedMeans(
             name, cells.where, panel, tuple(labels), _dense(cells.matrix), deltas, sems, counts, provenance
         )
+        return means if len(set(labels)) == len(labels) else _pooled(means)
 
 
 def predict_means(
@@ -273,11 +292,34 @@ def _dense(matrix: MatrixRows) -> NDArray[np.float32]:
     return np.concatenate([batch.toarray() for batch in batches]).astype(np.float32)
 
 
+def _pooled(means: PredictedMeans) -> PredictedMeans:
+    """Return the means over all control cells, where a file has one row per perturbation and group of cells."""
+    labels = list(dict.fromkeys(means.labels))
+    rows: dict[str, list[int]] = {label: [] for label in labels}
+    for row, label in enumerate(means.labels):
+        rows[label].append(row)
+
+    def average(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        weights = means.n_controls
+        return np.stack([np.average(values[found], axis=0, weights=weights[found]) for found in rows.values()]).astype(
+            np.float32
+        )
+
+    return replace(
+        means,
+        labels=tuple(labels),
+        means=average(means.means),
+        deltas=None if means.deltas is None else average(means.deltas),
+        sems=None,
+        n_controls=np.array([means.n_controls[found].sum() for found in rows.values()], dtype=np.int64),
+    )
+
+
 def _averaged(
     cells: OpenedCells, panel: GenePanel, labels: Sequence[str], name: str, provenance: Mapping[str, Any]
 ) -> PredictedMeans:
     distinct = list(dict.fromkeys(label for label in labels if label))
-    control = next((label for label in distinct if label in CONTROL_LABELS), None)
+    control = next((label for label in distinct if is_control_word(label)), None)
     kept = [label for label in distinct if label != control]
     if not kept:
         raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)

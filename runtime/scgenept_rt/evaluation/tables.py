@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import ADDITIVE, BASELINES, CONTROL_MEAN, TRAIN_MEAN, additive_prediction
 from scgenept_rt.evaluation.de_genes import DeGenes
-from scgenept_rt.evaluation.label_matching import CONTROL, perturbed_genes
+from scgenept_rt.evaluation.held_out import TrainingLabels
+from scgenept_rt.evaluation.label_matching import CONTROL
 from scgenept_rt.evaluation.measured import GroupMoments
 from scgenept_rt.evaluation.metrics import HEADLINE, TopGeneCells, better, most_variable_genes, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans
@@ -28,21 +29,22 @@ def method_profiles(
     kept: Sequence[str],
     predicted: PredictedMeans,
     moments: GroupMoments,
-    train: Sequence[str],
-    singles: Mapping[str, Sequence[str]],
+    train: TrainingLabels,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return by method the predicted mean of each perturbation that the method predicts."""
     control = moments.control
-    single_means = {gene: moments.mean(*labels) for gene, labels in singles.items()}
+    single_means = {gene: moments.mean(*labels) for gene, labels in train.singles.items()}
     own = {label: predicted.means[predicted.row(label)].astype(np.float64) for label in kept}
     profiles = {predicted.name: own, CONTROL_MEAN: dict.fromkeys(kept, control)}
-    if train:
-        profiles[TRAIN_MEAN] = dict.fromkeys(kept, moments.mean(*train))
+    if train.names:
+        profiles[TRAIN_MEAN] = dict.fromkeys(kept, moments.mean(*train.names))
     additive = {
-        label: additive_prediction(perturbed_genes(label, predicted.panel), control, single_means) for label in kept
+        label: profile
+        for label in kept
+        if (profile := additive_prediction(predicted.reader.genes(label) or (), control, single_means)) is not None
     }
-    if any(profile is not None for profile in additive.values()):
-        profiles[ADDITIVE] = {label: profile for label, profile in additive.items() if profile is not None}
+    if additive:
+        profiles[ADDITIVE] = additive
     return profiles
 
 

@@ -93,7 +93,7 @@ def test_other_names_of_controls_and_columns(adata) -> None:
     )
     with open_cells(changed) as cells:
         measured = MeasuredCells(cells, panel(adata.var["gene_name"]))
-        assert measured.labels.control_label == "non-targeting"
+        assert "non-targeting" not in measured.labels.names
         assert measured.moments([]).n("ctrl") == 80
     changed.obs = changed.obs.drop(columns="gene")
     with open_cells(changed) as cells, pytest.raises(ControlCellsError):

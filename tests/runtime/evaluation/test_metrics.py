@@ -230,16 +230,54 @@ def test_which_way_is_better() -> None:
     assert math.isnan(mean_squared_error(np.empty(0), np.empty(0)))
 
 
-def test_lists_of_unknown_genes_and_wrong_indices_are_not_used(gears) -> None:
+def test_lists_of_unknown_genes_are_not_used(gears) -> None:
     arrays, _ = gears
     adata = gears_adata(arrays)
     adata.uns = {
         "rank_genes_groups_cov_all": {"G0+ctrl": np.array(["ENSG00000000007", "no such gene", "G9"])},
-        "non_zeros_gene_idx": {"G0+ctrl": np.array([10_000])},
+        "non_zeros_gene_idx": "not lists",
         "top_non_dropout_de_20": "not lists",
     }
     with opened(adata, arrays["gene_names"]) as measured:
         moments = measured.moments(["G0+ctrl"])
         de = DeLists(measured).of("G0+ctrl", moments)
+    assert de.source == FROM_FILE
     assert de.ranked.tolist() == [7, 9], "filed under the label, by id or by name"
     assert set(de.non_zero) == set(np.flatnonzero(moments.mean("G0+ctrl")))
+
+
+@pytest.mark.parametrize(
+    "change", ["none", "genes re-ordered", "genes left out", "cells left out", "beyond the end", "1-based"]
+)
+def test_positions_in_uns_must_agree_with_the_cells(gears, change) -> None:
+    arrays, _ = gears
+    adata = gears_adata(arrays)
+    if change == "genes re-ordered":
+        adata = adata[:, ::-1].copy()
+    elif change == "genes left out":
+        adata = adata[:, 5:].copy()
+    elif change == "cells left out":
+        adata = adata[np.arange(adata.n_obs) % 4 == 0].copy()
+    elif change in ("beyond the end", "1-based"):
+        shift = 1 if change == "1-based" else 10_000
+        for positions in (adata.uns["non_zeros_gene_idx"], adata.uns["non_dropout_gene_idx"]):
+            for name in positions:
+                positions[name] = positions[name] + shift
+    with opened(adata, np.array(adata.var["gene_name"])) as measured:
+        moments = measured.moments(["G0+ctrl"])
+        lists = DeLists(measured)
+        de = lists.of("G0+ctrl", moments)
+        without = adata.copy()
+        without.uns.clear()
+    with opened(without, np.array(adata.var["gene_name"])) as measured:
+        computed = DeLists(measured).of("G0+ctrl", moments)
+    if change == "none":
+        assert de.source == FROM_FILE
+        assert lists.notices() == []
+    else:
+        assert de.source == COMPUTED
+        np.testing.assert_array_equal(de.ranked, computed.ranked)
+        (notice,) = lists.notices()
+        assert "do not agree with the cells (1 perturbation: G0+ctrl)" in notice
+    np.testing.assert_array_equal(de.non_zero, computed.non_zero)
+    np.testing.assert_array_equal(de.non_dropout, computed.non_dropout)
