@@ -102,18 +102,18 @@ class LabelReader:
 
     def _genes_of_guides(self, text: str) -> tuple[str, ...] | None:
         genes: set[str] = set()
-        control = False
         for part in _PARTS.split(text):
-            pieces = [part] if self._known(part) else part.split("_")
-            for piece in pieces:
+            named = False  # a number alone is no guide
+            for piece in [part] if self._known(part) else part.split("_"):
                 gene = next((name for name in (piece, piece.removeprefix("sg")) if name in self._panel), None)
                 if gene is not None:
                     genes.add(self._panel.names[self._panel.position(gene)])
-                elif self._known(piece):
-                    control = True
-                elif not _GUIDE.fullmatch(piece):
+                elif not (self._known(piece) or _GUIDE.fullmatch(piece)):
                     return None
-        return tuple(sorted(genes)) if genes or control else None
+                named |= gene is not None or self._known(piece)
+            if not named:
+                return None
+        return tuple(sorted(genes))
 
     def _known(self, part: str) -> bool:
         return part in self._panel or part in self._controls or is_control_word(part)

@@ -329,8 +329,9 @@ def _averaged(
     done = 0
     for batch in cells.matrix.batches(rows, np.arange(len(panel), dtype=np.int64)):
         here = label_of_row[rows[done : done + batch.shape[0]]]
-        for label in dict.fromkeys(here):
-            moments[label].add(batch[np.flatnonzero(here == label)].toarray())
+        with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
+            for label in dict.fromkeys(here):
+                moments[label].add(batch[np.flatnonzero(here == label)].toarray())
         done += batch.shape[0]
     means = np.stack([moments[label].mean for label in kept])
     return PredictedMeans(
