@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.cost import Cost, check_cost
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.compatibility.gene_check import check_genes
+from scgenept_rt.compatibility.gene_check import check_blanked, check_genes
 from scgenept_rt.compatibility.label_check import Labels, check_labels
 from scgenept_rt.compatibility.value_check import Values, check_values
 from scgenept_rt.errors import ScgeneptError
@@ -134,3 +134,5 @@ def _check_opened(report: Report, cells: OpenedCells) -> None:
     dataset = report.bundle.manifest.dataset
     report.values, scale, report.sample = check_values(cells, panel, report.genes, control_rows, dataset)
     report.findings.append(scale)
+    if report.genes is not None and report.genes.n_found:
+        report.findings += check_blanked(cells, panel, report.genes, control_rows, report.sample)

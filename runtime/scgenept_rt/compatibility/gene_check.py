@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.compatibility.value_check import MAX_CELLS
 from scgenept_rt.errors import GeneMatchError, pluralize
 from scgenept_rt.expression import OpenedCells
+from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GeneMatch, GenePanel
 
 
@@ -16,6 +21,7 @@ def check_genes(cells: OpenedCells, panel: GenePanel) -> tuple[GeneMatch, list[F
     source = match.source if match.source == "var_names" else f"var column {match.source!r}"
     text = f"{match.n_found:,} of the model's {len(panel):,} genes found in {source}"
     text += f", {match.n_by_id:,} by Ensembl id" if match.n_by_id else ""
+    text += f", {match.n_respelled:,} in another spelling" if match.n_respelled else ""
     text += f"; {pluralize(match.n_extra, 'other gene')} ignored" if match.n_extra else ""
     found = [Finding("genes", "ok", text)] if match.n_found else []
     try:
@@ -33,4 +39,23 @@ def check_genes(cells: OpenedCells, panel: GenePanel) -> tuple[GeneMatch, list[F
             f"has {n_in_vocab:,} of the model's {len(panel):,} genes; it cannot tell the others apart by name"
         )
         found.append(Finding("vocabulary", "ok", text))
+    told = [notice for notice in match.notices if notice.startswith("Warning:")]
+    if told:
+        found.append(Finding("genes", "note", " ".join(told)))
     return match, found
+
+
+def check_blanked(
+    cells: OpenedCells, panel: GenePanel, match: GeneMatch, control_rows: NDArray[np.int64] | None, sample: Any
+) -> list[Finding]:
+    """Return what `predict` would say of genes that are zero in X and not in the counts, by a sample of cells."""
+    rows = np.arange(cells.n_obs, dtype=np.int64) if control_rows is None else control_rows
+    if len(rows) > MAX_CELLS:
+        rows = rows[Sampling("all", MAX_CELLS).draw(len(rows))]
+    expressed = np.zeros(len(panel), dtype=np.bool_)
+    expressed[sample.indices] = True
+    try:
+        accepted = cells.accept_blanked(panel, match, rows, expressed)
+    except GeneMatchError as error:
+        return [Finding.from_error("genes", error)]
+    return [Finding("genes", "note", notice) for notice in accepted.unmeasured if notice not in match.unmeasured]

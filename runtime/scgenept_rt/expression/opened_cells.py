@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -39,10 +40,17 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 VAR_NAMES = "var_names"
-# Columns of var that hold gene names or Ensembl ids in public data sets, besides var_names.
-GENE_COLUMNS = ("gene_name", "feature_name", "gene_symbols", "gene_ids", "gene_id", "ensembl_id")
+# Columns of var that hold gene names or Ensembl ids in public data sets, in lower case and without separators.
+_GENE_COLUMNS = (
+    *("genename", "featurename", "genesymbols", "genesymbol", "symbol", "geneshortname", "hgncsymbol", "features"),
+    *("geneids", "geneid", "ensemblid", "ensemblids", "ensembl", "ensemblgeneid", "featureid", "id", "accession"),
+)
+_FILTERED = "feature_is_filtered"
+"""CELLxGENE's column of var: True for genes that were blanked in X and are whole in raw."""
 LOW_COVERAGE = 0.8
 """Below this share of genes found, an input that is accepted with missing_genes="zero" deserves a warning."""
+_COUNTED_CELLS = 2000
+"""Of so many cells the counts of genes that are zero in X are looked at."""
 
 
 class CellsSource(Protocol):
@@ -201,7 +209,12 @@ class OpenedCells:
         """
         names: dict[str, Sequence[str]] = {VAR_NAMES: self.var.index().tolist()}
         gene_key = self.options["gene_key"]
-        for column in dict.fromkeys([*GENE_COLUMNS, *([gene_key] if gene_key else [])]):
+        known = {column: re.sub(r"[-_. ]", "", column).casefold() for column in self.var.columns}
+        usual = sorted(
+            (column for column in known if known[column] in _GENE_COLUMNS),
+            key=lambda column: _GENE_COLUMNS.index(known[column]),
+        )
+        for column in dict.fromkeys([*usual, *([gene_key] if gene_key else [])]):
             if column in self.var.columns:
                 names[column] = as_text(self.var.column(column)).tolist()
             elif column == gene_key == self.var.index_name:
@@ -226,7 +239,8 @@ class OpenedCells:
                 options=[UseOption("gene_key", "choose one of these")],
                 where=self.where,
             )
-        return match_columns(panel, self.gene_names, gene_key, where=self.where)
+        match = match_columns(panel, self.gene_names, gene_key, where=self.where)
+        return self._without_filtered(panel, match)
 
     def accept_missing(self, panel: GenePanel, match: GeneMatch) -> list[str]:
         """Return notices about genes that the input lacks.
@@ -246,6 +260,9 @@ class OpenedCells:
             f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
             f"{join_limited(match.missing)}."
         ]
+        if match.unclear:
+            are = f"{len(match.unclear):,} of them may be"
+            notices.append(f"Warning: {are} there in another spelling ({_spelled(match)}).")
         if match.n_found < LOW_COVERAGE * len(panel):
             found = match.n_found / len(panel)
             share = f"only {found:.0%}" if found >= 0.01 else "less than 1%"
@@ -254,6 +271,55 @@ class OpenedCells:
                 "trained on, and its predictions may mean little."
             )
         return notices
+
+    def blanked_genes(
+        self, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return which of a model's genes are zero in X in all of these cells and not in their counts.
+
+        Parameters
+        ----------
+        match
+            Which columns hold the genes.
+        rows
+            int64 [n_cells], the cells.
+        expressed
+            bool [n_genes], the genes of the model that X holds values of in them.
+        """
+        blanked = np.zeros(len(expressed), dtype=np.bool_)
+        silent = np.flatnonzero(~expressed & (match.columns >= 0))
+        if not len(silent) or self.options["layer"] is not None or self.options["use_raw"]:
+            return blanked
+        if self._source.has_raw:
+            counts, var = self._source.matrix(None, use_raw=True), self._source.var(use_raw=True)
+            column_of = {name: column for column, name in enumerate(var.index().tolist())}
+            names = self.var.index()
+            columns = np.array([column_of.get(names[at], -1) for at in match.columns[silent]], dtype=np.int64)
+        else:
+            layer = next((name for name in self.layer_names if "count" in name.lower()), None)
+            if layer is None:
+                return blanked
+            counts, columns = self._fitting(self._source.matrix(layer, use_raw=False)), match.columns[silent]
+        some = rows[:: max(len(rows) // _COUNTED_CELLS, 1)]
+        for batch in counts.batches(some, columns):
+            blanked[silent[batch.indices[batch.data != 0]]] = True
+        return blanked
+
+    def accept_blanked(
+        self, panel: GenePanel, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]
+    ) -> GeneMatch:
+        """Return the match with the genes that `blanked_genes` finds as missing, or raise as `accept_missing` does."""
+        blanked = self.blanked_genes(match, rows, expressed)
+        n = int(np.count_nonzero(blanked))
+        if not n:
+            return match
+        genes = join_limited([panel.names[position] for position in np.flatnonzero(blanked)])
+        have = pluralize(n, "gene of the model is", "genes of the model are")
+        notice = f"{have} zero in X in all control cells and not in the counts beside it: {genes}."
+        match = match.without(panel, blanked, notice)
+        if self.options["missing_genes"] == "error":
+            raise self._missing_genes(panel, match)
+        return match
 
     def require_genes(self, panel: GenePanel) -> GeneMatch:
         """Find the model's genes as `match_genes` does, and accept missing ones as `accept_missing` does."""
@@ -329,6 +395,18 @@ class OpenedCells:
             )
         return matrix
 
+    def _without_filtered(self, panel: GenePanel, match: GeneMatch) -> GeneMatch:
+        """Take genes as missing that the file flags as blanked in X."""
+        if self.options["use_raw"] or _FILTERED not in self.var.columns:
+            return match
+        flagged = as_text(self.var.column(_FILTERED)) == "True"
+        filtered = (match.columns >= 0) & flagged[match.columns]
+        n = int(np.count_nonzero(filtered))
+        if not n:
+            return match
+        have = pluralize(n, "gene of the model is", "genes of the model are")
+        return match.without(panel, filtered, f"{have} blanked in X, as var[{_FILTERED!r}] says.")
+
     def _no_genes(self, panel: GenePanel, match: GeneMatch) -> GeneMatchError:
         names = self.gene_names[match.source]
         columns = [name for name, _ in text_columns(self.var) if name != match.source]
@@ -336,7 +414,7 @@ class OpenedCells:
         use = f"name the column with the gene names ({join_limited(columns, 12)})"
         return GeneMatchError(
             f"none of the model's {len(panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, "
-            f"expected gene symbols or Ensembl ids{self._in_other_case(names, match)}",
+            f"expected gene symbols or Ensembl ids{_elsewhere(match)}",
             remedy,
             [*([UseOption("gene_key", use)] if columns else []), *self._raw_with_genes()],
             where=self.where,
@@ -346,12 +424,19 @@ class OpenedCells:
     def _missing_genes(self, panel: GenePanel, match: GeneMatch) -> GeneMatchError:
         n_missing = len(match.missing)
         which = "one" if n_missing == 1 else f"{n_missing:,}"
+        zero = UseOption("missing_genes", "take missing genes as not expressed", "zero")
+        remedy = "Write the model's names into the input" if match.unclear else "Give an input with all genes"
+        if match.unmeasured:
+            remedy = (
+                "Read values that were not blanked (counts in raw: `adata = adata.raw.to_adata()`, then "
+                "`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`)"
+            )
+        blanked = f" ({' '.join(match.unmeasured)[:-1]})" if match.unmeasured else ""
         return GeneMatchError(
             f"{which} of the model's {len(panel):,} genes {'is' if n_missing == 1 else 'are'} missing from "
-            f"{match.source}: {join_limited(match.missing)}"
-            f"{self._in_other_case(self.gene_names[match.source], match)}",
-            "Give an input with all genes",
-            [UseOption("missing_genes", "take missing genes as not expressed", "zero"), *self._raw_with_genes()],
+            f"{match.source}: {join_limited(match.missing)}{blanked}{_elsewhere(match)}",
+            remedy,
+            [*([] if match.unclear else [zero]), *self._raw_with_genes()],
             where=self.where,
             genes=match.missing,
         )
@@ -362,8 +447,13 @@ class OpenedCells:
         n_genes = self._source.var(use_raw=True).n_rows
         return [UseOption("use_raw", f"read raw, which has {pluralize(n_genes, 'gene')}", True)]
 
-    def _in_other_case(self, names: Sequence[str], match: GeneMatch) -> str:
-        missing = {name.casefold() for name in match.missing}
-        found = [name for name in names if name.casefold() in missing]
-        there = pluralize(len(found), "of them is", "of them are")
-        return f"; {there} there in other case ({join_limited(found, 3)})" if found else ""
+
+def _spelled(match: GeneMatch) -> str:
+    return join_limited([f"{name} as {written!r}" for name, written in match.unclear.items()], 3)
+
+
+def _elsewhere(match: GeneMatch) -> str:
+    if not match.unclear:
+        return ""
+    there = pluralize(len(match.unclear), "of them seems", "of them seem")
+    return f"; {there} to be there in another spelling ({_spelled(match)})"

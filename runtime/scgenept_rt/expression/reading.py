@@ -60,15 +60,18 @@ def _read(cells: OpenedCells, panel: GenePanel, sampling: Sampling, spill_bytes:
     cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
     match = cells.require_genes(panel)
     control = cells.find_control_cells()
-    notices = [*match.notices, *control.notices]
+    notices: list[str] = []
     drawn = sampling.draw(len(control.rows))
     stored, order = np.unique(drawn, return_inverse=True)
     rows = control.rows[stored]
     names = cells.obs.index()[rows]
     writer = CsrRowsWriter(spill_bytes)
+    expressed = np.zeros(len(panel), dtype=np.bool_)
     try:
         for batch in cells.values(panel.names, match.columns, rows, notices):
             writer.append(batch)
+            expressed[batch.indices] = True
+        match = cells.accept_blanked(panel, match, rows, expressed)
     except BaseException:
         writer.discard()
         raise
@@ -81,5 +84,5 @@ def _read(cells: OpenedCells, panel: GenePanel, sampling: Sampling, spill_bytes:
         match=match,
         condition_key=control.condition_key,
         control_label=control.control_label,
-        notices=notices,
+        notices=[*match.notices, *control.notices, *notices],
     )

@@ -1,172 +1,18 @@
-"""The model's genes: look-up by symbol or Ensembl id, and matching them with the columns of an input."""
+"""Matching a model's genes with the columns of an input."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import Manifest
-from scgenept_rt.errors import GeneMatchError, UnknownGeneError, UseOption, join_limited, pluralize
-
-# GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
-_ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")
-_N_SHOWN = 20
-
-
-def ensembl_id(name: str) -> str | None:
-    """Return `name` without its version if it is an Ensembl gene id, else None."""
-    if not name.startswith("ENS"):
-        return None
-    match = _ENSEMBL_ID.fullmatch(name)
-    return match.group(1) if match else None
-
-
-@dataclass(frozen=True, eq=False)
-class GenePanel:
-    """The genes that a model reads and predicts, in model order.
-
-    Attributes
-    ----------
-    names
-        Gene symbols. A name may occur twice: look-ups return its first position, as the published code does.
-    ids
-        Ensembl ids, None where unknown.
-    in_vocab
-        Boolean array; False for genes without a token of their own, which the network cannot tell apart by name.
-    """
-
-    names: tuple[str, ...]
-    ids: tuple[str | None, ...]
-    in_vocab: NDArray[np.bool_]
-
-    @classmethod
-    def from_manifest(cls, manifest: Manifest) -> GenePanel:
-        """Return the panel that a bundle's manifest lists."""
-        in_vocab = np.array(manifest.in_vocab, dtype=np.bool_)
-        in_vocab.flags.writeable = False
-        return cls(manifest.gene_names, manifest.gene_ids, in_vocab)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._lookup(name) is not None
-
-    @cached_property
-    def positions_by_name(self) -> Mapping[str, tuple[int, ...]]:
-        """Every position of each name."""
-        positions: dict[str, list[int]] = {}
-        for position, name in enumerate(self.names):
-            positions.setdefault(name, []).append(position)
-        return {name: tuple(found) for name, found in positions.items()}
-
-    @cached_property
-    def position_by_id(self) -> Mapping[str, int]:
-        """The position of each Ensembl id, without version; where the panel has no id, a name that is one counts."""
-        positions: dict[str, int] = {}
-        for position, (gene_id, name) in enumerate(zip(self.ids, self.names, strict=True)):
-            unversioned = ensembl_id(gene_id or name)
-            if unversioned is not None:
-                positions.setdefault(unversioned, position)
-        return positions
-
-    def position(self, name: str) -> int:
-        """Return the column of a gene by its symbol or else its Ensembl id, with or without version.
-
-        Of a symbol that occurs twice, the first column is returned, as by upstream's `create_pert_flags`.
-
-        Raises
-        ------
-        UnknownGeneError
-            If the model has no such gene; the message suggests near spellings.
-        """
-        position = self._lookup(name)
-        if position is None:
-            raise self.unknown_genes_error([name])
-        return position
-
-    def find(self, search: str) -> list[int]:
-        """Return the positions of the genes whose name or Ensembl id contains `search`, in any case."""
-        wanted = search.casefold()
-        return [
-            position
-            for position, (name, gene_id) in enumerate(zip(self.names, self.ids, strict=True))
-            if wanted in name.casefold() or (gene_id is not None and wanted in gene_id.casefold())
-        ]
-
-    def suggestions(self, name: str, limit: int = 3) -> list[str]:
-        """Return names of the model near to `name`: first those that differ only in case or separators."""
-        same_letters = self._names_by_letters.get(_letters(name), [])
-        if same_letters:
-            return same_letters[:limit]
-        near = difflib.get_close_matches(_letters(name), self._names_by_letters, n=limit, cutoff=0.7)
-        return [self._names_by_letters[letters][0] for letters in near]
-
-    def unknown_genes_error(
-        self,
-        names: Iterable[str],
-        hints: Mapping[str, Sequence[str]] | None = None,
-        places: Mapping[str, tuple[Path, int]] | None = None,
-    ) -> UnknownGeneError:
-        """Return the error that reports all of `names`.
-
-        Parameters
-        ----------
-        hints
-            What may have been meant, by name; near spellings for the others.
-        places
-            File and line of the names that were read from a file.
-        """
-        names, hints, places = list(dict.fromkeys(names)), hints or {}, places or {}
-        files = {places[name][0] if name in places else None for name in names}
-        file = files.pop() if len(files) == 1 else None  # all names come from it
-        described = []
-        for name in names[:_N_SHOWN]:  # near spellings take milliseconds
-            near = hints.get(name) or self.suggestions(name)
-            facts = []
-            if name in places and not (file and len(names) == 1):
-                facts = [f"line {places[name][1]}" if file else at_line(*places[name])]
-            facts += [f"did you mean {' or '.join(near)}?"] if near else []
-            described.append(f"{name} ({'; '.join(facts)})" if facts else name)
-        described += names[_N_SHOWN:]
-        are = "gene is" if len(names) == 1 else f"{len(names):,} genes are"
-        return UnknownGeneError(
-            f"{are} not among the model's {len(self):,} genes: {join_limited(described, _N_SHOWN)}",
-            "List the genes with `scgenept-rt genes BUNDLE`",
-            where="" if file is None else at_line(file, places[names[0]][1] if len(names) == 1 else None),
-        )
-
-    def _lookup(self, name: str) -> int | None:
-        positions = self.positions_by_name.get(name)
-        if positions is not None:
-            return positions[0]
-        unversioned = ensembl_id(name)
-        return None if unversioned is None else self.position_by_id.get(unversioned)
-
-    @cached_property
-    def _names_by_letters(self) -> Mapping[str, list[str]]:
-        names: dict[str, list[str]] = {}
-        for name in self.positions_by_name:
-            names.setdefault(_letters(name), []).append(name)
-        return names
-
-
-def at_line(file: Path, line: int | None = None) -> str:
-    """Return a file and line for messages; the path "-" is standard input."""
-    name = "standard input" if str(file) == "-" else str(file)
-    return name if line is None else f"{name}, line {line}"
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[-_. ]", "", name).casefold()
+from scgenept_rt.errors import GeneMatchError, UseOption, join_limited, pluralize
+from scgenept_rt.genes.cross_check import compare_with_ids
+from scgenept_rt.genes.panel import GenePanel, ensembl_id
+from scgenept_rt.genes.spelling import Respelled, find_respelled, made_unique
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,10 +31,16 @@ class GeneMatch:
         How many were found through an Ensembl id.
     missing
         Names of the model's genes that were not found, in model order.
+    n_respelled
+        How many were found in another spelling.
+    unclear
+        Names of missing genes that may be there in a spelling that does not tell for sure, with what is there.
     n_extra
         How many of the input's columns are not used.
     notices
         What users should know.
+    unmeasured
+        Why genes that have a column count as missing all the same.
     """
 
     columns: NDArray[np.int64]
@@ -197,12 +49,28 @@ class GeneMatch:
     n_found_in_vocab: int
     n_by_id: int
     missing: tuple[str, ...]
+    n_respelled: int
+    unclear: Mapping[str, str]
     n_extra: int
     notices: tuple[str, ...]
+    unmeasured: tuple[str, ...] = ()
 
     def with_notices(self, notices: Iterable[str]) -> GeneMatch:
         """Return this match with further notices."""
         return dataclasses.replace(self, notices=(*self.notices, *notices))
+
+    def without(self, panel: GenePanel, lost: NDArray[np.bool_], notice: str) -> GeneMatch:
+        """Return this match with genes (by position in the model) taken as missing, and the notice that says why."""
+        columns = np.where(lost, -1, self.columns)
+        return dataclasses.replace(
+            self,
+            columns=columns,
+            n_found=int(np.count_nonzero(columns >= 0)),
+            n_found_in_vocab=int(np.count_nonzero((columns >= 0) & panel.in_vocab)),
+            missing=tuple(name for name, column in zip(panel.names, columns, strict=True) if column < 0),
+            notices=(*self.notices, notice),
+            unmeasured=(*self.unmeasured, notice),
+        )
 
 
 def match_columns(
@@ -226,18 +94,22 @@ def match_columns(
     -----
     Where one name stands for several columns of the input or of the model, Ensembl ids in any of the sources decide.
     Where they cannot, a name that the model itself has twice is matched by occurrence, but only if the input lists
-    the model's genes in the model's order.
+    the model's genes in the model's order. Where names and Ensembl ids of other columns contradict each other, the ids
+    decide, unless `gene_key` does. Genes that are not found by their own names are looked for in other spellings.
 
     Raises
     ------
     GeneMatchError
-        If several columns have the name of one gene and nothing tells them apart.
+        If several columns have the name of one gene and nothing tells them apart, or if names and Ensembl ids
+        contradict each other in many genes.
     """
     sources = [gene_key] if gene_key is not None else sorted(candidates, key=lambda source: source != "var_names")
     assignments = [_Assignment(panel, source, candidates) for source in sources]
     best = max(assignments, key=lambda assignment: (assignment.n_covered, not assignment.ambiguous))
     if best.ambiguous:
         raise best.error(where)
+    best.hold_against_ids(gene_key, where)
+    best.find_respelled(sources)
     return best.match()
 
 
@@ -252,6 +124,9 @@ class _Assignment:
         self.n_by_id = 0
         self.told_apart: list[str] = []
         self.ambiguous: dict[str, list[int]] = {}
+        self.respelled = Respelled()
+        self._id_notices: list[str] = []
+        self._id_of_column: Sequence[str | None] = ()
         self._assign(candidates[source])
 
     def _assign(self, names: Sequence[str]) -> None:
@@ -312,6 +187,53 @@ class _Assignment:
                     self.columns[position] = shared[position][0]
             self.ambiguous = {}
 
+    def hold_against_ids(self, gene_key: str | None, where: object) -> None:
+        """Hold symbols and Ensembl ids of different sources against each other: the ids decide, unless a key does."""
+        compared = compare_with_ids(self.panel, self.source, self.candidates)
+        if compared is None:
+            return
+        self._id_of_column = compared.id_of_column
+        if gene_key is None and compared.many:
+            raise compared.error(where)
+        settled = {**compared.made_unique, **({} if gene_key else compared.contradictions)}
+        for position, column in settled.items():
+            self.columns[position] = column
+        self.told_apart += [self.panel.names[position] for position in compared.made_unique]
+        if gene_key is None:
+            for position, column in compared.only_by_id.items():
+                if self.columns[position] < 0:
+                    self.columns[position] = column
+                    self.n_by_id += 1
+            free = set(range(len(compared.id_of_column))) - set(self.columns.tolist())
+            for position, column in compared.only_by_symbol.items():
+                if self.columns[position] < 0 and column in free:
+                    self.columns[position] = column
+        self._id_notices = compared.notices("the Ensembl ids" if gene_key is None else repr(gene_key))
+
+    def find_respelled(self, sources: Sequence[str]) -> None:
+        """Find genes that are still missing in other spellings, in this source first."""
+        for source in sorted(sources, key=lambda source: source != self.source):
+            missing = np.flatnonzero(self.columns < 0)
+            if not len(missing):
+                return
+            used = set(self.columns.tolist())
+            names = {
+                column: name
+                for column, name in enumerate(self.candidates[source])
+                if column not in used and name and not self._is_another_gene(column)
+            }
+            found = find_respelled(self.panel, missing.tolist(), names)
+            for position, column in found.columns.items():
+                self.columns[position] = column
+            self.n_by_id += len(found.kinds.pop("id", ()))
+            for kind, pairs in found.kinds.items():
+                self.respelled.kinds.setdefault(kind, []).extend(pairs)
+            self.respelled.unclear |= found.unclear
+
+    def _is_another_gene(self, column: int) -> bool:
+        gene_id = self._id_of_column[column] if self._id_of_column else None
+        return gene_id in self.panel.position_by_id or (gene_id is not None and not gene_id.startswith("ENSG"))
+
     @property
     def n_covered(self) -> int:
         """Number of model genes that have a column, or several."""
@@ -347,6 +269,12 @@ class _Assignment:
             n_found_in_vocab=n_found_in_vocab,
             n_by_id=self.n_by_id,
             missing=tuple(name for name, here in zip(self.panel.names, found, strict=True) if not here),
+            n_respelled=sum(map(len, self.respelled.kinds.values())),
+            unclear={
+                self.panel.names[position]: written
+                for position, written in self.respelled.unclear.items()
+                if not found[position]
+            },
             n_extra=n_extra,
             notices=tuple(self._notices(n_found, n_found_in_vocab, n_extra)),
         )
@@ -369,7 +297,28 @@ class _Assignment:
             notices.append(
                 f"Columns of one name were told apart by their Ensembl ids: {join_limited(self.told_apart)}."
             )
+        notices += self._id_notices
+        if self.respelled.kinds:
+            notices.append(self.respelled.notice())
+        if not self._id_of_column:
+            notices += self._made_unique_notices()
         if n_extra:
             genes = pluralize(n_extra, "gene of the input is", "genes of the input are")
             notices.append(f"{genes} not in the model and {'is' if n_extra == 1 else 'are'} ignored.")
         return notices
+
+    def _made_unique_notices(self) -> list[str]:
+        """Return a warning where columns named GENE-1 stand beside GENE, and no Ensembl ids tell which is which."""
+        copies: dict[str, str] = {}
+        for name in self.candidates[self.source]:
+            original = None if name in self.panel.positions_by_name else made_unique(name)
+            if original is not None and original in self.panel.positions_by_name:
+                copies.setdefault(original, name)
+        if not copies:
+            return []
+        genes = pluralize(len(copies), "gene of the model stands", "genes of the model stand")
+        named = join_limited([f"{name}, {copy}" for name, copy in copies.items()])
+        return [
+            f"Warning: {genes} in several columns ({named}), as `var_names_make_unique()` leaves them; the one without "
+            "a number was taken. Ensembl ids in var would tell which it is."
+        ]

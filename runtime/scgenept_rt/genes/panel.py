@@ -1,0 +1,187 @@
+"""The genes of a model, looked up by symbol or Ensembl id."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.bundle import Manifest
+from scgenept_rt.errors import UnknownGeneError, join_limited
+from scgenept_rt.genes.other_names import other_names
+
+# GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
+_ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")
+_N_SHOWN = 20
+
+
+def ensembl_id(name: str) -> str | None:
+    """Return `name` without its version if it is an Ensembl gene id, else None."""
+    if not name.startswith("ENS"):
+        return None
+    match = _ENSEMBL_ID.fullmatch(name)
+    return match.group(1) if match else None
+
+
+@dataclass(frozen=True, eq=False)
+class GenePanel:
+    """The genes that a model reads and predicts, in model order.
+
+    Attributes
+    ----------
+    names
+        Gene symbols. A name may occur twice: look-ups return its first position, as the published code does.
+    ids
+        Ensembl ids, None where unknown.
+    in_vocab
+        Boolean array; False for genes without a token of their own, which the network cannot tell apart by name.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str | None, ...]
+    in_vocab: NDArray[np.bool_]
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest) -> GenePanel:
+        """Return the panel that a bundle's manifest lists."""
+        in_vocab = np.array(manifest.in_vocab, dtype=np.bool_)
+        in_vocab.flags.writeable = False
+        return cls(manifest.gene_names, manifest.gene_ids, in_vocab)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._lookup(name) is not None
+
+    @cached_property
+    def positions_by_name(self) -> Mapping[str, tuple[int, ...]]:
+        """Every position of each name."""
+        positions: dict[str, list[int]] = {}
+        for position, name in enumerate(self.names):
+            positions.setdefault(name, []).append(position)
+        return {name: tuple(found) for name, found in positions.items()}
+
+    @cached_property
+    def position_by_id(self) -> Mapping[str, int]:
+        """The position of each Ensembl id, without version; where the panel has no id, a name that is one counts."""
+        positions: dict[str, int] = {}
+        for position, (gene_id, name) in enumerate(zip(self.ids, self.names, strict=True)):
+            unversioned = ensembl_id(gene_id or name)
+            if unversioned is not None:
+                positions.setdefault(unversioned, position)
+        return positions
+
+    @cached_property
+    def positions_by_other_name(self) -> Mapping[str, tuple[int, ...]]:
+        """The positions of the genes that HGNC names or named otherwise than the panel, by these names.
+
+        The Ensembl id tells which gene it is; where the panel has no ids, a name that no other gene had does.
+        """
+        positions: dict[str, list[int]] = {}
+        by_id, by_name = other_names()
+        for position, (gene_id, name) in enumerate(zip(self.ids, self.names, strict=True)):
+            known = by_id.get(ensembl_id(gene_id) or "") if gene_id else by_name.get(name)
+            for other in known or ():
+                if other not in self.positions_by_name:
+                    positions.setdefault(other, []).append(position)
+        return {name: tuple(found) for name, found in positions.items()}
+
+    def position(self, name: str) -> int:
+        """Return the column of a gene by its symbol, its Ensembl id (with or without version), or a former symbol.
+
+        Of a symbol that occurs twice, the first column is returned, as by upstream's `create_pert_flags`.
+
+        Raises
+        ------
+        UnknownGeneError
+            If the model has no such gene; the message suggests near spellings.
+        """
+        position = self._lookup(name)
+        if position is None:
+            raise self.unknown_genes_error([name])
+        return position
+
+    def find(self, search: str) -> list[int]:
+        """Return the positions of the genes whose name or Ensembl id contains `search`, in any case."""
+        wanted = search.casefold()
+        return [
+            position
+            for position, (name, gene_id) in enumerate(zip(self.names, self.ids, strict=True))
+            if wanted in name.casefold() or (gene_id is not None and wanted in gene_id.casefold())
+        ]
+
+    def suggestions(self, name: str, limit: int = 3) -> list[str]:
+        """Return names of the model near to `name`: first those that differ only in case or separators."""
+        same_letters = self._names_by_letters.get(_letters(name), [])
+        if same_letters:
+            return same_letters[:limit]
+        near = difflib.get_close_matches(_letters(name), self._names_by_letters, n=limit, cutoff=0.7)
+        return [self._names_by_letters[letters][0] for letters in near]
+
+    def unknown_genes_error(
+        self,
+        names: Iterable[str],
+        hints: Mapping[str, Sequence[str]] | None = None,
+        places: Mapping[str, tuple[Path, int]] | None = None,
+    ) -> UnknownGeneError:
+        """Return the error that reports all of `names`.
+
+        Parameters
+        ----------
+        hints
+            What may have been meant, by name; near spellings for the others.
+        places
+            File and line of the names that were read from a file.
+        """
+        names, hints, places = list(dict.fromkeys(names)), hints or {}, places or {}
+        files = {places[name][0] if name in places else None for name in names}
+        file = files.pop() if len(files) == 1 else None  # all names come from it
+        described = []
+        for name in names[:_N_SHOWN]:  # near spellings take milliseconds
+            near = hints.get(name) or self.suggestions(name)
+            facts = []
+            if name in places and not (file and len(names) == 1):
+                facts = [f"line {places[name][1]}" if file else at_line(*places[name])]
+            facts += [f"did you mean {' or '.join(near)}?"] if near else []
+            described.append(f"{name} ({'; '.join(facts)})" if facts else name)
+        described += names[_N_SHOWN:]
+        are = "gene is" if len(names) == 1 else f"{len(names):,} genes are"
+        return UnknownGeneError(
+            f"{are} not among the model's {len(self):,} genes: {join_limited(described, _N_SHOWN)}",
+            "List the genes with `scgenept-rt genes BUNDLE`",
+            where="" if file is None else at_line(file, places[names[0]][1] if len(names) == 1 else None),
+        )
+
+    def _lookup(self, name: str) -> int | None:
+        positions = self.positions_by_name.get(name)
+        if positions is not None:
+            return positions[0]
+        unversioned = ensembl_id(name)
+        if unversioned is not None:
+            return self.position_by_id.get(unversioned)
+        renamed = self.positions_by_other_name.get(name)
+        return None if renamed is None else renamed[0]
+
+    @cached_property
+    def _names_by_letters(self) -> Mapping[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in self.positions_by_name:
+            names.setdefault(_letters(name), []).append(name)
+        return names
+
+
+def at_line(file: Path, line: int | None = None) -> str:
+    """Return a file and line for messages; the path "-" is standard input."""
+    name = "standard input" if str(file) == "-" else str(file)
+    return name if line is None else f"{name}, line {line}"
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_. ]", "", name).casefold()
