@@ -3,17 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scgenept_rt.errors import ExpressionValueError, UseOption
+from scgenept_rt.errors import ExpressionValueError, UseOption, pluralize
+from scgenept_rt.expression.count_signature import LINEAR, LOG1P, Signature, logarithm
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
 MAX_LOG1P = 20.0
 # Whole numbers up to 2 may be a small or binary sample; counts of real cells go further.
 MIN_RAW_COUNT = 3.0
 _NORMALIZE = "`sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
+_USUAL_TOTAL = 1e4
+"""Assumed where the total of the training data is not known. Theirs is the median of their cells' counts, of this size."""
+_FAR, _OUTSIDE = 5.0, 20.0
+"""Ratios to that total that are told, and refused."""
+_MIN_UNIT, _MAX_UNIT = 0.1, 20.0
+"""What one count comes to in cells of 100,000 and of 500 counts, normalised to that total."""
+_MIN_WHOLE = 0.3
+
+
+@dataclass(frozen=True)
+class ScaleFault:
+    """What is wrong with a scale, or may be.
+
+    `certain` if the values themselves show it.
+    """
+
+    problem: str
+    remedy: str
+    certain: bool
+
+
+def find_fault(signature: Signature, data: NDArray[Any], base: float | None) -> ScaleFault | None:
+    """Judge what a sample of cells has been through; None for log1p of normalised counts, or where nothing tells.
+
+    Parameters
+    ----------
+    signature
+        Of the sample.
+    data
+        Its values that are not zero.
+    base
+        The base of the logarithm that the file states, None for e.
+    """
+    found = signature.transform
+    if found is LOG1P:
+        return _fault_of_log1p(signature)
+    if found is not None:
+        cells = f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
+        if found is LINEAR:
+            return ScaleFault(f"the values of {cells} are {_linear_kind(signature)}", _step(signature), certain=True)
+        undone = "whole multiples of one value per cell, as counts are" if signature.n_alike else "equal totals"
+        problem = f"the values of {cells} are {found.name} and not log1p: undone, they are {undone}"
+        return ScaleFault(problem, _step(signature), certain=True)
+    if data.size and data.max() >= MIN_RAW_COUNT and np.mean(data == np.rint(data)) >= _MIN_WHOLE:
+        problem = "many values are whole numbers and the others are not, as counts that were corrected or estimated"
+        return ScaleFault(problem, f"Normalise them: {_NORMALIZE}", certain=True)
+    if base is not None:
+        remedy = f"Convert them: `adata.X = {logarithm(base).log1p}; adata.uns['log1p']['base'] = None`"
+        return ScaleFault(f"uns['log1p'] says that values are {logarithm(base).name} and not log1p", remedy, certain=True)
+    if not signature.n_judged:
+        return None
+    return ScaleFault(
+        "Values show no trace of counts: undone, they are neither whole multiples of one value per cell nor of equal "
+        "totals, as log1p of normalised counts is. The model was not trained on smoothed, imputed or corrected values, "
+        "or on counts that are not log1p, so its predictions may be off",
+        "Give the log1p of normalised counts, if there are any",
+        certain=False,
+    )
+
+
+def _fault_of_log1p(signature: Signature) -> ScaleFault | None:
+    if signature.unnormalised:
+        problem = "Values are log1p of whole counts that were not normalised: they differ with the depth of a cell"
+        return ScaleFault(problem, _step(signature), certain=False)
+    total, unit = signature.total, _unit(signature)
+    least = float(np.median(signature.totals))
+    ratio = (least if total is None else total) / _USUAL_TOTAL
+    if signature.totals.max() <= 1.05 and len(signature.totals) > 1:
+        return ScaleFault("the values are log1p of fractions of a cell's total", _step(signature), certain=True)
+    too_low = total is not None and ratio < 1 / _FAR and unit < _MIN_UNIT
+    if ratio > _FAR or too_low:
+        problem = f"Cells were normalised to a total of {'' if total else 'more than '}{least:,.0f}"
+        expected = f"training data have about {_USUAL_TOTAL:,.0f}"
+        certain = not 1 / _OUTSIDE < ratio < _OUTSIDE
+        return ScaleFault(f"{problem}, but {expected}", _step(signature), certain=certain)
+    if unit > _MAX_UNIT:
+        problem = f"The smallest values stand for {unit:,.0f} of a cell's total, expected about 1 (a count of 1)"
+        remedy = f"{problem}: cells may have been normalised to a much larger total than the training data"
+        return ScaleFault(remedy, "Normalise the counts to 10,000 per cell before log1p", certain=False)
+    return None
+
+
+def _linear_kind(signature: Signature) -> str:
+    if signature.unnormalised:
+        return "counts, some of them corrected or estimated"
+    if signature.totals.max() <= 1.05:
+        return "fractions of a cell's total, and no logarithm was taken"
+    return "normalised, but no logarithm was taken"
+
+
+def _step(signature: Signature) -> str:
+    """Return the line of Python that turns the values into log1p of normalised counts."""
+    transform = signature.transform
+    assert transform is not None
+    if signature.unnormalised:
+        assign = "" if transform is LINEAR else f"adata.X = {transform.linear}; "
+        return f"Normalise them: `{assign}sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
+    total = 1.0 if signature.totals.max() <= 1.05 else signature.total
+    if total is not None and not 1 / _FAR < total / _USUAL_TOTAL < _FAR and not _MIN_UNIT < _unit(signature) < _MAX_UNIT:
+        return f"Convert them: `adata.X = np.log1p({transform.linear} * {_USUAL_TOTAL / total:.4g})`"
+    return f"Convert them: `adata.X = {transform.log1p}`"
+
+
+def _unit(signature: Signature) -> float:
+    return float(np.median(signature.units)) if signature.units.size else 0.0
 
 
 class ScaleCheck:

@@ -1,0 +1,213 @@
+"""What transform values have been through, from what counts leave in them.
+
+Undone, the values of a cell are whole multiples of one value, that of a single count; and where cells were normalised
+and no gene has been dropped, they sum to the same total.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_CELLS = 32
+ALIKE_WITHIN = 0.01
+"""Relative spread of totals that count as one total."""
+
+_MAX_VALUES = 300
+_MAX_SMALLEST_COUNT = 24
+_MIN_REPEATED = 8
+_MAX_ERROR = 0.02
+"""Rounding error, in counts, up to which a value shows whether it is a whole multiple."""
+_MIN_SHARE = 0.6
+_MIN_EVIDENCE, _MIN_UNUSUAL_EVIDENCE = 7.0, 12.0
+"""Log odds for counts against any positive numbers, from which values are taken to be counts after log1p, or after
+another transform."""
+_MAX_TOTAL = 1e8
+_MIN_OTHER = 0.2
+"""Share of cells on another scale that is told."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A transform of counts.
+
+    Attributes
+    ----------
+    name
+        The transform in words.
+    undo
+        Returns the values before it.
+    linear, log1p
+        Python expressions of these values, and of their log1p, for `adata.X`.
+    """
+
+    name: str
+    undo: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    linear: str
+    log1p: str
+
+
+def logarithm(base: float) -> Transform:
+    """Return the transform log(1 + x) to another base than e."""
+    expression = f"adata.X * np.log({base:g})"
+    return Transform(f"log{base:g}(1 + x)", lambda x: np.expm1(x * log(base)), f"np.expm1({expression})", expression)
+
+
+LOG1P = Transform("log1p", np.expm1, "np.expm1(adata.X)", "adata.X")
+LINEAR = Transform("no logarithm", lambda x: x, "adata.X", "np.log1p(adata.X)")
+_SQUARE = "scipy.sparse.csr_matrix(adata.X).power(2)"
+TRANSFORMS = (
+    LOG1P,
+    LINEAR,  # before square roots: squares of whole multiples are whole multiples
+    logarithm(2),
+    logarithm(10),
+    Transform("log1p twice", lambda x: np.expm1(np.expm1(x)), "np.expm1(np.expm1(adata.X))", "np.expm1(adata.X)"),
+    Transform("square roots", np.square, _SQUARE, f"np.log1p({_SQUARE})"),
+    Transform("arcsinh", np.sinh, "np.sinh(adata.X)", "np.log1p(np.sinh(adata.X))"),
+)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a sample of cells shows.
+
+    Attributes
+    ----------
+    transform
+        What the values have been through; None if they do not show it.
+    n_judged, n_alike
+        Cells with enough values to tell, and how many of them have that transform (or none, if it is None).
+    units
+        The value of one count in each of the latter, after undoing the transform; empty if only totals are alike.
+    totals
+        The sum of each cell with expression, after undoing the transform (log1p if it is None).
+    """
+
+    transform: Transform | None
+    n_judged: int
+    n_alike: int
+    units: NDArray[np.float64] = field(repr=False)
+    totals: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def total(self) -> float | None:
+        """The total of every cell; None if totals differ, or there are too few cells to tell."""
+        return float(np.median(self.totals)) if _alike(self.totals) else None
+
+    @property
+    def unnormalised(self) -> bool:
+        """Whether a count is 1 in every cell, whatever the total of the cell."""
+        alike = len(self.totals) < 2 or np.ptp(self.totals) <= ALIKE_WITHIN * np.median(self.totals)
+        return bool(self.units.size and np.all(np.abs(self.units - 1) < 1e-3) and not alike)
+
+
+def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) -> Signature:
+    """Find what transform the cells of a sample have been through.
+
+    Parameters
+    ----------
+    sample
+        `csr_array` [n_cells, n_genes], non-negative, of as many genes as there are: totals need all of them.
+    """
+    cells = [sample.data[begin:end].astype(np.float64) for begin, end in zip(sample.indptr, sample.indptr[1:])]
+    cells = [values[np.isfinite(values)] for values in cells]
+    cells = [values for values in cells if values.size]
+    rounding = _rounding(np.concatenate(cells)) if cells else (0.0, 0.0)
+    votes: list[tuple[Transform | None, float]] = []
+    for at in np.unique(np.linspace(0, len(cells) - 1, min(len(cells), MAX_CELLS)).astype(int)):
+        vote = _judge(cells[at], rounding, transforms)
+        votes += [vote] if vote is not None else []
+    counted = Counter(transform for transform, _ in votes)
+    others = [entry for entry in counted.most_common() if entry[0] is not LOG1P]
+    chosen: Transform | None = LOG1P if counted[LOG1P] else None
+    if others and others[0][1] >= _MIN_OTHER * len(votes):
+        chosen = others[0][0]
+    if chosen is None:
+        chosen = next((entry for entry in transforms if _alike(_totals(cells, entry))), None)
+        if chosen is not None:
+            return Signature(chosen, 0, 0, np.empty(0), _totals(cells, chosen))
+    units = np.array([unit for transform, unit in votes if transform is chosen and chosen is not None])
+    return Signature(chosen, len(votes), counted[chosen], units, _totals(cells, chosen or LOG1P))
+
+
+def _totals(cells: list[NDArray[np.float64]], transform: Transform) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.array([transform.undo(values).sum() for values in cells])
+
+
+def _alike(totals: NDArray[np.float64]) -> bool:
+    if len(totals) < 3 or not np.all(np.isfinite(totals)):
+        return False
+    low, high = np.quantile(totals, [0.05, 0.95])
+    return bool(high - low <= ALIKE_WITHIN * np.median(totals))
+
+
+def _rounding(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the relative and the absolute error that values were stored with."""
+    if np.all(values == np.rint(values)):
+        return 0.0, 0.0
+    relative = 2.0**-11 if np.all(values == values.astype(np.float16)) else 2.0**-22
+    for digits in (1, 2, 3, 4, 5):
+        scaled = values * 10.0**digits
+        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-6 * scaled):
+            return relative, 0.5 * 10.0**-digits
+    return relative, 0.0
+
+
+def _judge(
+    values: NDArray[np.float64], rounding: tuple[float, float], transforms: tuple[Transform, ...]
+) -> tuple[Transform | None, float] | None:
+    """Return the transform of a cell's values (None: of none) and its unit; None if they are too few to tell."""
+    distinct, repeats = np.unique(values, return_counts=True)
+    repeated = repeats > 1
+    if np.count_nonzero(repeated) >= _MIN_REPEATED and repeats[repeated].sum() >= _MIN_SHARE * values.size:
+        distinct = distinct[repeated]  # leaves out the few that were estimated, as of reads that fit several genes
+    distinct = distinct[np.linspace(0, len(distinct) - 1, min(len(distinct), _MAX_VALUES)).astype(int)]
+    best: tuple[float, Transform | None, float] = (0.0, None, 0.0)
+    telling = False
+    for transform in transforms:
+        share, unit, could_tell = _whole_multiples(distinct, rounding, transform)
+        telling = telling or (could_tell and transform is LOG1P)
+        # What is nearly linear looks like both: the first is taken unless another is clearly better.
+        if share > best[0] + (0.05 if best[0] else 0.0):
+            best = share, transform, unit
+        if transform is LOG1P and share > 0.98:
+            break
+    return best[1:] if telling or best[0] else None
+
+
+def _whole_multiples(
+    values: NDArray[np.float64], rounding: tuple[float, float], transform: Transform
+) -> tuple[float, float, bool]:
+    """Return the share of values that are whole multiples of one unit, that unit, and whether they could tell.
+
+    `values` are distinct and sorted; the first is that of a small count, in most cells of 1. The share is 0 unless it is
+    evidence of counts.
+    """
+    relative, absolute = rounding
+    with np.errstate(over="ignore", invalid="ignore"):
+        undone = transform.undo(values)
+        errors = transform.undo(values * (1 + relative) + absolute) - undone
+        if not undone.sum() < _MAX_TOTAL:
+            return 0.0, 0.0, False
+    ratios = undone[1:] / undone[0]
+    errors = (errors[1:] + ratios * errors[0]) / undone[0]
+    minimum = _MIN_EVIDENCE if transform is LOG1P else _MIN_UNUSUAL_EVIDENCE
+    could_tell = False
+    for count in range(1, _MAX_SMALLEST_COUNT + 1):
+        exact = errors * count < _MAX_ERROR
+        multiples, within = ratios[exact] * count, 0.005 + 2 * count * errors[exact]
+        evidence, needed = -np.log(2 * within), minimum + 2 * log(count)
+        if evidence.sum() < needed:
+            break
+        could_tell = True
+        whole = np.abs(multiples - np.rint(multiples)) < within
+        if whole.mean() >= _MIN_SHARE and evidence[whole].sum() - 2.3 * np.count_nonzero(~whole) > needed:
+            return float(whole.mean()), float(undone[0]) / count, True
+    return 0.0, 0.0, could_tell
