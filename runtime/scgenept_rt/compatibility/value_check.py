@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import ExpressionValueError, pluralize
+from scgenept_rt.errors import ExpressionValueError, Notice, UseOption, compose, pluralize
 from scgenept_rt.expression import OpenedCells, Sampling
-from scgenept_rt.expression.matrix_rows import CompressedColumns
+from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P, Signature
+from scgenept_rt.expression.scale import MAX_LOG1P
 from scgenept_rt.genes import GeneMatch, GenePanel
 
 MAX_CELLS = 256
-# Float32 log1p values give back a count to about 1e-6 of it, so larger ones say nothing about being whole.
-_WHOLE_UP_TO, _WHOLE_WITHIN = 1e4, 1e-3
-_CONSTANT_WITHIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,63 +48,55 @@ def check_values(
     names, columns = cells.var.index().tolist(), every
     if match is not None and match.n_found:
         names, columns = list(panel.names), match.columns
-    sample = whole = _stacked(cells.matrix.batches(rows, columns))
-    if not isinstance(cells.matrix, CompressedColumns):  # of these, all values of all genes would have to be read
-        whole = _stacked(cells.matrix.batches(rows, every))
+    sample = csr_array(vstack(list(cells.matrix.batches(rows, columns)), format="csr"))
+    signature, fault = cells.find_scale_fault(cells.sample(rows, columns))
     finite = sample.data[np.isfinite(sample.data)].astype(np.float64)
     has_zeros = sample.nnz < len(rows) * np.count_nonzero(columns >= 0) or not finite.size
     bounds = np.append(finite, 0.0) if has_zeros else finite
-    counts = np.expm1(finite[finite < np.log1p(_WHOLE_UP_TO)])
+    log1p = signature if signature is not None and signature.transform in (LOG1P, None) else None
     values = Values(
         n_cells=len(rows),
         n_candidates=n_candidates,
         minimum=float(bounds.min()),
         maximum=float(bounds.max()),
-        log1p_of_whole=bool(counts.size and np.all(np.abs(counts - np.rint(counts)) < _WHOLE_WITHIN)),
-        totals=_totals(whole),
+        log1p_of_whole=log1p is not None and log1p.unnormalised,
+        totals=_spread(log1p.totals) if log1p is not None and bounds.max() <= MAX_LOG1P else None,
     )
-    check = cells.scale_check(names, rows)
+    check = cells.scale_check(names, rows, fault)
     try:
         check.check(sample)
         notices = check.finish()
     except ExpressionValueError as error:
         return values, Finding.from_error("scale", error), sample
-    return values, _finding(values, notices, cells, dataset), sample
+    return values, _finding(values, notices, signature, dataset), sample
 
 
-def _stacked(batches: Any) -> Any:
-    from scipy.sparse import csr_array, vstack
-
-    return csr_array(vstack(list(batches), format="csr"))
+def _spread(totals: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(totals.min()), float(np.median(totals)), float(totals.max())
 
 
-def _totals(sample: Any) -> tuple[float, float, float] | None:
-    data = sample.data.astype(np.float64)
-    if not data.size or not np.all(np.isfinite(data)) or not 0 <= data.min() <= data.max() <= 20:
-        return None
-    row_of_value = np.repeat(np.arange(sample.shape[0]), np.diff(sample.indptr))
-    sums = np.bincount(row_of_value, weights=np.expm1(data), minlength=sample.shape[0])
-    return float(sums.min()), float(np.median(sums)), float(sums.max())
-
-
-def _finding(values: Values, notices: list[str], cells: OpenedCells, dataset: str) -> Finding:
+def _finding(values: Values, notices: list[str], signature: Signature | None, dataset: str) -> Finding:
     looked_at = f"{values.n_cells:,} of {pluralize(values.n_candidates, 'cell')} looked at"
     text = f"Values from {values.minimum:.3g} to {values.maximum:.3g} ({looked_at})"
-    if values.totals is None:
-        text = " ".join([f"{text}.", *notices])
-        return Finding("scale", "note", text, "Check that this is the right matrix", tuple(cells.other_matrices()))
-    if values.log1p_of_whole:
-        text += ", log1p of whole counts that were not normalised"
-        return Finding("scale", "note", text, "Before log1p run `sc.pp.normalize_total(adata)`, on all genes")
     if notices:
-        return Finding("scale", "note", " ".join([f"{text}.", *notices]))
+        return Finding(
+            "scale", "note", " ".join([f"{text}.", *(_problem(notice) for notice in notices)]), *_steps(notices)
+        )
+    if signature is None or values.totals is None or signature.transform is None:
+        return Finding("scale", "note", f"{text}, too few to tell whether they are log1p of normalised counts")
     low, median, high = values.totals
-    if high - low > _CONSTANT_WITHIN * median:
+    if high - low > ALIKE_WITHIN * median:
         text += f", log1p; expm1 sums to {low:,.0f} to {high:,.0f} per cell, not to one total, as where genes were "
         return Finding("scale", "ok", f"{text}dropped after normalising")
     text += f", log1p, normalised to a total of {median:,.0f} per cell"
-    if dataset == "norman" and abs(median - 1e4) <= 1e4 * _CONSTANT_WITHIN:
+    if dataset == "norman" and abs(median - 1e4) <= ALIKE_WITHIN * 1e4:
         text += ". The Norman training data were normalised to the median total of their cells, not to 10,000"
-        remedy = "Nearer to these: `sc.pp.normalize_total(adata)` without target_sum, then `sc.pp.log1p(adata)`"
-        return Finding("scale", "note", text, remedy)
     return Finding("scale", "ok", text)
+
+
+def _problem(notice: str) -> str:
+    return compose(notice.problem) if isinstance(notice, Notice) else notice
+
+
+def _steps(notices: list[str]) -> tuple[str, tuple[UseOption, ...]]:
+    return next(((notice.remedy, notice.options) for notice in notices if isinstance(notice, Notice)), ("", ()))

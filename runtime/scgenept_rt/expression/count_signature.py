@@ -7,7 +7,7 @@ and no gene has been dropped, they sum to the same total.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import log
 from typing import Any
@@ -115,7 +115,7 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
     sample
         `csr_array` [n_cells, n_genes], non-negative, of as many genes as there are: totals need all of them.
     """
-    cells = [sample.data[begin:end].astype(np.float64) for begin, end in zip(sample.indptr, sample.indptr[1:])]
+    cells = np.split(sample.data.astype(np.float64), sample.indptr[1:-1])
     cells = [values[np.isfinite(values)] for values in cells]
     cells = [values for values in cells if values.size]
     rounding = _rounding(np.concatenate(cells)) if cells else (0.0, 0.0)
@@ -129,7 +129,9 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
     if others and others[0][1] >= _MIN_OTHER * len(votes):
         chosen = others[0][0]
     if chosen is None:
-        chosen = next((entry for entry in transforms if _alike(_totals(cells, entry))), None)
+        chosen = next(
+            (entry for entry in transforms if _alike(_totals(cells, entry), 1 if entry is LOG1P else 0.1)), None
+        )
         if chosen is not None:
             return Signature(chosen, 0, 0, np.empty(0), _totals(cells, chosen))
     units = np.array([unit for transform, unit in votes if transform is chosen and chosen is not None])
@@ -141,11 +143,11 @@ def _totals(cells: list[NDArray[np.float64]], transform: Transform) -> NDArray[n
         return np.array([transform.undo(values).sum() for values in cells])
 
 
-def _alike(totals: NDArray[np.float64]) -> bool:
+def _alike(totals: NDArray[np.float64], strictness: float = 1.0) -> bool:
     if len(totals) < 3 or not np.all(np.isfinite(totals)):
         return False
     low, high = np.quantile(totals, [0.05, 0.95])
-    return bool(high - low <= ALIKE_WITHIN * np.median(totals))
+    return bool(high - low <= strictness * ALIKE_WITHIN * np.median(totals))
 
 
 def _rounding(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -187,8 +189,8 @@ def _whole_multiples(
 ) -> tuple[float, float, bool]:
     """Return the share of values that are whole multiples of one unit, that unit, and whether they could tell.
 
-    `values` are distinct and sorted; the first is that of a small count, in most cells of 1. The share is 0 unless it is
-    evidence of counts.
+    `values` are distinct and sorted; the first is that of a small count, in most cells of 1. The share is 0 unless it
+    is evidence of counts.
     """
     relative, absolute = rounding
     with np.errstate(over="ignore", invalid="ignore"):

@@ -30,9 +30,10 @@ from scgenept_rt.errors import (
     pluralize,
 )
 from scgenept_rt.expression.annotation import Annotation, as_text, text_columns
+from scgenept_rt.expression.count_signature import MAX_CELLS, TRANSFORMS, Signature, logarithm, read_signature
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
-from scgenept_rt.expression.matrix_rows import MatrixRows
-from scgenept_rt.expression.scale import ScaleCheck
+from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows
+from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, find_fault
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
 from scgenept_rt.options import ReadOptions, resolve
 
@@ -356,7 +357,7 @@ class OpenedCells:
         ExpressionValueError
             If values are not finite, or not log1p-normalised unless the options accept that.
         """
-        check = self.scale_check(gene_names, rows)
+        check = self.scale_check(gene_names, rows, self._scale_fault(rows, columns))
         for batch in self.matrix.batches(rows, columns):
             check.check(batch)
             yield batch
@@ -364,7 +365,9 @@ class OpenedCells:
         if notices is not None:
             notices.extend(found)
 
-    def scale_check(self, gene_names: Sequence[str], rows: NDArray[np.int64]) -> ScaleCheck:
+    def scale_check(
+        self, gene_names: Sequence[str], rows: NDArray[np.int64], fault: ScaleFault | None = None
+    ) -> ScaleCheck:
         """Return the check that the values of these cells, in this order, have to pass."""
         names = self.obs.index()
         return ScaleCheck(
@@ -373,7 +376,44 @@ class OpenedCells:
             lambda cell: str(names[rows[cell]]),
             allow_unnormalized=self.options["allow_unnormalized"],
             other_matrices=self.other_matrices(),
+            fault=fault,
         )
+
+    def sample(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Any:
+        """Return cells over all genes as `csr_array`, or over those of `columns` where that would read everything."""
+        from scipy.sparse import csr_array, vstack
+
+        every = np.arange(self.var.n_rows, dtype=np.int64)
+        chosen = columns if isinstance(self.matrix, CompressedColumns) else every
+        return csr_array(vstack(list(self.matrix.batches(rows, chosen)), format="csr"))
+
+    def find_scale_fault(self, sample: Any) -> tuple[Signature | None, ScaleFault | None]:
+        """Judge a sample of cells: what its values have been through, and what is wrong with that.
+
+        Negative values and those that are not finite are left to `ScaleCheck`.
+        """
+        finite = sample.data[np.isfinite(sample.data)]
+        if not finite.size or finite.min() < 0:
+            return None, None
+        base = self._logarithm_base()
+        signature = read_signature(sample, TRANSFORMS if base is None else (*TRANSFORMS, logarithm(base)))
+        return signature, find_fault(signature, finite, base)
+
+    def _scale_fault(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> ScaleFault | None:
+        if not len(rows):
+            return None
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
+        return self.find_scale_fault(self.sample(chosen, columns))[1]
+
+    def _logarithm_base(self) -> float | None:
+        """Return the base of the logarithm of X, as `sc.pp.log1p` records it; None for e, or where nothing is said."""
+        stated = self.uns.get("log1p") if self.options["layer"] is None and not self.options["use_raw"] else None
+        base = stated.get("base") if isinstance(stated, Mapping) else None
+        try:
+            base = float(base) if base is not None else np.e
+        except (TypeError, ValueError):
+            return None
+        return base if base > 1 and not np.isclose(base, np.e) else None
 
     def _check_raw(self) -> None:
         if not self._source.has_raw:

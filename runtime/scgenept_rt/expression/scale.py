@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ExpressionValueError, UseOption, pluralize
+from scgenept_rt.errors import ExpressionValueError, Notice, UseOption, pluralize
 from scgenept_rt.expression.count_signature import LINEAR, LOG1P, Signature, logarithm
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
@@ -18,7 +18,7 @@ MAX_LOG1P = 20.0
 MIN_RAW_COUNT = 3.0
 _NORMALIZE = "`sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
 _USUAL_TOTAL = 1e4
-"""Assumed where the total of the training data is not known. Theirs is the median of their cells' counts, of this size."""
+"""About the total of the training data, which were normalised to the median of their cells."""
 _FAR, _OUTSIDE = 5.0, 20.0
 """Ratios to that total that are told, and refused."""
 _MIN_UNIT, _MAX_UNIT = 0.1, 20.0
@@ -54,7 +54,9 @@ def find_fault(signature: Signature, data: NDArray[Any], base: float | None) -> 
     if found is LOG1P:
         return _fault_of_log1p(signature)
     if found is not None:
-        cells = f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
+        cells = (
+            f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
+        )
         if found is LINEAR:
             return ScaleFault(f"the values of {cells} are {_linear_kind(signature)}", _step(signature), certain=True)
         undone = "whole multiples of one value per cell, as counts are" if signature.n_alike else "equal totals"
@@ -65,7 +67,9 @@ def find_fault(signature: Signature, data: NDArray[Any], base: float | None) -> 
         return ScaleFault(problem, f"Normalise them: {_NORMALIZE}", certain=True)
     if base is not None:
         remedy = f"Convert them: `adata.X = {logarithm(base).log1p}; adata.uns['log1p']['base'] = None`"
-        return ScaleFault(f"uns['log1p'] says that values are {logarithm(base).name} and not log1p", remedy, certain=True)
+        return ScaleFault(
+            f"uns['log1p'] says that values are {logarithm(base).name} and not log1p", remedy, certain=True
+        )
     if not signature.n_judged:
         return None
     return ScaleFault(
@@ -81,21 +85,17 @@ def _fault_of_log1p(signature: Signature) -> ScaleFault | None:
     if signature.unnormalised:
         problem = "Values are log1p of whole counts that were not normalised: they differ with the depth of a cell"
         return ScaleFault(problem, _step(signature), certain=False)
-    total, unit = signature.total, _unit(signature)
+    total = signature.total
     least = float(np.median(signature.totals))
     ratio = (least if total is None else total) / _USUAL_TOTAL
     if signature.totals.max() <= 1.05 and len(signature.totals) > 1:
         return ScaleFault("the values are log1p of fractions of a cell's total", _step(signature), certain=True)
-    too_low = total is not None and ratio < 1 / _FAR and unit < _MIN_UNIT
+    too_low = total is not None and signature.units.size > 0 and ratio < 1 / _FAR and _unit(signature) < _MIN_UNIT
     if ratio > _FAR or too_low:
         problem = f"Cells were normalised to a total of {'' if total else 'more than '}{least:,.0f}"
         expected = f"training data have about {_USUAL_TOTAL:,.0f}"
         certain = not 1 / _OUTSIDE < ratio < _OUTSIDE
         return ScaleFault(f"{problem}, but {expected}", _step(signature), certain=certain)
-    if unit > _MAX_UNIT:
-        problem = f"The smallest values stand for {unit:,.0f} of a cell's total, expected about 1 (a count of 1)"
-        remedy = f"{problem}: cells may have been normalised to a much larger total than the training data"
-        return ScaleFault(remedy, "Normalise the counts to 10,000 per cell before log1p", certain=False)
     return None
 
 
@@ -115,7 +115,11 @@ def _step(signature: Signature) -> str:
         assign = "" if transform is LINEAR else f"adata.X = {transform.linear}; "
         return f"Normalise them: `{assign}sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
     total = 1.0 if signature.totals.max() <= 1.05 else signature.total
-    if total is not None and not 1 / _FAR < total / _USUAL_TOTAL < _FAR and not _MIN_UNIT < _unit(signature) < _MAX_UNIT:
+    if (
+        total is not None
+        and not 1 / _FAR < total / _USUAL_TOTAL < _FAR
+        and not _MIN_UNIT < _unit(signature) < _MAX_UNIT
+    ):
         return f"Convert them: `adata.X = np.log1p({transform.linear} * {_USUAL_TOTAL / total:.4g})`"
     return f"Convert them: `adata.X = {transform.log1p}`"
 
@@ -139,6 +143,8 @@ class ScaleCheck:
         Report negative, raw and not log-transformed values as notices. NaN and infinity are always errors.
     other_matrices
         Options that read other matrices of the input.
+    fault
+        What a sample of the cells showed, told or raised at the end.
     """
 
     def __init__(
@@ -149,7 +155,9 @@ class ScaleCheck:
         *,
         allow_unnormalized: bool,
         other_matrices: Sequence[UseOption] = (),
+        fault: ScaleFault | None = None,
     ) -> None:
+        self._fault = fault
         self._where = where
         self._gene_names = gene_names
         self._cell_name = cell_name
@@ -200,9 +208,10 @@ class ScaleCheck:
         Raises
         ------
         ExpressionValueError
-            If every value is a whole number and the largest is 3 or more, or if the largest value is above 20.
+            If every value is a whole number and the largest is 3 or more, if the largest value is above 20, or if the
+            fault is certain.
         """
-        notices = []
+        notices: list[str] = []
         raw_counts = self._all_whole and self._maximum >= MIN_RAW_COUNT
         too_large = self._maximum > MAX_LOG1P
         if not self._allow_unnormalized:
@@ -211,6 +220,8 @@ class ScaleCheck:
                     f"all values are whole numbers up to {self._maximum:,g} ({self._maximum_at}): these are raw counts",
                     f"Normalise them: {_NORMALIZE}",
                 )
+            if self._fault is not None and self._fault.certain:
+                raise self._not_normalized(self._fault.problem, self._fault.remedy)
             if too_large:
                 raise self._not_normalized(
                     f"the largest value is {self._maximum:,g} ({self._maximum_at}), expected less than {MAX_LOG1P:g}",
@@ -222,6 +233,8 @@ class ScaleCheck:
                 f"Values from {self._minimum:,g} to {self._maximum:,g} look like {kind}; the model was trained on "
                 "log1p-normalised expression, so its predictions may mean nothing here."
             )
+        if self._fault is not None and not raw_counts and not too_large and self._minimum >= 0:
+            notices.append(Notice(self._fault.problem, self._fault.remedy, self._other_matrices))
         if self._n_empty == self._n_cells:
             notices.append("All values of the control cells are zero.")
         elif self._n_empty:

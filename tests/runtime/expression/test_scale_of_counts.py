@@ -1,0 +1,216 @@
+"""Files whose values have been through something else than normalisation and log1p, and the step that mends each."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+
+from scgenept_rt.errors import ExpressionValueError, Notice
+from scgenept_rt.genes import GenePanel
+from tests.runtime.expression.inputs import read
+
+N_GENES = 600
+NAMES = tuple(f"G{number}" for number in range(N_GENES))
+PANEL = GenePanel(NAMES, (None,) * N_GENES, np.ones(N_GENES, dtype=bool))
+SHIFT = np.random.default_rng(7)
+
+
+def counts(n_cells=40, seed=0):
+    rng = np.random.default_rng(seed)
+    rates = rng.lognormal(0.0, 1.5, N_GENES)
+    return rng.poisson(rng.lognormal(0.0, 0.3, (n_cells, 1)) * rates).astype(np.float64)
+
+
+COUNTS = counts()
+DEPTH = COUNTS.sum(axis=1, keepdims=True)
+FRACTIONS = COUNTS / DEPTH
+NORMALISED = FRACTIONS * np.median(DEPTH)
+TO_10_000 = FRACTIONS * 1e4
+RIGHT = np.log1p(NORMALISED)
+CORRECTED = COUNTS * np.where(np.random.default_rng(1).random(COUNTS.shape) < 0.3, 0.9, 1.0)
+
+
+def cells(values, *, names=NAMES, base=False, form=scipy.sparse.csr_matrix):
+    obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{row}" for row in range(len(values))])
+    uns = {} if base is False else {"log1p": {"base": base}}
+    return anndata.AnnData(form(values.astype(np.float32)), obs=obs, var=pd.DataFrame(index=list(names)), uns=uns)
+
+
+def run_step(adata, message):
+    """Execute the code that a message gives, with the parts of scanpy that it uses."""
+
+    class Scanpy:
+        class pp:  # noqa: N801
+            @staticmethod
+            def normalize_total(adata):
+                values = np.asarray(scipy.sparse.csr_matrix(adata.X).todense())
+                total = values.sum(axis=1, keepdims=True)
+                adata.X = values / total * np.median(total)
+
+            @staticmethod
+            def log1p(adata):
+                adata.X = np.log1p(adata.X)
+
+    code = re.search(r"`((?:adata|sc)\..*?)`", message)
+    assert code is not None, message
+    exec(code[1], {"adata": adata, "np": np, "scipy": scipy, "sc": Scanpy})
+    return np.asarray(scipy.sparse.csr_matrix(adata.X).todense())
+
+
+WRONG = {
+    "log2": (np.log2(1 + NORMALISED), "log2", RIGHT),
+    "log2 of counts per million": (np.log2(1 + FRACTIONS * 1e6), "log2", np.log1p(TO_10_000)),
+    "log2 of counts": (np.log2(1 + COUNTS), "log2", RIGHT),
+    "log10": (np.log10(1 + NORMALISED), "log10", RIGHT),
+    "log10 of counts per million": (np.log10(1 + FRACTIONS * 1e6), "log10", np.log1p(TO_10_000)),
+    "log10 of 10,000": (np.log10(1 + TO_10_000), "log10", np.log1p(TO_10_000)),
+    "twice": (np.log1p(RIGHT), "log1p twice", RIGHT),
+    "twice, 10,000": (np.log1p(np.log1p(TO_10_000)), "log1p twice", np.log1p(TO_10_000)),
+    "twice, counts": (np.log1p(np.log1p(COUNTS)), "log1p twice", RIGHT),
+    "square roots": (np.sqrt(NORMALISED), "square roots", RIGHT),
+    "square roots of counts": (np.sqrt(COUNTS), "square roots", RIGHT),
+    "square roots of 10,000": (np.sqrt(TO_10_000), "square roots", np.log1p(TO_10_000)),
+    "arcsinh": (np.arcsinh(NORMALISED), "arcsinh", RIGHT),
+    "fractions": (FRACTIONS, "fractions", np.log1p(TO_10_000)),
+    "log1p of fractions": (np.log1p(FRACTIONS), "fractions", np.log1p(TO_10_000)),
+    "percent": (FRACTIONS * 100, "no logarithm", np.log1p(TO_10_000)),
+    "not logged": (NORMALISED, "no logarithm", RIGHT),
+    "not logged, 10,000": (TO_10_000, "no logarithm", np.log1p(TO_10_000)),
+    "not logged, per million": (FRACTIONS * 1e6, "no logarithm", np.log1p(TO_10_000)),
+    "log1p of counts per million": (np.log1p(FRACTIONS * 1e6), "total of", np.log1p(TO_10_000)),
+    "corrected counts": (CORRECTED, "corrected or estimated", None),
+    "counts": (COUNTS, "raw counts", RIGHT),
+}
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, np.asarray], ids=str)
+@pytest.mark.parametrize("name", WRONG)
+def test_other_scales_are_refused_by_name_and_the_step_mends_them(name, form):
+    values, named, right = WRONG[name]
+    if form is scipy.sparse.csc_matrix and right is not None and "million" in name and values.max() < 14:
+        right = None  # of a column store only the model's genes are read
+    adata = cells(values, form=form)
+    with pytest.raises(ExpressionValueError) as caught:
+        read(adata, PANEL)
+    assert named in str(caught.value)
+    mended = run_step(adata, str(caught.value))
+    if right is not None:
+        np.testing.assert_allclose(mended, right, rtol=1e-3, atol=1e-4)
+    assert read(cells(mended), PANEL).notices == []
+    accepted = read(cells(values, form=form), PANEL, allow_unnormalized=True)
+    assert accepted.notices
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 8])
+@pytest.mark.parametrize("name", ["log2", "log10", "twice", "square roots", "not logged"])
+def test_few_cells_show_it_too(name, n_cells):
+    values, named, _ = WRONG[name]
+    with pytest.raises(ExpressionValueError, match=re.escape(named)):
+        read(cells(values[:n_cells]), PANEL)
+
+
+def test_a_part_of_the_cells_on_another_scale_is_named():
+    values = RIGHT.copy()
+    values[::3] = np.log2(1 + NORMALISED[::3])
+    with pytest.raises(ExpressionValueError, match=r"1\d of 32 cells are log2"):
+        read(cells(values), PANEL)
+
+
+def test_totals_show_the_scale_of_values_that_are_not_whole_multiples():
+    estimated = COUNTS * np.random.default_rng(3).uniform(0.5, 1, COUNTS.shape)
+    millions = estimated / estimated.sum(axis=1, keepdims=True) * 1e6
+    with pytest.raises(ExpressionValueError, match="log2"):
+        read(cells(np.log2(1 + millions)), PANEL)
+    with pytest.raises(ExpressionValueError, match="total of 1,000,000"):
+        read(cells(np.log1p(millions)), PANEL)
+    assert read(cells(np.log1p(millions / 100)), PANEL).notices == []
+
+
+def test_the_base_in_uns_counts_where_values_do_not_show_it():
+    smooth = np.random.default_rng(4).gamma(2.0, 0.5, COUNTS.shape)
+    with pytest.raises(ExpressionValueError, match="log2") as caught:
+        read(cells(smooth, base=2), PANEL)
+    adata = cells(smooth, base=2)
+    np.testing.assert_allclose(run_step(adata, str(caught.value)), smooth * np.log(2), rtol=1e-5)
+    assert adata.uns["log1p"]["base"] is None
+    with pytest.raises(ExpressionValueError, match="log3"):
+        read(cells(np.log1p(NORMALISED) / np.log(3), base=3), PANEL)
+    for base in (None, np.e, float(np.e), "e", 2):  # the values themselves are natural logarithms
+        assert read(cells(RIGHT, base=base), PANEL).notices == []
+
+
+SMOOTHED = {
+    "averaged": np.stack([RIGHT[[row, (row + 1) % 40, (row + 2) % 40]].mean(axis=0) for row in range(40)]),
+    "denoised": np.log1p(NORMALISED * np.random.default_rng(5).gamma(20, 1 / 20, COUNTS.shape)),
+    "imputed": RIGHT + (RIGHT == 0) * np.random.default_rng(6).uniform(0, 0.3, COUNTS.shape),
+    "corrected for batches": RIGHT * np.random.default_rng(8).uniform(0.9, 1.1, (1, N_GENES)),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_values_without_trace_of_counts_are_told_and_not_refused(name):
+    (notice,) = read(cells(SMOOTHED[name]), PANEL).notices
+    assert isinstance(notice, Notice)
+    assert "no trace of counts" in notice
+
+
+def test_log1p_of_counts_that_were_not_normalised_is_told_with_the_step():
+    adata = cells(np.log1p(COUNTS))
+    (notice,) = read(adata, PANEL).notices
+    np.testing.assert_allclose(run_step(adata, notice), RIGHT, rtol=1e-4, atol=1e-5)
+
+
+def test_a_total_that_is_far_but_not_absurd_is_told():
+    (notice,) = read(cells(np.log1p(FRACTIONS * 1e5)), PANEL).notices
+    assert "total of 100,000" in notice
+
+
+KEPT = np.random.default_rng(9).random(N_GENES) < 0.3
+GOOD = {
+    "median total": RIGHT,
+    "10,000": np.log1p(TO_10_000),
+    "total 3,217": np.log1p(FRACTIONS * 3217),
+    "float16": np.log1p(TO_10_000).astype(np.float16),
+    "median total, float16": RIGHT.astype(np.float16),
+    "three decimals": RIGHT.round(3),
+    "two decimals": RIGHT.round(2),
+    "one cell": RIGHT[:1],
+    "eight cells": RIGHT[:8],
+    "size factors": np.log1p(COUNTS / (DEPTH / DEPTH.mean()) * np.random.default_rng(2).uniform(0.8, 1.2, (40, 1))),
+    "some counts estimated": np.log1p(CORRECTED / CORRECTED.sum(axis=1, keepdims=True) * 1e4),
+    "deep cells": np.log1p(counts() * 1.0 / DEPTH * 2000),
+}
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, np.asarray], ids=str)
+@pytest.mark.parametrize("name", GOOD)
+def test_right_files_give_no_notice(name, form):
+    assert read(cells(GOOD[name], form=form), PANEL).notices == []
+
+
+@pytest.mark.parametrize("name", ["median total", "10,000", "float16", "one cell", "size factors"])
+def test_genes_dropped_after_normalising_give_no_notice(name):
+    names = [gene for gene, kept in zip(NAMES, KEPT, strict=True) if kept]
+    panel = GenePanel(tuple(names), (None,) * len(names), np.ones(len(names), dtype=bool))
+    assert read(cells(GOOD[name][:, KEPT], names=names), panel).notices == []
+
+
+def test_what_scanpy_writes():
+    scanpy = pytest.importorskip("scanpy")
+    for base in (None, 2):
+        adata = cells(COUNTS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scanpy.pp.normalize_total(adata)
+            scanpy.pp.log1p(adata, base=base)
+        if base is None:
+            assert read(adata, PANEL).notices == []
+        else:
+            with pytest.raises(ExpressionValueError, match="log2"):
+                read(adata, PANEL)
