@@ -42,6 +42,7 @@ The export stage adds its own in `scgenept_export.errors`.
 from __future__ import annotations
 
 import reprlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,11 @@ class UseOption:
         return f"{self.name}={'...' if self.value is None else repr(self.value)}"
 
     def on_command_line(self, flag: str) -> str:
-        """Return the flag with its value, such as ``--control-label ctrl``."""
-        return flag if self.value is None or self.value is True else f"{flag} {self.value}"
+        """Return the flag with its value, such as ``--control-label ctrl``; once for each value of a list."""
+        if self.value is None or self.value is True:
+            return flag
+        values = self.value if isinstance(self.value, list) else [self.value]
+        return " ".join(f"{flag} {shlex.quote(str(value))}" for value in values)
 
 
 def compose(

@@ -92,7 +92,8 @@ def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
     for option in declared_options(group):
         value = given.get(option.name, option.declared.default)
         if option.flag is not None and value != option.declared.default:
-            arguments += [option.flag] if option.type is bool else [option.flag, str(value)]
+            for entry in value if isinstance(value, list) else [value]:
+                arguments += [option.flag] if option.type is bool else [option.flag, str(entry)]
     return arguments
 
 
@@ -103,6 +104,8 @@ def _parameter(option: DeclaredOption, panel: str) -> inspect.Parameter:
         value = {"metavar": declared.metavar, "parser": _parser(option)}
     info = typer.Option(option.flag, rich_help_panel=panel, help=declared.help, **value)
     kind: Any = bool if option.type is bool else str if declared.default is not None else str | None
+    if list[str] in alternatives(option.type):
+        kind = list[str] | None
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=Annotated[kind, info]
     )

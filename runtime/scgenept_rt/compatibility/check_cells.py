@@ -119,7 +119,7 @@ def _check_opened(report: Report, cells: OpenedCells) -> None:
     control_rows = None
     try:
         if cells.n_obs:
-            control = cells.find_control_cells()
+            control = cells.find_control_cells(panel)
             control_rows = control.rows
             report.labels, found = check_labels(control, cells.n_obs, panel)
             report.findings += found

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import PerturbationError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import Notice, PerturbationError, UseOption, join_limited, pluralize
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
+from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, is_control_word, look_up
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,16 @@ def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[La
         name_column = UseOption("condition_key", "name the column of labels, if only some are control cells")
         text = " ".join(control.notices)
         return Labels(None, None, n_controls), [Finding("labels", "note", text, options=(name_column,))]
-    text = f"{pluralize(n_controls, 'control cell')} of {n_obs:,}: obs column {key!r}, label {label!r}"
+    named = join_limited([repr(label) for label in control.control_labels])
+    text = f"{pluralize(n_controls, 'control cell')} of {n_obs:,}: obs column {key!r}, label {named}"
     findings = [Finding("labels", "ok", text)]
     if n_controls < 32:
         findings = [Finding("labels", "note", f"{text}. Means over so few cells are noisy")]
 
-    controls = (*CONTROL_LABELS, label)
+    findings += [Finding("labels", "note", *_parts(notice)) for notice in control.notices]
+    controls = (*CONTROL_LABELS, *control.control_labels)
     others = [name for name in control.labels.counts() if name not in controls]
+    others = [name for name in others if name in panel or not is_control_word(name)]
     targets: dict[tuple[int, ...], str] = {}
     unpredictable: list[str] = []
     lacking: dict[str, list[str]] = {}  # genes that the model lacks, with what may have been meant
@@ -63,6 +66,10 @@ def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[La
         text = f"{genes} out of the model's vocabulary ({join_limited(out_of_vocab)}): it cannot tell such genes apart"
         findings.append(Finding("perturbations", "note", text, "Treat predictions for these targets with care"))
     return facts, findings
+
+
+def _parts(notice: str) -> tuple[str, str, tuple[UseOption, ...]]:
+    return (notice.problem, notice.remedy, notice.options) if isinstance(notice, Notice) else (notice, "", ())
 
 
 def _predictable(facts: Labels, lacking: dict[str, list[str]], panel: GenePanel) -> Finding:

@@ -53,10 +53,14 @@ def as_text(values: Any) -> NDArray[np.object_]:
     import pandas as pd
 
     series = pd.Series(values).astype(object)
-    text = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in series]
-    array = np.array(text, dtype=object)
+    array = np.array([text_of(value) for value in series], dtype=object)
     array[series.isna().to_numpy()] = ""
     return array
+
+
+def text_of(value: object) -> str:
+    """Return a value as str; bytes, as R and h5py write text, are decoded."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def text_columns(annotation: Annotation) -> Iterator[tuple[str, Any]]:

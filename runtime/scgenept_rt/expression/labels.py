@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,54 +12,19 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import (
     ControlCellsError,
     FieldNotFoundError,
+    Notice,
     ScgeneptError,
     UseOption,
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import Annotation, text_columns
+from scgenept_rt.expression.annotation import Annotation
+from scgenept_rt.expression.label_columns import LabelColumn, Labels, label_columns
+from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS
 
 CONDITION_KEYS = ("condition", "perturbation", "target_gene", "gene")
 _N_FREQUENT = 5
-
-
-class Labels:
-    """The labels of a column, stripped text; missing values (NaN, None) are no label.
-
-    Attributes
-    ----------
-    names
-        The distinct values. Two may be the same text, such as "ctrl" and "ctrl ".
-    codes
-        int64 [n_obs], position of each row's label in `names`, -1 for none.
-    """
-
-    def __init__(self, values: Any) -> None:
-        import pandas as pd
-
-        if isinstance(values, pd.Series) and isinstance(values.dtype, pd.CategoricalDtype):
-            values = values.cat
-        if hasattr(values, "categories") and hasattr(values, "codes"):
-            codes, distinct = values.codes, values.categories
-        else:
-            codes, distinct = pd.factorize(pd.Series(values))
-        self.names = tuple(str(value).strip() for value in distinct)
-        self.codes = np.asarray(codes, dtype=np.int64)
-        self._counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
-
-    def counts(self) -> dict[str, int]:
-        """Return how many rows have each label, most frequent first."""
-        totals: dict[str, int] = {}
-        for code in np.argsort(-self._counts, kind="stable"):
-            if self._counts[code] and self.names[code]:
-                totals[self.names[code]] = totals.get(self.names[code], 0) + int(self._counts[code])
-        return totals
-
-    def rows(self, label: str) -> NDArray[np.int64]:
-        """Return the rows with a label, in order."""
-        codes = [code for code, name in enumerate(self.names) if name == label]
-        return np.flatnonzero(np.isin(self.codes, codes)).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,22 +35,31 @@ class ControlRows:
     ----------
     rows
         int64 [n_control_cells].
-    condition_key, control_label, labels
-        The obs column that labels cells, its label of control cells, and all its labels; None if obs has none and all
-        rows are control cells.
+    condition_key, control_labels, labels
+        The obs column that labels cells, its labels of control cells (the most frequent first), and all its labels;
+        None and none if obs has no such column and all rows are control cells.
     notices
         What users should know.
     """
 
     rows: NDArray[np.int64]
     condition_key: str | None
-    control_label: str | None
+    control_labels: tuple[str, ...] = ()
     labels: Labels | None = None
     notices: tuple[str, ...] = ()
 
+    @property
+    def control_label(self) -> str | None:
+        """The most frequent label of control cells."""
+        return self.control_labels[0] if self.control_labels else None
+
 
 def find_control_rows(
-    obs: Annotation, where: str, condition_key: str | None = None, control_label: str | None = None
+    obs: Annotation,
+    where: str,
+    condition_key: str | None = None,
+    control_label: str | Sequence[str] | None = None,
+    panel: GenePanel | None = None,
 ) -> ControlRows:
     """Find the control cells by a column of obs.
 
@@ -98,17 +71,20 @@ def find_control_rows(
         The input, named in errors.
     condition_key
         The column; by default the first of `CONDITION_KEYS` that holds a control label. If obs has none of these, all
-        cells are control cells, unless some other column labels part of them as controls: perturbed cells must never
-        be taken for control cells, so the user has to choose the column.
+        cells are control cells, unless some other column names perturbations: perturbed cells must never be taken for
+        control cells, so the user has to choose the column.
     control_label
-        The label; by default the one of `CONTROL_LABELS` that occurs.
+        One or more labels, or patterns with `*` and `?`; by default the one of `CONTROL_LABELS` that occurs.
+    panel
+        The model's genes, by which labels and guides are known for perturbations.
 
     Raises
     ------
     FieldNotFoundError
         If obs lacks `condition_key`, or has no column in which to look for `control_label`.
     ControlCellsError
-        If no cell has a control label, several of `CONTROL_LABELS` occur, or the column has to be named.
+        If no cell has a control label, several of `CONTROL_LABELS` occur, the column has to be named, or another
+        column says that control cells are perturbed.
     """
     if condition_key is not None and condition_key not in obs.columns:
         raise FieldNotFoundError(
@@ -117,97 +93,186 @@ def find_control_rows(
             where=where,
         )
     keys = [key for key in CONDITION_KEYS if key in obs.columns] if condition_key is None else [condition_key]
-    wanted = CONTROL_LABELS if control_label is None else (control_label,)
+    given = [control_label] if isinstance(control_label, str) else list(control_label or ())
     if not keys:
-        _check_other_columns(obs, where, wanted, control_label)
+        _check_other_columns(obs, where, given, panel)
         taken = f"all {obs.n_rows:,} cells are taken as control cells"
         if obs.n_rows == 1:
             taken = "its only cell is taken as a control cell"
         notice = f"obs has no column {', '.join(CONDITION_KEYS)}: {taken}."
-        return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, None, notices=(notice,))
+        return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, notices=(notice,))
 
-    first: Labels | None = None
-    for key in keys:
-        labels = Labels(obs.column(key))
-        counts = _selected(labels, wanted)
-        if len(counts) > 1:
-            found = " and ".join(f"{label!r} ({pluralize(count, 'cell')})" for label, count in counts.items())
+    columns = [LabelColumn(key, Labels(obs.column(key)), panel) for key in keys]
+    for column in columns:
+        labels = _selected(column, given, where)
+        if labels:
+            rows = column.labels.rows(*labels)
+            notices = []
+            if len(keys) > 1:
+                named = " or ".join(labels)
+                notices = [
+                    f"obs has the columns {', '.join(keys)}; control cells are those with {column.name} = {named}."
+                ]
+            notices += _contradictions(obs, where, column.name, rows, panel, chosen=condition_key is not None)
+            notices += _other_controls(column, labels)
+            return ControlRows(rows, column.name, labels, column.labels, tuple(notices))
+    raise _no_control_cells(obs, where, columns[0], given, panel)
+
+
+def _selected(column: LabelColumn, given: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the labels of control cells in a column, most frequent first; none if not all of those given occur."""
+    counts = column.counts
+    if not given:
+        found = [label for label in CONTROL_LABELS if label in counts]
+        if len(found) > 1:
+            listed = " and ".join(f"{label!r} ({pluralize(counts[label], 'cell')})" for label in found)
             raise ControlCellsError(
-                f"obs column {key!r} has more than one label that may be the control: {found}",
-                options=[UseOption("control_label", "choose one", next(iter(counts)))],
+                f"obs column {column.name!r} has more than one label that may be the control: {listed}",
+                options=[
+                    UseOption("control_label", "choose one", found[0]),
+                    UseOption("control_label", "take them together", found),
+                ],
                 where=where,
             )
-        if counts:
-            label = next(iter(counts))
-            notices: tuple[str, ...] = ()
-            if len(keys) > 1:
-                notices = (f"obs has the columns {', '.join(keys)}; control cells are those with {key} = {label}.",)
-            return ControlRows(labels.rows(label), key, label, labels, notices)
-        first = first or labels
-    assert first is not None
-    raise _no_control_cells(obs, where, keys[0], wanted, first)
+        return tuple(found)
+    chosen: set[str] = set()
+    for label in given:
+        matches = {label} if label in counts else {name for name in counts if _as_pattern(label).fullmatch(name)}
+        perturbed = [name for name in counts if name in matches and name != label and name in column.perturbed]
+        if perturbed:
+            listed = join_limited([f"{name!r} ({pluralize(counts[name], 'cell')})" for name in perturbed])
+            raise ControlCellsError(
+                f"the pattern {label!r} also selects perturbed cells in obs column {column.name!r}: {listed}",
+                options=[UseOption("control_label", "name control cells alone", _patterns(column, column.controls))],
+                where=where,
+            )
+        if not matches:
+            return ()
+        chosen |= matches
+    return tuple(label for label in counts if label in chosen)
 
 
-def _selected(labels: Labels, wanted: Sequence[str]) -> dict[str, int]:
-    counts = labels.counts()
-    return {label: counts[label] for label in wanted if label in counts}
+def _as_pattern(label: str) -> re.Pattern[str]:
+    # Not fnmatch: labels hold brackets.
+    return re.compile(re.escape(label).replace(r"\*", ".*").replace(r"\?", "."))
 
 
-def _check_other_columns(obs: Annotation, where: str, wanted: Sequence[str], control_label: str | None) -> None:
-    """Raise if columns that are not looked at by default label some of the cells as control cells."""
-    columns = _columns_with(wanted, obs)
-    if control_label is not None:
-        found = f"it is in {join_limited(list(columns))}" if columns else f"obs has: {_listed(obs.columns)}"
+def _patterns(column: LabelColumn, labels: Sequence[str]) -> str | list[str] | None:
+    """Return what to pass to select these labels and no perturbed ones: numbered ones as a pattern."""
+    stems: dict[str, list[str]] = {}
+    for label in labels:
+        stems.setdefault(re.sub(r"[-_ .]?\d+$", "", label), []).append(label)
+    chosen: list[str] = []
+    for stem, numbered in stems.items():
+        pattern = _as_pattern(f"{stem}*")
+        others = [name for name in column.counts if pattern.fullmatch(name) and name not in labels]
+        chosen += numbered if len(numbered) == 1 or others or not stem else [f"{stem}*"]
+    return chosen[0] if len(chosen) == 1 else chosen or None
+
+
+def _contradictions(
+    obs: Annotation, where: str, key: str, rows: NDArray[np.int64], panel: GenePanel | None, *, chosen: bool
+) -> list[str]:
+    """Raise if another column says that control cells are perturbed; tell it if the user named the column."""
+    found: dict[str, str] = {}
+    for column in label_columns(obs, panel):
+        counts = column.labels.counts(rows)
+        perturbed = [label for label in counts if label in column.perturbed]
+        if perturbed and column.name != key and column.names_perturbations:
+            n = sum(counts[label] for label in perturbed)
+            found[column.name] = f"{column.name!r} ({join_limited(perturbed, 3)} in {n:,} of {len(rows):,})"
+    if not found:
+        return []
+    problem = (
+        f"control cells by obs column {key!r} are perturbed by other columns: {join_limited(list(found.values()))}"
+    )
+    options = [UseOption("condition_key", "name the column that labels control cells", _only(found))]
+    if chosen:
+        return [Notice(f"Warning: {problem}", "", options)]
+    raise ControlCellsError(
+        problem, options=[*options, UseOption("condition_key", "keep to this column", key)], where=where
+    )
+
+
+def _other_controls(column: LabelColumn, labels: Sequence[str]) -> list[str]:
+    others = [label for label in column.controls if label not in labels]
+    if not others:
+        return []
+    listed = join_limited([f"{label!r} ({pluralize(column.counts[label], 'cell')})" for label in others])
+    passed = _patterns(column, [*labels, *others])
+    return [
+        Notice(
+            f"obs column {column.name!r} has other labels that may be controls, which are not used: {listed}",
+            "",
+            [UseOption("control_label", "take them too", passed)],
+        )
+    ]
+
+
+def _check_other_columns(obs: Annotation, where: str, given: Sequence[str], panel: GenePanel | None) -> None:
+    """Raise if columns that are not looked at by default name perturbations."""
+    columns = {column.name: column for column in label_columns(obs, panel)}
+    if given:
+        holding = [name for name, column in columns.items() if _selected(column, given, where)]
+        found = f"it is in {join_limited(holding)}" if holding else f"obs has: {_listed(obs.columns)}"
         raise FieldNotFoundError(
             f"obs has no column {', '.join(CONDITION_KEYS)} in which to look for the control label "
-            f"{control_label!r} ({found})",
-            options=[UseOption("condition_key", "name the column", _only(columns))],
+            f"{' and '.join(map(repr, given))} ({found})",
+            options=[UseOption("condition_key", "name the column", _only(holding))],
             where=where,
         )
-    marked = {key: counts for key, counts in columns.items() if sum(counts.values()) < obs.n_rows}
-    if marked:
-        held = [
-            f"{key!r} holds "
-            + " and ".join(f"{label!r} ({n:,} of {obs.n_rows:,} cells)" for label, n in counts.items())
-            for key, counts in marked.items()
-        ]
-        raise ControlCellsError(
-            f"obs has no column {', '.join(CONDITION_KEYS)}, but other columns label control cells: "
-            f"{join_limited(held)}",
-            f"To take all cells as control cells, remove {_only(marked) or 'these columns'} from obs",
-            [UseOption("condition_key", "name the column", _only(marked))],
-            where=where,
-        )
-
-
-def _no_control_cells(obs: Annotation, where: str, key: str, wanted: Sequence[str], labels: Labels) -> ScgeneptError:
-    expected = " or ".join(repr(label) for label in wanted)
-    frequent = [f"{label!r} ({count:,})" for label, count in list(labels.counts().items())[:_N_FREQUENT]]
-    found = f"its most frequent labels: {', '.join(frequent)}" if frequent else "it has no labels at all"
-    elsewhere = list(_columns_with(wanted, obs))
-    if elsewhere:
-        found += f"; such a label is in {join_limited(elsewhere)}"
-    name_column = UseOption("condition_key", "name another column", _only(elsewhere))
-    name_label = UseOption("control_label", "name the label of control cells")
-    return ControlCellsError(
-        f"obs column {key!r} has no control cells, expected {expected}; {found}",
-        options=[name_label, name_column] if frequent else [name_column],
+    columns = {name: column for name, column in columns.items() if column.names_perturbations}
+    if not columns:
+        return
+    only = _only(columns)
+    options = [UseOption("condition_key", "name the column", only)]
+    controls = columns[only].controls if only else ()
+    if only and not (len(controls) == 1 and controls[0] in CONTROL_LABELS):
+        passed = _patterns(columns[only], controls)
+        options.append(UseOption("control_label", "name, together with the column, its label of control cells", passed))
+    raise ControlCellsError(
+        f"obs has no column {', '.join(CONDITION_KEYS)}, but other columns label control cells or perturbations: "
+        f"{join_limited([_held(column, obs.n_rows) for column in columns.values()])}",
+        f"To take all cells as control cells, remove {only or 'these columns'} from obs",
+        options,
         where=where,
     )
 
 
-def _columns_with(wanted: Sequence[str], obs: Annotation) -> dict[str, dict[str, int]]:
-    """Return the text columns that hold one of the labels, with the number of cells of each."""
-    counts: dict[str, dict[str, int]] = {}
-    for name, values in text_columns(obs):
-        with suppress(TypeError):  # a column of lists or the like
-            counts[name] = _selected(Labels(values), wanted)
-    return {name: found for name, found in counts.items() if found}
+def _held(column: LabelColumn, n_obs: int) -> str:
+    shown = column.controls or column.perturbed or tuple(column.counts)
+    held = [f"{label!r} ({column.counts[label]:,} of {n_obs:,} cells)" for label in shown]
+    return f"{column.name!r} holds {join_limited(held, 3)}"
+
+
+def _no_control_cells(
+    obs: Annotation, where: str, column: LabelColumn, given: Sequence[str], panel: GenePanel | None
+) -> ScgeneptError:
+    expected = " or ".join(repr(label) for label in given or CONTROL_LABELS)
+    frequent = [f"{label!r} ({count:,})" for label, count in list(column.counts.items())[:_N_FREQUENT]]
+    found = f"its most frequent labels: {', '.join(frequent)}" if frequent else "it has no labels at all"
+    elsewhere = [
+        other.name
+        for other in label_columns(obs, panel)
+        if other.name != column.name and (_selected(other, given, where) if given else other.controls)
+    ]
+    if elsewhere:
+        found += f"; such a label is in {join_limited(elsewhere)}"
+    likely = [label for label in column.controls if label not in given]
+    passed = _patterns(column, likely)
+    name_label = UseOption("control_label", "name the label of control cells", passed)
+    name_column = UseOption("condition_key", "name another column", _only(elsewhere))
+    return ControlCellsError(
+        f"obs column {column.name!r} has no control cells, expected {expected}; {found}",
+        options=([name_label] if frequent else []) + ([] if passed else [name_column]),
+        where=where,
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
     return join_limited(names, 12) or "none"
 
 
-def _only(names: Sequence[str] | dict[str, dict[str, int]]) -> str | None:
-    return next(iter(names)) if len(names) == 1 else None
+def _only(names: Iterable[str]) -> str | None:
+    names = list(names)
+    return names[0] if len(names) == 1 else None

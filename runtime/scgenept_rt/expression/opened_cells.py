@@ -2,7 +2,7 @@
 
 >>> with open_cells("screen.h5ad", {"layer": "lognorm"}) as cells:
 ...     match = cells.require_genes(panel)  # which columns hold the model's genes
-...     control = cells.find_control_cells()  # labels and rows of the control cells
+...     control = cells.find_control_cells(panel)  # labels and rows of the control cells
 ...     for batch in cells.values(panel.names, match.columns, control.rows):  # checked, in model gene order
 ...         ...
 """
@@ -198,9 +198,10 @@ class OpenedCells:
             options.append(UseOption("use_raw", "read raw", True))
         return options
 
-    def find_control_cells(self) -> ControlRows:
-        """Return labels and rows of the control cells; see `find_control_rows` for what is raised."""
-        return find_control_rows(self.obs, self.where, self.options["condition_key"], self.options["control_label"])
+    def find_control_cells(self, panel: GenePanel | None = None) -> ControlRows:
+        """Return labels and rows of the control cells; see `find_control_rows` for `panel` and what is raised."""
+        options = self.options
+        return find_control_rows(self.obs, self.where, options["condition_key"], options["control_label"], panel)
 
     @cached_property
     def gene_names(self) -> Mapping[str, Sequence[str]]:

@@ -59,7 +59,7 @@ def read_control_cells(
 def _read(cells: OpenedCells, panel: GenePanel, sampling: Sampling, spill_bytes: int) -> ControlCells:
     cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
     match = cells.require_genes(panel)
-    control = cells.find_control_cells()
+    control = cells.find_control_cells(panel)
     notices: list[str] = []
     drawn = sampling.draw(len(control.rows))
     stored, order = np.unique(drawn, return_inverse=True)

@@ -77,7 +77,13 @@ class ReadOptions(TypedDict, total=False):
         Option(None, "obs column with the perturbation of each cell; default: found by its labels.", "COLUMN"),
     ]
     control_label: Annotated[
-        str | None, Option(None, "Label of control cells in that column; default: the usual ones.", "LABEL")
+        str | list[str] | None,
+        Option(
+            None,
+            "Label of control cells in that column, or a pattern such as non-targeting*; may be repeated (in Python: a "
+            "list). Default: ctrl, control or non-targeting.",
+            "LABEL",
+        ),
     ]
     missing_genes: Annotated[
         Literal["error", "zero"],

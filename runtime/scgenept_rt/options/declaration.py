@@ -144,6 +144,7 @@ _KINDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a finite number",
     str: "a string",
+    list[str]: "a list of strings",
     Path: "a path",
     types.NoneType: "None",
 }
@@ -168,6 +169,9 @@ def _as_kind(kind: Any, value: Any) -> tuple[bool, Any]:
     if kind is float:
         is_number = isinstance(value, Real) and not _is_bool(value) and math.isfinite(value)
         return is_number, float(value) if is_number else value
+    if kind == list[str]:
+        is_list = isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
+        return is_list, list(value) if is_list else value
     return isinstance(value, get_origin(kind) or kind), value
 
 

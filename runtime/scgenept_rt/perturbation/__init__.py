@@ -13,6 +13,7 @@ from scgenept_rt.perturbation.labels import (
     parse_perturbations,
     unmeasured_target_notices,
 )
+from scgenept_rt.perturbation.spellings import guide_targets, is_control_word
 
 __all__ = [
     "CONTROL_LABELS",
@@ -20,6 +21,8 @@ __all__ = [
     "Perturbation",
     "PerturbationRequest",
     "all_singles",
+    "guide_targets",
+    "is_control_word",
     "look_up",
     "pairs_of",
     "parse_perturbation",

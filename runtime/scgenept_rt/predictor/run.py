@@ -89,8 +89,8 @@ class Run:
     ) -> Run:
         """Parse the perturbations and read the control cells; see `Predictor.predict`."""
         read = resolve(ReadOptions, read)
-        control_label = read["control_label"]
-        control_labels = (*CONTROL_LABELS, control_label) if control_label else CONTROL_LABELS
+        given = read["control_label"] or []
+        control_labels = (*CONTROL_LABELS, *([given] if isinstance(given, str) else given))
         parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
         if options["max_error"] is not None and options["sampling"] == "all":
             # The first cells must be a random sample of all: the order of a file may follow batches or clusters.

@@ -62,7 +62,8 @@ def test_two_labels_that_may_be_the_control():
     message = str(caught.value)
     assert "obs column 'condition'" in message
     assert "'ctrl' (2 cells) and 'control' (1 cell)" in message
-    assert proposed(caught) == {"control_label": "ctrl"}
+    assert [option.value for option in caught.value.options] == ["ctrl", ["ctrl", "control"]]
+    assert read(adata, control_label=["ctrl", "control"]).n_obs == 3
 
 
 def test_no_column_takes_all_rows_and_says_so():
@@ -80,7 +81,7 @@ def test_no_control_cells_names_column_and_frequent_labels():
     message = str(caught.value)
     assert "'condition' has no control cells, expected 'ctrl' or 'control' or 'non-targeting'" in message
     assert "'unperturbed' (3), 'B' (2), 'A' (1)" in message
-    assert proposed(caught) == {"control_label": None, "condition_key": None}
+    assert proposed(caught) == {"control_label": "unperturbed"}
     with pytest.raises(ControlCellsError, match="expected 'NT'"):
         read(adata, control_label="NT")
 
@@ -127,7 +128,7 @@ def test_every_column_that_tells_control_cells_is_named():
     adata.obs["arm"] = ["ctrl", "control", "x"]
     with pytest.raises(
         ControlCellsError,
-        match=r"'guide' holds 'control' \(1 of 3 cells\), 'arm' holds 'ctrl' \(1 of 3 cells\) and 'control' \(1 of",
+        match=r"'guide' holds 'control' \(1 of 3 cells\), 'arm' holds 'ctrl' \(1 of 3 cells\), 'control' \(1 of",
     ) as caught:
         read(adata)
     assert proposed(caught) == {"condition_key": None}
@@ -138,7 +139,7 @@ def test_every_column_that_tells_control_cells_is_named():
     [
         ["control"] * 4,
         ["ctrl", "control", "ctrl", "ctrl"],
-        ["a control of day 2", "Control", "CTRL", "non-targeting-1"],
+        ["a control of day 2", "control lane", "CONTROLLED", "untargeted"],
         pd.Categorical(["a"] * 4, categories=["ctrl", "a"]),
         [0, 1, 0, 1],
         [True, False] * 2,

@@ -1,0 +1,143 @@
+"""Columns of obs that label cells: their labels, and whether these name perturbations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import CellsFormatError
+from scgenept_rt.expression.annotation import Annotation, text_columns, text_of
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.perturbation import CONTROL_LABELS, guide_targets, is_control_word
+
+_GUIDE_COLUMN = re.compile(
+    r"perturb|guide|(?:sg|g|cr)rna|crispr|sgid|target|knock|feature_call|mixscape|nperts", re.IGNORECASE
+)
+# Cell types may be called by their marker genes, and donors controls.
+_CELL_KIND = re.compile(
+    r"cell_?(?:type|class|label|line|ontology|state)|class$|cluster|leiden|louvain|annot|lineage|marker|phase",
+    re.IGNORECASE,
+)
+_ORIGIN = re.compile(
+    r"batch|donor|patient|subject|individual|sample|library|disease|diagnosis|status|cohort|tissue|assay|stage|sex$",
+    re.IGNORECASE,
+)
+_IS_CONTROL = re.compile(r"(?:is_?)?(?:control|ctrl)", re.IGNORECASE)
+_IS_PERTURBED = re.compile(r"(?:is_?)?perturbed|n_?perts?|n_?perturbations", re.IGNORECASE)
+_NO, _YES = ("0", "0.0", "False", "false"), ("1", "1.0", "True", "true")
+_NO_LABEL = ("", "nan", "NaN", "NA", "None", "none", "unassigned", "unknown", "multiplet", "doublet")
+_MOST_LABELS = 2000
+"""Labels of a column that are looked at, the most frequent ones."""
+
+
+class Labels:
+    """The labels of a column, stripped text; missing values (NaN, None) are no label.
+
+    Attributes
+    ----------
+    names
+        The distinct values. Two may be the same text, such as "ctrl" and "ctrl ".
+    codes
+        int64 [n_obs], position of each row's label in `names`, -1 for none.
+    """
+
+    def __init__(self, values: Any) -> None:
+        import pandas as pd
+
+        if isinstance(values, pd.Series) and isinstance(values.dtype, pd.CategoricalDtype):
+            values = values.cat
+        if hasattr(values, "categories") and hasattr(values, "codes"):
+            codes, distinct = values.codes, values.categories
+        else:
+            codes, distinct = pd.factorize(pd.Series(values))
+        self.names = tuple(text_of(value).strip() for value in distinct)
+        self.codes = np.asarray(codes, dtype=np.int64)
+
+    def counts(self, rows: NDArray[np.int64] | None = None) -> dict[str, int]:
+        """Return how many rows (of those given) have each label, most frequent first."""
+        codes = self.codes if rows is None else self.codes[rows]
+        n_rows = np.bincount(codes[codes >= 0], minlength=len(self.names))
+        totals: dict[str, int] = {}
+        for code in np.argsort(-n_rows, kind="stable"):
+            if n_rows[code] and self.names[code]:
+                totals[self.names[code]] = totals.get(self.names[code], 0) + int(n_rows[code])
+        return totals
+
+    def rows(self, *labels: str) -> NDArray[np.int64]:
+        """Return the rows with one of the labels, in order."""
+        codes = [code for code, name in enumerate(self.names) if name in labels]
+        return np.flatnonzero(np.isin(self.codes, codes)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelColumn:
+    """A column of obs, and what its labels say."""
+
+    name: str
+    labels: Labels
+    panel: GenePanel | None
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of cells of each label."""
+        return self.labels.counts()
+
+    @cached_property
+    def controls(self) -> tuple[str, ...]:
+        """The labels that mark control cells."""
+        if _IS_CONTROL.fullmatch(self.name):
+            return tuple(label for label in self.counts if label in _YES or is_control_word(label))
+        if _IS_PERTURBED.fullmatch(self.name):
+            return tuple(label for label in self.counts if label in _NO)
+        if _CELL_KIND.search(self.name) or _ORIGIN.search(self.name):
+            return tuple(label for label in CONTROL_LABELS if label in self.counts)
+        return tuple(label for label in self._frequent if is_control_word(label) and not self._targets.get(label))
+
+    @cached_property
+    def perturbed(self) -> tuple[str, ...]:
+        """The labels that mark perturbed cells, by genes of the model or by a yes or no."""
+        if _IS_CONTROL.fullmatch(self.name):
+            return tuple(label for label in self.counts if label in _NO)
+        if _IS_PERTURBED.fullmatch(self.name):
+            return tuple(label for label in self.counts if label not in (*_NO, *_NO_LABEL))
+        return tuple(label for label in self._frequent if self._targets.get(label))
+
+    @property
+    def names_perturbations(self) -> bool:
+        """Whether the labels tell perturbed cells from others, or name what all cells are perturbed by."""
+        if 0 < sum(self.counts[label] for label in self.controls) < sum(self.counts.values()):
+            return True
+        others = [label for label in self._frequent if label not in (*self.controls, *_NO_LABEL)]
+        if _GUIDE_COLUMN.search(self.name):
+            return bool(self.perturbed) or len(others) > 1
+        return 2 * len(self.perturbed) > len(others)
+
+    @property
+    def _frequent(self) -> list[str]:
+        return list(self.counts)[:_MOST_LABELS]
+
+    @cached_property
+    def _targets(self) -> Mapping[str, tuple[str, ...]]:
+        if self.panel is None or _CELL_KIND.search(self.name):
+            return {}
+        return {label: guide_targets(label, self.panel) for label in self._frequent}
+
+
+def label_columns(obs: Annotation, panel: GenePanel | None) -> Iterator[LabelColumn]:
+    """Yield the columns of obs that may label perturbations: those of text, and those that say yes or no."""
+    for name, values in text_columns(obs):
+        with suppress(TypeError):  # a column of lists or the like
+            yield LabelColumn(name, Labels(values), panel)
+    for name in obs.columns:
+        if _IS_CONTROL.fullmatch(name) or _IS_PERTURBED.fullmatch(name):
+            with suppress(CellsFormatError):
+                column = LabelColumn(name, Labels(obs.column(name)), panel)
+                if set(column.counts) <= {*_NO, *_YES, *map(str, range(10))}:
+                    yield column
