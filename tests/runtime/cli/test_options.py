@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import scgenept_rt
 from scgenept_rt.cli import app
 from scgenept_rt.cli.messages import Command, flags_of, note
-from scgenept_rt.cli.options import with_options
+from scgenept_rt.cli.options import given_flags, with_options
 from scgenept_rt.errors import CellsError, Notice, UseOption
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
 
@@ -112,7 +112,8 @@ def test_options_reach_the_command_as_their_groups() -> None:
         given.update(path=path, sample=sample, read=read, engine=engine)
         note(Notice("a notice", "", [UseOption("layer", "read a layer", "x"), UseOption("max_error", "stop", 1)]))
 
-    result = CliRunner().invoke(small, ["cells", "--n-controls", "3", "--layer", "counts", "--device", "1"])
+    labels = ["--control-label", "NT", "--control-label", "non-targeting*"]
+    result = CliRunner().invoke(small, ["cells", "--n-controls", "3", "--layer", "counts", "--device", "1", *labels])
     assert result.exit_code == 0, result.output
     assert given["path"] == Path("cells")
     assert given["sample"] == {"n_controls": 3, "batch_size": "auto"}
@@ -120,7 +121,9 @@ def test_options_reach_the_command_as_their_groups() -> None:
     assert given["read"] == {
         **{option.name: option.declared.default for option in declared_options(ReadOptions)},
         "layer": "counts",
+        "control_label": ["NT", "non-targeting*"],
     }
+    assert given_flags(ReadOptions, given["read"]) == ["--layer", "counts", *labels]
     assert "note: a notice. Pass --layer x to read a layer.\n" in result.output
 
 

@@ -388,7 +388,8 @@ def test_problems_are_those_of_predict_with_its_options(bundle: Bundle, predicto
     report = check_cells(bundle, adata, provider="cpu")
     assert problems(report) == {"labels", "scale"}
     assert finding(report, "labels").step({"control_label": "--control-label"}) == (
-        "Pass --control-label ctrl to choose one, or --control-label ctrl --control-label control to take them together."
+        "Pass --control-label ctrl to choose one, "
+        "or --control-label ctrl --control-label control to take them together."
     )
     with pytest.raises(ScgeneptError) as caught:
         predictor.predict(adata, f"{predictor.gene_names[5]}+ctrl", read={"control_label": "ctrl"})
