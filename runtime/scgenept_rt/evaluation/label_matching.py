@@ -158,7 +158,7 @@ class LabelledRows:
         ControlCellsError
             If control cells cannot be identified by an obs column.
         """
-        control = cells.find_control_cells()
+        control = cells.find_control_cells(panel)
         if control.labels is None:
             raise ControlCellsError(
                 "obs has no column with the perturbation of each cell, so there is nothing to compare with",

@@ -75,7 +75,7 @@ def test_check_of_a_broken_file_reports_every_problem(broken, monkeypatch, capsy
     assert (code, error) == (1, "")
     problems = [line.split()[1] for line in page.splitlines() if line.startswith("problem")]
     assert problems == ["labels", "genes", "scale"]
-    assert "-> Pass --control-label ctrl to choose one." in page
+    assert "-> Pass --control-label ctrl to choose one, or" in page
     assert "Pass --missing-genes zero to take missing genes as not expressed, or --use-raw to read raw" in " ".join(
         page.split()
     )
