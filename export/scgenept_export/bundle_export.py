@@ -17,7 +17,7 @@ import torch
 from scgenept_export.activation_range import ActivationRangeWarning, activation_range, range_problem
 from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.errors import VocabularyError
-from scgenept_export.gene_list import GeneList
+from scgenept_export.gene_list import GeneList, GeneListWarning
 from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, recorded_tolerances, tolerances
 from scgenept_export.model import ReferenceModel
@@ -47,6 +47,7 @@ from scgenept_rt.errors import (
 )
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.hashing import sha256_of
+from scgenept_rt.genes import panel_doubts
 
 _MERGED_SHARE = 0.02
 """Share of genes outside the vocabulary from which merging their tokens surely pays: by itself it costs 1%."""
@@ -104,7 +105,8 @@ def export_bundle(
     progress
         Called with the name of each step as it begins.
     on_notice
-        Called with each warning message. None: `warnings.warn` with category `ActivationRangeWarning`.
+        Called with each warning message. None: `warnings.warn` with category `GeneListWarning`
+        or `ActivationRangeWarning`.
 
     Raises
     ------
@@ -135,6 +137,8 @@ def export_bundle(
             "Gene lists hold gene symbols, as the vocabulary does: are these Ensembl ids?",
             where=f"vocabulary {vocabulary.source}",
         )
+    for doubt in panel_doubts(dataset, gene_list.names, in_vocab):
+        _notify(on_notice, f"Warning: {doubt}", GeneListWarning)
     token_ids = torch.tensor(ids)
     model = ReferenceModel.from_checkpoint(loaded)
 
@@ -143,10 +147,7 @@ def export_bundle(
     largest = activation_range(model, token_ids, cells)
     if "fp16" in precisions and (problem := range_problem(largest)):
         # Before the check of the graphs, which it may explain.
-        if on_notice is not None:
-            on_notice(problem)
-        else:
-            warnings.warn(problem, ActivationRangeWarning, stacklevel=2)
+        _notify(on_notice, problem, ActivationRangeWarning)
     bounds = tolerances(model, token_ids, cells, variant, precisions)
     check = GraphCheck(model, token_ids, in_vocab, cells)
 
@@ -205,6 +206,13 @@ def export_bundle(
         write_durably(partial / MANIFEST_NAME, manifest.to_json().encode())
         _move_into_place(partial, out)
     return Bundle.open(out)
+
+
+def _notify(on_notice: Callable[[str], None] | None, message: str, category: type[Warning]) -> None:
+    if on_notice is not None:
+        on_notice(message)
+    else:
+        warnings.warn(message, category, stacklevel=3)
 
 
 def check_destination(out: Path, overwrite: bool) -> None:

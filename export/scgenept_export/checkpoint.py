@@ -21,6 +21,9 @@ _LAYER = re.compile(r"^transformer_encoder\.layers\.(\d+)\.")
 _PACKED_QKV = re.compile(r"\.self_attn\.(?:_impl\.)?Wqkv\.")
 """flash-attn's name of the packed projection: of scGPT up to 0.2.4, and inside a wrapper from 0.2.5 on."""
 
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
+"""Put before names by DistributedDataParallel and torch.compile, or both."""
+
 _DAMAGED = "Its training diverged or the file is damaged; use another checkpoint"
 
 _REFUSED = re.compile(r"\bGLOBAL (\S+)|[Tt]rying to (?:call|instantiate)")
@@ -75,8 +78,8 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
     Parameters
     ----------
     path
-        A state dict saved with `torch.save`, as published: `in_proj_*` or flash-attn `Wqkv.*` naming, storages of
-        any device, text tables in float64, float32 or float16.
+        A state dict saved with `torch.save`, as published: `in_proj_*` or flash-attn `Wqkv.*` naming, with or without
+        `module.` and `_orig_mod.` in front, storages of any device, text tables in float64, float32 or float16.
     variant
         Upstream's model type.
     n_heads
@@ -220,7 +223,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def _plain_naming(state_dict: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     renamed: dict[str, torch.Tensor] = {}
     for key, tensor in state_dict.items():
-        plain = _PACKED_QKV.sub(".self_attn.in_proj_", key)
+        plain = _PACKED_QKV.sub(".self_attn.in_proj_", _WRAPPERS.sub("", key))
         if plain in renamed:
             raise _error(path, f"holds {plain} under two names, one of them {key}", "Save it again with one naming")
         renamed[plain] = tensor

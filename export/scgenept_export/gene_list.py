@@ -16,6 +16,12 @@ from scgenept_export.errors import GeneListError
 from scgenept_rt.errors import join_limited, pluralize
 from scgenept_rt.genes import ensembl_id
 
+_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id")
+
+
+class GeneListWarning(UserWarning):
+    """A gene list is hardly the one that the model was trained on."""
+
 
 @dataclass(frozen=True)
 class GeneList:
@@ -31,7 +37,8 @@ def read_gene_list(path: str | Path) -> GeneList:
     Parameters
     ----------
     path
-        A .h5ad (its `gene_name` column, else var_names; ids from var_names where they are Ensembl ids), a .csv with a
+        A .h5ad (its `gene_name` column, else var_names; ids from var_names or a column of
+        `gene_ids`, `gene_id` and `ensembl_id` with Ensembl ids), a .csv with a
         `gene_name` column (and `gene_id`, if present; separated by commas, semicolons or tabs), or a text file or pipe
         with one name per line.
 
@@ -67,7 +74,13 @@ def _read_h5ad(path: Path) -> GeneList:
         raise GeneListError("has no var table", "Use an AnnData file written by anndata 0.7 or newer")
     index = [str(name) for name in var.index]
     names = ["" if pd.isna(name) else str(name) for name in var["gene_name"]] if "gene_name" in var else index
-    return GeneList(tuple(names), tuple(name if ensembl_id(name) else None for name in index))
+    texts = [index, *([str(text) for text in var[column]] for column in _ID_COLUMNS if column in var)]
+    ids = max(([text if ensembl_id(text) else None for text in column] for column in texts), key=_n_known)
+    return GeneList(tuple(names), tuple(ids))
+
+
+def _n_known(ids: list[str | None]) -> int:
+    return sum(gene_id is not None for gene_id in ids)
 
 
 def _read_text(path: Path) -> GeneList:

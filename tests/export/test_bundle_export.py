@@ -20,10 +20,12 @@ from scgenept_export import bundle_export
 from scgenept_export.bundle_export import export_bundle
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.errors import CheckpointError, ExportedGraphError, GeneListError, VocabularyError
+from scgenept_export.gene_list import GeneListWarning
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_weights import write_reference_weights
 from scgenept_rt.bundle import Bundle
+from scgenept_rt.compatibility import check_cells
 from scgenept_rt.errors import ArgumentError, OutputError, OutputExistsError
 from scgenept_rt.files.hashing import sha256_of
 
@@ -151,6 +153,28 @@ def test_an_unusable_input_leaves_nothing(export: Callable[..., Bundle], tmp_pat
             export(out, **inputs)
     assert not out.exists()
     assert list(out.parent.iterdir()) == []
+
+
+def test_other_genes_than_the_data_sets_are_told(
+    export: Callable[..., Bundle], oracle: Oracle, copy_graphs: None, tmp_path: Path
+) -> None:
+    notices: list[str] = []
+    export(tmp_path / "norman", dataset="norman", on_notice=notices.append)
+    assert any("not the 5,045 of the Norman data" in notice for notice in notices)
+    with pytest.warns(GeneListWarning, match="not the 5,060 of the Adamson data"):
+        bundle = export(tmp_path / "adamson", dataset="adamson")
+    report = check_cells(bundle, oracle.h5ad, provider="cpu")
+    assert any("not the 5,060 of the Adamson data" in entry.text for entry in report.findings)
+
+
+def test_few_genes_in_the_vocabulary_are_told(export: Callable[..., Bundle], oracle: Oracle, tmp_path: Path) -> None:
+    genes = tmp_path / "genes.txt"
+    known = oracle.genes.read_text().split()
+    genes.write_text("\n".join([*known, *(f"OTHER{number}" for number in range(20))]))
+    notices: list[str] = []
+    export(tmp_path / "out", genes=genes, dataset="mine", on_notice=notices.append)
+    assert [notice for notice in notices if "are in the vocabulary" in notice]
+    assert not [notice for notice in notices if "data in their order" in notice]
 
 
 def test_genes_of_another_naming_are_refused(export: Callable[..., Bundle], tmp_path: Path) -> None:

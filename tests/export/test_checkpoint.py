@@ -61,6 +61,33 @@ def test_flash_attention_naming_loads_as_plain_naming(
     torch.testing.assert_close(predicted(load_checkpoint(save(flash, "flash.pt"), GO_C)), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_of_wrapped_models_load_as_plain_ones(prefix: str, small_state_dict: SmallStateDict, save: Save) -> None:
+    plain = small_state_dict(GO_C)
+    wrapped = {f"{prefix}{key}": tensor for key, tensor in plain.items()}
+    expected = load_checkpoint(save(plain, "plain.pt"), GO_C).state_dict
+    loaded = load_checkpoint(save(wrapped, "wrapped.pt"), GO_C).state_dict
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+def test_layers_that_were_compiled_alone_load(small_state_dict: SmallStateDict, save: Save) -> None:
+    compiled = {key.replace("layers.1.", "layers.1._orig_mod."): value for key, value in small_state_dict(GO_C).items()}
+    assert load_checkpoint(save(compiled), GO_C).shape.n_layers == 2
+
+
+def test_tensors_beside_a_wrapped_model_are_named(small_state_dict: SmallStateDict, save: Save) -> None:
+    averaged = {f"module.{key}": tensor for key, tensor in small_state_dict(GO_C).items()}
+    with pytest.raises(CheckpointError, match="1 unexpected: n_averaged"):
+        load_checkpoint(save({**averaged, "n_averaged": torch.tensor(3)}), GO_C)
+
+
+def test_a_tensor_with_and_without_a_prefix_is_refused(small_state_dict: SmallStateDict, save: Save) -> None:
+    plain = small_state_dict(GO_C)
+    with pytest.raises(CheckpointError, match=r"ln\.weight under two names"):
+        load_checkpoint(save({**plain, "module.ln.weight": plain["ln.weight"]}), GO_C)
+
+
 def test_one_projection_under_two_names_is_refused(small_state_dict: SmallStateDict, save: Save) -> None:
     plain = small_state_dict(GO_C)
     path = save({**plain, **renamed(plain, ".self_attn.Wqkv.")})

@@ -160,3 +160,12 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
     binary.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00")
     with pytest.raises(GeneListError, match="is not a text file"):
         read_gene_list(binary)
+
+
+@pytest.mark.parametrize("column", ["gene_ids", "gene_id", "ensembl_id"])
+def test_an_h5ad_with_symbols_as_var_names_has_its_ids_in_a_column(column: str, tmp_path: Path) -> None:
+    ids = ["ENSG00000125740", "ENSG00000105610"]
+    var = pd.DataFrame({column: ids, "feature_types": "Gene Expression"}, index=["FOSB", "KLF1"])
+    anndata.AnnData(var=var).write_h5ad(tmp_path / "genes.h5ad")
+    genes = read_gene_list(tmp_path / "genes.h5ad")
+    assert (genes.names, genes.ids) == (("FOSB", "KLF1"), tuple(ids))

@@ -156,9 +156,9 @@ def _print_next_steps(out: Path | None, provider: str) -> None:
             f"  scgenept-rt predict {bundle} {cells} --out {predictions} {labels}{chosen} --overwrite"
         )
     typer.echo(
-        "\nNext, on your own data, with a trained checkpoint:\n"
-        "  scgenept-export bundle --checkpoint best_model.pt --genes CELLS.h5ad --variant scgenept_go_c_gpt_concat "
-        "--out BUNDLE\n"
+        "\nNext, on your own data, with a checkpoint trained on the Norman data, whose genes it predicts:\n"
+        "  scgenept-export bundle --checkpoint best_model.pt --genes norman --dataset norman "
+        "--variant scgenept_go_c_gpt_concat --out BUNDLE\n"
         "  scgenept-rt check BUNDLE CELLS.h5ad\n"
         f"  scgenept-rt predict BUNDLE CELLS.h5ad --out predictions.h5ad {labels}"
     )

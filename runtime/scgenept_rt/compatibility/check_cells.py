@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.cost import Cost, check_cost
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.compatibility.gene_check import check_blanked, check_genes
+from scgenept_rt.compatibility.gene_check import check_blanked, check_genes, check_panel
 from scgenept_rt.compatibility.label_check import Labels, check_labels
 from scgenept_rt.compatibility.value_check import Values, check_values
 from scgenept_rt.errors import ScgeneptError
@@ -116,6 +116,7 @@ def _check_opened(report: Report, cells: OpenedCells) -> None:
     """Add what is found about the cells; raises what is wrong with their matrix, after the labels were looked at."""
     panel = GenePanel.from_manifest(report.bundle.manifest)
     report.where, report.n_obs = cells.where, cells.n_obs
+    report.findings += check_panel(report.bundle.manifest)
     control_rows = None
     try:
         if cells.n_obs:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.bundle import Manifest
 from scgenept_rt.compatibility.finding import Finding
 from scgenept_rt.compatibility.value_check import MAX_CELLS
 from scgenept_rt.errors import GeneMatchError, pluralize
 from scgenept_rt.expression import OpenedCells
 from scgenept_rt.expression.sampling import Sampling
-from scgenept_rt.genes import GeneMatch, GenePanel
+from scgenept_rt.genes import GeneMatch, GenePanel, panel_doubts
 
 
 def check_genes(cells: OpenedCells, panel: GenePanel) -> tuple[GeneMatch, list[Finding]]:
@@ -59,3 +60,11 @@ def check_blanked(
     except GeneMatchError as error:
         return [Finding.from_error("genes", error)]
     return [Finding("genes", "note", notice) for notice in accepted.unmeasured if notice not in match.unmeasured]
+
+
+def check_panel(manifest: Manifest) -> list[Finding]:
+    """Return doubts about the bundle's own genes; made-up weights were trained on none."""
+    if manifest.synthetic:
+        return []
+    doubts = panel_doubts(manifest.dataset, manifest.gene_names, manifest.in_vocab)
+    return [Finding("vocabulary", "note", f"Of the bundle: {doubt}") for doubt in doubts]

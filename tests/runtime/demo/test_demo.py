@@ -126,6 +126,7 @@ def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthet
     assert header.split() == ["gene", "control", "predicted", "delta", "sem"]
     assert output.isascii()
     assert "scgenept-rt predict BUNDLE CELLS.h5ad" in output.splitlines()[-1]
+    assert "--genes norman --dataset norman" in output  # never the genes of one's own cells
 
 
 def test_one_cell_has_no_standard_error():
