@@ -138,7 +138,7 @@ def export_bundle(
             where=f"vocabulary {vocabulary.source}",
         )
     for doubt in panel_doubts(dataset, gene_list.names, in_vocab):
-        _notify(on_notice, f"Warning: {doubt}", GeneListWarning)
+        _notify(on_notice, doubt, GeneListWarning)
     token_ids = torch.tensor(ids)
     model = ReferenceModel.from_checkpoint(loaded)
 

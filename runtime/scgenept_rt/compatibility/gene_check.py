@@ -67,4 +67,4 @@ def check_panel(manifest: Manifest) -> list[Finding]:
     if manifest.synthetic:
         return []
     doubts = panel_doubts(manifest.dataset, manifest.gene_names, manifest.in_vocab)
-    return [Finding("vocabulary", "note", f"Of the bundle: {doubt}") for doubt in doubts]
+    return [Finding("vocabulary", "note", doubt) for doubt in doubts]
