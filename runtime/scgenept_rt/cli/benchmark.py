@@ -9,7 +9,7 @@ import typer
 
 from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import BundleArgument, with_options
-from scgenept_rt.cli.report_files import check_report_paths
+from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.errors import pluralize
 from scgenept_rt.options import EngineOptions
 
@@ -73,10 +73,7 @@ def benchmark(
         progress=say,
         **engine,
     )
-    _print(result)
-    if json_file is not None:
-        json_file.write_text(result.to_json(), encoding="utf-8")
-        print(f"wrote {json_file}")
+    write_reports([(json_file, result.to_json)], lambda: _print(result))
     if plot_file is not None:
         from scgenept_rt.plotting import save, throughput
 

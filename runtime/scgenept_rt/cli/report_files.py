@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scgenept_rt.errors import OutputError
+from scgenept_rt.files.durable import write_report
 
 
 def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
@@ -58,7 +59,7 @@ def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_report(path, text.encode())
     except OSError as error:
         problem = f"writing failed ({error.strerror or error})"
         raise OutputError(problem, "Choose another path", where=path) from error

@@ -10,7 +10,7 @@ from importlib.resources import files
 from itertools import zip_longest
 
 from scgenept_rt.errors import pluralize
-from scgenept_rt.evaluation.baselines import DESCRIPTIONS, TRAIN_MEAN
+from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE, better, metric_names
 from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
 from scgenept_rt.evaluation.result import Evaluation
@@ -109,15 +109,10 @@ def _published(evaluation: Evaluation) -> str:
     published = evaluation.published
     if published is None:
         return ""
-    summary = evaluation.summary
-    tested = summary[summary["subgroup"] == evaluation.subgroups[-1]].set_index("method")
-    rows = [
-        (f"here: {method}", [float(tested[metric].loc[method]) for metric in published.names], "model")
-        for method in (evaluation.model, TRAIN_MEAN)
-        if method in tested.index
+    lines = [
+        _row(f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', "" if name in published.rows else "model")
+        for name, figures in evaluation.beside_published().items()
     ]
-    rows += [(name, list(figures), "") for name, figures in published.rows.items()]
-    lines = [_row(f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', kind) for name, figures, kind in rows]
     head = _column_heads("model") + "".join(
         f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
     )

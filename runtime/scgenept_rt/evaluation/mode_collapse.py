@@ -11,6 +11,10 @@ COLLAPSED_FROM = 0.95
 """Median correlation between changes predicted for different perturbations from which a model counts as collapsed."""
 
 
+MAX_COMPARED = 1000
+"""Most perturbations compared, evenly spaced among all: pairs of 10,000 would take gigabytes."""
+
+
 @dataclass(frozen=True)
 class ProfileSimilarity:
     """Correlations over genes between the changes by different perturbations, over all pairs of perturbations.
@@ -46,7 +50,8 @@ def profile_correlations(deltas: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def profile_similarity(deltas: NDArray[np.floating]) -> ProfileSimilarity:
     """Return the similarity of changes (n_perturbations, n_genes), without those that do not vary."""
-    varying = np.asarray(deltas)[np.ptp(deltas, axis=1) > 0]
+    rows = np.flatnonzero(np.ptp(deltas, axis=1) > 0)
+    varying = np.asarray(deltas)[rows[:: -(-len(rows) // MAX_COMPARED) or 1]]
     if len(varying) < 2:
         return ProfileSimilarity(float("nan"), float("nan"), float("nan"), len(varying))
     pairs = profile_correlations(varying)[np.triu_indices(len(varying), 1)]

@@ -53,9 +53,10 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
         yield f"published ({published.source}): {published.protocol}"
         if evaluation.caveats:
             yield f"not comparable as they are: {'; '.join(evaluation.caveats)}"
-        width = max(len(name) for name in published.rows)
+        rows = evaluation.beside_published()
+        width = max(map(len, rows))
         yield " " * (width + 2) + "".join(f"{metric:>18}" for metric in published.names)
-        for name, row_figures in published.rows.items():
+        for name, row_figures in rows.items():
             yield f"  {name:<{width}}" + "".join(f"{rounded(figure):>18}" for figure in row_figures)
 
 

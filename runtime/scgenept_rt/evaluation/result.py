@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scgenept_rt.evaluation.baselines import TRAIN_MEAN
+from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.mode_collapse import ProfileSimilarity
 from scgenept_rt.evaluation.split import Split
 
@@ -25,7 +27,7 @@ class PublishedTable:
     source, protocol
         The publication, and how its figures were computed.
     names
-        The publication's name of each metric key.
+        The publication's name of each metric key, in the order of `HEADLINE`.
     rows
         The figures of each model, in the order of `names`.
     """
@@ -41,8 +43,12 @@ def published_table(dataset: str) -> PublishedTable | None:
     content = json.loads((files("scgenept_rt.evaluation") / "published_results.json").read_text(encoding="utf-8"))
     if dataset not in content["datasets"]:
         return None
-    rows = {name: tuple(figures) for name, figures in content["datasets"][dataset].items()}
-    return PublishedTable(content["source"], content["protocol"], content["columns"], rows)
+    names = content["columns"]
+    rows = {
+        model: tuple(dict(zip(names, figures, strict=True))[metric] for metric in HEADLINE)
+        for model, figures in content["datasets"][dataset].items()
+    }
+    return PublishedTable(content["source"], content["protocol"], {metric: names[metric] for metric in HEADLINE}, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +131,18 @@ class Evaluation:
                 f"{len(self.tested):,} of the split's {self.provenance['n_split']:,} perturbations {verb} tested"
             )
         return reasons
+
+    def beside_published(self) -> dict[str, tuple[float, ...]]:
+        """Return the rows of the published table, if there is one, below those of the model and the training mean."""
+        if self.published is None:
+            return {}
+        tested = self.summary[self.summary["subgroup"] == self.subgroups[-1]].set_index("method")
+        own = {
+            f"here: {method}": tuple(float(tested[metric].loc[method]) for metric in self.published.names)
+            for method in (self.model, TRAIN_MEAN)
+            if method in tested.index
+        }
+        return {**own, **self.published.rows}
 
     @property
     def subgroups(self) -> list[str]:

@@ -32,6 +32,21 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     sync_directory(path.parent)
 
 
+def write_report(path: Path, data: bytes) -> None:
+    """Write a file as `write_durably` does, through symbolic links; write to a device or pipe directly.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; an old file stays.
+    """
+    # Replacing /dev/stdout would replace the file that it stands for behind the back of whoever opened it.
+    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+        path.write_bytes(data)
+    else:
+        write_durably(path.resolve(), data)
+
+
 def move_durably(source: Path, target: Path) -> None:
     """Rename a file or directory whose content is on disk, in the place of a file that is there."""
     source.replace(target)

@@ -14,7 +14,15 @@ from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions
-from scgenept_rt.plotting.drawing import NEUTRAL, axes_for, plain, require_matplotlib, style_of
+from scgenept_rt.plotting.drawing import (
+    NEUTRAL,
+    axes_for,
+    figure_of,
+    plain,
+    require_matplotlib,
+    settle_layout,
+    style_of,
+)
 from scgenept_rt.plotting.predictions import Predictions, legend_names, open_series, predict_series
 from scgenept_rt.plotting.text_layout import NO_BREAK, add_legend, name_points
 
@@ -70,6 +78,7 @@ def agreement(
     ax = axes_for(ax, (4.8, 4.85))
     draw_agreement(ax, change, deltas, legend_names(series))
     add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
+    settle_layout(figure_of(ax))
     name_genes(ax, change, deltas, panel.names, n_labels)
     return ax
 

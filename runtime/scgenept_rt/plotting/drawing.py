@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scgenept_rt.errors import MissingPackageError, OutputError, PlotError, UseOption
+from scgenept_rt.files.durable import write_report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,12 +143,16 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Pa
         If the file cannot be written.
     """
     path = check_figure_path(path)
+    from io import BytesIO
+
     from matplotlib import rc_context
 
-    metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
+    suffix, drawn = path.suffix.lower(), BytesIO()
+    metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
+    with rc_context({"svg.hashsalt": "scgenept-rt"}):  # else ids in .svg files are random
+        figure_of(ax_or_figure).savefig(drawn, format=suffix[1:], dpi=dpi, metadata=metadata)
     try:
-        with rc_context({"svg.hashsalt": "scgenept-rt"}):  # else ids in .svg files are random
-            figure_of(ax_or_figure).savefig(path, dpi=dpi, metadata=metadata)
+        write_report(path, drawn.getvalue())
     except OSError as error:
         raise OutputError(
             f"writing failed ({error.strerror or error})", "Choose another path", where=f"figure {path}"

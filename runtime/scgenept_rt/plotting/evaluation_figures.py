@@ -16,6 +16,7 @@ from scgenept_rt.plotting.drawing import (
     new_figure,
     plain,
     require_matplotlib,
+    settle_layout,
     style_of,
     svg_of,
 )
@@ -138,6 +139,7 @@ def _examples(evaluation: Evaluation) -> Figure:
         drawn.append((ax, measured, predicted))
     for ax, _, _ in drawn:
         add_legend(ax)
+    settle_layout(figure)
     for ax, measured, predicted in drawn:  # last, as every legend moves the axes of the others
         name_genes(ax, measured, [predicted], evaluation.gene_names, n_labels=6)
     return figure

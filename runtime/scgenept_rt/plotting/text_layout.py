@@ -107,7 +107,7 @@ def name_points(
     Parameters
     ----------
     ax
-        Axes whose limits, title and legend are set.
+        Axes in their place (`settle_layout`), with limits, title and legend.
     places, names
         (n, 2) points in data coordinates, and their names.
     chosen
@@ -117,7 +117,6 @@ def name_points(
     """
     from adjustText import adjust_text
 
-    settle_layout(figure_of(ax))
     points = np.concatenate([places, others])
     unit = figure_of(ax).dpi / 72
     # The memory of adjustText grows with the square of the points: one of each 3 x 3 typographic points will do.

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import anndata
@@ -18,9 +17,8 @@ import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError, EvaluationError, LabelNotFoundError, PredictionFileError
 from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
 from scgenept_rt.evaluation.baselines import additive_prediction
-from scgenept_rt.evaluation.html_report import html_report
 from scgenept_rt.evaluation.mode_collapse import profile_similarity
-from scgenept_rt.evaluation.report_formats import csv_report, json_report, text_report
+from tests.runtime.evaluation.page import check_page
 
 TESTED = ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
 
@@ -354,108 +352,3 @@ def test_command_refuses(run, demo_cells, arguments, code, message) -> None:
     found, _, err = run("evaluate", *(named.get(argument, argument) for argument in arguments))
     assert found == code
     assert message in " ".join(err.replace("│", " ").split())
-
-
-# --- reports ----------------------------------------------------------------------------------------------------------
-
-
-class Page(HTMLParser):
-    """Collects what a page loads, its ids and what refers to them, and whether its tags are closed."""
-
-    VOID = frozenset({"meta", "br", "link", "img", "wbr"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.loads: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.referred: set[str] = set()
-        self.unnamed: list[str] = []
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.tags.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        named = dict(attrs)
-        if "id" in named:
-            self.ids.append(named["id"])
-        if (tag == "svg" and not (named.get("role") == "img" and "aria-labelledby" in named)) or (
-            tag == "th" and "scope" not in named
-        ):
-            self.unnamed.append(tag)
-        for name, value in attrs:
-            self.referred.update(re.findall(r"url\(#([^)]+)\)", value or ""))
-            if name in ("href", "xlink:href") and value.startswith("#"):
-                self.referred.add(value[1:])
-            if name == "aria-labelledby":
-                self.referred.add(value)
-            if name in ("src", "href", "xlink:href", "data") and not value.startswith("#"):
-                self.loads.append(f"{tag} {value[:60]}")
-
-    def handle_startendtag(self, tag, attrs) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag) -> None:
-        assert self.open.pop() == tag
-
-
-def check_page(text: str) -> None:
-    page = Page()
-    page.feed(text)
-    assert page.open == []
-    # Points of thousands of genes are a picture inside the drawing.
-    assert all(load.startswith("image data:image/png") for load in page.loads)
-    assert "script" not in page.tags
-    assert "link" not in page.tags
-    assert page.tags.count("svg") == 4
-    assert "@import" not in text
-    # The drawings are parts of one document: an id of one would clip and draw in all of them.
-    assert len(page.ids) == len(set(page.ids)) > 0
-    assert page.referred
-    assert page.referred <= set(page.ids)
-    assert page.unnamed == []
-
-
-def test_reports_of_undefined_figures(perfect, h5ad, split) -> None:
-    from scgenept_rt.plotting import evaluation_figures
-
-    result = evaluate(perfect, h5ad, split)
-    result.summary.loc[0, "mse"] = float("nan")
-    assert json.loads(json_report(result))["summary"][0]["mse"] is None
-    assert any(line.split()[-4:].count("-") for line in text_report(result) if line.startswith("  model"))
-    assert csv_report(result).startswith("perturbation,subgroup,method,n_cells,n_controls,mse,pearson")
-    check_page(html_report(result, evaluation_figures(result)))
-
-
-def test_page_explains_what_it_shows(perfect, h5ad, split) -> None:
-    from scgenept_rt.plotting import evaluation_figures
-
-    result = evaluate(perfect, h5ad, split)
-    text = html_report(result, evaluation_figures(result))
-    assert "Nothing here is biology: the cells are synthetic." in text
-    folded = text[text.index("<details>") :].replace("<wbr>", "")
-    assert [name for name in metric_names() if f">{name}&nbsp;" not in folded] == []
-    assert '<abbr title="lower is better">' in text
-    # Over all that was tested the additive baseline, which predicts pairs alone, is no candidate for the best.
-    overall = text[text.index("all tested: 6 perturbations") :]
-    rows = dict(re.findall(r'<th scope="row">([a-z ]+)</th><td>(\d.*?)</tr>', overall[: overall.index("</tbody>")]))
-    assert "<b>" in rows["model"]
-    assert "<b>" not in rows["additive"]
-    assert rows["additive"].startswith("2<"), "its number of perturbations"
-    # The published table has this evaluation's figures above it.
-    published = text[text.index("Published figures") :]
-    assert published.index("here: model") < published.index("here: training mean") < published.index("scGPT")
-    real = dataclasses.replace(result, provenance={**result.provenance, "synthetic_data": False})
-    assert "biology" not in html_report(real)
-    assert text == html_report(result, evaluation_figures(result)), "equal evaluations are equal pages"
-
-
-def test_a_name_cannot_write_into_the_page(predict, mean_of, h5ad, split) -> None:
-    name = "<script>alert(1)</script>"
-    result = evaluate(predict({label: mean_of(label) for label in TESTED}, name), h5ad, split)
-    text = html_report(result)
-    assert name not in text
-    assert "&lt;script&gt;" in text

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anndata
 import numpy as np
 import pandas as pd
+
+import scgenept_rt as sgr
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # As long as names of the Norman data come.
 GENES = tuple(f"RP11-{number}O18.{number % 9}" if number % 3 else f"GENE{number}" for number in range(120))
@@ -24,3 +31,10 @@ def many_rows(means, n_rows: int, n_genes: int = 120) -> anndata.AnnData:
         layers={"delta": delta.astype(np.float32)},
         uns=dict(means.uns),
     )
+
+
+def draw(kind: str, data, means, ax=None) -> Axes:
+    if kind in ("top_de", "agreement"):
+        return getattr(sgr.pl, kind)(data, SINGLE, means, ax=ax)
+    arguments = (SINGLE,) if kind == "delta" else ()
+    return getattr(sgr.pl, kind)(means, *arguments, ax=ax)

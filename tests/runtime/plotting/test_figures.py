@@ -1,12 +1,7 @@
 from __future__ import annotations
 
 import importlib
-import os
-import re
-import subprocess
-import sys
 from itertools import combinations
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -15,16 +10,15 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import scgenept_rt as sgr
-from scgenept_rt.errors import LabelNotFoundError, OutputError, PlotError, PredictionFileError, UnknownGeneError
+from scgenept_rt.errors import PlotError, PredictionFileError
 from scgenept_rt.evaluation import Split, evaluate, read_predictions
 from scgenept_rt.plotting.drawing import MAX_SERIES, PALETTE, figure_of, style_of
-from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, many_rows
+from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, draw, many_rows
 
 
 def texts(labels) -> list[str]:
@@ -354,131 +348,3 @@ def test_a_long_model_name_stays_in_its_place_in_a_report(data, means, monkeypat
     assert not measured.overlaps(predicted)
     legend = by_subgroup.legends[0].get_window_extent()
     assert 0 <= legend.x0 < legend.x1 <= by_subgroup.bbox.x1
-
-
-# --- axes, files, and what is left alone ------------------------------------------------------------------------------
-
-
-def draw(kind: str, data, means, ax=None) -> Axes:
-    if kind in ("top_de", "agreement"):
-        return getattr(sgr.pl, kind)(data, SINGLE, means, ax=ax)
-    arguments = (SINGLE,) if kind == "delta" else ()
-    return getattr(sgr.pl, kind)(means, *arguments, ax=ax)
-
-
-KINDS = ("top_de", "delta", "heatmap", "agreement")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_axes_are_taken_and_returned(kind, data, means) -> None:
-    figure = Figure(figsize=(9, 9), layout="constrained")
-    FigureCanvasAgg(figure)
-    first, second = figure.subplots(2, 1)
-    assert draw(kind, data, means, ax=second) is second
-    assert not first.lines
-    assert not first.images
-    figure.draw_without_rendering()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
-def test_files_of_every_format_open(kind, ending, data, means, tmp_path) -> None:
-    path = sgr.pl.save(draw(kind, data, means), tmp_path / f"figure{ending}")
-    content = path.read_bytes()
-    if ending == ".png":
-        from matplotlib.image import imread
-
-        height, width = imread(path).shape[:2]
-        assert min(height, width) > 400
-    elif ending == ".svg":
-        import xml.etree.ElementTree as ElementTree
-
-        assert ElementTree.fromstring(content).tag.endswith("svg")
-    else:
-        assert content.startswith(b"%PDF")
-        assert content.rstrip().endswith(b"%%EOF")
-
-
-def test_equal_figures_are_equal_files(means, tmp_path) -> None:
-    for ending in (".png", ".svg", ".pdf"):
-        first, second = (sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / f"{n}{ending}") for n in (1, 2))
-        assert first.read_bytes() == second.read_bytes()
-
-
-def test_settings_and_backend_are_left_alone(data, means) -> None:
-    before = dict(mpl.rcParams)
-    for kind in KINDS:
-        draw(kind, data, means)
-    assert dict(mpl.rcParams) == before
-    # None of the figures chooses the backend of the process; pyplot comes with adjustText and does not by itself.
-    code = (
-        "import sys, scgenept_rt as sgr; sgr.pl.top_de; assert 'matplotlib' not in sys.modules; import anndata; "
-        "means = anndata.read_h5ad(sys.argv[2])\n"
-        f"for draw in sgr.pl.top_de, sgr.pl.agreement: draw(sys.argv[1], {SINGLE!r}, {{'m': means}})\n"
-        "import matplotlib; assert matplotlib.rcParams._get_backend_or_none() is None"
-    )
-    path = data.with_name("means.h5ad")
-    means.write_h5ad(path)
-    unset = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    subprocess.run([sys.executable, "-c", code, str(data), str(path)], check=True, env=unset)
-
-
-def test_colours_differ_in_lightness_or_hue_for_the_colour_blind() -> None:
-    """Seen without red or green cones (Viénot, Brettel, Mollon 1999), no two colours of the palette are alike."""
-    rgb = np.array([mpl.colors.to_rgb(colour) for colour in PALETTE])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    protan = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
-    deutan = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
-    for matrix in (np.eye(3), protan, deutan):
-        seen = np.clip(linear @ matrix.T, 0, 1) ** (1 / 2.2)
-        for one, other in combinations(range(len(PALETTE)), 2):
-            assert np.linalg.norm(seen[one] - seen[other]) > 0.1, (PALETTE[one], PALETTE[other])
-
-
-# --- problems ---------------------------------------------------------------------------------------------------------
-
-
-def test_what_is_not_there_is_an_error(data, means, tmp_path) -> None:
-    near = GENES[1].lower()
-    for figure in (lambda label: sgr.pl.delta(means, label), lambda label: sgr.pl.top_de(data, label, means)):
-        with pytest.raises(LabelNotFoundError, match="GENE30"):
-            figure("GENE30+GENE33")
-        with pytest.raises(LabelNotFoundError, match=rf"Did you mean {re.escape(LABELS[1])}\b"):
-            figure(near)
-    with pytest.raises(PredictionFileError, match="may be measured cells"):
-        sgr.pl.heatmap(data)
-    with pytest.raises(LabelNotFoundError, match="label of control cells"):
-        sgr.pl.agreement(data, "ctrl", means)
-    with pytest.raises(PlotError, match="no predictions"):
-        sgr.pl.top_de(data, SINGLE, {})
-    with pytest.raises(UnknownGeneError):
-        sgr.pl.heatmap(means, genes=["no such gene"])
-    with pytest.raises(PlotError, match=r"'\.jpg' is unknown, expected one of \.png, \.svg, \.pdf"):
-        sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "a.jpg")
-    with pytest.raises(OutputError, match="does not exist"):
-        sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "no" / "a.png")
-
-
-def test_without_matplotlib() -> None:
-    code = (
-        "import sys, importlib.abc\n"
-        "class Block(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] == 'matplotlib': raise ModuleNotFoundError(name, name=name)\n"
-        "import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'matplotlib' else find(name, *a)\n"
-        "sys.meta_path.insert(0, Block())\n"
-        "import scgenept_rt as sgr\n"
-        "try: sgr.pl.delta('x.h5ad', 'A')\n"
-        "except ImportError as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "pip install 'scgenept-rt[plot]'" in done.stdout
-
-
-def test_a_figure_that_cannot_be_written_is_one_message(means, tmp_path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("needs a device that is always full")
-    (tmp_path / "full.png").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"figure .*full\.png: writing failed \(No space left on device\)"):
-        sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "full.png")

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from scgenept_rt.cli.report_files import write_reports
+from scgenept_rt.errors import OutputError
+from scgenept_rt.evaluation import ALL_TESTED, Evaluation, evaluate, metric_names
+from scgenept_rt.evaluation.html_report import html_report
+from scgenept_rt.evaluation.report_formats import csv_report, json_report, text_report
+from scgenept_rt.plotting import evaluation_figures
+from tests.runtime.evaluation.page import check_page
+
+TESTED = ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
+
+
+@pytest.fixture(scope="module")
+def result(predict, mean_of, h5ad, split) -> Evaluation:
+    """The evaluation of predictions that are the measured means."""
+    return evaluate(predict({label: mean_of(label) - mean_of("ctrl") for label in TESTED}), h5ad, split)
+
+
+@pytest.fixture(scope="module")
+def figures(result) -> list[tuple[str, str]]:
+    return evaluation_figures(result)
+
+
+def test_reports_of_undefined_figures(result, figures) -> None:
+    summary = result.summary.copy()
+    summary.loc[0, "mse"] = float("nan")
+    result = dataclasses.replace(result, summary=summary)
+    assert json.loads(json_report(result))["summary"][0]["mse"] is None
+    assert any(line.split()[-4:].count("-") for line in text_report(result) if line.startswith("  model"))
+    assert csv_report(result).startswith("perturbation,subgroup,method,n_cells,n_controls,mse,pearson")
+    check_page(html_report(result, figures))
+
+
+def test_page_explains_what_it_shows(result, figures) -> None:
+    text = html_report(result, figures)
+    assert "Nothing here is biology: the cells are synthetic." in text
+    folded = text[text.index("<details>") :].replace("<wbr>", "")
+    assert [name for name in metric_names() if f">{name}&nbsp;" not in folded] == []
+    assert '<abbr title="lower is better">' in text
+    # Over all that was tested the additive baseline, which predicts pairs alone, is no candidate for the best.
+    overall = text[text.index("all tested: 6 perturbations") :]
+    rows = dict(re.findall(r'<th scope="row">([a-z ]+)</th><td>(\d.*?)</tr>', overall[: overall.index("</tbody>")]))
+    assert "<b>" in rows["model"]
+    assert "<b>" not in rows["additive"]
+    assert rows["additive"].startswith("2<"), "its number of perturbations"
+    # The published table has this evaluation's figures above it.
+    published = text[text.index("Published figures") :]
+    assert published.index("here: model") < published.index("here: training mean") < published.index("scGPT")
+    real = dataclasses.replace(result, provenance={**result.provenance, "synthetic_data": False})
+    assert "biology" not in html_report(real)
+
+
+def test_equal_evaluations_are_equal_pages(result, figures) -> None:
+    again = evaluation_figures(result)
+    assert html_report(result, figures) == html_report(result, again)
+
+
+def test_published_table_has_our_columns_and_rows(result) -> None:
+    lines = list(text_report(result))
+    start = next(number for number, line in enumerate(lines) if line.startswith("published (")) + 2
+    assert lines[start].split() == ["pearson_delta", "pearson_delta_de", "mse", "mse_de"], "as in the tables above"
+    rows = {line[2:30].strip(): line.split()[-4:] for line in lines[start + 1 :]}
+    assert list(rows)[:3] == ["here: model", "here: training mean", "scGPT"]
+    assert rows["scGPT"] == ["0.534", "0.665", "0.00421", "0.223"]
+    own = result.summary.set_index(["subgroup", "method"]).loc[(ALL_TESTED, "training mean")]
+    assert float(rows["here: training mean"][0]) == pytest.approx(own["pearson_delta"], abs=1e-3)
+
+
+def test_an_old_report_survives_a_failure(tmp_path, monkeypatch) -> None:
+    old = tmp_path / "report.csv"
+    old.write_text("old")
+    (tmp_path / "link.csv").symlink_to(old)
+
+    def full(stream) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scgenept_rt.files.durable.sync_data", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            write_reports([(tmp_path / "link.csv", lambda: "new")], lambda: None)
+    assert old.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "report.csv"]
+    write_reports([(tmp_path / "link.csv", lambda: "new")], lambda: None)
+    assert (tmp_path / "link.csv").is_symlink()
+    assert old.read_text() == "new"
+
+
+def test_a_name_cannot_write_into_the_page(predict, mean_of, h5ad, split) -> None:
+    name = "<script>alert(1)</script>"
+    result = evaluate(predict({label: mean_of(label) for label in TESTED}, name), h5ad, split)
+    text = html_report(result)
+    assert name not in text
+    assert "&lt;script&gt;" in text
