@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ class ProfileSimilarity:
         return self.median >= COLLAPSED_FROM
 
 
+def at_most_compared(deltas: NDArray[Any]) -> NDArray[Any]:
+    """Return `MAX_COMPARED` rows or fewer, evenly spaced."""
+    return deltas[:: -(-len(deltas) // MAX_COMPARED) or 1]
+
+
 def profile_correlations(deltas: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return correlations (n, n) between changes (n, n_genes), 0 for a change that does not vary."""
     rows = np.asarray(deltas, dtype=np.float64)
@@ -50,8 +56,7 @@ def profile_correlations(deltas: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def profile_similarity(deltas: NDArray[np.floating]) -> ProfileSimilarity:
     """Return the similarity of changes (n_perturbations, n_genes), without those that do not vary."""
-    rows = np.flatnonzero(np.ptp(deltas, axis=1) > 0)
-    varying = np.asarray(deltas)[rows[:: -(-len(rows) // MAX_COMPARED) or 1]]
+    varying = at_most_compared(np.asarray(deltas)[np.ptp(deltas, axis=1) > 0])
     if len(varying) < 2:
         return ProfileSimilarity(float("nan"), float("nan"), float("nan"), len(varying))
     pairs = profile_correlations(varying)[np.triu_indices(len(varying), 1)]

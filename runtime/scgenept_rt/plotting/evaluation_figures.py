@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.evaluation import ALL_TESTED, Evaluation
-from scgenept_rt.evaluation.mode_collapse import profile_correlations
+from scgenept_rt.evaluation.mode_collapse import at_most_compared, profile_correlations
 from scgenept_rt.plotting.agreement import draw_agreement, name_genes
 from scgenept_rt.plotting.drawing import (
     DIVERGING,
@@ -149,10 +149,10 @@ def _similarity(evaluation: Evaluation) -> Figure:
     from scipy.cluster.hierarchy import leaves_list, linkage
 
     measured, predicted = (
-        profile_correlations(deltas) for deltas in (evaluation.observed_deltas, evaluation.own_deltas)
+        profile_correlations(at_most_compared(deltas)) for deltas in (evaluation.observed_deltas, evaluation.own_deltas)
     )
     order = leaves_list(linkage(measured, "average")) if len(measured) > 2 else np.arange(len(measured))
-    labels = [evaluation.tested[row] for row in order]
+    labels = at_most_compared(np.array(evaluation.tested, dtype=object))[order].tolist()
     named = len(labels) <= _MAX_NAMED_ROWS
     side = min(5.0, max(2.6, 0.16 * len(labels) + 1.2))
     figure = new_figure(2 * side + 1.6, side + (0.9 if named else 0.4))

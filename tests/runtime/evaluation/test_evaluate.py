@@ -136,6 +136,10 @@ def test_similarity_by_hand() -> None:
     assert not none.collapsed
 
 
+def test_similarity_of_many_perturbations_is_that_of_a_part() -> None:
+    assert profile_similarity(np.random.default_rng(0).normal(size=(2500, 4))).n_perturbations == 834
+
+
 def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
     result = evaluate(perfect, h5ad, split, subgroups=["combo_seen2"])
     assert result.subgroups == ["combo_seen2"]
