@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.plotting.drawing import figure_of, settle_layout
+from scgenept_rt.plotting.drawing import figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
