@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scgenept_rt import plotting as pl
     from scgenept_rt.bundle import Bundle
-    from scgenept_rt.errors import ScgeneptError
+    from scgenept_rt.errors import PredictionWarning, ScgeneptError
     from scgenept_rt.options import ReadOptions
     from scgenept_rt.predictor import MeanAndCells, PredictedRows, Predictor, load
 
@@ -25,6 +25,7 @@ __all__ = [
     "Bundle",
     "MeanAndCells",
     "PredictedRows",
+    "PredictionWarning",
     "Predictor",
     "ReadOptions",
     "ScgeneptError",
@@ -37,6 +38,7 @@ _MODULES = {
     "Bundle": "bundle",
     "MeanAndCells": "predictor",
     "PredictedRows": "predictor",
+    "PredictionWarning": "errors",
     "Predictor": "predictor",
     "ReadOptions": "options",
     "ScgeneptError": "errors",

@@ -43,8 +43,11 @@ from __future__ import annotations
 
 import reprlib
 import shlex
+import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -150,6 +153,25 @@ class Notice(str):
     def message(self, flags: Mapping[str, str] | None = None) -> str:
         """Return the message; see `compose` for `flags`."""
         return compose(self.problem, self.remedy, self.options, flags=flags)
+
+
+class PredictionWarning(UserWarning):
+    """Something that changes predicted numbers, such as genes taken as not expressed or a doubtful scale."""
+
+
+class Caution(Notice):
+    """A notice about what changes numbers: Python callers get it as a `PredictionWarning` too."""
+
+
+def warn_caller(notices: Iterable[str]) -> None:
+    """Warn of the cautions among notices, once each, at the line outside this package that called it."""
+    package = str(Path(__file__).parent)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    for notice in dict.fromkeys(notices):
+        if isinstance(notice, Caution):
+            warnings.warn(notice, PredictionWarning, stacklevel=level)
 
 
 class ArgumentError(ScgeneptError, ValueError, TypeError):

@@ -26,6 +26,13 @@ Target = Literal["ort", "merged", "portable"]
 once (`scgenept_rt.session.token_merging`); portable, TensorRT and other engines."""
 
 
+TRAINING_PERTURBATIONS = {
+    "norman": "CRISPR activation in K562 cells",
+    "adamson": "CRISPR interference in K562 cells",
+}
+"""How the genes of a data set were perturbed: a model repeats that, and says nothing about other ways."""
+
+
 @dataclass(frozen=True)
 class Dimensions:
     """Sizes of the network, read from the checkpoint (only the head count is given by the user)."""
@@ -95,6 +102,11 @@ class Manifest:
     versions: Mapping[str, str]
     tolerances: Mapping[str, Tolerance]
     activation_range: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def training_perturbations(self) -> str:
+        """How genes were perturbed in the training data; "unknown" unless the data set is a published one."""
+        return TRAINING_PERTURBATIONS.get(self.dataset, "unknown")
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""

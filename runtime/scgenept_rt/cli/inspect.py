@@ -22,6 +22,7 @@ def inspect(
     facts = {
         "variant": manifest.variant,
         "dataset": manifest.dataset,
+        "training_perturbations": manifest.training_perturbations,
         "synthetic": manifest.synthetic,
         "n_in_vocab": sum(manifest.in_vocab),
         "n_gene_ids": sum(gene_id is not None for gene_id in manifest.gene_ids),
@@ -41,7 +42,7 @@ def inspect(
         print("SYNTHETIC weights: predictions of this bundle mean nothing in biology.\n")
     lines = [
         ("variant", manifest.variant),
-        ("trained on", manifest.dataset),
+        ("trained on", f"{manifest.dataset}, perturbed by: {manifest.training_perturbations}"),
         (
             "genes",
             f"{dimensions['n_genes']:,}, {facts['n_in_vocab']:,} in the vocabulary, "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
-from scgenept_rt.errors import Notice, ScgeneptError
+from scgenept_rt.errors import Notice, PredictionWarning, ScgeneptError
 
 _flags: dict[str, str] = {}
 
@@ -37,7 +38,9 @@ class Command(TyperCommand):
         global _flags
         _flags = flags_of(self)
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PredictionWarning)  # printed as notes
+                return super().invoke(ctx)
         except ScgeneptError as error:
             error.args = (error.message(_flags),)
             raise

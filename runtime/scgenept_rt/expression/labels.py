@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
+    Caution,
     ControlCellsError,
     FieldNotFoundError,
     Notice,
@@ -99,7 +100,7 @@ def find_control_rows(
         taken = f"all {obs.n_rows:,} cells are taken as control cells"
         if obs.n_rows == 1:
             taken = "its only cell is taken as a control cell"
-        notice = f"obs has no column {', '.join(CONDITION_KEYS)}: {taken}."
+        notice = Caution(f"obs has no column {', '.join(CONDITION_KEYS)}: {taken}.")
         return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, notices=(notice,))
 
     columns = [LabelColumn(key, Labels(obs.column(key)), panel) for key in keys]

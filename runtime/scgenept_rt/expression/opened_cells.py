@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
     ArgumentError,
+    Caution,
     CellsFormatError,
     FieldNotFoundError,
     GeneMatchError,
@@ -272,7 +273,7 @@ class OpenedCells:
                 f"Warning: {share} of what the model reads is measured: such cells are far from those that it was "
                 "trained on, and its predictions may mean little."
             )
-        return notices
+        return [Caution(notice) for notice in notices]
 
     def blanked_genes(
         self, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]

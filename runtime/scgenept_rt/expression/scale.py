@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ExpressionValueError, Notice, UseOption, pluralize
+from scgenept_rt.errors import Caution, ExpressionValueError, UseOption, pluralize
 from scgenept_rt.expression.count_signature import LINEAR, LOG1P, Signature, logarithm
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
@@ -229,19 +229,20 @@ class ScaleCheck:
                 )
         elif raw_counts or too_large or self._minimum < 0:
             kind = "raw counts" if raw_counts else "not log1p"
-            notices.append(
+            problem = (
                 f"Values from {self._minimum:,g} to {self._maximum:,g} look like {kind}; the model was trained on "
                 "log1p-normalised expression, so its predictions may mean nothing here."
             )
+            notices.append(Caution(problem))
         if self._fault is not None and not raw_counts and not too_large and self._minimum >= 0:
-            notices.append(Notice(self._fault.problem, self._fault.remedy, self._other_matrices))
+            notices.append(Caution(self._fault.problem, self._fault.remedy, self._other_matrices))
         if self._n_empty == self._n_cells:
-            notices.append("All values of the control cells are zero.")
+            notices.append(Caution("All values of the control cells are zero"))
         elif self._n_empty:
             express = "expresses" if self._n_empty == 1 else "express"
             notices.append(f"{self._n_empty:,} of {self._n_cells:,} control cells {express} none of the model's genes.")
         elif self._all_whole and not raw_counts:
-            notices.append("All values are whole numbers; if these are counts, normalise them first.")
+            notices.append(Caution("All values are whole numbers; if these are counts, normalise them first"))
         return notices
 
     def _not_normalized(self, problem: str, remedy: str = "") -> ExpressionValueError:

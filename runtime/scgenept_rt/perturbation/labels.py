@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, PerturbationError, join_limited
+from scgenept_rt.errors import ArgumentError, Caution, PerturbationError, join_limited
 from scgenept_rt.genes import GenePanel, at_line
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
@@ -274,7 +274,7 @@ def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterato
 def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[str]:
     many = [entry.label for entry in perturbations if len(entry.target_genes) > MAX_EVALUATED_TARGETS]
     if many:
-        yield (
+        yield Caution(
             f"Warning: three or more genes at once ({join_limited(many)}): "
             "the published model was never evaluated on more than two."
         )
@@ -283,7 +283,7 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
         targets, them = (
             ("1 target gene is", "it") if len(unnamed) == 1 else (f"{len(unnamed):,} target genes are", "them")
         )
-        yield (
+        yield Caution(
             f"{targets} not in the model's vocabulary ({join_limited(unnamed)}): "
             f"the model cannot tell {them} from other such genes by name."
         )
@@ -306,8 +306,10 @@ def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: ND
         ("1 target gene is", "its") if len(missing) == 1 else (f"{len(missing):,} target genes are", "their")
     )
     return [
-        f"Warning: {targets} not in the input ({join_limited(missing)}): "
-        f"{their} expression in the control cells is taken as zero."
+        Caution(
+            f"Warning: {targets} not in the input ({join_limited(missing)}): "
+            f"{their} expression in the control cells is taken as zero."
+        )
     ]
 
 

@@ -363,6 +363,7 @@ class Predictor:
             "manifest_digest": self.bundle.digest,
             "variant": manifest.variant,
             "dataset": manifest.dataset,
+            "training_perturbations": manifest.training_perturbations,
             "synthetic": manifest.synthetic,
             "provider": self.provider,
             "precision": self.precision,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, pluralize
+from scgenept_rt.errors import ArgumentError, pluralize, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import (
@@ -107,6 +107,7 @@ class Run:
                 )
         unmeasured = unmeasured_target_notices(parsed, controls.match.columns)
         notices = [*_full_coverage(controls), *controls.notices, *notices, *unmeasured]
+        warn_caller(notices)
         if on_notice is not None:
             for notice in notices:
                 on_notice(notice)

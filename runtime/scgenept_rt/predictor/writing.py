@@ -14,7 +14,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, Notice, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, Caution, UseOption, pluralize, warn_caller
 from scgenept_rt.expression import check_source
 from scgenept_rt.options import PredictFileOptions
 from scgenept_rt.output import (
@@ -174,7 +174,7 @@ def _write_control_rows(run: Run, writer: RowWriter) -> int:
     return n_cells
 
 
-def _warn_of_missed_error(run: Run, sems: Iterable[NDArray[np.float32]]) -> Notice | None:
+def _warn_of_missed_error(run: Run, sems: Iterable[NDArray[np.float32]]) -> Caution | None:
     """Report the means whose standard error stayed above `max_error`; `sems` holds rows in the order of the run."""
     max_error = run.options["max_error"]
     # Rounded as the layer is, so that a standard error that was just reached does not count as missed.
@@ -193,9 +193,10 @@ def _warn_of_missed_error(run: Run, sems: Iterable[NDArray[np.float32]]) -> Noti
     problem = f"{n_missed:,} of {total} missed max_error {max_error:g} with all {n_used:,} control cells. {found}"
     larger = UseOption("max_error", "accept a larger error")
     if n_used >= n_available:
-        notice = Notice(problem, "Add control cells to the input", [larger])
+        notice = Caution(problem, "Add control cells to the input", [larger])
     else:
-        notice = Notice(problem, "", [UseOption("n_controls", f"use more of {n_available:,} control cells"), larger])
+        notice = Caution(problem, "", [UseOption("n_controls", f"use more of {n_available:,} control cells"), larger])
+    warn_caller([notice])
     if run.on_notice is not None:
         run.on_notice(notice)
     return notice
@@ -221,7 +222,7 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
     if run.options["max_error"] is not None:
         uns["max_error"] = run.options["max_error"]
     if run.notices:
-        uns["notices"] = list(run.notices)
+        uns["notices"] = [str(notice) for notice in run.notices]
     names = [str(name) for name in run.controls.obs_names] if aggregate != "mean" else []
     if cell_eval_column is not None:
         table = cell_eval_table(
