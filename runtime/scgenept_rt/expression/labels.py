@@ -189,7 +189,7 @@ def _contradictions(
     )
     options = [UseOption("condition_key", "name the column that labels control cells", _only(found))]
     if chosen:
-        return [Notice(f"Warning: {problem}", "", options)]
+        return [Caution(f"Warning: {problem}", "", options)]
     raise ControlCellsError(
         problem, options=[*options, UseOption("condition_key", "keep to this column", key)], where=where
     )
