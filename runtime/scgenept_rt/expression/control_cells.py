@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.errors import OutputError
 from scgenept_rt.genes import GeneMatch
 
 SPILL_BYTES = 64 * 2**20
@@ -91,7 +92,12 @@ class CsrRowsWriter:
         self._data.append(data)
         self._bytes += indices.nbytes + data.nbytes
         if self._files is not None or self._bytes > self._spill_bytes:
-            self._spill()
+            try:
+                self._spill()
+            except OSError as error:
+                problem = f"control cells cannot be kept in temporary files ({error.strerror})"
+                remedy = "Free space, or set the environment variable TMPDIR to a directory with more"
+                raise OutputError(problem, remedy, where=tempfile.gettempdir()) from error
 
     def finish(self) -> CsrRows:
         """Return all rows."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression.annotation import Annotation, LoadedAnnotation
 from scgenept_rt.expression.matrix_rows import MatrixRows, TakenRows, matrix_rows
 
@@ -22,6 +23,12 @@ class LoadedCells:
     """A `CellsSource` that is an AnnData object."""
 
     def __init__(self, adata: AnnData) -> None:
+        import pandas as pd
+
+        if not isinstance(adata.obs, pd.DataFrame):  # an xarray data set
+            raise CellsFormatError(
+                "it is lazy (anndata.experimental.read_lazy)", "Load it: `adata = adata.to_memory()`", where=IN_MEMORY
+            )
         self.where = f"{IN_MEMORY} backed by {adata.filename}" if adata.isbacked else IN_MEMORY
         self.obs: Annotation = LoadedAnnotation(adata.obs)
         self.layer_names = tuple(sorted(str(name) for name in adata.layers if name is not None))  # 0.13: None is X

@@ -52,8 +52,16 @@ def _reading(where: str) -> Iterator[None]:
     except ScgeneptError:
         raise
     except (OSError, RuntimeError, ValueError, IndexError, KeyError) as error:
+        check_filter(error, where)
         problem = f"its expression values cannot be read ({error})"
         raise CellsFormatError(problem, "Copy or write the file again", where=where) from error
+
+
+def check_filter(error: Exception, where: str) -> None:
+    """Raise `CellsFormatError` if values cannot be read because HDF5 lacks the filter of their compression."""
+    if "plugin" in str(error) or "required filter" in str(error):
+        problem = "its compression (zstd, blosc or the like) needs a filter that HDF5 lacks"
+        raise CellsFormatError(problem, "Install it: `pip install hdf5plugin`", where=where) from error
 
 
 class CompressedRows:
@@ -186,7 +194,8 @@ def matrix_rows(matrix: Any, where: str) -> MatrixRows:
     is_array = isinstance(matrix, np.ndarray) or type(matrix).__module__.partition(".")[0] in ("h5py", "zarr")
     if not is_array or len(getattr(matrix, "shape", ())) != 2:
         problem = f"its matrix is of an unknown kind ({type(matrix).__name__}), expected a CSR, CSC or dense matrix"
-        raise CellsFormatError(problem, where=where)
+        remedy = "Load it: `adata = adata.to_memory()`" if hasattr(matrix, "compute") else ""
+        raise CellsFormatError(problem, remedy, where=where)
     _check_dtype(matrix.dtype, where)
     return DenseRows(matrix, where)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,21 @@ from scgenept_rt.errors import (
     ScgeneptError,
     join_limited,
 )
-from scgenept_rt.expression.annotation import Annotation, LoadedAnnotation, as_text
-from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
+from scgenept_rt.expression.annotation import Annotation, as_text, text_of
+from scgenept_rt.expression.matrix_rows import MatrixRows, check_filter, matrix_rows
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _REWRITE = "Copy or write the file again"
+_CATEGORIES = "__categories"
+_LOCKED = (errno.EAGAIN, errno.EACCES)
+_CONVERSIONS = {
+    ".gz": "Decompress it first: `gunzip FILE`",
+    ".h5": "Convert 10x's file: `sc.read_10x_h5(FILE)`, normalise, then `adata.write_h5ad(NEW)`",
+    ".loom": "Convert it: `anndata.io.read_loom(FILE).write_h5ad(NEW)`",
+    ".rds": "Convert it in R: `zellkonverter::writeH5AD` or `SeuratDisk::Convert`",
+    ".h5seurat": 'Convert it in R: `SeuratDisk::Convert(FILE, dest = "h5ad")`',
+    ".csv": "Put expression and gene names into an AnnData: `anndata.io.read_csv(FILE).write_h5ad(NEW)`",
+}
 
 
 @contextmanager
@@ -55,8 +67,9 @@ class StoredCells:
         keys = set(store.keys())
         if not {"obs", "var"} <= keys:
             found = join_limited(sorted(keys), 8) or "nothing"
+            remedy = _CONVERSIONS[".h5"] if keys == {"matrix"} else ""  # 10x's file under another name
             raise CellsFormatError(
-                f"it holds no obs and var (it holds: {found}), expected an AnnData file", where=where
+                f"it holds no obs and var (it holds: {found}), expected an AnnData file", remedy, where=where
             )
         self.where = where
         self.obs = _annotation(store["obs"], where, "obs")
@@ -112,8 +125,10 @@ class _StoredAnnotation:
 
     def __init__(self, group: Any, where: str, name: str) -> None:
         attrs = dict(group.attrs)
-        index_key = str(attrs["_index"])
-        self.columns = tuple(str(column) for column in attrs.get("column-order", ()))
+        index_key = text_of(attrs.get("_index", "_index"))
+        listed = [text_of(column) for column in attrs.get("column-order", ())]
+        stored = (key for key in group if key not in (index_key, _CATEGORIES))
+        self.columns = tuple(listed or stored)  # R's writers may leave the list out
         self.index_name: str | None = index_key
         self._group = group
         self._where = where
@@ -129,7 +144,15 @@ class _StoredAnnotation:
         if name not in self._group:
             problem = f"{described} is not there, though the list of columns (column-order) names it"
             raise CellsFormatError(problem, _REWRITE, where=self._where)
-        return _read(_element(self._group, name, self._where, described), self._where, described)
+        values = _element(self._group, name, self._where, described)
+        read = _read(values, self._where, described)
+        # anndata before 0.7.6 and SeuratDisk keep categories apart, R's writers without the reference to them.
+        if _CATEGORIES in self._group and name in self._group[_CATEGORIES]:
+            import pandas as pd
+
+            categories = as_text(_read(self._group[_CATEGORIES][name], self._where, described))
+            return pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
+        return read
 
 
 def _open_h5ad(path: Path) -> Any:
@@ -141,7 +164,8 @@ def _open_h5ad(path: Path) -> Any:
     if path.is_dir():
         raise unusable("it is a directory, expected an .h5ad file or a directory that ends in .zarr")
     if path.suffix.lower() != ".h5ad":
-        raise unusable(f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr")
+        remedy = _CONVERSIONS.get(path.suffix.lower(), "")
+        raise unusable(f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr", remedy)
     if not path.is_file():  # opening a pipe would wait for a writer
         raise unusable("it is not a regular file (a pipe or a device), expected an .h5ad file")
     try:
@@ -149,13 +173,19 @@ def _open_h5ad(path: Path) -> Any:
             magic = stream.read(len(_HDF5_MAGIC))
         if magic != _HDF5_MAGIC:
             found = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
-            raise unusable(f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it")
+            remedy = _CONVERSIONS[".gz"] if magic.startswith(b"\x1f\x8b") else ""
+            raise unusable(f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it", remedy)
+        with suppress(ImportError):  # registers the filters of compressions such as zstd
+            import hdf5plugin  # noqa: F401
         return h5py.File(path, "r")
     except ScgeneptError:
         raise
     except PermissionError as error:
         raise unusable(f"it cannot be read ({error.strerror})", "Check its permissions") from error
     except OSError as error:
+        if error.errno in _LOCKED:
+            remedy = "Close it there, or set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+            raise unusable("it is open for writing elsewhere", remedy) from error
         problem = f"it is damaged or was cut short ({error})"
         raise unusable(problem, "Copy, download or write the file again") from error
 
@@ -182,11 +212,9 @@ def _annotation(group: Any, where: str, name: str) -> Annotation:
             "Write the file again with a recent anndata: `anndata.read_h5ad(FILE).write_h5ad(NEW)`",
             where=where,
         )
-    attrs = dict(group.attrs)
-    if attrs.get("encoding-version") == "0.2.0" and attrs.get("_index") in group:
+    if text_of(dict(group.attrs).get("_index", "_index")) in group:
         return _StoredAnnotation(group, where, name)
-    # Older files keep the categories of all columns apart: only the whole frame can be read.
-    return LoadedAnnotation(_read(group, where, name))
+    raise CellsFormatError(f"{name} has no index, the names of its rows", _REWRITE, where=where)
 
 
 def _element(group: Any, key: str, where: str, name: str) -> Any:
@@ -197,11 +225,15 @@ def _element(group: Any, key: str, where: str, name: str) -> Any:
 
 
 def _read(element: Any, where: str, name: str) -> Any:
+    from anndata import OldFormatWarning
     from anndata.io import read_elem
 
     try:
-        return read_elem(element)
+        with warnings.catch_warnings():  # about what R's writers leave out
+            warnings.simplefilter("ignore", OldFormatWarning)
+            return read_elem(element)
     except Exception as error:  # anndata adds to whatever h5py or zarr raise
+        check_filter(error, where)
         problem = f"{name} cannot be read ({_first_line(error)})"
         raise CellsFormatError(problem, "Write the file again with a recent anndata", where=where) from error
 

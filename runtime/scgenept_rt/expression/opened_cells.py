@@ -432,7 +432,9 @@ class OpenedCells:
             found = " x ".join(f"{length:,}" for length in matrix.shape)
             raise CellsFormatError(
                 f"its matrix is {found}, but obs has {pluralize(self.n_obs, 'row')} and var {self.var.n_rows:,}",
-                "Write the file again with a recent anndata",
+                "Write it with cells as rows: transpose the matrix"
+                if matrix.shape == (self.var.n_rows, self.n_obs)
+                else "Write the file again with a recent anndata",
                 where=self.where,
             )
         return matrix

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, Caution, PerturbationError, join_limited
 from scgenept_rt.genes import GenePanel, at_line
+from scgenept_rt.perturbation.spellings import guide_targets, is_control_word
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
 CONTROL_LABELS = ("ctrl", "control", "non-targeting")
@@ -122,6 +123,8 @@ def parse_perturbations(
     for number, request in enumerate(requests):
         if not isinstance(request.label, str):
             remedy = "Leave out entries that are none (of a pandas column: .dropna())"
+            if isinstance(request.label, (list, tuple)) and all(isinstance(gene, str) for gene in request.label):
+                remedy = f"Join genes that are perturbed together by a plus: {'+'.join(request.label)!r}"
             raise _not_a_label(f"perturbations[{number}]", request.label, "a label such as FOSB+ctrl", remedy)
     if not requests:
         raise PerturbationError(f"no perturbation was given, {_EXPECTED}")
@@ -239,6 +242,11 @@ def _known_halves(label: str, panel: GenePanel, control_labels: Sequence[str]) -
 def _hints(part: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
     """Return what `part` may have been meant to be, where spelling distance would not find it."""
     same_word = [word for word in control_labels if word.casefold() == part.casefold()]
+    if is_control_word(part):
+        return same_word or ["ctrl"]
+    targets = guide_targets(part, panel)
+    if targets:
+        return ["+".join(targets)]
     return same_word or [f"{first}+{second}" for first, second in _known_halves(part, panel, control_labels)]
 
 

@@ -196,7 +196,7 @@ def test_one_label_of_another_type(label):
     assert isinstance(caught.value, TypeError)
 
 
-@pytest.mark.parametrize("entry", [None, float("nan"), ["FOSB"], PerturbationRequest(None)])
+@pytest.mark.parametrize("entry", [None, float("nan"), b"FOSB", PerturbationRequest(None)])
 def test_an_entry_of_another_type_is_named_with_its_position(entry):
     value = entry.label if isinstance(entry, PerturbationRequest) else entry
     with pytest.raises(ArgumentError, match=r"perturbations\[1\] is .*Leave out entries that are none") as caught:

@@ -1,0 +1,156 @@
+"""Files of other programs: read as they are, or refused with the next step."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import tempfile
+
+import h5py
+import numpy as np
+import pytest
+import scipy.sparse
+
+from scgenept_rt.errors import CellsFormatError, OutputError, ScgeneptError
+from scgenept_rt.perturbation import parse_perturbations
+from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, N_OBS, PANEL, cells, log1p_values, read
+
+LABELS = ["ctrl" if row % 3 == 0 else "A" for row in range(N_OBS)]
+
+
+def write_frame(parent, name, index, columns, *, order, encoding, fixed, categories):
+    """Write obs or var as R's writers do: with few attributes, fixed-length text, categories apart."""
+    text = np.bytes_ if fixed else object
+    frame = parent.create_group(name)
+    frame["_index"] = np.array(index, dtype=text)
+    frame.attrs["_index"] = "_index"
+    if order:
+        frame.attrs["column-order"] = np.array(list(columns), dtype=h5py.string_dtype())
+    if encoding:
+        frame.attrs.update({"encoding-type": "dataframe", "encoding-version": encoding})
+    for column, values in columns.items():
+        if categories:
+            distinct = sorted(set(values))
+            frame[column] = np.array([distinct.index(value) for value in values], dtype=np.int8)
+            frame.require_group("__categories")[column] = np.array(distinct, dtype=text)
+            if categories == "referenced":
+                frame[column].attrs["categories"] = frame["__categories"][column].ref
+        else:
+            frame[column] = np.array(values, dtype=text)
+
+
+@pytest.mark.parametrize("order", [True, False])
+@pytest.mark.parametrize("encoding", [None, "0.1.0", "0.2.0"])
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("categories", [None, "referenced", "apart"])
+def test_files_of_r(tmp_path, order, encoding, fixed, categories):
+    x = log1p_values()
+    layout = {"order": order, "encoding": encoding, "fixed": fixed}
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        file["X"] = x
+        names = [f"cell{row}" for row in range(N_OBS)]
+        write_frame(file, "obs", names, {"condition": LABELS}, **layout, categories=categories)
+        write_frame(file, "var", GENES, {}, **layout, categories=None)
+    control = read(tmp_path / "cells.h5ad")
+    np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    assert list(control.obs_names[:2]) == ["cell0", "cell3"]
+
+
+def test_a_transposed_matrix(tmp_path):
+    cells(log1p_values()).write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        x = file["X"][:]
+        del file["X"]
+        file["X"] = x.T
+    with pytest.raises(CellsFormatError, match=r"matrix is 8 x 30.*cells as rows"):
+        read(tmp_path / "cells.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("c.h5ad.gz", "gunzip"),
+        ("c.rds", "zellkonverter"),
+        ("c.h5Seurat", "SeuratDisk"),
+        ("c.loom", "read_loom"),
+        ("c.csv", "read_csv"),
+        ("c.h5", "read_10x_h5"),
+    ],
+)
+def test_other_kinds_of_files_are_told_the_conversion(tmp_path, name, step):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(CellsFormatError) as caught:
+        read(tmp_path / name)
+    assert step in caught.value.remedy
+
+
+def test_other_kinds_of_files_with_the_ending_of_h5ad(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    path.write_bytes(gzip.compress(b"x"))
+    with pytest.raises(CellsFormatError) as caught:
+        read(path)
+    assert "gunzip" in caught.value.remedy
+    with h5py.File(path, "w") as file:
+        file.create_group("matrix")
+    with pytest.raises(CellsFormatError) as caught:
+        read(path)
+    assert "read_10x_h5" in caught.value.remedy
+
+
+def test_a_file_that_is_open_for_writing_elsewhere(tmp_path, monkeypatch):
+    path = tmp_path / "cells.h5ad"
+    cells(log1p_values()).write_h5ad(path)
+
+    def locked(*_):
+        raise BlockingIOError(errno.EAGAIN, "unable to lock file")
+
+    monkeypatch.setattr(h5py, "File", locked)
+    with pytest.raises(CellsFormatError, match="open for writing elsewhere") as caught:
+        read(path)
+    assert "HDF5_USE_FILE_LOCKING" in caught.value.remedy
+
+
+def test_a_full_directory_of_temporary_files_is_named(monkeypatch):
+    class Full:
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    with pytest.raises(OutputError, match="TMPDIR") as caught:
+        read(cells(scipy.sparse.csr_matrix(log1p_values())), spill_bytes=0)
+    assert caught.value.where == tempfile.gettempdir()
+
+
+@pytest.mark.parametrize(("given", "meant"), [([["A", "B"]], "A+B"), ([("A", "ctrl")], "A+ctrl"), ([["A"]], "'A'")])
+def test_lists_in_the_place_of_labels(given, meant):
+    with pytest.raises(ScgeneptError) as caught:
+        parse_perturbations(given, PANEL)
+    assert meant in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [("A_g1", "A"), ("sgA", "A"), ("A-1", "A"), ("A_B__A_B", "A+B"), ("A:B", "A+B"), ("A+NT", "ctrl")],
+)
+def test_guides_are_told_their_genes(label, meant):
+    with pytest.raises(ScgeneptError) as caught:
+        parse_perturbations([label], PANEL)
+    assert f"did you mean {meant}?" in str(caught.value)
+
+
+def test_a_compression_that_hdf5_lacks(tmp_path):
+    cells(log1p_values()).write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        del file["X"]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((1, 8))
+        properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)  # zstd
+        x = h5py.h5d.create(file.id, b"X", h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple((N_OBS, 8)), properties)
+        for row in range(N_OBS):
+            x.write_direct_chunk((row, 0), b"zstd")
+    with pytest.raises(CellsFormatError, match="compression") as caught:
+        read(tmp_path / "cells.h5ad")
+    assert "pip install hdf5plugin" in caught.value.remedy
