@@ -35,7 +35,7 @@ _OPERATORS = {
 def side_by_side_table(result: dict[str, Any]) -> str:
     """Return a table of the forms of a comparison: time, rate, memory and error."""
     on_gpu = result["device"] != "cpu"
-    digits = 4 if on_gpu else 2
+    digits = 5 if on_gpu else 2  # hundredths of a millisecond
     published = next((form for form in result["forms"] if form["name"] == "published" and is_timed(form)), None)
     heads = ["", "form", "s per cell", "(range)", "CPU s per cell", "x published", "GFLOP/s", "of matrix rate"]
     heads += ["peak memory, MB", *(["device memory, MB"] if on_gpu else []), "largest error", "of its tolerance"]

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,7 @@ from scgenept_rt.bundle import (
     Precision,
     SourceCheckpoint,
     Target,
+    digest_of_genes,
 )
 from scgenept_rt.errors import (
     MissingPackageError,
@@ -172,7 +174,8 @@ def export_bundle(
                 files.append(_describe(path, "fp32", "merged"))
         loaded.raise_if_changed()  # which would explain misses
         check.raise_misses()
-        cells.write(partial)
+        digest = digest_of_genes(gene_list.names, gene_list.ids, in_vocab)
+        replace(cells, gene_digest=digest).write(partial)
         files.append(_describe(partial / REFERENCE_NAME))
         if keep_reference_weights:
             progress(f"writing {REFERENCE_WEIGHTS_NAME}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
 """Put before names by DistributedDataParallel and torch.compile, or both."""
 
 _DAMAGED = "Its training diverged or the file is damaged; use another checkpoint"
+_FETCH_AGAIN = "The download may be incomplete: fetch the file again"
 
 _REFUSED = re.compile(r"\bGLOBAL (\S+)|[Tt]rying to (?:call|instantiate)")
 """In torch's message about a pickle that it understands and refuses to execute."""
@@ -212,12 +214,22 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         # The text of an unpickling error is advice on how to load unsafely.
         detail = "not a pickle" if is_pickle_error else (str(error).splitlines() or ["empty"])[0][:160]
         problem = f"cannot be read as a PyTorch checkpoint ({detail})"
-        raise _error(path, problem, "The download may be incomplete: fetch the file again") from error
+        raise _error(path, problem, _FETCH_AGAIN) from error
+    _check_members(path)
     if not isinstance(loaded, Mapping):
         raise _error(path, f"is not a state dict of tensors (it holds a {type(loaded).__name__})", save)
     if not all(isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in loaded.items()):
         raise _error(path, f"is not a state dict of tensors (it holds the keys {join_limited(list(loaded))})", save)
     return dict(loaded)
+
+
+def _check_members(path: Path) -> None:
+    """Raise `CheckpointError` if the file is a zip archive with a damaged member: torch.load compares no checksum."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise _error(path, f"is damaged: the checksum of {damaged} is wrong", _FETCH_AGAIN)
 
 
 def _plain_naming(state_dict: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:

@@ -316,3 +316,14 @@ def test_a_damaged_pickle_ends_in_one_message_however_it_fails(small_state_dict:
             assert str(path) in str(error)  # noqa: PT017
             refused += 1
     assert refused > 60
+
+
+def test_a_zeroed_block_of_weights_is_noticed(small_state_dict: SmallStateDict, save: Save) -> None:
+    path = save(small_state_dict(GO_C))
+    weights = small_state_dict(GO_C)["decoder.fc.0.weight"].numpy().tobytes()
+    contents = bytearray(path.read_bytes())
+    begin = contents.index(weights)
+    contents[begin : begin + 512] = bytes(512)
+    path.write_bytes(contents)
+    with pytest.raises(CheckpointError, match="is damaged: the checksum of "):
+        load_checkpoint(path, GO_C)

@@ -48,6 +48,18 @@ def test_a_changed_byte_anywhere_is_found(bundle_copy: Path, name: str) -> None:
             Bundle.open(bundle_copy)
 
 
+@pytest.mark.parametrize("field", ["gene_names", "in_vocab"])
+def test_two_genes_swapped_in_the_manifest_are_found(bundle_copy: Path, field: str) -> None:
+    path = bundle_copy / "manifest.json"
+    fields = json.loads(path.read_text())
+    values = fields[field]
+    other = next(i for i in range(len(values)) if values[i] != values[0])
+    values[0], values[other] = values[other], values[0]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(BundleFileError, match=r"genes in manifest\.json have changed"):
+        Bundle.open(bundle_copy)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_truncated_or_unreadable_file_is_found(bundle_copy: Path, name: str) -> None:
     path = bundle_copy / name

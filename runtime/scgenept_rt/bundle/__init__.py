@@ -15,7 +15,7 @@ from scgenept_rt.bundle.manifest import (
     SourceCheckpoint,
     Target,
 )
-from scgenept_rt.bundle.reference import REFERENCE_NAME, Reference
+from scgenept_rt.bundle.reference import REFERENCE_NAME, Reference, digest_of_genes
 from scgenept_rt.bundle.tolerance import Comparison, Tolerance
 
 __all__ = [
@@ -35,4 +35,5 @@ __all__ = [
     "Target",
     "Tolerance",
     "demo_bundle_path",
+    "digest_of_genes",
 ]

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from scgenept_rt.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, Precision, Target
+from scgenept_rt.bundle.reference import Reference, digest_of_genes
 from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import (
     BundleError,
@@ -42,7 +43,8 @@ class Bundle:
         directory
             The bundle's directory, or ``demo`` for the synthetic one that ships with the package.
         check_files
-            Compare the size and sha256 of every file with the manifest (about 1 GB per second).
+            Compare the size and sha256 of every file with the manifest (about 1 GB per second), and the manifest's
+            genes with the digest of them in ``reference.npz``.
 
         Raises
         ------
@@ -65,6 +67,7 @@ class Bundle:
         if check_files:
             for file in bundle.manifest.files:
                 bundle.check_file(file)
+            bundle._check_genes()
         return bundle
 
     def path(self, file: BundleFile) -> Path:
@@ -84,6 +87,13 @@ class Bundle:
             raise self.file_error(f"{file.path} has {pluralize(size, 'byte')}, the manifest states {file.size:,}")
         if digest != file.sha256:
             raise self.file_error(f"{file.path} has changed: sha256 {digest[:12]}, expected {file.sha256[:12]}")
+
+    def _check_genes(self) -> None:
+        """Raise `BundleFileError` if the manifest's genes are not those that the bundle was exported with."""
+        genes = self.manifest
+        stated = Reference.read(self.directory).gene_digest
+        if stated not in (None, digest_of_genes(genes.gene_names, genes.gene_ids, genes.in_vocab)):
+            raise self.file_error(f"the genes in {MANIFEST_NAME} have changed since the bundle was exported")
 
     def file_error(self, problem: str) -> BundleFileError:
         """Return the error for a file of this bundle that is missing or damaged."""

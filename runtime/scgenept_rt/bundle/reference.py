@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +35,9 @@ class Reference:
     token_ids
         (n_model_genes,) int64, vocabulary id of each gene of the model in the source checkpoint; None in bundles that
         were exported before it was kept.
+    gene_digest
+        `digest_of_genes` of the model's genes, which ties the manifest to this file; None in bundles that were exported
+        before it was kept.
     """
 
     values: NDArray[np.float32]
@@ -39,6 +45,7 @@ class Reference:
     gene_index: NDArray[np.int64]
     predicted: NDArray[np.float32]
     token_ids: NDArray[np.int64] | None = None
+    gene_digest: str | None = None
 
     @classmethod
     def read(cls, directory: Path) -> Reference:
@@ -53,7 +60,8 @@ class Reference:
         try:
             with np.load(directory / REFERENCE_NAME, allow_pickle=False) as arrays:
                 required = {name: arrays[name] for name in _REQUIRED}
-                return cls(**required, token_ids=arrays.get("token_ids"))
+                digest = str(arrays["gene_digest"]) if "gene_digest" in arrays else None
+                return cls(**required, token_ids=arrays.get("token_ids"), gene_digest=digest)
         except FileNotFoundError:
             raise BundleFileError(f"{REFERENCE_NAME} is missing", remedy, where=directory) from None
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -69,4 +77,9 @@ class Reference:
         return {"values": self.values, "pert_flags": self.pert_flags, "gene_index": self.gene_index}
 
 
-_REQUIRED: Final = tuple(field.name for field in fields(Reference) if field.name != "token_ids")
+_REQUIRED: Final = tuple(field.name for field in fields(Reference) if field.default is MISSING)
+
+
+def digest_of_genes(names: Sequence[str], ids: Sequence[str | None], in_vocab: Sequence[bool]) -> str:
+    """Return the sha256 of a model's genes, in its order: their names, ids and vocabulary flags."""
+    return hashlib.sha256(json.dumps([list(names), list(ids), list(in_vocab)]).encode()).hexdigest()
