@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scgenept_rt.errors import LabelNotFoundError, UseOption, join_limited, pluralize
-from scgenept_rt.evaluation.label_matching import CONTROL, is_no_perturbation
+from scgenept_rt.evaluation.label_matching import CONTROL
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.split import Split
+from scgenept_rt.perturbation import is_control_word, is_unassigned
 
 
 def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str], list[str]]:
@@ -102,7 +103,7 @@ def training_labels(measured: MeasuredCells, split: Split) -> TrainingLabels:
         genes, spelling = reader.genes(name), reader.spelling(name)
         listed = trained is not None and spelling in trained
         in_split = listed or spelling in held_out
-        if genes == () or (genes is None and (not in_split or is_no_perturbation(name))):
+        if genes == () or (genes is None and (not in_split or is_control_word(name) or is_unassigned(name))):
             other_cells[name] = labels.n_cells[name]
         elif spelling not in held_out and (trained is None or listed):
             train.append(name)

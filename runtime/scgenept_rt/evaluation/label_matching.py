@@ -15,34 +15,17 @@ from scgenept_rt.errors import ControlCellsError, PerturbationError, UseOption
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
+from scgenept_rt.perturbation import (
+    CONTROL_LABELS,
+    PerturbationRequest,
+    guide_targets,
+    is_control_word,
+    is_unassigned,
+    look_up,
+)
 
 CONTROL = "ctrl"
 """Name of the control cells in this package, whatever a file calls them."""
-
-_CONTROL_WORD = re.compile(
-    r"(neg(ative)?)?[-_ .]?(ctrl|control)s?|neg|ntc?|non[-_ .]?target(ing|ed)?|safe[-_ .]?(targeting|harbou?r)|aavs|"
-    r"rosa|intergenic|scrambled?|mock|unperturbed",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(r"[-_ .]?\d*$")
-_NOT_ASSIGNED = re.compile(
-    r"|nan|<na>|n/?a|none|null|unassigned|unknown|undetermined|ambiguous|negative|(multi|doub|sing)lets?|[*?.-]",
-    re.IGNORECASE,
-)
-_PARTS = re.compile(r"__|[+;,|:&/\s]+")
-_GUIDE = re.compile(r"(sgrna|grna|guide|sg|g)?\d+|P1|P2|P1P2|p|p[A-Z]{2}\d+")
-"""Parts of a guide's name beside the gene: its number, a promoter (Replogle), a plasmid (Adamson)."""
-
-
-def is_control_word(label: str) -> bool:
-    """Return whether a label is a usual word for control cells, in any case, or a numbered one."""
-    return bool(_CONTROL_WORD.fullmatch(_NUMBER.sub("", label)))
-
-
-def is_no_perturbation(label: str) -> bool:
-    """Return whether a label is a usual word for control cells, or says that a cell was not assigned."""
-    return is_control_word(label) or bool(_NOT_ASSIGNED.fullmatch(label))
 
 
 class LabelReader:
@@ -85,8 +68,8 @@ class LabelReader:
     def spelling(self, label: str) -> str:
         """Return what all spellings of a label share, in any case and also if the label cannot be read."""
         canonical = self.canonical(label)
-        parts = _PARTS.split(label.replace("_", "+")) if canonical is None else canonical.split("+")
-        folded = {part.casefold() for part in parts if part and not is_no_perturbation(part)}
+        parts = re.split(r"[_+;,|:&/\s]+", label) if canonical is None else canonical.split("+")
+        folded = {part.casefold() for part in parts if not (is_control_word(part) or is_unassigned(part))}
         return "+".join(sorted(folded)) or label.casefold()
 
     def _genes(self, label: str) -> tuple[str, ...] | None:
@@ -97,26 +80,10 @@ class LabelReader:
         else:
             if not unknown:
                 return perturbation.target_genes
-        halves = {self._genes_of_guides(half) for half in label.split("__")}
-        return halves.pop() if len(halves) == 1 else None
-
-    def _genes_of_guides(self, text: str) -> tuple[str, ...] | None:
-        genes: set[str] = set()
-        for part in _PARTS.split(text):
-            named = False  # a number alone is no guide
-            for piece in [part] if self._known(part) else part.split("_"):
-                gene = next((name for name in (piece, piece.removeprefix("sg")) if name in self._panel), None)
-                if gene is not None:
-                    genes.add(self._panel.names[self._panel.position(gene)])
-                elif not (self._known(piece) or _GUIDE.fullmatch(piece)):
-                    return None
-                named |= gene is not None or self._known(piece)
-            if not named:
-                return None
-        return tuple(sorted(genes))
-
-    def _known(self, part: str) -> bool:
-        return part in self._panel or part in self._controls or is_control_word(part)
+        if is_control_word(label):
+            return ()
+        halves = {guide_targets(half, self._panel, self._controls) for half in label.split("__")}
+        return (halves.pop() or None) if len(halves) == 1 else None
 
 
 def did_you_mean(label: str, known: Sequence[str], reader: LabelReader) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited
-from scgenept_rt.evaluation.label_matching import LabelReader, did_you_mean, is_control_word
+from scgenept_rt.evaluation.label_matching import LabelReader, did_you_mean
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
@@ -20,6 +20,7 @@ from scgenept_rt.expression.reading import read_control_cells
 from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GenePanel, ensembl_id
 from scgenept_rt.options import ReadOptions
+from scgenept_rt.perturbation import is_control_word
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
 

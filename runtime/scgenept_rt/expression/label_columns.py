@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression.annotation import Annotation, text_columns, text_of
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import CONTROL_LABELS, guide_targets, is_control_word
+from scgenept_rt.perturbation import CONTROL_LABELS, guide_targets, is_control_word, is_unassigned
 
 _GUIDE_COLUMN = re.compile(
     r"perturb|guide|(?:sg|g|cr)rna|crispr|sgid|target|knock|feature_call|mixscape|nperts", re.IGNORECASE
@@ -32,7 +32,6 @@ _ORIGIN = re.compile(
 _IS_CONTROL = re.compile(r"(?:is_?)?(?:control|ctrl)", re.IGNORECASE)
 _IS_PERTURBED = re.compile(r"(?:is_?)?perturbed|n_?perts?|n_?perturbations", re.IGNORECASE)
 _NO, _YES = ("0", "0.0", "False", "false"), ("1", "1.0", "True", "true")
-_NO_LABEL = ("", "nan", "NaN", "NA", "None", "none", "unassigned", "unknown", "multiplet", "doublet")
 _MOST_LABELS = 2000
 """Labels of a column that are looked at, the most frequent ones."""
 
@@ -106,7 +105,7 @@ class LabelColumn:
         if _IS_CONTROL.fullmatch(self.name):
             return tuple(label for label in self.counts if label in _NO)
         if _IS_PERTURBED.fullmatch(self.name):
-            return tuple(label for label in self.counts if label not in (*_NO, *_NO_LABEL))
+            return tuple(label for label in self.counts if label not in _NO and not is_unassigned(label))
         return tuple(label for label in self._frequent if self._targets.get(label))
 
     @property
@@ -114,7 +113,7 @@ class LabelColumn:
         """Whether the labels tell perturbed cells from others, or name what all cells are perturbed by."""
         if 0 < sum(self.counts[label] for label in self.controls) < sum(self.counts.values()):
             return True
-        others = [label for label in self._frequent if label not in (*self.controls, *_NO_LABEL)]
+        others = [label for label in self._frequent if label not in self.controls and not is_unassigned(label)]
         if _GUIDE_COLUMN.search(self.name):
             return bool(self.perturbed) or len(others) > 1
         return 2 * len(self.perturbed) > len(others)
