@@ -122,7 +122,7 @@ def _print_changes(predicted: AnnData, row: int, label: str) -> None:
     for heading in ("control", "predicted", "delta", "sem"):
         table.add_column(heading, justify="right", no_wrap=True)
     value, delta, sem = (
-        np.asarray(part[row]) for part in (predicted.X, predicted.layers["delta"], predicted.layers["sem"])
+        np.asarray(part[row]) for part in (predicted.X, predicted.layers["delta"], predicted.layers["delta_sem"])
     )
     for gene in np.argsort(-np.abs(delta), kind="stable")[:_SHOWN_GENES]:
         table.add_row(

@@ -51,7 +51,7 @@ class PredictedMeans:
     deltas
         The same minus the mean of the control cells that were predicted from, None if that is not known.
     sems
-        Standard errors over control cells, None if not known.
+        Standard errors of the deltas, or of the means where there are no deltas; None if not known.
     n_controls
         int64 (n_perturbations,), control cells per mean.
     provenance
@@ -173,7 +173,7 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
         if "n_controls" not in cells.obs.columns:
             return _averaged(cells, panel, labels, name, provenance)
         counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)
-        deltas, sems = (None if rows is None else _dense(rows) for rows in map(cells.layer, ("delta", "sem")))
+        deltas, sems = (None if rows is None else _dense(rows) for rows in map(cells.layer, ("delta", "delta_sem")))
         means = PredictedMeans(
             name, cells.where, panel, tuple(labels), _dense(cells.matrix), deltas, sems, counts, provenance
         )
@@ -214,7 +214,7 @@ def predict_means(
         tuple(predicted.perturbation.label for predicted in kept),
         np.concatenate([predicted.X for predicted in kept]),
         np.concatenate([predicted.layers["delta"] for predicted in kept]),
-        np.concatenate([predicted.layers["sem"] for predicted in kept]),
+        np.concatenate([predicted.layers["delta_sem"] for predicted in kept]),
         np.array([predicted.n_controls for predicted in kept], dtype=np.int64),
         predictor.provenance(),
     )

@@ -234,8 +234,13 @@ class ControlCells:
         cells = np.asarray(indices, dtype=np.int64)
         return self._gathered(cells if self._order is None else self._order[cells], out)
 
-    def mean(self, n_cells: int | None = None) -> NDArray[np.float64]:
-        """Return the mean expression of every gene over the first `n_cells` cells (all by default), float64 [n_genes].
+    def totals(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+        """Return, of the cells `start` up to `stop`, how many express a gene, and the sums of values and squares.
+
+        Returns
+        -------
+        ndarray
+            float64 [3, n_genes].
 
         Raises
         ------
@@ -243,18 +248,18 @@ class ControlCells:
             If the cells were closed.
         """
         self._check_open()
-        n_cells = self.n_obs if n_cells is None else n_cells
         n_stored = len(self._rows.indptr) - 1
-        order = np.arange(n_cells) if self._order is None else self._order[:n_cells]
-        times = np.bincount(order, minlength=n_stored).astype(np.float64)
-        total = np.zeros(self.n_genes, dtype=np.float64)
+        order = np.arange(self.n_obs) if self._order is None else self._order
+        times = np.bincount(order[start:stop], minlength=n_stored).astype(np.float64)
+        totals = np.zeros((3, self.n_genes), dtype=np.float64)
         for first, end in self._steps(n_stored):
             columns, values = self._rows.window(first, end)
-            lengths = np.diff(self._rows.indptr[first : end + 1])
-            weights = values * np.repeat(times[first:end], lengths)
-            total += np.bincount(columns, weights=weights, minlength=self.n_genes)
-        mean: NDArray[np.float64] = total / n_cells
-        return mean
+            weights = np.repeat(times[first:end], np.diff(self._rows.indptr[first : end + 1]))
+            for power, total in enumerate(totals):
+                total += np.bincount(
+                    columns, weights=weights * values.astype(np.float64) ** power, minlength=self.n_genes
+                )
+        return totals
 
     def _steps(self, n_stored: int) -> list[tuple[int, int]]:
         """Return row ranges of bounded size that cover all stored rows; fixed, so that sums are reproducible."""

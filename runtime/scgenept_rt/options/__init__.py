@@ -109,9 +109,19 @@ class SharedPredictOptions(TypedDict, total=False):
         float | None,
         Option(
             None,
-            "Use only as many control cells (at least 32) as bring the standard error of every gene to T.",
+            "Predict only as many control cells (at least 8) as bring the sampling error of every gene's mean to T.",
             "T",
             above=0,
+            requires=("aggregate", "mean"),
+        ),
+    ]
+    n_controls_per_perturbation: Annotated[
+        int | None,
+        Option(
+            None,
+            "Predict at most N of the control cells for each perturbation, and estimate the mean over all.",
+            "N",
+            minimum=2,
             requires=("aggregate", "mean"),
         ),
     ]

@@ -22,7 +22,9 @@ UNS_KEY = "scgenept_rt"
 RUN_DIGEST = "run_digest"
 """Entry of uns that identifies the run that made a file: `run_digest` of its settings and table."""
 N_CONTROLS = "n_controls"
-MEAN_LAYERS = ("delta", "sem")
+MEAN_LAYERS = ("delta", "sem", "delta_sem")
+ESTIMATE_LAYERS = ("sampling_error", "effect", "effect_sem")
+"""Layers besides, where some control cells stand for all."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,9 @@ def mean_table(
     panel: GenePanel,
     n_controls: int | Sequence[int] | NDArray[np.integer[Any]],
     uns: Mapping[str, Any],
+    layers: tuple[str, ...] = MEAN_LAYERS,
 ) -> TableSpec:
-    """Describe a table of one row per perturbation, with layers `delta` and `sem`.
+    """Describe a table of one row per perturbation.
 
     Parameters
     ----------
@@ -199,7 +202,7 @@ def mean_table(
         }
     )
     obs.index = _index(unique_names(labels))
-    return TableSpec("mean", obs, _var(panel), MEAN_LAYERS, dict(uns))
+    return TableSpec("mean", obs, _var(panel), layers, dict(uns))
 
 
 def cells_table(

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from scgenept_rt.errors import NonFinitePredictionError, UseOption
 from scgenept_rt.genes import GenePanel
@@ -31,9 +31,10 @@ THREAD_NAME = "scgenept-rt-network"
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a batch that belong to one perturbation: its control cells from `first_cell` on."""
+    """Rows of a batch that belong to one perturbation, at `index` of the schedule: its cells from `first_cell` on."""
 
     index: int
+    perturbation: Perturbation
     first_cell: int
     rows: slice
 
@@ -48,13 +49,20 @@ class Batch:
 
 
 class Schedule:
-    """The (perturbation, control cell) pairs of a run: each perturbation with its first `counts` control cells."""
+    """The (perturbation, control cell) pairs of a run, one perturbation after the other.
 
-    def __init__(self, perturbations: Sequence[Perturbation], n_controls: int) -> None:
+    Parameters
+    ----------
+    counts
+        Control cells of each perturbation.
+    first_cells
+        The first of them, 0 by default; the others follow it.
+    """
+
+    def __init__(self, perturbations: Sequence[Perturbation], counts: ArrayLike, first_cells: ArrayLike = 0) -> None:
         self.perturbations = tuple(perturbations)
-        self.counts: NDArray[np.int64] = np.asarray(
-            [min(perturbation.n_controls or n_controls, n_controls) for perturbation in perturbations], dtype=np.int64
-        )
+        self.counts: NDArray[np.int64] = np.asarray(counts, dtype=np.int64)
+        self.first_cells: NDArray[np.int64] = np.broadcast_to(np.asarray(first_cells, np.int64), self.counts.shape)
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.counts)])
 
     @property
@@ -72,7 +80,8 @@ class Schedule:
         while row < end:
             index = self.perturbation_at(row)
             stop = min(end, int(self.starts[index + 1]))
-            yield Part(index, row - int(self.starts[index]), slice(row - begin, stop - begin))
+            first_cell = int(self.first_cells[index]) + row - int(self.starts[index])
+            yield Part(index, self.perturbations[index], first_cell, slice(row - begin, stop - begin))
             row = stop
 
 
@@ -95,27 +104,26 @@ class BatchLoop:
         self,
         session: Session,
         panel: GenePanel,
-        schedule: Schedule,
         *,
         n_rows: int,
         batch_size: int,
         read_cells: ReadCells,
         cell_name: Callable[[int], str],
     ) -> None:
-        self._session, self._panel, self._schedule = session, panel, schedule
+        self._session, self._panel = session, panel
         self._read_cells, self._cell_name = read_cells, cell_name
         self.batch_size = planned_size(n_rows, batch_size) if session.fixed_batches else min(batch_size, n_rows)
 
-    def full_batches(self, first_row: int = 0) -> Iterator[Batch]:
-        """Fill batches with the rows of the schedule, across perturbations: all are full but the last.
+    def full_batches(self, schedule: Schedule, first_row: int = 0) -> Iterator[Batch]:
+        """Fill batches with the rows of a schedule, across perturbations: all are full but the last.
 
         Which rows share a batch depends on schedule and batch size alone, so a resumed run forms the same batches: the
         first one is that which holds `first_row`.
         """
-        n_rows, size = self._schedule.n_rows, self.batch_size
+        n_rows, size = schedule.n_rows, self.batch_size
         if first_row < n_rows:
             for begin in range(first_row - first_row % size, n_rows, size):
-                yield self.batch(list(self._schedule.parts(begin, min(begin + size, n_rows))))
+                yield self.batch(list(schedule.parts(begin, min(begin + size, n_rows))))
 
     def batch(self, parts: Sequence[Part]) -> Batch:
         """Fill one batch; where every size costs the provider a new plan, it is padded to the batch size."""
@@ -125,15 +133,11 @@ class BatchLoop:
         for part in parts:
             n_cells = part.rows.stop - part.rows.start
             self._read_cells(part.first_cell, part.first_cell + n_cells, values[part.rows])
-            flags[part.rows, list(self._schedule.perturbations[part.index].columns)] = 1
+            flags[part.rows, list(part.perturbation.columns)] = 1
         return Batch(values, flags, parts)
 
     def run(
-        self,
-        batches: Iterable[Batch],
-        *,
-        threaded: bool = True,
-        more: Callable[[NDArray[np.float32]], bool] | None = None,
+        self, batches: Iterable[Batch], *, threaded: bool = True
     ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
         """Yield every batch with its predictions, in order.
 
@@ -144,9 +148,6 @@ class BatchLoop:
         threaded
             Run the network in a thread of its own, so that filling the next batch and handling the last one take no
             time. Closing the generator waits for the batch that runs.
-        more
-            Called with the predictions of a batch before the next one starts. If it returns False, the next one is left
-            out where it goes on with the same perturbation.
 
         Raises
         ------
@@ -158,9 +159,8 @@ class BatchLoop:
             running: tuple[Batch, Callable[[], NDArray[np.float32]]] | None = None
             for batch in chain(batches, [None]):
                 ended = None if running is None else (running[0], running[1]())
-                needed = ended is None or more is None or more(ended[1])
                 running = None
-                if batch is not None and (needed or batch.parts[0].first_cell == 0):
+                if batch is not None:
                     running = batch, worker.submit(predict, batch).result if threaded else partial(predict, batch)
                 if ended is not None:
                     self._check_finite(*ended)
@@ -171,7 +171,7 @@ class BatchLoop:
             return
         row, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
         part = next(part for part in batch.parts if row < part.rows.stop)
-        label = self._schedule.perturbations[part.index].label
+        label = part.perturbation.label
         cell = self._cell_name(part.first_cell + row - part.rows.start)
         half = self._session.precision == "fp16"
         raise NonFinitePredictionError(

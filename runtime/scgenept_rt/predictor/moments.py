@@ -1,4 +1,4 @@
-"""Mean and standard error over control cells, batch by batch."""
+"""Moments over control cells, batch by batch."""
 
 from __future__ import annotations
 
@@ -30,9 +30,38 @@ class RunningMoments:
         self.mean = self.mean + shift * (n_rows / total)
         self.n = total
 
+    def var(self) -> NDArray[np.float64]:
+        """Return the sample variance of each gene; NaN for a single row."""
+        return self._squares / (self.n - 1) if self.n > 1 else np.full(len(self.mean), np.nan)
+
     def sem(self) -> NDArray[np.float64]:
         """Return the standard error of each mean (sample standard deviation over root n); NaN for a single row."""
-        if self.n < 2:
-            return np.full(len(self.mean), np.nan)
-        sem: NDArray[np.float64] = np.sqrt(self._squares / (self.n - 1) / self.n)
+        sem: NDArray[np.float64] = np.sqrt(self.var() / self.n)
         return sem
+
+
+class CellMoments:
+    """Moments of predictions, of predictions minus own values, and of predictions minus those without a perturbation.
+
+    The last ones stay empty where nothing was predicted without a perturbation.
+    """
+
+    def __init__(self, n_genes: int) -> None:
+        self.predicted, self.changes, self.effects = (RunningMoments(n_genes) for _ in range(3))
+
+    @property
+    def n(self) -> int:
+        """Number of cells."""
+        return self.predicted.n
+
+    def add(
+        self,
+        values: NDArray[np.float32],
+        predicted: NDArray[np.float32],
+        unperturbed: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Add cells: their own values and what is predicted of them with and without a perturbation."""
+        self.predicted.add(predicted)
+        self.changes.add(predicted - values)
+        if unperturbed is not None:
+            self.effects.add(predicted - unperturbed)

@@ -194,14 +194,13 @@ class Predictor:
         loop = BatchLoop(
             session,
             self.panel,
-            Schedule([parsed], len(cells)),
             n_rows=len(cells),
             batch_size=self._batch_size(resolve(PredictOptions, {"batch_size": batch_size})),
             read_cells=lambda begin, end, out: np.copyto(out, cells[begin:end]),
             cell_name=lambda cell: f"row {cell}",
         )
         predicted = np.empty(cells.shape, dtype=np.float32)
-        for batch, rows in loop.run(loop.full_batches(), threaded=False):
+        for batch, rows in loop.run(loop.full_batches(Schedule([parsed], [len(cells)])), threaded=False):
             begin = batch.parts[0].first_cell
             predicted[begin : begin + len(rows)] = rows
         return predicted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import ArgumentError, pluralize, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
+from scgenept_rt.output.table_spec import ESTIMATE_LAYERS, MEAN_LAYERS
 from scgenept_rt.perturbation import (
     CONTROL_LABELS,
     Perturbation,
@@ -23,16 +24,15 @@ from scgenept_rt.perturbation import (
     parse_perturbations,
     unmeasured_target_notices,
 )
-from scgenept_rt.predictor.batches import Batch, BatchLoop, OnNotice, Part, Progress, Schedule
-from scgenept_rt.predictor.moments import RunningMoments
+from scgenept_rt.predictor.batches import BatchLoop, OnNotice, Progress, Schedule
+from scgenept_rt.predictor.difference_estimator import DifferenceEstimator
+from scgenept_rt.predictor.moments import CellMoments
+from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgenept_rt.predictor.predictor import Predictor
-
-MIN_CONTROLS = 32
-"""Fewest control cells from which a standard error is trusted to stop a perturbation early."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ class PredictedRows:
     first_cell
         Position of the first row's control cell among those of the run; 0 for a mean.
     n_controls
-        Control cells of a mean; the number of rows for cells.
+        Control cells that a mean was predicted from; the number of rows for cells.
     layers
-        For a mean: `delta` (minus the mean of the same control cells) and `sem`, each shaped like X.
+        For a mean, each shaped like X: `delta` (minus the mean of the control cells), `sem` and `delta_sem`, and with
+        `max_error` or `n_controls_per_perturbation` also `sampling_error`, `effect` and `effect_sem`.
     """
 
     aggregate: str
@@ -92,10 +93,9 @@ class Run:
         given = read["control_label"] or []
         control_labels = (*CONTROL_LABELS, *([given] if isinstance(given, str) else given))
         parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
-        if options["max_error"] is not None and options["sampling"] == "all":
+        if _estimated(options) and options["sampling"] == "all":
             # The first cells must be a random sample of all: the order of a file may follow batches or clusters.
             options = {**options, "sampling": "random"}
-            notices.append(f"With max_error, control cells are added in random order (seed {options['seed']}).")
         sampling = Sampling(options["sampling"], options["n_controls"], options["seed"])
         controls = read_control_cells(cells, predictor.panel, options=read, sampling=sampling)
         for perturbation in parsed:
@@ -111,7 +111,9 @@ class Run:
         if on_notice is not None:
             for notice in notices:
                 on_notice(notice)
-        schedule = Schedule(parsed, controls.n_obs)
+        limits = (options["n_controls_per_perturbation"] or controls.n_obs, controls.n_obs)
+        counts = [min(perturbation.n_controls or controls.n_obs, *limits) for perturbation in parsed]
+        schedule = Schedule(parsed, counts)
         return cls(predictor, controls, schedule, options, batch_size, tuple(notices), on_notice)
 
     def __enter__(self) -> Self:
@@ -122,86 +124,90 @@ class Run:
     ) -> None:
         self.controls.close()
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of means."""
+        return (*MEAN_LAYERS, *ESTIMATE_LAYERS) if _estimated(self.options) else MEAN_LAYERS
+
     def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
         """Predict from a row of the schedule on; the mean of a perturbation follows its last cells.
 
         With means, that row must be the first of a perturbation.
         """
-        schedule, controls, aggregate = self.schedule, self.controls, self.options["aggregate"]
-        adaptive = self.options["max_error"] is not None
         loop = BatchLoop(
             self.predictor.session,
             self.predictor.panel,
-            schedule,
-            # With max_error, all cells of a batch are of one perturbation.
-            n_rows=int(schedule.counts.max()) if adaptive else schedule.n_rows,
+            n_rows=self.schedule.n_rows,
             batch_size=self.batch_size,
-            read_cells=controls.dense,
-            cell_name=lambda cell: str(controls.obs_names[cell]),
+            read_cells=self.controls.dense,
+            cell_name=lambda cell: str(self.controls.obs_names[cell]),
         )
-        mean = _RunningMean(controls, schedule, self.options["max_error"], schedule.perturbation_at(first_row))
-        batches = mean.batches(loop) if adaptive else loop.full_batches(first_row)
+        progress = progress or (lambda *_: None)
+        if _estimated(self.options):
+            return self._estimated_rows(loop, progress, self.schedule.perturbation_at(first_row))
+        return self._rows(loop, progress, first_row)
+
+    def _rows(self, loop: BatchLoop, progress: Progress, first_row: int) -> Generator[PredictedRows, None, None]:
+        schedule, controls, aggregate = self.schedule, self.controls, self.options["aggregate"]
+        moments = CellMoments(controls.n_genes)
+        own_values = lru_cache(maxsize=1)(lambda n: OwnValues.of(n, *controls.totals(0, n)))
         # Closed with this generator and not some time later, so that no batch runs on once the caller has left.
-        with closing(loop.run(batches, more=mean.add if adaptive else None)) as results:
+        with closing(loop.run(loop.full_batches(schedule, first_row))) as results:
             for batch, predicted in results:
                 for part in batch.parts:
-                    perturbation, start = schedule.perturbations[part.index], int(schedule.starts[part.index])
-                    skipped = max(first_row - start - part.first_cell, 0)
+                    begin = int(schedule.starts[part.index]) + part.first_cell
+                    skipped = max(first_row - begin, 0)
                     rows = predicted[part.rows][skipped:]
                     if not len(rows):
                         continue
-                    done = start + part.first_cell + skipped + len(rows)
                     if aggregate != "mean":
-                        yield PredictedRows("cells", perturbation, rows, part.first_cell + skipped, len(rows))
+                        yield PredictedRows("cells", part.perturbation, rows, part.first_cell + skipped, len(rows))
                     if aggregate != "cells":
-                        if not adaptive:
-                            mean.add(rows)
-                        if mean.ended:
-                            yield mean.take()
-                            done = int(schedule.starts[part.index + 1])
-                    if progress is not None:
-                        progress(done, schedule.n_rows)
+                        moments.add(batch.values[part.rows][skipped:], rows)
+                        if moments.n == schedule.counts[part.index]:
+                            yield self._mean(part.perturbation, mean_of_all(moments, own_values(moments.n)))
+                            moments = CellMoments(controls.n_genes)
+                    progress(begin + skipped + len(rows), schedule.n_rows)
 
+    def _estimated_rows(self, loop: BatchLoop, progress: Progress, first: int) -> Generator[PredictedRows, None, None]:
+        perturbations, n_predicted, n_ended = self.schedule.perturbations, 0, 0
+        at_most = self.controls.n_obs + self.schedule.n_rows
 
-class _RunningMean:
-    """Mean over the control cells of one perturbation after the other, from that at `index` on."""
+        def count(n_rows: int) -> None:
+            nonlocal n_predicted
+            n_predicted += n_rows
+            left = (len(perturbations) - first - n_ended) / n_ended if n_ended else np.inf
+            progress(n_predicted, max(n_predicted, int(min(n_predicted * (1 + left), at_most))))
 
-    def __init__(self, controls: ControlCells, schedule: Schedule, max_error: float | None, index: int) -> None:
-        self._schedule, self._max_error, self._index = schedule, max_error, index
-        self._moments = RunningMoments(controls.n_genes)
-        self._control_mean = lru_cache(maxsize=1)(controls.mean)
-
-    def batches(self, loop: BatchLoop) -> Iterator[Batch]:
-        """Fill batches of one perturbation after the other, each until its mean has ended."""
-        counts = self._schedule.counts.tolist()
-        for index in range(self._index, len(counts)):
-            for begin in range(0, counts[index], loop.batch_size):
-                if index < self._index:
-                    break
-                yield loop.batch([Part(index, begin, slice(0, min(loop.batch_size, counts[index] - begin)))])
-
-    def add(self, rows: NDArray[np.float32]) -> bool:
-        """Add predicted cells; return whether the mean needs more."""
-        self._moments.add(rows)
-        return not self.ended
-
-    @property
-    def ended(self) -> bool:
-        """Whether all control cells were added, or enough for the error that was asked for."""
-        n = self._moments.n
-        if self._max_error is not None and n >= MIN_CONTROLS and self._moments.sem().max() <= self._max_error:
-            return True
-        return n == int(self._schedule.counts[self._index])
-
-    def take(self) -> PredictedRows:
-        """Return the row of the perturbation and go on to the next one."""
-        moments, perturbation = self._moments, self._schedule.perturbations[self._index]
-        X, delta, sem = (
-            values[None].astype(np.float32)
-            for values in (moments.mean, moments.mean - self._control_mean(moments.n), moments.sem())
+        estimator = DifferenceEstimator(
+            loop,
+            self.controls,
+            0,
+            self.controls.n_obs,
+            perturbations,
+            self.schedule.counts.tolist(),
+            self.options["max_error"],
+            count,
         )
-        self._moments, self._index = RunningMoments(len(moments.mean)), self._index + 1
-        return PredictedRows("mean", perturbation, X, 0, moments.n, {"delta": delta, "sem": sem})
+        for estimate in estimator.estimates(first):
+            yield self._mean(perturbations[first + n_ended], estimate)
+            n_ended += 1
+        progress(n_predicted, n_predicted)
+        if not estimator.samples and self.on_notice is not None:
+            self.on_notice(
+                f"All {pluralize(self.controls.n_obs, 'control cell')} were predicted for every perturbation: together "
+                "with predictions without a perturbation, fewer would have cost more. Without these, effect is NaN."
+            )
+
+    def _mean(self, perturbation: Perturbation, estimate: MeanEstimate) -> PredictedRows:
+        X = estimate.mean[None].astype(np.float32)
+        layers = {name: estimate.layers[name][None].astype(np.float32) for name in self.layers}
+        return PredictedRows("mean", perturbation, X, 0, estimate.n, layers)
+
+
+def _estimated(options: PredictOptions) -> bool:
+    """Return whether some control cells stand for all."""
+    return options["max_error"] is not None or options["n_controls_per_perturbation"] is not None
 
 
 def _full_coverage(controls: ControlCells) -> list[str]:

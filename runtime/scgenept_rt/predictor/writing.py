@@ -76,7 +76,7 @@ def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
     _write(run, writers, progress)
     tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
     if run.options["max_error"] is not None:
-        notice = _warn_of_missed_error(run, [tables["mean"].layers["sem"]])
+        notice = _warn_of_missed_error(run, [tables["mean"].layers["sampling_error"]])
         if notice is not None:
             tables["mean"].uns[UNS_KEY]["notices"] = np.asarray([*run.notices, notice])
     return tables
@@ -112,7 +112,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
         # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
         # may have moved it by now.
         with suppress(OSError, KeyError):
-            _warn_of_missed_error(run, stored_layer(out, "sem"))
+            _warn_of_missed_error(run, stored_layer(out, "sampling_error"))
     return finished
 
 
@@ -174,28 +174,28 @@ def _write_control_rows(run: Run, writer: RowWriter) -> int:
     return n_cells
 
 
-def _warn_of_missed_error(run: Run, sems: Iterable[NDArray[np.float32]]) -> Caution | None:
-    """Report the means whose standard error stayed above `max_error`; `sems` holds rows in the order of the run."""
-    max_error = run.options["max_error"]
-    # Rounded as the layer is, so that a standard error that was just reached does not count as missed.
-    bound = np.float32(cast("float", max_error))
-    n_missed, worst, found = 0, bound, "A single control cell has no standard error"
-    for perturbation, sem in zip(run.schedule.perturbations, chain.from_iterable(sems), strict=True):
-        largest = sem.max()
-        n_missed += not largest <= bound  # a single cell gives NaN, which counts as missed
-        if largest > worst:
-            gene = run.predictor.panel.names[int(sem.argmax())]
-            worst, found = largest, f"The largest standard error is {largest:.3g}, of {gene} for {perturbation.label}"
-    if not n_missed:
+def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]]) -> Caution | None:
+    """Report means whose sampling error stayed above `max_error`, for which the number of cells was limited."""
+    max_error = cast("float", run.options["max_error"])
+    perturbations = run.schedule.perturbations
+    # Rounded as the layer is, so that an error that was just reached does not count as missed. A single cell gives NaN.
+    missed = [
+        (float(errors.max()), perturbation.label)
+        for perturbation, errors in zip(perturbations, chain.from_iterable(sampling_errors), strict=True)
+        if not errors.max() <= np.float32(max_error)
+    ]
+    if not missed:
         return None
-    n_used, n_available = run.controls.n_obs, run.controls.n_available
-    total = pluralize(len(run.schedule.perturbations), "perturbation")
-    problem = f"{n_missed:,} of {total} missed max_error {max_error:g} with all {n_used:,} control cells. {found}"
-    larger = UseOption("max_error", "accept a larger error")
-    if n_used >= n_available:
-        notice = Caution(problem, "Add control cells to the input", [larger])
-    else:
-        notice = Caution(problem, "", [UseOption("n_controls", f"use more of {n_available:,} control cells"), larger])
+    worst, label = max(missed)
+    notice = Caution(
+        f"{len(missed):,} of {pluralize(len(perturbations), 'perturbation')} missed max_error {max_error:g} with the "
+        f"control cells that they were limited to. The largest sampling error is {worst:.3g}, for {label}",
+        "Raise n_controls of these perturbations" if run.options["n_controls_per_perturbation"] is None else "",
+        [
+            UseOption("n_controls_per_perturbation", "allow more control cells"),
+            UseOption("max_error", "accept a larger error"),
+        ],
+    )
     warn_caller([notice])
     if run.on_notice is not None:
         run.on_notice(notice)
@@ -219,8 +219,9 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
     }
     if run.predictor.gpu is not None:
         uns["gpu"] = run.predictor.gpu
-    if run.options["max_error"] is not None:
-        uns["max_error"] = run.options["max_error"]
+    for name in ("max_error", "n_controls_per_perturbation"):
+        if run.options[name] is not None:
+            uns[name] = run.options[name]
     if run.notices:
         uns["notices"] = [str(notice) for notice in run.notices]
     names = [str(name) for name in run.controls.obs_names] if aggregate != "mean" else []
@@ -237,7 +238,7 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
         return {"cells": table}
     specs: dict[str, TableSpec] = {}
     if aggregate != "cells":
-        specs["mean"] = mean_table(perturbations, panel, counts, uns)
+        specs["mean"] = mean_table(perturbations, panel, counts, uns, run.layers)
     if aggregate != "mean":
         specs["cells"] = cells_table(perturbations, names, panel, uns, n_controls=counts)
     return specs
@@ -255,6 +256,7 @@ def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
         "sampling": run.options["sampling"],
         "seed": run.options["seed"],
         "max_error": run.options["max_error"],
+        "n_controls_per_perturbation": run.options["n_controls_per_perturbation"],
         _BATCH_SIZE: run.batch_size,
         "cell-eval column": cell_eval_column,
         "versions": _versions(),

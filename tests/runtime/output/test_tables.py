@@ -39,7 +39,7 @@ def test_mean_table_names_every_row(perturbations, panel):
     assert list(spec.obs.index) == ["FOSB+ctrl", "ZBTB1+SAMD1", "KLF1"]
     assert list(spec.obs["target_genes"]) == ["FOSB", "SAMD1+ZBTB1", "KLF1"]
     assert spec.obs["n_controls"].tolist() == [7, 7, 7]
-    assert spec.layers == ("delta", "sem")
+    assert spec.layers == ("delta", "sem", "delta_sem")
     assert spec.var.loc["ZBTB1", "gene_id"] is np.nan
     assert not spec.var.loc["KLF1", "in_vocab"]
 
@@ -154,7 +154,7 @@ def test_rewind_and_resume_at_every_row(
 def test_repeated_gene_names_stay_and_do_not_warn(perturbations, tmp_path, random_rows):
     panel = GenePanel(("A", "B", "A", "C", "D"), (None,) * 5, np.ones(5, bool))
     spec = mean_table(perturbations, panel, 1, {})
-    rows = random_rows(3, ("X", "delta", "sem"))
+    rows = random_rows(3, ("X", "delta", "sem", "delta_sem"))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*names are not unique")
         adata = fill(MemoryTable(spec), rows, spec.layers).finish()
@@ -171,11 +171,11 @@ def test_rows_of_another_shape_are_refused(perturbations, panel, controls, tmp_p
             with pytest.raises(ValueError, match="this table has"):
                 table.write(X)
             with pytest.raises(ValueError, match="sem has shape"):
-                table.write(X, {"delta": X, "sem": X[:1]})
+                table.write(X, {"delta": X, "sem": X[:1], "delta_sem": X})
             with pytest.raises(ValueError, match="do not fit"):
-                table.write(np.zeros((4, 5)), {"delta": np.zeros((4, 5)), "sem": np.zeros((4, 5))})
+                table.write(np.zeros((4, 5)), dict.fromkeys(spec.layers, np.zeros((4, 5))))
             with pytest.raises(ValueError, match="n_controls has shape"):
-                table.write(X, {"delta": X, "sem": X}, np.array([1]))
+                table.write(X, dict.fromkeys(spec.layers, X), np.array([1]))
             with pytest.raises(ValueError, match="cannot rewind"):
                 table.rewind(1)
             with pytest.raises(RuntimeError, match="only 0 of 3"):

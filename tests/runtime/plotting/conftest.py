@@ -35,7 +35,7 @@ def means(data) -> anndata.AnnData:
         X.astype(np.float32),
         obs=pd.DataFrame({"condition": LABELS, "n_controls": 40}, index=list(LABELS)),
         var=pd.DataFrame(index=list(GENES)),
-        layers={"delta": (X - control).astype(np.float32), "sem": np.full(X.shape, 0.04, np.float32)},
+        layers={"delta": (X - control).astype(np.float32), "delta_sem": np.full(X.shape, 0.04, np.float32)},
         uns={"scgenept_rt": {"variant": "scgenept_go_c_gpt_concat"}},
     )
 

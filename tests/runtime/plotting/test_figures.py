@@ -143,7 +143,7 @@ def test_delta(means, n_genes) -> None:
 
 def test_delta_without_errors(means) -> None:
     single = means.copy()
-    single.layers["sem"][:] = np.nan  # one control cell
+    single.layers["delta_sem"][:] = np.nan  # one control cell
     single.obs["n_controls"] = 1
     ax = sgr.pl.delta(single, SINGLE)
     assert "standard error" not in ax.get_xlabel()

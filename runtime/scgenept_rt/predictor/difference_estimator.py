@@ -1,0 +1,215 @@
+"""Means over all control cells from predictions for few of them: the difference estimator of survey sampling.
+
+What a perturbation changes varies far less between cells than the prediction itself, so that a few cells show it:
+the mean prediction is that without a perturbation over all N cells, which serves the whole run, plus the mean change
+over n of them. Cochran, Sampling Techniques, chapter 7.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.expression import ControlCells
+from scgenept_rt.expression.control_cells import SPILL_BYTES
+from scgenept_rt.perturbation import Perturbation
+from scgenept_rt.predictor.batches import BatchLoop, Part, Schedule
+from scgenept_rt.predictor.moments import CellMoments
+from scgenept_rt.predictor.standard_errors import (
+    MeanEstimate,
+    OwnValues,
+    mean_of_all,
+    mean_of_some,
+    standard_error,
+)
+
+FEWEST_CELLS = 8
+"""Control cells that a perturbation is predicted from at least; larger numbers are multiples of it."""
+
+_MARGIN = 1.25
+"""How many times as many cells may be needed in the end as the first ones say, when costs are compared."""
+
+_CONTROL = Perturbation("ctrl", (), ())
+
+Rows = NDArray[np.float32]
+
+
+def cells_needed(effect_sem: float, n: int, n_cells: int, max_error: float) -> int:
+    """Return how many of `n_cells` cells bring the sampling error to `max_error`, from a standard error with `n`."""
+    var = effect_sem**2 * n
+    needed = math.ceil(var / (max_error**2 + var / n_cells))
+    return min(-(-needed // FEWEST_CELLS) * FEWEST_CELLS, n_cells)
+
+
+class _Unperturbed:
+    """Predictions without a perturbation for all cells; many go to a temporary file."""
+
+    def __init__(self, n_cells: int, n_genes: int) -> None:
+        shape = (n_cells, n_genes)
+        if 4 * n_cells * n_genes > SPILL_BYTES:
+            with tempfile.TemporaryFile() as file:  # the mapping keeps it
+                self.rows: Rows = np.memmap(file, np.float32, "w+", shape=shape)
+        else:
+            self.rows = np.empty(shape, np.float32)
+        self.moments = CellMoments(n_genes)
+
+    def add(self, first: int, values: Rows, predicted: Rows) -> None:
+        self.rows[first : first + len(predicted)] = predicted
+        self.moments.add(values, predicted)
+
+
+class DifferenceEstimator:
+    """Estimates the means of perturbations over the control cells `start` up to `stop`, which lie in random order.
+
+    All perturbations use the same cells, from `start` on. They are predicted in blocks, which depend on the batch size
+    alone: a run that begins at a later perturbation forms the same batches.
+
+    Parameters
+    ----------
+    limits
+        Control cells of each perturbation at most.
+    max_error
+        Largest sampling error of a gene; None to use as many cells as `limits` says.
+    on_predicted
+        Called after each batch with the number of its rows.
+    """
+
+    def __init__(
+        self,
+        loop: BatchLoop,
+        controls: ControlCells,
+        start: int,
+        stop: int,
+        perturbations: Sequence[Perturbation],
+        limits: Sequence[int],
+        max_error: float | None,
+        on_predicted: Callable[[int], None],
+    ) -> None:
+        self._loop, self._controls, self._start, self._n_cells = loop, controls, start, stop - start
+        self._perturbations, self._limits, self._max_error = perturbations, limits, max_error
+        self._own = OwnValues.of(self._n_cells, *controls.totals(start, stop))
+        self._unperturbed: _Unperturbed | None = None
+        self._on_predicted = on_predicted
+        self._over_first = lru_cache(maxsize=16)(self._unperturbed_over_first)
+
+    @property
+    def samples(self) -> bool:
+        """Whether some cells stand for all, once that is decided; otherwise all are predicted."""
+        return self._unperturbed is not None
+
+    def estimates(self, first: int = 0) -> Iterator[MeanEstimate]:
+        """Yield the estimates of the perturbations from `first` on."""
+        total, size = len(self._perturbations), 2 * self._loop.batch_size
+        pilot = self._begin(range(min(size, total)))
+        for begin in range(first - first % size, total, size):
+            block = range(begin, min(begin + size, total))
+            found = pilot if pilot and begin == 0 else [CellMoments(self._controls.n_genes) for _ in block]
+            self._complete(block, found)
+            yield from map(self._estimate, found[max(first - begin, 0) :])
+
+    # --- how many cells ---
+
+    def _begin(self, block: range) -> list[CellMoments]:
+        """Predict all cells without a perturbation if that pays; return the moments that were had on the way."""
+        if self._max_error is None:
+            if self._pays(self._limits):
+                self._predict_unperturbed()
+            return []
+        if not self._pays([FEWEST_CELLS]):
+            return []
+        pilot = [
+            np.empty((min(FEWEST_CELLS, self._limits[index]), self._controls.n_genes), np.float32) for index in block
+        ]
+        for part, _, predicted in self._predicted(block, [0] * len(block), [len(rows) for rows in pilot]):
+            pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted
+        # Compared with each other: where even that takes too many cells, nothing is predicted in vain.
+        shared = min(map(len, pilot))
+        middle = np.mean([rows[:shared] for rows in pilot], axis=0)
+        if self._pays([_MARGIN * self._first_guess(rows[:shared] - middle) for rows in pilot]):
+            self._predict_unperturbed()
+        found = [CellMoments(self._controls.n_genes) for _ in block]
+        for moments, rows in zip(found, pilot, strict=True):
+            values = self._controls.dense(self._start, self._start + len(rows))
+            moments.add(values, rows, self._unperturbed_rows(0, len(rows)))
+        return found
+
+    def _pays(self, n_cells: Sequence[float]) -> bool:
+        """Return whether so many cells of each perturbation, and all unperturbed, cost less than all of each."""
+        mean = float(np.minimum(n_cells, self._n_cells).mean())
+        return self._n_cells + len(self._perturbations) * mean < len(self._perturbations) * self._n_cells
+
+    def _first_guess(self, effects: Rows) -> int:
+        n = len(effects)
+        if n < 2 or self._max_error is None:
+            return n
+        errors = standard_error(effects.var(axis=0, ddof=1, dtype=np.float64), n)
+        return cells_needed(float(errors.max()), n, self._n_cells, self._max_error)
+
+    def _complete(self, block: range, found: Sequence[CellMoments]) -> None:
+        """Predict control cells until every perturbation of a block has as many as it needs."""
+        while True:
+            done = [moments.n for moments in found]
+            wanted = [self._wanted(self._limits[index], moments) for index, moments in zip(block, found, strict=True)]
+            if wanted == done:
+                return
+            for part, values, predicted in self._predicted(block, done, wanted):
+                first = part.first_cell - self._start
+                unperturbed = self._unperturbed_rows(first, first + len(predicted))
+                found[part.index].add(values, predicted, unperturbed)
+
+    def _wanted(self, limit: int, moments: CellMoments) -> int:
+        if self._unperturbed is None:
+            return self._n_cells
+        if self._max_error is None or moments.n >= limit:
+            return limit
+        if moments.n < FEWEST_CELLS:
+            return min(FEWEST_CELLS, limit)
+        layers = self._estimate(moments).layers
+        if layers["sampling_error"].max() <= self._max_error:
+            return moments.n
+        needed = cells_needed(float(layers["effect_sem"].max()), moments.n, self._n_cells, self._max_error)
+        return min(max(needed, moments.n + FEWEST_CELLS), limit)
+
+    # --- predictions ---
+
+    def _predicted(self, block: range, done: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[Part, Rows, Rows]]:
+        perturbations = [self._perturbations[index] for index in block]
+        return self._run(Schedule(perturbations, np.subtract(wanted, done), np.add(self._start, done)))
+
+    def _run(self, schedule: Schedule) -> Iterator[tuple[Part, Rows, Rows]]:
+        """Yield the parts of a schedule with own values and predictions."""
+        with closing(self._loop.run(self._loop.full_batches(schedule))) as results:
+            for batch, predicted in results:
+                for part in batch.parts:
+                    yield part, batch.values[part.rows], predicted[part.rows]
+                self._on_predicted(len(predicted))
+
+    def _predict_unperturbed(self) -> None:
+        unperturbed = _Unperturbed(self._n_cells, self._controls.n_genes)
+        for part, values, predicted in self._run(Schedule([_CONTROL], [self._n_cells], [self._start])):
+            unperturbed.add(part.first_cell - self._start, values, predicted)
+        self._unperturbed = unperturbed
+
+    def _unperturbed_rows(self, begin: int, end: int) -> Rows | None:
+        return None if self._unperturbed is None else self._unperturbed.rows[begin:end]
+
+    # --- estimates ---
+
+    def _estimate(self, moments: CellMoments) -> MeanEstimate:
+        if moments.n == self._n_cells:
+            return mean_of_all(moments, self._own)
+        assert self._unperturbed is not None, "without these, all cells are predicted"
+        return mean_of_some(moments, self._over_first(moments.n), self._unperturbed.moments, self._own)
+
+    def _unperturbed_over_first(self, n: int) -> CellMoments:
+        moments = CellMoments(self._controls.n_genes)
+        rows = self._unperturbed_rows(0, n)
+        assert rows is not None
+        moments.add(self._controls.dense(self._start, self._start + n), rows)
+        return moments
