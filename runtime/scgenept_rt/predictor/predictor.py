@@ -255,7 +255,8 @@ class Predictor:
         on_notice
             Called with each warning message; they are in ``uns["scgenept_rt"]["notices"]`` too.
         **options
-            `scgenept_rt.options.PredictOptions`: aggregate, n_controls, seed, sampling, max_error, batch_size.
+            `scgenept_rt.options.PredictOptions`: aggregate, n_controls, seed, sampling, max_error,
+            n_controls_per_perturbation, batch_size.
 
         Returns
         -------

@@ -34,14 +34,14 @@ class Counting:
         return self._session.run(values, *others)
 
 
-@pytest.mark.parametrize("max_error", [1e-9, 0.01, 0.03, 0.1, 1e6])
-@pytest.mark.parametrize("n_perturbations", [1, 2, 4, 30])
+@pytest.mark.parametrize("max_error", [1e-9, 0.05, 1e6])
+@pytest.mark.parametrize("n_perturbations", [1, 4, 20])
 def test_every_error_is_reached_at_no_more_than_the_cost_of_all_cells(
     model: sgr.Predictor, make_cells: MakeCells, max_error: float, n_perturbations: int
 ) -> None:
     counting = Counting(model)
-    labels = [*LABELS, *(f"{gene}+YFU19" for gene in model.gene_names)][:n_perturbations]
-    labels = list(dict.fromkeys(labels))
+    others = [gene for gene in model.gene_names if gene not in LABELS]
+    labels = [*LABELS, *others][:n_perturbations]
     cells = make_cells(100)
     found = sgr.Predictor(model.bundle, counting).predict(cells, labels, max_error=max_error)
     every = model.predict(cells, labels)
