@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import ArgumentError, pluralize, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
-from scgenept_rt.output.table_spec import ESTIMATE_LAYERS, MEAN_LAYERS
 from scgenept_rt.perturbation import (
     CONTROL_LABELS,
     Perturbation,
@@ -127,6 +126,8 @@ class Run:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers of means."""
+        from scgenept_rt.output.table_spec import ESTIMATE_LAYERS, MEAN_LAYERS  # needs pandas, which embedders lack
+
         return (*MEAN_LAYERS, *ESTIMATE_LAYERS) if _estimated(self.options) else MEAN_LAYERS
 
     def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:

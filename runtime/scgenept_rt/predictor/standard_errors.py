@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from scgenept_rt.predictor.moments import CellMoments, RunningMoments
 
@@ -71,6 +70,8 @@ def standard_error(var: Values, n: int) -> Values:
 
     With fewer than 61 cells they are widened, so that an interval of two of them is that of Student's t with 95%.
     """
+    from scipy.special import stdtrit  # not where single arrays are predicted
+
     widened = max(1.0, float(stdtrit(n - 1, 0.975)) / 2) if n > 1 else np.nan
     error: Values = widened * np.sqrt(var / n)
     return error
