@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array, csr_array
 
 MAX_CELLS = 32
 ALIKE_WITHIN = 0.01
@@ -29,6 +30,8 @@ _MIN_EVIDENCE, _MIN_UNUSUAL_EVIDENCE = 7.0, 12.0
 """Log odds for counts against any positive numbers, from which values are taken to be counts after log1p, or after
 another transform."""
 _MAX_TOTAL = 1e8
+_MIN_CELLS, _STEEPEST = 8, -1.5
+"""Cells from which the slope of log depth over log unit tells, and the slope that normalised cells do not reach."""
 _MIN_OTHER = 0.2
 """Share of cells on another scale that is told."""
 
@@ -85,6 +88,8 @@ class Signature:
         Cells with enough values to tell, and how many of them have that transform (or none, if it is None).
     units
         The value of one count in each of the latter, after undoing the transform; empty if only totals are alike.
+    depths, geometric_means
+        Of each of the latter, the sum of its counts, and the geometric mean of 1 + count over all genes.
     totals
         The sum of each cell with expression, after undoing the transform (log1p if it is None).
     """
@@ -93,6 +98,8 @@ class Signature:
     n_judged: int
     n_alike: int
     units: NDArray[np.float64] = field(repr=False)
+    depths: NDArray[np.float64] = field(repr=False)
+    geometric_means: NDArray[np.float64] = field(repr=False)
     totals: NDArray[np.float64] = field(repr=False)
 
     @property
@@ -105,6 +112,25 @@ class Signature:
         """Whether a count is 1 in every cell, whatever the total of the cell."""
         alike = len(self.totals) < 2 or np.ptp(self.totals) <= ALIKE_WITHIN * np.median(self.totals)
         return bool(self.units.size and np.all(np.abs(self.units - 1) < 1e-3) and not alike)
+
+    @property
+    def differs_with_depth(self) -> bool:
+        """Whether counts were divided by something that grows more slowly than the total of their cell."""
+        if len(self.units) < _MIN_CELLS:
+            return False
+        units, depths = (np.log(values) - np.log(values).mean() for values in (self.units, self.depths))
+        spread = float(units @ units)
+        if spread < 1e-4:
+            return False
+        slope = float(depths @ units) / spread  # -1 where units are a constant divided by the total
+        error = float(np.linalg.norm(depths - slope * units)) / np.sqrt(spread * (len(units) - 2))
+        return bool(slope + 4 * error < _STEEPEST)
+
+    @property
+    def centred_log_ratio(self) -> bool:
+        """Whether counts were divided by the geometric mean of 1 + count of their cell."""
+        errors = np.abs(self.units * self.geometric_means - 1)
+        return bool(self.units.size > 1 and np.median(errors) < 2e-3 and not self.unnormalised)
 
 
 def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) -> Signature:
@@ -119,11 +145,11 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
     cells = [values[np.isfinite(values)] for values in cells]
     cells = [values for values in cells if values.size]
     rounding = _rounding(np.concatenate(cells)) if cells else (0.0, 0.0)
-    votes: list[tuple[Transform | None, float]] = []
+    votes: list[tuple[Transform | None, float, NDArray[np.float64]]] = []
     for at in np.unique(np.linspace(0, len(cells) - 1, min(len(cells), MAX_CELLS)).astype(int)):
         vote = _judge(cells[at], rounding, transforms)
-        votes += [vote] if vote is not None else []
-    counted = Counter(transform for transform, _ in votes)
+        votes += [(*vote, cells[at])] if vote is not None else []
+    counted = Counter(transform for transform, _, _ in votes)
     others = [entry for entry in counted.most_common() if entry[0] is not LOG1P]
     chosen: Transform | None = LOG1P if counted[LOG1P] else None
     if others and others[0][1] >= _MIN_OTHER * len(votes):
@@ -133,9 +159,26 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
             (entry for entry in transforms if _alike(_totals(cells, entry), 1 if entry is LOG1P else 0.1)), None
         )
         if chosen is not None:
-            return Signature(chosen, 0, 0, np.empty(0), _totals(cells, chosen))
-    units = np.array([unit for transform, unit in votes if transform is chosen and chosen is not None])
-    return Signature(chosen, len(votes), counted[chosen], units, _totals(cells, chosen or LOG1P))
+            none = np.empty(0)
+            return Signature(chosen, 0, 0, none, none, none, _totals(cells, chosen))
+    shown = [
+        (unit, counts.sum(), np.exp(np.log1p(counts).sum() / sample.shape[1]))
+        for transform, unit, values in votes
+        if transform is not None and transform is chosen
+        for counts in [transform.undo(values) / unit]
+    ]
+    units, depths, means = np.array(shown).reshape(-1, 3).T
+    return Signature(chosen, len(votes), counted[chosen], units, depths, means, _totals(cells, chosen or LOG1P))
+
+
+def divided_by_gene(sample: Any) -> bool:
+    """Return whether the values of a gene, and not those of a cell, are log1p of multiples of one value."""
+    genes = csc_array(sample)
+    n_expressed = np.diff(genes.indptr)
+    # A gene that some cells lack has small counts in others, of which the unit shows.
+    chosen = np.argsort(-np.where(n_expressed < sample.shape[0], n_expressed, 0), kind="stable")[:MAX_CELLS]
+    signature = read_signature(csr_array(genes[:, chosen].T), (LOG1P,))
+    return signature.transform is LOG1P and signature.n_alike > 0.5 * signature.n_judged
 
 
 def _totals(cells: list[NDArray[np.float64]], transform: Transform) -> NDArray[np.float64]:
@@ -154,7 +197,8 @@ def _rounding(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return the relative and the absolute error that values were stored with."""
     if np.all(values == np.rint(values)):
         return 0.0, 0.0
-    relative = 2.0**-11 if np.all(values == values.astype(np.float16)) else 2.0**-22
+    with np.errstate(over="ignore"):
+        relative = 2.0**-11 if np.all(values == values.astype(np.float16)) else 2.0**-22
     for digits in (1, 2, 3, 4, 5):
         scaled = values * 10.0**digits
         if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-6 * scaled):

@@ -399,7 +399,7 @@ class OpenedCells:
             return None, None
         base = self._logarithm_base()
         signature = read_signature(sample, TRANSFORMS if base is None else (*TRANSFORMS, logarithm(base)))
-        return signature, find_fault(signature, finite, base)
+        return signature, find_fault(signature, sample, base)
 
     def _scale_fault(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> ScaleFault | None:
         if not len(rows):

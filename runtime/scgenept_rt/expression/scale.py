@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, ExpressionValueError, UseOption, pluralize
-from scgenept_rt.expression.count_signature import LINEAR, LOG1P, Signature, logarithm
+from scgenept_rt.expression.count_signature import LINEAR, LOG1P, Signature, divided_by_gene, logarithm
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
 MAX_LOG1P = 20.0
@@ -24,6 +23,8 @@ _FAR, _OUTSIDE = 5.0, 20.0
 _MIN_UNIT, _MAX_UNIT = 0.1, 20.0
 """What one count comes to in cells of 100,000 and of 500 counts, normalised to that total."""
 _MIN_WHOLE = 0.3
+_PERCENT, _MANY_GENES = 100.0, 100
+"""So many genes with a lower total are suspect where a count comes to less than `_MIN_UNIT` too."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,21 @@ class ScaleFault:
     certain: bool
 
 
-def find_fault(signature: Signature, data: NDArray[Any], base: float | None) -> ScaleFault | None:
+def find_fault(signature: Signature, sample: Any, base: float | None) -> ScaleFault | None:
     """Judge what a sample of cells has been through; None for log1p of normalised counts, or where nothing tells.
 
     Parameters
     ----------
     signature
         Of the sample.
-    data
-        Its values that are not zero.
+    sample
+        `csr_array` [n_cells, n_genes], not negative.
     base
         The base of the logarithm that the file states, None for e.
     """
-    found = signature.transform
+    found, data = signature.transform, sample.data[np.isfinite(sample.data)]
     if found is LOG1P:
-        return _fault_of_log1p(signature)
+        return _fault_of_log1p(signature, sample.shape[1])
     if found is not None:
         cells = (
             f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
@@ -72,6 +73,11 @@ def find_fault(signature: Signature, data: NDArray[Any], base: float | None) -> 
         )
     if not signature.n_judged:
         return None
+    if divided_by_gene(sample):
+        problem = (
+            "the values of each gene were divided by a number of its own, as centred log-ratios (CLR) of genes are"
+        )
+        return ScaleFault(problem, f"Take the counts and normalise them: {_NORMALIZE}", certain=True)
     return ScaleFault(
         "Values show no trace of counts: undone, they are neither whole multiples of one value per cell nor of equal "
         "totals, as log1p of normalised counts is. The model was not trained on smoothed, imputed or corrected values, "
@@ -81,10 +87,13 @@ def find_fault(signature: Signature, data: NDArray[Any], base: float | None) -> 
     )
 
 
-def _fault_of_log1p(signature: Signature) -> ScaleFault | None:
+def _fault_of_log1p(signature: Signature, n_genes: int) -> ScaleFault | None:
     if signature.unnormalised:
         problem = "Values are log1p of whole counts that were not normalised: they differ with the depth of a cell"
         return ScaleFault(problem, _step(signature), certain=False)
+    if signature.centred_log_ratio:
+        problem = "the values are centred log-ratios (CLR) of each cell's counts, which were not divided by their total"
+        return ScaleFault(problem, _step(signature), certain=True)
     total = signature.total
     least = float(np.median(signature.totals))
     ratio = (least if total is None else total) / _USUAL_TOTAL
@@ -96,6 +105,13 @@ def _fault_of_log1p(signature: Signature) -> ScaleFault | None:
         expected = f"training data have about {_USUAL_TOTAL:,.0f}"
         certain = not 1 / _OUTSIDE < ratio < _OUTSIDE
         return ScaleFault(f"{problem}, but {expected}", _step(signature), certain=certain)
+    if total is None and signature.differs_with_depth:
+        problem = "Values are log1p of counts that were not divided by the total of their cell, as centred log-ratios"
+        return ScaleFault(f"{problem} (CLR): they differ with the depth of a cell", _step(signature), certain=False)
+    if total is None and n_genes >= _MANY_GENES and least <= _PERCENT and 0 < _unit(signature) < _MIN_UNIT:
+        problem = f"Undone, values sum to {least:,.3g} per cell, as percent do of which genes were dropped"
+        step = f"adata.X = np.log1p(np.expm1(adata.X) * {_USUAL_TOTAL / _PERCENT:g})"
+        return ScaleFault(problem, f"If they are percent: `{step}`", certain=False)
     return None
 
 
@@ -111,7 +127,7 @@ def _step(signature: Signature) -> str:
     """Return the line of Python that turns the values into log1p of normalised counts."""
     transform = signature.transform
     assert transform is not None
-    if signature.unnormalised:
+    if signature.unnormalised or signature.centred_log_ratio or signature.differs_with_depth:
         assign = "" if transform is LINEAR else f"adata.X = {transform.linear}; "
         return f"Normalise them: `{assign}sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
     total = 1.0 if signature.totals.max() <= 1.05 else signature.total

@@ -63,6 +63,14 @@ def run_step(adata, message):
     return np.asarray(scipy.sparse.csr_matrix(adata.X).todense())
 
 
+KEPT = np.random.default_rng(9).random(N_GENES) < 0.3
+
+
+def centred_log_ratios(values, axis):
+    """Return what Seurat's CLR makes of counts."""
+    return np.log1p(values / np.exp(np.log1p(values).mean(axis=axis, keepdims=True)))
+
+
 WRONG = {
     "log2": (np.log2(1 + NORMALISED), "log2", RIGHT),
     "log2 of counts per million": (np.log2(1 + FRACTIONS * 1e6), "log2", np.log1p(TO_10_000)),
@@ -84,6 +92,7 @@ WRONG = {
     "not logged, 10,000": (TO_10_000, "no logarithm", np.log1p(TO_10_000)),
     "not logged, per million": (FRACTIONS * 1e6, "no logarithm", np.log1p(TO_10_000)),
     "log1p of counts per million": (np.log1p(FRACTIONS * 1e6), "total of", np.log1p(TO_10_000)),
+    "log-ratios of genes": (centred_log_ratios(COUNTS, 0), "CLR", None),
     "corrected counts": (CORRECTED, "corrected or estimated", None),
     "counts": (COUNTS, "raw counts", RIGHT),
 }
@@ -105,6 +114,37 @@ def test_other_scales_are_refused_by_name_and_the_step_mends_them(name, form):
     assert read(cells(mended), PANEL).notices == []
     accepted = read(cells(values, form=form), PANEL, allow_unnormalized=True)
     assert accepted.notices
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_matrix, np.asarray], ids=str)
+@pytest.mark.parametrize("depth", [0.3, 1, 20])
+def test_log_ratios_of_cells_are_refused_and_the_step_mends_them(depth, form):
+    whole = np.random.default_rng(11).poisson(COUNTS * depth + 0.01)
+    adata = cells(centred_log_ratios(whole, 1), form=form)
+    with pytest.raises(ExpressionValueError, match="CLR") as caught:
+        read(adata, PANEL)
+    mended = np.expm1(run_step(adata, str(caught.value)))
+    share = whole / whole.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(mended / mended.sum(axis=1, keepdims=True), share, rtol=1e-3, atol=1e-6)
+    assert read(cells(np.log1p(mended)), PANEL).notices == []
+
+
+def kept(values):
+    """Return cells of which most genes were dropped, and their panel."""
+    names = [gene for gene, chosen in zip(NAMES, KEPT, strict=True) if chosen]
+    panel = GenePanel(tuple(names), (None,) * len(names), np.ones(len(names), dtype=bool))
+    return cells(values[:, KEPT], names=names), panel
+
+
+def test_what_a_part_of_the_genes_shows_is_told():
+    (notice,) = read(*kept(centred_log_ratios(COUNTS, 1))).notices
+    assert "CLR" in notice
+    adata, panel = kept(np.log1p(FRACTIONS * 100))
+    (notice,) = read(adata, panel).notices
+    assert "percent" in notice
+    np.testing.assert_allclose(run_step(adata, notice), np.log1p(TO_10_000)[:, KEPT], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ExpressionValueError, match="CLR"):
+        read(*kept(centred_log_ratios(COUNTS, 0)))
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 8])
@@ -171,7 +211,6 @@ def test_a_total_that_is_far_but_not_absurd_is_told():
     assert "total of 100,000" in notice
 
 
-KEPT = np.random.default_rng(9).random(N_GENES) < 0.3
 GOOD = {
     "median total": RIGHT,
     "10,000": np.log1p(TO_10_000),
@@ -184,6 +223,9 @@ GOOD = {
     "eight cells": RIGHT[:8],
     "size factors": np.log1p(COUNTS / (DEPTH / DEPTH.mean()) * np.random.default_rng(2).uniform(0.8, 1.2, (40, 1))),
     "some counts estimated": np.log1p(CORRECTED / CORRECTED.sum(axis=1, keepdims=True) * 1e4),
+    "low total": np.log1p(FRACTIONS * 1000),
+    "size factors of another method": np.log1p(COUNTS / DEPTH**0.9 * 1000),
+    "cells of one depth": np.log1p(np.random.default_rng(2).multinomial(1000, FRACTIONS) * 1.7),
     "deep cells": np.log1p(counts() * 1.0 / DEPTH * 2000),
 }
 
@@ -194,11 +236,9 @@ def test_right_files_give_no_notice(name, form):
     assert read(cells(GOOD[name], form=form), PANEL).notices == []
 
 
-@pytest.mark.parametrize("name", ["median total", "10,000", "float16", "one cell", "size factors"])
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "deep cells"])
 def test_genes_dropped_after_normalising_give_no_notice(name):
-    names = [gene for gene, kept in zip(NAMES, KEPT, strict=True) if kept]
-    panel = GenePanel(tuple(names), (None,) * len(names), np.ones(len(names), dtype=bool))
-    assert read(cells(GOOD[name][:, KEPT], names=names), panel).notices == []
+    assert read(*kept(GOOD[name])).notices == []
 
 
 def test_what_scanpy_writes():
