@@ -197,7 +197,9 @@ def test_command(monkeypatch, capsys, tmp_path) -> None:
     assert [line.split()[0] for line in lines[1:3]] == ["SAMD1+ZBTB1", "CEBPE+CNN1"]
     assert "double = c1 first + c2 second" in out
     assert "synthetic" in err
+    assert "synthetic" in out
     table = pd.read_csv(csv)
+    assert table["synthetic"].all()
     content = json.loads(js.read_text())
     assert list(table.columns) == list(content[0])
     assert {"magnitude", "dominance", "equality_of_contribution", "model_fit", "kind"} <= set(table.columns)

@@ -105,7 +105,8 @@ def run_benchmark(
         meter = DeviceMeter(choice.device_id)
         results.append(_measure_precision(opened, choice, meter, n_genes, batch_sizes, repeats, end_to_end, progress))
         machine = describe_machine(choice, threads=engine["threads"], driver=meter.driver)
-    return BenchmarkResult(machine, opened.manifest.variant, opened.digest, dimensions, tuple(results))
+    manifest = opened.manifest
+    return BenchmarkResult(machine, manifest.variant, manifest.synthetic, opened.digest, dimensions, tuple(results))
 
 
 def _measure_precision(

@@ -92,6 +92,7 @@ class BenchmarkResult:
 
     machine: dict[str, Any]
     variant: str
+    synthetic: bool
     manifest_digest: str
     dimensions: Dimensions
     results: tuple[PrecisionResult, ...]

@@ -27,8 +27,8 @@ once (`scgenept_rt.session.token_merging`); portable, TensorRT and other engines
 
 
 TRAINING_PERTURBATIONS = {
-    "norman": "CRISPR activation in K562 cells",
-    "adamson": "CRISPR interference in K562 cells",
+    "norman": "CRISPR activation in K562 cells (genes turned up, not knocked out)",
+    "adamson": "CRISPR interference in K562 cells (genes turned down, not knocked out)",
 }
 """How the genes of a data set were perturbed: a model repeats that, and says nothing about other ways."""
 

@@ -107,7 +107,8 @@ def _print(result: BenchmarkResult) -> None:
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     dimensions = result.dimensions
     layers, heads = pluralize(dimensions.n_layers, "layer"), pluralize(dimensions.n_heads, "head")
-    print(f"{result.variant}: {layers}, width {dimensions.d_model}, {heads}")
+    weights = ", synthetic weights" if result.synthetic else ""
+    print(f"{result.variant}: {layers}, width {dimensions.d_model}, {heads}{weights}")
     for precision in result.results:
         _print_precision(precision)
 

@@ -82,18 +82,19 @@ def gi(
             n_controls=sample["n_controls"],
             seed=sample["seed"],
         )
-    rows = [pair.as_row() for pair in found]
+        synthetic = model.bundle.manifest.synthetic
+    rows = [{**pair.as_row(), "synthetic": synthetic} for pair in found]
     content = [{key: _finite(value) for key, value in row.items()} for row in rows]
     write_reports(
         [
             (csv_file, lambda: _csv(rows)),
             (json_file, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n"),
         ],
-        lambda: _print(found),
+        lambda: _print(found, synthetic),
     )
 
 
-def _print(found: list[PairInteraction]) -> None:
+def _print(found: list[PairInteraction], synthetic: bool) -> None:
     width = max(len("pair"), *(len(pair.label) for pair in found))
     print(f"{'pair':<{width}}" + "".join(f"{head:>11}" for _, head in _COLUMNS) + "  reads as")
     for pair in found:
@@ -107,6 +108,8 @@ def _print(found: list[PairInteraction]) -> None:
             "singles alike: the model predicts nearly the same change for both genes, so the coefficients are not "
             "determined and the kind of interaction means little"
         )
+    if synthetic:
+        print("synthetic weights: these scores mean nothing in biology")
     first = found[0]
     print(
         f"over {first.scores.n_genes:,} genes, {pluralize(first.n_controls, 'control cell')}; double = c1 first + c2 "

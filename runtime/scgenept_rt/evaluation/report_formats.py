@@ -24,6 +24,8 @@ _SHORT = {"pearson_delta_top20_de_non_dropout": "p_d_top20_non_drop", "frac_corr
 def text_report(evaluation: Evaluation) -> Iterator[str]:
     """Yield the lines of a report for a terminal."""
     yield f"{evaluation.model} against {evaluation.where}, split {evaluation.split.name}"
+    if evaluation.synthetic:
+        yield f"Nothing here is biology: {' and '.join(evaluation.synthetic)}."
     for fact, value in facts(evaluation)[2:]:
         yield f"{fact}: {value}"
     for notice in evaluation.notices:
@@ -61,8 +63,12 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
 
 
 def csv_report(evaluation: Evaluation) -> str:
-    """Return every metric as CSV, one row per (perturbation, method); empty where a metric is not defined."""
-    return str(evaluation.perturbations.to_csv(index=False, lineterminator="\n"))
+    """Return every metric as CSV, one row per (perturbation, method); empty where a metric is not defined.
+
+    The last column, `synthetic`, tells whether weights or cells were made up.
+    """
+    table = evaluation.perturbations.assign(synthetic=bool(evaluation.synthetic))
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def json_report(evaluation: Evaluation) -> str:
@@ -94,7 +100,7 @@ def json_report(evaluation: Evaluation) -> str:
 
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return what was evaluated and how, as names and texts."""
-    table = evaluation.perturbations
+    table, recorded = evaluation.perturbations, evaluation.provenance
     n_cells = int(table.loc[table["method"] == evaluation.model, "n_cells"].sum())
     return [
         ("model", evaluation.model),
@@ -103,6 +109,11 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
             "tested",
             f"{len(evaluation.tested):,} of {pluralize(len(evaluation.split.tested), 'perturbation')} of the split "
             f"{evaluation.split.name}, {pluralize(n_cells, 'cell')}",
+        ),
+        *(
+            [("trained on", f"{recorded['dataset']}, perturbed by: {recorded['training_perturbations']}")]
+            if "training_perturbations" in recorded
+            else []
         ),
         ("prediction", evaluation.protocol),
         (

@@ -17,7 +17,7 @@ from scgenept_rt.plotting.drawing import (
     plain,
     require_matplotlib,
 )
-from scgenept_rt.plotting.predictions import Prediction, means_of
+from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
@@ -73,5 +73,5 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     plain(ax)
     count = pluralize(int(means.n_controls[row]), "control cell")
-    set_small_title(ax, f"{means.labels[row]}\n{means.name}, {count}")
+    set_small_title(ax, f"{means.labels[row]}\n{shown_name(means)}, {count}")
     return ax

@@ -63,7 +63,8 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
                 _similarity(evaluation),
             )
         )
-    return [(caption, svg_of(figure, f"drawing{number}")) for number, (caption, figure) in enumerate(figures)]
+    mark = f" Not biology: {' and '.join(evaluation.synthetic)}." if evaluation.synthetic else ""
+    return [(caption + mark, svg_of(figure, f"drawing{number}")) for number, (caption, figure) in enumerate(figures)]
 
 
 def _by_subgroup(evaluation: Evaluation) -> Figure:

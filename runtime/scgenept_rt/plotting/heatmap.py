@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import Notice, UseOption
 from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, require_matplotlib
-from scgenept_rt.plotting.predictions import Prediction, means_of
+from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def heatmap(
     high = float(figure.get_size_inches()[1]) * ax.get_position().height
     bar = figure.colorbar(image, ax=ax, shrink=min(1.0, _BAR_INCHES / high), aspect=12, pad=0.02)
     bar.set_label("predicted change\n(log1p)", fontsize="small")
-    title = means.name
+    title = shown_name(means)
     if perturbations is None and len(labels) < len(means.labels):
         title += f"\n{len(labels):,} of {len(means.labels):,} perturbations, those of the largest change"
     set_small_title(ax, title)

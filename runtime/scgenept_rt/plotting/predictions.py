@@ -85,9 +85,14 @@ def predict_series(
     ]
 
 
+def shown_name(means: PredictedMeans) -> str:
+    """Return the name of predictions in figures, which says if the weights are synthetic."""
+    return f"{means.name} (synthetic weights)" if means.provenance.get("synthetic") else means.name
+
+
 def legend_names(series: Sequence[PredictedMeans]) -> list[str]:
     """Return one name per series; two of one name get the names of their files."""
-    names = [means.name for means in series]
+    names = [shown_name(means) for means in series]
     return [
         legend_text(name if names.count(name) == 1 else f"{name} ({Path(means.where).name})")
         for name, means in zip(names, series, strict=True)

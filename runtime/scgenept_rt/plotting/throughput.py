@@ -45,7 +45,8 @@ def throughput(result: BenchmarkResult, *, ax: Axes | None = None) -> Axes:
     gpu = result.machine.get("gpu")
     device = gpu["name"] if gpu else f"{result.machine['cpu']}, {pluralize(result.machine['threads'], 'thread')}"
     n_genes = result.timings[0].n_genes if result.timings else result.dimensions.n_genes
-    axes.set_title(f"{result.variant}, {n_genes:,} genes\n{device}", fontsize="medium")
+    weights = ", synthetic weights" if result.synthetic else ""
+    axes.set_title(f"{result.variant}{weights}, {n_genes:,} genes\n{device}", fontsize="medium")
     plain(axes)
     if lines:
         axes.legend(frameon=False)

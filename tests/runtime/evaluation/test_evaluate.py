@@ -283,7 +283,9 @@ def test_command(run, demo_cells, tmp_path) -> None:
     assert "means over as few as 1 control cell:" in out
     for part in ("unseen_single", "combo_seen2", "training mean", "published (scGenePT", "0.698"):
         assert part in out
+    assert "perturbed by: " in out
     table = pd.read_csv(csv)
+    assert table["synthetic"].all()
     assert set(table["method"]) == {"scgenept_go_c_gpt_concat", "control mean", "training mean", "additive"}
     assert set(metric_names()) <= set(table.columns)
     content = json.loads((tmp_path / "a.json").read_text())

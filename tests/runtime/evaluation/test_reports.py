@@ -36,6 +36,8 @@ def test_reports_of_undefined_figures(result, figures) -> None:
     result = dataclasses.replace(result, summary=summary)
     assert json.loads(json_report(result))["summary"][0]["mse"] is None
     assert any(line.split()[-4:].count("-") for line in text_report(result) if line.startswith("  model"))
+    assert "Nothing here is biology: the cells are synthetic." in list(text_report(result))
+    assert all("the cells are synthetic" in caption for caption, _ in figures)
     assert csv_report(result).startswith("perturbation,subgroup,method,n_cells,n_controls,mse,pearson")
     check_page(html_report(result, figures))
 

@@ -127,6 +127,16 @@ def test_top_de_of_a_loaded_bundle(tmp_path) -> None:
     assert ax.get_title(loc="left") == "FOSB+ctrl"
 
 
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_figures_mark_synthetic_weights(data, means, synthetic) -> None:
+    made = means.copy()
+    made.uns["scgenept_rt"]["synthetic"] = synthetic
+    for ax in (sgr.pl.delta(made, PAIR), sgr.pl.heatmap(made)):
+        assert ("synthetic weights" in ax.get_title(loc="left")) == synthetic
+    for ax in (sgr.pl.top_de(data, SINGLE, {"own": made}), sgr.pl.agreement(data, SINGLE, {"own": made})):
+        assert any("own (synthetic weights)" in text for text in texts(ax.get_legend().get_texts())) == synthetic
+
+
 @pytest.mark.parametrize("n_genes", [1, 20, 50])
 def test_delta(means, n_genes) -> None:
     ax = sgr.pl.delta(means, PAIR, n_genes=n_genes)

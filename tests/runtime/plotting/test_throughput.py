@@ -23,6 +23,12 @@ def test_a_line_has_a_point_for_each_batch_size(measured: BenchmarkResult, tmp_p
     assert save(axes, tmp_path / "throughput.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_the_title_tells_synthetic_weights(measured: BenchmarkResult, synthetic: bool) -> None:
+    axes = throughput(dataclasses.replace(measured, synthetic=synthetic))
+    assert ("synthetic" in axes.get_title()) == synthetic
+
+
 def test_batches_that_failed_have_no_point(measured: BenchmarkResult) -> None:
     first, second = measured.results[0].timings
     failed = dataclasses.replace(second, cells_per_second=None, problem="out of memory")
