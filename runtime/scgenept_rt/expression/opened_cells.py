@@ -480,7 +480,7 @@ class OpenedCells:
             f"{which} of the model's {len(panel):,} genes {'is' if n_missing == 1 else 'are'} missing from "
             f"{match.source}: {join_limited(match.missing)}{blanked}{_elsewhere(match)}",
             remedy,
-            [*([] if match.unclear else [zero]), *self._raw_with_genes()],
+            [*([] if match.unclear or match.unmeasured else [zero]), *self._raw_with_genes()],
             where=self.where,
             genes=match.missing,
         )

@@ -337,6 +337,7 @@ def test_genes_blanked_in_x_count_as_missing(form, how, tmp_path):
     with pytest.raises(GeneMatchError, match=r"blanked in X|zero in X") as caught:
         read(source, HUMAN)
     assert caught.value.genes == (SYMBOLS[2], SYMBOLS[5])
+    assert "missing_genes" not in proposed(caught)
     control = read(source, HUMAN, missing_genes="zero")
     assert control.match.missing == (SYMBOLS[2], SYMBOLS[5])
     if how.get("raw", True):
