@@ -157,7 +157,7 @@ def test_no_control_cells(refused: Refusal, cells: Path, make_cells: MakeCells) 
     adata = make_cells(40)
     adata.obs["condition"] = ["untreated"] * 30 + ["FOSB"] * 10
     adata.write_h5ad(cells)
-    assert_says(refused(), cells, "'condition'", "'ctrl'", "'untreated' (30)", "--control-label", "--condition-key")
+    assert_says(refused(), cells, "'condition'", "'ctrl'", "'untreated' (30)", "--control-label untreated")
 
 
 def test_more_control_cells_asked_for_than_there_are(refused: Refusal) -> None:
