@@ -34,6 +34,7 @@ from scgenept_rt.expression.annotation import Annotation, as_text, text_columns
 from scgenept_rt.expression.count_signature import MAX_CELLS, TRANSFORMS, Signature, logarithm, read_signature
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows
+from scgenept_rt.expression.negatives import find_negative_fault
 from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, find_fault
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
 from scgenept_rt.options import ReadOptions, resolve
@@ -392,11 +393,13 @@ class OpenedCells:
     def find_scale_fault(self, sample: Any) -> tuple[Signature | None, ScaleFault | None]:
         """Judge a sample of cells: what its values have been through, and what is wrong with that.
 
-        Negative values and those that are not finite are left to `ScaleCheck`.
+        Values that are not finite are left to `ScaleCheck`.
         """
         finite = sample.data[np.isfinite(sample.data)]
-        if not finite.size or finite.min() < 0:
+        if not finite.size or (finite.min() < 0 and finite.size < sample.data.size):
             return None, None
+        if finite.min() < 0:
+            return None, find_negative_fault(sample)
         base = self._logarithm_base()
         signature = read_signature(sample, TRANSFORMS if base is None else (*TRANSFORMS, logarithm(base)))
         return signature, find_fault(signature, sample, base)

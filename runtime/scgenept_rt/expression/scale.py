@@ -207,10 +207,10 @@ class ScaleCheck:
                 )
             if low < 0 and not self._allow_unnormalized:
                 at = int(np.flatnonzero(data < 0)[0])
-                raise self._not_normalized(
-                    f"the value of {self._place(batch, at)} is negative ({data[at]:g}), expected log1p-normalised "
-                    "expression, not scaled or centred values"
-                )
+                value = f"the value of {self._place(batch, at)} is negative ({data[at]:g})"
+                if self._fault is None:
+                    raise self._not_normalized(f"{value}, expected log1p-normalised expression")
+                raise self._not_normalized(f"{value}: {self._fault.problem}", self._fault.remedy)
             self._minimum = min(self._minimum, low)
             if high > self._maximum:
                 self._maximum, self._maximum_at = high, self._place(batch, int(data.argmax()))

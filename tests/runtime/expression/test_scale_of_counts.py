@@ -200,6 +200,36 @@ def test_values_without_trace_of_counts_are_told_and_not_refused(name):
     assert "no trace of counts" in notice
 
 
+def scaled(values):
+    return (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-9)
+
+
+FITTED = DEPTH * COUNTS.sum(axis=0) / COUNTS.sum()
+LOGARITHMS = np.log(COUNTS + 1)
+NEGATIVE = {
+    "z-scores": (scaled(RIGHT), "z-scores"),
+    "z-scores, clipped": (scaled(RIGHT).clip(-2, 2), "z-scores"),
+    "Pearson residuals": ((COUNTS - FITTED) / np.sqrt(FITTED + FITTED**2 / 100 + 1e-9), "residuals"),
+    "log-ratios": (LOGARITHMS - LOGARITHMS.mean(axis=1, keepdims=True), "CLR"),
+    "corrected for batches": (RIGHT + np.random.default_rng(10).normal(0, 0.1, (1, N_GENES)), "batches"),
+    "corrected by cell": (RIGHT + np.random.default_rng(10).normal(0, 0.1, RIGHT.shape), "batches"),
+}
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csc_matrix, np.asarray], ids=str)
+@pytest.mark.parametrize("name", NEGATIVE)
+def test_negative_values_are_refused_by_name(name, form):
+    values, named = NEGATIVE[name]
+    adata = cells(values, form=form)
+    with pytest.raises(ExpressionValueError, match=named) as caught:
+        read(adata, PANEL)
+    adata.layers["lognorm"] = cells(RIGHT).X
+    with pytest.raises(ExpressionValueError, match=named) as caught:
+        read(adata, PANEL)
+    assert {option.name: option.value for option in caught.value.options}["layer"] == "lognorm"
+    assert read(adata, PANEL, layer="lognorm").notices == []
+
+
 def test_log1p_of_counts_that_were_not_normalised_is_told_with_the_step():
     adata = cells(np.log1p(COUNTS))
     (notice,) = read(adata, PANEL).notices
