@@ -5,6 +5,7 @@ Command modules import NumPy, ONNX Runtime and anndata inside their functions on
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -71,6 +72,7 @@ app.add_typer(plot.app, name="plot")
 
 def main() -> None:
     """Run the command line; errors of the user's input end in one message and exit code 1."""
+    os.environ["MPLBACKEND"] = "agg"  # commands write files, and that of a notebook may not be installed here
     arguments = sys.argv[1:]
     debug = "--debug" in arguments  # accepted before and after the command's name
     with exit_on_user_error(debug=debug):

@@ -17,6 +17,7 @@ COMPUTED = "Welch's t of every gene against all control cells, by absolute value
 
 _RANKED = "rank_genes_groups_cov_all"
 _NON_DROPOUT_20 = "top_non_dropout_de_20"
+_NAMED = (_RANKED, _NON_DROPOUT_20)
 _NON_DROPOUT, _NON_ZERO = "non_dropout_gene_idx", "non_zeros_gene_idx"
 
 
@@ -79,8 +80,10 @@ class DeLists:
         non_zero = np.flatnonzero(observed != 0)
         non_dropout = np.flatnonzero((observed != 0) | (control == 0))
         ranked, leading = self._named(_RANKED, label), self._named(_NON_DROPOUT_20, label)
+        least = min(20, len(non_dropout))
         agree = (
-            self._agree(_NON_ZERO, label, non_zero)
+            all(len(entry) >= least for key in _NAMED if (entry := self._entry(key, label)) is not None)
+            and self._agree(_NON_ZERO, label, non_zero)
             and self._agree(_NON_DROPOUT, label, non_dropout)
             and (leading is None or bool(np.isin(leading, non_dropout).all()))
         )
@@ -108,7 +111,8 @@ class DeLists:
             return None
         for name in (self._labels.condition_names.get(label), label):
             if name is not None and name in lists:
-                return np.asarray(lists[name])
+                entry = lists[name]
+                return np.ravel(np.array(None) if isinstance(entry, Mapping) else entry)
         return None
 
     def _named(self, key: str, label: str) -> NDArray[np.int64] | None:

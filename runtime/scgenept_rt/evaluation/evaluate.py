@@ -102,7 +102,7 @@ def evaluate(
         de = {label: lists.of(in_data, moments) for label, in_data in tested.items()}
         top_cells = _top_gene_cells(measured, tested, de)
         notices = [*measured.match.notices, *notices, *train.notices, *lists.notices()]
-        synthetic_data = bool(cells.uns.get("synthetic", False))
+        synthetic_data = str(cells.uns.get("synthetic")) == "True"
 
     predicted, how = _predictions(model, data, tested, moments, protocol, n_controls, seed, options, progress, notices)
     kept = [label for label in tested if predicted.find(label) is not None]

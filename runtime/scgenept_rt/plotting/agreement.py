@@ -19,9 +19,9 @@ from scgenept_rt.plotting.drawing import (
     axes_for,
     figure_of,
     plain,
-    require_matplotlib,
     settle_layout,
     style_of,
+    without_tex,
 )
 from scgenept_rt.plotting.predictions import Predictions, legend_names, open_series, predict_series
 from scgenept_rt.plotting.text_layout import NO_BREAK, add_legend, name_points
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@without_tex
 def agreement(
     data: str | Path | AnnData,
     perturbation: str,
@@ -59,7 +60,6 @@ def agreement(
     ScgeneptError
         If the data or the predictions lack the perturbation.
     """
-    require_matplotlib()
     named = open_series(predictions)
     panel = named[0][1].panel
     with open_cells(data, read) as cells:

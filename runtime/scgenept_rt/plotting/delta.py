@@ -15,7 +15,7 @@ from scgenept_rt.plotting.drawing import (
     axes_for,
     check_count,
     plain,
-    require_matplotlib,
+    without_tex,
 )
 from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@without_tex
 def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: Axes | None = None) -> Axes:
     """Draw the largest predicted changes against control as bars, with the standard error over control cells.
 
@@ -49,7 +50,6 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     PlotError
         If `n_genes` is out of range.
     """
-    require_matplotlib()
     check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
     means = means_of(prediction)
     row, change = means.row(perturbation), means.delta(perturbation)

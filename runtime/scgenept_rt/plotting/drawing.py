@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from scgenept_rt.errors import MissingPackageError, OutputError, PlotError, UseOption
 from scgenept_rt.files.durable import write_report
@@ -13,6 +15,9 @@ from scgenept_rt.files.durable import write_report
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -42,6 +47,20 @@ def require_matplotlib() -> None:
     for package in ("matplotlib", "adjustText"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "drawing figures", "plot")
+
+
+def without_tex(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Draw texts without TeX, whatever the user's settings are: names of genes and perturbations hold underscores."""
+
+    @wraps(draw)
+    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        require_matplotlib()
+        from matplotlib import rc_context
+
+        with rc_context({"text.usetex": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def check_figure_path(path: str | Path) -> Path:
@@ -132,6 +151,7 @@ def plain(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+@without_tex
 def save(ax_or_figure: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Write a figure to a .png, .svg or .pdf file, without a date, so that equal figures are equal files.
 

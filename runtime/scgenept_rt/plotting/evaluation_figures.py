@@ -15,10 +15,10 @@ from scgenept_rt.plotting.drawing import (
     legend_text,
     new_figure,
     plain,
-    require_matplotlib,
     settle_layout,
     style_of,
     svg_of,
+    without_tex,
 )
 from scgenept_rt.plotting.text_layout import MEDIUM, add_legend, wrapped
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MAX_NAMED_ROWS = 60
 
 
+@without_tex
 def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return captions and drawings (SVG) for `scgenept_rt.evaluation.html_report.html_report`.
 
@@ -36,7 +37,6 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
     MissingPackageError
         If matplotlib or adjustText is not installed.
     """
-    require_matplotlib()
     figures = [
         (
             "Macro-averaged correlation of predicted with measured change, by subgroup: over all genes, and over the "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Notice, UseOption
-from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, require_matplotlib
+from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, without_tex
 from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
@@ -28,6 +28,7 @@ _MAX_SHOWN = 1500
 _BAR_INCHES = 1.6
 
 
+@without_tex
 def heatmap(
     prediction: Prediction,
     perturbations: Sequence[str] | None = None,
@@ -70,7 +71,6 @@ def heatmap(
         If a perturbation or a gene is not among the predictions, they hold no change, or more than 1,500 rows or
         columns are requested.
     """
-    require_matplotlib()
     means = means_of(prediction)
     fewer_genes = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
     fewer_rows = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from scgenept_rt.benchmark import BenchmarkResult
 from scgenept_rt.errors import pluralize
-from scgenept_rt.plotting.drawing import axes_for, plain, style_of
+from scgenept_rt.plotting.drawing import axes_for, plain, style_of, without_tex
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@without_tex
 def throughput(result: BenchmarkResult, *, ax: Axes | None = None) -> Axes:
     """Draw cells per second against batch size, one line per provider and precision.
 

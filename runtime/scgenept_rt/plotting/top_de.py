@@ -20,8 +20,8 @@ from scgenept_rt.plotting.drawing import (
     axes_for,
     check_count,
     plain,
-    require_matplotlib,
     style_of,
+    without_tex,
 )
 from scgenept_rt.plotting.predictions import Predictions, legend_names, open_series, predict_series
 from scgenept_rt.plotting.text_layout import add_legend, label_genes
@@ -36,6 +36,7 @@ _MANY_SERIES = 4
 _MANY_GENES = 30
 
 
+@without_tex
 def top_de(
     data: str | Path | AnnData,
     perturbation: str,
@@ -85,7 +86,6 @@ def top_de(
     ScgeneptError
         If the data or the predictions lack the perturbation or a gene, or the number of genes is out of range.
     """
-    require_matplotlib()
     fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
     check_count("genes", n_genes if genes is None else len(genes), MAX_NAMED_GENES, *fewer)
     named = open_series(predictions)

@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from scipy.sparse import csr_matrix
 
-from scgenept_rt.evaluation import DeGenes, metric_names, pearson, perturbation_metrics
+from scgenept_rt.evaluation import DeGenes, evaluate, metric_names, pearson, perturbation_metrics
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeLists, ranked_by_t
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells, better, mean_squared_error, most_variable_genes
@@ -234,7 +234,7 @@ def test_lists_of_unknown_genes_are_not_used(gears) -> None:
     arrays, _ = gears
     adata = gears_adata(arrays)
     adata.uns = {
-        "rank_genes_groups_cov_all": {"G0+ctrl": np.array(["ENSG00000000007", "no such gene", "G9"])},
+        "rank_genes_groups_cov_all": {"G0+ctrl": np.array(["ENSG00000000007", "G9", *["no such gene"] * 18])},
         "non_zeros_gene_idx": "not lists",
         "top_non_dropout_de_20": "not lists",
     }
@@ -281,3 +281,33 @@ def test_positions_in_uns_must_agree_with_the_cells(gears, change) -> None:
         assert "do not agree with the cells (1 perturbation: G0+ctrl)" in notice
     np.testing.assert_array_equal(de.non_zero, computed.non_zero)
     np.testing.assert_array_equal(de.non_dropout, computed.non_dropout)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    ("key", "odd"),
+    [
+        ("top_non_dropout_de_20", lambda entry: entry[:5]),
+        ("top_non_dropout_de_20", lambda _: np.array([])),
+        ("rank_genes_groups_cov_all", lambda entry: entry[:5]),
+        ("rank_genes_groups_cov_all", lambda _: "G1"),
+        ("rank_genes_groups_cov_all", lambda entry: {"names": entry}),
+        ("non_zeros_gene_idx", lambda entry: {"positions": entry}),
+        ("non_zeros_gene_idx", lambda _: np.array([])),
+        ("non_dropout_gene_idx", lambda entry: entry.astype(str)),
+    ],
+)
+def test_odd_lists_in_uns_are_computed_instead(adata, h5ad, split, predict, tmp_path, key, odd, stored) -> None:
+    changed = adata.copy()
+    changed.uns[key] = {name: odd(np.asarray(entry)) for name, entry in adata.uns[key].items()}
+    changed.uns["synthetic"] = np.array(["yes", "no"])
+    plain = adata.copy()
+    plain.uns = {}
+    if stored:
+        changed.write_h5ad(tmp_path / "odd.h5ad")
+        changed = tmp_path / "odd.h5ad"
+    model = predict({"G0+ctrl": np.zeros(60), "G1+G2": np.ones(60)})
+    result = evaluate(model, changed, split)
+    pd.testing.assert_frame_equal(result.perturbations, evaluate(model, plain, split).perturbations)
+    assert any("computed instead" in notice for notice in result.notices)
+    assert not result.provenance["synthetic_data"]

@@ -160,3 +160,25 @@ def test_predictions_that_are_not_finite_are_not_drawn(kind, layer, data, means)
     (broken.X if layer == "X" else broken.layers[layer])[2, 7] = np.nan
     with pytest.raises(PredictionFileError, match=re.escape(f"{LABELS[2]} is nan for {GENES[7]}")):
         draw(kind, data, broken)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_are_drawn_without_tex(kind, data, means, tmp_path) -> None:
+    """TeX may not be installed, and would take the underscore of a name for a subscript."""
+    renamed = means.copy()
+    renamed.var_names = [f"Y_{name}" if kind in ("delta", "heatmap") else name for name in means.var_names]
+    with mpl.rc_context({"text.usetex": True}):
+        assert sgr.pl.save(draw(kind, data, renamed), tmp_path / "figure.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("backend", ["inline", "module://matplotlib_inline.backend_inline", "no such backend"])
+def test_commands_do_not_need_the_backend_of_a_notebook(backend, means, tmp_path) -> None:
+    means.write_h5ad(tmp_path / "means.h5ad")
+    command = ("plot", "delta", "means.h5ad", "-p", SINGLE, "--out", "delta.png")
+    subprocess.run(
+        [sys.executable, "-m", "scgenept_rt", *command],
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": backend},
+    )
+    assert (tmp_path / "delta.png").stat().st_size > 1000
