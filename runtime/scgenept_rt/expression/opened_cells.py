@@ -435,7 +435,7 @@ class OpenedCells:
             found = " x ".join(f"{length:,}" for length in matrix.shape)
             raise CellsFormatError(
                 f"its matrix is {found}, but obs has {pluralize(self.n_obs, 'row')} and var {self.var.n_rows:,}",
-                "Write it with cells as rows: transpose the matrix"
+                "Write it with cells as rows: `adata.X = adata.X.T`"
                 if matrix.shape == (self.var.n_rows, self.n_obs)
                 else "Write the file again with a recent anndata",
                 where=self.where,
@@ -458,6 +458,14 @@ class OpenedCells:
         names = self.gene_names[match.source]
         columns = [name for name, _ in text_columns(self.var) if name != match.source]
         remedy = "" if columns else "Write gene symbols or Ensembl ids into var_names"
+        if 2 * sum(name in panel for name in self.obs.index()) >= min(self.n_obs, len(panel)):
+            raise GeneMatchError(
+                f"it is transposed: its rows are genes ({join_limited(list(self.obs.index()), 3)}), and its columns "
+                f"({join_limited(names, 3)}) are not",
+                "Write it with cells as rows: `adata = adata.T`",
+                where=self.where,
+                genes=match.missing,
+            )
         use = f"name the column with the gene names ({join_limited(columns, 12)})"
         return GeneMatchError(
             f"none of the model's {len(panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, "

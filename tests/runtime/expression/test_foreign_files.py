@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import gzip
+import subprocess
+import sys
 import tempfile
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 
-from scgenept_rt.errors import CellsFormatError, OutputError, ScgeneptError
+from scgenept_rt.errors import CellsFormatError, GeneMatchError, OutputError, ScgeneptError
 from scgenept_rt.perturbation import parse_perturbations
-from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, N_OBS, PANEL, cells, log1p_values, read
+from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, IDS, N_OBS, PANEL, cells, log1p_values, read
 
 LABELS = ["ctrl" if row % 3 == 0 else "A" for row in range(N_OBS)]
 
@@ -66,6 +69,20 @@ def test_a_transposed_matrix(tmp_path):
         read(tmp_path / "cells.h5ad")
 
 
+@pytest.mark.parametrize("names", [GENES, IDS])
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("missing_genes", ["error", "zero"])
+def test_genes_as_rows(tmp_path, names, stored, missing_genes):
+    source = cells(log1p_values(), names=names).T
+    if stored:
+        source.write_h5ad(tmp_path / "cells.h5ad")
+        source = tmp_path / "cells.h5ad"
+    with pytest.raises(GeneMatchError, match="transposed") as caught:
+        read(source, missing_genes=missing_genes)
+    assert "adata.T" in caught.value.remedy
+    assert not caught.value.options
+
+
 @pytest.mark.parametrize(
     ("name", "step"),
     [
@@ -97,17 +114,18 @@ def test_other_kinds_of_files_with_the_ending_of_h5ad(tmp_path):
     assert "read_10x_h5" in caught.value.remedy
 
 
-def test_a_file_that_is_open_for_writing_elsewhere(tmp_path, monkeypatch):
+def test_a_file_that_is_open_for_writing_elsewhere(tmp_path):
     path = tmp_path / "cells.h5ad"
     cells(log1p_values()).write_h5ad(path)
-
-    def locked(*_):
-        raise BlockingIOError(errno.EAGAIN, "unable to lock file")
-
-    monkeypatch.setattr(h5py, "File", locked)
-    with pytest.raises(CellsFormatError, match="open for writing elsewhere") as caught:
-        read(path)
+    code = "import sys, h5py; file = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
+    holding = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(CellsFormatError, match="open for writing elsewhere") as caught:
+            read(path)
+        holder.communicate("\n")
     assert "HDF5_USE_FILE_LOCKING" in caught.value.remedy
+    assert read(path).n_obs == len(CONTROL_ROWS)
 
 
 def test_a_full_directory_of_temporary_files_is_named(monkeypatch):
@@ -154,3 +172,41 @@ def test_a_compression_that_hdf5_lacks(tmp_path):
     with pytest.raises(CellsFormatError, match="compression") as caught:
         read(tmp_path / "cells.h5ad")
     assert "pip install hdf5plugin" in caught.value.remedy
+
+
+def test_10x_as_scanpy_reads_it(tmp_path):
+    """Symbols that are made unique, ids beside, all cells controls."""
+    adata = cells(log1p_values(), conditions=False)
+    adata.var = pd.DataFrame(
+        {"gene_ids": IDS, "feature_types": "Gene Expression", "genome": "GRCh38"}, index=list(GENES)
+    )
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    assert_read_without_warning(tmp_path / "cells.h5ad", adata, np.arange(N_OBS))
+
+
+def test_cellxgene(tmp_path):
+    adata = cells(log1p_values(), names=IDS, conditions=False)
+    adata.var["feature_name"] = pd.Categorical(GENES)
+    adata.var["feature_biotype"] = pd.Categorical(["gene"] * 8)
+    adata.var["feature_reference"] = pd.Categorical(["NCBITaxon:9606"] * 8)
+    adata.var["feature_is_filtered"] = False
+    adata.obs["cell_type"] = pd.Categorical(["CD4-positive, alpha-beta T cell"] * N_OBS)
+    adata.obs["disease"] = pd.Categorical(["normal"] * N_OBS)
+    adata.obs["is_primary_data"] = True
+    adata.uns["schema_version"] = "5.2.0"
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    assert_read_without_warning(tmp_path / "cells.h5ad", adata, np.arange(N_OBS))
+
+
+def test_zellkonverter(tmp_path):
+    adata = cells(log1p_values())
+    adata.uns["X_name"] = "logcounts"
+    adata.layers["counts"] = np.round(adata.X)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    assert_read_without_warning(tmp_path / "cells.h5ad", adata, CONTROL_ROWS)
+
+
+def assert_read_without_warning(path, adata, rows):
+    control = read(path)
+    np.testing.assert_array_equal(control.dense(0, len(rows)), adata.X[rows].astype(np.float32))
+    assert not any("Warning" in notice for notice in control.notices), control.notices
