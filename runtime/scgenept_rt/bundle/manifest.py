@@ -108,6 +108,12 @@ class Manifest:
         """How genes were perturbed in the training data; "unknown" unless the data set is a published one."""
         return TRAINING_PERTURBATIONS.get(self.dataset, "unknown")
 
+    @property
+    def training_data(self) -> str:
+        """The data set that the model was trained on, with how genes were perturbed there if that is known."""
+        known = self.dataset in TRAINING_PERTURBATIONS
+        return f"{self.dataset}: {self.training_perturbations}" if known else self.dataset
+
     def to_json(self) -> str:
         """Return the text of manifest.json."""
         fields = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}

@@ -60,7 +60,7 @@ def _page(report: Report, bundle: str, engine: EngineOptions) -> Iterator[str]:
     width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _MAX_WIDTH)
     manifest = report.bundle.manifest
     yield f"bundle  {bundle}: {manifest.variant}, {pluralize(manifest.dimensions.n_genes, 'gene')}"
-    yield f"        trained on {manifest.dataset}, perturbed by: {manifest.training_perturbations}"
+    yield f"        trained on {manifest.training_data}"
     size = ""
     if report.n_obs is not None and report.n_vars is not None:
         size = f": {pluralize(report.n_obs, 'cell')} x {pluralize(report.n_vars, 'gene')}"

@@ -119,7 +119,7 @@ def _print_changes(predicted: AnnData, row: int, label: str) -> None:
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE if console.is_terminal else None, pad_edge=console.is_terminal)
     table.add_column("gene", no_wrap=True)
-    for heading in ("control", "predicted", "delta", "sem"):
+    for heading in ("control", "predicted", "delta", "delta_sem"):
         table.add_column(heading, justify="right", no_wrap=True)
     value, delta, sem = (
         np.asarray(part[row]) for part in (predicted.X, predicted.layers["delta"], predicted.layers["delta_sem"])

@@ -42,7 +42,7 @@ def inspect(
         print("SYNTHETIC weights: predictions of this bundle mean nothing in biology.\n")
     lines = [
         ("variant", manifest.variant),
-        ("trained on", f"{manifest.dataset}, perturbed by: {manifest.training_perturbations}"),
+        ("trained on", manifest.training_data),
         (
             "genes",
             f"{dimensions['n_genes']:,}, {facts['n_in_vocab']:,} in the vocabulary, "

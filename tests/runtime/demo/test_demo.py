@@ -123,7 +123,7 @@ def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthet
     assert "provider cpu, fp32" in output
     assert "ms per cell" in output
     header = next(line for line in output.splitlines() if line.startswith("gene"))
-    assert header.split() == ["gene", "control", "predicted", "delta", "sem"]
+    assert header.split() == ["gene", "control", "predicted", "delta", "delta_sem"]
     assert output.isascii()
     assert "scgenept-rt predict BUNDLE CELLS.h5ad" in output.splitlines()[-1]
     assert "--genes norman --dataset norman" in output  # never the genes of one's own cells
