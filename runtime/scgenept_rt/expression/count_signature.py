@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array
 
 MAX_CELLS = 32
 ALIKE_WITHIN = 0.01
@@ -173,6 +172,8 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
 
 def divided_by_gene(sample: Any) -> bool:
     """Return whether the values of a gene, and not those of a cell, are log1p of multiples of one value."""
+    from scipy.sparse import csc_array, csr_array
+
     genes = csc_array(sample)
     n_expressed = np.diff(genes.indptr)
     # A gene that some cells lack has small counts in others, of which the unit shows.
