@@ -40,9 +40,9 @@ def check_genes(cells: OpenedCells, panel: GenePanel) -> tuple[GeneMatch, list[F
             f"has {n_in_vocab:,} of the model's {len(panel):,} genes; it cannot tell the others apart by name"
         )
         found.append(Finding("vocabulary", "ok", text))
-    told = [notice for notice in match.notices if notice.startswith("Warning:")]
-    if told:
-        found.append(Finding("genes", "note", " ".join(told)))
+    warned = [notice for notice in match.notices if notice.startswith("Warning:")]
+    if warned:
+        found.append(Finding("genes", "note", " ".join(warned)))
     return match, found
 
 

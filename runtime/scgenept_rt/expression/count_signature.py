@@ -32,7 +32,7 @@ _MAX_TOTAL = 1e8
 _MIN_CELLS, _STEEPEST = 8, -1.5
 """Cells from which the slope of log depth over log unit tells, and the slope that normalised cells do not reach."""
 _MIN_OTHER = 0.2
-"""Share of cells on another scale that is told."""
+"""Share of cells on another scale from which they are mentioned."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _NORMALIZE = "`sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
 _USUAL_TOTAL = 1e4
 """About the total of the training data, which were normalised to the median of their cells."""
 _FAR, _OUTSIDE = 5.0, 20.0
-"""Ratios to that total that are told, and refused."""
+"""Ratios to that total from which a warning is given, and from which values are refused."""
 _MIN_UNIT, _MAX_UNIT = 0.1, 20.0
 """What one count comes to in cells of 100,000 and of 500 counts, normalised to that total."""
 _MIN_WHOLE = 0.3
@@ -160,7 +160,7 @@ class ScaleCheck:
     other_matrices
         Options that read other matrices of the input.
     fault
-        What a sample of the cells showed, told or raised at the end.
+        What a sample of the cells showed; a notice or an error at the end.
     """
 
     def __init__(

@@ -51,12 +51,12 @@ class Respelled:
 
     def notice(self) -> str:
         """Return a sentence that says how many names of which kind were matched."""
-        told = []
+        matched = []
         for kind, pairs in self.kinds.items():
             (written, name), more = pairs[0], ", ..." if len(pairs) > 1 else ""
-            told.append(f"{len(pairs):,} {_KINDS[kind]} ({written!r} for {name}{more})")
+            matched.append(f"{len(pairs):,} {_KINDS[kind]} ({written!r} for {name}{more})")
         n = pluralize(sum(map(len, self.kinds.values())), "gene name")
-        return f"{n} in another spelling {'was' if n.startswith('1 ') else 'were'} matched: {join_limited(told, 9)}."
+        return f"{n} in another spelling {'was' if n.startswith('1 ') else 'were'} matched: {join_limited(matched, 9)}."
 
 
 def made_unique(name: str) -> str | None:
