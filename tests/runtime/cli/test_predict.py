@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,6 +15,8 @@ import numpy as np
 import pytest
 
 import scgenept_rt as sgr
+from scgenept_rt.bundle import Bundle
+from tests.runtime.bundle_changes import keep_genes
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import CommandServer
@@ -159,13 +160,9 @@ def test_memory_does_not_grow_with_the_number_of_rows(bundle: Path, make_cells: 
     """
     small, cells, genes = tmp_path / "bundle", tmp_path / "cells.h5ad", tmp_path / "genes.txt"
     shutil.copytree(bundle, small)
-    manifest = json.loads((small / "manifest.json").read_text())
-    for name in ("gene_names", "gene_ids", "in_vocab"):
-        manifest[name] = manifest[name][:6]
-    manifest["dimensions"]["n_genes"] = 6
-    (small / "manifest.json").write_text(json.dumps(manifest))
+    keep_genes(small, 6)
     make_cells(1429).write_h5ad(cells)
-    genes.write_text("\n".join(manifest["gene_names"]))
+    genes.write_text("\n".join(Bundle.open(small).manifest.gene_names))
     code = """if True:
         from scgenept_rt.benchmark.memory import host_peak_bytes
         from scgenept_rt.cli import main
