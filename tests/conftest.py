@@ -69,6 +69,15 @@ class Oracle:
 
 
 @pytest.fixture(scope="session")
+def full_device() -> Path:
+    """A device on which every write fails because it is full."""
+    device = Path("/dev/full")
+    if not device.exists():
+        pytest.skip("only Linux has /dev/full, on which every write fails")
+    return device
+
+
+@pytest.fixture(scope="session")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     unpacked = tmp_path_factory.mktemp("oracle")
     with tarfile.open(DATA / "oracle" / "checkpoints.tar.xz") as archive:

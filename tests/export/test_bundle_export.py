@@ -281,12 +281,10 @@ def test_an_export_that_breaks_off_leaves_the_existing_bundle(
     assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
 
 
-def test_reference_weights_on_a_full_disk_are_an_error(oracle: Oracle) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full")
+def test_reference_weights_on_a_full_disk_are_an_error(oracle: Oracle, full_device: Path) -> None:
     loaded = load_checkpoint(oracle.checkpoint(GO_C), GO_C)
     with pytest.raises(OSError, match="No space left"):
-        write_reference_weights(loaded, torch.arange(3), Path("/dev/full"))
+        write_reference_weights(loaded, torch.arange(3), full_device)
 
 
 def test_a_checkpoint_that_changes_while_it_is_read_is_refused(

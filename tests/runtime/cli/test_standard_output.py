@@ -14,8 +14,6 @@ import pytest
 
 from scgenept_rt.demo import demo_control_cells
 
-FULL_DEVICE = Path("/dev/full")
-
 
 def start(
     *arguments: str, unbuffered: bool = False, environment: Mapping[str, str] | None = None, **options: Any
@@ -29,11 +27,10 @@ def start(
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, **options)
 
 
-@pytest.mark.skipif(not FULL_DEVICE.exists(), reason="the system has no device that is always full")
 @pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("arguments", [["--version"], ["predict", "--help"], ["inspect", "demo"], ["genes", "demo"]])
-def test_full_device_is_one_message(arguments: list[str], unbuffered: bool) -> None:
-    with FULL_DEVICE.open("w") as full:
+def test_full_device_is_one_message(arguments: list[str], unbuffered: bool, full_device: Path) -> None:
+    with full_device.open("w") as full:
         process = start(*arguments, unbuffered=unbuffered, stdout=full)
         _, message = process.communicate(timeout=60)
     assert message.splitlines() == [

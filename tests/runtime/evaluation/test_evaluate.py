@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -305,11 +304,8 @@ def test_reports_are_written_though_nobody_reads_the_table(h5ad, split_file, mea
     assert len(pd.read_csv(tmp_path / "a.csv")) > 5
 
 
-def test_a_report_that_cannot_be_written_is_one_message(run, h5ad, split_file, means_file) -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("needs a device that is always full")
-    code, out, err = run("evaluate", h5ad, "--split", split_file, "--predictions", means_file, "--csv", full)
+def test_a_report_that_cannot_be_written_is_one_message(run, h5ad, split_file, means_file, full_device) -> None:
+    code, out, err = run("evaluate", h5ad, "--split", split_file, "--predictions", means_file, "--csv", full_device)
     assert code == 1
     assert "combo_seen2" in out, "the table is printed all the same"
     assert re.fullmatch(r"error: /dev/full: writing failed \(.*\)\. Choose another path\.\n", err)

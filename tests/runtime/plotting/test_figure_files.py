@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,10 +130,8 @@ def test_without_matplotlib() -> None:
     assert "pip install 'scgenept-rt[plot]'" in done.stdout
 
 
-def test_a_figure_that_cannot_be_written_is_one_message(means, tmp_path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("needs a device that is always full")
-    (tmp_path / "full.png").symlink_to("/dev/full")
+def test_a_figure_that_cannot_be_written_is_one_message(means, tmp_path, full_device) -> None:
+    (tmp_path / "full.png").symlink_to(full_device)
     with pytest.raises(OutputError, match=r"figure .*full\.png: writing failed \(No space left on device\)"):
         sgr.pl.save(sgr.pl.delta(means, SINGLE), tmp_path / "full.png")
 
