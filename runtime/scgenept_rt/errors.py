@@ -237,7 +237,7 @@ class GeneMatchError(CellsError):
 
 
 class ExpressionValueError(CellsError):
-    """Expression values are not finite or not log1p-normalised; the problem names a cell and a gene."""
+    """Expression values are not finite or not log1p-normalised; `problem` names the cell and gene."""
 
 
 class PredictionFileError(CellsError):

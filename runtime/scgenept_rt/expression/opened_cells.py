@@ -21,19 +21,18 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
     ArgumentError,
-    Caution,
     CellsFormatError,
     FieldNotFoundError,
-    GeneMatchError,
     UseOption,
     describe,
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import Annotation, as_text, text_columns
+from scgenept_rt.expression.annotation import Annotation, as_text
 from scgenept_rt.expression.count_signature import MAX_CELLS, TRANSFORMS, Signature, logarithm, read_signature
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows
+from scgenept_rt.expression.missing_genes import missing_notices, none_found, some_missing
 from scgenept_rt.expression.negatives import find_negative_fault
 from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, find_fault
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
@@ -50,8 +49,6 @@ _GENE_COLUMNS = (
 )
 _FILTERED = "feature_is_filtered"
 """CELLxGENE's column of var: True for genes that were blanked in X and are whole in raw."""
-LOW_COVERAGE = 0.8
-"""Below this share of genes found, an input that is accepted with missing_genes="zero" deserves a warning."""
 _COUNTED_CELLS = 2000
 """Of so many cells the counts of genes that are zero in X are looked at."""
 
@@ -257,24 +254,10 @@ class OpenedCells:
         if not match.missing:
             return []
         if not match.n_found:
-            raise self._no_genes(panel, match)
+            raise none_found(self, panel, match, self._raw_with_genes())
         if self.options["missing_genes"] == "error":
-            raise self._missing_genes(panel, match)
-        notices = [
-            f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
-            f"{join_limited(match.missing)}."
-        ]
-        if match.unclear:
-            are = f"{len(match.unclear):,} of them may be"
-            notices.append(f"Warning: {are} there in another spelling ({_spelled(match)}).")
-        if match.n_found < LOW_COVERAGE * len(panel):
-            found = match.n_found / len(panel)
-            share = f"only {found:.0%}" if found >= 0.01 else "less than 1%"
-            notices.append(
-                f"Warning: {share} of what the model reads is measured: such cells are far from those that it was "
-                "trained on, and its predictions may mean little."
-            )
-        return [Caution(notice) for notice in notices]
+            raise some_missing(self, panel, match, self._raw_with_genes())
+        return missing_notices(panel, match)
 
     def blanked_genes(
         self, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]
@@ -322,7 +305,7 @@ class OpenedCells:
         notice = f"{have} zero in X in all control cells and not in the counts beside it: {genes}."
         match = match.without(panel, blanked, notice)
         if self.options["missing_genes"] == "error":
-            raise self._missing_genes(panel, match)
+            raise some_missing(self, panel, match, self._raw_with_genes())
         return match
 
     def require_genes(self, panel: GenePanel) -> GeneMatch:
@@ -454,61 +437,8 @@ class OpenedCells:
         have = pluralize(n, "gene of the model is", "genes of the model are")
         return match.without(panel, filtered, f"{have} blanked in X, as var[{_FILTERED!r}] says.")
 
-    def _no_genes(self, panel: GenePanel, match: GeneMatch) -> GeneMatchError:
-        names = self.gene_names[match.source]
-        columns = [name for name, _ in text_columns(self.var) if name != match.source]
-        remedy = "" if columns else "Write gene symbols or Ensembl ids into var_names"
-        if 2 * sum(name in panel for name in self.obs.index()) >= min(self.n_obs, len(panel)):
-            raise GeneMatchError(
-                f"it is transposed: its rows are genes ({join_limited(list(self.obs.index()), 3)}), and its columns "
-                f"({join_limited(names, 3)}) are not",
-                "Write it with cells as rows: `adata = adata.T`",
-                where=self.where,
-                genes=match.missing,
-            )
-        use = f"name the column with the gene names ({join_limited(columns, 12)})"
-        return GeneMatchError(
-            f"none of the model's {len(panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, "
-            f"expected gene symbols or Ensembl ids{_elsewhere(match)}",
-            remedy,
-            [*([UseOption("gene_key", use)] if columns else []), *self._raw_with_genes()],
-            where=self.where,
-            genes=match.missing,
-        )
-
-    def _missing_genes(self, panel: GenePanel, match: GeneMatch) -> GeneMatchError:
-        n_missing = len(match.missing)
-        which = "one" if n_missing == 1 else f"{n_missing:,}"
-        zero = UseOption("missing_genes", "take missing genes as not expressed", "zero")
-        remedy = "Write the model's names into the input" if match.unclear else "Give an input with all genes"
-        if match.unmeasured:
-            remedy = (
-                "Read values that were not blanked (counts in raw: `adata = adata.raw.to_adata()`, then "
-                "`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`)"
-            )
-        blanked = f" ({' '.join(match.unmeasured)[:-1]})" if match.unmeasured else ""
-        return GeneMatchError(
-            f"{which} of the model's {len(panel):,} genes {'is' if n_missing == 1 else 'are'} missing from "
-            f"{match.source}: {join_limited(match.missing)}{blanked}{_elsewhere(match)}",
-            remedy,
-            [*([] if match.unclear or match.unmeasured else [zero]), *self._raw_with_genes()],
-            where=self.where,
-            genes=match.missing,
-        )
-
     def _raw_with_genes(self) -> list[UseOption]:
         if self.options["use_raw"] or not self._source.has_raw:
             return []
         n_genes = self._source.var(use_raw=True).n_rows
         return [UseOption("use_raw", f"read raw, which has {pluralize(n_genes, 'gene')}", True)]
-
-
-def _spelled(match: GeneMatch) -> str:
-    return join_limited([f"{name} as {written!r}" for name, written in match.unclear.items()], 3)
-
-
-def _elsewhere(match: GeneMatch) -> str:
-    if not match.unclear:
-        return ""
-    there = pluralize(len(match.unclear), "of them seems", "of them seem")
-    return f"; {there} to be there in another spelling ({_spelled(match)})"

@@ -1,4 +1,4 @@
-"""Which control cells a run uses."""
+"""Sampling of control cells."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def write_report(path: Path, data: bytes) -> None:
 
 
 def move_durably(source: Path, target: Path) -> None:
-    """Rename a file or directory whose content is on disk, in the place of a file that is there."""
+    """Rename a file or directory whose content is on disk; an existing file is replaced."""
     source.replace(target)
     sync_directory(target.parent)
 

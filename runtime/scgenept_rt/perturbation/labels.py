@@ -109,7 +109,7 @@ def parse_perturbations(
     ArgumentError
         If a label is not a string, or `labels` is not a list of labels.
     PerturbationError
-        If there is no label, one is empty, or one names a gene twice.
+        If there are no labels, or a label is empty or names a gene twice.
     UnknownGeneError
         If the model lacks a gene; all unknown genes of all labels are reported at once.
     """

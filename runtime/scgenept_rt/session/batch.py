@@ -1,4 +1,4 @@
-"""How many cells a batch has."""
+"""Batch sizes: how many cells are predicted per batch."""
 
 from __future__ import annotations
 
