@@ -60,9 +60,10 @@ format: $(VENV)/.installed  ## Format the code and fix what ruff can fix.
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-docs: $(VENV)/.installed  ## Write the drawing of docs/architecture.md and docs/reference.md again.
+docs: $(VENV)/.installed  ## Write the made parts of docs/ again: drawing, reference, notebook.
 	$(VENV)/bin/python docs/make_architecture.py
 	$(VENV)/bin/python docs/make_reference.py
+	$(VENV)/bin/python docs/make_tutorial_notebook.py
 
 hooks: $(VENV)/.installed  ## Run the linters before each commit.
 	$(VENV)/bin/pre-commit install
