@@ -11,7 +11,6 @@ import numpy as np
 from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
-from scgenept_rt.evaluation.label_matching import CONTROL, LabelReader
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells
 from scgenept_rt.evaluation.mode_collapse import collapse_finding, profile_similarity
@@ -19,6 +18,7 @@ from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, pred
 from scgenept_rt.evaluation.result import Evaluation, published_table
 from scgenept_rt.evaluation.split import Split, load_split
 from scgenept_rt.evaluation.tables import baseline_findings, macro_averages, method_profiles, metric_table
+from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, resolve
 from scgenept_rt.predictor import Predictor, Progress

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scgenept_rt.errors import LabelNotFoundError, UseOption, join_limited, pluralize
-from scgenept_rt.evaluation.label_matching import CONTROL
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.split import Split
+from scgenept_rt.expression.label_matching import CONTROL
 from scgenept_rt.perturbation import is_control_word, is_unassigned
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, join_limited
-from scgenept_rt.evaluation.label_matching import CONTROL, LabelledRows, did_you_mean
+from scgenept_rt.expression.label_matching import CONTROL, LabelledRows, did_you_mean
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited
-from scgenept_rt.evaluation.label_matching import LabelReader, did_you_mean
 from scgenept_rt.expression.annotation import as_text
+from scgenept_rt.expression.label_matching import LabelReader, did_you_mean
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.reading import read_control_cells

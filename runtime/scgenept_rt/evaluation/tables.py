@@ -13,11 +13,11 @@ from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import ADDITIVE, BASELINES, CONTROL_MEAN, TRAIN_MEAN, additive_prediction
 from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.held_out import TrainingLabels
-from scgenept_rt.evaluation.label_matching import CONTROL
 from scgenept_rt.evaluation.measured import GroupMoments
 from scgenept_rt.evaluation.metrics import HEADLINE, TopGeneCells, better, most_variable_genes, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.split import Split
+from scgenept_rt.expression.label_matching import CONTROL
 
 ALL_TESTED = "all tested"
 """Name of the group of all tested perturbations."""
