@@ -117,6 +117,7 @@ def oracle_bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> C
                     directory,
                     vocab=oracle.vocab,
                     dataset="norman",
+                    training_total=1e4,
                     precisions=("fp32", "fp16") if full else ("fp32",),
                     portable=full,
                     keep_reference_weights=full,

@@ -185,6 +185,7 @@ def main() -> None:
             VARIANT,
             options.out,
             dataset="synthetic",
+            training_total=1e4,  # made-up cells stand for cells of 10,000 counts
             n_heads=N_HEADS,
             precisions=("fp32",),
             synthetic=True,

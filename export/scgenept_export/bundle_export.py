@@ -18,7 +18,7 @@ import torch
 from scgenept_export.activation_range import ActivationRangeWarning, activation_range, range_problem
 from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.errors import VocabularyError
-from scgenept_export.gene_list import GeneList, GeneListWarning
+from scgenept_export.gene_list import GeneList, GeneListWarning, normalised_total
 from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, recorded_tolerances, tolerances
 from scgenept_export.model import ReferenceModel
@@ -39,6 +39,7 @@ from scgenept_rt.bundle import (
     Target,
     digest_of_genes,
 )
+from scgenept_rt.bundle.manifest import TRAINING_PERTURBATIONS
 from scgenept_rt.errors import (
     MissingPackageError,
     OutputError,
@@ -63,6 +64,7 @@ def export_bundle(
     *,
     vocab: str | Path | Vocabulary | None = None,
     dataset: str = "unknown",
+    training_total: float | None = None,
     n_heads: int = 8,
     precisions: Sequence[Precision] = ("fp32", "fp16"),
     portable: bool = False,
@@ -92,6 +94,10 @@ def export_bundle(
         scGPT's vocab.json; None for the published census vocabulary.
     dataset
         Name of the data that the variant was trained on, recorded in the manifest.
+    training_total
+        Total per cell to which these were normalised, recorded too. None: that of the cells of `genes`, if it is a
+        .h5ad that shows one and the data are not the published ones (these were normalised to the median of their cells
+        before genes were dropped, which is not known).
     n_heads
         Attention heads, the one size that a checkpoint does not hold.
     precisions
@@ -182,6 +188,8 @@ def export_bundle(
             write_reference_weights(loaded, token_ids, partial / REFERENCE_WEIGHTS_NAME)
             files.append(_describe(partial / REFERENCE_WEIGHTS_NAME))
         progress("writing the manifest")
+        if training_total is None and dataset not in TRAINING_PERTURBATIONS and not isinstance(genes, GeneList):
+            training_total = normalised_total(genes)
         shape = loaded.shape
         manifest = Manifest(
             variant=variant,
@@ -204,6 +212,7 @@ def export_bundle(
             tolerances=recorded_tolerances(bounds),
             synthetic=synthetic,
             activation_range=largest,
+            training_total=training_total,
         )
         loaded.raise_if_changed()
         write_durably(partial / MANIFEST_NAME, manifest.to_json().encode())

@@ -77,6 +77,14 @@ def bundle(
         typer.Option(metavar="vocab.json", help="scGPT's vocabulary; default: the published census vocabulary."),
     ] = None,
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Data that the variant was trained on.")] = "unknown",
+    training_total: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Total per cell to which these data were normalised; default: that of a .h5ad in --genes.",
+        ),
+    ] = None,
     n_heads: Annotated[
         int, typer.Option("--nhead", metavar="N", help="Attention heads: the one size that a checkpoint does not hold.")
     ] = 8,
@@ -98,6 +106,7 @@ def bundle(
             out,
             vocab=vocab,
             dataset=dataset,
+            training_total=training_total,
             n_heads=n_heads,
             precisions=_as_precisions(precisions),
             portable=portable,

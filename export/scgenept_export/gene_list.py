@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
 from scgenept_export.errors import GeneListError
-from scgenept_rt.errors import join_limited, pluralize
+from scgenept_rt.errors import ScgeneptError, join_limited, pluralize
+from scgenept_rt.expression import open_cells
+from scgenept_rt.expression.count_signature import LOG1P, MAX_CELLS
 from scgenept_rt.genes import ensembl_id
 
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id")
@@ -61,6 +65,22 @@ def read_gene_list(path: str | Path) -> GeneList:
     except GeneListError as error:
         raise _error(path, error.problem, error.remedy) from None
     return genes
+
+
+def normalised_total(path: str | Path) -> float | None:
+    """Return the total to which the cells of a .h5ad were normalised; None if genes were dropped since, or for others.
+
+    Damaged cells are no reason to refuse a gene list.
+    """
+    if Path(path).suffix.lower() not in (".h5ad", ".h5"):
+        return None
+    with suppress(ScgeneptError), open_cells(path) as cells:
+        rows = np.unique(np.linspace(0, cells.n_obs - 1, MAX_CELLS).astype(np.int64))
+        every = np.arange(cells.var.n_rows, dtype=np.int64)
+        signature, _ = cells.find_scale_fault(cells.sample(rows, every), None)
+        if signature is not None and signature.transform is LOG1P:
+            return signature.total
+    return None
 
 
 def _error(path: Path, problem: str, remedy: str) -> GeneListError:

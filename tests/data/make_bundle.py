@@ -31,6 +31,7 @@ def main() -> None:
             directory / "bundle",
             vocab=DATA / "oracle" / "vocab.json",
             dataset="norman",
+            training_total=1e4,
             precisions=("fp32", "fp16"),
             portable=True,
             synthetic=True,

@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from scgenept_export.errors import GeneListError
-from scgenept_export.gene_list import GeneList, read_gene_list
+from scgenept_export.gene_list import GeneList, normalised_total, read_gene_list
 
 if TYPE_CHECKING:
     from tests.conftest import Oracle
@@ -41,6 +41,19 @@ def write_h5ad(path: Path, var: pd.DataFrame) -> Path:
 def test_h5ad_with_gene_names_and_ensembl_ids(tmp_path: Path) -> None:
     path = write_h5ad(tmp_path / "cells.h5ad", pd.DataFrame({"gene_name": NAMES}, index=list(IDS)))
     assert read_gene_list(path) == GeneList(NAMES, IDS)
+
+
+def test_the_total_of_the_training_data_is_that_of_cells_with_all_genes(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(np.random.default_rng(1).lognormal(0, 1.5, 300), (20, 300))
+    values = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 5e4).astype(np.float32)
+    for name, kept, total in (("all", slice(None), pytest.approx(5e4)), ("dropped", slice(0, 100), None)):
+        anndata.AnnData(values[:, kept]).write_h5ad(tmp_path / f"{name}.h5ad")
+        assert normalised_total(tmp_path / f"{name}.h5ad") == total
+    path = tmp_path / "all.h5ad"
+    with h5py.File(path, "a") as file:
+        del file["X"]
+    assert normalised_total(path) is None
+    assert normalised_total("norman") is None
 
 
 def test_h5ad_with_categorical_gene_names(tmp_path: Path) -> None:

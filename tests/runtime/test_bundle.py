@@ -132,7 +132,7 @@ def test_a_field_of_another_type_or_missing_is_a_bundle_error(
             continue
         assert name in ("encoders", "files", "versions", "tolerances")
     for name in sound:
-        if name not in ("format_version", "activation_range"):  # the one is tested above, the other is optional
+        if name not in ("format_version", "activation_range", "training_total"):  # tested above, and optional
             lacking = {key: entry for key, entry in sound.items() if key != name}
             with pytest.raises(BundleError, match=name):
                 Manifest.from_json(json.dumps(lacking), bundle)
@@ -228,7 +228,8 @@ def test_what_is_unusual_but_right_in_a_manifest(bundle: Path, manifest_text: by
     for file in fields["files"]:
         if file["precision"] is None:
             del file["precision"], file["target"]
-    del fields["activation_range"]
+    del fields["activation_range"], fields["training_total"]
+    assert Manifest.from_json(json.dumps(fields), bundle).training_total is None
     assert Manifest.from_json(json.dumps(fields), bundle).files == Manifest.from_json(manifest_text, bundle).files
 
 

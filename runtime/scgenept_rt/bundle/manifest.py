@@ -87,6 +87,9 @@ class Manifest:
     activation_range
         Largest absolute activation of each part of the network on the reference cells: ``embedding``, ``layers.0``
         and so on, ``decoder``. Empty in bundles that were exported before it was recorded.
+    training_total
+        Total to which each cell of the training data was normalised, over all genes that were measured; None if that
+        was not stated.
     """
 
     synthetic: bool
@@ -102,6 +105,7 @@ class Manifest:
     versions: Mapping[str, str]
     tolerances: Mapping[str, Tolerance]
     activation_range: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    training_total: float | None = None
 
     @property
     def training_perturbations(self) -> str:

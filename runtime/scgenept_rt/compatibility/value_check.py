@@ -49,7 +49,7 @@ def check_values(
     if match is not None and match.n_found:
         names, columns = list(panel.names), match.columns
     sample = csr_array(vstack(list(cells.matrix.batches(rows, columns)), format="csr"))
-    signature, fault = cells.find_scale_fault(cells.sample(rows, columns))
+    signature, fault = cells.find_scale_fault(cells.sample(rows, columns), panel.training_total)
     finite = sample.data[np.isfinite(sample.data)].astype(np.float64)
     has_zeros = sample.nnz < len(rows) * np.count_nonzero(columns >= 0) or not finite.size
     bounds = np.append(finite, 0.0) if has_zeros else finite

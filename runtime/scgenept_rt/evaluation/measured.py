@@ -150,7 +150,7 @@ class MeasuredCells:
         group_of_rows = self.labels.group_of_rows(groups)
         rows = np.flatnonzero(group_of_rows >= 0).astype(np.int64)
         if genes is None:
-            batches = self.cells.values(self.panel.names, self.match.columns, rows)
+            batches = self.cells.values(self.panel, self.match.columns, rows)
         else:  # values of single genes say nothing about the scale
             batches = self.cells.matrix.batches(rows, self.match.columns[genes])
         done = 0

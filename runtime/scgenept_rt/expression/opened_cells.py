@@ -3,7 +3,7 @@
 >>> with open_cells("screen.h5ad", {"layer": "lognorm"}) as cells:
 ...     match = cells.require_genes(panel)  # which columns hold the model's genes
 ...     control = cells.find_control_cells(panel)  # labels and rows of the control cells
-...     for batch in cells.values(panel.names, match.columns, control.rows):  # checked, in model gene order
+...     for batch in cells.values(panel, match.columns, control.rows):  # checked, in model gene order
 ...         ...
 """
 
@@ -315,7 +315,7 @@ class OpenedCells:
 
     def values(
         self,
-        gene_names: Sequence[str],
+        panel: GenePanel,
         columns: NDArray[np.int64],
         rows: NDArray[np.int64],
         notices: list[str] | None = None,
@@ -324,8 +324,8 @@ class OpenedCells:
 
         Parameters
         ----------
-        gene_names
-            Names of the genes, for messages.
+        panel
+            The model's genes.
         columns
             int64 [n_genes], the column of each gene, -1 for one that is missing (which is zero).
         rows
@@ -343,7 +343,11 @@ class OpenedCells:
         ExpressionValueError
             If values are not finite, or not log1p-normalised unless the options accept that.
         """
-        check = self.scale_check(gene_names, rows, self._scale_fault(rows, columns))
+        fault = None
+        if len(rows):
+            chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
+            fault = self.find_scale_fault(self.sample(chosen, columns), panel.training_total)[1]
+        check = self.scale_check(panel.names, rows, fault)
         for batch in self.matrix.batches(rows, columns):
             check.check(batch)
             yield batch
@@ -373,10 +377,10 @@ class OpenedCells:
         chosen = columns if isinstance(self.matrix, CompressedColumns) else every
         return csr_array(vstack(list(self.matrix.batches(rows, chosen)), format="csr"))
 
-    def find_scale_fault(self, sample: Any) -> tuple[Signature | None, ScaleFault | None]:
+    def find_scale_fault(self, sample: Any, training_total: float | None) -> tuple[Signature | None, ScaleFault | None]:
         """Judge a sample of cells: what its values have been through, and what is wrong with that.
 
-        Values that are not finite are left to `ScaleCheck`.
+        Values that are not finite are left to `ScaleCheck`; see `find_fault` for the total.
         """
         finite = sample.data[np.isfinite(sample.data)]
         if not finite.size or (finite.min() < 0 and finite.size < sample.data.size):
@@ -385,13 +389,7 @@ class OpenedCells:
             return None, find_negative_fault(sample)
         base = self._logarithm_base()
         signature = read_signature(sample, TRANSFORMS if base is None else (*TRANSFORMS, logarithm(base)))
-        return signature, find_fault(signature, sample, base)
-
-    def _scale_fault(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> ScaleFault | None:
-        if not len(rows):
-            return None
-        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
-        return self.find_scale_fault(self.sample(chosen, columns))[1]
+        return signature, find_fault(signature, sample, base, training_total)
 
     def _logarithm_base(self) -> float | None:
         """Return the base of the logarithm of X, as `sc.pp.log1p` records it; None for e, or where nothing is said."""

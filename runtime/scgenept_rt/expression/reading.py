@@ -68,7 +68,7 @@ def _read(cells: OpenedCells, panel: GenePanel, sampling: Sampling, spill_bytes:
     writer = CsrRowsWriter(spill_bytes)
     expressed = np.zeros(len(panel), dtype=np.bool_)
     try:
-        for batch in cells.values(panel.names, match.columns, rows, notices):
+        for batch in cells.values(panel, match.columns, rows, notices):
             writer.append(batch)
             expressed[batch.indices] = True
         match = cells.accept_blanked(panel, match, rows, expressed)

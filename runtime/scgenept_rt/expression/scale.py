@@ -9,37 +9,48 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.errors import Caution, ExpressionValueError, UseOption, pluralize
-from scgenept_rt.expression.count_signature import LINEAR, LOG1P, Signature, divided_by_gene, logarithm
+from scgenept_rt.expression.count_signature import (
+    LINEAR,
+    LOG1P,
+    Signature,
+    Transform,
+    divided_by_gene,
+    logarithm,
+)
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
 MAX_LOG1P = 20.0
 # Whole numbers up to 2 may be a small or binary sample; counts of real cells go further.
 MIN_RAW_COUNT = 3.0
 _NORMALIZE = "`sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
+_FROM_COUNTS = f"Take the counts and normalise them: {_NORMALIZE}"
 _USUAL_TOTAL = 1e4
-"""About the total of the training data, which were normalised to the median of their cells."""
-_FAR, _OUTSIDE = 5.0, 20.0
-"""Ratios to that total from which a warning is given, and from which values are refused."""
-_MIN_UNIT, _MAX_UNIT = 0.1, 20.0
-"""What one count comes to in cells of 100,000 and of 500 counts, normalised to that total."""
+"""About the total of the training data where a bundle does not state it: mostly the median of their cells."""
+_FAR, _FAR_FROM_STATED, _OUTSIDE = 5.0, 2.0, 20.0
+"""Ratios to that total, or to a stated one, from which a warning is given, and from which values are refused."""
+_DEEPEST, _SHALLOWEST = 100_000, 500
+"""Counts of a cell, beyond which genes were dropped before cells were normalised."""
+_ALL_GENES = 10_000
 _MIN_WHOLE = 0.3
-_PERCENT, _MANY_GENES = 100.0, 100
-"""So many genes with a lower total are suspect where a count comes to less than `_MIN_UNIT` too."""
+_PERCENT = 100.0
 
 
 @dataclass(frozen=True)
 class ScaleFault:
     """What is wrong with a scale, or may be.
 
-    `certain` if the values themselves show it.
+    `certain` if the values themselves show it, `below_zero` if it comes with negative values.
     """
 
     problem: str
     remedy: str
     certain: bool
+    below_zero: bool = False
 
 
-def find_fault(signature: Signature, sample: Any, base: float | None) -> ScaleFault | None:
+def find_fault(
+    signature: Signature, sample: Any, base: float | None, training_total: float | None = None
+) -> ScaleFault | None:
     """Judge what a sample of cells has been through; None for log1p of normalised counts, or where nothing tells.
 
     Parameters
@@ -50,19 +61,24 @@ def find_fault(signature: Signature, sample: Any, base: float | None) -> ScaleFa
         `csr_array` [n_cells, n_genes], not negative.
     base
         The base of the logarithm that the file states, None for e.
+    training_total
+        Total per cell of the training data; None if it is not known.
     """
+    expected = training_total or _USUAL_TOTAL
     found, data = signature.transform, sample.data[np.isfinite(sample.data)]
     if found is LOG1P:
-        return _fault_of_log1p(signature, sample.shape[1])
+        return _fault_of_log1p(signature, sample.shape[1], training_total)
     if found is not None:
         cells = (
             f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
         )
         if found is LINEAR:
-            return ScaleFault(f"the values of {cells} are {_linear_kind(signature)}", _step(signature), certain=True)
+            return ScaleFault(
+                f"the values of {cells} are {_linear_kind(signature)}", _step(signature, expected), certain=True
+            )
         undone = "whole multiples of one value per cell, as counts are" if signature.n_alike else "equal totals"
         problem = f"the values of {cells} are {found.name} and not log1p: undone, they are {undone}"
-        return ScaleFault(problem, _step(signature), certain=True)
+        return ScaleFault(problem, _step(signature, expected), certain=True)
     if data.size and data.max() >= MIN_RAW_COUNT and np.mean(data == np.rint(data)) >= _MIN_WHOLE:
         problem = "many values are whole numbers and the others are not, as counts that were corrected or estimated"
         return ScaleFault(problem, f"Normalise them: {_NORMALIZE}", certain=True)
@@ -77,7 +93,7 @@ def find_fault(signature: Signature, sample: Any, base: float | None) -> ScaleFa
         problem = (
             "the values of each gene were divided by a number of its own, as centred log-ratios (CLR) of genes are"
         )
-        return ScaleFault(problem, f"Take the counts and normalise them: {_NORMALIZE}", certain=True)
+        return ScaleFault(problem, _FROM_COUNTS, certain=True)
     return ScaleFault(
         "Values show no trace of counts: undone, they are neither whole multiples of one value per cell nor of equal "
         "totals, as log1p of normalised counts is. The model was not trained on smoothed, imputed or corrected values, "
@@ -87,31 +103,36 @@ def find_fault(signature: Signature, sample: Any, base: float | None) -> ScaleFa
     )
 
 
-def _fault_of_log1p(signature: Signature, n_genes: int) -> ScaleFault | None:
+def _fault_of_log1p(signature: Signature, n_genes: int, training_total: float | None) -> ScaleFault | None:
+    expected = training_total or _USUAL_TOTAL
+    step = _step(signature, expected)
     if signature.unnormalised:
         problem = "Values are log1p of whole counts that were not normalised: they differ with the depth of a cell"
-        return ScaleFault(problem, _step(signature), certain=False)
+        return ScaleFault(problem, step, certain=False)
     if signature.centred_log_ratio:
         problem = "the values are centred log-ratios (CLR) of each cell's counts, which were not divided by their total"
-        return ScaleFault(problem, _step(signature), certain=True)
-    total = signature.total
+        return ScaleFault(problem, step, certain=True)
+    total, unit = signature.total, _unit(signature)
     least = float(np.median(signature.totals))
-    ratio = (least if total is None else total) / _USUAL_TOTAL
     if signature.totals.max() <= 1.05 and len(signature.totals) > 1:
-        return ScaleFault("the values are log1p of fractions of a cell's total", _step(signature), certain=True)
-    too_low = total is not None and signature.units.size > 0 and ratio < 1 / _FAR and _unit(signature) < _MIN_UNIT
-    if ratio > _FAR or too_low:
+        return ScaleFault("the values are log1p of fractions of a cell's total", step, certain=True)
+    ratio, far = (total or least) / expected, _FAR_FROM_STATED if training_total else _FAR
+    all_genes = n_genes >= _ALL_GENES or 0 < unit < expected / _DEEPEST
+    if ratio > far or (total is not None and all_genes and ratio < 1 / far):
         problem = f"Cells were normalised to a total of {'' if total else 'more than '}{least:,.0f}"
-        expected = f"training data have about {_USUAL_TOTAL:,.0f}"
+        trained = f"training data have {'' if training_total else 'about '}{expected:,.0f}"
+        step = f"Convert them: `{_rescaled(LOG1P, total, expected)}`" if total else _FROM_COUNTS
         certain = not 1 / _OUTSIDE < ratio < _OUTSIDE
-        return ScaleFault(f"{problem}, but {expected}", _step(signature), certain=certain)
+        return ScaleFault(f"{problem}, but {trained}", step, certain=certain)
     if total is None and signature.differs_with_depth:
         problem = "Values are log1p of counts that were not divided by the total of their cell, as centred log-ratios"
-        return ScaleFault(f"{problem} (CLR): they differ with the depth of a cell", _step(signature), certain=False)
-    if total is None and n_genes >= _MANY_GENES and least <= _PERCENT and 0 < _unit(signature) < _MIN_UNIT:
-        problem = f"Undone, values sum to {least:,.3g} per cell, as percent do of which genes were dropped"
-        step = f"adata.X = np.log1p(np.expm1(adata.X) * {_USUAL_TOTAL / _PERCENT:g})"
-        return ScaleFault(problem, f"If they are percent: `{step}`", certain=False)
+        return ScaleFault(f"{problem} (CLR): they differ with the depth of a cell", step, certain=False)
+    dropped = total is None and least <= _PERCENT and 0 < unit < expected / _DEEPEST
+    if dropped or (total is not None and np.isclose(total, _PERCENT, rtol=1e-5)):
+        problem = (
+            f"Undone, values sum to {least:,.3g} per cell, as percent do{' of which genes were dropped' * dropped}"
+        )
+        return ScaleFault(problem, f"If they are percent: `{_rescaled(LOG1P, _PERCENT, expected)}`", certain=False)
     return None
 
 
@@ -123,7 +144,7 @@ def _linear_kind(signature: Signature) -> str:
     return "normalised, but no logarithm was taken"
 
 
-def _step(signature: Signature) -> str:
+def _step(signature: Signature, expected: float) -> str:
     """Return the line of Python that turns the values into log1p of normalised counts."""
     transform = signature.transform
     assert transform is not None
@@ -131,13 +152,14 @@ def _step(signature: Signature) -> str:
         assign = "" if transform is LINEAR else f"adata.X = {transform.linear}; "
         return f"Normalise them: `{assign}sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
     total = 1.0 if signature.totals.max() <= 1.05 else signature.total
-    if (
-        total is not None
-        and not 1 / _FAR < total / _USUAL_TOTAL < _FAR
-        and not _MIN_UNIT < _unit(signature) < _MAX_UNIT
-    ):
-        return f"Convert them: `adata.X = np.log1p({transform.linear} * {_USUAL_TOTAL / total:.4g})`"
+    usual = expected / _DEEPEST < _unit(signature) < expected / _SHALLOWEST
+    if total is not None and not 1 / _FAR < total / expected < _FAR and not usual:
+        return f"Convert them: `{_rescaled(transform, total, expected)}`"
     return f"Convert them: `adata.X = {transform.log1p}`"
+
+
+def _rescaled(transform: Transform, total: float, expected: float) -> str:
+    return f"adata.X = np.log1p({transform.linear} * {expected / total:.4g})"
 
 
 def _unit(signature: Signature) -> float:
@@ -205,12 +227,13 @@ class ScaleCheck:
                     self._other_matrices,
                     where=self._where,
                 )
-            if low < 0 and not self._allow_unnormalized:
+            fault = self._fault if self._fault is not None and self._fault.below_zero else None
+            if low < 0 and not self._allow_unnormalized and (fault is None or fault.certain):
                 at = int(np.flatnonzero(data < 0)[0])
                 value = f"the value of {self._place(batch, at)} is negative ({data[at]:g})"
-                if self._fault is None:
+                if fault is None:
                     raise self._not_normalized(f"{value}, expected log1p-normalised expression")
-                raise self._not_normalized(f"{value}: {self._fault.problem}", self._fault.remedy)
+                raise self._not_normalized(f"{value}: {fault.problem}", fault.remedy)
             self._minimum = min(self._minimum, low)
             if high > self._maximum:
                 self._maximum, self._maximum_at = high, self._place(batch, int(data.argmax()))
@@ -250,7 +273,8 @@ class ScaleCheck:
                 "log1p-normalised expression, so its predictions may mean nothing here."
             )
             notices.append(Caution(problem))
-        if self._fault is not None and not raw_counts and not too_large and self._minimum >= 0:
+        told = raw_counts or too_large or (self._minimum < 0 and self._allow_unnormalized)
+        if self._fault is not None and not told:
             notices.append(Caution(self._fault.problem, self._fault.remedy, self._other_matrices))
         if self._n_empty == self._n_cells:
             notices.append(Caution("All values of the control cells are zero"))

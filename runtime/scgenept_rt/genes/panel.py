@@ -41,18 +41,21 @@ class GenePanel:
         Ensembl ids, None where unknown.
     in_vocab
         Boolean array; False for genes without a token of their own, which the network cannot tell apart by name.
+    training_total
+        Total per cell to which the training data were normalised, None if that is not known.
     """
 
     names: tuple[str, ...]
     ids: tuple[str | None, ...]
     in_vocab: NDArray[np.bool_]
+    training_total: float | None = None
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> GenePanel:
         """Return the panel that a bundle's manifest lists."""
         in_vocab = np.array(manifest.in_vocab, dtype=np.bool_)
         in_vocab.flags.writeable = False
-        return cls(manifest.gene_names, manifest.gene_ids, in_vocab)
+        return cls(manifest.gene_names, manifest.gene_ids, in_vocab, manifest.training_total)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 
@@ -211,8 +212,11 @@ NEGATIVE = {
     "z-scores, clipped": (scaled(RIGHT).clip(-2, 2), "z-scores"),
     "Pearson residuals": ((COUNTS - FITTED) / np.sqrt(FITTED + FITTED**2 / 100 + 1e-9), "residuals"),
     "log-ratios": (LOGARITHMS - LOGARITHMS.mean(axis=1, keepdims=True), "CLR"),
-    "corrected for batches": (RIGHT + np.random.default_rng(10).normal(0, 0.1, (1, N_GENES)), "batches"),
-    "corrected by cell": (RIGHT + np.random.default_rng(10).normal(0, 0.1, RIGHT.shape), "batches"),
+}
+CORRECTED_BELOW_ZERO = {
+    "by gene": RIGHT + np.random.default_rng(10).normal(0, 0.1, (1, N_GENES)),
+    "by cell": RIGHT + np.random.default_rng(10).normal(0, 0.1, RIGHT.shape),
+    "by batch, few genes": (RIGHT + np.random.default_rng(10).normal(0, 0.2, (2, N_GENES))[np.arange(40) % 2])[:, :24],
 }
 
 
@@ -230,6 +234,22 @@ def test_negative_values_are_refused_by_name(name, form):
     assert read(adata, PANEL, layer="lognorm").notices == []
 
 
+@pytest.mark.parametrize("form", [scipy.sparse.csc_matrix, np.asarray], ids=str)
+@pytest.mark.parametrize("name", CORRECTED_BELOW_ZERO)
+def test_logarithms_corrected_below_zero_are_told_and_not_refused(name, form):
+    values = CORRECTED_BELOW_ZERO[name]
+    n_genes = values.shape[1]
+    panel = GenePanel(NAMES[:n_genes], (None,) * n_genes, np.ones(n_genes, dtype=bool))
+    adata = cells(values, names=panel.names, form=form)
+    (notice,) = read(adata, panel).notices
+    assert "batches" in notice
+    adata.X = np.asarray(values)
+    assert run_step(adata, notice).min() == 0
+    wrong = cells(np.where(values == values.max(), -1, np.maximum(RIGHT[:, :n_genes], 0)), names=panel.names)
+    with pytest.raises(ExpressionValueError, match="is negative"):  # damage is no correction
+        read(wrong, panel)
+
+
 def test_log1p_of_counts_that_were_not_normalised_is_told_with_the_step():
     adata = cells(np.log1p(COUNTS))
     (notice,) = read(adata, PANEL).notices
@@ -239,6 +259,33 @@ def test_log1p_of_counts_that_were_not_normalised_is_told_with_the_step():
 def test_a_total_that_is_far_but_not_absurd_is_told():
     (notice,) = read(cells(np.log1p(FRACTIONS * 1e5)), PANEL).notices
     assert "total of 100,000" in notice
+
+
+@pytest.mark.parametrize(("total", "ok"), [(1e6, True), (700_000, True), (1e5, False), (1e4, False)])
+def test_a_stated_total_of_the_training_data_is_what_cells_are_compared_with(total, ok):
+    panel = dataclasses.replace(PANEL, training_total=1e6)
+    deep = np.random.default_rng(3).poisson(COUNTS * 20)  # a count comes to less than in any cell of few genes
+    adata = cells(np.log1p(deep / deep.sum(axis=1, keepdims=True) * total))
+    if ok:
+        assert read(adata, panel).notices == []
+        return
+    if total < 5e4:
+        with pytest.raises(ExpressionValueError) as caught:
+            read(adata, panel)
+        message = str(caught.value)
+    else:
+        (message,) = read(adata, panel).notices
+    assert "training data have 1,000,000" in message
+    np.testing.assert_allclose(np.expm1(run_step(adata, message)).sum(axis=1), 1e6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("n_kept", [24, 100])
+def test_percent_are_told_with_any_number_of_genes(n_kept):
+    few = COUNTS[:, :n_kept]
+    adata = cells(np.log1p(few / few.sum(axis=1, keepdims=True) * 100), names=NAMES[:n_kept])
+    (notice,) = read(adata, GenePanel(NAMES[:n_kept], (None,) * n_kept, np.ones(n_kept, dtype=bool))).notices
+    assert "percent" in notice
+    np.testing.assert_allclose(np.expm1(run_step(adata, notice)).sum(axis=1), 1e4, rtol=1e-3)
 
 
 GOOD = {
