@@ -112,7 +112,7 @@ def test_export_warns_of_weights_scaled_up(
 ) -> None:
     path = save(scaled_to(small_state_dict, small_checkpoint, 30_000))
     with pytest.warns(ActivationRangeWarning, match=r"in layers\.1: near the end of fp16's range"):
-        made = export_bundle(path, small_genes, GO_C, tmp_path / "bundle", vocab=small_vocab)
+        made = export_bundle(path, small_genes, GO_C, tmp_path / "bundle", vocab=small_vocab, precisions=("fp16",))
     assert made.manifest.activation_range["layers.1"] == pytest.approx(30_000, rel=0.05)
 
     with warnings.catch_warnings():
@@ -130,7 +130,7 @@ def test_a_network_beyond_the_range_is_never_a_fp16_bundle(
 ) -> None:
     path = save(scaled_to(small_state_dict, small_checkpoint, 1e6))
     with pytest.warns(ActivationRangeWarning, match="beyond the end"), pytest.raises(ExportedGraphError, match="fp16"):
-        export_bundle(path, small_genes, GO_C, tmp_path / "bundle", vocab=small_vocab)
+        export_bundle(path, small_genes, GO_C, tmp_path / "bundle", vocab=small_vocab, precisions=("fp16",))
     assert not (tmp_path / "bundle").exists()
 
 
@@ -145,7 +145,7 @@ def test_the_command_prints_the_range_and_the_warning(
 ) -> None:
     path = save(scaled_to(small_state_dict, small_checkpoint, 30_000))
     arguments = ("--checkpoint", path, "--genes", small_genes, "--vocab", small_vocab, "--variant", GO_C)
-    done = export_cli("bundle", *arguments, "--out", tmp_path / "bundle")
+    done = export_cli("bundle", *arguments, "--precision", "fp16", "--out", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     assert "largest activations on the reference cells" in done.stdout
     (warning,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
