@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scgenept_rt.errors import PredictionWarning, ScgeneptError
     from scgenept_rt.options import ReadOptions
     from scgenept_rt.predictor import MeanAndCells, PredictedRows, Predictor, load
+    from scgenept_rt.ranking import Ranking, rank
 
     __version__: str
 
@@ -27,11 +28,13 @@ __all__ = [
     "PredictedRows",
     "PredictionWarning",
     "Predictor",
+    "Ranking",
     "ReadOptions",
     "ScgeneptError",
     "__version__",
     "load",
     "pl",
+    "rank",
 ]
 
 _MODULES = {
@@ -40,9 +43,11 @@ _MODULES = {
     "PredictedRows": "predictor",
     "PredictionWarning": "errors",
     "Predictor": "predictor",
+    "Ranking": "ranking",
     "ReadOptions": "options",
     "ScgeneptError": "errors",
     "load": "predictor",
+    "rank": "ranking",
 }
 
 

@@ -22,6 +22,7 @@ from scgenept_rt.cli import (
     plot,
     predict,
     providers,
+    rank,
     verify,
 )
 from scgenept_rt.cli.failure import exit_on_user_error
@@ -65,6 +66,7 @@ for _command in (
     download.download,
     evaluate.evaluate,
     gi.gi,
+    rank.rank,
 ):
     app.command(_command.__name__, cls=Command)(_command)
 app.add_typer(plot.app, name="plot")

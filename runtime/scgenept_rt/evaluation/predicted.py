@@ -56,6 +56,8 @@ class PredictedMeans:
         int64 (n_perturbations,), control cells per mean.
     provenance
         The run's ``uns["scgenept_rt"]``, empty if there is none.
+    from_effects
+        Whether the deltas are effects: against predictions without a perturbation for the same cells.
     """
 
     name: str
@@ -67,6 +69,7 @@ class PredictedMeans:
     sems: NDArray[np.float32] | None
     n_controls: NDArray[np.int64]
     provenance: Mapping[str, Any]
+    from_effects: bool = False
 
     def __post_init__(self) -> None:
         for values in (self.means, self.deltas):
@@ -136,11 +139,11 @@ class PredictedMeans:
         return {genes: row for genes, row in rows.items() if genes is not None}
 
 
-def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -> PredictedMeans:
+def read_predictions(source: str | Path | AnnData, *, name: str | None = None, effects: bool = False) -> PredictedMeans:
     """Read a prediction file, of means or of cells, or the AnnData that `Predictor.predict` returned.
 
     Cells are averaged by perturbation while they are read; control cells among them (as in the cell-eval format) give
-    the deltas.
+    the deltas. With `effects`, the layer `effect` does where a file has it for every perturbation.
 
     Raises
     ------
@@ -173,9 +176,21 @@ def read_predictions(source: str | Path | AnnData, *, name: str | None = None) -
         if "n_controls" not in cells.obs.columns:
             return _averaged(cells, panel, labels, name, provenance)
         counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)
-        deltas, sems = (None if rows is None else _dense(rows) for rows in map(cells.layer, ("delta", "delta_sem")))
+        changes, errors = (_layer(cells, layer) for layer in ("effect", "effect_sem")) if effects else (None, None)
+        from_effects = changes is not None and not np.isnan(changes).any()
+        if not from_effects:
+            changes, errors = (_layer(cells, layer) for layer in ("delta", "delta_sem"))
         means = PredictedMeans(
-            name, cells.where, panel, tuple(labels), _dense(cells.matrix), deltas, sems, counts, provenance
+            name,
+            cells.where,
+            panel,
+            tuple(labels),
+            _dense(cells.matrix),
+            changes,
+            errors,
+            counts,
+            provenance,
+            from_effects,
         )
         return means if len(set(labels)) == len(labels) else _pooled(means)
 
@@ -285,6 +300,11 @@ def _panel(cells: OpenedCells) -> GenePanel:
     else:
         ids = tuple(ensembl_id(name) for name in names)
     return GenePanel(names, ids, np.ones(len(names), dtype=np.bool_))
+
+
+def _layer(cells: OpenedCells, name: str) -> NDArray[np.float32] | None:
+    matrix = cells.layer(name)
+    return None if matrix is None else _dense(matrix)
 
 
 def _dense(matrix: MatrixRows) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ __all__ = [
     "Aggregate",
     "EngineOptions",
     "FileOptions",
+    "Metric",
     "PredictFileOptions",
     "PredictOptions",
     "ReadOptions",
@@ -24,6 +25,7 @@ __all__ = [
 
 Aggregate = Literal["mean", "cells", "both"]
 SamplingMode = Literal["all", "random", "upstream"]
+Metric = Literal["cosine", "pearson", "distance"]
 
 _MOST_THREADS = max(128, os.cpu_count() or 1)
 """Hundreds more than there are CPUs stall for minutes."""

@@ -17,24 +17,59 @@ from scgenept_rt.perturbation.labels import PerturbationRequest
 _LABEL_COLUMNS = ("perturbation", "condition")
 _GENE_COLUMNS = ("gene_name", "gene")
 _COUNT_COLUMN = "n_controls"
+_NAMES_COLUMN = "names"
+"""Genes in a table of Scanpy's `get.rank_genes_groups_df`."""
+
+_WEIGHT_COLUMNS = ("weight", "logfoldchanges", "log2foldchange", "logfc", "avg_log2fc")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITERS = (",", ";", "\t")
 _STANDARD_INPUT = Path("-")
 
 
-def read_gene_list(path: str | Path) -> list[str]:
+def read_gene_list(path: str | Path, *, for_pairs: bool = True) -> list[str]:
     """Read gene names: one per line, or the gene_name or gene column of a .csv or .tsv file.
 
     Raises
     ------
     PerturbationFileError
-        If the file cannot be read, or holds fewer than two genes.
+        If the file cannot be read, or holds no gene, or only one to make pairs of.
     """
     path = Path(path)
     genes = [entry.label for entry in _entries(path, _GENE_COLUMNS)]
-    if len(set(genes)) < 2:
-        raise _error(path, f"it names {pluralize(len(set(genes)), 'gene')}, expected two or more to make pairs of")
+    if len(set(genes)) < 1 + for_pairs:
+        expected = "two or more to make pairs of" if for_pairs else "one or more"
+        raise _error(path, f"it names {pluralize(len(set(genes)), 'gene')}, expected {expected}")
     return genes
+
+
+def read_gene_weights(path: str | Path) -> dict[str, float]:
+    """Read genes with weights from a .csv or .tsv file.
+
+    Its columns are gene_name, gene or names, and weight, or a log fold change as Scanpy, DESeq2, edgeR or Seurat call
+    it.
+
+    Raises
+    ------
+    PerturbationFileError
+        If the file cannot be read, lacks a column or holds no gene, or a weight is not a number.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _DELIMITERS:
+        raise _error(path, "it is not a table", "Give genes with weights as .csv or .tsv")
+    weights: dict[str, float] = {}
+    for entry in _entries(path, (*_GENE_COLUMNS, _NAMES_COLUMN), _WEIGHT_COLUMNS):
+        if not entry.others:
+            raise _error(path, f"its header has no column {' or '.join(_WEIGHT_COLUMNS)}", "Name the column weight")
+        column, text = next(iter(entry.others.items()))
+        try:
+            weight = float(text)
+        except ValueError:
+            raise _error(path, f"{text!r} is not a number", line=entry.line, column=column) from None
+        if weights.setdefault(entry.label, weight) != weight:
+            raise _error(path, f"the gene {entry.label} has two weights", "Give it one", entry.line)
+    if not weights:
+        raise _error(path, "it names no gene, expected one or more")
+    return weights
 
 
 def read_perturbation_file(path: str | Path) -> list[PerturbationRequest]:
@@ -75,7 +110,9 @@ def _error(
     return PerturbationFileError(problem, remedy, where=f"{where}, column {column!r}" if column else where)
 
 
-def _entries(path: Path, label_columns: Sequence[str]) -> Iterator[Entry]:
+def _entries(
+    path: Path, label_columns: Sequence[str], other_columns: Sequence[str] = (_COUNT_COLUMN,)
+) -> Iterator[Entry]:
     try:
         text = (sys.stdin.buffer.read() if path == _STANDARD_INPUT else path.read_bytes()).decode("utf-8-sig")
     except OSError as error:
@@ -85,7 +122,7 @@ def _entries(path: Path, label_columns: Sequence[str]) -> Iterator[Entry]:
     except UnicodeDecodeError as error:
         raise _error(path, "it is not UTF-8 text", "Save it as .txt, .csv or .tsv") from error
     if path.suffix.lower() in _DELIMITERS:
-        yield from table_entries(path, text, label_columns, (_COUNT_COLUMN,))
+        yield from table_entries(path, text, label_columns, other_columns)
         return
     for number, line in enumerate(io.StringIO(text, newline=""), start=1):
         label = line.strip()
@@ -153,7 +190,7 @@ def table_entries(path: Path, text: str, label_columns: Sequence[str], other_col
         label = row.cell(at)
         if not label:
             raise _error(path, "the cell is empty", line=row.line, column=names[at])
-        yield Entry(row.line, label, {name: row.cell(index[name]) for name in other_columns})
+        yield Entry(row.line, label, {name: row.cell(index[name]) for name in other_columns if index[name] is not None})
 
 
 def _without_blank_end(cells: Sequence[str]) -> list[str]:

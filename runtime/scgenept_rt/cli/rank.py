@@ -1,0 +1,102 @@
+"""`scgenept-rt rank`: which perturbations matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scgenept_rt.cli.messages import note
+from scgenept_rt.cli.options import one_of, with_options
+from scgenept_rt.cli.report_files import check_report_paths, write_reports
+from scgenept_rt.options import Metric, ReadOptions
+
+if TYPE_CHECKING:
+    from scgenept_rt.ranking import RankBy, Ranking
+
+
+@with_options()
+def rank(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A file of means that `predict` wrote.")],
+    read: ReadOptions,
+    up: Annotated[
+        Path | None, typer.Option("--up", metavar="FILE", help="Genes that should go up, one per line or .csv.")
+    ] = None,
+    down: Annotated[Path | None, typer.Option("--down", metavar="FILE", help="Genes that should go down.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="A .csv of genes and weights, negative for down."),
+    ] = None,
+    toward: Annotated[
+        Path | None,
+        typer.Option("--toward", metavar="DATA", help="Measured cells with a state to come close to, .h5ad or .zarr."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="COLUMN=VALUE", help="That state: cells by an obs column, or a perturbation."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", metavar="COLUMN=VALUE", help="Cells to start from. Default: DATA's control cells."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            parser=one_of(Metric),
+            help="cosine, pearson or distance, between the predicted and the measured change. Default: cosine.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many to print and draw.")] = 20,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all ranks there.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", metavar="FILE", help="Draw the first K: .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Rank perturbations by effect size, by a signature of genes, or by closeness to a state of cells.
+
+    The genes that a perturbation targets are left out of its score. A range of ranks is a tie: the errors do not tell
+    the perturbations apart.
+    """
+    from scgenept_rt.perturbation import read_gene_list, read_gene_weights
+    from scgenept_rt.ranking import rank as rank_predictions
+
+    check_report_paths((csv_file, figure), (predictions, up, down, weights, toward))
+    if figure is not None:
+        from scgenept_rt.plotting.drawing import check_figure_path
+
+        check_figure_path(figure)
+    by: RankBy = {}
+    if up is not None:
+        by["up"] = read_gene_list(up, for_pairs=False)
+    if down is not None:
+        by["down"] = read_gene_list(down, for_pairs=False)
+    if weights is not None:
+        by["weights"] = read_gene_weights(weights)
+    by |= {  # type: ignore[typeddict-item]
+        name: value
+        for name, value in (("toward", toward), ("group", group), ("start", start), ("metric", metric))
+        if value is not None
+    }
+    found = rank_predictions(predictions, read=read, on_notice=note, **by)
+    write_reports([(csv_file, lambda: found.table.to_csv(index=False))], lambda: _print(found, top))
+    if figure is not None:
+        from scgenept_rt import plotting
+
+        print(f"wrote {plotting.save(plotting.ranking(found, top=top), figure)}")
+
+
+def _print(found: Ranking, top: int) -> None:
+    table = found.table[:top]
+    ranks = found.supported_ranks[:top]
+    wide, width = max(4, *map(len, ranks)), max(12, *map(len, table["perturbation"]))
+    print(f"{'rank':<{wide}}  {'perturbation':<{width}}  {found.score:>11}  {'error':>8}")
+    for rank_, row in zip(ranks, table.itertuples(), strict=True):
+        print(f"{rank_:<{wide}}  {row.perturbation:<{width}}  {row.score:>11.4g}  {row.error:>8.2g}")
+    print(f"{len(table):,} of {len(found.table):,} perturbations; {found.description}")
+    if any("-" in shown for shown in ranks):
+        print("a range of ranks is a tie: two standard errors do not tell these perturbations apart")
+    if found.synthetic:
+        print("synthetic weights: these ranks mean nothing in biology")

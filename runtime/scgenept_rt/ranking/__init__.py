@@ -1,0 +1,6 @@
+"""Which perturbations matter: by effect size, by a signature of genes, or by closeness to a state of cells."""
+
+from scgenept_rt.ranking.question import RankBy
+from scgenept_rt.ranking.ranking import Ranking, rank
+
+__all__ = ["RankBy", "Ranking", "rank"]

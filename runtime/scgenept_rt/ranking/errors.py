@@ -1,0 +1,42 @@
+"""Errors of scores, and the ranks that they support."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+N_ERRORS = 2
+"""Standard errors of a difference from which on one perturbation ranks before another."""
+
+
+def largest_error(gradient: Values, errors: Values) -> float:
+    """Return the standard error of a score from those of its genes (delta method), however these move together.
+
+    How the errors of genes correlate between cells is not known from a table of means. Were they independent, the root
+    of the sum of squares would do; it is several times too small where a cell's depth or state moves many genes at
+    once. The sum of absolute values holds for any correlation.
+    """
+    return float(np.abs(gradient) @ errors)
+
+
+def rank_ranges(scores: Values, errors: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the best and the worst rank of each entry that its error allows; ranks begin at 1.
+
+    An entry ranks behind those that are better by more than `N_ERRORS` errors of the difference, and before those that
+    are worse by as much.
+
+    Parameters
+    ----------
+    scores
+        The higher, the better.
+    errors
+        Standard errors, taken as independent between entries; 0 where none is known.
+    """
+    ahead, behind = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
+    for index, (score, error) in enumerate(zip(scores, errors, strict=True)):
+        differences, margins = scores - score, N_ERRORS * np.hypot(errors, error)
+        ahead[index] = np.count_nonzero(differences > margins)
+        behind[index] = np.count_nonzero(differences < -margins)
+    return ahead + 1, len(scores) - behind

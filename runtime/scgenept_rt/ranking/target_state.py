@@ -1,0 +1,160 @@
+"""The change that leads to a state of measured cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import (
+    ArgumentError,
+    Caution,
+    FieldNotFoundError,
+    LabelNotFoundError,
+    UseOption,
+    join_limited,
+    pluralize,
+)
+from scgenept_rt.expression.annotation import as_text
+from scgenept_rt.expression.label_matching import CONTROL, LabelledRows, did_you_mean
+from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
+from scgenept_rt.genes import GeneMatch, GenePanel
+from scgenept_rt.options import ReadOptions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TargetState:
+    """What leads from one group of measured cells to another.
+
+    Attributes
+    ----------
+    change
+        (n_genes,) difference of the mean expression of the two groups.
+    genes
+        bool (n_genes,), the genes that were measured.
+    description
+        The two groups, in words.
+    notices
+        What users should know.
+    """
+
+    change: NDArray[np.float64]
+    genes: NDArray[np.bool_]
+    description: str
+    notices: tuple[str, ...]
+
+
+def read_target_state(
+    data: str | Path | AnnData, panel: GenePanel, group: str, start: str | None, read: ReadOptions | None
+) -> TargetState:
+    """Read the means of two groups of cells: `group`, and `start` or else the control cells.
+
+    A group is ``COLUMN=VALUE`` of obs, or the label of a perturbation. Without a label of control cells, all cells but
+    the group take their place.
+
+    Raises
+    ------
+    FieldNotFoundError
+        If obs has no such column.
+    LabelNotFoundError
+        If no cell has the value or label.
+    CellsError
+        If the cells cannot be used.
+    """
+    with open_cells(data, read) as cells:
+        cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
+        match = cells.match_genes(panel)
+        if not match.n_found:
+            cells.accept_missing(panel, match)  # raises
+        chosen = _rows(cells, panel, group, "group")
+        notices = list(match.notices)
+        if start is not None:
+            first, name = _rows(cells, panel, start, "start"), start
+        else:
+            control = cells.find_control_cells(panel)
+            first, name = control.rows, "control cells"
+            if control.labels is None:
+                first, name = np.setdiff1d(first, chosen), "all other cells"
+                notices.append(
+                    Caution(
+                        "No column of obs labels control cells: the state is compared with all other cells of the data."
+                    )
+                )
+        if np.array_equal(first, chosen) or not len(first):
+            raise ArgumentError(
+                f"the cells of {group} are compared with themselves",
+                options=[UseOption("start", "name the cells to start from, as COLUMN=VALUE")],
+            )
+        means, measured = [], match.columns >= 0
+        for rows in (chosen, first):
+            mean, blanked = _mean(cells, panel, match, rows, notices)
+            means.append(mean)
+            measured &= ~blanked
+    n_missing = int(np.count_nonzero(~measured))
+    if n_missing:
+        lacking = join_limited([panel.names[position] for position in np.flatnonzero(~measured)])
+        notices.append(
+            f"{pluralize(n_missing, 'predicted gene is', 'predicted genes are')} not measured in the data and left "
+            f"out of the comparison: {lacking}."
+        )
+    counts = pluralize(len(chosen), "cell"), pluralize(len(first), "cell")
+    description = f"{group} ({counts[0]}) minus {name} ({counts[1]})"
+    return TargetState(means[0] - means[1], measured, description, tuple(dict.fromkeys(notices)))
+
+
+def _mean(
+    cells: OpenedCells, panel: GenePanel, match: GeneMatch, rows: Rows, notices: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the mean expression of cells, and the genes whose values were blanked in them."""
+    total, expressed = np.zeros(len(panel)), np.zeros(len(panel), dtype=np.bool_)
+    for batch in cells.values(panel.names, match.columns, rows, notices):
+        total += np.bincount(batch.indices, weights=batch.data, minlength=len(panel))
+        expressed[batch.indices] = True
+    return total / len(rows), cells.blanked_genes(match, rows, expressed)
+
+
+def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str) -> Rows:
+    """Return the rows of a group, sorted."""
+    column, equals, value = (part.strip() for part in group.partition("="))
+    if not equals:
+        return _labelled(cells, panel, group)
+    if column not in cells.obs.columns:
+        raise FieldNotFoundError(
+            f"obs has no column {column!r} (it has: {join_limited(cells.obs.columns, 12) or 'none'})",
+            options=[UseOption(option, "name a group of cells, as COLUMN=VALUE")],
+            where=cells.where,
+        )
+    values = as_text(cells.obs.column(column))
+    rows = np.flatnonzero(values == value).astype(np.int64)
+    if not len(rows):
+        held = [name for name in dict.fromkeys(values.tolist()) if name]
+        near = get_close_matches(value, held, n=3)
+        raise LabelNotFoundError(
+            f"no cell has {value!r} in obs column {column!r} (it holds: {join_limited(held, 12) or 'nothing'})",
+            f"Did you mean {' or '.join(near)}?" if near else "",
+            [UseOption(option, "name a group of cells, as COLUMN=VALUE")],
+            where=cells.where,
+        )
+    return rows
+
+
+def _labelled(cells: OpenedCells, panel: GenePanel, label: str) -> Rows:
+    labels = LabelledRows.of(cells, panel)
+    found = labels.find(label)
+    if found is None or found == CONTROL:
+        raise LabelNotFoundError(
+            f"no perturbed cell is labelled {label} (labels: {join_limited(labels.perturbations) or 'none'})",
+            did_you_mean(label, labels.perturbations, labels.reader)
+            or "Give a perturbation that was measured, or a group as COLUMN=VALUE",
+            where=cells.where,
+        )
+    return np.flatnonzero(labels.group_of_rows([found]) == 0).astype(np.int64)

@@ -1,0 +1,219 @@
+"""Ranking a file of predictions: order, errors, ties, and input that cannot be ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import scgenept_rt as sgr
+from scgenept_rt.cli import app
+from scgenept_rt.errors import (
+    ArgumentError,
+    LabelNotFoundError,
+    PerturbationFileError,
+    PredictionFileError,
+    UnknownGeneError,
+)
+from scgenept_rt.options import Metric
+from scgenept_rt.ranking.errors import largest_error, rank_ranges
+from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, TowardState
+from tests.runtime.ranking.screens import GENES, cells_of, effects_of, mean_and_error, prediction_file
+
+SIZES = np.array([0.5, 3.0, 1.0, 2.0, 0.1])
+
+
+@pytest.fixture
+def screen() -> anndata.AnnData:
+    return prediction_file(effects_of(SIZES, np.random.default_rng(0)))
+
+
+def measured(effect: np.ndarray, obs: dict[str, list[str]], genes: list[str] = GENES) -> anndata.AnnData:
+    """Cells of two groups, those of the second after an effect."""
+    base = np.random.default_rng(5).uniform(2.0, 3.0, (40, len(GENES)))
+    base[20:] = np.maximum(base[20:] + effect, 0)
+    adata = anndata.AnnData(
+        base.astype(np.float32),
+        obs=pd.DataFrame(obs, index=[f"c{n}" for n in range(40)]),
+        var=pd.DataFrame(index=GENES),
+    )
+    return adata[:, genes].copy()
+
+
+def test_effects_rank_by_size_without_the_targets(screen) -> None:
+    found = sgr.rank(screen)
+    assert found.table["perturbation"].tolist() == [f"GENE{n}+ctrl" for n in (1, 3, 2, 0, 4)]
+    np.testing.assert_allclose(found.table["score"], sorted(SIZES)[::-1], rtol=1e-5)
+    assert found.supported_ranks == ["1", "2", "3", "4", "5"]
+
+
+def test_ranks_that_errors_do_not_support_are_ties(screen) -> None:
+    screen.layers["delta_sem"][:] = 0.04  # some 0.25 of a length, 0.7 of a difference
+    table = sgr.rank(screen).table.set_index("perturbation")
+    assert tuple(table.loc["GENE1+ctrl", ["best_rank", "worst_rank"]]) == (1, 1)
+    assert tuple(table.loc["GENE0+ctrl", ["best_rank", "worst_rank"]]) == (3, 5)
+
+
+def test_the_layer_effect_comes_before_delta_unless_it_is_unknown(screen) -> None:
+    screen.layers["effect"] = screen.X[::-1].copy()
+    screen.layers["effect_sem"] = screen.layers["delta_sem"]
+    assert "layer effect" in sgr.rank(screen).description
+    screen.layers["effect"][:] = np.nan  # as where all cells were predicted
+    assert "layer delta" in sgr.rank(screen).description
+
+
+def test_a_signature_by_symbol_id_and_former_name(screen) -> None:
+    screen.var_names = [{"GENE7": "NSD2", "GENE8": "ENSG00000170345"}.get(gene, gene) for gene in GENES]
+    screen.layers["delta"][2, [7, 8]] = 4.0, 2.0
+    screen.layers["delta"][2, 9] = -3.0
+    notices: list[str] = []
+    with pytest.warns(sgr.PredictionWarning, match="NOSUCH"):
+        found = sgr.rank(screen, up=["WHSC1", "ENSG00000170345.3", "NOSUCH"], down=["GENE9"], on_notice=notices.append)
+    assert found.table["perturbation"][0] == "GENE2+ctrl"
+    assert found.table["score"][0] == pytest.approx(3.0 + 3.0)
+    assert any("WHSC1 is NSD2" in notice for notice in notices)
+    weighted = sgr.rank(screen, weights={"NSD2": 3.0, "ENSG00000170345": 1.0})
+    assert weighted.table["score"][0] == pytest.approx(3.5)
+
+
+def test_a_target_in_the_signature_does_not_count(screen) -> None:
+    table = sgr.rank(screen, up=["GENE1"]).table
+    assert np.isnan(table["score"].iloc[-1])
+    assert table["perturbation"].iloc[-1] == "GENE1+ctrl"
+    assert pd.isna(table["rank"].iloc[-1])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "pearson", "distance"])
+def test_toward_a_state(screen, metric: Metric) -> None:
+    effect = screen.layers["delta"][3].copy()
+    effect[3] = 0.0
+    data = measured(effect, {"CELLTYPE": ["K562"] * 20 + ["Erythroid"] * 20, "condition": ["ctrl"] * 40})
+    lacking = data[:, GENES[:50]].copy()
+    notices: list[str] = []
+    for cells in (data, lacking):
+        found = sgr.rank(
+            screen,
+            toward=cells,
+            group="CELLTYPE=Erythroid",
+            start="CELLTYPE=K562",
+            metric=metric,
+            read={"allow_unnormalized": True},
+            on_notice=notices.append,
+        )
+        assert found.table["perturbation"][0] == "GENE3+ctrl"
+    assert any("10 predicted genes are not measured" in notice for notice in notices)
+
+
+def test_toward_the_measured_cells_of_a_perturbation(screen) -> None:
+    data = measured(screen.layers["delta"][2].copy(), {"condition": ["ctrl"] * 20 + ["ctrl+GENE2"] * 20})
+    with pytest.warns(sgr.PredictionWarning, match="not log1p"):
+        found = sgr.rank(screen, toward=data, group="GENE2", read={"allow_unnormalized": True})
+    assert found.table["perturbation"][0] == "GENE2+ctrl"
+    with pytest.raises(LabelNotFoundError, match="GENE9"):
+        sgr.rank(screen, toward=data, group="GENE9+ctrl")
+    with pytest.raises(LabelNotFoundError, match=r"ctrl\+GENE2"):
+        sgr.rank(screen, toward=data, group="condition=GENE7")
+
+
+@pytest.mark.parametrize(
+    ("by", "option"),
+    [
+        ({"up": []}, None),
+        ({"up": ["GENE1"], "down": ["GENE1"]}, None),
+        ({"up": ["GENE1"], "weights": {"GENE2": 1.0}}, None),
+        ({"weights": {"GENE2": float("nan")}}, None),
+        ({"up": ["GENE1"], "toward": "x.h5ad", "group": "a=b"}, None),
+        ({"toward": "x.h5ad"}, "group"),
+        ({"group": "a=b"}, "toward"),
+        ({"metric": "cosine"}, "toward"),
+    ],
+)
+def test_what_cannot_be_ranked_by(screen, by: dict, option: str | None) -> None:
+    with pytest.raises(ArgumentError) as error:
+        sgr.rank(screen, **by)
+    assert [use.name for use in error.value.options] == ([option] if option else [])
+
+
+def test_predictions_that_cannot_be_ranked(screen) -> None:
+    with pytest.raises(UnknownGeneError, match="GENE99"):
+        sgr.rank(screen, up=["GENE99", "NOSUCH"])
+    del screen.layers["delta"]
+    with pytest.raises(PredictionFileError, match="delta"):
+        sgr.rank(screen)
+    cells = screen.copy()
+    cells.obs = pd.DataFrame({"condition": screen.obs["condition"], "control_cell": "c"})
+    with pytest.raises(PredictionFileError, match="means"):
+        sgr.rank(cells)
+    control = screen[:1].copy()
+    control.obs["condition"] = "ctrl"
+    with pytest.raises(PredictionFileError, match="no perturbation"):
+        sgr.rank(control)
+
+
+SCORES: dict[str, Callable[[np.ndarray], Score]] = {
+    "size": lambda _: EffectSize(),
+    "signature": lambda effect: SignatureScore(np.where(np.arange(len(effect)) % 5 == 1, np.sign(effect), 0.0)),
+    "cosine": lambda effect: TowardState(effect + 0.1, np.ones(len(effect), bool)),
+    "pearson": lambda effect: TowardState(effect**2, np.ones(len(effect), bool), "pearson"),
+    "distance": lambda effect: TowardState(2 * effect, np.ones(len(effect), bool), "distance"),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("together", [0.0, 0.2, 0.9])
+def test_two_errors_of_a_score_cover_the_truth(name: str, together: float) -> None:
+    rng = np.random.default_rng(1)
+    effect = effects_of(np.array([2.0]), rng)[0]
+    cells = cells_of(effect, together, rng)
+    score = SCORES[name](effect)
+    truth = score.of(cells.mean(axis=0), (0,))[0]
+    covered = []
+    for n in (8, 32, 128):
+        for _ in range(100):
+            mean, sem = mean_and_error(cells[rng.integers(0, len(cells), n)])
+            found, gradient = score.of(mean, (0,))
+            covered.append(abs(found - truth) <= 2 * largest_error(gradient, sem))
+    assert np.mean(covered) >= 0.95
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_gradients_are_those_of_the_scores(name: str) -> None:
+    rng = np.random.default_rng(2)
+    effect = effects_of(np.array([2.0]), rng)[0]
+    score, change = SCORES[name](effect), effect + rng.normal(size=len(effect))
+    step = 1e-6 * rng.normal(size=len(effect))
+    value, gradient = score.of(change, (0, 4))
+    assert score.of(change + step, (0, 4))[0] - value == pytest.approx(gradient @ step, rel=1e-3)
+    assert gradient[0] == gradient[4] == 0
+
+
+def test_ranges_of_ranks() -> None:
+    best, worst = rank_ranges(np.array([5.0, 4.0, 3.9, 1.0]), np.array([0.1, 0.1, 0.1, 0.0]))
+    assert best.tolist() == [1, 2, 2, 4]
+    assert worst.tolist() == [1, 3, 3, 4]
+
+
+def test_the_command(screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    screen.write_h5ad("means.h5ad")
+    Path("up.txt").write_text("GENE20\nGENE21\n")
+    Path("signature.csv").write_text("names,logfoldchanges\nGENE20,1.5\nGENE21,-0.5\n")
+
+    def run(*options: str) -> Result:
+        return CliRunner().invoke(app, ["rank", "means.h5ad", *options])
+
+    result = run("--csv", "ranks.csv", "--figure", "ranks.png", "--top", "2")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split()[:2] == ["1", "GENE1+ctrl"]
+    table = pd.read_csv("ranks.csv")
+    assert table["perturbation"].tolist() == sgr.rank(screen).table["perturbation"].tolist()
+    assert Path("ranks.png").stat().st_size > 10_000
+    assert run("--up", "up.txt").exit_code == run("--weights", "signature.csv").exit_code == 0
+    assert isinstance(run("--weights", "up.txt").exception, PerturbationFileError)
+    assert "--group" in str(run("--toward", "means.h5ad").exception)
