@@ -116,7 +116,7 @@ def _mean(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the mean expression of cells, and the genes whose values were blanked in them."""
     total, expressed = np.zeros(len(panel)), np.zeros(len(panel), dtype=np.bool_)
-    for batch in cells.values(panel.names, match.columns, rows, notices):
+    for batch in cells.values(panel, match.columns, rows, notices):
         total += np.bincount(batch.indices, weights=batch.data, minlength=len(panel))
         expressed[batch.indices] = True
     return total / len(rows), cells.blanked_genes(match, rows, expressed)
