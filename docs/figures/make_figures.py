@@ -28,10 +28,12 @@ def draw(directory: Path) -> list[Path]:
     screen = demo_screen(LABELS, n_cells=N_CELLS, n_controls=N_CONTROLS)
     with sgr.load("demo", provider="cpu") as model:
         predicted = model.predict(screen, LABELS, n_controls=N_PREDICTED_FROM)
+        effects = model.predict(screen, LABELS, n_controls_per_perturbation=N_PREDICTED_FROM)
     series = {"demo network": predicted}
     return [
         _save(sgr.pl.top_de(screen, "POU3F2+ctrl", series), directory / "top_de.png"),
         _save(sgr.pl.agreement(screen, "FOXA1+FOXL2", series), directory / "agreement.png"),
+        _save(sgr.pl.volcano(effects, "FOXA1+FOXL2"), directory / "volcano.png"),
     ]
 
 

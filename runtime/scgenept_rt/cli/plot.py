@@ -44,6 +44,9 @@ _GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help
 _SeparatedGenesOption = Annotated[
     str | None, typer.Option("--genes", metavar="A,B,...", help="Draw these genes instead.")
 ]
+_WithoutTargetsOption = Annotated[
+    bool, typer.Option("--without-targets", help="Leave out the genes that a perturbation targets.")
+]
 
 
 @app.command("top-de", cls=Command)
@@ -64,7 +67,7 @@ def top_de(
     from scgenept_rt.plotting import top_de as draw
 
     with ExitStack() as stack:
-        series = _series(out, predictions, bundle, engine, stack)
+        series = _series(out, perturbation, predictions, bundle, engine, stack)
         ax = draw(
             data,
             perturbation,
@@ -94,7 +97,7 @@ def agreement(
     from scgenept_rt.plotting import agreement as draw
 
     with ExitStack() as stack:
-        series = _series(out, predictions, bundle, engine, stack)
+        series = _series(out, perturbation, predictions, bundle, engine, stack)
         ax = draw(
             data,
             perturbation,
@@ -111,13 +114,30 @@ def delta(
     perturbation: _PerturbationOption,
     out: _OutOption,
     n_genes: _GenesOption = 20,
+    without_targets: _WithoutTargetsOption = False,
 ) -> None:
     """Draw the largest predicted changes as bars with their standard errors; needs no measured cells."""
     from scgenept_rt.plotting import delta as draw
     from scgenept_rt.plotting.drawing import check_figure_path
 
     check_figure_path(out)
-    _save(draw(predictions, perturbation, n_genes=n_genes), out)
+    _save(draw(predictions, perturbation, n_genes=n_genes, without_targets=without_targets), out)
+
+
+@app.command("volcano", cls=Command)
+def volcano(
+    predictions: _PredictionsArgument,
+    perturbation: _PerturbationOption,
+    out: _OutOption,
+    n_genes: Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes to name.")] = 10,
+    without_targets: _WithoutTargetsOption = False,
+) -> None:
+    """Draw the predicted effect on every gene against the number of its standard errors; needs no measured cells."""
+    from scgenept_rt.plotting import volcano as draw
+    from scgenept_rt.plotting.drawing import check_figure_path
+
+    check_figure_path(out)
+    _save(draw(predictions, perturbation, n_genes=n_genes, without_targets=without_targets), out)
 
 
 @app.command("heatmap", cls=Command)
@@ -141,6 +161,7 @@ def heatmap(
     ] = None,
     n_genes: _GenesOption = 40,
     genes: _SeparatedGenesOption = None,
+    without_targets: _WithoutTargetsOption = False,
     cluster: Annotated[
         bool, typer.Option("--cluster/--no-cluster", help="Put similar rows and columns side by side.")
     ] = True,
@@ -156,6 +177,7 @@ def heatmap(
         genes=_split(genes),
         n_genes=n_genes,
         n_perturbations=n_perturbations,
+        without_targets=without_targets,
         cluster=cluster,
         on_notice=note,
     )
@@ -164,6 +186,7 @@ def heatmap(
 
 def _series(
     out: Path,
+    perturbation: str,
     predictions: list[str] | None,
     bundles: list[str] | None,
     engine: EngineOptions,
@@ -186,7 +209,7 @@ def _series(
 
     for text in predictions or []:
         name, path = _name_and_path(text)
-        means = read_predictions(path, name=name)
+        means = read_predictions(path, name=name, labels=[perturbation])
         add(means.name, means)
     for text in bundles or []:
         name, path = _name_and_path(text)

@@ -3,7 +3,8 @@
 from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.evaluate import evaluate
 from scgenept_rt.evaluation.metrics import metric_names, pearson, perturbation_metrics
-from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, read_predictions
+from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means
+from scgenept_rt.evaluation.prediction_files import change_sizes, read_predictions
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split, shipped_splits
 from scgenept_rt.evaluation.tables import ALL_TESTED
@@ -14,6 +15,7 @@ __all__ = [
     "Evaluation",
     "PredictedMeans",
     "Split",
+    "change_sizes",
     "evaluate",
     "load_split",
     "metric_names",

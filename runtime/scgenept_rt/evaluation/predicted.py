@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,29 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited
-from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.label_matching import LabelReader, did_you_mean
-from scgenept_rt.expression.matrix_rows import MatrixRows
-from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.reading import read_control_cells
 from scgenept_rt.expression.sampling import Sampling
-from scgenept_rt.genes import GenePanel, ensembl_id
+from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions
-from scgenept_rt.perturbation import is_control_word
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_LABEL_COLUMNS = ("condition", "perturbation", "target_gene", "gene")
-_PREDICTION_COLUMNS = ("n_controls", "control_cell")
-"""Columns of obs that only predictions have."""
-
 
 @dataclass(frozen=True, eq=False)
-class PredictedMeans:
-    """Mean predictions, one row per perturbation.
+class PredictedLabels:
+    """What was predicted, without the values.
 
     Attributes
     ----------
@@ -46,42 +38,12 @@ class PredictedMeans:
         The genes of the columns.
     labels
         The perturbations, as the predictions spell them.
-    means
-        (n_perturbations, n_genes) float32, log1p scale.
-    deltas
-        The same minus the mean of the control cells that were predicted from, None if that is not known.
-    sems
-        Standard errors of the deltas, or of the means where there are no deltas; None if not known.
-    n_controls
-        int64 (n_perturbations,), control cells per mean.
-    provenance
-        The run's ``uns["scgenept_rt"]``, empty if there is none.
-    from_effects
-        Whether the deltas are effects: against predictions without a perturbation for the same cells.
     """
 
     name: str
     where: str
     panel: GenePanel
     labels: tuple[str, ...]
-    means: NDArray[np.float32]
-    deltas: NDArray[np.float32] | None
-    sems: NDArray[np.float32] | None
-    n_controls: NDArray[np.int64]
-    provenance: Mapping[str, Any]
-    from_effects: bool = False
-
-    def __post_init__(self) -> None:
-        for values in (self.means, self.deltas):
-            if values is None or np.isfinite(values).all():
-                continue
-            row, column = np.argwhere(~np.isfinite(values))[0]
-            gene = self.panel.names[column]
-            raise PredictionFileError(
-                f"the prediction of {self.labels[row]} is {values[row, column]} for {gene}, expected finite numbers",
-                "Predict it again",
-                where=self.where,
-            )
 
     @cached_property
     def reader(self) -> LabelReader:
@@ -110,6 +72,70 @@ class PredictedMeans:
             )
         return found
 
+    def targets(self, label: str) -> list[int]:
+        """Return the columns of the genes that a label perturbs; none if it cannot be read."""
+        return [self.panel.position(gene) for gene in self.reader.genes(label) or ()]
+
+    def check_finite(self, values: NDArray[np.float32], labels: Sequence[str] | NDArray[np.object_]) -> None:
+        """Check that rows of values, of these labels, are finite.
+
+        Raises
+        ------
+        PredictionFileError
+            If one is not.
+        """
+        if np.isfinite(values).all():
+            return
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise PredictionFileError(
+            f"the prediction of {labels[row]} is {values[row, column]} for {self.panel.names[column]}, expected finite "
+            "numbers",
+            "Predict it again",
+            where=self.where,
+        )
+
+    @cached_property
+    def _rows(self) -> Mapping[str, int]:
+        return {label: row for row, label in enumerate(self.labels)}
+
+    @cached_property
+    def _rows_by_genes(self) -> Mapping[tuple[str, ...] | None, int]:
+        rows = {self.reader.genes(label): row for row, label in reversed(list(enumerate(self.labels)))}
+        return {genes: row for genes, row in rows.items() if genes is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedMeans(PredictedLabels):
+    """Mean predictions, one row per perturbation.
+
+    Attributes
+    ----------
+    means
+        (n_perturbations, n_genes) float32, log1p scale.
+    deltas
+        The same minus the mean of the control cells that were predicted from, None if that is not known.
+    sems
+        Standard errors of the deltas, or of the means where there are no deltas; None if not known.
+    n_controls
+        int64 (n_perturbations,), control cells per mean.
+    provenance
+        The run's ``uns["scgenept_rt"]``, empty if there is none.
+    from_effects
+        Whether the deltas are effects: against predictions without a perturbation for the same cells.
+    """
+
+    means: NDArray[np.float32]
+    deltas: NDArray[np.float32] | None
+    sems: NDArray[np.float32] | None
+    n_controls: NDArray[np.int64]
+    provenance: Mapping[str, Any]
+    from_effects: bool = False
+
+    def __post_init__(self) -> None:
+        for values in (self.means, self.deltas):
+            if values is not None:
+                self.check_finite(values, self.labels)
+
     def delta(self, label: str, control: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Return the predicted change (n_genes,) against the control cells of the run, else against `control`.
 
@@ -128,71 +154,6 @@ class PredictedMeans:
             )
         delta: NDArray[np.float64] = self.means[row].astype(np.float64) - control
         return delta
-
-    @cached_property
-    def _rows(self) -> Mapping[str, int]:
-        return {label: row for row, label in enumerate(self.labels)}
-
-    @cached_property
-    def _rows_by_genes(self) -> Mapping[tuple[str, ...] | None, int]:
-        rows = {self.reader.genes(label): row for row, label in reversed(list(enumerate(self.labels)))}
-        return {genes: row for genes, row in rows.items() if genes is not None}
-
-
-def read_predictions(source: str | Path | AnnData, *, name: str | None = None, effects: bool = False) -> PredictedMeans:
-    """Read a prediction file, of means or of cells, or the AnnData that `Predictor.predict` returned.
-
-    Cells are averaged by perturbation while they are read; control cells among them (as in the cell-eval format) give
-    the deltas. With `effects`, the layer `effect` does where a file has it for every perturbation.
-
-    Raises
-    ------
-    PredictionFileError
-        If nothing shows that it holds predictions, or it has no perturbations.
-    CellsError
-        If it cannot be read.
-    """
-    with open_cells(source) as cells:
-        recorded = cells.uns.get("scgenept_rt")
-        provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
-        if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
-            raise PredictionFileError(
-                "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
-                "control_cell): these may be measured cells",
-                "Give a file that `scgenept-rt predict` wrote",
-                where=cells.where,
-            )
-        key = next((column for column in _LABEL_COLUMNS if column in cells.obs.columns), None)
-        if key is None:
-            raise PredictionFileError(
-                f"obs has no column {' or '.join(_LABEL_COLUMNS[:2])} "
-                f"(it has: {join_limited(cells.obs.columns, 12) or 'none'})",
-                "Give a file that `scgenept-rt predict` wrote",
-                where=cells.where,
-            )
-        labels = [str(label) for label in as_text(cells.obs.column(key))]
-        panel = _panel(cells)
-        name = name or str(provenance.get("variant") or Path(cells.where).stem)
-        if "n_controls" not in cells.obs.columns:
-            return _averaged(cells, panel, labels, name, provenance)
-        counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)
-        changes, errors = (_layer(cells, layer) for layer in ("effect", "effect_sem")) if effects else (None, None)
-        from_effects = changes is not None and not np.isnan(changes).any()
-        if not from_effects:
-            changes, errors = (_layer(cells, layer) for layer in ("delta", "delta_sem"))
-        means = PredictedMeans(
-            name,
-            cells.where,
-            panel,
-            tuple(labels),
-            _dense(cells.matrix),
-            changes,
-            errors,
-            counts,
-            provenance,
-            from_effects,
-        )
-        return means if len(set(labels)) == len(labels) else _pooled(means)
 
 
 def predict_means(
@@ -290,84 +251,3 @@ def predict_published_protocol(
         np.array(list(n_cells.values()), dtype=np.int64),
         predictor.provenance(),
     )
-
-
-def _panel(cells: OpenedCells) -> GenePanel:
-    names = tuple(str(name) for name in cells.var.index())
-    ids: tuple[str | None, ...]
-    if "gene_id" in cells.var.columns:
-        ids = tuple(gene_id or None for gene_id in as_text(cells.var.column("gene_id")))
-    else:
-        ids = tuple(ensembl_id(name) for name in names)
-    return GenePanel(names, ids, np.ones(len(names), dtype=np.bool_))
-
-
-def _layer(cells: OpenedCells, name: str) -> NDArray[np.float32] | None:
-    matrix = cells.layer(name)
-    return None if matrix is None else _dense(matrix)
-
-
-def _dense(matrix: MatrixRows) -> NDArray[np.float32]:
-    n_rows, n_columns = matrix.shape
-    batches = matrix.batches(np.arange(n_rows, dtype=np.int64), np.arange(n_columns, dtype=np.int64))
-    return np.concatenate([batch.toarray() for batch in batches]).astype(np.float32)
-
-
-def _pooled(means: PredictedMeans) -> PredictedMeans:
-    """Return the means over all control cells, where a file has one row per perturbation and group of cells."""
-    labels = list(dict.fromkeys(means.labels))
-    rows: dict[str, list[int]] = {label: [] for label in labels}
-    for row, label in enumerate(means.labels):
-        rows[label].append(row)
-
-    def average(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        weights = means.n_controls
-        return np.stack([np.average(values[found], axis=0, weights=weights[found]) for found in rows.values()]).astype(
-            np.float32
-        )
-
-    return replace(
-        means,
-        labels=tuple(labels),
-        means=average(means.means),
-        deltas=None if means.deltas is None else average(means.deltas),
-        sems=None,
-        n_controls=np.array([means.n_controls[found].sum() for found in rows.values()], dtype=np.int64),
-    )
-
-
-def _averaged(
-    cells: OpenedCells, panel: GenePanel, labels: Sequence[str], name: str, provenance: Mapping[str, Any]
-) -> PredictedMeans:
-    distinct = list(dict.fromkeys(label for label in labels if label))
-    control = next((label for label in distinct if is_control_word(label)), None)
-    kept = [label for label in distinct if label != control]
-    if not kept:
-        raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)
-    moments = {label: RunningMoments(len(panel)) for label in distinct}
-    label_of_row = np.array(labels, dtype=object)
-    rows = np.flatnonzero(label_of_row != "").astype(np.int64)
-    done = 0
-    for batch in cells.matrix.batches(rows, np.arange(len(panel), dtype=np.int64)):
-        here = label_of_row[rows[done : done + batch.shape[0]]]
-        with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
-            for label in dict.fromkeys(here):
-                moments[label].add(batch[np.flatnonzero(here == label)].toarray())
-        done += batch.shape[0]
-    means = np.stack([moments[label].mean for label in kept])
-    return PredictedMeans(
-        name,
-        cells.where,
-        panel,
-        tuple(kept),
-        means.astype(np.float32),
-        None if control is None else (means - moments[control].mean).astype(np.float32),
-        np.stack([moments[label].sem() for label in kept]).astype(np.float32),
-        np.array([moments[label].n for label in kept], dtype=np.int64),
-        provenance,
-    )
-
-
-def _as_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of uns that outlives the open file."""
-    return {key: _as_dict(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}

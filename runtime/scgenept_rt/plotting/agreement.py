@@ -60,7 +60,7 @@ def agreement(
     ScgeneptError
         If the data or the predictions lack the perturbation.
     """
-    named = open_series(predictions)
+    named = open_series(predictions, perturbation)
     panel = named[0][1].panel
     with open_cells(data, read) as cells:
         measured = MeasuredCells(cells, panel)

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 
 @without_tex
-def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: Axes | None = None) -> Axes:
+def delta(
+    prediction: Prediction,
+    perturbation: str,
+    *,
+    n_genes: int = 20,
+    without_targets: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the largest predicted changes against control as bars, with the standard error over control cells.
 
     Parameters
@@ -36,6 +43,8 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
         One of its perturbations.
     n_genes
         Number of genes, those of the largest absolute change; at most 300.
+    without_targets
+        Leave out the genes that the perturbation targets.
     ax
         Axes to draw into; by default those of a new figure.
 
@@ -51,9 +60,12 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
         If `n_genes` is out of range.
     """
     check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
-    means = means_of(prediction)
+    means = means_of(prediction, [perturbation])
     row, change = means.row(perturbation), means.delta(perturbation)
-    largest = np.argsort(-np.abs(change), kind="stable")[:n_genes]
+    candidates = np.argsort(-np.abs(change), kind="stable")
+    if without_targets:
+        candidates = candidates[~np.isin(candidates, means.targets(perturbation))]
+    largest = candidates[:n_genes]
     shown = largest[np.argsort(-change[largest], kind="stable")]
     errors = None if means.sems is None or not np.isfinite(means.sems[row]).all() else means.sems[row][shown]
 
@@ -73,5 +85,6 @@ def delta(prediction: Prediction, perturbation: str, *, n_genes: int = 20, ax: A
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     plain(ax)
     count = pluralize(int(means.n_controls[row]), "control cell")
-    set_small_title(ax, f"{means.labels[row]}\n{shown_name(means)}, {count}")
+    title = f"{means.labels[row]}\n{shown_name(means)}, {count}"
+    set_small_title(ax, title + "\nwithout its targets" if without_targets else title)
     return ax

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import Notice, UseOption
 from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, without_tex
-from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
+from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name, sizes_of
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from scgenept_rt.evaluation.predicted import PredictedMeans
 
 _MAX_DEFAULT_ROWS = 100
 _MAX_INCHES = 20.0
@@ -26,6 +24,7 @@ _MAX_SHOWN = 1500
 """Rows or columns that still have two pixels each."""
 
 _BAR_INCHES = 1.6
+_LEFT_OUT = "#B0B0B0"
 
 
 @without_tex
@@ -36,6 +35,7 @@ def heatmap(
     genes: Sequence[str] | None = None,
     n_genes: int = 40,
     n_perturbations: int | None = None,
+    without_targets: bool = False,
     cluster: bool = True,
     ax: Axes | None = None,
     on_notice: Callable[[str], None] | None = None,
@@ -55,6 +55,9 @@ def heatmap(
         Number of genes.
     n_perturbations
         Number of perturbations if none are named, by default at most 100.
+    without_targets
+        Leave out what a perturbation does to the genes that it targets: where they are drawn for another one, it is
+        grey.
     cluster
         Put similar rows, and similar columns, side by side (average linkage); else keep the order given.
     ax
@@ -71,33 +74,42 @@ def heatmap(
         If a perturbation or a gene is not among the predictions, they hold no change, or more than 1,500 rows or
         columns are requested.
     """
-    means = means_of(prediction)
-    fewer_genes = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
-    fewer_rows = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))
-    check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer_genes)
-    columns = None if genes is None else np.array([means.panel.position(gene) for gene in genes], dtype=np.int64)
-    if perturbations is not None:
-        labels = list(perturbations)
-        check_count("perturbations", len(labels), _MAX_SHOWN, fewer_rows[1])
-    else:
-        wanted = min(len(means.labels), _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
-        check_count("perturbations", wanted, _MAX_SHOWN, *fewer_rows)
-        labels = _largest(means, wanted, columns)
-        if len(labels) < len(means.labels) and n_perturbations is None and on_notice is not None:
+    n_predicted = 0
+    if perturbations is None:
+        sizes = sizes_of(prediction, genes, without_targets=without_targets)
+        n_predicted = len(sizes)
+        wanted = min(n_predicted, _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
+        fewer = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))
+        check_count("perturbations", wanted, _MAX_SHOWN, *fewer)
+        labels = _largest(sizes, wanted)
+        if len(labels) < n_predicted and n_perturbations is None and on_notice is not None:
             on_notice(
                 Notice(
-                    f"{len(labels)} of {len(means.labels):,} perturbations are drawn, those of the largest predicted "
-                    "change",
+                    f"{len(labels)} of {n_predicted:,} perturbations are drawn, those of the largest predicted change",
                     options=[UseOption("perturbations", "draw others"), UseOption("n_perturbations", "draw more")],
                 )
             )
+    else:
+        labels = list(perturbations)
+        check_count("perturbations", len(labels), _MAX_SHOWN, UseOption("perturbations", "name fewer"))
+    means = means_of(prediction, labels)
+    fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
+    check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)
     changes = np.stack([means.delta(label) for label in labels])
-    if columns is None:
+    left_out = np.zeros(changes.shape, dtype=np.bool_)
+    if without_targets:
+        for row, label in enumerate(labels):
+            left_out[row, means.targets(label)] = True
+        changes[left_out] = 0.0
+    if genes is None:
         columns = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:n_genes])
-    shown = changes[:, columns]
+    else:
+        columns = np.array([means.panel.position(gene) for gene in genes], dtype=np.int64)
+    shown, left_out = changes[:, columns], left_out[:, columns]
     if cluster:
         rows, order = _order(shown), _order(shown.T)
-        shown, labels, columns = shown[rows][:, order], [labels[row] for row in rows], columns[order]
+        labels, columns = [labels[row] for row in rows], columns[order]
+        shown, left_out = shown[rows][:, order], left_out[rows][:, order]
 
     ax = axes_for(
         ax,
@@ -107,7 +119,15 @@ def heatmap(
         ),
     )
     limit = float(np.abs(shown).max()) or 1.0
-    image = ax.imshow(shown, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    ax.set_facecolor(_LEFT_OUT)
+    image = ax.imshow(
+        np.ma.masked_array(shown, left_out),
+        cmap=DIVERGING,
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        interpolation="nearest",
+    )
     unnamed = []
     if not label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
         unnamed.append(f"{len(columns):,} genes")
@@ -125,21 +145,18 @@ def heatmap(
     bar = figure.colorbar(image, ax=ax, shrink=min(1.0, _BAR_INCHES / high), aspect=12, pad=0.02)
     bar.set_label("predicted change\n(log1p)", fontsize="small")
     title = shown_name(means)
-    if perturbations is None and len(labels) < len(means.labels):
-        title += f"\n{len(labels):,} of {len(means.labels):,} perturbations, those of the largest change"
+    if len(labels) < n_predicted:
+        title += f"\n{len(labels):,} of {n_predicted:,} perturbations, those of the largest change"
+    if without_targets:
+        title += "\nwithout the targets of each perturbation" + (" (grey)" if left_out.any() else "")
     set_small_title(ax, title)
     return ax
 
 
-def _largest(means: PredictedMeans, number: int, columns: NDArray[np.int64] | None) -> list[str]:
-    """Return the labels of the largest changes over these genes, or over all, in the order of the predictions."""
-    labels = list(means.labels)
-    if number >= len(labels):
-        return labels
-    sizes = [
-        float(np.linalg.norm(change if columns is None else change[columns])) for change in map(means.delta, labels)
-    ]
-    return [labels[row] for row in np.sort(np.argsort(-np.array(sizes), kind="stable")[:number])]
+def _largest(sizes: Mapping[str, float], number: int) -> list[str]:
+    """Return the labels of the largest changes, in the order of the predictions."""
+    labels = list(sizes)
+    return [labels[row] for row in np.sort(np.argsort(-np.array(list(sizes.values())), kind="stable")[:number])]
 
 
 def _order(rows: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from scgenept_rt.errors import PlotError
-from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, read_predictions
+from scgenept_rt.evaluation import change_sizes, predict_means, read_predictions
+from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text
 from scgenept_rt.predictor import Predictor
@@ -21,15 +22,15 @@ Series: TypeAlias = "list[tuple[str | None, Predictor | PredictedMeans]]"
 """Loaded bundles and predictions that were read, with the names given for them."""
 
 
-def open_series(predictions: Predictions) -> Series:
-    """Read the predictions that are files or tables; loaded bundles stay as they are.
+def open_series(predictions: Predictions, perturbation: str) -> Series:
+    """Read one perturbation of the predictions that are files or tables; loaded bundles stay as they are.
 
     Raises
     ------
     PlotError
         If there are none, or more than have a colour and marker of their own.
-    CellsError
-        If a file cannot be read.
+    ScgeneptError
+        As `read_predictions`.
     """
     named: list[tuple[str | None, Prediction]]
     if isinstance(predictions, Mapping):
@@ -45,27 +46,42 @@ def open_series(predictions: Predictions) -> Series:
             f"there are {len(named)} series, but colour and marker distinguish at most {MAX_SERIES}",
             "Draw them in several figures",
         )
-    return [(name, entry if isinstance(entry, Predictor) else means_of(entry, name)) for name, entry in named]
+    return [
+        (name, entry if isinstance(entry, Predictor) else means_of(entry, [perturbation], name=name))
+        for name, entry in named
+    ]
 
 
-def means_of(prediction: Prediction, name: str | None = None) -> PredictedMeans:
-    """Return predictions as they are, or read from a file or table.
+def means_of(
+    prediction: Prediction, labels: Sequence[str], *, name: str | None = None, effects: bool = False
+) -> PredictedMeans:
+    """Return predictions as they are, or read these perturbations from a file or table; see `read_predictions`.
 
     Raises
     ------
     PlotError
         If a loaded bundle is given, which has no cells to predict from.
-    CellsError
-        If a file cannot be read.
+    ScgeneptError
+        As `read_predictions`.
     """
+    prediction = _without_bundle(prediction)
     if isinstance(prediction, PredictedMeans):
         return prediction
+    return read_predictions(prediction, name=name, labels=labels, effects=effects)
+
+
+def sizes_of(prediction: Prediction, genes: Sequence[str] | None, *, without_targets: bool) -> dict[str, float]:
+    """Return the size of each perturbation's change; as `change_sizes` and `means_of`."""
+    return change_sizes(_without_bundle(prediction), genes, without_targets=without_targets)
+
+
+def _without_bundle(prediction: Prediction) -> str | Path | AnnData | PredictedMeans:
     if isinstance(prediction, Predictor):
         raise PlotError(
             f"{prediction!r} is a loaded bundle, but this figure takes predictions",
             "Give what Predictor.predict returned or `scgenept-rt predict` wrote",
         )
-    return read_predictions(prediction, name=name)
+    return prediction
 
 
 def predict_series(

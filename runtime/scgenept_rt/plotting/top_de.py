@@ -88,7 +88,7 @@ def top_de(
     """
     fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
     check_count("genes", n_genes if genes is None else len(genes), MAX_NAMED_GENES, *fewer)
-    named = open_series(predictions)
+    named = open_series(predictions, perturbation)
     panel = named[0][1].panel
     with open_cells(data, read) as cells:
         measured = MeasuredCells(cells, panel)

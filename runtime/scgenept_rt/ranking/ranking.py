@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgenept_rt.errors import PerturbationError, PredictionFileError, join_limited, warn_caller
-from scgenept_rt.evaluation.predicted import PredictedMeans, read_predictions
+from scgenept_rt.evaluation import PredictedMeans, read_predictions
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import PerturbationRequest, is_control_word, look_up

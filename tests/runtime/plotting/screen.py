@@ -33,8 +33,8 @@ def many_rows(means, n_rows: int, n_genes: int = 120) -> anndata.AnnData:
     )
 
 
-def draw(kind: str, data, means, ax=None) -> Axes:
+def draw(kind: str, data, means, *arguments, ax=None) -> Axes:
     if kind in ("top_de", "agreement"):
         return getattr(sgr.pl, kind)(data, SINGLE, means, ax=ax)
-    arguments = (SINGLE,) if kind == "delta" else ()
+    arguments = (SINGLE,) if kind in ("delta", "volcano") else arguments
     return getattr(sgr.pl, kind)(means, *arguments, ax=ax)

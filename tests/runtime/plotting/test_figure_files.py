@@ -20,7 +20,7 @@ from scgenept_rt.errors import LabelNotFoundError, OutputError, PlotError, Predi
 from scgenept_rt.plotting.drawing import PALETTE
 from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, draw
 
-KINDS = ("top_de", "delta", "heatmap", "agreement")
+KINDS = ("top_de", "delta", "heatmap", "agreement", "volcano")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,8 +154,8 @@ def test_an_old_figure_survives_a_failure(means, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_predictions_that_are_not_finite_are_not_drawn(kind, layer, data, means) -> None:
     broken = means.copy()
-    (broken.X if layer == "X" else broken.layers[layer])[2, 7] = np.nan
-    with pytest.raises(PredictionFileError, match=re.escape(f"{LABELS[2]} is nan for {GENES[7]}")):
+    (broken.X if layer == "X" else broken.layers[layer])[0, 7] = np.nan
+    with pytest.raises(PredictionFileError, match=re.escape(f"{SINGLE} is nan for {GENES[7]}")):
         draw(kind, data, broken)
 
 

@@ -164,6 +164,74 @@ def test_delta_without_errors(means) -> None:
         sgr.pl.delta(single, SINGLE)
 
 
+def test_targets_are_left_out(means) -> None:
+    # The genes that the pair targets were planted to change most in it, and its singles.
+    first, second = PAIR.split("+")
+    drawn = texts(sgr.pl.delta(means, PAIR).get_yticklabels())
+    without = sgr.pl.delta(means, PAIR, without_targets=True)
+    assert {first, second} <= set(drawn)
+    assert not {first, second} & set(texts(without.get_yticklabels()))
+    assert len(texts(without.get_yticklabels())) == 20
+    check_legible(without)
+    named = {text.get_text() for text in sgr.pl.volcano(means, PAIR, without_targets=True).texts}
+    assert named
+    assert not {first, second} & named
+
+    genes = [first, second, GENES[50]]
+    ax = sgr.pl.heatmap(means, [PAIR, SINGLE], genes=genes, without_targets=True, cluster=False)
+    shown = ax.images[0].get_array()
+    assert np.ma.getmaskarray(shown).tolist() == [[True, True, False], [True, False, False]]
+    change = means.to_df("delta").loc[[PAIR, SINGLE], genes].to_numpy()
+    np.testing.assert_allclose(shown.compressed(), change[~shown.mask], atol=1e-6)
+    assert ax.images[0].get_clim()[1] == pytest.approx(np.abs(shown).max())
+    check_legible(ax)
+
+
+def test_rows_are_ranked_without_their_targets(means) -> None:
+    many = many_rows(means, 5)
+    many.obs["condition"] = [f"G{row}+ctrl" for row in range(5)]
+    many.layers["delta"][:] = 0.1
+    many.layers["delta"][np.arange(5), np.arange(5)] = [9, 8, 7, 6, 5]
+    many.layers["delta"][3:, 10] = 2.0
+    drawn = {without: sgr.pl.heatmap(many, n_perturbations=2, n_genes=3, without_targets=without) for without in (0, 1)}
+    assert set(texts(drawn[0].get_yticklabels())) == {"G0+ctrl", "G1+ctrl"}
+    assert set(texts(drawn[1].get_yticklabels())) == {"G3+ctrl", "G4+ctrl"}
+
+
+def test_volcano(means) -> None:
+    estimated = means.copy()
+    estimated.layers["effect"] = 2 * means.layers["delta"]
+    estimated.layers["effect_sem"] = means.layers["delta_sem"]
+    for table, scale, axis in ((means, 1, "change over control"), (estimated, 2, "effect")):
+        ax = sgr.pl.volcano(table, PAIR, n_genes=5)
+        change = scale * means.to_df("delta").loc[PAIR].to_numpy()
+        points = [line for line in ax.lines if line.get_marker() in ("o", "^", "v")]
+        drawn = np.concatenate([line.get_xydata() for line in points])
+        order = np.argsort(drawn[:, 0])
+        wanted = np.column_stack([change, np.abs(change) / 0.04])[np.argsort(change)]
+        np.testing.assert_allclose(drawn[order], wanted, rtol=1e-4)
+        assert [line.get_xydata()[:, 1].max(initial=0) <= 2 for line in points] == [True, False, False]
+        assert axis in ax.get_xlabel()
+        assert {text.get_text() for text in ax.texts} <= {GENES[i] for i in np.argsort(-np.abs(change))[:5]}
+        check_legible(ax)
+    estimated.layers["effect"][:] = np.nan  # all cells were predicted
+    assert "change over control" in sgr.pl.volcano(estimated, PAIR).get_xlabel()
+    estimated.layers["delta_sem"][:] = np.nan
+    with pytest.raises(PredictionFileError, match="no standard errors"):
+        sgr.pl.volcano(estimated, PAIR)
+
+
+@pytest.mark.parametrize("kind", ["delta", "volcano", "heatmap", "top_de", "agreement"])
+def test_values_of_other_perturbations_are_not_read(kind, data, means, tmp_path) -> None:
+    path = tmp_path / "means.h5ad"
+    others = means.copy()
+    others.X[1:] = others.layers["delta"][1:] = np.nan  # would be refused
+    others.write_h5ad(path)
+    draw(kind, data, path, *([[SINGLE]] if kind == "heatmap" else []))
+    with pytest.raises(PredictionFileError, match="expected finite numbers"):
+        sgr.pl.heatmap(path)
+
+
 @pytest.mark.parametrize(("n_genes", "n_rows"), [(40, 9), (50, 2), (1, 1)])
 def test_heatmap(means, n_genes, n_rows) -> None:
     ax = sgr.pl.heatmap(means, LABELS[-n_rows:], n_genes=n_genes)
@@ -335,7 +403,7 @@ def test_no_two_series_look_the_same() -> None:
     assert [style["color"] for style in styles[:7]] == list(PALETTE)
 
 
-@pytest.mark.parametrize("kind", ["top_de", "agreement", "heatmap", "delta"])
+@pytest.mark.parametrize("kind", ["top_de", "agreement", "heatmap", "delta", "volcano"])
 def test_figures_without_a_canvas_of_their_own_will_do(kind, data, means, tmp_path) -> None:
     figure = Figure(figsize=(8, 5))
     draw(kind, data, means, ax=figure.subplots(1, 2)[1])

@@ -33,6 +33,7 @@ def test_commands(run, data, means_file, tmp_path) -> None:
         "png": ("top-de", data, "-p", SINGLE, "--predictions", f"A={means_file}", "--predictions", means_file),
         "svg": ("agreement", data, "-p", PAIR, "--predictions", means_file),
         "pdf": ("delta", means_file, "-p", SINGLE, "--n-genes", 5),
+        "SVG": ("volcano", means_file, "-p", PAIR, "--n-genes", 3, "--without-targets"),
         "PNG": ("heatmap", means_file, "-p", SINGLE, "-p", PAIR, "--genes", f"{GENES[0]}, {GENES[1]}", "--no-cluster"),
     }.items():
         out = tmp_path / f"figure.{ending}"

@@ -1,0 +1,245 @@
+"""Prediction files: what `predict` wrote, of means or of cells, read by the rows that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import PredictionFileError, join_limited
+from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
+from scgenept_rt.expression.annotation import as_text
+from scgenept_rt.expression.matrix_rows import MatrixRows
+from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
+from scgenept_rt.genes import GenePanel, ensembl_id
+from scgenept_rt.perturbation import is_control_word
+from scgenept_rt.predictor.moments import RunningMoments
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_LABEL_COLUMNS = ("condition", "perturbation", "target_gene", "gene")
+_PREDICTION_COLUMNS = ("n_controls", "control_cell")
+"""Columns of obs that only predictions have."""
+
+_ROWS_AT_ONCE = 256
+
+
+def read_predictions(
+    source: str | Path | AnnData,
+    *,
+    name: str | None = None,
+    labels: Sequence[str] | None = None,
+    effects: bool = False,
+) -> PredictedMeans:
+    """Read a prediction file, of means or of cells, or the AnnData that `Predictor.predict` returned.
+
+    Cells are averaged by perturbation while they are read; control cells among them (as in the cell-eval format) give
+    the deltas.
+
+    Parameters
+    ----------
+    labels
+        Perturbations to read, all by default; the values of others stay unread.
+    effects
+        Take `effect` and its errors for the deltas, where a file of means has them for all that is read.
+
+    Raises
+    ------
+    PredictionFileError
+        If nothing shows that it holds predictions, or it has no perturbations.
+    LabelNotFoundError
+        If one of `labels` was not predicted.
+    CellsError
+        If it cannot be read.
+    """
+    with open_cells(source) as cells:
+        predicted, label_of_row, provenance = _labels(cells, name)
+        of_cells = "n_controls" not in cells.obs.columns
+        if labels is None:
+            wanted = set(predicted.labels)
+        else:
+            wanted = {predicted.labels[predicted.row(label)] for label in labels}
+            wanted |= set(filter(is_control_word, predicted.labels)) if of_cells else set()
+        rows = np.flatnonzero([label in wanted for label in label_of_row]).astype(np.int64)
+        label_of_row = label_of_row[rows]
+        if of_cells:
+            return _averaged(cells, rows, label_of_row, predicted, provenance)
+        counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)[rows]
+        deltas, sems = (_layer(cells, name, rows) for name in ("effect", "effect_sem")) if effects else (None, None)
+        from_effects = deltas is not None and not np.isnan(deltas).any()
+        if not from_effects:
+            deltas, sems = (_layer(cells, name, rows) for name in ("delta", "delta_sem"))
+        means = PredictedMeans(
+            predicted.name,
+            cells.where,
+            predicted.panel,
+            tuple(label_of_row),
+            _dense(cells.matrix, rows),
+            deltas,
+            sems,
+            counts,
+            provenance,
+            from_effects,
+        )
+        return means if len(wanted) == len(rows) else _pooled(means)
+
+
+def change_sizes(
+    source: str | Path | AnnData | PredictedMeans,
+    genes: Sequence[str] | None = None,
+    *,
+    without_targets: bool = False,
+) -> dict[str, float]:
+    """Return how much each perturbation changes (root of the sum of squares), reading a file of means by rows.
+
+    Parameters
+    ----------
+    genes
+        Genes to sum over, all by default.
+    without_targets
+        Leave out the genes that a perturbation targets.
+
+    Raises
+    ------
+    UnknownGeneError
+        If one of `genes` was not predicted.
+    ScgeneptError
+        As `read_predictions`, and if the predictions hold no change.
+    """
+    sizes: dict[str, float] = {}
+
+    def add(predicted: PredictedLabels, labels: Sequence[str] | NDArray[np.object_], changes: NDArray[Any]) -> None:
+        predicted.check_finite(changes, labels)
+        for label, change in zip(labels, changes, strict=True):
+            if without_targets:
+                change[predicted.targets(label)] = 0.0
+            sizes[label] = float(np.linalg.norm(change if genes is None else change[columns]))
+
+    if not isinstance(source, PredictedMeans):
+        with open_cells(source) as cells:
+            predicted, labels, _ = _labels(cells, None)
+            columns = [predicted.panel.position(gene) for gene in genes or ()]
+            deltas = cells.layer("delta")
+            if deltas is not None and len(predicted.labels) == len(labels):
+                for begin in range(0, len(labels), _ROWS_AT_ONCE):
+                    rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(labels)), dtype=np.int64)
+                    add(predicted, labels[rows], _dense(deltas, rows))
+                return sizes
+        source = read_predictions(source)
+    columns = [source.panel.position(gene) for gene in genes or ()]
+    for label in source.labels:
+        add(source, [label], source.delta(label)[None])
+    return sizes
+
+
+def _labels(cells: OpenedCells, name: str | None) -> tuple[PredictedLabels, NDArray[np.object_], dict[str, Any]]:
+    """Return what opened predictions hold, the label of every row, and the provenance."""
+    recorded = cells.uns.get("scgenept_rt")
+    provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
+    if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
+        raise PredictionFileError(
+            "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
+            "control_cell): these may be measured cells",
+            "Give a file that `scgenept-rt predict` wrote",
+            where=cells.where,
+        )
+    key = next((column for column in _LABEL_COLUMNS if column in cells.obs.columns), None)
+    if key is None:
+        raise PredictionFileError(
+            f"obs has no column {' or '.join(_LABEL_COLUMNS[:2])} "
+            f"(it has: {join_limited(cells.obs.columns, 12) or 'none'})",
+            "Give a file that `scgenept-rt predict` wrote",
+            where=cells.where,
+        )
+    labels = [str(label) for label in as_text(cells.obs.column(key))]
+    distinct = tuple(label for label in dict.fromkeys(labels) if label)
+    name = name or str(provenance.get("variant") or Path(cells.where).stem)
+    return PredictedLabels(name, cells.where, _panel(cells), distinct), np.array(labels, dtype=object), provenance
+
+
+def _panel(cells: OpenedCells) -> GenePanel:
+    names = tuple(str(name) for name in cells.var.index())
+    ids: tuple[str | None, ...]
+    if "gene_id" in cells.var.columns:
+        ids = tuple(gene_id or None for gene_id in as_text(cells.var.column("gene_id")))
+    else:
+        ids = tuple(ensembl_id(name) for name in names)
+    return GenePanel(names, ids, np.ones(len(names), dtype=np.bool_))
+
+
+def _layer(cells: OpenedCells, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    matrix = cells.layer(name)
+    return None if matrix is None else _dense(matrix, rows)
+
+
+def _dense(matrix: MatrixRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    batches = matrix.batches(rows, np.arange(matrix.shape[1], dtype=np.int64))
+    return np.concatenate([batch.toarray() for batch in batches]).astype(np.float32)
+
+
+def _pooled(means: PredictedMeans) -> PredictedMeans:
+    """Return the means over all control cells, where a file has one row per perturbation and group of cells."""
+    labels = list(dict.fromkeys(means.labels))
+    rows: dict[str, list[int]] = {label: [] for label in labels}
+    for row, label in enumerate(means.labels):
+        rows[label].append(row)
+
+    def average(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        weights = means.n_controls
+        return np.stack([np.average(values[found], axis=0, weights=weights[found]) for found in rows.values()]).astype(
+            np.float32
+        )
+
+    return replace(
+        means,
+        labels=tuple(labels),
+        means=average(means.means),
+        deltas=None if means.deltas is None else average(means.deltas),
+        sems=None,
+        n_controls=np.array([means.n_controls[found].sum() for found in rows.values()], dtype=np.int64),
+    )
+
+
+def _averaged(
+    cells: OpenedCells,
+    rows: NDArray[np.int64],
+    label_of_row: NDArray[np.object_],
+    predicted: PredictedLabels,
+    provenance: Mapping[str, Any],
+) -> PredictedMeans:
+    distinct = list(dict.fromkeys(label_of_row))
+    control = next((label for label in distinct if is_control_word(label)), None)
+    kept = [label for label in distinct if label != control]
+    if not kept:
+        raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)
+    n_genes = len(predicted.panel)
+    moments = {label: RunningMoments(n_genes) for label in distinct}
+    done = 0
+    for batch in cells.matrix.batches(rows, np.arange(n_genes, dtype=np.int64)):
+        here = label_of_row[done : done + batch.shape[0]]
+        with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
+            for label in dict.fromkeys(here):
+                moments[label].add(batch[np.flatnonzero(here == label)].toarray())
+        done += batch.shape[0]
+    means = np.stack([moments[label].mean for label in kept])
+    return PredictedMeans(
+        predicted.name,
+        cells.where,
+        predicted.panel,
+        tuple(kept),
+        means.astype(np.float32),
+        None if control is None else (means - moments[control].mean).astype(np.float32),
+        np.stack([moments[label].sem() for label in kept]).astype(np.float32),
+        np.array([moments[label].n for label in kept], dtype=np.int64),
+        provenance,
+    )
+
+
+def _as_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of uns that outlives the open file."""
+    return {key: _as_dict(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}

@@ -1,0 +1,126 @@
+"""How large each gene's predicted effect is, and how many of its standard errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scgenept_rt.errors import PredictionFileError, UseOption, pluralize
+from scgenept_rt.plotting.drawing import (
+    DOWN,
+    MAX_NAMED_GENES,
+    NEUTRAL,
+    UP,
+    axes_for,
+    check_count,
+    figure_of,
+    plain,
+    settle_layout,
+    without_tex,
+)
+from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
+from scgenept_rt.plotting.text_layout import name_points, set_small_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SUPPORTED = 2.0
+"""Standard errors from which on a gene is coloured: so few lie beyond by chance."""
+
+
+@without_tex
+def volcano(
+    prediction: Prediction,
+    perturbation: str,
+    *,
+    n_genes: int = 10,
+    without_targets: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the predicted effect on every gene against the number of its standard errors, and name the largest.
+
+    Effects are differences from predictions without the perturbation where the predictions have them (`max_error`,
+    `n_controls_per_perturbation`), else from the control cells. Genes beyond two standard errors are coloured.
+
+    Parameters
+    ----------
+    prediction
+        A prediction file of means, or the AnnData that `Predictor.predict` returned for the aggregate "mean".
+    perturbation
+        One of its perturbations.
+    n_genes
+        Number of genes to name, those of the largest effect beyond two standard errors; fewer where names would cover
+        each other.
+    without_targets
+        Leave out the genes that the perturbation targets.
+    ax
+        Axes to draw into; by default those of a new figure.
+
+    Raises
+    ------
+    MissingPackageError
+        If matplotlib or adjustText is not installed.
+    LabelNotFoundError
+        If the perturbation was not predicted.
+    PredictionFileError
+        If the predictions hold no effects, or no standard errors of them.
+    PlotError
+        If `n_genes` is out of range.
+    """
+    check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "name fewer"))
+    means = means_of(prediction, [perturbation], effects=True)
+    row, effect = means.row(perturbation), means.delta(perturbation)
+    if means.sems is None or not np.isfinite(means.sems[row]).all():
+        raise PredictionFileError(
+            f"there are no standard errors of {means.labels[row]} to divide by",
+            "Predict means from two control cells or more",
+            where=means.where,
+        )
+    from matplotlib.ticker import SymmetricalLogLocator
+
+    drawn = means.sems[row] > 0
+    if without_targets:
+        drawn[means.targets(perturbation)] = False
+    names = np.array(means.panel.names)[drawn]
+    effect = effect[drawn]
+    ratio = np.abs(effect) / means.sems[row][drawn]
+    supported = ratio > _SUPPORTED
+
+    ax = axes_for(ax, (4.8, 4.4))
+    for chosen, colour, marker in (
+        (~supported, NEUTRAL, "o"),
+        (supported & (effect > 0), UP, "^"),
+        (supported & (effect < 0), DOWN, "v"),
+    ):
+        ax.plot(
+            effect[chosen],
+            ratio[chosen],
+            linestyle="none",
+            marker=marker,
+            markersize=3.5,
+            color=colour,
+            alpha=0.6,
+            markeredgewidth=0,
+            rasterized=bool(len(effect) > 2000),  # else a vector file has a path for each of thousands of genes
+        )
+    ax.axhline(_SUPPORTED, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    ax.axvline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
+    ax.margins(0.08)
+    # Effects of a network may be hundreds of their errors, and what matters lies around two: a logarithm beyond it.
+    ax.set_yscale("symlog", linthresh=_SUPPORTED)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=_SUPPORTED, subs=(1, 2, 5)))
+    ax.set_ylim(bottom=0.0)
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_xlabel("predicted effect (log1p)" if means.from_effects else "predicted change over control (log1p)")
+    ax.set_ylabel("size in standard errors (dashed: 2)")
+    plain(ax)
+    title = f"{means.labels[row]}\n{shown_name(means)}, {pluralize(int(means.n_controls[row]), 'control cell')}"
+    title += "\nwithout its targets" if without_targets else ""
+    set_small_title(ax, title)
+    settle_layout(figure_of(ax))
+    largest = np.argsort(-np.abs(effect), kind="stable")
+    places = np.column_stack([effect, ratio])
+    name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist(), places[:0])
+    return ax
