@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import IO, Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import OutputError
+from scgenept_rt.expression.groups import Groups
 from scgenept_rt.genes import GeneMatch
 
 SPILL_BYTES = 64 * 2**20
@@ -149,6 +150,11 @@ class ControlCells:
         Names of the cells, in the order of the rows; str objects [n_obs].
     n_available
         How many control cells the input holds.
+    groups
+        The groups of the cells; a single one without a name, unless they were asked for.
+    mixed
+        Without groups, the usual columns that tell the cells apart (cell type, donor, ...), with their number of
+        values.
     match
         Which columns of the input hold the model's genes.
     condition_key, control_label
@@ -166,6 +172,8 @@ class ControlCells:
         order: NDArray[np.int64] | None,
         obs_names: NDArray[np.object_],
         n_available: int,
+        groups: Groups,
+        mixed: Mapping[str, int],
         match: GeneMatch,
         condition_key: str | None,
         control_label: str | None,
@@ -177,6 +185,8 @@ class ControlCells:
         self.n_genes = len(match.columns)
         self.obs_names = obs_names
         self.n_available = n_available
+        self.groups = groups
+        self.mixed = mixed
         self.match = match
         self.condition_key = condition_key
         self.control_label = control_label

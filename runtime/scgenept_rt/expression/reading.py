@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRowsWriter
+from scgenept_rt.expression.groups import Groups, draw_groups, mixed_columns, require_groups
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GenePanel
@@ -23,6 +24,7 @@ def read_control_cells(
     *,
     options: ReadOptions | None = None,
     sampling: Sampling | None = None,
+    groupby: str | None = None,
     spill_bytes: int = SPILL_BYTES,
 ) -> ControlCells:
     """Read the control cells that a run uses; only these are in memory, and above `spill_bytes` not even they.
@@ -36,6 +38,8 @@ def read_control_cells(
         The model's genes.
     options, sampling
         What to read, and which control cells to use; by default each once.
+    groupby
+        obs column with groups of cells: they are drawn within each, and lie one group after the other.
     spill_bytes
         Size in bytes from which the values go to a temporary file.
 
@@ -53,15 +57,23 @@ def read_control_cells(
         If the values of the control cells in use are not log1p-normalised expression.
     """
     with open_cells(source, options) as cells:
-        return _read(cells, panel, sampling or Sampling(), spill_bytes)
+        return _read(cells, panel, sampling or Sampling(), groupby, spill_bytes)
 
 
-def _read(cells: OpenedCells, panel: GenePanel, sampling: Sampling, spill_bytes: int) -> ControlCells:
+def _read(
+    cells: OpenedCells, panel: GenePanel, sampling: Sampling, groupby: str | None, spill_bytes: int
+) -> ControlCells:
     cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
     match = cells.require_genes(panel)
     control = cells.find_control_cells(panel)
     notices: list[str] = []
-    drawn = sampling.draw(len(control.rows))
+    told: list[str] = []
+    if groupby is None:
+        drawn = sampling.draw(len(control.rows))
+        groups = Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64))
+    else:
+        found = require_groups(cells.obs, groupby, control.rows, cells.where)
+        groups, drawn, told = draw_groups(found, groupby, sampling)
     stored, order = np.unique(drawn, return_inverse=True)
     rows = control.rows[stored]
     names = cells.obs.index()[rows]
@@ -81,8 +93,10 @@ def _read(cells: OpenedCells, panel: GenePanel, sampling: Sampling, spill_bytes:
         order=None if in_order else order.astype(np.int64),
         obs_names=names if in_order else names[order],
         n_available=len(control.rows),
+        groups=groups,
+        mixed=mixed_columns(cells.obs, rows) if groupby is None else {},
         match=match,
         condition_key=control.condition_key,
         control_label=control.control_label,
-        notices=[*match.notices, *control.notices, *notices],
+        notices=[*match.notices, *control.notices, *told, *notices],
     )

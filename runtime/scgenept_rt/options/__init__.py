@@ -107,6 +107,14 @@ class SharedPredictOptions(TypedDict, total=False):
             "NAME",
         ),
     ]
+    groupby: Annotated[
+        str | None,
+        Option(
+            None,
+            "obs column with groups of cells, such as cell_type: predict each group from its own control cells.",
+            "COLUMN",
+        ),
+    ]
     max_error: Annotated[
         float | None,
         Option(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import Perturbation
 
+Counts = int | Sequence[int] | NDArray[np.integer[Any]]
 Kind = Literal["mean", "cells"]
 
 UNS_KEY = "scgenept_rt"
@@ -181,27 +182,33 @@ def write_annotations(store: Any, spec: TableSpec) -> None:
 def mean_table(
     perturbations: Sequence[Perturbation],
     panel: GenePanel,
-    n_controls: int | Sequence[int] | NDArray[np.integer[Any]],
+    n_controls: Counts,
     uns: Mapping[str, Any],
     layers: tuple[str, ...] = MEAN_LAYERS,
+    *,
+    annotation: Mapping[str, pd.Categorical] | None = None,
 ) -> TableSpec:
-    """Describe a table of one row per perturbation.
+    """Describe a table of one row per perturbation, or per perturbation and group of control cells.
 
     Parameters
     ----------
     n_controls
         Control cells of each mean; where it depends on the predictions, the largest possible number, which
         `RowWriter.write` then replaces.
+    annotation
+        Further columns of obs, such as the group of each row, which also tell the names of the rows apart.
     """
+    annotation = annotation or {}
     labels = [perturbation.label for perturbation in perturbations]
     obs = pd.DataFrame(
         {
             "condition": pd.Series(labels, dtype=object),
             "target_genes": pd.Series([perturbation.canonical for perturbation in perturbations], dtype=object),
+            **annotation,
             N_CONTROLS: np.broadcast_to(np.asarray(n_controls, dtype=np.int64), len(labels)).copy(),
         }
     )
-    obs.index = _index(unique_names(labels))
+    obs.index = _index(unique_names(["|".join(names) for names in zip(labels, *annotation.values(), strict=True)]))
     return TableSpec("mean", obs, _var(panel), layers, dict(uns))
 
 
@@ -211,7 +218,9 @@ def cells_table(
     panel: GenePanel,
     uns: Mapping[str, Any],
     *,
-    n_controls: Sequence[int] | None = None,
+    n_controls: Counts | None = None,
+    first_cells: Counts = 0,
+    annotation: Mapping[str, pd.Categorical] | None = None,
 ) -> TableSpec:
     """Describe a table of one row per (perturbation, control cell), all cells of the first perturbation first.
 
@@ -220,8 +229,10 @@ def cells_table(
     control_names
         obs names of the control cells, in the order of prediction; a name may occur twice (sampling with
         replacement).
-    n_controls
-        Number of `control_names`, from the first on, that each perturbation is predicted from; None for all.
+    n_controls, first_cells
+        Number of `control_names` that each perturbation is predicted from (None for all), and the first of them.
+    annotation
+        Further columns of obs, with the value of each control cell.
     """
     obs, index = _cell_rows(
         {
@@ -230,6 +241,8 @@ def cells_table(
         },
         control_names,
         n_controls,
+        first_cells,
+        annotation,
     )
     obs.index = index
     return TableSpec("cells", obs, _var(panel), (), dict(uns))
@@ -243,7 +256,9 @@ def cell_eval_table(
     *,
     control_label: str,
     perturbation_column: str = "perturbation",
-    n_controls: Sequence[int] | None = None,
+    n_controls: Counts | None = None,
+    first_cells: Counts = 0,
+    annotation: Mapping[str, pd.Categorical] | None = None,
 ) -> TableSpec:
     """Describe a table in the format of cell-eval 0.8: the control cells themselves, then the predicted cells.
 
@@ -256,7 +271,7 @@ def cell_eval_table(
         Label of the control cells in the file of real cells (cell-eval's ``control_pert``).
     perturbation_column
         obs column with the perturbations in the file of real cells (cell-eval's ``pert_col``).
-    n_controls
+    n_controls, first_cells, annotation
         As in `cells_table`.
 
     Raises
@@ -268,8 +283,9 @@ def cell_eval_table(
     if control_label in labels[1:]:
         raise ValueError(f"a perturbation has the label {control_label!r} of the control cells")
     if n_controls is not None:
-        n_controls = [len(control_names), *n_controls]
-    obs, index = _cell_rows({perturbation_column: labels}, control_names, n_controls)
+        n_controls = np.append(len(control_names), n_controls)
+    first_cells = np.append(0, np.broadcast_to(first_cells, len(perturbations)))
+    obs, index = _cell_rows({perturbation_column: labels}, control_names, n_controls, first_cells, annotation)
     obs.index = index
     return TableSpec("cells", obs, _var(panel), (), {**uns, "clipped_at_zero": True}, clip_at_zero=True)
 
@@ -295,7 +311,11 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 
 def _cell_rows(
-    columns: Mapping[str, Sequence[str]], control_names: Sequence[str], n_controls: Sequence[int] | None
+    columns: Mapping[str, Sequence[str]],
+    control_names: Sequence[str],
+    n_controls: Counts | None,
+    first_cells: Counts,
+    annotation: Mapping[str, pd.Categorical] | None,
 ) -> tuple[pd.DataFrame, pd.Index[Any]]:
     """Return obs and the row names, from columns of one value per perturbation (its label in the first)."""
     labels = next(iter(columns.values()))
@@ -303,11 +323,15 @@ def _cell_rows(
     if counts.shape != (len(labels),) or not np.all((counts > 0) & (counts <= len(control_names))):
         raise ValueError(f"n_controls must be {len(labels)} numbers from 1 to {len(control_names)}, not {n_controls}")
     perturbation_of_row = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
-    cell_of_row = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    starts = np.broadcast_to(first_cells, len(labels)).tolist()
+    ranges = [np.arange(start, start + n, dtype=np.int32) for start, n in zip(starts, counts, strict=True)]
+    cell_of_row = np.concatenate(ranges)
     obs = pd.DataFrame({name: _categorical(values, perturbation_of_row) for name, values in columns.items()})
+    for name, column in (annotation or {}).items():
+        obs[name] = column[cell_of_row]
     obs["control_cell"] = _categorical(control_names, cell_of_row)
     cells = unique_names(control_names)
-    names = (f"{label}|{cell}" for label, count in zip(labels, counts, strict=True) for cell in cells[:count])
+    names = (f"{label}|{cells[cell]}" for label, here in zip(labels, ranges, strict=True) for cell in here)
     return obs, _index(unique_names(names))
 
 

@@ -70,6 +70,10 @@ class Schedule:
         """Number of pairs."""
         return int(self.starts[-1])
 
+    def first_row(self, part: Part) -> int:
+        """Return the row that a part begins with."""
+        return int(self.starts[part.index]) + part.first_cell - int(self.first_cells[part.index])
+
     def perturbation_at(self, row: int) -> int:
         """Return the index of the perturbation of a row; the number of perturbations for the row after the last."""
         return int(np.searchsorted(self.starts, row, side="right")) - 1

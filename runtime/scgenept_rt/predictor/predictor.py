@@ -255,7 +255,7 @@ class Predictor:
         on_notice
             Called with each warning message; they are in ``uns["scgenept_rt"]["notices"]`` too.
         **options
-            `scgenept_rt.options.PredictOptions`: aggregate, n_controls, seed, sampling, max_error,
+            `scgenept_rt.options.PredictOptions`: aggregate, n_controls, seed, sampling, groupby, max_error,
             n_controls_per_perturbation, batch_size.
 
         Returns
@@ -340,7 +340,8 @@ class Predictor:
         Yields
         ------
         PredictedRows
-            For "mean" one row per perturbation; for "cells" batches of consecutive control cells of one perturbation.
+            For "mean" one row per perturbation (and group); for "cells" batches of consecutive control cells of one
+            perturbation.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, pluralize, warn_caller
+from scgenept_rt.errors import ArgumentError, Notice, UseOption, join_limited, pluralize, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import (
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from scgenept_rt.predictor.predictor import Predictor
 
+_OWN_COLUMNS = ("condition", "target_genes", "n_controls", "control_cell")
+
 
 @dataclass(frozen=True)
 class PredictedRows:
@@ -46,6 +48,8 @@ class PredictedRows:
         What was perturbed.
     X
         (n_rows, n_genes) float32 in model gene order, log1p scale, not clipped.
+    group
+        The group of the control cells; empty without `groupby`.
     first_cell
         Position of the first row's control cell among those of the run; 0 for a mean.
     n_controls
@@ -57,6 +61,7 @@ class PredictedRows:
 
     aggregate: str
     perturbation: Perturbation
+    group: str
     X: NDArray[np.float32]
     first_cell: int
     n_controls: int
@@ -69,6 +74,7 @@ class Run:
 
     predictor: Predictor
     controls: ControlCells
+    perturbations: tuple[Perturbation, ...]
     schedule: Schedule
     options: PredictOptions
     batch_size: int
@@ -89,6 +95,11 @@ class Run:
     ) -> Run:
         """Parse the perturbations and read the control cells; see `Predictor.predict`."""
         read = resolve(ReadOptions, read)
+        groupby = options["groupby"]
+        if groupby in _OWN_COLUMNS:
+            raise ArgumentError(
+                f"groupby is {groupby!r}, a column that predictions have themselves", "Rename the column of the cells"
+            )
         given = read["control_label"] or []
         control_labels = (*CONTROL_LABELS, *([given] if isinstance(given, str) else given))
         parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
@@ -96,24 +107,31 @@ class Run:
             # The first cells must be a random sample of all: the order of a file may follow batches or clusters.
             options = {**options, "sampling": "random"}
         sampling = Sampling(options["sampling"], options["n_controls"], options["seed"])
-        controls = read_control_cells(cells, predictor.panel, options=read, sampling=sampling)
+        controls = read_control_cells(cells, predictor.panel, options=read, sampling=sampling, groupby=groupby)
+        sizes = [stop - start for start, stop in controls.groups.ranges()]
         for perturbation in parsed:
-            if perturbation.n_controls is not None and not 1 <= perturbation.n_controls <= controls.n_obs:
+            if perturbation.n_controls is not None and not 1 <= perturbation.n_controls <= max(sizes):
                 controls.close()
+                among = "run" if groupby is None else "largest group"
                 raise ArgumentError(
                     f"perturbation {perturbation.label} asks for n_controls = {perturbation.n_controls:,}, expected 1 "
-                    f"to the {pluralize(controls.n_obs, 'control cell')} of the run"
+                    f"to the {pluralize(max(sizes), 'control cell')} of the {among}"
                 )
         unmeasured = unmeasured_target_notices(parsed, controls.match.columns)
-        notices = [*_full_coverage(controls), *controls.notices, *notices, *unmeasured]
+        notices = [*_full_coverage(controls), *controls.notices, *_mixed(controls, options), *notices, *unmeasured]
         warn_caller(notices)
         if on_notice is not None:
             for notice in notices:
                 on_notice(notice)
-        limits = (options["n_controls_per_perturbation"] or controls.n_obs, controls.n_obs)
-        counts = [min(perturbation.n_controls or controls.n_obs, *limits) for perturbation in parsed]
-        schedule = Schedule(parsed, counts)
-        return cls(predictor, controls, schedule, options, batch_size, tuple(notices), on_notice)
+        most = options["n_controls_per_perturbation"]
+        counts = [
+            min(perturbation.n_controls or n_cells, most or n_cells, n_cells)
+            for n_cells in sizes
+            for perturbation in parsed
+        ]
+        # Group by group, so that what is computed once per group is needed for one at a time.
+        schedule = Schedule(parsed * len(sizes), counts, np.repeat(controls.groups.bounds[:-1], len(parsed)))
+        return cls(predictor, controls, tuple(parsed), schedule, options, batch_size, tuple(notices), on_notice)
 
     def __enter__(self) -> Self:
         return self
@@ -129,6 +147,10 @@ class Run:
         from scgenept_rt.output.table_spec import ESTIMATE_LAYERS, MEAN_LAYERS  # needs pandas, which embedders lack
 
         return (*MEAN_LAYERS, *ESTIMATE_LAYERS) if _estimated(self.options) else MEAN_LAYERS
+
+    def group(self, index: int) -> str:
+        """Return the group at `index` of the schedule."""
+        return self.controls.groups.names[index // len(self.perturbations)]
 
     def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
         """Predict from a row of the schedule on; the mean of a perturbation follows its last cells.
@@ -151,64 +173,86 @@ class Run:
     def _rows(self, loop: BatchLoop, progress: Progress, first_row: int) -> Generator[PredictedRows, None, None]:
         schedule, controls, aggregate = self.schedule, self.controls, self.options["aggregate"]
         moments = CellMoments(controls.n_genes)
-        own_values = lru_cache(maxsize=1)(lambda n: OwnValues.of(n, *controls.totals(0, n)))
+        own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.totals(start, start + n)))
         # Closed with this generator and not some time later, so that no batch runs on once the caller has left.
         with closing(loop.run(loop.full_batches(schedule, first_row))) as results:
             for batch, predicted in results:
                 for part in batch.parts:
-                    begin = int(schedule.starts[part.index]) + part.first_cell
+                    begin = schedule.first_row(part)
                     skipped = max(first_row - begin, 0)
                     rows = predicted[part.rows][skipped:]
                     if not len(rows):
                         continue
                     if aggregate != "mean":
-                        yield PredictedRows("cells", part.perturbation, rows, part.first_cell + skipped, len(rows))
+                        yield PredictedRows(
+                            "cells",
+                            part.perturbation,
+                            self.group(part.index),
+                            rows,
+                            part.first_cell + skipped,
+                            len(rows),
+                        )
                     if aggregate != "cells":
                         moments.add(batch.values[part.rows][skipped:], rows)
                         if moments.n == schedule.counts[part.index]:
-                            yield self._mean(part.perturbation, mean_of_all(moments, own_values(moments.n)))
+                            own = own_values(int(schedule.first_cells[part.index]), moments.n)
+                            yield self._mean(part.index, mean_of_all(moments, own))
                             moments = CellMoments(controls.n_genes)
                     progress(begin + skipped + len(rows), schedule.n_rows)
 
     def _estimated_rows(self, loop: BatchLoop, progress: Progress, first: int) -> Generator[PredictedRows, None, None]:
-        perturbations, n_predicted, n_ended = self.schedule.perturbations, 0, 0
+        n_means, n_predicted, n_ended = len(self.schedule.perturbations), 0, 0
         at_most = self.controls.n_obs + self.schedule.n_rows
 
         def count(n_rows: int) -> None:
             nonlocal n_predicted
             n_predicted += n_rows
-            left = (len(perturbations) - first - n_ended) / n_ended if n_ended else np.inf
+            left = (n_means - first - n_ended) / n_ended if n_ended else np.inf
             progress(n_predicted, max(n_predicted, int(min(n_predicted * (1 + left), at_most))))
 
-        estimator = DifferenceEstimator(
-            loop,
-            self.controls,
-            0,
-            self.controls.n_obs,
-            perturbations,
-            self.schedule.counts.tolist(),
-            self.options["max_error"],
-            count,
-        )
-        for estimate in estimator.estimates(first):
-            yield self._mean(perturbations[first + n_ended], estimate)
-            n_ended += 1
+        n, groups, whole = len(self.perturbations), self.controls.groups, []
+        for group in range(first // n, len(groups.names)):
+            estimator = DifferenceEstimator(
+                loop,
+                self.controls,
+                *groups.ranges()[group],
+                self.perturbations,
+                self.schedule.counts[group * n : (group + 1) * n].tolist(),
+                self.options["max_error"],
+                count,
+            )
+            for estimate in estimator.estimates(first + n_ended - group * n):
+                yield self._mean(first + n_ended, estimate)
+                n_ended += 1
+            if not estimator.samples:
+                whole.append(group)
         progress(n_predicted, n_predicted)
-        if not estimator.samples and self.on_notice is not None:
+        if whole and self.on_notice is not None:
+            n_cells = sum(stop - start for start, stop in np.array(groups.ranges())[whole])
+            of = "" if groups.column is None else f" of {join_limited([groups.names[group] for group in whole])}"
             self.on_notice(
-                f"All {pluralize(self.controls.n_obs, 'control cell')} were predicted for every perturbation: together "
-                "with predictions without a perturbation, fewer would have cost more. Without these, effect is NaN."
+                f"All {pluralize(n_cells, 'control cell')}{of} were predicted for every perturbation: together with "
+                "predictions without a perturbation, fewer would have cost more. Without these, effect is NaN."
             )
 
-    def _mean(self, perturbation: Perturbation, estimate: MeanEstimate) -> PredictedRows:
+    def _mean(self, index: int, estimate: MeanEstimate) -> PredictedRows:
         X = estimate.mean[None].astype(np.float32)
         layers = {name: estimate.layers[name][None].astype(np.float32) for name in self.layers}
-        return PredictedRows("mean", perturbation, X, 0, estimate.n, layers)
+        return PredictedRows("mean", self.schedule.perturbations[index], self.group(index), X, 0, estimate.n, layers)
 
 
 def _estimated(options: PredictOptions) -> bool:
     """Return whether some control cells stand for all."""
     return options["max_error"] is not None or options["n_controls_per_perturbation"] is not None
+
+
+def _mixed(controls: ControlCells, options: PredictOptions) -> list[str]:
+    """Say that means are over cells of several kinds."""
+    if not controls.mixed or options["aggregate"] == "cells":
+        return []
+    found = [f"{column} ({n:,} values)" for column, n in controls.mixed.items()]
+    separate = UseOption("groupby", "predict each group by itself", next(iter(controls.mixed)))
+    return [Notice(f"means are over control cells that differ in {', '.join(found)}", options=[separate])]
 
 
 def _full_coverage(controls: ControlCells) -> list[str]:

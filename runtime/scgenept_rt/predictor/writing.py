@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
@@ -88,7 +89,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
     if options["for_cell_eval"]:
         column = options["cell_eval_column"] or run.controls.condition_key or "target"
         label = _control_label(run)
-        if any(perturbation.label == label for perturbation in run.schedule.perturbations):
+        if any(perturbation.label == label for perturbation in run.perturbations):
             raise ArgumentError(
                 f"the cell-eval format labels the control cells {label!r}, and a perturbation has that label too",
                 f"Leave the perturbation {label} out",
@@ -177,19 +178,20 @@ def _write_control_rows(run: Run, writer: RowWriter) -> int:
 def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]]) -> Caution | None:
     """Report means whose sampling error stayed above `max_error`, for which the number of cells was limited."""
     max_error = cast("float", run.options["max_error"])
-    perturbations = run.schedule.perturbations
     # Rounded as the layer is, so that an error that was just reached does not count as missed. A single cell gives NaN.
     missed = [
-        (float(errors.max()), perturbation.label)
-        for perturbation, errors in zip(perturbations, chain.from_iterable(sampling_errors), strict=True)
+        (float(errors.max()), index)
+        for index, errors in enumerate(chain.from_iterable(sampling_errors))
         if not errors.max() <= np.float32(max_error)
     ]
     if not missed:
         return None
-    worst, label = max(missed)
+    worst, index = max(missed)
+    n_means, group = len(run.schedule.perturbations), run.group(index)
     notice = Caution(
-        f"{len(missed):,} of {pluralize(len(perturbations), 'perturbation')} missed max_error {max_error:g} with the "
-        f"control cells that they were limited to. The largest sampling error is {worst:.3g}, for {label}",
+        f"{len(missed):,} of {pluralize(n_means, 'mean' if group else 'perturbation')} missed max_error {max_error:g} "
+        f"with the control cells that they were limited to. The largest sampling error is {worst:.3g}, for "
+        f"{run.schedule.perturbations[index].label}{f' in {group}' if group else ''}",
         "Raise n_controls of these perturbations" if run.options["n_controls_per_perturbation"] is None else "",
         [
             UseOption("n_controls_per_perturbation", "allow more control cells"),
@@ -207,8 +209,7 @@ def _control_label(run: Run) -> str:
 
 
 def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
-    perturbations, panel, aggregate = run.schedule.perturbations, run.predictor.panel, run.options["aggregate"]
-    counts = run.schedule.counts.tolist()
+    schedule, panel, aggregate = run.schedule, run.predictor.panel, run.options["aggregate"]
     uns = {
         **run.predictor.provenance(),
         "seed": run.options["seed"],
@@ -219,38 +220,69 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
     }
     if run.predictor.gpu is not None:
         uns["gpu"] = run.predictor.gpu
-    for name in ("max_error", "n_controls_per_perturbation"):
+    for name in ("groupby", "max_error", "n_controls_per_perturbation"):
         if run.options[name] is not None:
             uns[name] = run.options[name]
     if run.notices:
         uns["notices"] = [str(notice) for notice in run.notices]
     names = [str(name) for name in run.controls.obs_names] if aggregate != "mean" else []
+    sizes = np.diff(run.controls.groups.bounds)
+    cells: dict[str, Any] = {
+        "n_controls": schedule.counts,
+        "first_cells": schedule.first_cells,
+        "annotation": _group_column(run, sizes),
+    }
     if cell_eval_column is not None:
+        if run.options["groupby"] == cell_eval_column:
+            raise ArgumentError(
+                f"the cell-eval format has the perturbations in obs column {cell_eval_column!r}, which is that of the "
+                "groups too",
+                options=[UseOption("cell_eval_column", "name another column")],
+            )
         table = cell_eval_table(
-            perturbations,
+            schedule.perturbations,
             names,
             panel,
             uns,
             control_label=_control_label(run),
             perturbation_column=cell_eval_column,
-            n_controls=counts,
+            **cells,
         )
         return {"cells": table}
     specs: dict[str, TableSpec] = {}
     if aggregate != "cells":
-        specs["mean"] = mean_table(perturbations, panel, counts, uns, run.layers)
+        specs["mean"] = mean_table(
+            schedule.perturbations,
+            panel,
+            schedule.counts,
+            uns,
+            run.layers,
+            annotation=_group_column(run, np.full(len(sizes), len(run.perturbations))),
+        )
     if aggregate != "mean":
-        specs["cells"] = cells_table(perturbations, names, panel, uns, n_controls=counts)
+        specs["cells"] = cells_table(schedule.perturbations, names, panel, uns, **cells)
     return specs
+
+
+def _group_column(run: Run, n_rows: NDArray[np.int64]) -> dict[str, pd.Categorical]:
+    """Return the column of obs that names the group, for so many rows of each."""
+    groups = run.controls.groups
+    if groups.column is None:
+        return {}
+    codes = np.repeat(np.arange(len(groups.names)), n_rows)
+    return {groups.column: pd.Categorical.from_codes(codes, categories=pd.Index(groups.names, dtype=object))}
 
 
 def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
     """Return what the rows depend on: a run is only resumed with the same."""
+    groups = run.controls.groups
     return {
         **run.predictor.provenance(),
         "control cells": run.controls.fingerprint,
-        "perturbations": [perturbation.label for perturbation in run.schedule.perturbations],
-        "targets": [perturbation.canonical for perturbation in run.schedule.perturbations],
+        "perturbations": [perturbation.label for perturbation in run.perturbations],
+        "targets": [perturbation.canonical for perturbation in run.perturbations],
+        "groupby": run.options["groupby"],
+        "groups": None if groups.column is None else dict(zip(groups.names, np.diff(groups.bounds), strict=True)),
         "control cells per perturbation": run.schedule.counts.tolist(),
         "aggregate": run.options["aggregate"],
         "sampling": run.options["sampling"],

@@ -28,9 +28,9 @@ KILLS = 4
 FORMS = {
     "mean": ["--aggregate", "mean"],
     "cells": ["--aggregate", "cells"],
-    "both": ["--aggregate", "both"],
+    "both": ["--aggregate", "both", "--groupby", "cell_type"],
     "cell_eval": ["--for-cell-eval"],
-    "max_error": ["--max-error", "0.000001"],
+    "max_error": ["--max-error", "0.000001", "--groupby", "cell_type"],
 }
 
 
@@ -38,7 +38,9 @@ FORMS = {
 def arguments(bundle: Path, make_cells: MakeCells, tmp_path: Path) -> list[str]:
     """A run of some thousand pairs in batches of one cell, so that it takes a while; without --out."""
     path = tmp_path / "cells.h5ad"
-    make_cells(N_CELLS).write_h5ad(path)
+    cells = make_cells(N_CELLS)
+    cells.obs["cell_type"] = ["T", "B"] * (N_CELLS // 2)
+    cells.write_h5ad(path)
     return ["predict", str(bundle), str(path), "--all-singles", "--batch-size", "1", "--threads", "1", "--no-check"]
 
 
@@ -113,7 +115,9 @@ def test_killed_at_any_step_of_finishing_and_resumed_gives_the_very_files(
     command_line: CommandServer, bundle: Path, make_cells: MakeCells, tmp_path: Path, form: str
 ) -> None:
     cells, whole, out = (tmp_path / f"{name}.h5ad" for name in ("cells", "whole", "killed"))
-    make_cells(5).write_h5ad(cells)
+    adata = make_cells(5)
+    adata.obs["cell_type"] = list("TBTTB")
+    adata.write_h5ad(cells)
     arguments = ["predict", bundle, cells, "-p", "YFU19", "-p", "EKKN10", "--no-check", *FORMS[form]]
     assert command_line(*arguments, "--out", whole).returncode == 0
     expected, killed = outputs(whole), 0

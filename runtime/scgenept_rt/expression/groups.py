@@ -1,0 +1,177 @@
+"""Groups of control cells, by a column of obs."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import (
+    Caution,
+    CellsError,
+    ControlCellsError,
+    FieldNotFoundError,
+    Notice,
+    UseOption,
+    join_limited,
+    pluralize,
+)
+from scgenept_rt.expression.annotation import Annotation, text_of
+from scgenept_rt.expression.sampling import Sampling
+
+_USUAL = ("celltype", "cellline", "tissue", "organism", "donorid", "donor", "patient", "batch")
+"""Columns by which cells are usually told apart, in lower case and without separators."""
+_MOST_NUMBERS = 50
+"""Distinct numbers that may be groups; more are a measurement."""
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The control cells of a run by group, one group after the other.
+
+    Attributes
+    ----------
+    column
+        The obs column; None if there is one group, which holds all cells and has no name.
+    names
+        Of the groups: the categories in their order, other values sorted.
+    bounds
+        int64 [n_groups + 1]: the first cell of each group, then the number of cells.
+    """
+
+    column: str | None
+    names: tuple[str, ...]
+    bounds: NDArray[np.int64]
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return the first cell of each group and the one after its last."""
+        return list(pairwise(self.bounds.tolist()))
+
+
+@dataclass(frozen=True, eq=False)
+class GroupColumn:
+    """A column of obs as groups of some of its rows.
+
+    Attributes
+    ----------
+    names
+        The groups that occur.
+    codes
+        int64 [n_rows], the group of each row, -1 where the value is missing.
+    """
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, obs: Annotation, column: str, rows: NDArray[np.int64]) -> GroupColumn:
+        """Read a column for these rows."""
+        import pandas as pd
+
+        values = pd.Categorical(pd.Series(obs.column(column)).iloc[rows]).remove_unused_categories()
+        names = [_name(value) for value in values.categories]
+        distinct = [name for name in dict.fromkeys(names) if name]
+        code_of = {name: code for code, name in enumerate(distinct)}
+        code_of_category = np.array([*(code_of.get(name, -1) for name in names), -1], dtype=np.int64)
+        return cls(tuple(distinct), code_of_category[values.codes])
+
+
+def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where: str) -> GroupColumn:
+    """Return the groups of control cells by a column that the user named.
+
+    Raises
+    ------
+    FieldNotFoundError
+        If there is no such column.
+    ControlCellsError
+        If it has no value for any of the cells, or too many to be groups.
+    """
+    if column not in obs.columns:
+        near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
+        likely = [name for name in obs.columns if name.lower() in near] or _usual_columns(obs)
+        raise FieldNotFoundError(
+            f"obs has no column {column!r} (it has: {join_limited(obs.columns, 12) or 'none'})",
+            options=[UseOption("groupby", "choose one of these", likely[0] if likely else None)] if obs.columns else [],
+            where=where,
+        )
+    groups = GroupColumn.of(obs, column, rows)
+    if not groups.names:
+        raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
+    most = _MOST_NUMBERS if _is_number(obs.column(column)) else max(_MOST_NUMBERS, len(rows) // 2)
+    if len(groups.names) > most:
+        raise ControlCellsError(
+            f"obs column {column!r} has {len(groups.names):,} values for {pluralize(len(rows), 'control cell')}, such "
+            f"as {join_limited(groups.names, 3)}, expected groups of cells, at most {most:,}",
+            "Choose a column of categories, or bin the values first",
+            where=where,
+        )
+    return groups
+
+
+def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[Groups, NDArray[np.int64], list[str]]:
+    """Draw control cells within each group, as if there were no others.
+
+    Returns
+    -------
+    Groups
+        The groups of the drawn cells.
+    ndarray
+        int64, the drawn cells as positions among `groups.codes`, one group after the other.
+    list of str
+        Notices.
+    """
+    members = [np.flatnonzero(groups.codes == code) for code in range(len(groups.names))]
+    wanted = sampling.n_controls
+    short = [wanted is not None and sampling.mode != "upstream" and wanted > len(cells) for cells in members]
+    drawn = [
+        cells[(replace(sampling, n_controls=None) if few else sampling).draw(len(cells))]
+        for cells, few in zip(members, short, strict=True)
+    ]
+    sizes = [f"{name} ({len(cells):,})" for name, cells in zip(groups.names, drawn, strict=True)]
+    notices: list[str] = [f"Control cells by {column}: {join_limited(sizes, 12)}."]
+    if any(short):
+        fewer = [size for size, few in zip(sizes, short, strict=True) if few]
+        notices.append(
+            Notice(f"groups with fewer than {wanted:,} control cells use all they have: {join_limited(fewer)}")
+        )
+    single = [name for name, cells in zip(groups.names, drawn, strict=True) if len(cells) == 1]
+    if single:
+        notices.append(Notice(f"standard errors are NaN in groups of one control cell: {join_limited(single)}"))
+    n_missing = int(np.count_nonzero(groups.codes < 0))
+    if n_missing:
+        notices.append(
+            Caution(f"{n_missing:,} of {len(groups.codes):,} control cells have no {column} and are left out")
+        )
+    bounds = np.cumsum([0, *map(len, drawn)], dtype=np.int64)
+    return Groups(column, groups.names, bounds), np.concatenate(drawn), notices
+
+
+def mixed_columns(obs: Annotation, rows: NDArray[np.int64]) -> dict[str, int]:
+    """Return the usual columns that tell these cells apart, with the number of their values."""
+    counts = {}
+    for column in _usual_columns(obs):
+        with suppress(CellsError, TypeError):  # nobody asked for this column
+            counts[column] = len(GroupColumn.of(obs, column, rows).names)
+    return {column: count for column, count in counts.items() if 1 < count <= max(_MOST_NUMBERS, len(rows) // 2)}
+
+
+def _usual_columns(obs: Annotation) -> list[str]:
+    known = {column: re.sub(r"[-_. ]", "", column).casefold() for column in obs.columns}
+    return sorted((name for name in known if known[name] in _USUAL), key=lambda name: _USUAL.index(known[name]))
+
+
+def _is_number(values: Any) -> bool:
+    import pandas as pd
+
+    return bool(pd.api.types.is_numeric_dtype(values))
+
+
+def _name(value: object) -> str:
+    # Integers are read as floats where a value is missing.
+    return text_of(int(value) if isinstance(value, (float, np.floating)) and value.is_integer() else value).strip()
