@@ -51,6 +51,15 @@ def test_one_wrong_number_is_found_and_stated(model: sgr.Predictor, bundle_copy:
         result.raise_if_missed()
 
 
+def test_no_cells_are_no_pass(model: sgr.Predictor, bundle_copy: Path) -> None:
+    def change(arrays: dict[str, np.ndarray]) -> None:
+        arrays |= {name: arrays[name][:0] for name in ("values", "pert_flags", "predicted")}
+
+    change_reference(bundle_copy, change)
+    with pytest.raises(BundleFileError, match="no cells"):
+        check_reference(opened(bundle_copy), model.session)
+
+
 @pytest.mark.parametrize("lost", ["values", "pert_flags", "gene_index", "predicted"])
 def test_an_array_is_missing(model: sgr.Predictor, bundle_copy: Path, lost: str) -> None:
     change_reference(bundle_copy, lambda arrays: arrays.pop(lost))

@@ -104,6 +104,7 @@ def agreement(
             series,
             read=read,
             n_controls=sample["n_controls"],
+            on_notice=note,
         )
     _save(ax, out)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize, warn_caller
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
@@ -101,10 +101,13 @@ def evaluate(
         lists = DeLists(measured)
         de = {label: lists.of(in_data, moments) for label, in_data in tested.items()}
         top_cells = _top_gene_cells(measured, tested, de)
-        notices = [*measured.match.notices, *notices, *train.notices, *lists.notices()]
+        notices = [*measured.notices, *notices, *train.notices, *lists.notices()]
         synthetic_data = str(cells.uns.get("synthetic")) == "True"
 
-    predicted, how = _predictions(model, data, tested, moments, protocol, n_controls, seed, options, progress, notices)
+    of_run: list[str] = []
+    predicted, how = _predictions(model, data, tested, moments, protocol, n_controls, seed, options, progress, of_run)
+    warn_caller(notice for notice in notices if notice not in of_run)
+    notices += of_run
     kept = [label for label in tested if predicted.find(label) is not None]
     missing = [label for label in tested if predicted.find(label) is None]
     if missing:

@@ -90,6 +90,12 @@ class MeasuredCells:
         self.cells, self.panel = cells, panel
         self.match = cells.require_genes(panel)
         self.labels = LabelledRows.of(cells, panel)
+        self._of_values: list[str] = []
+
+    @property
+    def notices(self) -> list[str]:
+        """What users should know of genes and labels and, once they were read, of values."""
+        return [*self.match.notices, *self.labels.notices, *dict.fromkeys(self._of_values)]
 
     def label(self, perturbation: str) -> str:
         """Return the label of the data for a perturbation.
@@ -125,7 +131,15 @@ class MeasuredCells:
         return {label: np.concatenate(part) for label, part in zip(genes, parts, strict=True)}
 
     def moments(self, labels: Sequence[str], others: Sequence[str] = ()) -> GroupMoments:
-        """Return means and variances of control cells and labels, and means of other labels."""
+        """Return means and variances of control cells and labels, and means of other labels.
+
+        Raises
+        ------
+        GeneMatchError
+            If genes are zero in all these cells and not in the counts, unless the options accept missing genes.
+        ExpressionValueError
+            As `OpenedCells.values`.
+        """
         from scipy.sparse import csr_array
 
         with_variance = list(dict.fromkeys([CONTROL, *labels]))
@@ -141,6 +155,8 @@ class MeasuredCells:
             n_squared = int(np.searchsorted(present, len(squares)))
             values.data = np.square(values.data)
             squares[present[:n_squared]] += (pick[:n_squared] @ values).toarray()
+        rows = np.flatnonzero(self.labels.group_of_rows(groups) >= 0)
+        self.match = self.cells.accept_blanked(self.panel, self.match, rows, np.any(sums != 0, axis=0))
         return GroupMoments(groups, n_cells, sums, squares)
 
     def _batches(
@@ -150,7 +166,7 @@ class MeasuredCells:
         group_of_rows = self.labels.group_of_rows(groups)
         rows = np.flatnonzero(group_of_rows >= 0).astype(np.int64)
         if genes is None:
-            batches = self.cells.values(self.panel, self.match.columns, rows)
+            batches = self.cells.values(self.panel, self.match.columns, rows, self._of_values)
         else:  # values of single genes say nothing about the scale
             batches = self.cells.matrix.batches(rows, self.match.columns[genes])
         done = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited, warn_caller
 from scgenept_rt.expression.label_matching import LabelReader, did_you_mean
 from scgenept_rt.expression.reading import read_control_cells
 from scgenept_rt.expression.sampling import Sampling
@@ -115,7 +115,7 @@ class PredictedMeans(PredictedLabels):
     deltas
         The same minus the mean of the control cells that were predicted from, None if that is not known.
     sems
-        Standard errors of the deltas, or of the means where there are no deltas; None if not known.
+        Standard errors of the deltas, None if not known.
     n_controls
         int64 (n_perturbations,), control cells per mean.
     provenance
@@ -222,10 +222,11 @@ def predict_published_protocol(
         Without deltas: metrics compare with all control cells.
     """
     rng = np.random.default_rng(seed)
-    means, sems = [], []
+    means = []
     done, total = 0, sum(n_cells.values())
     step = predictor.automatic_batch_size()
     with read_control_cells(cells, predictor.panel, options=read, sampling=Sampling()) as controls:
+        warn_caller(controls.notices)
         for notice in controls.notices:
             if on_notice is not None:
                 on_notice(notice)
@@ -239,7 +240,6 @@ def predict_published_protocol(
                 if progress is not None:
                     progress(done, total)
             means.append(moments.mean.astype(np.float32))
-            sems.append(moments.sem().astype(np.float32))
     return PredictedMeans(
         name or predictor.variant,
         str(predictor.bundle.directory),
@@ -247,7 +247,7 @@ def predict_published_protocol(
         tuple(n_cells),
         np.stack(means),
         None,
-        np.stack(sems),
+        None,
         np.array(list(n_cells.values()), dtype=np.int64),
         predictor.provenance(),
     )

@@ -234,7 +234,7 @@ def _averaged(
         tuple(kept),
         means.astype(np.float32),
         None if control is None else (means - moments[control].mean).astype(np.float32),
-        np.stack([moments[label].sem() for label in kept]).astype(np.float32),
+        None,  # control cells would show how far predictions of sparse genes vary
         np.array([moments[label].n for label in kept], dtype=np.int64),
         provenance,
     )

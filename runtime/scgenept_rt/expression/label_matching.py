@@ -109,12 +109,15 @@ class LabelledRows:
         Reads labels as genes.
     condition_names
         GEARS's `condition_name` of each label, the key of lists in uns; empty if obs has no such column.
+    notices
+        What users should know of the labels of control cells.
     """
 
     names: tuple[str, ...]
     codes: NDArray[np.int64]
     reader: LabelReader
     condition_names: Mapping[str, str]
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, cells: OpenedCells, panel: GenePanel) -> LabelledRows:
@@ -151,7 +154,7 @@ class LabelledRows:
             index_of_code[code] = places.setdefault(condition, len(places))
             if gears is not None:
                 condition_names.setdefault(name, str(gears[row]))
-        return cls(tuple(names.values()), index_of_code[raw], reader, condition_names)
+        return cls(tuple(names.values()), index_of_code[raw], reader, condition_names, control.notices)
 
     @cached_property
     def n_cells(self) -> Mapping[str, int]:

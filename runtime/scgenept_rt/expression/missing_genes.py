@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption, join_limited, pluralize
-from scgenept_rt.expression.annotation import text_columns
+from scgenept_rt.expression.annotation import as_text, text_columns
 from scgenept_rt.genes import GeneMatch, GenePanel
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ def none_found(cells: OpenedCells, panel: GenePanel, match: GeneMatch, raw: Sequ
     names = cells.gene_names[match.source]
     columns = [name for name, _ in text_columns(cells.var) if name != match.source]
     remedy = "" if columns else "Write gene symbols or Ensembl ids into var_names"
-    if 2 * sum(name in panel for name in cells.obs.index()) >= min(cells.n_obs, len(panel)):
+    in_rows = next(filter(lambda rows: _are_genes(rows, panel), _names_of_rows(cells)), None)
+    if in_rows is not None:
         return GeneMatchError(
-            f"it is transposed: its rows are genes ({join_limited(list(cells.obs.index()), 3)}), and its columns "
+            f"it is transposed: its rows are genes ({join_limited(in_rows, 3)}), and its columns "
             f"({join_limited(names, 3)}) are not",
             "Write it with cells as rows: `adata = adata.T`",
             where=cells.where,
@@ -57,6 +58,18 @@ def none_found(cells: OpenedCells, panel: GenePanel, match: GeneMatch, raw: Sequ
         where=cells.where,
         genes=match.missing,
     )
+
+
+def _names_of_rows(cells: OpenedCells) -> Iterator[list[str]]:
+    yield list(cells.obs.index())
+    for _, values in text_columns(cells.obs):
+        yield as_text(values).tolist()
+
+
+def _are_genes(names: list[str], panel: GenePanel) -> bool:
+    """Return whether names are those of different genes, and not of the perturbed genes of cells."""
+    distinct = set(names)
+    return 2 * sum(name in panel for name in distinct) >= min(len(names), len(panel)) and len(distinct) > len(names) / 2
 
 
 def some_missing(cells: OpenedCells, panel: GenePanel, match: GeneMatch, raw: Sequence[UseOption]) -> GeneMatchError:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
     ArgumentError,
+    Caution,
     CellsFormatError,
     FieldNotFoundError,
     UseOption,
@@ -187,9 +188,10 @@ class OpenedCells:
         """Return a layer of the same shape as X; None if there is none of this name."""
         return self._fitting(self._source.matrix(name, use_raw=False)) if name in self.layer_names else None
 
-    def other_matrices(self) -> list[UseOption]:
-        """Return the options that read another matrix than the options of these cells."""
+    def other_matrices(self, *, counts: bool = True) -> list[UseOption]:
+        """Return the options that read another matrix than the options of these cells, also layers of `counts`."""
         others = [name for name in self.layer_names if name != self.options["layer"]]
+        others = [name for name in others if counts or "count" not in name.lower()]
         known = others[0] if len(others) == 1 else None
         named = "" if known else f" ({join_limited(others, 12)})"
         options = [UseOption("layer", f"read {'that layer' if known else f'a layer{named}'}", known)] if others else []
@@ -302,8 +304,8 @@ class OpenedCells:
             return match
         genes = join_limited([panel.names[position] for position in np.flatnonzero(blanked)])
         have = pluralize(n, "gene of the model is", "genes of the model are")
-        notice = f"{have} zero in X in all control cells and not in the counts beside it: {genes}."
-        match = match.without(panel, blanked, notice)
+        problem = f"{have} zero in X in all cells that were read and not in the counts beside it: {genes}"
+        match = match.without(panel, blanked, Caution(problem))
         if self.options["missing_genes"] == "error":
             raise some_missing(self, panel, match, self._raw_with_genes())
         return match
@@ -365,7 +367,7 @@ class OpenedCells:
             gene_names,
             lambda cell: str(names[rows[cell]]),
             allow_unnormalized=self.options["allow_unnormalized"],
-            other_matrices=self.other_matrices(),
+            other_matrices=self.other_matrices(counts=False),
             fault=fault,
         )
 
@@ -433,7 +435,7 @@ class OpenedCells:
         if not n:
             return match
         have = pluralize(n, "gene of the model is", "genes of the model are")
-        return match.without(panel, filtered, f"{have} blanked in X, as var[{_FILTERED!r}] says.")
+        return match.without(panel, filtered, Caution(f"{have} blanked in X, as var[{_FILTERED!r}] says"))
 
     def _raw_with_genes(self) -> list[UseOption]:
         if self.options["use_raw"] or not self._source.has_raw:

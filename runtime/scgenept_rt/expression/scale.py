@@ -26,7 +26,7 @@ _NORMALIZE = "`sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
 _FROM_COUNTS = f"Take the counts and normalise them: {_NORMALIZE}"
 _USUAL_TOTAL = 1e4
 """About the total of the training data where a bundle does not state it: mostly the median of their cells."""
-_FAR, _FAR_FROM_STATED, _OUTSIDE = 5.0, 2.0, 20.0
+_FAR, _FAR_FROM_STATED, _OUTSIDE = 5.0, 3.0, 20.0
 """Ratios to that total, or to a stated one, from which a warning is given, and from which values are refused."""
 _DEEPEST, _SHALLOWEST = 100_000, 500
 """Counts of a cell, beyond which genes were dropped before cells were normalised."""
@@ -277,10 +277,10 @@ class ScaleCheck:
         if self._fault is not None and not told:
             notices.append(Caution(self._fault.problem, self._fault.remedy, self._other_matrices))
         if self._n_empty == self._n_cells:
-            notices.append(Caution("All values of the control cells are zero"))
+            notices.append(Caution("All values of the cells are zero"))
         elif self._n_empty:
             express = "expresses" if self._n_empty == 1 else "express"
-            notices.append(f"{self._n_empty:,} of {self._n_cells:,} control cells {express} none of the model's genes.")
+            notices.append(Caution(f"{self._n_empty:,} of {self._n_cells:,} cells {express} none of the model's genes"))
         elif self._all_whole and not raw_counts:
             notices.append(Caution("All values are whole numbers; if these are counts, normalise them first"))
         return notices

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scgenept_rt.errors import GeneMatchError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import Caution, GeneMatchError, UseOption, join_limited, pluralize
 from scgenept_rt.genes.panel import GenePanel, ensembl_id
 from scgenept_rt.genes.spelling import made_unique
 
@@ -45,7 +45,7 @@ class Comparison:
         """Whether so much contradicts each other that one of the two sources must be wrong."""
         n, n_other = len(self.contradictions), len(self.only_by_symbol)
         n_compared = self.agree + n + n_other + len(self.made_unique)
-        return n > max(_FEW, _FEW_SHARE * n_compared) or n_other > max(_FEW, n_compared / 2)
+        return _many(n, n_compared) or n_other > max(_FEW, n_compared / 2)
 
     def error(self, where: object) -> GeneMatchError:
         """Return the error that names both sources."""
@@ -62,13 +62,14 @@ class Comparison:
 
     def notices(self, decided: str) -> list[str]:
         """Return sentences about single genes."""
-        notices = []
+        notices: list[str] = []
         if self.contradictions:
             genes = [self.panel.names[position] for position in self.contradictions]
-            notices.append(
+            problem = (
                 f"Warning: gene symbols ({self.symbol_source}) and Ensembl ids ({self.id_source}) contradict each "
-                f"other for {pluralize(len(genes), 'gene')} of the model ({join_limited(genes)}); {decided} decided."
+                f"other for {pluralize(len(genes), 'gene')} of the model ({join_limited(genes)}); {decided} decided"
             )
+            notices.append(Caution(problem))
         if self.only_by_symbol:
             genes = [self.panel.names[position] for position in self.only_by_symbol]
             have = pluralize(len(genes), "gene has", "genes have")
@@ -102,6 +103,35 @@ def compare_with_ids(panel: GenePanel, source: str, candidates: Mapping[str, Seq
     compared = Comparison(panel, symbol_source, id_source, ids[id_source])
     _compare(compared, candidates[symbol_source])
     return compared
+
+
+def compare_symbols(
+    panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]], *, decided: bool, where: object
+) -> list[str]:
+    """Compare a source of symbols with the others, where no ids tell which is right, and return warnings.
+
+    Raises
+    ------
+    GeneMatchError
+        If many columns have another gene of the model by another source, and the user has not `decided`.
+    """
+    known, notices = panel.positions_by_name, list[str]()
+    for other, names in candidates.items():
+        both = [pair for pair in zip(candidates[source], names, strict=True) if known.keys() >= {*pair}]
+        differ = [f"{name}, {text}" for name, text in both if name != text]
+        if not differ:
+            continue
+        columns = pluralize(len(differ), "column has", "columns have")
+        problem = f"{columns} the names of different genes in {source} and {other} ({join_limited(differ)})"
+        if _many(len(differ), len(both)) and not decided:
+            remedy = f"Find out which of the two fits the matrix: {source} or {other}"
+            raise GeneMatchError(problem, remedy, [UseOption("gene_key", "go by that one")], where=where)
+        notices.append(Caution(f"Warning: {problem}; {source} decided"))
+    return notices
+
+
+def _many(n: int, n_compared: int) -> bool:
+    return n > max(_FEW, _FEW_SHARE * n_compared)
 
 
 def _compare(compared: Comparison, symbols: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import GeneMatchError, UseOption, join_limited, pluralize
-from scgenept_rt.genes.cross_check import compare_with_ids
+from scgenept_rt.errors import Caution, GeneMatchError, UseOption, join_limited, pluralize
+from scgenept_rt.genes.cross_check import compare_symbols, compare_with_ids
 from scgenept_rt.genes.panel import GenePanel, ensembl_id
 from scgenept_rt.genes.spelling import Respelled, find_respelled, made_unique
 
@@ -188,9 +188,12 @@ class _Assignment:
             self.ambiguous = {}
 
     def hold_against_ids(self, gene_key: str | None, where: object) -> None:
-        """Hold symbols and Ensembl ids of different sources against each other: the ids decide, unless a key does."""
+        """Hold the names of different sources against each other: Ensembl ids decide, unless a key does."""
         compared = compare_with_ids(self.panel, self.source, self.candidates)
         if compared is None:
+            self._id_notices = compare_symbols(
+                self.panel, self.source, self.candidates, decided=gene_key is not None, where=where
+            )
             return
         self._id_of_column = compared.id_of_column
         if gene_key is None and compared.many:
@@ -318,7 +321,8 @@ class _Assignment:
             return []
         genes = pluralize(len(copies), "gene of the model stands", "genes of the model stand")
         named = join_limited([f"{name}, {copy}" for name, copy in copies.items()])
-        return [
+        problem = (
             f"Warning: {genes} in several columns ({named}), as `var_names_make_unique()` leaves them; the one without "
-            "a number was taken. Ensembl ids in var would tell which it is."
-        ]
+            "a number was taken"
+        )
+        return [Caution(problem, "Ensembl ids in var would tell which it is")]

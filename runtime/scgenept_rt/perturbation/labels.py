@@ -70,9 +70,10 @@ class PerturbationRequest:
 
 
 def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[str] = CONTROL_LABELS) -> Perturbation:
-    """Read one label: `A`, `A+ctrl`, `ctrl+A`, `A+B`, `A_B`, or `ctrl` alone (the control, no gene perturbed).
+    """Read one label: `A`, `A+ctrl`, `ctrl+A`, `A+B`, `A_B`, `A;B`, or `ctrl` alone (the control, no gene perturbed).
 
-    Genes are given by symbol or Ensembl id. `A_B` is split only if the whole is not a gene and both halves are.
+    Genes are given by symbol or Ensembl id. `A_B`, `A;B`, `A|B` and `A:B` are split only if the whole is not a gene and
+    all parts are.
     Unlike upstream's `create_pert_flags`, which takes `A+A` for `A`, a repeated gene is an error.
 
     Raises
@@ -223,7 +224,12 @@ def _parts(request: PerturbationRequest, label: str, panel: GenePanel, control_l
     if not all(parts):
         problem = f"perturbation {request.label!r} " + ("has an empty part" if label else "is empty")
         raise PerturbationError(f"{problem}, {_EXPECTED}", where=_place(request))
-    halves = _known_halves(label, panel, control_labels) if len(parts) == 1 else []
+    if len(parts) > 1:
+        return parts
+    separated = [part.strip() for part in re.split(r"[;|:]", label)]  # commas and blanks may separate perturbations
+    if any(part in panel for part in separated) and all(part in panel or part in control_labels for part in separated):
+        return separated
+    halves = _known_halves(label, panel, control_labels)
     return list(halves[0]) if len(halves) == 1 else parts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ def agreement(
     seed: int = 0,
     read: ReadOptions | None = None,
     ax: Axes | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> Axes:
     """Draw predicted against measured change over control, one point per gene, with Pearson's r of each series.
 
@@ -49,6 +50,8 @@ def agreement(
     ----------
     data, perturbation, predictions, n_controls, seed, read, ax
         As in `top_de`.
+    on_notice
+        Called with each warning of what changes numbers.
     n_labels
         Number of genes to name, those of the largest measured change, at the points of the first series. Names without
         room near their point are left out.
@@ -67,7 +70,7 @@ def agreement(
         label = measured.label(perturbation)
         moments = measured.moments([label])
     change = moments.mean(label) - moments.control
-    series = predict_series(named, perturbation, data, read, n_controls, seed)
+    series = predict_series(named, perturbation, data, read, n_controls, seed, measured.notices, on_notice)
     for means in series[1:]:
         if means.panel.names != panel.names:
             raise PlotError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from scgenept_rt.errors import PlotError
+from scgenept_rt.errors import Caution, PlotError, warn_caller
 from scgenept_rt.evaluation import change_sizes, predict_means, read_predictions
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.options import ReadOptions
@@ -91,14 +91,34 @@ def predict_series(
     read: ReadOptions | None,
     n_controls: int | None,
     seed: int,
+    measured: Sequence[str],
+    on_notice: Callable[[str], None] | None,
 ) -> list[PredictedMeans]:
-    """Predict one perturbation with the loaded bundles among the series."""
-    return [
-        predict_means(entry, cells, [perturbation], n_controls=n_controls, seed=seed, read=read, name=name)
+    """Predict one perturbation with the loaded bundles among the series, and tell what changes numbers.
+
+    That includes what is known of the measured cells.
+    """
+    notices: list[str] = []
+    predicted = [
+        predict_means(
+            entry,
+            cells,
+            [perturbation],
+            n_controls=n_controls,
+            seed=seed,
+            read=read,
+            name=name,
+            on_notice=notices.append,
+        )
         if isinstance(entry, Predictor)
         else entry
         for name, entry in series
     ]
+    warn_caller(notice for notice in measured if notice not in notices)  # predicting warns itself
+    for notice in dict.fromkeys([*measured, *notices]):
+        if on_notice is not None and isinstance(notice, Caution):
+            on_notice(notice)
+    return predicted
 
 
 def shown_name(means: PredictedMeans) -> str:

@@ -77,7 +77,7 @@ def top_de(
     ax
         Axes to draw into; by default those of a new figure.
     on_notice
-        Called with a message if fewer than `n_genes` genes are drawn.
+        Called with each warning of what changes numbers, and if fewer than `n_genes` genes are drawn.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def top_de(
             chosen = np.array([panel.position(gene) for gene in genes], dtype=np.int64)
         change = measured.expression({label: chosen})[label].astype(np.float64) - moments.control[chosen]
     names = [panel.names[position] for position in chosen]
-    series = predict_series(named, perturbation, data, read, n_controls, seed)
+    series = predict_series(named, perturbation, data, read, n_controls, seed, measured.notices, on_notice)
 
     own_figure = ax is None
     few_genes, few_series = len(names) <= _MANY_GENES, len(series) < _MANY_SERIES

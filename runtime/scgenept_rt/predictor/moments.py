@@ -34,11 +34,6 @@ class RunningMoments:
         """Return the sample variance of each gene; NaN for a single row."""
         return self._squares / (self.n - 1) if self.n > 1 else np.full(len(self.mean), np.nan)
 
-    def sem(self) -> NDArray[np.float64]:
-        """Return the standard error of each mean (sample standard deviation over root n); NaN for a single row."""
-        sem: NDArray[np.float64] = np.sqrt(self.var() / self.n)
-        return sem
-
 
 class CellMoments:
     """Moments of predictions, of predictions minus own values, and of predictions minus those without a perturbation.

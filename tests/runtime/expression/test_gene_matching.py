@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scgenept_rt.errors import GeneMatchError
+from scgenept_rt.errors import Caution, GeneMatchError
 from scgenept_rt.genes import GenePanel
 from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, GENES, IDS, cells, log1p_values, proposed, read
 
@@ -215,6 +215,21 @@ def test_many_contradictions_are_refused_until_one_column_is_chosen(ids_first, w
         by_id = (key == "var_names") == ids_first
         np.testing.assert_array_equal(values, EXPECTED if by_id else EXPECTED[:, order])
         assert any("contradict" in notice for notice in control.notices)
+
+
+def test_columns_of_symbols_without_ids_are_held_against_each_other():
+    swapped = [SYMBOLS[1], SYMBOLS[0], *SYMBOLS[2:]]
+    values, control = values_of(SYMBOLS, PLAIN, gene_name=swapped)
+    np.testing.assert_array_equal(values, EXPECTED)
+    (told,) = [notice for notice in control.notices if "different genes" in notice]
+    assert isinstance(told, Caution)
+    assert "var_names decided" in told
+    with pytest.raises(GeneMatchError) as caught:
+        values_of(SYMBOLS, PLAIN, gene_name=SYMBOLS[::-1])
+    assert "gene_key" in proposed(caught)
+    values, control = values_of(SYMBOLS, PLAIN, {"gene_key": "gene_name"}, gene_name=SYMBOLS[::-1])
+    np.testing.assert_array_equal(values, EXPECTED[:, ::-1])
+    assert any("gene_name decided" in notice for notice in control.notices)
 
 
 def test_a_symbol_with_an_id_that_the_model_does_not_know_is_matched_and_told():

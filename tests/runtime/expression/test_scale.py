@@ -80,12 +80,12 @@ def test_small_whole_numbers_are_no_error_but_told(maximum):
 
 
 def test_zeros_are_no_error_but_told():
-    assert "All values of the control cells are zero." in read(cells(np.zeros((N_OBS, 8)))).notices
+    assert "All values of the cells are zero." in read(cells(np.zeros((N_OBS, 8)))).notices
     x = log1p_values() + 0.1
     x[[0, 3]] = 0
-    assert "2 of 10 control cells express none of the model's genes." in read(cells(x)).notices
+    assert "2 of 10 cells express none of the model's genes." in read(cells(x)).notices
     x[3] = 1.5
-    assert "1 of 10 control cells expresses none of the model's genes." in read(cells(x)).notices
+    assert "1 of 10 cells expresses none of the model's genes." in read(cells(x)).notices
 
 
 def test_ordinary_values_give_no_notice():

@@ -80,6 +80,13 @@ def test_an_unknown_gene_gets_a_near_spelling():
         parse_perturbation("fosb+ctrl", PANEL)
 
 
+@pytest.mark.parametrize("label", ["FOSB;SAMD1", "SAMD1|FOSB", "FOSB : SAMD1", "FOSB;SAMD1;ctrl"])
+def test_separators_that_no_list_of_perturbations_has_join_genes(label):
+    assert parse_perturbation(label, PANEL).target_genes == ("FOSB", "SAMD1")
+    with pytest.raises(UnknownGeneError):
+        parse_perturbation(f"{label};NOPE1", PANEL)
+
+
 @pytest.mark.parametrize("label", ["FOSB,SAMD1", "FOSB, SAMD1", "FOSB/SAMD1", "FOSB & SAMD1", "FOSB SAMD1"])
 def test_genes_that_are_not_joined_by_a_plus(label):
     with pytest.raises(UnknownGeneError, match=r"\(did you mean FOSB\+SAMD1\?\)"):
