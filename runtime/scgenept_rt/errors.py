@@ -45,7 +45,8 @@ import reprlib
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,38 @@ class MissingPackageError(ScgeneptError, ImportError):
             f"{purpose} needs {package}, which is not installed",
             f"Install it with `pip install 'scgenept-rt[{extra}]'`",
         )
+
+
+@contextmanager
+def foreign_data(
+    kind: type[ScgeneptError], where: object, name: str = "", remedy: str = "Copy or write the file again"
+) -> Iterator[None]:
+    """Turn whatever a library raises while it reads a file into one sentence that names it.
+
+    Parameters
+    ----------
+    kind
+        Class of the error; the original is its cause. A `ScgeneptError` passes as it is.
+    where
+        The file.
+    name
+        The part of it that is read; empty for all of it.
+    remedy
+        What helps if it is damaged.
+    """
+    try:
+        yield
+    except ScgeneptError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        problem = f"{name} is missing" if name else "there is no such file"
+        raise kind(problem, remedy if name else "Check the path", where=where) from error
+    except PermissionError as error:
+        raise kind(f"{name or 'it'} cannot be read ({error.strerror})", "Check its permissions", where=where) from error
+    except Exception as error:  # a damaged file: libraries raise many kinds
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # it would be quoted
+        reason = getattr(error, "strerror", None) or next(iter(text.splitlines()), type(error).__name__)
+        raise kind(f"{name or 'it'} cannot be read ({reason})", remedy, where=where) from error
 
 
 # --- wording of messages ---

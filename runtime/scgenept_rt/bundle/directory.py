@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from scgenept_rt.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, Precision, Target
+from scgenept_rt.bundle.manifest import COPY_OR_EXPORT, MANIFEST_NAME, BundleFile, Manifest, Precision, Target
 from scgenept_rt.bundle.reference import Reference, digest_of_genes
 from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import (
@@ -13,6 +13,7 @@ from scgenept_rt.errors import (
     BundleFileError,
     BundleNotFoundError,
     GraphNotInBundleError,
+    foreign_data,
     join_limited,
     pluralize,
 )
@@ -22,8 +23,6 @@ REFERENCE_WEIGHTS_NAME = "reference_weights.pt"
 """The eager model's weights, for the provider torch; only in bundles exported with `--keep-reference-weights`."""
 DEMO_NAME = "demo"
 """Name of the bundle that ships with the package, where no directory of this name exists."""
-
-_COPY_OR_EXPORT = "Copy or export the bundle again"
 
 
 class Bundle:
@@ -56,13 +55,11 @@ class Bundle:
         directory = Path(directory)
         if str(directory) == DEMO_NAME and not directory.exists():
             directory = demo_bundle_path()
-        try:
-            text = (directory / MANIFEST_NAME).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise _not_found(directory) from None
-        except OSError as error:
-            problem = f"{MANIFEST_NAME} cannot be read ({error.strerror})"
-            raise BundleFileError(problem, "Check its permissions", where=directory) from error
+        with foreign_data(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
+            path = directory / MANIFEST_NAME
+            if not path.is_file():
+                raise _not_found(directory)
+            text = path.read_bytes()
         bundle = cls(directory, Manifest.from_json(text, directory), hashlib.sha256(text).hexdigest())
         if check_files:
             for file in bundle.manifest.files:
@@ -76,13 +73,11 @@ class Bundle:
 
     def check_file(self, file: BundleFile) -> None:
         """Raise `BundleFileError` unless the file has the size and sha256 that the manifest states."""
-        try:
+        with foreign_data(BundleFileError, self.directory, file.path, COPY_OR_EXPORT):
+            if not self.path(file).is_file():
+                raise self.file_error(f"{file.path} is missing")
             size = self.path(file).stat().st_size
             digest = sha256_of(self.path(file)) if size == file.size else ""
-        except FileNotFoundError:
-            raise self.file_error(f"{file.path} is missing") from None
-        except OSError as error:
-            raise self.file_error(f"{file.path} cannot be read ({error.strerror})") from error
         if size != file.size:
             raise self.file_error(f"{file.path} has {pluralize(size, 'byte')}, the manifest states {file.size:,}")
         if digest != file.sha256:
@@ -97,7 +92,7 @@ class Bundle:
 
     def file_error(self, problem: str) -> BundleFileError:
         """Return the error for a file of this bundle that is missing or damaged."""
-        return BundleFileError(problem, _COPY_OR_EXPORT, where=self.directory)
+        return BundleFileError(problem, COPY_OR_EXPORT, where=self.directory)
 
     def graphs(self) -> tuple[BundleFile, ...]:
         """Return the graphs of the manifest that this version knows; raise `GraphNotInBundleError` if it knows none."""

@@ -13,12 +13,12 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors import BundleFileError, pluralize
+from scgenept_rt.errors import BundleFileError, foreign_data, pluralize
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 _MOST_TABLE_GENES = 2**24
-_COPY_OR_EXPORT = "Copy or export the bundle again"
+COPY_OR_EXPORT = "Copy or export the bundle again"
 
 Precision = Literal["fp32", "fp16"]
 Target = Literal["ort", "merged", "portable"]
@@ -132,12 +132,11 @@ class Manifest:
         BundleFileError
             If the text is not a manifest, or of a format that is newer than this release.
         """
-        try:
+        with foreign_data(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
             fields: dict[str, Any] = json.loads(text)
+            if not isinstance(fields, dict) or "format_version" not in fields:
+                raise ValueError("it has no format_version")
             version = fields["format_version"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            problem = f"{MANIFEST_NAME} is not a manifest ({error})"
-            raise BundleFileError(problem, _COPY_OR_EXPORT, where=directory) from error
         if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise BundleFileError(
                 f"its format_version is {version!r}, this release reads up to {FORMAT_VERSION}",
@@ -149,7 +148,7 @@ class Manifest:
             manifest._check_agreement()
         except ValueError as error:
             problem = f"{MANIFEST_NAME} lacks or misstates a field ({error})"
-            raise BundleFileError(problem, _COPY_OR_EXPORT, where=directory) from error
+            raise BundleFileError(problem, COPY_OR_EXPORT, where=directory) from error
         return manifest
 
     def _check_agreement(self) -> None:

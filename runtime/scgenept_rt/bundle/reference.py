@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import BundleFileError
+from scgenept_rt.bundle.manifest import COPY_OR_EXPORT
+from scgenept_rt.errors import BundleFileError, foreign_data
 
 REFERENCE_NAME: Final = "reference.npz"
 
@@ -56,16 +56,17 @@ class Reference:
         BundleFileError
             If `reference.npz` is missing or damaged.
         """
-        remedy = "Copy or export the bundle again"
-        try:
-            with np.load(directory / REFERENCE_NAME, allow_pickle=False) as arrays:
-                required = {name: arrays[name] for name in _REQUIRED}
-                digest = str(arrays["gene_digest"]) if "gene_digest" in arrays else None
-                return cls(**required, token_ids=arrays.get("token_ids"), gene_digest=digest)
-        except FileNotFoundError:
-            raise BundleFileError(f"{REFERENCE_NAME} is missing", remedy, where=directory) from None
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise BundleFileError(f"{REFERENCE_NAME} cannot be read ({error})", remedy, where=directory) from error
+        with (
+            foreign_data(BundleFileError, directory, REFERENCE_NAME, COPY_OR_EXPORT),
+            np.load(directory / REFERENCE_NAME, allow_pickle=False) as arrays,
+        ):
+            digest = str(arrays["gene_digest"]) if "gene_digest" in arrays else None
+            values, flags, index, predicted = (arrays[name].astype(dtype) for name, dtype in _REQUIRED.items())
+            expected = (len(values), len(index))
+            if not values.shape == flags.shape == predicted.shape == expected or not values.size:
+                shapes = [array.shape for array in (values, flags, index, predicted)]
+                raise ValueError(f"{', '.join(_REQUIRED)} have the shapes {shapes}")
+            return cls(values, flags, index, predicted, token_ids=arrays.get("token_ids"), gene_digest=digest)
 
     def write(self, directory: Path) -> None:
         """Write `reference.npz` into the directory of a bundle."""
@@ -77,7 +78,7 @@ class Reference:
         return {"values": self.values, "pert_flags": self.pert_flags, "gene_index": self.gene_index}
 
 
-_REQUIRED: Final = tuple(field.name for field in fields(Reference) if field.default is MISSING)
+_REQUIRED: Final = {"values": np.float32, "pert_flags": np.int64, "gene_index": np.int64, "predicted": np.float32}
 
 
 def digest_of_genes(names: Sequence[str], ids: Sequence[str | None], in_vocab: Sequence[bool]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from scgenept_rt.errors import EvaluationError, LabelNotFoundError, UseOption, join_limited
+from scgenept_rt.errors import EvaluationError, LabelNotFoundError, UseOption, foreign_data, join_limited
+from scgenept_rt.files.text import read_text
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")
 """GEARS's subgroups of a test set, in the order of reports."""
@@ -100,18 +102,14 @@ def load_split(name: str | Path) -> Split:
             "Choose one of these, or give the path of a .json file",
             where=f"split {str(name)!r}",
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _format_error(str(path), f"it cannot be read ({error})") from error
+    with _reading(path):
+        text = read_text(path)
     return _parsed(text, str(path), "")
 
 
 def _parsed(text: str, name: str, dataset: str) -> Split:
-    try:
+    with _reading(name):
         content = json.loads(text)
-    except ValueError as error:
-        raise _format_error(name, f"it is not JSON ({error})") from error
     # GEARS's own file of subgroups has these at the top.
     subgroups = content.get("subgroups", content) if isinstance(content, dict) else None
     if not isinstance(subgroups, dict):
@@ -136,6 +134,10 @@ def _parsed(text: str, name: str, dataset: str) -> Split:
         _labels(val, name, "val"),
         None if train is None else _labels(train, name, "train"),
     )
+
+
+def _reading(name: object) -> AbstractContextManager[None]:
+    return foreign_data(EvaluationError, f"split {name}", remedy="Give a JSON object as the shipped splits are")
 
 
 def _labels(value: Any, name: str, part: str) -> tuple[str, ...]:

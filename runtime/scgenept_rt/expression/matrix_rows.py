@@ -7,14 +7,14 @@ matrices give equal batches whatever their layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError, ScgeneptError
+from scgenept_rt.errors import CellsFormatError
+from scgenept_rt.expression.stored_element import absent_notices, reading
 
 # Values read at once. Unwanted values between wanted ones are read along when that saves a call.
 _READ_VALUES = 1 << 20
@@ -30,6 +30,7 @@ class MatrixRows(Protocol):
     """Cells x genes, readable by rows."""
 
     shape: tuple[int, int]
+    notices: Sequence[str]
 
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield `csr_array` batches that stack up to the matrix at `rows` and `columns`.
@@ -44,28 +45,10 @@ class MatrixRows(Protocol):
         ...
 
 
-@contextmanager
-def _reading(where: str) -> Iterator[None]:
-    """Turn what a damaged file raises into an error that names the input."""
-    try:
-        yield
-    except ScgeneptError:
-        raise
-    except (OSError, RuntimeError, ValueError, IndexError, KeyError) as error:
-        check_filter(error, where)
-        problem = f"its expression values cannot be read ({error})"
-        raise CellsFormatError(problem, "Copy or write the file again", where=where) from error
-
-
-def check_filter(error: Exception, where: str) -> None:
-    """Raise `CellsFormatError` if values cannot be read because HDF5 lacks the filter of their compression."""
-    if "plugin" in str(error) or "required filter" in str(error):
-        problem = "its compression (zstd, blosc or the like) needs a filter that HDF5 lacks"
-        raise CellsFormatError(problem, "Install it: `pip install hdf5plugin`", where=where) from error
-
-
 class CompressedRows:
     """A CSR matrix: runs of selected rows are read as one slice each."""
+
+    notices: Sequence[str] = ()
 
     def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
         self.shape = shape
@@ -75,9 +58,9 @@ class CompressedRows:
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield batches as `MatrixRows.batches` does."""
         gene_of_column = _gene_of_column(columns, self.shape[1])
-        with _reading(self._where):
+        with reading(self._where, "its expression values"):
             data, indices = self._arrays["data"], self._arrays["indices"]
-            indptr = _indptr(self._arrays)
+            indptr = _indptr(self._arrays, self.shape[0])
             begins, ends = indptr[rows], indptr[rows + 1]
             for first, last in _runs(begins, ends, _READ_VALUES):
                 begin, end = int(begins[first]), int(ends[last - 1])
@@ -91,6 +74,8 @@ class CompressedRows:
 class CompressedColumns:
     """A CSC matrix, read by columns in as many passes as memory requires."""
 
+    notices: Sequence[str] = ()
+
     def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
         self.shape = shape
         self._arrays = arrays
@@ -100,8 +85,8 @@ class CompressedColumns:
         """Yield batches as `MatrixRows.batches` does."""
         gene_of_column = _gene_of_column(columns, self.shape[1])
         used = np.flatnonzero(gene_of_column >= 0)
-        with _reading(self._where):
-            indptr = _indptr(self._arrays)
+        with reading(self._where, "its expression values"):
+            indptr = _indptr(self._arrays, self.shape[1])
             begins, ends = indptr[used], indptr[used + 1]
             kept_bytes = _BYTES_PER_VALUE * int((ends - begins).sum()) * len(rows) / max(self.shape[0], 1)
             n_bands = min(max(1, int(np.ceil(kept_bytes / _BAND_BYTES))), max(len(rows), 1))
@@ -141,6 +126,7 @@ class DenseRows:
 
     def __init__(self, array: Any, where: str) -> None:
         self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
+        self.notices: Sequence[str] = absent_notices(array)
         self._array = array
         self._where = where
 
@@ -148,7 +134,7 @@ class DenseRows:
         """Yield batches as `MatrixRows.batches` does."""
         genes = np.flatnonzero(columns >= 0)
         n_vars = self.shape[1]
-        with _reading(self._where):
+        with reading(self._where, "its expression values"):
             for first, last in _runs(rows * n_vars, (rows + 1) * n_vars, _READ_DENSE_VALUES):
                 begin, end = int(rows[first]), int(rows[last - 1]) + 1
                 dense = np.asarray(self._array[begin:end])[rows[first:last] - begin]
@@ -160,6 +146,8 @@ class DenseRows:
 class TakenRows:
     """A matrix that gives rows on request only, such as that of a view."""
 
+    notices: Sequence[str] = ()
+
     def __init__(self, take: Callable[[NDArray[np.int64]], Any], shape: tuple[int, int], where: str) -> None:
         self.shape = shape
         self._take = take
@@ -169,7 +157,7 @@ class TakenRows:
         """Yield batches as `MatrixRows.batches` does."""
         step = max(256, _READ_DENSE_VALUES // max(self.shape[1], 1))
         for start in range(0, len(rows), step):
-            with _reading(self._where):
+            with reading(self._where, "its expression values"):
                 taken = self._take(rows[start : start + step])
             n_taken = min(step, len(rows) - start)
             yield from matrix_rows(taken, self._where).batches(np.arange(n_taken, dtype=np.int64), columns)
@@ -220,10 +208,14 @@ def _check_dtype(dtype: Any, where: str) -> None:
         raise CellsFormatError(problem, where=where)
 
 
-def _indptr(arrays: Mapping[str, Any]) -> NDArray[np.int64]:
-    indptr = np.asarray(arrays["indptr"][:], dtype=np.int64)
-    if indptr.size and (indptr[0] < 0 or np.any(np.diff(indptr) < 0)):
-        raise IndexError("its indptr does not ascend from 0")
+def _indptr(arrays: Mapping[str, Any], n_lines: int) -> NDArray[np.int64]:
+    """Return where each row (or column) begins, and the last one ends, or raise ValueError."""
+    stored, n_values = arrays["indptr"], min(arrays[name].shape[0] for name in ("data", "indices"))
+    if stored.shape != (n_lines + 1,):
+        raise ValueError(f"its indptr has the shape {stored.shape}, expected {(n_lines + 1,)}")
+    indptr = np.asarray(stored[:], dtype=np.int64)
+    if indptr[0] < 0 or np.any(np.diff(indptr) < 0) or indptr[-1] > n_values:
+        raise ValueError(f"its indptr does not ascend from 0 to at most {n_values:,}")
     return indptr
 
 

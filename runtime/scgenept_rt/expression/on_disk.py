@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    CellsFormatError,
-    CellsNotFoundError,
-    MissingPackageError,
-    ScgeneptError,
-    join_limited,
-)
+from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, MissingPackageError, join_limited
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
-from scgenept_rt.expression.matrix_rows import MatrixRows, check_filter, matrix_rows
+from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
+from scgenept_rt.expression.stored_element import REWRITE, absent_chunks, checked, reading
+from scgenept_rt.files.hdf5_source import Hdf5Source
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_REWRITE = "Copy or write the file again"
 _CATEGORIES = "__categories"
-_LOCKED = (errno.EAGAIN, errno.EACCES)
 _CONVERSIONS = {
     ".gz": "Decompress it first: `gunzip FILE`",
     ".h5": "Convert 10x's file: `sc.read_10x_h5(FILE)`, normalise, then `adata.write_h5ad(NEW)`",
@@ -51,49 +45,47 @@ def open_stored(path: Path) -> Iterator[StoredCells]:
     """
     if not path.exists():
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=path)
-    store = _open_zarr(path) if path.suffix.lower() == ".zarr" else _open_h5ad(path)
-    try:
+    with _open_zarr(path) if path.suffix.lower() == ".zarr" else _open_h5ad(path) as store:
         yield StoredCells(store, str(path))
-    finally:
-        close = getattr(store, "close", None)
-        if close is not None:
-            close()
 
 
 class StoredCells:
     """A `CellsSource` on disk."""
 
     def __init__(self, store: Any, where: str) -> None:
-        keys = set(store.keys())
-        if not {"obs", "var"} <= keys:
-            found = join_limited(sorted(keys), 8) or "nothing"
-            remedy = _CONVERSIONS[".h5"] if keys == {"matrix"} else ""  # 10x's file under another name
-            raise CellsFormatError(
-                f"it holds no obs and var (it holds: {found}), expected an AnnData file", remedy, where=where
-            )
         self.where = where
-        self.obs = _annotation(store["obs"], where, "obs")
-        self.layer_names = tuple(sorted(store["layers"].keys())) if "layers" in keys else ()
-        self.has_x = "X" in keys and str(dict(store["X"].attrs).get("encoding-type", "")) != "null"
-        raw: Any = store["raw"] if "raw" in keys else None
-        # anndata 0.12 writes an empty array if there is none.
-        self._raw = raw if hasattr(raw, "keys") and {"X", "var"} <= set(raw) else None
-        self.has_raw = self._raw is not None
         self._store = store
-        uns: Any = store["uns"] if "uns" in keys else None
-        self.uns: Mapping[str, Any] = StoredMapping(uns, where, "uns") if hasattr(uns, "keys") else {}
+        with reading(where):
+            keys = set(store.keys())
+            if not {"obs", "var"} <= keys:
+                found = join_limited(sorted(keys), 8) or "nothing"
+                remedy = _CONVERSIONS[".h5"] if keys == {"matrix"} else ""  # 10x's file under another name
+                raise CellsFormatError(
+                    f"it holds no obs and var (it holds: {found}), expected an AnnData file", remedy, where=where
+                )
+            self.layer_names = tuple(sorted(store["layers"].keys())) if "layers" in keys else ()
+            self.has_x = "X" in keys and str(dict(store["X"].attrs).get("encoding-type", "")) != "null"
+            raw: Any = store["raw"] if "raw" in keys else None
+            # anndata 0.12 writes an empty array if there is none.
+            self._raw = raw if hasattr(raw, "keys") and {"X", "var"} <= set(raw) else None
+            self.has_raw = self._raw is not None
+            uns: Any = store["uns"] if "uns" in keys else None
+            self.uns: Mapping[str, Any] = StoredMapping(uns, where, "uns") if hasattr(uns, "keys") else {}
+        with reading(where, "obs"):
+            self.obs = _annotation(store["obs"], where, "obs")
 
     def var(self, *, use_raw: bool) -> Annotation:
         """Return var, or that of raw."""
-        parent = self._raw if use_raw else self._store
-        assert parent is not None
-        return _annotation(parent["var"], self.where, "raw.var" if use_raw else "var")
+        parent: Any
+        parent, name = (self._raw, "raw.var") if use_raw else (self._store, "var")
+        with reading(self.where, name):
+            return _annotation(parent["var"], self.where, name)
 
     def matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
         """Return a layer, X, or X of raw; the caller has checked that it is there."""
-        parent = self._store["layers"] if layer is not None else self._raw if use_raw else self._store
-        assert parent is not None
-        return matrix_rows(parent["X" if layer is None else layer], self.where)
+        with reading(self.where, f"the layer {layer!r}" if layer is not None else "raw.X" if use_raw else "X"):
+            parent: Any = self._store["layers"] if layer is not None else self._raw if use_raw else self._store
+            return matrix_rows(checked(parent["X" if layer is None else layer], whole=False), self.where)
 
 
 class StoredMapping(Mapping[str, Any]):
@@ -105,16 +97,18 @@ class StoredMapping(Mapping[str, Any]):
         self._name = name
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._group:
+        if key not in list(self):
             raise KeyError(key)
         name = f"{self._name}[{key!r}]"
-        entry = _element(self._group, key, self._where, name)
-        if hasattr(entry, "keys") and dict(entry.attrs).get("encoding-type", "dict") == "dict":
-            return StoredMapping(entry, self._where, name)
-        return _read(entry, self._where, name)
+        with reading(self._where, name):
+            entry = self._group[key]
+            if hasattr(entry, "keys") and dict(entry.attrs).get("encoding-type", "dict") == "dict":
+                return StoredMapping(entry, self._where, name)
+            return _read(entry)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._group.keys())
+        with reading(self._where, self._name):
+            return iter(list(self._group.keys()))
 
     def __len__(self) -> int:
         return len(self._group)
@@ -133,7 +127,9 @@ class _StoredAnnotation:
         self._group = group
         self._where = where
         self._name = name
-        self._index = as_text(_read(_element(group, index_key, where, f"the index of {name}"), where, name))
+        if n := absent_chunks(group[index_key]):
+            raise ValueError(f"{n} of the chunks of its names are absent: the copy is incomplete")
+        self._index = as_text(_read(group[index_key]))
         self.n_rows = len(self._index)
 
     def index(self) -> NDArray[np.object_]:
@@ -141,21 +137,22 @@ class _StoredAnnotation:
 
     def column(self, name: str) -> Any:
         described = f"{self._name} column {name!r}"
-        if name not in self._group:
-            problem = f"{described} is not there, though the list of columns (column-order) names it"
-            raise CellsFormatError(problem, _REWRITE, where=self._where)
-        values = _element(self._group, name, self._where, described)
-        read = _read(values, self._where, described)
-        # anndata before 0.7.6 and SeuratDisk keep categories apart, R's writers without the reference to them.
-        if _CATEGORIES in self._group and name in self._group[_CATEGORIES]:
-            import pandas as pd
+        with reading(self._where, described):
+            if name not in self._group:
+                problem = f"{described} is not there, though the list of columns (column-order) names it"
+                raise CellsFormatError(problem, REWRITE, where=self._where)
+            read = _read(self._group[name])
+            # anndata before 0.7.6 and SeuratDisk keep categories apart, R's writers without the reference to them.
+            if _CATEGORIES in self._group and name in self._group[_CATEGORIES]:
+                import pandas as pd
 
-            categories = as_text(_read(self._group[_CATEGORIES][name], self._where, described))
-            return pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
-        return read
+                categories = as_text(_read(self._group[_CATEGORIES][name]))
+                return pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
+            return read
 
 
-def _open_h5ad(path: Path) -> Any:
+@contextmanager
+def _open_h5ad(path: Path) -> Iterator[Any]:
     import h5py
 
     def unusable(problem: str, remedy: str = "") -> CellsFormatError:
@@ -168,29 +165,26 @@ def _open_h5ad(path: Path) -> Any:
         raise unusable(f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr", remedy)
     if not path.is_file():  # opening a pipe would wait for a writer
         raise unusable("it is not a regular file (a pipe or a device), expected an .h5ad file")
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(len(_HDF5_MAGIC))
-        if magic != _HDF5_MAGIC:
-            found = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
-            remedy = _CONVERSIONS[".gz"] if magic.startswith(b"\x1f\x8b") else ""
-            raise unusable(f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it", remedy)
-        with suppress(ImportError):  # registers the filters of compressions such as zstd
-            import hdf5plugin  # noqa: F401
-        return h5py.File(path, "r")
-    except ScgeneptError:
-        raise
-    except PermissionError as error:
-        raise unusable(f"it cannot be read ({error.strerror})", "Check its permissions") from error
-    except OSError as error:
-        if error.errno in _LOCKED:
-            remedy = "Close it there, or set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
-            raise unusable("it is open for writing elsewhere", remedy) from error
-        problem = f"it is damaged or was cut short ({error})"
-        raise unusable(problem, "Copy, download or write the file again") from error
+    with ExitStack() as opened:
+        with reading(path):
+            try:
+                source = opened.enter_context(Hdf5Source(path))
+            except BlockingIOError as error:
+                remedy = "Close it there, or set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+                raise unusable("it is open for writing elsewhere", remedy) from error
+            magic = os.pread(source.fileno(), len(_HDF5_MAGIC), 0)
+            if magic != _HDF5_MAGIC:
+                found = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
+                remedy = _CONVERSIONS[".gz"] if magic.startswith(b"\x1f\x8b") else ""
+                raise unusable(f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it", remedy)
+            with suppress(ImportError):  # registers the filters of compressions such as zstd
+                import hdf5plugin  # noqa: F401
+            store = opened.enter_context(h5py.File(source, "r"))
+        yield store
 
 
-def _open_zarr(path: Path) -> Any:
+@contextmanager
+def _open_zarr(path: Path) -> Iterator[Any]:
     if not path.is_dir():
         problem = "it is a file, expected a .zarr directory as AnnData.write_zarr writes it"
         raise CellsFormatError(problem, where=path)
@@ -198,11 +192,9 @@ def _open_zarr(path: Path) -> Any:
         import zarr
     except ImportError:
         raise MissingPackageError("zarr", f"reading {path}", "zarr") from None
-    try:
-        return zarr.open_group(str(path), mode="r")
-    except Exception as error:  # zarr raises many kinds of its own
-        problem = f"it is not a zarr group ({error}), expected a directory as AnnData.write_zarr writes it"
-        raise CellsFormatError(problem, where=path) from error
+    with reading(path, "its zarr group"):
+        store = zarr.open_group(str(path), mode="r")
+    yield store
 
 
 def _annotation(group: Any, where: str, name: str) -> Annotation:
@@ -214,29 +206,13 @@ def _annotation(group: Any, where: str, name: str) -> Annotation:
         )
     if text_of(dict(group.attrs).get("_index", "_index")) in group:
         return _StoredAnnotation(group, where, name)
-    raise CellsFormatError(f"{name} has no index, the names of its rows", _REWRITE, where=where)
+    raise CellsFormatError(f"{name} has no index, the names of its rows", REWRITE, where=where)
 
 
-def _element(group: Any, key: str, where: str, name: str) -> Any:
-    try:
-        return group[key]
-    except Exception as error:  # a damaged file: h5py and zarr raise many kinds
-        raise CellsFormatError(f"{name} cannot be read ({_first_line(error)})", _REWRITE, where=where) from error
-
-
-def _read(element: Any, where: str, name: str) -> Any:
+def _read(element: Any) -> Any:
     from anndata import OldFormatWarning
     from anndata.io import read_elem
 
-    try:
-        with warnings.catch_warnings():  # about what R's writers leave out
-            warnings.simplefilter("ignore", OldFormatWarning)
-            return read_elem(element)
-    except Exception as error:  # anndata adds to whatever h5py or zarr raise
-        check_filter(error, where)
-        problem = f"{name} cannot be read ({_first_line(error)})"
-        raise CellsFormatError(problem, "Write the file again with a recent anndata", where=where) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    with warnings.catch_warnings():  # about what R's writers leave out
+        warnings.simplefilter("ignore", OldFormatWarning)
+        return read_elem(checked(element))

@@ -355,7 +355,7 @@ class OpenedCells:
             yield batch
         found = check.finish()
         if notices is not None:
-            notices.extend(found)
+            notices.extend([*self.matrix.notices, *found])
 
     def scale_check(
         self, gene_names: Sequence[str], rows: NDArray[np.int64], fault: ScaleFault | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scgenept_rt.errors import PerturbationFileError, join_limited, pluralize
+from scgenept_rt.errors import PerturbationFileError, foreign_data, join_limited, pluralize
+from scgenept_rt.files.text import read_text
 from scgenept_rt.genes import at_line
 from scgenept_rt.perturbation.labels import PerturbationRequest
 
@@ -113,14 +113,8 @@ def _error(
 def _entries(
     path: Path, label_columns: Sequence[str], other_columns: Sequence[str] = (_COUNT_COLUMN,)
 ) -> Iterator[Entry]:
-    try:
-        text = (sys.stdin.buffer.read() if path == _STANDARD_INPUT else path.read_bytes()).decode("utf-8-sig")
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        problem = "there is no such file" if missing else f"it cannot be read ({error.strerror})"
-        raise _error(path, problem, "Check the path") from error
-    except UnicodeDecodeError as error:
-        raise _error(path, "it is not UTF-8 text", "Save it as .txt, .csv or .tsv") from error
+    with foreign_data(PerturbationFileError, path, remedy="Save it as UTF-8 text: .txt, .csv or .tsv"):
+        text = read_text(None if path == _STANDARD_INPUT else path)
     if path.suffix.lower() in _DELIMITERS:
         yield from table_entries(path, text, label_columns, other_columns)
         return

@@ -150,7 +150,7 @@ def test_input_is_no_h5ad(refused: Refusal, tmp_path: Path) -> None:
 
 def test_input_truncated(refused: Refusal, cells: Path) -> None:
     cells.write_bytes(cells.read_bytes()[: cells.stat().st_size // 2])
-    assert_says(refused(), cells, "cut short", "Copy, download or write the file again")
+    assert_says(refused(), cells, "truncated", "Copy, download or write the file again")
 
 
 def test_no_control_cells(refused: Refusal, cells: Path, make_cells: MakeCells) -> None:

@@ -40,7 +40,7 @@ def test_a_file_with_test_alone(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "not JSON"),
+        ("{", "cannot be read"),
         ("[]", "holds no subgroups"),
         ('{"train": []}', r"no test perturbations \(it holds: train\)"),
         ('{"test": []}', "are empty"),

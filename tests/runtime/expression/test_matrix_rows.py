@@ -80,7 +80,7 @@ class Recorder:
 
     def __init__(self, array):
         self.array = array
-        self.dtype = array.dtype
+        self.dtype, self.shape = array.dtype, array.shape
         self.lengths = []
 
     def __getitem__(self, key):

@@ -28,7 +28,7 @@ def test_missing_input(tmp_path):
     [
         ("cells.h5ad", b"gene,cell\n1,2\n", r"not an HDF5 file \(it begins with b'gene,cel'\)"),
         ("cells.h5ad", b"", "it is empty"),
-        ("cells.h5ad", b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "damaged or was cut short"),
+        ("cells.h5ad", b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "it cannot be read"),
         ("cells.csv", b"a,b\n", r"unknown file ending '\.csv', expected \.h5ad or \.zarr"),
         ("cells.zarr", b"x", "it is a file, expected a .zarr directory"),
     ],
@@ -45,7 +45,7 @@ def test_directories_that_are_not_inputs(tmp_path):
     with pytest.raises(CellsFormatError, match=r"it is a directory.*\.zarr"):
         read(tmp_path / "cells.h5ad")
     (tmp_path / "cells.zarr").mkdir()
-    with pytest.raises(CellsFormatError, match="not a zarr group"):
+    with pytest.raises(CellsFormatError, match="zarr group is missing"):
         read(tmp_path / "cells.zarr")
 
 
@@ -54,7 +54,7 @@ def test_truncated_file(tmp_path, fraction):
     path = tmp_path / "cells.h5ad"
     cells(scipy.sparse.csr_matrix(log1p_values(n_obs=3000))).write_h5ad(path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
-    with pytest.raises(CellsFormatError, match="damaged or was cut short"):
+    with pytest.raises(CellsFormatError, match=r"cannot be read .*truncated"):
         read(path)
 
 
@@ -101,7 +101,7 @@ def test_annotations_that_cannot_be_read(tmp_path):
     cells(log1p_values()).write_h5ad(path)
     with h5py.File(path, "r+") as file:
         del file["obs"]["condition"]["codes"]
-    with pytest.raises(CellsFormatError, match=r"obs column 'condition' cannot be read .*recent anndata"):
+    with pytest.raises(CellsFormatError, match=r"obs column 'condition' cannot be read .*codes"):
         read(path)
 
 

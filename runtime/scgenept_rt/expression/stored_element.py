@@ -1,0 +1,98 @@
+"""The boundary to files of cells: what is read of them is looked at first, and whatever that raises names the file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from scgenept_rt.errors import Caution, CellsFormatError, foreign_data, format_size, pluralize
+
+REWRITE = "Copy, download or write the file again"
+_COMPRESSED = ("data", "indices", "indptr")
+
+
+@contextmanager
+def reading(where: object, name: str = "") -> Iterator[None]:
+    """Turn whatever reading a part of a file raises into a `CellsFormatError` that names both."""
+    with foreign_data(CellsFormatError, where, name, REWRITE):
+        try:
+            yield
+        except Exception as error:
+            if "plugin" in str(error) or "required filter" in str(error):
+                problem = "its compression (zstd, blosc or the like) needs a filter that HDF5 lacks"
+                raise CellsFormatError(problem, "Install it: `pip install hdf5plugin`", where=where) from error
+            raise
+
+
+def checked(element: Any, *, whole: bool = True) -> Any:
+    """Return a group or array of an .h5ad or .zarr file once it is safe to read.
+
+    Parameters
+    ----------
+    whole
+        Whether all of it is going to be in memory, and not a few rows at a time.
+
+    Raises
+    ------
+    ValueError
+        If its values lie in another file, need code from the file, are more than fits in memory, or are not all there.
+    """
+    if hasattr(element, "keys"):
+        for key in list(element.keys()):
+            checked(element[key], whole=whole)
+        _check_chunks(element)
+        return element
+    if getattr(element, "external", None) or getattr(element, "is_virtual", False):
+        raise ValueError("its values lie in another file")
+    if any("pickle" in str(getattr(codec, "codec_id", codec)).lower() for codec in _codecs(element)):
+        raise ValueError("it is a pickle, which could execute anything")
+    shape = element.shape if whole else element.chunks
+    n_bytes = math.prod(shape or ()) * element.dtype.itemsize
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if n_bytes > memory:
+        raise ValueError(f"it would take {format_size(n_bytes)} of memory, and there are {format_size(memory)}")
+    return element
+
+
+def absent_chunks(array: Any) -> int:
+    """Return how many chunks of a zarr array have no file, which count as zeros; 0 for other arrays."""
+    return int(array.nchunks - array.nchunks_initialized) if hasattr(array, "nchunks_initialized") else 0
+
+
+def absent_notices(array: Any) -> list[str]:
+    """Return a caution about chunks of a dense matrix that have no file: they may be zeros, or an incomplete copy."""
+    if not (n := absent_chunks(array)):
+        return []
+    problem = f"{n:,} of {pluralize(array.nchunks, 'chunk')} of its matrix have no file, and count as zeros"
+    return [Caution(problem, "Check that the copy is complete")]
+
+
+def _codecs(array: Any) -> Sequence[Any]:
+    """Return the codecs of a zarr array; () for other arrays."""
+    metadata: Any = getattr(array, "metadata", None)
+    if hasattr(metadata, "codecs"):
+        return tuple(metadata.codecs)
+    return (*(getattr(metadata, "filters", None) or ()), getattr(metadata, "compressor", None))
+
+
+def _check_chunks(group: Any) -> None:
+    """Raise ValueError if a compressed matrix or a categorical column has chunks that are not there.
+
+    zarr leaves out chunks of zeros alone, which a column of one category is, and in a matrix only one of nothing.
+    """
+    if "codes" in group and group["categories"].shape[0] > 1:
+        names: Sequence[str] = ("codes",)
+    elif (
+        all(name in group for name in _COMPRESSED)
+        and group["data"].shape[0]
+        and min(group.attrs.get("shape", (0,))) > 1
+    ):
+        names = _COMPRESSED
+    else:
+        return
+    for name in names:
+        if n := absent_chunks(group[name]):
+            raise ValueError(f"{pluralize(n, 'chunk is', 'chunks are')} absent of its {name}: the copy is incomplete")

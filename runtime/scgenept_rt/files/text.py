@@ -1,0 +1,31 @@
+"""Text files of others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_MOST_BYTES = 1 << 29
+
+
+def read_text(path: Path | None) -> str:
+    """Return the text of a UTF-8 file, a pipe, or standard input (None), without the mark of UTF-8 at its beginning.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not UTF-8, or has no end that memory could hold, such as /dev/zero.
+    """
+    if path is None:
+        data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    else:
+        with path.open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text: byte {error.start}") from error
