@@ -278,7 +278,7 @@ def damage_byte_of_a_graph(bundle: Path) -> None:
         (damage_nothing_there, ["no such directory", "scgenept-export bundle"]),
         (damage_a_file, ["this is a file", "manifest.json"]),
         (damage_no_manifest, ["holds no manifest.json", "export did not finish"]),
-        (damage_truncated_manifest, ["manifest.json is not a manifest", "again"]),
+        (damage_truncated_manifest, ["manifest.json cannot be read", "again"]),
         (
             damage_field_of_another_type,
             ["manifest.json lacks or misstates a field", "tolerances.fp32.atol is 'x'", "again"],
