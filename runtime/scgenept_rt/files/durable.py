@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import IO, Any
@@ -47,9 +48,30 @@ def write_report(path: Path, data: bytes) -> None:
         write_durably(path.resolve(), data)
 
 
-def move_durably(source: Path, target: Path) -> None:
-    """Rename a file or directory whose content is on disk; an existing file is replaced."""
-    source.replace(target)
+def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
+    """Rename a file or directory whose content is on disk.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a target and `replace` is false; a target that another process makes meanwhile stays too.
+    """
+    if replace:
+        source.replace(target)
+    elif source.is_dir():
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        source.rename(target)  # which never replaces a directory that holds something
+    else:
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if isinstance(error, FileExistsError) or os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+            source.rename(target)  # the file system has no hard links
+        else:
+            sync_directory(target.parent)
+            source.unlink()
     sync_directory(target.parent)
 
 

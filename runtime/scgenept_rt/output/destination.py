@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from scgenept_rt.errors import (
     pluralize,
 )
 from scgenept_rt.output.h5ad_file import H5adTable
-from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Journal, plain, run_digest
+from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Damage, Journal, plain, run_digest
 from scgenept_rt.output.partial_table import PartialTable
 from scgenept_rt.output.table_spec import RUN_DIGEST, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory, partial_path
@@ -107,6 +107,7 @@ def open_table(
     overwrite: bool = False,
     resume: bool = False,
     command: str = "",
+    on_notice: Callable[[str], None] | None = None,
 ) -> PartialTable:
     """Open an output for writing, in the format that its ending names.
 
@@ -123,12 +124,14 @@ def open_table(
         output that a run with the same settings finished has nothing more to write.
     command
         The command that continues this run, for messages.
+    on_notice
+        Called with what damage a resumed run found, and how far it went back for it.
 
     Raises
     ------
     PartialOutputError
         If an interrupted run left a partial output and neither `resume` nor `overwrite` is set (beside an output that
-        exists, if `overwrite` is not), if that run had other settings, or if what it left is damaged.
+        exists, if `overwrite` is not), or if that run had other settings.
     OutputBusyError
         If another process is writing the output.
     OutputError
@@ -140,7 +143,7 @@ def open_table(
     )
     work = WorkDirectory(path)
     try:
-        return _open_locked(work, spec, plain(settings), overwrite, resume, command)
+        return _open_locked(work, spec, plain(settings), overwrite, resume, command, on_notice or (lambda _: None))
     except BaseException:
         if not work.begun and not work.released:
             work.remove()
@@ -149,35 +152,50 @@ def open_table(
 
 
 def _open_locked(
-    work: WorkDirectory, spec: TableSpec, settings: Mapping[str, Any], overwrite: bool, resume: bool, command: str
+    work: WorkDirectory,
+    spec: TableSpec,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    resume: bool,
+    command: str,
+    on_notice: Callable[[str], None],
 ) -> PartialTable:
     path, table_class, fingerprint = work.target, _table_class(work.target), spec.fingerprint()
     digest = run_digest(settings, fingerprint)
-    journal = Journal.load(work.path, path) if resume or not overwrite else None
     exists = os.path.lexists(path)
-    if resume and exists and journal is None and stored_entry(path, RUN_DIGEST) == digest:
+    if resume and exists and not _continues(work) and stored_entry(path, RUN_DIGEST) == digest:
         # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
-        done = Journal(spec.n_rows, spec.n_rows, settings, fingerprint, {}, finishing=True)
+        done = Journal(spec.n_rows, settings, fingerprint, {})
         return table_class(work, spec.layout, done, command, published=True)
-    if journal is not None and journal.finishing and not work.data.exists():
-        # killed after the file got its name, before its work directory was removed
-        if exists and resume:
+    try:
+        journal = Journal.load(work.path, path) if resume or (_continues(work) and not overwrite) else None
+        if journal is not None:
+            # Before a command to continue is named, which continues a run of its own settings alone.
             journal.check_same(settings, fingerprint, path)
-            return table_class(work, spec.layout, journal, command, published=True)
-        journal = None
-    if journal is None:
-        if exists and not overwrite:
-            raise _exists(path)
-        work.clear()
-        spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
-        return table_class.create(work, spec, settings, command)
-    # Before a command to continue is named, which continues a run of its own settings alone.
-    journal.check_same(settings, fingerprint, path)
+            table = table_class(work, spec.layout, journal, command, overwrite=overwrite)
+            if exists and not overwrite:
+                raise _left(work, table, _replacing(command), beside=True)
+            if not resume:
+                raise _left(work, table, command, beside=False)
+            n_lost = table.load()
+            if n_lost:
+                on_notice(f"{work.path} is damaged: its last {pluralize(n_lost, 'row')} will be predicted again")
+            return table
+    except Damage as damage:
+        if not resume:
+            problem = f"an interrupted run left a partial output in {work.path} that cannot be continued: {damage}"
+            raise PartialOutputError(problem, options=[DISCARD], where=path) from damage
+        on_notice(f"what an interrupted run left in {work.path} cannot be continued ({damage}): the run starts anew")
     if exists and not overwrite:
-        raise _left(work, journal, _replacing(command), beside=True)
-    if not resume:
-        raise _left(work, journal, command, beside=False)
-    return table_class.resume(work, spec, journal, command)
+        raise _exists(path)
+    work.clear()
+    spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
+    return table_class.create(work, spec, settings, command, overwrite=overwrite)
+
+
+def _continues(work: WorkDirectory) -> bool:
+    """Return whether rows are left to continue; not where a kill came after the file had got its name."""
+    return work.begun and work.data.exists() and not _same_place(work.data, work.target)
 
 
 def _exists(path: Path) -> OutputExistsError:
@@ -185,8 +203,8 @@ def _exists(path: Path) -> OutputExistsError:
     return OutputExistsError("the output exists already", "Choose another path", [replace], where=path)
 
 
-def _left(work: WorkDirectory, journal: Journal, command: str, *, beside: bool) -> PartialOutputError:
-    problem = f"an interrupted run left {journal.n_committed:,} of {pluralize(journal.n_rows, 'row')}"
+def _left(work: WorkDirectory, table: PartialTable, command: str, *, beside: bool) -> PartialOutputError:
+    problem = f"an interrupted run left {table.n_committed:,} of {pluralize(table.n_rows, 'row')}"
     options = [] if command else [UseOption("resume", "continue it", True)]
     if beside:
         problem = f"the output exists already, and {problem} of another one in {work.path}"
@@ -201,14 +219,11 @@ def _replacing(command: str) -> str:
 
 
 def interrupted_settings(path: str | Path) -> Mapping[str, Any] | None:
-    """Return the settings of the run that left a partial output, None if there is none.
-
-    Raises
-    ------
-    PartialOutputError
-        If what it left cannot be read.
-    """
-    journal = Journal.load(partial_path(Path(path)), Path(path))
+    """Return the settings of the run that left a partial output, None if there is none that can be continued."""
+    try:
+        journal = Journal.load(partial_path(Path(path)), Path(path))
+    except Damage:
+        return None
     return None if journal is None else journal.settings
 
 

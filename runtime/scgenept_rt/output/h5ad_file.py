@@ -7,7 +7,7 @@ in which the committed rows are safe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import pluralize
 from scgenept_rt.files.durable import sync_data
+from scgenept_rt.output.checksums import checksum_of_file
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
-from scgenept_rt.output.journal import damaged
 from scgenept_rt.output.partial_table import PartialTable, read_rows, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Rows, TableSpec, write_annotations
+from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Rows, TableLayout, TableSpec, write_annotations
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
@@ -61,25 +60,34 @@ class H5adTable(PartialTable):
                     datasets[N_CONTROLS][...] = spec.obs[N_CONTROLS].to_numpy()
                 offsets = {name: int(dataset.id.get_offset()) for name, dataset in datasets.items()}
             stream.sync()
-        return {"offsets": offsets, "n_bytes": data.stat().st_size}
+        return {"offsets": offsets, "piece_rows": 1}
 
-    def _load(self) -> None:
-        size = self._work.data.stat().st_size
-        expected = self._journal.storage["n_bytes"]
-        if size != expected or not h5py.is_hdf5(self._work.data):
-            problem = f"{self._work.data.name} has {pluralize(size, 'byte')}, expected {expected:,}"
-            raise damaged(self.path, self._work.path, problem)
+    def _checksum_of_fixed(self) -> int:
+        size = checksum = self._work.data.stat().st_size
+        with self._work.data.open("rb") as file:
+            for offset, name in sorted((offset, name) for name, offset in self._journal.storage["offsets"].items()):
+                checksum = checksum_of_file(file, offset - file.tell(), checksum)
+                file.seek(offset + self.n_rows * _row_bytes(name, self._layout))
+            return checksum_of_file(file, size - file.tell(), checksum)
+
+    def _checksum(self, piece: int) -> int:
+        checksum, file = piece, self._open_file()
+        for name, offset in self._journal.storage["offsets"].items():
+            n_bytes = _row_bytes(name, self._layout)
+            file.seek(offset + piece * n_bytes)
+            checksum = checksum_of_file(file, n_bytes, checksum)
+        return checksum
 
     def _put(self, row: int, rows: Rows) -> None:
-        offsets = self._journal.storage["offsets"]
-        for name, array in rows.arrays.items():
-            write_fully(self._open_file(), offsets[name] + row * self._layout.n_vars * array.itemsize, array)
+        arrays: dict[str, NDArray[Any]] = {**rows.arrays}
         if rows.n_controls is not None:
-            write_fully(self._open_file(), offsets[N_CONTROLS] + row * rows.n_controls.itemsize, rows.n_controls)
+            arrays[N_CONTROLS] = rows.n_controls
+        for name, array in arrays.items():
+            offset = self._journal.storage["offsets"][name] + row * _row_bytes(name, self._layout)
+            write_fully(self._open_file(), offset, array)
 
-    def _sync(self) -> Mapping[str, Any]:
+    def _sync(self) -> None:
         sync_data(self._open_file())
-        return self._journal.storage
 
     def _complete(self) -> None:
         self._close_files()
@@ -90,9 +98,14 @@ class H5adTable(PartialTable):
         return self._file
 
     def _close_files(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        # Let go first: a close that fails must not be followed by one of a number that is another file's by then.
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+def _row_bytes(name: str, layout: TableLayout) -> int:
+    return 8 if name == N_CONTROLS else 4 * layout.n_vars
 
 
 def _contiguous(group: Any, name: str, shape: tuple[int, ...], h5_type: Any) -> Any:

@@ -1,4 +1,7 @@
-"""The journal of a partial output: what is to be written, with which settings, and how much of it is safe."""
+"""The journal of a partial output: what is to be written and with which settings; written once, when it begins.
+
+How much of it is safe is in `Checksums`, which lie beside it.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import PartialOutputError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import OutputError, PartialOutputError, UseOption, join_limited, pluralize
 from scgenept_rt.files.durable import write_durably
 
 JOURNAL_NAME = "journal.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LONGEST_VALUE = 60
 _WORDS = {
     "n_rows": "number of rows",
@@ -33,41 +36,37 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 DISCARD = UseOption("overwrite", "discard it and start anew", True)
 
 
-def damaged(target: Path, directory: Path, problem: str) -> PartialOutputError:
-    """Return the error of a partial output that cannot be continued."""
-    text = f"the partial output in {directory} cannot be continued: {problem}"
-    return PartialOutputError(text, options=[DISCARD], where=target)
+class Damage(Exception):  # noqa: N818 - never shown: the run starts anew, or an error of its own names the damage
+    """What a killed run left cannot be continued; the message says why."""
 
 
 @dataclass(frozen=True)
 class Journal:
-    """State of a partial output; replaced as a whole, atomically, by every commit.
+    """What a partial output was begun with.
 
     Attributes
     ----------
-    n_rows, n_committed
-        Rows in all, and rows that are safely on disk.
+    n_rows
+        Rows of the finished table.
     settings
         What the rows depend on; a run is continued with the same settings alone.
     table
         `TableSpec.fingerprint` of the table.
     storage
-        What the format needs to continue (offsets in the HDF5 file, rows of a chunk).
-    finishing
-        True once all rows are safe and the file is about to get its name.
+        What the format needs to continue (offsets in the HDF5 file, rows of a chunk), `piece_rows`, the rows that share
+        a checksum, and `fixed`, the checksum of all that is not rows.
     """
 
     n_rows: int
-    n_committed: int
     settings: Mapping[str, Any]
     table: Mapping[str, Any]
     storage: Mapping[str, Any]
-    finishing: bool = False
     format_version: int = FORMAT_VERSION
 
     def save(self, directory: Path) -> None:
-        """Replace the journal in `directory`; at any moment either the old or the new one is there, whole."""
-        write_durably(directory / JOURNAL_NAME, json.dumps(dataclasses.asdict(self)).encode())
+        """Write the journal in `directory`, with a checksum of itself."""
+        content = dataclasses.asdict(self)
+        write_durably(directory / JOURNAL_NAME, json.dumps({**content, "sha256": _sha256(content)}).encode())
 
     @classmethod
     def load(cls, directory: Path, target: Path) -> Journal | None:
@@ -75,23 +74,32 @@ class Journal:
 
         Raises
         ------
+        Damage
+            If it is damaged.
         PartialOutputError
-            If it is damaged, or was written by a newer release.
+            If another release wrote it.
+        OutputError
+            If it cannot be read.
         """
         try:
-            journal = cls(**json.loads((directory / JOURNAL_NAME).read_bytes()))
-            readable = journal.format_version == FORMAT_VERSION and 0 <= journal.n_committed <= journal.n_rows
+            content = json.loads((directory / JOURNAL_NAME).read_bytes())
+            stated, version = content.pop("sha256", None), content["format_version"]
+            intact = stated == _sha256(content)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
-            raise damaged(target, directory, f"{JOURNAL_NAME} is not a journal ({error})") from error
-        if not readable:
-            problem = (
-                f"{JOURNAL_NAME} has format {journal.format_version}, expected {FORMAT_VERSION}, "
-                f"and states {journal.n_committed} of {pluralize(journal.n_rows, 'row')}"
+        except OSError as error:
+            problem = f"{directory / JOURNAL_NAME} cannot be read ({error.strerror})"
+            raise OutputError(problem, "Put that right", [DISCARD], where=target) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Damage(f"{JOURNAL_NAME} is not a journal") from error
+        if version != FORMAT_VERSION and (intact or stated is None):
+            problem = f"an interrupted run of another release left a partial output of format {version} in {directory}"
+            raise PartialOutputError(
+                f"{problem}, expected {FORMAT_VERSION}", "Continue it with that release", [DISCARD], where=target
             )
-            raise damaged(target, directory, problem)
-        return journal
+        if not intact:
+            raise Damage(f"{JOURNAL_NAME} does not match its own checksum")
+        return cls(**content)
 
     def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:
         """Raise `PartialOutputError` unless the settings and the table are those of this journal."""
@@ -113,7 +121,11 @@ def plain(value: Any) -> Any:
 
 def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what a `Journal` compares; a finished output records it."""
-    return hashlib.sha256(json.dumps(plain([settings, table]), sort_keys=True).encode()).hexdigest()
+    return _sha256([settings, table])
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
 
 
 def _as_json(value: object) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import OutputError, PartialOutputError, UseOption, pluralize
-from scgenept_rt.files.durable import move_durably
-from scgenept_rt.output.journal import Journal, damaged
+from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption, pluralize
+from scgenept_rt.files.durable import move_durably, write_durably
+from scgenept_rt.output.checksums import Checksums
+from scgenept_rt.output.journal import Damage, Journal
 from scgenept_rt.output.row_writer import RowWriter
 from scgenept_rt.output.table_spec import TableLayout, TableSpec
-from scgenept_rt.output.work_directory import WorkDirectory
+from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WorkDirectory
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,41 +33,66 @@ class PartialTable(RowWriter):
     ----------
     command
         The command that continues the run, for messages.
+    overwrite
+        Whether the file may replace another that has its name.
     published
         Whether the file has its name already, and only the work directory is left to remove.
     """
 
     def __init__(
-        self, work: WorkDirectory, layout: TableLayout, journal: Journal, command: str, *, published: bool = False
+        self,
+        work: WorkDirectory,
+        layout: TableLayout,
+        journal: Journal,
+        command: str,
+        *,
+        overwrite: bool = False,
+        published: bool = False,
     ) -> None:
-        super().__init__(layout, journal.n_committed)
+        super().__init__(layout)
         self.path = work.target
         self._work = work
         self._journal = journal
         self._command = command
+        self._overwrite = overwrite
         self._published = published
+        self._checksums = Checksums(work.path / CHECKSUMS_NAME)
+        self._n_committed = self._n_written = layout.n_rows if published else self._stored_rows(len(self._checksums))
 
     @classmethod
-    def create(cls, work: WorkDirectory, spec: TableSpec, settings: Mapping[str, Any], command: str) -> Self:
+    def create(
+        cls, work: WorkDirectory, spec: TableSpec, settings: Mapping[str, Any], command: str, *, overwrite: bool
+    ) -> Self:
         """Begin a table in an empty work directory."""
-        journal = Journal(spec.n_rows, 0, settings, spec.fingerprint(), {})
-        with _failures_explained(work.target, journal, command):
-            journal = dataclasses.replace(journal, storage=cls._lay_out(work.data, spec))
+        with _failures_explained(work.target, 0, spec.n_rows, command):
+            storage = cls._lay_out(work.data, spec)
+            journal = Journal(spec.n_rows, settings, spec.fingerprint(), storage)
+            table = cls(work, spec.layout, journal, command, overwrite=overwrite)
+            storage["fixed"] = table._checksum_of_fixed()
+            write_durably(work.path / CHECKSUMS_NAME, b"")
             journal.save(work.path)
-        return cls(work, spec.layout, journal, command)
-
-    @classmethod
-    def resume(cls, work: WorkDirectory, spec: TableSpec, journal: Journal, command: str) -> Self:
-        """Continue the table that the journal describes; raise `PartialOutputError` if its data are damaged."""
-        try:
-            table = cls(work, spec.layout, journal, command)
-            table._load()
-        except PartialOutputError:
-            raise
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            problem = f"{work.data.name} is missing or damaged ({error})"
-            raise damaged(work.target, work.path, problem) from error
         return table
+
+    def load(self) -> int:
+        """Check what an earlier run left, go back to the last row before any damage, and return the rows lost by it.
+
+        Raises
+        ------
+        Damage
+            If more than rows is damaged.
+        """
+        try:
+            fixed = self._checksum_of_fixed()
+            stored = self._checksums.read()[: self.n_rows // self._piece_rows]
+        except OSError as error:
+            raise Damage(f"{Path(error.filename or self._work.data).name} cannot be read ({reason(error)})") from error
+        if fixed != self._journal.storage["fixed"]:
+            raise Damage(f"{self._work.data.name} is damaged")
+        n_before = self._n_committed
+        n_sound = next((piece for piece, checksum in enumerate(stored) if self._damaged(piece, checksum)), len(stored))
+        self._checksums.truncate(n_sound)
+        self._n_committed = self._n_written = self._stored_rows(n_sound)
+        return n_before - self._n_committed
 
     # --- what each format implements ---
 
@@ -87,22 +112,30 @@ class PartialTable(RowWriter):
         """Write everything but the rows, durably, and return what `Journal.storage` holds."""
 
     @abstractmethod
-    def _load(self) -> None:
-        """Check what an earlier run left, and prepare to write at `n_committed`."""
+    def _checksum_of_fixed(self) -> int:
+        """Return the checksum of everything but the rows."""
 
     @abstractmethod
-    def _sync(self) -> Mapping[str, Any]:
-        """Make all rows written so far durable; return the storage entry for the journal."""
+    def _checksum(self, piece: int) -> int:
+        """Return the checksum of a piece, read from the disk."""
+
+    @abstractmethod
+    def _sync(self) -> None:
+        """Make all rows written so far durable, as far as they fill a piece."""
 
     @abstractmethod
     def _complete(self) -> None:
         """Write durably what is still missing once all rows are committed, then close all files."""
 
+    def _stored_rows(self, n_pieces: int) -> int:
+        """Return the rows that are safe with so many pieces."""
+        return min(n_pieces * self._piece_rows, self.n_rows)
+
     def _seek(self, row: int) -> None:
         """Prepare to write at `row`, which was committed before."""
 
-    def _committed(self) -> None:
-        """Delete what only the journal before this one needed."""
+    def _save_waiting(self) -> None:
+        """Make the rows durable that do not fill a piece."""
 
     def _close_files(self) -> None:
         """Close all files."""
@@ -112,7 +145,11 @@ class PartialTable(RowWriter):
     @property
     def n_committed(self) -> int:
         """Number of rows that survive a kill of this process at any moment."""
-        return self._journal.n_committed
+        return self._n_committed
+
+    @property
+    def _piece_rows(self) -> int:
+        return int(self._journal.storage["piece_rows"])
 
     def write(
         self,
@@ -140,10 +177,16 @@ class PartialTable(RowWriter):
 
     def commit(self) -> None:
         """Make all rows written so far durable; returns once they are on disk."""
-        if self._n_written != self.n_committed:
-            with self._failures_explained():
-                self._save_journal(n_committed=self._n_written, storage=self._sync())
-                self._committed()
+        if self._n_written == self.n_committed:
+            return
+        with self._failures_explained():
+            self._sync()
+            n_pieces = self._n_written // self._piece_rows
+            # In this order a kill in between leaves what was committed before, or what is now.
+            self._checksums.append(self._checksum(piece) for piece in range(len(self._checksums), n_pieces))
+            self._save_waiting()
+            self._checksums.truncate(n_pieces)
+        self._n_committed = self._n_written
 
     def finish(self) -> Path:
         """Complete the file, give it its name, and remove the work directory."""
@@ -159,13 +202,21 @@ class PartialTable(RowWriter):
         self.commit()
         with self._failures_explained():
             self._complete()
-            self._save_journal(finishing=True)
-            if self.path.is_dir() and not self.path.is_symlink():
+            if self._overwrite and self.path.is_dir() and not self.path.is_symlink():
                 # a directory that holds something cannot be replaced in one step; the journal covers a kill in between
                 if self._work.replaced.exists():
                     shutil.rmtree(self._work.replaced)
                 self.path.replace(self._work.replaced)
-            move_durably(self._work.data, self.path)
+            try:
+                move_durably(self._work.data, self.path, replace=self._overwrite)
+            except FileExistsError:
+                problem = (
+                    f"something else has got this name since the run began; its result is kept in {self._work.path}"
+                )
+                replace = UseOption("overwrite", "replace it, together with the option that resumes", True)
+                raise OutputExistsError(
+                    problem, "Move that away and resume this run", [replace], where=self.path
+                ) from None
         self._published = True
 
     def close(self) -> None:
@@ -181,21 +232,24 @@ class PartialTable(RowWriter):
         if not self._work.released:
             self._work.remove()
 
-    def _save_journal(self, **changes: Any) -> None:
-        journal = dataclasses.replace(self._journal, **changes)
-        journal.save(self._work.path)
-        self._journal = journal
+    def _damaged(self, piece: int, checksum: int) -> bool:
+        try:
+            return self._checksum(piece) != checksum
+        except OSError:
+            return True
 
     def _failures_explained(self) -> contextlib.AbstractContextManager[None]:
-        return _failures_explained(self.path, self._journal, self._command)
+        return _failures_explained(self.path, self.n_committed, self.n_rows, self._command)
 
 
 @contextlib.contextmanager
-def _failures_explained(path: Path, journal: Journal, command: str) -> Iterator[None]:
+def _failures_explained(path: Path, n_committed: int, n_rows: int, command: str) -> Iterator[None]:
     try:
         yield
+    except ScgeneptError:
+        raise
     except OSError as error:
-        kept = f"{journal.n_committed:,} of {pluralize(journal.n_rows, 'row')} kept"
+        kept = f"{n_committed:,} of {pluralize(n_rows, 'row')} kept"
         raise OutputError(
             f"writing failed ({reason(error)}); {kept}",
             f"Put that right, then continue with: {command}" if command else "Put that right",

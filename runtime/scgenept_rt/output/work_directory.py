@@ -11,6 +11,9 @@ from scgenept_rt.errors import OutputBusyError, OutputError
 from scgenept_rt.files.locking import Busy, lock
 from scgenept_rt.output.journal import JOURNAL_NAME
 
+BINARY_NAMES = CHECKSUMS_NAME, WAITING_NAME, COUNTS_NAME = "checksums.bin", "waiting.bin", "n_controls.bin"
+"""Files of numbers beside the data: the checksums, and of a .zarr the rows of a chunk that is not full, and counts."""
+
 
 def partial_path(target: Path) -> Path:
     """Return the work directory of an output: its own path with ``.partial`` appended."""
@@ -59,7 +62,14 @@ class WorkDirectory:
     def clear(self) -> None:
         """Delete what an earlier run left; the lock and files of others stay."""
         # the journal first: without it, whatever a kill leaves here counts as nothing
-        for pattern in (JOURNAL_NAME, f".{JOURNAL_NAME}.*.new", "rows-*.bin", "n_controls.bin", ".*.bin.*.new"):
+        for pattern in (
+            JOURNAL_NAME,
+            f".{JOURNAL_NAME}.*.new",
+            CHECKSUMS_NAME,
+            "waiting.bin",
+            "n_controls.bin",
+            ".*.bin.*.new",
+        ):
             for path in self.path.glob(pattern):
                 path.unlink()
         for entry in (self.data, self.replaced):
@@ -71,7 +81,8 @@ class WorkDirectory:
     def remove(self) -> None:
         """Delete the work directory and release the lock."""
         self.clear()
-        (self.path / "lock").unlink(missing_ok=True)
+        for name in ("lock", "lock.owner"):
+            (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it may hold a file that is not ours
             self.path.rmdir()
         self.release()

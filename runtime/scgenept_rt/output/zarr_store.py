@@ -6,22 +6,25 @@ beside the store, so that a run never has to continue from a rewritten or incomp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import MissingPackageError, pluralize
+from scgenept_rt.errors import MissingPackageError
 from scgenept_rt.files.durable import sync_directory, sync_file, sync_tree, write_durably
-from scgenept_rt.output.journal import damaged
+from scgenept_rt.output.checksums import checksum_of_file
+from scgenept_rt.output.journal import Damage
 from scgenept_rt.output.partial_table import PartialTable, read_rows, write_fully
 from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Rows, TableSpec, write_annotations
+from scgenept_rt.output.work_directory import COUNTS_NAME, WAITING_NAME
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_BYTES = 4 * 2**20
-_COUNTS_NAME = "n_controls.bin"
+_CONSOLIDATED = ".zmetadata"
 
 
 class ZarrTable(PartialTable):
@@ -32,10 +35,6 @@ class ZarrTable(PartialTable):
         self._pending: dict[str, NDArray[np.float32]] = {}
         self._unsynced: list[Path] = []
         self._arrays: dict[str, Any] = {}
-
-    @property
-    def _chunk_rows(self) -> int:
-        return int(self._journal.storage["chunk_rows"])
 
     @classmethod
     def stored_entry(cls, path: Path, name: str) -> Any:
@@ -65,79 +64,121 @@ class ZarrTable(PartialTable):
             array.attrs.update(_ARRAY_ENCODING)
         if N_CONTROLS in spec.obs:
             counts = np.ascontiguousarray(spec.obs[N_CONTROLS].to_numpy(), dtype="<i8")
-            write_durably(data.parent / _COUNTS_NAME, counts.data.cast("B"))
+            write_durably(data.parent / COUNTS_NAME, counts.data.cast("B"))
         sync_tree(data)
-        return {"chunk_rows": chunk_rows, "waiting": None}
+        return {"piece_rows": chunk_rows}
 
-    def _load(self) -> None:
+    def _checksum_of_fixed(self) -> int:
+        data = self._work.data
+        rows = [data / _key(name) for name in self._layout.array_names]
+        rows.append(data / "obs" / N_CONTROLS)
+        checksum = 0
+        for path in sorted(data.rglob("*")):
+            is_chunk = path.parent in rows and not path.name.startswith(".z")
+            if path.is_file() and not is_chunk and path.name != _CONSOLIDATED:
+                name = path.relative_to(data).as_posix()
+                checksum = zlib.crc32(path.read_bytes(), zlib.crc32(name.encode(), checksum))
+        return checksum
+
+    def load(self) -> int:
+        """Check what an earlier run left; see `PartialTable.load`."""
         for leftover in self._work.data.rglob("*.partial"):  # chunks that a kill caught before they had their name
             leftover.unlink()
-        waiting = self._journal.storage["waiting"]
-        self._committed()
-        self._open_arrays()
-        n_waiting = self.n_committed % self._chunk_rows
-        if n_waiting:
-            stored = np.fromfile(self._work.path / waiting, dtype="<f4")
-            shape = (len(self._layout.array_names), n_waiting, self._layout.n_vars)
-            if stored.size != np.prod(shape):
-                problem = f"{waiting} holds {pluralize(stored.size, 'value')}, expected shape {shape}"
-                raise damaged(self.path, self._work.path, problem)
-            for name, rows in zip(self._layout.array_names, stored.reshape(shape), strict=True):
-                self._buffer(name)[:n_waiting] = rows
-        if self._layout.kind == "mean" and (self._work.path / _COUNTS_NAME).stat().st_size != 8 * self.n_rows:
-            raise damaged(self.path, self._work.path, f"{_COUNTS_NAME} does not hold one number per row")
+        (self._work.data / _CONSOLIDATED).unlink(missing_ok=True)  # it would be read instead of what it repeats
+        if self._layout.kind == "mean":
+            path = self._work.path / COUNTS_NAME
+            if not path.exists() or path.stat().st_size != 8 * self.n_rows:
+                raise Damage(f"{COUNTS_NAME} is missing or damaged")
+        n_lost = super().load()
+        _, rows = self._read_waiting()
+        if self.n_committed % self._piece_rows:
+            for name, array in zip(self._layout.array_names, rows, strict=True):
+                self._buffer(name)[: len(array)] = array
+        return n_lost
+
+    def _checksum(self, piece: int) -> int:
+        checksum = self._checksum_of_counts(piece * self._piece_rows, (piece + 1) * self._piece_rows)
+        for name in self._layout.array_names:
+            checksum = zlib.crc32(self._chunk_path(name, piece).read_bytes(), checksum)
+        return checksum
+
+    def _stored_rows(self, n_pieces: int) -> int:
+        n_filled, (n_waiting, _) = super()._stored_rows(n_pieces), self._read_waiting()
+        # rows of an earlier or a later piece wait no more
+        return n_waiting if n_filled < n_waiting < n_filled + self._piece_rows else n_filled
+
+    def _checksum_of_counts(self, begin: int, end: int) -> int:
+        if self._layout.kind != "mean":
+            return begin
+        with (self._work.path / COUNTS_NAME).open("rb") as file:
+            file.seek(8 * begin)
+            return checksum_of_file(file, 8 * (end - begin), begin)
+
+    def _read_waiting(self) -> tuple[int, NDArray[np.float32]]:
+        """Return the number of rows with those that wait, and these [arrays, rows, genes]; 0 if they are damaged."""
+        names, path = self._layout.array_names, self._work.path / WAITING_NAME
+        nothing = np.empty((len(names), 0, self._layout.n_vars), np.float32)
+        try:
+            stored = path.read_bytes()
+            n_written, checksum = (int.from_bytes(part, "little") for part in (stored[:8], stored[8:12]))
+            n_waiting = n_written % self._piece_rows
+            counts = self._checksum_of_counts(n_written - n_waiting, n_written)
+        except OSError:
+            return 0, nothing
+        n_bytes = nothing.itemsize * len(names) * n_waiting * self._layout.n_vars
+        if len(stored) != 12 + n_bytes or zlib.crc32(stored[12:], counts) != checksum:
+            return 0, nothing
+        return n_written, np.frombuffer(stored, "<f4", offset=12).reshape(len(names), n_waiting, -1)
 
     def _put(self, row: int, rows: Rows) -> None:
         done = 0
         while done < rows.n_rows:
-            position = (row + done) % self._chunk_rows
-            n = min(self._chunk_rows - position, rows.n_rows - done)
+            position = (row + done) % self._piece_rows
+            n = min(self._piece_rows - position, rows.n_rows - done)
             for name, array in rows.arrays.items():
                 self._buffer(name)[position : position + n] = array[done : done + n]
             done += n
-            if position + n == self._chunk_rows:
-                self._write_chunk((row + done) // self._chunk_rows - 1, self._chunk_rows)
+            if position + n == self._piece_rows:
+                self._write_chunk((row + done) // self._piece_rows - 1, self._piece_rows)
         if rows.n_controls is not None:
-            with (self._work.path / _COUNTS_NAME).open("r+b", buffering=0) as file:
+            with (self._work.path / COUNTS_NAME).open("r+b", buffering=0) as file:
                 write_fully(file, row * rows.n_controls.itemsize, rows.n_controls)
 
     def _seek(self, row: int) -> None:
-        chunk, n_kept = divmod(row, self._chunk_rows)
-        if n_kept and chunk != self._n_written // self._chunk_rows:
+        chunk, n_kept = divmod(row, self._piece_rows)
+        if n_kept and chunk != self._n_written // self._piece_rows:
             for name, array in self._open_arrays().items():
-                start = chunk * self._chunk_rows
+                start = chunk * self._piece_rows
                 self._buffer(name)[:n_kept] = array[start : start + n_kept]
 
-    def _sync(self) -> Mapping[str, Any]:
+    def _sync(self) -> None:
         for path in self._unsynced:
             sync_file(path)
         for directory in {path.parent for path in self._unsynced}:
             sync_directory(directory)
         self._unsynced = []
         if self._layout.kind == "mean":
-            sync_file(self._work.path / _COUNTS_NAME)
-        n_waiting = self._n_written % self._chunk_rows
-        waiting = None
-        if n_waiting:
-            # a new name each time: the journal names the one that goes with it
-            waiting = f"rows-{self._n_written}.bin"
-            rows = np.stack([self._buffer(name)[:n_waiting] for name in self._layout.array_names])
-            write_durably(self._work.path / waiting, rows.data.cast("B"))
-        return {"chunk_rows": self._chunk_rows, "waiting": waiting}
+            sync_file(self._work.path / COUNTS_NAME)
 
-    def _committed(self) -> None:
-        for path in self._work.path.glob("rows-*.bin"):
-            if path.name != self._journal.storage["waiting"]:
-                path.unlink()
+    def _save_waiting(self) -> None:
+        path, n_waiting = self._work.path / WAITING_NAME, self._n_written % self._piece_rows
+        if n_waiting:
+            rows = np.stack([self._buffer(name)[:n_waiting] for name in self._layout.array_names]).tobytes()
+            counts = self._checksum_of_counts(self._n_written - n_waiting, self._n_written)
+            header = self._n_written.to_bytes(8, "little") + zlib.crc32(rows, counts).to_bytes(4, "little")
+            write_durably(path, header + rows)
+        else:
+            path.unlink(missing_ok=True)
+            sync_directory(path.parent)
 
     def _complete(self) -> None:
-        n_waiting = self.n_rows % self._chunk_rows
+        n_waiting = self.n_rows % self._piece_rows
         if n_waiting:
-            self._write_chunk(self.n_rows // self._chunk_rows, n_waiting)
+            self._write_chunk(self.n_rows // self._piece_rows, n_waiting)
         zarr = import_zarr(self.path)
         store = zarr.open_group(self._work.data, mode="r+", zarr_format=2)
         if self._layout.kind == "mean":
-            store[f"obs/{N_CONTROLS}"][...] = np.fromfile(self._work.path / _COUNTS_NAME, dtype="<i8")
+            store[f"obs/{N_CONTROLS}"][...] = np.fromfile(self._work.path / COUNTS_NAME, dtype="<i8")
         zarr.consolidate_metadata(store.store)
         sync_tree(self._work.data)
         self._close_files()
@@ -148,14 +189,17 @@ class ZarrTable(PartialTable):
 
     def _buffer(self, name: str) -> NDArray[np.float32]:
         if name not in self._pending:
-            self._pending[name] = np.zeros((self._chunk_rows, self._layout.n_vars), dtype=np.float32)
+            self._pending[name] = np.zeros((self._piece_rows, self._layout.n_vars), dtype=np.float32)
         return self._pending[name]
 
     def _write_chunk(self, chunk: int, n_rows: int) -> None:
-        start = chunk * self._chunk_rows
+        start = chunk * self._piece_rows
         for name, array in self._open_arrays().items():
             array[start : start + n_rows] = self._buffer(name)[:n_rows]
-            self._unsynced.append(self._work.data / _key(name) / array.metadata.encode_chunk_key((chunk, 0)))
+            self._unsynced.append(self._chunk_path(name, chunk))
+
+    def _chunk_path(self, name: str, chunk: int) -> Path:
+        return self._work.data / _key(name) / f"{chunk}.0"
 
     def _open_arrays(self) -> dict[str, Any]:
         if not self._arrays:

@@ -105,6 +105,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
                 overwrite=options["overwrite"],
                 resume=options["resume"],
                 command=options["resume_command"],
+                on_notice=run.on_notice,
             )
             writers[kind] = stack.enter_context(table)
         _write(run, writers, progress, control_rows=column is not None)
@@ -128,14 +129,16 @@ def _write(
 ) -> None:
     schedule = run.schedule
     n_own_rows = _write_control_rows(run, writers["cells"]) if control_rows else 0
+    # A table that has all of its rows may be finished on disk already, and cannot be rewound then.
+    writers = {kind: writer for kind, writer in writers.items() if writer.n_committed < writer.n_rows}
     missing = []
     if "mean" in writers:
         missing.append(int(schedule.starts[writers["mean"].n_committed]))
     if "cells" in writers:
         missing.append(max(writers["cells"].n_committed - n_own_rows, 0))
+    if not missing:
+        return
     first_row = min(missing)
-    if first_row == schedule.n_rows:
-        return  # a table may be finished on disk already, and cannot be rewound then
     if "mean" in writers:
         # A mean needs all rows of its perturbation.
         index = schedule.perturbation_at(first_row)
@@ -148,7 +151,8 @@ def _write(
     with closing(run.rows(progress, first_row)) as predicted:
         for rows in predicted:
             n_controls = None if rows.aggregate == "cells" else np.array([rows.n_controls])
-            writers[rows.aggregate].write(rows.X, rows.layers, n_controls)
+            if rows.aggregate in writers:
+                writers[rows.aggregate].write(rows.X, rows.layers, n_controls)
             if time.monotonic() >= commit_at:
                 commit_at = _commit(writers)
     # All of them before the first is finished: a finished table cannot be rewound for rows that another one lacks.

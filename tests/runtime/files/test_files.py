@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -91,9 +92,35 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
-    with lock(tmp_path / "lock"), lock(tmp_path / "lock"):
+    path, owner = tmp_path / "lock", tmp_path / "lock.owner"
+    with lock(path):
+        assert "has no locks" in caplog.text
+        with pytest.raises(Busy, match=f"process {os.getpid()} on .* delete {owner}"), lock(path):
+            pass
+    assert not owner.exists()
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    owner.write_text(f"process {gone.stdout.strip()} on {platform.node()}")  # it was killed
+    with lock(path):
+        assert owner.read_text() == f"process {os.getpid()} on {platform.node()}"
+    owner.write_text(f"process {gone.stdout.strip()} on another-machine")
+    with pytest.raises(Busy, match="another-machine"), lock(path):
         pass
-    assert "has no locks" in caplog.text
+
+
+def test_a_name_that_is_taken_is_kept(tmp_path, monkeypatch):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for refuse in (False, True):
+        if refuse:  # as on a file system without hard links
+            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no")))
+        source.write_text("new")
+        target.write_text("old")
+        with pytest.raises(FileExistsError):
+            move_durably(source, target, replace=False)
+        assert target.read_text() == "old"
+        target.unlink()
+        move_durably(source, target, replace=False)
+        assert [path.name for path in tmp_path.iterdir()] == ["target"]
+        assert target.read_text() == "new"
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

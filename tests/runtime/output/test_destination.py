@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from scgenept_rt.errors import (
     PartialOutputError,
 )
 from scgenept_rt.output import cells_path, cells_table, check_destination, mean_table, open_table, stored_entry
+from scgenept_rt.output.journal import Journal, plain
 
 SETTINGS = {"seed": 0, "precision": "fp32", "perturbations": ["FOSB+ctrl", "KLF1"], "input": {"path": Path("a.h5ad")}}
 
@@ -270,38 +270,55 @@ def test_resume_with_another_table_is_a_mismatch(path, partial, perturbations, p
     assert "number of rows" not in str(caught.value)  # which follows from the settings
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"n_rows": 3}', '{"format_version": 99}'])
-def test_damaged_journal(path, spec, partial, text):
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"n_rows": 3}', '{"format_version": 2, "sha256": "0"}'])
+def test_damaged_journal_is_refused_and_resumed_from_the_start(path, spec, partial, text):
     (partial / "journal.json").write_text(text)
-    for resume in (False, True):
-        with pytest.raises(PartialOutputError, match=r"journal\.json.*overwrite=True"):
-            open_table(path, spec, settings=SETTINGS, resume=resume)
-    with open_table(path, spec, settings=SETTINGS, overwrite=True) as table:
+    with pytest.raises(PartialOutputError, match=r"journal\.json.*overwrite=True"):
+        open_table(path, spec, settings=SETTINGS)
+    with open_table(path, spec, settings=SETTINGS, resume=True, on_notice=(notices := []).append) as table:
         assert table.n_written == 0
+    (notice,) = notices
+    assert "journal.json" in notice
 
 
-def test_journal_of_a_newer_release(path, spec, partial):
-    journal = json.loads((partial / "journal.json").read_text())
-    (partial / "journal.json").write_text(json.dumps({**journal, "format_version": 2}))
-    with pytest.raises(PartialOutputError, match="has format 2"):
-        open_table(path, spec, settings=SETTINGS, resume=True)
-
-
-def test_data_missing_or_cut_short(path, spec, partial):
-    if path.suffix == ".h5ad":
-        data = partial / "data.h5ad"
-        data.write_bytes(data.read_bytes()[:-8])
-        with pytest.raises(PartialOutputError, match="bytes, expected"):
-            open_table(path, spec, settings=SETTINGS, resume=True)
-        data.unlink()
+@pytest.mark.parametrize("journal", ['{"format_version": 1, "n_rows": 12}', None])
+def test_journal_of_another_release_is_kept(path, spec, partial, journal):
+    if journal is None:
+        settings, table, storage = SETTINGS, spec.fingerprint(), {}
+        Journal(12, plain(settings), table, storage, format_version=3).save(partial)
     else:
-        waiting = partial / "rows-5.bin"
-        waiting.write_bytes(waiting.read_bytes()[:-8])
-        with pytest.raises(PartialOutputError, match=r"rows-5\.bin holds"):
-            open_table(path, spec, settings=SETTINGS, resume=True)
-        shutil.rmtree(partial / "data.zarr")
-    with pytest.raises(PartialOutputError, match=r"(?s)missing or damaged.*overwrite=True"):
-        open_table(path, spec, settings=SETTINGS, resume=True)
+        (partial / "journal.json").write_text(journal)
+    for resume in (False, True):
+        with pytest.raises(PartialOutputError, match="another release"):
+            open_table(path, spec, settings=SETTINGS, resume=resume)
+    assert (partial / "checksums.bin").exists()
+
+
+def test_settings_are_written_once_and_commits_are_small(path, spec):
+    settings = {"perturbations": [f"GENE{number}+ctrl" for number in range(1_000)]}
+    with open_table(path, spec, settings=settings) as table:
+        journal = path.with_name(f"{path.name}.partial") / "journal.json"
+        written = journal.stat().st_mtime_ns
+        for row in range(12):
+            table.write(rows(row, row + 1))
+            table.commit()
+        assert journal.stat().st_mtime_ns == written
+        assert (journal.parent / "checksums.bin").stat().st_size <= 4 * 12
+
+
+def test_what_gets_the_name_during_a_run_is_kept_unless_it_may_be_replaced(path, spec, read_table):
+    table = open_table(path, spec, settings=SETTINGS)
+    finish(open_table(path.with_name(f"other{path.suffix}"), spec, settings={})).rename(path)
+    before = stored_entry(path, "run_digest")
+    with pytest.raises(OutputExistsError, match="since the run began"):
+        finish(table)
+    table.close()
+    assert stored_entry(path, "run_digest") == before
+    table = open_table(path, spec, settings=SETTINGS, resume=True, overwrite=True)
+    assert table.n_committed == 12
+    table.finish()
+    assert stored_entry(path, "run_digest") != before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_two_writers_of_one_output(path, spec):

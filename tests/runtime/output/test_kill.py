@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from scgenept_rt.output.work_directory import partial_path
+from tests.runtime.partial_output import n_committed
 
 FORMS = [("h5ad", "mean"), ("h5ad", "cells"), ("zarr", "mean"), ("zarr", "cells")]
 
@@ -41,9 +41,8 @@ def test_twenty_kills_lose_and_double_no_row(ending, kind, tmp_path, writer_proc
         os.kill(pid, signal.SIGKILL)
         assert writer_process.status() == -signal.SIGKILL
         assert not killed.exists(), "the output has its name before it is complete"
-        journal = partial_path(killed) / "journal.json"
-        if journal.exists():
-            committed.append(json.loads(journal.read_bytes())["n_committed"])
+        if (partial_path(killed) / "journal.json").exists():
+            committed.append(n_committed(killed))
             if ending == "h5ad":
                 with h5py.File(partial_path(killed) / "data.h5ad") as file:
                     assert file["X"].shape == (1200, 6)

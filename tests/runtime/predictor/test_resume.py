@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING
 import anndata
 import numpy as np
 import pytest
+
+from tests.runtime import partial_output
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import CommandServer
@@ -53,14 +54,8 @@ def outputs(out: Path) -> dict[str, bytes]:
 
 
 def n_committed(out: Path) -> int:
-    """Rows that the journals of a run and of the cells beside it count."""
-    total = 0
-    for journal in out.parent.glob(f"{out.stem}*.partial/journal.json"):
-        try:
-            total += json.loads(journal.read_text())["n_committed"]
-        except FileNotFoundError:  # it has just been finished
-            continue
-    return total
+    """Rows of a run, and of the cells beside it, that are safe."""
+    return partial_output.n_committed(out) + partial_output.n_committed(out.with_suffix(f".cells{out.suffix}"))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
