@@ -9,7 +9,7 @@ import typer
 
 from scgenept_rt.cli.messages import note
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import one_of, with_options
+from scgenept_rt.cli.options import InGroupOption, one_of, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
@@ -44,6 +44,7 @@ def evaluate(
         Path | None,
         typer.Option("--predictions", metavar="FILE", help="Evaluate this prediction file instead of predicting."),
     ] = None,
+    in_group: InGroupOption = None,
     protocol: Annotated[
         _Protocol,
         typer.Option(
@@ -67,6 +68,8 @@ def evaluate(
     Baselines: no change, the mean of the training cells, and for pairs the sum of the single changes.
     """
     data = _data(inputs, predictions)
+    if predictions is None and in_group is not None:
+        raise typer.BadParameter("needs --predictions", param_hint="--in-group")
     if predictions is not None and (sample["n_controls"] is not None or protocol != "all"):
         raise typer.BadParameter("--n-controls and --protocol do not apply to --predictions; leave them out")
 
@@ -83,7 +86,7 @@ def evaluate(
     if subgroups:
         chosen = chosen.restricted(subgroups)
     if predictions is not None:
-        means = read_predictions(predictions)
+        means = read_predictions(predictions, in_group=in_group)
         recorded = means.provenance.get("manifest_digest")
         if len(inputs) == 2 and recorded is not None:
             digest = Bundle.open(inputs[0], check_files=False).digest

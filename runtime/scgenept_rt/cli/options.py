@@ -29,6 +29,10 @@ BundleArgument = Annotated[
     ),
 ]
 CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS", help="The cells, .h5ad or .zarr, log1p-normalised.")]
+InGroupOption = Annotated[
+    str | None,
+    typer.Option("--in-group", metavar="NAME", help="Of predictions with --groupby: the group of cells to take."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from scgenept_rt.cli.messages import Command, note
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import with_options
+from scgenept_rt.cli.options import InGroupOption, with_options
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def top_de(
     engine: EngineOptions,
     predictions: _PredictionsOption = None,
     bundle: _BundleOption = None,
+    in_group: InGroupOption = None,
     n_genes: _GenesOption = 20,
     genes: _SeparatedGenesOption = None,
 ) -> None:
@@ -67,7 +68,7 @@ def top_de(
     from scgenept_rt.plotting import top_de as draw
 
     with ExitStack() as stack:
-        series = _series(out, perturbation, predictions, bundle, engine, stack)
+        series = _series(out, perturbation, predictions, bundle, in_group, engine, stack)
         ax = draw(
             data,
             perturbation,
@@ -76,6 +77,7 @@ def top_de(
             genes=_split(genes),
             read=read,
             n_controls=sample["n_controls"],
+            in_group=in_group,
             on_notice=note,
         )
     _save(ax, out)
@@ -92,18 +94,20 @@ def agreement(
     engine: EngineOptions,
     predictions: _PredictionsOption = None,
     bundle: _BundleOption = None,
+    in_group: InGroupOption = None,
 ) -> None:
     """Draw predicted against measured change, one point per gene, with Pearson's r."""
     from scgenept_rt.plotting import agreement as draw
 
     with ExitStack() as stack:
-        series = _series(out, perturbation, predictions, bundle, engine, stack)
+        series = _series(out, perturbation, predictions, bundle, in_group, engine, stack)
         ax = draw(
             data,
             perturbation,
             series,
             read=read,
             n_controls=sample["n_controls"],
+            in_group=in_group,
             on_notice=note,
         )
     _save(ax, out)
@@ -115,6 +119,7 @@ def delta(
     perturbation: _PerturbationOption,
     out: _OutOption,
     n_genes: _GenesOption = 20,
+    in_group: InGroupOption = None,
     without_targets: _WithoutTargetsOption = False,
 ) -> None:
     """Draw the largest predicted changes as bars with their standard errors; needs no measured cells."""
@@ -122,7 +127,7 @@ def delta(
     from scgenept_rt.plotting.drawing import check_figure_path
 
     check_figure_path(out)
-    _save(draw(predictions, perturbation, n_genes=n_genes, without_targets=without_targets), out)
+    _save(draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets), out)
 
 
 @app.command("volcano", cls=Command)
@@ -131,6 +136,7 @@ def volcano(
     perturbation: _PerturbationOption,
     out: _OutOption,
     n_genes: Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes to name.")] = 10,
+    in_group: InGroupOption = None,
     without_targets: _WithoutTargetsOption = False,
 ) -> None:
     """Draw the predicted effect on every gene against the number of its standard errors; needs no measured cells."""
@@ -138,7 +144,7 @@ def volcano(
     from scgenept_rt.plotting.drawing import check_figure_path
 
     check_figure_path(out)
-    _save(draw(predictions, perturbation, n_genes=n_genes, without_targets=without_targets), out)
+    _save(draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets), out)
 
 
 @app.command("heatmap", cls=Command)
@@ -162,6 +168,7 @@ def heatmap(
     ] = None,
     n_genes: _GenesOption = 40,
     genes: _SeparatedGenesOption = None,
+    in_group: InGroupOption = None,
     without_targets: _WithoutTargetsOption = False,
     cluster: Annotated[
         bool, typer.Option("--cluster/--no-cluster", help="Put similar rows and columns side by side.")
@@ -178,6 +185,7 @@ def heatmap(
         genes=_split(genes),
         n_genes=n_genes,
         n_perturbations=n_perturbations,
+        in_group=in_group,
         without_targets=without_targets,
         cluster=cluster,
         on_notice=note,
@@ -190,6 +198,7 @@ def _series(
     perturbation: str,
     predictions: list[str] | None,
     bundles: list[str] | None,
+    in_group: str | None,
     engine: EngineOptions,
     stack: ExitStack,
 ) -> Any:
@@ -210,7 +219,7 @@ def _series(
 
     for text in predictions or []:
         name, path = _name_and_path(text)
-        means = read_predictions(path, name=name, labels=[perturbation])
+        means = read_predictions(path, name=name, labels=[perturbation], in_group=in_group)
         add(means.name, means)
     for text in bundles or []:
         name, path = _name_and_path(text)

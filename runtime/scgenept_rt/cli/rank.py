@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scgenept_rt.cli.messages import note
-from scgenept_rt.cli.options import one_of, with_options
+from scgenept_rt.cli.options import InGroupOption, one_of, with_options
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.options import Metric, ReadOptions
 
@@ -49,6 +49,7 @@ def rank(
             help="cosine, pearson or distance, between the predicted and the measured change. Default: cosine.",
         ),
     ] = None,
+    in_group: InGroupOption = None,
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many to print and draw.")] = 20,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all ranks there.")] = None,
     figure: Annotated[
@@ -80,7 +81,7 @@ def rank(
         for name, value in (("toward", toward), ("group", group), ("start", start), ("metric", metric))
         if value is not None
     }
-    found = rank_predictions(predictions, read=read, on_notice=note, **by)
+    found = rank_predictions(predictions, in_group=in_group, read=read, on_notice=note, **by)
     write_reports([(csv_file, lambda: found.table.to_csv(index=False))], lambda: _print(found, top))
     if figure is not None:
         from scgenept_rt import plotting

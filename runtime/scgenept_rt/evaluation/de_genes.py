@@ -62,7 +62,7 @@ class DeLists:
     """
 
     def __init__(self, measured: MeasuredCells) -> None:
-        self._uns = measured.cells.uns
+        self._uns = measured.cells.uns if measured.group is None else {}  # its lists are of all cells
         self._labels = measured.labels
         columns = measured.match.columns
         self._position_of_column = np.full(measured.cells.var.n_rows, -1, dtype=np.int64)

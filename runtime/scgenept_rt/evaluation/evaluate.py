@@ -94,7 +94,7 @@ def evaluate(
         split = split.restricted([subgroups] if isinstance(subgroups, str) else subgroups)
     panel = model.panel
     with open_cells(data, options) as cells:
-        measured = MeasuredCells(cells, panel)
+        measured = MeasuredCells(cells, panel, model.group if isinstance(model, PredictedMeans) else None)
         tested, notices = tested_labels(measured, split)
         train = training_labels(measured, split)
         moments = measured.moments(list(tested.values()), others=train.conditions)
@@ -194,7 +194,8 @@ def _predictions(
     if isinstance(model, PredictedMeans):
         fewest, most = int(model.n_controls.min()), int(model.n_controls.max())
         span = ("" if fewest == most else f"{fewest:,} to ") + pluralize(most, "control cell")
-        return model, f"predictions of {model.where}, each the mean over {span}"
+        cells = "" if model.group is None else f" for {' = '.join(model.group)}"
+        return model, f"predictions of {model.where}{cells}, each the mean over {span}"
     if protocol == "published":
         n_cells = {label: moments.n(in_data) for label, in_data in tested.items()}
         predicted = predict_published_protocol(

@@ -110,7 +110,7 @@ def training_labels(measured: MeasuredCells, split: Split) -> TrainingLabels:
             if genes and len(genes) == 1:
                 singles.setdefault(genes[0], []).append(name)
     conditions = [name for name in labels.names if name not in other_cells]
-    return TrainingLabels(train, singles, conditions, _notices(other_cells, int((labels.codes < 0).sum())))
+    return TrainingLabels(train, singles, conditions, _notices(other_cells, labels.n_without))
 
 
 def _notices(other_cells: dict[str, int], n_without_label: int) -> list[str]:

@@ -77,6 +77,8 @@ class MeasuredCells:
         The model's genes.
     match
         Which columns hold them.
+    group
+        The obs column and the value of the cells that are taken; None for all.
     labels
         Rows by label.
 
@@ -86,10 +88,10 @@ class MeasuredCells:
         If genes do not match or control cells cannot be identified; see `OpenedCells`.
     """
 
-    def __init__(self, cells: OpenedCells, panel: GenePanel) -> None:
-        self.cells, self.panel = cells, panel
+    def __init__(self, cells: OpenedCells, panel: GenePanel, group: tuple[str, str] | None = None) -> None:
+        self.cells, self.panel, self.group = cells, panel, group
         self.match = cells.require_genes(panel)
-        self.labels = LabelledRows.of(cells, panel)
+        self.labels = LabelledRows.of(cells, panel, group)
         self._of_values: list[str] = []
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,12 +38,15 @@ class PredictedLabels:
         The genes of the columns.
     labels
         The perturbations, as the predictions spell them.
+    group
+        The obs column and the value of the control cells that were predicted from, None for all.
     """
 
     name: str
     where: str
     panel: GenePanel
     labels: tuple[str, ...]
+    group: tuple[str, str] | None = field(default=None, kw_only=True)
 
     @cached_property
     def reader(self) -> LabelReader:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PredictionFileError, join_limited
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption, join_limited
 from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
@@ -34,6 +33,7 @@ def read_predictions(
     *,
     name: str | None = None,
     labels: Sequence[str] | None = None,
+    in_group: str | None = None,
     effects: bool = False,
 ) -> PredictedMeans:
     """Read a prediction file, of means or of cells, or the AnnData that `Predictor.predict` returned.
@@ -45,36 +45,45 @@ def read_predictions(
     ----------
     labels
         Perturbations to read, all by default; the values of others stay unread.
+    in_group
+        The group of control cells, where `predict` was given `groupby`.
     effects
         Take `effect` and its errors for the deltas, where a file of means has them for all that is read.
 
     Raises
     ------
     PredictionFileError
-        If nothing shows that it holds predictions, or it has no perturbations.
+        If nothing shows that it holds predictions, it has no perturbations, or the group has to be named.
     LabelNotFoundError
-        If one of `labels` was not predicted.
+        If one of `labels`, or the group, was not predicted.
     CellsError
         If it cannot be read.
     """
     with open_cells(source) as cells:
-        predicted, label_of_row, provenance = _labels(cells, name)
+        predicted, rows, label_of_row, provenance = _labels(cells, name, in_group)
         of_cells = "n_controls" not in cells.obs.columns
         if labels is None:
             wanted = set(predicted.labels)
         else:
             wanted = {predicted.labels[predicted.row(label)] for label in labels}
             wanted |= set(filter(is_control_word, predicted.labels)) if of_cells else set()
-        rows = np.flatnonzero([label in wanted for label in label_of_row]).astype(np.int64)
-        label_of_row = label_of_row[rows]
+        chosen = np.flatnonzero([label in wanted for label in label_of_row])
+        rows, label_of_row = rows[chosen], label_of_row[chosen]
         if of_cells:
             return _averaged(cells, rows, label_of_row, predicted, provenance)
+        if len(wanted) < len(rows):
+            label = next(label for label in label_of_row if np.count_nonzero(label_of_row == label) > 1)
+            raise PredictionFileError(
+                f"it has several rows for {label}, and nothing says which to take",
+                "Keep one of each",
+                where=cells.where,
+            )
         counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)[rows]
         deltas, sems = (_layer(cells, name, rows) for name in ("effect", "effect_sem")) if effects else (None, None)
         from_effects = deltas is not None and not np.isnan(deltas).any()
         if not from_effects:
             deltas, sems = (_layer(cells, name, rows) for name in ("delta", "delta_sem"))
-        means = PredictedMeans(
+        return PredictedMeans(
             predicted.name,
             cells.where,
             predicted.panel,
@@ -85,14 +94,15 @@ def read_predictions(
             counts,
             provenance,
             from_effects,
+            group=predicted.group,
         )
-        return means if len(wanted) == len(rows) else _pooled(means)
 
 
 def change_sizes(
     source: str | Path | AnnData | PredictedMeans,
     genes: Sequence[str] | None = None,
     *,
+    in_group: str | None = None,
     without_targets: bool = False,
 ) -> dict[str, float]:
     """Return how much each perturbation changes (root of the sum of squares), reading a file of means by rows.
@@ -101,6 +111,8 @@ def change_sizes(
     ----------
     genes
         Genes to sum over, all by default.
+    in_group
+        As in `read_predictions`.
     without_targets
         Leave out the genes that a perturbation targets.
 
@@ -122,23 +134,25 @@ def change_sizes(
 
     if not isinstance(source, PredictedMeans):
         with open_cells(source) as cells:
-            predicted, labels, _ = _labels(cells, None)
+            predicted, rows, labels, _ = _labels(cells, None, in_group)
             columns = [predicted.panel.position(gene) for gene in genes or ()]
             deltas = cells.layer("delta")
             if deltas is not None and len(predicted.labels) == len(labels):
                 for begin in range(0, len(labels), _ROWS_AT_ONCE):
-                    rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(labels)), dtype=np.int64)
-                    add(predicted, labels[rows], _dense(deltas, rows))
+                    part = slice(begin, begin + _ROWS_AT_ONCE)
+                    add(predicted, labels[part], _dense(deltas, rows[part]))
                 return sizes
-        source = read_predictions(source)
+        source = read_predictions(source, in_group=in_group)
     columns = [source.panel.position(gene) for gene in genes or ()]
     for label in source.labels:
         add(source, [label], source.delta(label)[None])
     return sizes
 
 
-def _labels(cells: OpenedCells, name: str | None) -> tuple[PredictedLabels, NDArray[np.object_], dict[str, Any]]:
-    """Return what opened predictions hold, the label of every row, and the provenance."""
+def _labels(
+    cells: OpenedCells, name: str | None, in_group: str | None
+) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_], dict[str, Any]]:
+    """Return what opened predictions hold, the rows of the group, the label of each, and the provenance."""
     recorded = cells.uns.get("scgenept_rt")
     provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
     if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
@@ -156,10 +170,37 @@ def _labels(cells: OpenedCells, name: str | None) -> tuple[PredictedLabels, NDAr
             "Give a file that `scgenept-rt predict` wrote",
             where=cells.where,
         )
-    labels = [str(label) for label in as_text(cells.obs.column(key))]
+    group, rows = _group(cells, provenance.get("groupby"), in_group)
+    labels = as_text(cells.obs.column(key))[rows]
     distinct = tuple(label for label in dict.fromkeys(labels) if label)
     name = name or str(provenance.get("variant") or Path(cells.where).stem)
-    return PredictedLabels(name, cells.where, _panel(cells), distinct), np.array(labels, dtype=object), provenance
+    return PredictedLabels(name, cells.where, _panel(cells), distinct, group=group), rows, labels, provenance
+
+
+def _group(
+    cells: OpenedCells, column: str | None, in_group: str | None
+) -> tuple[tuple[str, str] | None, NDArray[np.int64]]:
+    """Return column and name of the group to read, and its rows."""
+    if column is None or column not in cells.obs.columns:
+        if in_group is not None:
+            raise PredictionFileError("it holds no groups", "Leave the group out", where=cells.where)
+        return None, np.arange(cells.n_obs, dtype=np.int64)
+    values = as_text(cells.obs.column(column))
+    names = list(dict.fromkeys(values))
+    if in_group is None and len(names) > 1:
+        raise PredictionFileError(
+            f"it holds predictions for each {column}: {join_limited(names)}",
+            options=[UseOption("in_group", "choose one", names[0])],
+            where=cells.where,
+        )
+    name = names[0] if in_group is None else in_group
+    if name not in names:
+        raise LabelNotFoundError(
+            f"there are no predictions for {column} = {name} (there are: {join_limited(names)})",
+            options=[UseOption("in_group", "choose one of these")],
+            where=cells.where,
+        )
+    return (column, name), np.flatnonzero(values == name).astype(np.int64)
 
 
 def _panel(cells: OpenedCells) -> GenePanel:
@@ -180,29 +221,6 @@ def _layer(cells: OpenedCells, name: str, rows: NDArray[np.int64]) -> NDArray[np
 def _dense(matrix: MatrixRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     batches = matrix.batches(rows, np.arange(matrix.shape[1], dtype=np.int64))
     return np.concatenate([batch.toarray() for batch in batches]).astype(np.float32)
-
-
-def _pooled(means: PredictedMeans) -> PredictedMeans:
-    """Return the means over all control cells, where a file has one row per perturbation and group of cells."""
-    labels = list(dict.fromkeys(means.labels))
-    rows: dict[str, list[int]] = {label: [] for label in labels}
-    for row, label in enumerate(means.labels):
-        rows[label].append(row)
-
-    def average(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        weights = means.n_controls
-        return np.stack([np.average(values[found], axis=0, weights=weights[found]) for found in rows.values()]).astype(
-            np.float32
-        )
-
-    return replace(
-        means,
-        labels=tuple(labels),
-        means=average(means.means),
-        deltas=None if means.deltas is None else average(means.deltas),
-        sems=None,
-        n_controls=np.array([means.n_controls[found].sum() for found in rows.values()], dtype=np.int64),
-    )
 
 
 def _averaged(
@@ -237,6 +255,7 @@ def _averaged(
         None,  # control cells would show how far predictions of sparse genes vary
         np.array([moments[label].n for label in kept], dtype=np.int64),
         provenance,
+        group=predicted.group,
     )
 
 

@@ -114,6 +114,33 @@ def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where:
     return groups
 
 
+def in_group(obs: Annotation, group: tuple[str, str], where: str) -> NDArray[np.bool_]:
+    """Return which rows have the value of a column of obs.
+
+    Raises
+    ------
+    FieldNotFoundError
+        If there is no such column.
+    ControlCellsError
+        If no row has the value.
+    """
+    column, name = group
+    if column not in obs.columns:
+        raise FieldNotFoundError(
+            f"obs has no column {column!r}, by which the predictions are grouped (it has: "
+            f"{join_limited(obs.columns, 12) or 'none'})",
+            "Name the column so, or predict without groups",
+            where=where,
+        )
+    found = GroupColumn.of(obs, column, np.arange(obs.n_rows))
+    if name not in found.names:
+        raise ControlCellsError(
+            f"no cell has {column} = {name}, as the predictions have (there are: {join_limited(found.names)})",
+            where=where,
+        )
+    return np.equal(found.codes, found.names.index(name))
+
+
 def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[Groups, NDArray[np.int64], list[str]]:
     """Draw control cells within each group, as if there were no others.
 

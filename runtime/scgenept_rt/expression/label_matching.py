@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ControlCellsError, PerturbationError, UseOption
 from scgenept_rt.expression.annotation import as_text
+from scgenept_rt.expression.groups import in_group
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import (
@@ -107,6 +108,8 @@ class LabelledRows:
         int64 [n_obs], index into `names`, -1 for a row without label.
     reader
         Reads labels as genes.
+    n_without
+        Number of rows without label.
     condition_names
         GEARS's `condition_name` of each label, the key of lists in uns; empty if obs has no such column.
     notices
@@ -115,18 +118,21 @@ class LabelledRows:
 
     names: tuple[str, ...]
     codes: NDArray[np.int64]
+    n_without: int
     reader: LabelReader
     condition_names: Mapping[str, str]
     notices: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, cells: OpenedCells, panel: GenePanel) -> LabelledRows:
-        """Read the labels of opened cells.
+    def of(cls, cells: OpenedCells, panel: GenePanel, group: tuple[str, str] | None = None) -> LabelledRows:
+        """Read the labels of opened cells, or of those alone that have a value of an obs column.
 
         Raises
         ------
         ControlCellsError
-            If control cells cannot be identified by an obs column.
+            If control cells cannot be identified by an obs column, or there are none in the group.
+        FieldNotFoundError
+            If there is no column of the group.
         """
         control = cells.find_control_cells(panel)
         if control.labels is None:
@@ -139,6 +145,8 @@ class LabelledRows:
         reader = LabelReader(panel, {text[code] for code in np.unique(control.labels.codes[control.rows])})
         raw = control.labels.codes.copy()
         raw[control.rows] = len(text)
+        chosen = np.ones(len(raw), dtype=np.bool_) if group is None else in_group(cells.obs, group, cells.where)
+        raw[~chosen] = -1
         names: dict[str, str] = {}  # by condition, as the places
         places: dict[str, int] = {}
         index_of_code = np.full(len(text) + 2, -1, dtype=np.int64)  # the last entry serves the code -1
@@ -154,7 +162,12 @@ class LabelledRows:
             index_of_code[code] = places.setdefault(condition, len(places))
             if gears is not None:
                 condition_names.setdefault(name, str(gears[row]))
-        return cls(tuple(names.values()), index_of_code[raw], reader, condition_names, control.notices)
+        if CONTROL not in places:
+            assert group is not None, "without control cells, find_control_cells raises"
+            raise ControlCellsError(f"no control cell has {' = '.join(group)}", where=cells.where)
+        codes = index_of_code[raw]
+        n_without = int((codes[chosen] < 0).sum())
+        return cls(tuple(names.values()), codes, n_without, reader, condition_names, control.notices)
 
     @cached_property
     def n_cells(self) -> Mapping[str, int]:

@@ -23,7 +23,7 @@ from scgenept_rt.plotting.drawing import (
     style_of,
     without_tex,
 )
-from scgenept_rt.plotting.predictions import Predictions, legend_names, open_series, predict_series
+from scgenept_rt.plotting.predictions import Predictions, common_group, legend_names, open_series, predict_series
 from scgenept_rt.plotting.text_layout import NO_BREAK, add_legend, name_points
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def agreement(
     n_labels: int = 10,
     n_controls: int | None = None,
     seed: int = 0,
+    in_group: str | None = None,
     read: ReadOptions | None = None,
     ax: Axes | None = None,
     on_notice: Callable[[str], None] | None = None,
@@ -48,7 +49,7 @@ def agreement(
 
     Parameters
     ----------
-    data, perturbation, predictions, n_controls, seed, read, ax
+    data, perturbation, predictions, n_controls, seed, in_group, read, ax
         As in `top_de`.
     on_notice
         Called with each warning of what changes numbers.
@@ -63,10 +64,10 @@ def agreement(
     ScgeneptError
         If the data or the predictions lack the perturbation.
     """
-    named = open_series(predictions, perturbation)
+    named = open_series(predictions, perturbation, in_group)
     panel = named[0][1].panel
     with open_cells(data, read) as cells:
-        measured = MeasuredCells(cells, panel)
+        measured = MeasuredCells(cells, panel, common_group(named))
         label = measured.label(perturbation)
         moments = measured.moments([label])
     change = moments.mean(label) - moments.control

@@ -30,6 +30,7 @@ def delta(
     perturbation: str,
     *,
     n_genes: int = 20,
+    in_group: str | None = None,
     without_targets: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
@@ -43,6 +44,8 @@ def delta(
         One of its perturbations.
     n_genes
         Number of genes, those of the largest absolute change; at most 300.
+    in_group
+        The group of control cells, where `predict` was given `groupby`.
     without_targets
         Leave out the genes that the perturbation targets.
     ax
@@ -60,7 +63,7 @@ def delta(
         If `n_genes` is out of range.
     """
     check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
-    means = means_of(prediction, [perturbation])
+    means = means_of(prediction, [perturbation], in_group=in_group)
     row, change = means.row(perturbation), means.delta(perturbation)
     candidates = np.argsort(-np.abs(change), kind="stable")
     if without_targets:

@@ -35,6 +35,7 @@ def heatmap(
     genes: Sequence[str] | None = None,
     n_genes: int = 40,
     n_perturbations: int | None = None,
+    in_group: str | None = None,
     without_targets: bool = False,
     cluster: bool = True,
     ax: Axes | None = None,
@@ -55,6 +56,8 @@ def heatmap(
         Number of genes.
     n_perturbations
         Number of perturbations if none are named, by default at most 100.
+    in_group
+        The group of control cells, where `predict` was given `groupby`.
     without_targets
         Leave out what a perturbation does to the genes that it targets: where they are drawn for another one, it is
         grey.
@@ -76,7 +79,7 @@ def heatmap(
     """
     n_predicted = 0
     if perturbations is None:
-        sizes = sizes_of(prediction, genes, without_targets=without_targets)
+        sizes = sizes_of(prediction, genes, in_group=in_group, without_targets=without_targets)
         n_predicted = len(sizes)
         wanted = min(n_predicted, _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
         fewer = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))
@@ -92,7 +95,7 @@ def heatmap(
     else:
         labels = list(perturbations)
         check_count("perturbations", len(labels), _MAX_SHOWN, UseOption("perturbations", "name fewer"))
-    means = means_of(prediction, labels)
+    means = means_of(prediction, labels, in_group=in_group)
     fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
     check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)
     changes = np.stack([means.delta(label) for label in labels])

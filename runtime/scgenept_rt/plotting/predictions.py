@@ -22,7 +22,7 @@ Series: TypeAlias = "list[tuple[str | None, Predictor | PredictedMeans]]"
 """Loaded bundles and predictions that were read, with the names given for them."""
 
 
-def open_series(predictions: Predictions, perturbation: str) -> Series:
+def open_series(predictions: Predictions, perturbation: str, in_group: str | None = None) -> Series:
     """Read one perturbation of the predictions that are files or tables; loaded bundles stay as they are.
 
     Raises
@@ -46,14 +46,42 @@ def open_series(predictions: Predictions, perturbation: str) -> Series:
             f"there are {len(named)} series, but colour and marker distinguish at most {MAX_SERIES}",
             "Draw them in several figures",
         )
+    if in_group is not None and any(isinstance(entry, Predictor) for _, entry in named):
+        raise PlotError(
+            f"the group {in_group} was asked for, but a loaded bundle predicts from all control cells",
+            "Give the file that `predict` wrote by groups in its place",
+        )
     return [
-        (name, entry if isinstance(entry, Predictor) else means_of(entry, [perturbation], name=name))
+        (
+            name,
+            entry if isinstance(entry, Predictor) else means_of(entry, [perturbation], name=name, in_group=in_group),
+        )
         for name, entry in named
     ]
 
 
+def common_group(series: Series) -> tuple[str, str] | None:
+    """Return the obs column and value of the control cells that all series were predicted from, None for all cells.
+
+    Raises
+    ------
+    PlotError
+        If series were predicted from different cells.
+    """
+    groups = [None if isinstance(entry, Predictor) else entry.group for _, entry in series]
+    if len(set(groups)) > 1:
+        named = ["all control cells" if group is None else " = ".join(group) for group in dict.fromkeys(groups)]
+        raise PlotError(f"the series were predicted from different cells: {', '.join(named)}", "Draw a figure of each")
+    return groups[0]
+
+
 def means_of(
-    prediction: Prediction, labels: Sequence[str], *, name: str | None = None, effects: bool = False
+    prediction: Prediction,
+    labels: Sequence[str],
+    *,
+    name: str | None = None,
+    in_group: str | None = None,
+    effects: bool = False,
 ) -> PredictedMeans:
     """Return predictions as they are, or read these perturbations from a file or table; see `read_predictions`.
 
@@ -67,12 +95,14 @@ def means_of(
     prediction = _without_bundle(prediction)
     if isinstance(prediction, PredictedMeans):
         return prediction
-    return read_predictions(prediction, name=name, labels=labels, effects=effects)
+    return read_predictions(prediction, name=name, labels=labels, in_group=in_group, effects=effects)
 
 
-def sizes_of(prediction: Prediction, genes: Sequence[str] | None, *, without_targets: bool) -> dict[str, float]:
+def sizes_of(
+    prediction: Prediction, genes: Sequence[str] | None, *, in_group: str | None, without_targets: bool
+) -> dict[str, float]:
     """Return the size of each perturbation's change; as `change_sizes` and `means_of`."""
-    return change_sizes(_without_bundle(prediction), genes, without_targets=without_targets)
+    return change_sizes(_without_bundle(prediction), genes, in_group=in_group, without_targets=without_targets)
 
 
 def _without_bundle(prediction: Prediction) -> str | Path | AnnData | PredictedMeans:
@@ -122,8 +152,9 @@ def predict_series(
 
 
 def shown_name(means: PredictedMeans) -> str:
-    """Return the name of predictions in figures, which says if the weights are synthetic."""
-    return f"{means.name} (synthetic weights)" if means.provenance.get("synthetic") else means.name
+    """Return the name of predictions in figures, with their group, which says if the weights are synthetic."""
+    name = means.name if means.group is None else f"{means.name}, {means.group[1]}"
+    return f"{name} (synthetic weights)" if means.provenance.get("synthetic") else name
 
 
 def legend_names(series: Sequence[PredictedMeans]) -> list[str]:

@@ -23,7 +23,7 @@ from scgenept_rt.plotting.drawing import (
     style_of,
     without_tex,
 )
-from scgenept_rt.plotting.predictions import Predictions, legend_names, open_series, predict_series
+from scgenept_rt.plotting.predictions import Predictions, common_group, legend_names, open_series, predict_series
 from scgenept_rt.plotting.text_layout import add_legend, label_genes
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def top_de(
     genes: Sequence[str] | None = None,
     n_controls: int | None = None,
     seed: int = 0,
+    in_group: str | None = None,
     read: ReadOptions | None = None,
     ax: Axes | None = None,
     on_notice: Callable[[str], None] | None = None,
@@ -72,6 +73,9 @@ def top_de(
         Names of the genes to draw instead.
     n_controls, seed
         Control cells that loaded bundles predict from (all by default), and the seed of their draw.
+    in_group
+        The group of control cells, where `predict` was given `groupby`; it is compared with the measured cells of the
+        same group.
     read
         How to read the data, and what to accept.
     ax
@@ -88,10 +92,10 @@ def top_de(
     """
     fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
     check_count("genes", n_genes if genes is None else len(genes), MAX_NAMED_GENES, *fewer)
-    named = open_series(predictions, perturbation)
+    named = open_series(predictions, perturbation, in_group)
     panel = named[0][1].panel
     with open_cells(data, read) as cells:
-        measured = MeasuredCells(cells, panel)
+        measured = MeasuredCells(cells, panel, common_group(named))
         label = measured.label(perturbation)
         moments = measured.moments([label])
         if genes is None:

@@ -35,6 +35,7 @@ def volcano(
     perturbation: str,
     *,
     n_genes: int = 10,
+    in_group: str | None = None,
     without_targets: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
@@ -52,6 +53,8 @@ def volcano(
     n_genes
         Number of genes to name, those of the largest effect beyond two standard errors; fewer where names would cover
         each other.
+    in_group
+        The group of control cells, where `predict` was given `groupby`.
     without_targets
         Leave out the genes that the perturbation targets.
     ax
@@ -69,7 +72,7 @@ def volcano(
         If `n_genes` is out of range.
     """
     check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "name fewer"))
-    means = means_of(prediction, [perturbation], effects=True)
+    means = means_of(prediction, [perturbation], in_group=in_group, effects=True)
     row, effect = means.row(perturbation), means.delta(perturbation)
     if means.sems is None or not np.isfinite(means.sems[row]).all():
         raise PredictionFileError(

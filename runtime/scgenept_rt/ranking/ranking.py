@@ -61,6 +61,7 @@ class Ranking:
 def rank(
     predictions: str | Path | AnnData | PredictedMeans,
     *,
+    in_group: str | None = None,
     read: ReadOptions | None = None,
     on_notice: Callable[[str], None] | None = None,
     **by: Unpack[RankBy],
@@ -75,6 +76,8 @@ def rank(
     ----------
     predictions
         A file of means that `predict` wrote, or the AnnData that `Predictor.predict` returned.
+    in_group
+        The group of control cells, where `predict` was given `groupby`.
     read
         How to read `toward`, and what to accept.
     on_notice
@@ -104,7 +107,10 @@ def rank(
         If files cannot be read, or genes or groups are not there.
     """
     check_question(by)
-    means = predictions if isinstance(predictions, PredictedMeans) else read_predictions(predictions, effects=True)
+    if isinstance(predictions, PredictedMeans):
+        means = predictions
+    else:
+        means = read_predictions(predictions, in_group=in_group, effects=True)
     question = open_question(means.panel, by, read)
     table = ranked(question, _scores(question, means))
     notices = [*question.notices, *_notices(means)]

@@ -223,16 +223,3 @@ def test_predictions_that_are_not_finite_are_refused_by_name(perfect, adata, whe
         del means.obs["n_controls"]
     with pytest.raises(PredictionFileError, match=r"G1\+G2 is -?(nan|inf) for G3"):
         read_predictions(means)
-
-
-def test_rows_of_groups_are_pooled(perfect) -> None:
-    """`predict --groupby` writes one row per perturbation and group; the first must not pass for all."""
-    labels = ["G0+ctrl", "G0+ctrl", "G1+G2"]
-    X = np.arange(180, dtype=np.float32).reshape(3, 60)
-    obs = pd.DataFrame({"condition": labels, "n_controls": [10, 30, 40]}, index=["a", "b", "c"])
-    adata = anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=list(GENES)), layers={"delta": X - 1})
-    means = read_predictions(adata)
-    assert means.labels == ("G0+ctrl", "G1+G2")
-    np.testing.assert_allclose(means.means[0], 0.25 * X[0] + 0.75 * X[1])
-    np.testing.assert_allclose(means.delta("G0"), means.means[0] - 1)
-    assert means.n_controls.tolist() == [40, 40]
