@@ -31,6 +31,7 @@ another transform."""
 _MAX_TOTAL = 1e8
 _MIN_CELLS, _STEEPEST = 8, -1.5
 """Cells from which the slope of log depth over log unit tells, and the slope that normalised cells do not reach."""
+_MIN_ALIKE = 3
 _MIN_OTHER = 0.2
 """Share of cells on another scale from which they are mentioned."""
 
@@ -84,7 +85,8 @@ class Signature:
     transform
         What the values have been through; None if they do not show it.
     n_judged, n_alike
-        Cells with enough values to tell, and how many of them have that transform (or none, if it is None).
+        Cells with enough values to tell, and how many of them have that transform (or none, if it is None); 0 if totals
+        alone show it.
     units
         The value of one count in each of the latter, after undoing the transform; empty if only totals are alike.
     depths, geometric_means
@@ -105,6 +107,14 @@ class Signature:
     def total(self) -> float | None:
         """The total of every cell; None if totals differ, or there are too few cells to tell."""
         return float(np.median(self.totals)) if _alike(self.totals) else None
+
+    @property
+    def separate_totals(self) -> tuple[float, ...]:
+        """The totals that there are, if there are two or three and several cells have each, else none."""
+        totals = np.sort(self.totals)
+        groups = np.split(totals, np.flatnonzero(np.diff(totals) > ALIKE_WITHIN * totals[1:]) + 1)
+        some = 2 <= len(groups) <= 3 and all(len(group) >= _MIN_ALIKE for group in groups)
+        return tuple(float(np.median(group)) for group in groups) if some else ()
 
     @property
     def unnormalised(self) -> bool:
@@ -159,7 +169,7 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
         )
         if chosen is not None:
             none = np.empty(0)
-            return Signature(chosen, 0, 0, none, none, none, _totals(cells, chosen))
+            return Signature(chosen, len(votes), 0, none, none, none, _totals(cells, chosen))
     shown = [
         (unit, counts.sum(), np.exp(np.log1p(counts).sum() / sample.shape[1]))
         for transform, unit, values in votes

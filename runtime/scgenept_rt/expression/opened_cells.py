@@ -46,10 +46,13 @@ VAR_NAMES = "var_names"
 # Columns of var that hold gene names or Ensembl ids in public data sets, in lower case and without separators.
 _GENE_COLUMNS = (
     *("genename", "featurename", "genesymbols", "genesymbol", "symbol", "geneshortname", "hgncsymbol", "features"),
+    *("genenames", "gene", "genes", "symbols", "externalgenename", "originalgenesymbols", "hgnc", "name", "index"),
     *("geneids", "geneid", "ensemblid", "ensemblids", "ensembl", "ensemblgeneid", "featureid", "id", "accession"),
 )
 _FILTERED = "feature_is_filtered"
 """CELLxGENE's column of var: True for genes that were blanked in X and are whole in raw."""
+_COUNTS = re.compile(r"count|umi|raw", re.IGNORECASE)
+"""In the names of layers of counts."""
 _COUNTED_CELLS = 2000
 """Of so many cells the counts of genes that are zero in X are looked at."""
 
@@ -191,7 +194,7 @@ class OpenedCells:
     def other_matrices(self, *, counts: bool = True) -> list[UseOption]:
         """Return the options that read another matrix than the options of these cells, also layers of `counts`."""
         others = [name for name in self.layer_names if name != self.options["layer"]]
-        others = [name for name in others if counts or "count" not in name.lower()]
+        others = [name for name in others if counts or not _COUNTS.search(name)]
         known = others[0] if len(others) == 1 else None
         named = "" if known else f" ({join_limited(others, 12)})"
         options = [UseOption("layer", f"read {'that layer' if known else f'a layer{named}'}", known)] if others else []
@@ -285,7 +288,7 @@ class OpenedCells:
             names = self.var.index()
             columns = np.array([column_of.get(names[at], -1) for at in match.columns[silent]], dtype=np.int64)
         else:
-            layer = next((name for name in self.layer_names if "count" in name.lower()), None)
+            layer = next(filter(_COUNTS.search, self.layer_names), None)
             if layer is None:
                 return blanked
             counts, columns = self._fitting(self._source.matrix(layer, use_raw=False)), match.columns[silent]
@@ -429,7 +432,7 @@ class OpenedCells:
         """Take genes as missing that the file flags as blanked in X."""
         if self.options["use_raw"] or _FILTERED not in self.var.columns:
             return match
-        flagged = as_text(self.var.column(_FILTERED)) == "True"
+        flagged = np.isin(as_text(self.var.column(_FILTERED)), ("True", "TRUE", "true", "1"))
         filtered = (match.columns >= 0) & flagged[match.columns]
         n = int(np.count_nonzero(filtered))
         if not n:

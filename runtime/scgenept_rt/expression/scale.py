@@ -28,11 +28,14 @@ _USUAL_TOTAL = 1e4
 """About the total of the training data where a bundle does not state it: mostly the median of their cells."""
 _FAR, _FAR_FROM_STATED, _OUTSIDE = 5.0, 3.0, 20.0
 """Ratios to that total, or to a stated one, from which a warning is given, and from which values are refused."""
-_DEEPEST, _SHALLOWEST = 100_000, 500
-"""Counts of a cell, beyond which genes were dropped before cells were normalised."""
-_ALL_GENES = 10_000
+_DEEPEST = 100_000
+"""Counts of a cell, beyond which it was not normalised to the usual total over all genes."""
+_ALL_GENES = 7_000
+"""Columns from which an input has all genes that were measured."""
 _MIN_WHOLE = 0.3
 _PERCENT = 100.0
+_MIN_DENOISED = 0.8
+"""Share of values that are not zero in smoothed or denoised cells; counts that were corrected stay sparse."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class ScaleFault:
     remedy: str
     certain: bool
     below_zero: bool = False
+
+
+_NO_TRACE = ScaleFault(
+    "Values show no trace of counts: undone, those of a cell are not whole multiples of one value, as log1p of "
+    "normalised counts is. The model was not trained on smoothed, imputed or corrected values, or on counts that are "
+    "not log1p, so its predictions may be off",
+    "Give the log1p of normalised counts, if there are any",
+    certain=False,
+)
 
 
 def find_fault(
@@ -67,7 +79,9 @@ def find_fault(
     expected = training_total or _USUAL_TOTAL
     found, data = signature.transform, sample.data[np.isfinite(sample.data)]
     if found is LOG1P:
-        return _fault_of_log1p(signature, sample.shape[1], training_total)
+        fault = _fault_of_log1p(signature, sample.shape[1], training_total)
+        estimated = signature.n_judged > 0 == signature.n_alike and data.size > _MIN_DENOISED * np.prod(sample.shape)
+        return _NO_TRACE if fault is None and estimated else fault
     if found is not None:
         cells = (
             f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
@@ -94,13 +108,7 @@ def find_fault(
             "the values of each gene were divided by a number of its own, as centred log-ratios (CLR) of genes are"
         )
         return ScaleFault(problem, _FROM_COUNTS, certain=True)
-    return ScaleFault(
-        "Values show no trace of counts: undone, they are neither whole multiples of one value per cell nor of equal "
-        "totals, as log1p of normalised counts is. The model was not trained on smoothed, imputed or corrected values, "
-        "or on counts that are not log1p, so its predictions may be off",
-        "Give the log1p of normalised counts, if there are any",
-        certain=False,
-    )
+    return _NO_TRACE
 
 
 def _fault_of_log1p(signature: Signature, n_genes: int, training_total: float | None) -> ScaleFault | None:
@@ -124,6 +132,11 @@ def _fault_of_log1p(signature: Signature, n_genes: int, training_total: float | 
         step = f"Convert them: `{_rescaled(LOG1P, total, expected)}`" if total else _FROM_COUNTS
         certain = not 1 / _OUTSIDE < ratio < _OUTSIDE
         return ScaleFault(f"{problem}, but {trained}", step, certain=certain)
+    several = signature.separate_totals
+    if several and several[-1] > far * several[0]:
+        problem = f"Cells were normalised to different totals ({', '.join(f'{entry:,.0f}' for entry in several)})"
+        step = f"sc.pp.normalize_total(adata, target_sum={expected:g}); sc.pp.log1p(adata)"
+        return ScaleFault(problem, f"Normalise all to one: `adata.X = np.expm1(adata.X); {step}`", certain=False)
     if total is None and signature.differs_with_depth:
         problem = "Values are log1p of counts that were not divided by the total of their cell, as centred log-ratios"
         return ScaleFault(f"{problem} (CLR): they differ with the depth of a cell", step, certain=False)
@@ -152,8 +165,8 @@ def _step(signature: Signature, expected: float) -> str:
         assign = "" if transform is LINEAR else f"adata.X = {transform.linear}; "
         return f"Normalise them: `{assign}sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
     total = 1.0 if signature.totals.max() <= 1.05 else signature.total
-    usual = expected / _DEEPEST < _unit(signature) < expected / _SHALLOWEST
-    if total is not None and not 1 / _FAR < total / expected < _FAR and not usual:
+    few_genes = expected / _DEEPEST < _unit(signature)
+    if total is not None and (total > _FAR * expected or (total < expected / _FAR and not few_genes)):
         return f"Convert them: `{_rescaled(transform, total, expected)}`"
     return f"Convert them: `adata.X = {transform.log1p}`"
 

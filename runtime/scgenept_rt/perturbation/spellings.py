@@ -11,7 +11,8 @@ _CONTROL_WORD = re.compile(
     r"(?:neg(?:ative)?[-_ .]?)?(?:ctrl|control)s?|neg|ntc?|no[-_ .]?target|"
     r"non[-_ .]?target(?:ing|ed)?(?:[-_ .]?(?:ctrl|control|(?:sg|g)rna|guide)s?)?|"
     r"safe[-_ .]?(?:target(?:ing)?|harbou?r)|aavs1|rosa(?:[-_ .]?26)?|(?:one[-_ .])?intergenic(?:[-_ .]site)?|"
-    r"scrambled?|luc(?:iferase)?|[a-z]?e?gfp|lacz|mock|vehicle|dmso(?:_tf)?|untreated|unperturbed|unstimulated",
+    r"scrambled?|luc(?:iferase)?|[a-z]?e?gfp|lacz|mock|vehicle|dmso(?:_tf)?|untreated|unperturbed|unstimulated|"
+    r"ctl|wt|wild[-_ ]?type|empty[-_ ]?vector|no[-_ ]?perturbation|parental",
     re.IGNORECASE,
 )
 _UNASSIGNED = re.compile(

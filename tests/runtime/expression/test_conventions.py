@@ -30,7 +30,7 @@ def screen(**columns):
         *("safe-targeting", "safe_harbor_1", "non_targeting", "nontargeting", "Non-Targeting", "non-targeting_0001"),
         *("non-targeting_00001|non-targeting_00002", "scramble", "scrambled", "AAVS1", "AAVS1_2", "ROSA26"),
         *("INTERGENIC216151", "luciferase", "EGFP", "LacZ", "mock", "vehicle", "DMSO_TF", "unperturbed", "CTRL"),
-        *("ctrl_iegfp", "ctrl+ctrl", "NO-TARGET"),
+        *("ctrl_iegfp", "ctrl+ctrl", "NO-TARGET", "WT", "wild-type", "CTL_2", "empty vector", "no_perturbation"),
     ],
 )
 def test_usual_words_for_controls(word):

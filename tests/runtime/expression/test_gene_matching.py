@@ -329,7 +329,7 @@ def test_zero_is_not_proposed_for_genes_that_may_be_there_in_another_spelling(ch
 # --- genes that are blank in X ----------------------------------------------------------------------------------------
 
 
-def blanked_cells(genes, *, flag=False, raw=True, layer=None):
+def blanked_cells(genes, *, flag=None, raw=True, layer=None):
     adata = cells(PLAIN.copy(), SYMBOLS)
     if raw:
         adata.raw = adata.copy()
@@ -337,12 +337,21 @@ def blanked_cells(genes, *, flag=False, raw=True, layer=None):
         adata.layers[layer] = np.rint(np.expm1(PLAIN) * 3)
     adata.X[:, genes] = 0
     if flag:
-        adata.var["feature_is_filtered"] = np.isin(np.arange(12), genes)
+        adata.var["feature_is_filtered"] = pd.Series(np.isin(np.arange(12), genes), adata.var_names).map(flag)
     return adata
 
 
 @pytest.mark.parametrize("form", ["memory", "h5ad"])
-@pytest.mark.parametrize("how", [{"flag": True}, {"flag": False}, {"raw": False, "layer": "counts"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"raw": False, "layer": name} for name in ("counts", "UMI", "raw_data")),
+        {"flag": bool},
+        {"flag": lambda lost: str(lost).upper()},
+        {"flag": int},
+        {},
+    ],
+)
 def test_genes_blanked_in_x_count_as_missing(form, how, tmp_path):
     adata = blanked_cells([2, 5], **how)
     source = adata

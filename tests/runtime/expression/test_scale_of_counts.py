@@ -49,10 +49,10 @@ def run_step(adata, message):
     class Scanpy:
         class pp:  # noqa: N801
             @staticmethod
-            def normalize_total(adata):
+            def normalize_total(adata, target_sum=None):
                 values = np.asarray(scipy.sparse.csr_matrix(adata.X).todense())
                 total = values.sum(axis=1, keepdims=True)
-                adata.X = values / total * np.median(total)
+                adata.X = values / total * (target_sum or np.median(total))
 
             @staticmethod
             def log1p(adata):
@@ -188,6 +188,7 @@ def test_the_base_in_uns_counts_where_values_do_not_show_it():
 
 SMOOTHED = {
     "averaged": np.stack([RIGHT[[row, (row + 1) % 40, (row + 2) % 40]].mean(axis=0) for row in range(40)]),
+    "denoised to one total": np.log1p(FRACTIONS[:20] * 0.5e4 + FRACTIONS[20:] * 0.5e4 + FRACTIONS.mean(axis=0)),
     "denoised": np.log1p(NORMALISED * np.random.default_rng(5).gamma(20, 1 / 20, COUNTS.shape)),
     "imputed": RIGHT + (RIGHT == 0) * np.random.default_rng(6).uniform(0, 0.3, COUNTS.shape),
     "corrected for batches": RIGHT * np.random.default_rng(8).uniform(0.9, 1.1, (1, N_GENES)),
@@ -248,6 +249,15 @@ def test_logarithms_corrected_below_zero_are_told_and_not_refused(name, form):
     wrong = cells(np.where(values == values.max(), -1, np.maximum(RIGHT[:, :n_genes], 0)), names=panel.names)
     with pytest.raises(ExpressionValueError, match="is negative"):  # damage is no correction
         read(wrong, panel)
+
+
+def test_cells_of_two_totals_are_told_with_the_step():
+    values = np.log1p(TO_10_000)
+    values[::3] = np.log1p(FRACTIONS[::3] * 1e6)
+    adata = cells(values)
+    (notice,) = read(adata, PANEL).notices
+    assert "10,000, 1,000,000" in notice
+    np.testing.assert_allclose(run_step(adata, notice), np.log1p(TO_10_000), rtol=1e-4, atol=1e-4)
 
 
 def test_log1p_of_counts_that_were_not_normalised_is_told_with_the_step():
