@@ -33,6 +33,23 @@ InGroupOption = Annotated[
     str | None,
     typer.Option("--in-group", metavar="NAME", help="Of predictions with --groupby: the group of cells to take."),
 ]
+PerturbationOption = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--perturbation", metavar="LABEL", help="Such as FOSB+ctrl or SAMD1+ZBTB1; may be repeated."),
+]
+PerturbationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--perturbations",
+        metavar="FILE",
+        help="One label per line (.txt, or - for a pipe), or columns perturbation and optionally n_controls "
+        "(.csv, .tsv).",
+    ),
+]
+AllSinglesOption = Annotated[bool, typer.Option("--all-singles", help="Every gene of the model, one at a time.")]
+PairsOfOption = Annotated[
+    Path | None, typer.Option("--pairs-of", metavar="FILE", help="All pairs of the genes in a file.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 

@@ -8,19 +8,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from scgenept_rt.cli.messages import note, say
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
+from scgenept_rt.cli.options import (
+    AllSinglesOption,
+    BundleArgument,
+    CellsArgument,
+    PairsOfOption,
+    PerturbationOption,
+    PerturbationsOption,
+    with_options,
+)
+from scgenept_rt.cli.perturbations import requested
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.errors import CellsNotFoundError, pluralize
 from scgenept_rt.options import EngineOptions, FileOptions, PredictFileOptions, PredictOptions, ReadOptions, resolve
-
-if TYPE_CHECKING:
-    from scgenept_rt.perturbation import PerturbationRequest
 
 
 @with_options()
@@ -32,32 +38,16 @@ def predict(
     read: ReadOptions,
     engine: EngineOptions,
     output: FileOptions,
-    perturbation: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-p", "--perturbation", metavar="LABEL", help="Such as FOSB+ctrl or SAMD1+ZBTB1; may be repeated."
-        ),
-    ] = None,
-    perturbations: Annotated[
-        Path | None,
-        typer.Option(
-            "--perturbations",
-            metavar="FILE",
-            help="One label per line (.txt, or - for a pipe), or columns perturbation and optionally n_controls "
-            "(.csv, .tsv).",
-        ),
-    ] = None,
-    all_singles: Annotated[bool, typer.Option("--all-singles", help="Every gene of the model, one at a time.")] = False,
-    pairs_of: Annotated[
-        Path | None, typer.Option("--pairs-of", metavar="FILE", help="All pairs of the genes in a file.")
-    ] = None,
+    perturbation: PerturbationOption = None,
+    perturbations: PerturbationsOption = None,
+    all_singles: AllSinglesOption = False,
+    pairs_of: PairsOfOption = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Run the bundle's reference cells first (milliseconds).")
     ] = True,
 ) -> None:
     """Predict how the control cells of CELLS respond to perturbations."""
-    if not (perturbation or perturbations or all_singles or pairs_of):
-        raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
+    labels = requested(perturbation, perturbations, all_singles, pairs_of)
     if output["for_cell_eval"]:
         if options["aggregate"] == "both":
             raise typer.BadParameter("--for-cell-eval writes cells only; leave it out", param_hint="--aggregate")
@@ -66,9 +56,6 @@ def predict(
         raise typer.BadParameter("needs --for-cell-eval", param_hint="--cell-eval-column")
 
     from scgenept_rt.bundle import Bundle
-    from scgenept_rt.perturbation import all_singles as single_perturbations
-    from scgenept_rt.perturbation import pairs_of as pair_perturbations
-    from scgenept_rt.perturbation import read_gene_list, read_perturbation_file
     from scgenept_rt.predictor.writing import check_outputs
 
     # Before the bundle is loaded, which takes longest: a typing error should cost no time.
@@ -78,15 +65,11 @@ def predict(
         if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():
             Bundle.open(bundle)  # its error says that the two are in the wrong order
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=cells)
-    requests: list[str | PerturbationRequest] = [*(perturbation or [])]
-    requests += read_perturbation_file(perturbations) if perturbations is not None else []
-    pairs = pair_perturbations(read_gene_list(pairs_of)) if pairs_of is not None else []
     output["resume_command"] = _resume_command()
     started = time.monotonic()
     n_rows = 0
 
     with open_model(bundle, engine, check=check) as model:
-        requests += single_perturbations(model.panel) if all_singles else []
         with _resume_hint(), show_progress("cells") as progress:
 
             def count(done: int, total: int) -> None:
@@ -97,7 +80,7 @@ def predict(
             paths = model.predict_file(
                 cells,
                 out,
-                [*requests, *pairs],
+                labels(model.panel),
                 read=read,
                 progress=count,
                 on_notice=note,

@@ -7,19 +7,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scgenept_rt.cli.messages import note
-from scgenept_rt.cli.options import InGroupOption, one_of, with_options
+from scgenept_rt.cli.messages import note, say
+from scgenept_rt.cli.model import open_model
+from scgenept_rt.cli.options import (
+    AllSinglesOption,
+    InGroupOption,
+    PairsOfOption,
+    PerturbationOption,
+    PerturbationsOption,
+    one_of,
+    with_options,
+)
+from scgenept_rt.cli.perturbations import requested
+from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.options import Metric, ReadOptions
+from scgenept_rt.options import EngineOptions, Metric, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.ranking import RankBy, Ranking
 
 
-@with_options()
+@with_options(sample=("n_controls", "seed"))
 def rank(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A file of means that `predict` wrote.")],
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="A file of means that `predict` wrote, or a bundle.")
+    ],
+    sample: PredictOptions,
     read: ReadOptions,
+    engine: EngineOptions,
+    cells: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CELLS]", help="With a bundle: the cells, .h5ad or .zarr, log1p-normalised."),
+    ] = None,
+    perturbation: PerturbationOption = None,
+    perturbations: PerturbationsOption = None,
+    all_singles: AllSinglesOption = False,
+    pairs_of: PairsOfOption = None,
     up: Annotated[
         Path | None, typer.Option("--up", metavar="FILE", help="Genes that should go up, one per line or .csv.")
     ] = None,
@@ -50,7 +73,9 @@ def rank(
         ),
     ] = None,
     in_group: InGroupOption = None,
-    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many to print and draw.")] = 20,
+    top: Annotated[
+        int, typer.Option("--top", metavar="K", min=1, help="How many to find with a bundle, print and draw.")
+    ] = 20,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all ranks there.")] = None,
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="Draw the first K: .png, .svg or .pdf.")
@@ -58,13 +83,19 @@ def rank(
 ) -> None:
     """Rank perturbations by effect size, by a signature of genes, or by closeness to a state of cells.
 
-    The genes that a perturbation targets are left out of its score. A range of ranks is a tie: the errors do not tell
-    the perturbations apart.
+    The genes that a perturbation targets are left out of its score. A range of ranks is a tie. With BUNDLE CELLS in
+    the place of predictions, those with -p, --perturbations, --all-singles or --pairs-of are predicted as far as it
+    takes to find the best K.
     """
     from scgenept_rt.perturbation import read_gene_list, read_gene_weights
-    from scgenept_rt.ranking import rank as rank_predictions
 
-    check_report_paths((csv_file, figure), (predictions, up, down, weights, toward))
+    flags = (perturbation, perturbations, all_singles, pairs_of)
+    if cells is None and (any(flags) or predictions == Path("demo") or (predictions / "manifest.json").is_file()):
+        raise typer.BadParameter("a bundle takes CELLS and perturbations, a file of predictions neither")
+    if cells is not None and in_group is not None:
+        raise typer.BadParameter("only a file of predictions has groups", param_hint="--in-group")
+    labels = None if cells is None else requested(*flags)
+    check_report_paths((csv_file, figure), (predictions, cells, up, down, weights, toward))
     if figure is not None:
         from scgenept_rt.plotting.drawing import check_figure_path
 
@@ -81,21 +112,55 @@ def rank(
         for name, value in (("toward", toward), ("group", group), ("start", start), ("metric", metric))
         if value is not None
     }
-    found = rank_predictions(predictions, in_group=in_group, read=read, on_notice=note, **by)
-    write_reports([(csv_file, lambda: found.table.to_csv(index=False))], lambda: _print(found, top))
-    if figure is not None:
-        from scgenept_rt import plotting
 
-        print(f"wrote {plotting.save(plotting.ranking(found, top=top), figure)}")
+    def report(found: Ranking) -> None:
+        write_reports([(csv_file, lambda: found.table.to_csv(index=False))], lambda: _print(found, top))
+        if figure is not None:
+            from scgenept_rt import plotting
+
+            print(f"wrote {plotting.save(plotting.ranking(found, top=top), figure)}")
+
+    if cells is None or labels is None:
+        from scgenept_rt.ranking import rank as rank_predictions
+
+        report(rank_predictions(predictions, in_group=in_group, read=read, on_notice=note, **by))
+        return
+    from scgenept_rt.ranking import Screen, check_question
+
+    check_question(by)
+    with (
+        open_model(predictions, engine) as model,
+        Screen(
+            model,
+            cells,
+            labels(model.panel),
+            by,
+            top=top,
+            n_controls=sample["n_controls"],
+            seed=sample["seed"],
+            read=read,
+            on_notice=note,
+        ) as screen,
+    ):
+        try:
+            with show_progress("passes") as progress:
+                screen.search(progress)
+        except KeyboardInterrupt:
+            say(f"interrupted: {screen.progress_made}. What is known by now:")
+            report(screen.ranking())
+            raise
+        report(screen.ranking())
+        say(screen.progress_made)
 
 
 def _print(found: Ranking, top: int) -> None:
     table = found.table[:top]
     ranks = found.supported_ranks[:top]
     wide, width = max(4, *map(len, ranks)), max(12, *map(len, table["perturbation"]))
-    print(f"{'rank':<{wide}}  {'perturbation':<{width}}  {found.score:>11}  {'error':>8}")
-    for rank_, row in zip(ranks, table.itertuples(), strict=True):
-        print(f"{rank_:<{wide}}  {row.perturbation:<{width}}  {row.score:>11.4g}  {row.error:>8.2g}")
+    print(f"{'rank':<{wide}}  {'perturbation':<{width}}  {found.score:>11}  {'error':>8}  {'n_controls':>10}")
+    for shown, row in zip(ranks, table.itertuples(), strict=True):
+        values = f"{row.score:>11.4g}  {row.error:>8.2g}  {row.n_controls:>10,}"
+        print(f"{shown:<{wide}}  {row.perturbation:<{width}}  {values}")
     print(f"{len(table):,} of {len(found.table):,} perturbations; {found.description}")
     if any("-" in shown for shown in ranks):
         print("a range of ranks is a tie: two standard errors do not tell these perturbations apart")

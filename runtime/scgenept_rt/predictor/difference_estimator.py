@@ -20,10 +20,12 @@ from scgenept_rt.expression import ControlCells
 from scgenept_rt.expression.control_cells import SPILL_BYTES
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.batches import BatchLoop, Part, Schedule
-from scgenept_rt.predictor.moments import CellMoments
+from scgenept_rt.predictor.moments import CellMoments, RunningMoments
 from scgenept_rt.predictor.standard_errors import (
     MeanEstimate,
     OwnValues,
+    Values,
+    floored,
     mean_of_all,
     mean_of_some,
     standard_error,
@@ -112,6 +114,25 @@ class DifferenceEstimator:
             found = pilot if pilot and begin == 0 else [CellMoments(self._controls.n_genes) for _ in block]
             self._complete(block, found)
             yield from map(self._estimate, found[max(first - begin, 0) :])
+
+    def effects(self, indices: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, Rows]]:
+        """Yield the effects of the perturbations at `indices` on the cells `begin` up to `end`, batch by batch."""
+        if self._unperturbed is None:
+            self._predict_unperturbed()
+        n = len(indices)
+        schedule = Schedule([self._perturbations[i] for i in indices], [end - begin] * n, [self._start + begin] * n)
+        for part, _, predicted in self._run(schedule):
+            first = part.first_cell - self._start
+            unperturbed = self._unperturbed_rows(first, first + len(predicted))
+            assert unperturbed is not None, "predicted above"
+            yield indices[part.index], predicted - unperturbed
+
+    def effect_var(self, effects: RunningMoments) -> Values:
+        """Return variances of effects on the first cells, as large as sparse expression makes plausible."""
+        assert self._unperturbed is not None, "effects need it"
+        every, own = self._unperturbed.moments.predicted.var(), self._own
+        plausible = floored(every, own.var, own.sparse_var)
+        return floored(effects.var(), self._over_first(effects.n).predicted.var(), plausible)
 
     # --- how many cells ---
 

@@ -152,12 +152,9 @@ class Run:
         """Return the group at `index` of the schedule."""
         return self.controls.groups.names[index // len(self.perturbations)]
 
-    def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
-        """Predict from a row of the schedule on; the mean of a perturbation follows its last cells.
-
-        With means, that row must be the first of a perturbation.
-        """
-        loop = BatchLoop(
+    def batch_loop(self) -> BatchLoop:
+        """Return the loop that runs batches of these control cells."""
+        return BatchLoop(
             self.predictor.session,
             self.predictor.panel,
             n_rows=self.schedule.n_rows,
@@ -165,6 +162,13 @@ class Run:
             read_cells=self.controls.dense,
             cell_name=lambda cell: str(self.controls.obs_names[cell]),
         )
+
+    def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
+        """Predict from a row of the schedule on; the mean of a perturbation follows its last cells.
+
+        With means, that row must be the first of a perturbation.
+        """
+        loop = self.batch_loop()
         progress = progress or (lambda *_: None)
         if _estimated(self.options):
             return self._estimated_rows(loop, progress, self.schedule.perturbation_at(first_row))

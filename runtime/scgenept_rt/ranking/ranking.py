@@ -2,84 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import PerturbationError, PredictionFileError, join_limited, warn_caller
+from scgenept_rt.errors import ArgumentError, PerturbationError, PredictionFileError, UseOption, join_limited
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import PerturbationRequest, is_control_word, look_up
-from scgenept_rt.ranking.errors import largest_error, rank_ranges
+from scgenept_rt.predictor import Predictor, Progress
+from scgenept_rt.ranking.errors import largest_error
 from scgenept_rt.ranking.question import Question, RankBy, check_question, open_question
+from scgenept_rt.ranking.result import Ranking, ranked, tell
+from scgenept_rt.ranking.screen import Screen
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """Perturbations, the best first.
-
-    Attributes
-    ----------
-    table
-        One row per perturbation: `rank`; `best_rank` and `worst_rank`, which differ where the errors do not tell
-        perturbations apart (a tie); `perturbation`; `score` and its standard error `error`; `n_controls`, the control
-        cells that it was predicted from. Perturbations without a score come last, without a rank.
-    score
-        Name of the score: "effect size", "signature", "cosine", "pearson" or "distance".
-    description
-        What the score is, in one line.
-    name
-        Name of the predictions.
-    synthetic
-        Whether the weights are synthetic.
-    notices
-        What users should know.
-    """
-
-    table: pd.DataFrame
-    score: str
-    description: str
-    name: str
-    synthetic: bool
-    notices: tuple[str, ...]
-
-    @property
-    def supported_ranks(self) -> list[str]:
-        """The ranks that each perturbation may have: "3", or "2-5" for a tie; "-" without a score."""
-        ranges = zip(self.table["best_rank"], self.table["worst_rank"], strict=True)
-        return ["-" if pd.isna(best) else f"{best}" if best == worst else f"{best}-{worst}" for best, worst in ranges]
-
-
 def rank(
-    predictions: str | Path | AnnData | PredictedMeans,
+    predictions: str | Path | AnnData | PredictedMeans | Predictor,
+    cells: str | Path | AnnData | None = None,
+    perturbations: str | Sequence[str | PerturbationRequest] | None = None,
     *,
     in_group: str | None = None,
+    top: int = 20,
+    n_controls: int | None = None,
+    seed: int = 0,
     read: ReadOptions | None = None,
+    progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
     **by: Unpack[RankBy],
 ) -> Ranking:
     """Rank perturbations by the size of their effect, by a signature, or by closeness to a state of cells.
 
-    Scores are over the predicted genes without those that a perturbation targets. They are computed from the layer
-    `effect`, or from `delta` where a file has none. Standard errors follow from those of the genes by the delta method,
-    and hold however these correlate.
+    Scores are over the predicted genes without those that a perturbation targets. With predictions they are computed
+    from the layer `effect`, or from `delta` where a file has none; their standard errors follow from those of the genes
+    by the delta method, and hold however these correlate. With a loaded bundle, effects are predicted only as far as it
+    takes to find the best; their errors are measured cell by cell.
 
     Parameters
     ----------
     predictions
-        A file of means that `predict` wrote, or the AnnData that `Predictor.predict` returned.
+        A file of means that `predict` wrote, the AnnData that `Predictor.predict` returned, or a loaded bundle.
     in_group
         The group of control cells, where `predict` was given `groupby`.
+    cells, perturbations
+        With a loaded bundle: the control cells to predict from, and the labels to choose from.
+    top
+        With a loaded bundle: how many are to be found. The others are ranked by what showed that they are not among
+        them.
+    n_controls, seed
+        With a loaded bundle: control cells to use, by default all, and the seed of their draw.
     read
-        How to read `toward`, and what to accept.
+        How to read `cells` and `toward`, and what to accept.
+    progress
+        Called with the (perturbation, control cell) pairs that are predicted, and those to the end of a round.
     on_notice
         Called with each warning message.
     **by
@@ -107,6 +89,25 @@ def rank(
         If files cannot be read, or genes or groups are not there.
     """
     check_question(by)
+    if isinstance(predictions, Predictor):
+        if cells is None or perturbations is None:
+            raise ArgumentError(
+                "a loaded bundle is given without cells and perturbations to predict",
+                options=[UseOption("cells", "give control cells"), UseOption("perturbations", "give labels")],
+            )
+        with Screen(
+            predictions,
+            cells,
+            perturbations,
+            by,
+            top=top,
+            n_controls=n_controls,
+            seed=seed,
+            read=read,
+            on_notice=on_notice,
+        ) as screen:
+            screen.search(progress)
+            return screen.ranking()
     if isinstance(predictions, PredictedMeans):
         means = predictions
     else:
@@ -114,28 +115,11 @@ def rank(
     question = open_question(means.panel, by, read)
     table = ranked(question, _scores(question, means))
     notices = [*question.notices, *_notices(means)]
-    warn_caller(notices)
-    if on_notice is not None:
-        for notice in notices:
-            on_notice(notice)
+    tell(notices, on_notice)
     changes = "effect" if means.from_effects else "delta"
     description = f"{question.description}; from the layer {changes}, without the targets"
     synthetic = bool(means.provenance.get("synthetic"))
     return Ranking(table, question.score.name, description, means.name, synthetic, tuple(notices))
-
-
-def ranked(question: Question, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of scores as that of a `Ranking`."""
-    sign = 1.0 if question.score.higher_is_better else -1.0
-    table = table.sort_values(
-        "score", ascending=not question.score.higher_is_better, kind="stable", na_position="last", ignore_index=True
-    )
-    n_scored = int(table["score"].notna().sum())
-    scored = table[:n_scored]
-    best, worst = rank_ranges(sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy())
-    ranks = {"rank": np.arange(1, n_scored + 1), "best_rank": best, "worst_rank": worst}
-    columns = pd.DataFrame(ranks).reindex(table.index).astype("Int64")
-    return pd.concat([columns, table], axis=1)
 
 
 def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:
@@ -144,7 +128,7 @@ def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:
         targets = _targets(label, means.panel)
         if targets is None:
             continue
-        score, gradient = question.score.of(means.delta(label), targets)
+        score, gradient = question.score.of(means.delta(label), targets, np.zeros(len(means.panel)))
         error = np.nan if means.sems is None else largest_error(gradient, means.sems[row].astype(np.float64))
         rows.append((label, score, error, int(means.n_controls[row])))
     if not rows:

@@ -35,8 +35,12 @@ class Score(Protocol):
         """Whether the highest score ranks first."""
         ...
 
-    def of(self, change: Values, targets: Sequence[int]) -> tuple[float, Values]:
-        """Return the score of a change [n_genes] and its gradient [n_genes], 0 at the columns of the targets."""
+    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
+        """Return the score of a change and its gradient, which is 0 at the columns of the targets.
+
+        `change`, `var` and the gradient are [n_genes]. Errors lengthen a change: `var`, their squares, are taken off
+        its squared length.
+        """
         ...
 
 
@@ -48,9 +52,9 @@ class EffectSize:
     description = "root of the sum of squared changes"
     higher_is_better = True
 
-    def of(self, change: Values, targets: Sequence[int]) -> tuple[float, Values]:
+    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
         """Return score and gradient."""
-        return _length(_without(change, targets))
+        return _length(_without(change, targets), _without(var, targets))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,7 @@ class SignatureScore:
             return "mean change of the up genes minus that of the down genes"
         return f"mean change of the genes{'' if sides == ['up'] else ', downwards'}"
 
-    def of(self, change: Values, targets: Sequence[int]) -> tuple[float, Values]:
+    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:  # noqa: ARG002
         """Return score and gradient; NaN if a perturbation targets all genes of the signature."""
         weights = _without(self.weights, targets)
         gradient = np.zeros_like(weights)
@@ -116,20 +120,21 @@ class TowardState:
         """False for the distance."""
         return self.metric != "distance"
 
-    def of(self, change: Values, targets: Sequence[int]) -> tuple[float, Values]:
+    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
         """Return score and gradient."""
         used = self.genes.copy()
         used[list(targets)] = False
-        ours, theirs = change[used], self.target[used]
+        ours, theirs, noise = change[used], self.target[used], float(var[used].sum())
         gradient = np.zeros_like(change)
         if self.metric == "distance":
-            value, gradient[used] = _length(ours - theirs)
+            value, gradient[used] = _length(ours - theirs, var[used])
             return value, gradient
         if self.metric == "pearson":
             ours, theirs = ours - ours.mean(), theirs - theirs.mean()
-        size, length = float(np.linalg.norm(ours)), float(np.linalg.norm(theirs))
-        if not size or not length:
+        square, length = float(ours @ ours), float(np.linalg.norm(theirs))
+        if not square or not length:
             return np.nan, gradient
+        size = np.sqrt(max(square - noise, noise))
         value = float(ours @ theirs) / (size * length)
         gradient[used] = (theirs / length - value * ours / size) / size  # sums to 0 where both are centred
         return value, gradient
@@ -141,6 +146,8 @@ def _without(values: Values, targets: Sequence[int]) -> Values:
     return kept
 
 
-def _length(values: Values) -> tuple[float, Values]:
-    length = float(np.linalg.norm(values))
-    return length, values / length if length else np.zeros_like(values)
+def _length(values: Values, var: Values) -> tuple[float, Values]:
+    """Return the length of values without what their errors add to it, and its gradient."""
+    square, noise = float(values @ values), float(var.sum())
+    length = np.sqrt(max(square - noise, noise))  # not 0 where there is noise alone: its error is not infinite
+    return float(np.sqrt(max(square - noise, 0.0))), values / length if length else np.zeros_like(values)

@@ -1,0 +1,73 @@
+"""Perturbations in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scgenept_rt.errors import warn_caller
+from scgenept_rt.ranking.errors import rank_ranges
+from scgenept_rt.ranking.question import Question
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Perturbations, the best first.
+
+    Attributes
+    ----------
+    table
+        One row per perturbation: `rank`; `best_rank` and `worst_rank`, which differ where the errors do not tell
+        perturbations apart (a tie); `perturbation`; `score` and its standard error `error`; `n_controls`, the control
+        cells that it was predicted from. Perturbations without a score come last, without a rank.
+    score
+        Name of the score: "effect size", "signature", "cosine", "pearson" or "distance".
+    description
+        What the score is, in one line.
+    name
+        Name of the predictions.
+    synthetic
+        Whether the weights are synthetic.
+    notices
+        What users should know.
+    """
+
+    table: pd.DataFrame
+    score: str
+    description: str
+    name: str
+    synthetic: bool
+    notices: tuple[str, ...]
+
+    @property
+    def supported_ranks(self) -> list[str]:
+        """The ranks that each perturbation may have: "3", or "2-5" for a tie; "-" without a score."""
+        ranges = zip(self.table["best_rank"], self.table["worst_rank"], strict=True)
+        return ["-" if pd.isna(best) else f"{best}" if best == worst else f"{best}-{worst}" for best, worst in ranges]
+
+
+def ranked(question: Question, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of scores as that of a `Ranking`; rows that are marked as `left` come before the others."""
+    sign = 1.0 if question.score.higher_is_better else -1.0
+    order = {"score": sign < 0, **({"left": False} if "left" in table else {})}
+    for column, ascending in order.items():
+        table = table.sort_values(column, ascending=ascending, kind="stable", na_position="last", ignore_index=True)
+    table = table.drop(columns="left", errors="ignore")
+    n_scored = int(table["score"].notna().sum())
+    scored = table[:n_scored]
+    best, worst = rank_ranges(sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy())
+    ranks = {"rank": np.arange(1, n_scored + 1), "best_rank": best, "worst_rank": worst}
+    columns = pd.DataFrame(ranks).reindex(table.index).astype("Int64")
+    return pd.concat([columns, table], axis=1)
+
+
+def tell(notices: Iterable[str], on_notice: Callable[[str], None] | None) -> None:
+    """Hand over what users should know."""
+    notices = tuple(notices)
+    warn_caller(notices)
+    if on_notice is not None:
+        for notice in notices:
+            on_notice(notice)

@@ -1,0 +1,196 @@
+"""The best perturbations of a screen for a fraction of its cost: passes are spent where they decide.
+
+All candidates are predicted from a few control cells, then those that may still be among the best from twice as many,
+and so on (successive halving: Karnin, Koren, Somekh 2013; Jamieson, Talwalkar 2016). All use the same cells, so that
+errors of two candidates largely cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, pairwise
+from operator import attrgetter, itemgetter
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scgenept_rt.perturbation import Perturbation
+from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator
+from scgenept_rt.predictor.moments import RunningMoments
+from scgenept_rt.predictor.standard_errors import standard_error
+from scgenept_rt.ranking.errors import N_ERRORS
+from scgenept_rt.ranking.scores import Score
+
+Values = NDArray[np.float64]
+
+_N_ERRORS_OUT = 3
+"""Standard errors of a difference from which on a candidate is out: one true difference in 700 is as far off."""
+
+_ROWS_AT_ONCE = 256
+
+
+class _Candidate:
+    """A perturbation, its effects on the first cells, and its score.
+
+    Attributes
+    ----------
+    n
+        Number of cells that the score is from.
+    value
+        The score, negative where the lowest is best.
+    per_cell
+        float64 [n]: what each cell adds to the value, along its gradient.
+    unseen_var
+        What sparse genes may add to the variance of that between cells.
+    """
+
+    def __init__(self, index: int, perturbation: Perturbation, n_genes: int) -> None:
+        self.index, self.perturbation = index, perturbation
+        self.n, self.value = 0, np.nan
+        self.per_cell: Values = np.empty(0)
+        self.unseen_var = 0.0
+        self._effects: RunningMoments | None = RunningMoments(n_genes)
+
+    def add(self, effects: NDArray[np.float32], score: Score, estimator: DifferenceEstimator, n_cells: int) -> None:
+        """Add the effects on further ones of `n_cells` cells."""
+        moments = self._effects
+        assert moments is not None, "a candidate that is out gets no more cells"
+        moments.add(effects)
+        self.n, var = moments.n, np.nan_to_num(moments.var())
+        found, gradient = score.of(moments.mean, self.perturbation.columns, var * (1 / self.n - 1 / n_cells))
+        self.value = found if score.higher_is_better else -found
+        self.per_cell = np.concatenate([self.per_cell, effects @ gradient])
+        self.unseen_var = float(np.square(gradient) @ np.nan_to_num(estimator.effect_var(moments) - var))
+
+    @property
+    def error(self) -> float:
+        """Standard error of the value for all cells like these."""
+        return _error(self.per_cell, self.unseen_var)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it is surely not among the best."""
+        return self._effects is None
+
+    def drop(self) -> None:
+        """Take it out and free the effects."""
+        self._effects = None
+
+
+class Search:
+    """Finds the `top` best perturbations over `n_cells` control cells.
+
+    Parameters
+    ----------
+    estimator
+        Of these perturbations over these cells, which lie in random order.
+    """
+
+    def __init__(
+        self,
+        estimator: DifferenceEstimator,
+        perturbations: Sequence[Perturbation],
+        score: Score,
+        *,
+        top: int,
+        n_cells: int,
+        n_genes: int,
+    ) -> None:
+        self._estimator, self._score, self._top, self._n_cells = estimator, score, top, n_cells
+        self._candidates = [_Candidate(index, entry, n_genes) for index, entry in enumerate(perturbations)]
+        self._left = self._candidates
+
+    @property
+    def n_left(self) -> int:
+        """Candidates that may be among the best."""
+        return len(self._left)
+
+    def run(self, on_round: Callable[[int], None]) -> None:
+        """Predict until the best are known, and their order as far as that costs no more than finding them.
+
+        Parameters
+        ----------
+        on_round
+            Called before each round with the number of predictions that it takes.
+        """
+        n, cost, most = 0, 0, np.inf
+        end = min(FEWEST_CELLS, self._n_cells)
+        while end > n and cost + (end - n) * len(self._left) <= most:
+            on_round((end - n) * len(self._left))
+            cost += (end - n) * len(self._left)
+            self._predict(n, end)
+            n, end = end, min(2 * end, self._n_cells)
+            self._left = self._possible() if n < self._n_cells else self._best()
+            if len(self._left) <= self._top:
+                most = min(most, 2 * cost)
+                best = self._best()
+                if all(self._is_better(*pair, N_ERRORS) for pair in pairwise(best)):
+                    return
+
+    def table(self) -> pd.DataFrame:
+        """Return perturbation, score, error and n_controls of what was predicted, those left first."""
+        sign = 1.0 if self._score.higher_is_better else -1.0
+        left = {candidate.index for candidate in self._left}
+        rows = [
+            (entry.index in left, entry.perturbation.label, sign * entry.value, entry.error, entry.n)
+            for entry in self._candidates
+            if entry.n
+        ]
+        return pd.DataFrame(rows, columns=["left", "perturbation", "score", "error", "n_controls"])
+
+    def _predict(self, begin: int, end: int) -> None:
+        """Predict further cells for the candidates that are left."""
+        bounds: list[float] = []  # of the best: what their values are at least
+        effects = self._estimator.effects([candidate.index for candidate in self._left], begin, end)
+        for index, parts in groupby(effects, key=itemgetter(0)):
+            candidate = self._candidates[index]
+            for rows in _joined(part for _, part in parts):
+                candidate.add(rows, self._score, self._estimator, self._n_cells)
+            # Most of many candidates are out at once, and need not be kept for comparison.
+            margin = _N_ERRORS_OUT * self._sampling_error(candidate)
+            if np.isnan(candidate.value) or (len(bounds) == self._top and candidate.value + margin < bounds[-1]):
+                candidate.drop()
+            elif not np.isnan(margin):
+                bounds = sorted([*bounds, candidate.value - margin], reverse=True)[: self._top]
+
+    def _possible(self) -> list[_Candidate]:
+        """Return the candidates that are not surely worse than each of the best so far."""
+        best = self._best()
+        for candidate in self._left:
+            if not candidate.is_out and all(self._is_better(other, candidate, _N_ERRORS_OUT) for other in best):
+                candidate.drop()
+        return [candidate for candidate in self._left if not candidate.is_out]
+
+    def _best(self) -> list[_Candidate]:
+        left = [candidate for candidate in self._left if not candidate.is_out]
+        return sorted(left, key=attrgetter("value"), reverse=True)[: self._top]
+
+    def _is_better(self, first: _Candidate, second: _Candidate, n_errors: float) -> bool:
+        error = _error(first.per_cell - second.per_cell, first.unseen_var + second.unseen_var)
+        return first.value - second.value > n_errors * error * self._sampled(first.n)
+
+    def _sampling_error(self, candidate: _Candidate) -> float:
+        return candidate.error * self._sampled(candidate.n)
+
+    def _sampled(self, n: int) -> float:
+        """Return by how much a mean over `n` cells is nearer to that over all of these than to any like them."""
+        return float(np.sqrt(1 - n / self._n_cells))
+
+
+def _error(per_cell: Values, unseen_var: float) -> float:
+    n = len(per_cell)
+    var = np.array(per_cell.var(ddof=1) + unseen_var if n > 1 else np.nan)
+    return float(standard_error(var, n))
+
+
+def _joined(parts: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Join rows to arrays of `_ROWS_AT_ONCE` or a few more."""
+    held: list[NDArray[np.float32]] = []
+    for rows in parts:
+        held.append(rows)
+        if sum(map(len, held)) >= _ROWS_AT_ONCE:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
