@@ -39,7 +39,7 @@ def test_predict_writes_upstreams_means_and_cells(
     assert_close(mean.X, expected.mean(axis=1))
     assert_close(mean.layers["delta"], expected.mean(axis=1) - golden["X"].mean(axis=0, dtype=np.float64))
     assert mean.obs["condition"].tolist() == list(oracle.perturbations)
-    assert mean.var_names.tolist() == golden["gene_names"].tolist()
+    assert mean.var["gene_name"].tolist() == golden["gene_names"].tolist()
     assert mean.var["in_vocab"].tolist() == (golden["in_vocab"] == 1).tolist()
     assert mean.uns["scgenept_rt"]["variant"] == oracle_variant
 

@@ -126,7 +126,7 @@ def _print_changes(predicted: AnnData, row: int, label: str) -> None:
     )
     for gene in np.argsort(-np.abs(delta), kind="stable")[:_SHOWN_GENES]:
         table.add_row(
-            str(predicted.var_names[gene]),
+            str(predicted.var["gene_name"].iloc[gene]),
             f"{value[gene] - delta[gene]:.2f}",
             f"{value[gene]:.2f}",
             f"[{'green' if delta[gene] > 0 else 'red'}]{delta[gene]:+.2f}[/]",

@@ -8,19 +8,47 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from scgenept_rt.cli.messages import note
+from scgenept_rt.errors import join_limited, pluralize
+from scgenept_rt.options import ReadOptions
+
 if TYPE_CHECKING:
     from scgenept_rt.genes import GenePanel
     from scgenept_rt.perturbation import PerturbationRequest
 
 
 def requested(
-    perturbation: list[str] | None, perturbations: Path | None, singles: bool, pairs_of: Path | None
+    perturbation: list[str] | None,
+    perturbations: Path | None,
+    singles: bool,
+    pairs_of: Path | None,
+    measured: tuple[Path, ReadOptions] | None = None,
 ) -> Callable[[GenePanel], list[str | PerturbationRequest]]:
-    """Read the files of perturbations and genes; what is returned lists all labels for the genes of a model."""
-    if not (perturbation or perturbations or singles or pairs_of):
+    """Read the files of perturbations and genes; what is returned lists all labels for the genes of a model.
+
+    `measured` are cells all of whose perturbations are wanted.
+    """
+    if not (perturbation or perturbations or singles or pairs_of or measured):
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
     from scgenept_rt import perturbation as labels
 
     listed = labels.read_perturbation_file(perturbations) if perturbations is not None else []
     pairs = labels.pairs_of(labels.read_gene_list(pairs_of)) if pairs_of is not None else []
-    return lambda panel: [*(perturbation or []), *listed, *(labels.all_singles(panel) if singles else []), *pairs]
+    return lambda panel: [
+        *(perturbation or []),
+        *listed,
+        *(labels.all_singles(panel) if singles else []),
+        *pairs,
+        *(_measured(*measured, panel) if measured else []),
+    ]
+
+
+def _measured(cells: Path, read: ReadOptions, panel: GenePanel) -> list[str]:
+    """Return the labels of cells that the model can read, and tell the others."""
+    from scgenept_rt.expression.label_matching import measured_perturbations
+
+    labels, others = measured_perturbations(cells, panel, read)
+    if others:
+        unread = pluralize(len(others), "label")
+        note(f"{unread} of the cells cannot be read as genes of the model: {join_limited(others)}.")
+    return labels

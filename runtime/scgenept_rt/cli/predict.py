@@ -42,25 +42,30 @@ def predict(
     perturbations: PerturbationsOption = None,
     all_singles: AllSinglesOption = False,
     pairs_of: PairsOfOption = None,
+    all_measured: Annotated[
+        bool, typer.Option("--all-measured", help="Every perturbation that CELLS has cells of and the model can read.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Run the bundle's reference cells first (milliseconds).")
     ] = True,
 ) -> None:
     """Predict how the control cells of CELLS respond to perturbations."""
-    labels = requested(perturbation, perturbations, all_singles, pairs_of)
+    measured = (cells, read) if all_measured else None
+    labels = requested(perturbation, perturbations, all_singles, pairs_of, measured)
     if output["for_cell_eval"]:
         if options["aggregate"] == "both":
             raise typer.BadParameter("--for-cell-eval writes cells only; leave it out", param_hint="--aggregate")
         options["aggregate"] = "cells"
-    elif output["cell_eval_column"] is not None:
-        raise typer.BadParameter("needs --for-cell-eval", param_hint="--cell-eval-column")
+    else:
+        for name in ("cell_eval_column", "predicted_controls"):
+            if output.get(name):
+                raise typer.BadParameter("needs --for-cell-eval", param_hint=f"--{name.replace('_', '-')}")
 
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.predictor.writing import check_outputs
 
     # Before the bundle is loaded, which takes longest: a typing error should cost no time.
-    resolve(PredictFileOptions, {**options, **output})
-    check_outputs(out, options["aggregate"], overwrite=output["overwrite"], resume=output["resume"], cells=cells)
+    check_outputs(out, resolve(PredictFileOptions, {**options, **output}), cells=cells)
     if not cells.exists():
         if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():
             Bundle.open(bundle)  # its error says that the two are in the wrong order
@@ -94,7 +99,19 @@ def predict(
         return
     for path in paths:
         print(f"wrote {path}")
+    if output["for_cell_eval"]:
+        say(f"compare with: {_cell_eval_command(out, cells)}")
     say(f"{pluralize(n_rows, '(perturbation, control cell) pair')} in {seconds:.1f} s")
+
+
+def _cell_eval_command(out: Path, cells: Path) -> str:
+    from scgenept_rt.output import stored_entry
+    from scgenept_rt.predictor.cell_eval import CELL_EVAL_COLUMN, CONTROL_LABEL
+
+    column, label = stored_entry(out, CELL_EVAL_COLUMN), stored_entry(out, CONTROL_LABEL)
+    return shlex.join(
+        ["cell-eval", "run", "-ap", str(out), "-ar", str(cells), "--pert-col", column, "--control-pert", label]
+    )
 
 
 def _resume_command() -> str:

@@ -204,7 +204,8 @@ def _group(
 
 
 def _panel(cells: OpenedCells) -> GenePanel:
-    names = tuple(str(name) for name in cells.var.index())
+    named = cells.var.column("gene_name") if "gene_name" in cells.var.columns else cells.var.index()
+    names = tuple(as_text(named))
     ids: tuple[str | None, ...]
     if "gene_id" in cells.var.columns:
         ids = tuple(gene_id or None for gene_id in as_text(cells.var.column("gene_id")))

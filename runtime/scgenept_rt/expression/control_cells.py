@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import OutputError
 from scgenept_rt.expression.groups import Groups
+from scgenept_rt.expression.input_annotation import InputAnnotation
 from scgenept_rt.genes import GeneMatch
 
 SPILL_BYTES = 64 * 2**20
@@ -134,81 +135,30 @@ class CsrRowsWriter:
         self._data.clear()
 
 
-class ControlCells:
-    """Log-normalised expression of the control cells of a run, in model gene order; zeros are not stored.
+class OrderedRows:
+    """Rows over genes, dense on demand, in an order in which a row may occur twice; zeros are not stored.
 
-    A context manager: leaving it drops the values and their temporary file, if there is one (so does garbage
-    collection). Reading is safe from several threads.
-
-    Attributes
+    Parameters
     ----------
-    n_obs
-        How many cells the run uses, counting a cell drawn twice as two.
-    n_genes
-        How many genes the model has.
-    obs_names
-        Names of the cells, in the order of the rows; str objects [n_obs].
-    n_available
-        How many control cells the input holds.
-    groups
-        The groups of the cells; a single one without a name, unless they were asked for.
-    mixed
-        Without groups, the usual columns that tell the cells apart (cell type, donor, ...), with their number of
-        values.
-    match
-        Which columns of the input hold the model's genes.
-    condition_key, control_label
-        The obs column and label that mark control cells; None if all rows were taken.
-    notices
-        What users should know.
-    fingerprint
-        sha256 of values, order and names: equal for equal control cells, whatever the layout of the input.
+    order
+        The stored row of each cell; None if they are stored in order.
     """
 
-    def __init__(
-        self,
-        rows: CsrRows,
-        *,
-        order: NDArray[np.int64] | None,
-        obs_names: NDArray[np.object_],
-        n_available: int,
-        groups: Groups,
-        mixed: Mapping[str, int],
-        match: GeneMatch,
-        condition_key: str | None,
-        control_label: str | None,
-        notices: Sequence[str],
-    ) -> None:
+    def __init__(self, rows: CsrRows, order: NDArray[np.int64] | None, n_genes: int) -> None:
         self._rows = rows
-        self._order = order  # the stored row of each cell; None if they are stored in order
-        self.n_obs = len(obs_names)
-        self.n_genes = len(match.columns)
-        self.obs_names = obs_names
-        self.n_available = n_available
-        self.groups = groups
-        self.mixed = mixed
-        self.match = match
-        self.condition_key = condition_key
-        self.control_label = control_label
-        self.notices = list(notices)
-        self.fingerprint = self._fingerprint()
+        self._order = order
+        self.n_genes = n_genes
         self._closed = False
-
-    def __len__(self) -> int:
-        return self.n_obs
-
-    def __enter__(self) -> ControlCells:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def spilled(self) -> bool:
         """True if the values lie in a temporary file."""
         return self._rows.spilled
+
+    @property
+    def digest(self) -> bytes:
+        """sha256 of the stored rows."""
+        return self._rows.digest
 
     def close(self) -> None:
         """Drop the values; reading them afterwards raises ValueError."""
@@ -243,6 +193,129 @@ class ControlCells:
         """Return the cells at `indices` (from 0 to n_obs - 1, repeats allowed) as `dense` does."""
         cells = np.asarray(indices, dtype=np.int64)
         return self._gathered(cells if self._order is None else self._order[cells], out)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("these control cells were closed")
+
+    def _zeroed(self, n_cells: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        if out is None:
+            return np.zeros((n_cells, self.n_genes), dtype=np.float32)
+        out.fill(0.0)
+        return out
+
+    def _scatter(self, first: int, end: int, out: NDArray[np.float32]) -> None:
+        columns, values = self._rows.window(first, end)
+        lengths = np.diff(self._rows.indptr[first : end + 1])
+        out[np.repeat(np.arange(end - first), lengths), columns] = values
+
+    def _gathered(self, stored: NDArray[np.int64], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """Return stored rows in any order, each run of consecutive ones read at once."""
+        self._check_open()
+        out = self._zeroed(len(stored), out)
+        bounds = [0, *(np.flatnonzero(np.diff(stored) != 1) + 1).tolist(), len(stored)]
+        for begin, end in pairwise(bounds):
+            if begin < end:
+                first = int(stored[begin])
+                self._scatter(first, first + end - begin, out[begin:end])
+        return out
+
+
+class ControlCells(OrderedRows):
+    """Log-normalised expression of the control cells of a run, in model gene order; zeros are not stored.
+
+    A context manager: leaving it drops the values and their temporary file, if there is one (so does garbage
+    collection). Reading is safe from several threads.
+
+    Attributes
+    ----------
+    n_obs
+        How many cells the run uses, counting a cell drawn twice as two.
+    n_genes
+        How many genes the model has.
+    obs_names
+        Names of the cells, in the order of the rows; str objects [n_obs].
+    n_available
+        How many control cells the input holds.
+    groups
+        The groups of the cells; a single one without a name, unless they were asked for.
+    mixed
+        Without groups, the usual columns that tell the cells apart (cell type, donor, ...), with their number of
+        values.
+    match
+        Which columns of the input hold the model's genes.
+    condition_key, control_label
+        The obs column and label that mark control cells; None if all rows were taken.
+    notices
+        What users should know.
+    annotation
+        Names and annotation of the input.
+    others
+        Values of all genes of the input but the model's, in the input's columns; None if they were not asked for.
+    fingerprint
+        sha256 of values, order and names: equal for equal control cells, whatever the layout of the input.
+    """
+
+    def __init__(
+        self,
+        rows: CsrRows,
+        *,
+        order: NDArray[np.int64] | None,
+        obs_names: NDArray[np.object_],
+        n_available: int,
+        groups: Groups,
+        mixed: Mapping[str, int],
+        match: GeneMatch,
+        condition_key: str | None,
+        control_label: str | None,
+        notices: Sequence[str],
+        annotation: InputAnnotation,
+        others: OrderedRows | None = None,
+    ) -> None:
+        super().__init__(rows, order, len(match.columns))
+        self.n_obs = len(obs_names)
+        self.obs_names = obs_names
+        self.n_available = n_available
+        self.groups = groups
+        self.mixed = mixed
+        self.match = match
+        self.condition_key = condition_key
+        self.control_label = control_label
+        self.notices = list(notices)
+        self.annotation = annotation
+        self.others = others
+        self.fingerprint = self._fingerprint()
+
+    def __len__(self) -> int:
+        return self.n_obs
+
+    def __enter__(self) -> ControlCells:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the values; reading them afterwards raises ValueError."""
+        super().close()
+        if self.others is not None:
+            self.others.close()
+
+    def over_input(self, first: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return rows for the cells from `first` on over all genes of the input, where the model has none: own values.
+
+        Parameters
+        ----------
+        rows
+            (n_cells, n_genes), in model gene order.
+        """
+        assert self.others is not None, "these were asked for"
+        complete = self.others.dense(first, first + len(rows))
+        found = self.match.columns >= 0
+        complete[:, self.match.columns[found]] = rows[:, found]
+        return complete
 
     def totals(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """Return, of the cells `start` up to `stop`, how many express a gene, and the sums of values and squares.
@@ -282,34 +355,10 @@ class ControlCells:
             first = end
         return steps
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError("these control cells were closed")
-
-    def _zeroed(self, n_cells: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        if out is None:
-            return np.zeros((n_cells, self.n_genes), dtype=np.float32)
-        out.fill(0.0)
-        return out
-
-    def _scatter(self, first: int, end: int, out: NDArray[np.float32]) -> None:
-        columns, values = self._rows.window(first, end)
-        lengths = np.diff(self._rows.indptr[first : end + 1])
-        out[np.repeat(np.arange(end - first), lengths), columns] = values
-
-    def _gathered(self, stored: NDArray[np.int64], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Return stored rows in any order, each run of consecutive ones read at once."""
-        self._check_open()
-        out = self._zeroed(len(stored), out)
-        bounds = [0, *(np.flatnonzero(np.diff(stored) != 1) + 1).tolist(), len(stored)]
-        for begin, end in pairwise(bounds):
-            if begin < end:
-                first = int(stored[begin])
-                self._scatter(first, first + end - begin, out[begin:end])
-        return out
-
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(self._rows.digest)
+        digest = hashlib.sha256(self.digest)
+        if self.others is not None:
+            digest.update(self.others.digest)
         digest.update(str(self.n_genes).encode())
         # The order and not the stored row counts: an identity order is the same as none.
         order = np.arange(self.n_obs, dtype=np.int64) if self._order is None else self._order

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import ControlCellsError, PerturbationError, UseOption
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.groups import in_group
-from scgenept_rt.expression.opened_cells import OpenedCells
+from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import (
     CONTROL_LABELS,
     PerturbationRequest,
@@ -24,6 +27,9 @@ from scgenept_rt.perturbation import (
     is_unassigned,
     look_up,
 )
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 CONTROL = "ctrl"
 """Name of the control cells in this package, whatever a file calls them."""
@@ -94,6 +100,22 @@ def did_you_mean(label: str, known: Sequence[str], reader: LabelReader) -> str:
         names.setdefault(reader.spelling(name), name)
     similar = [names[found] for found in get_close_matches(reader.spelling(label), names, n=3, cutoff=0.7)]
     return f"Did you mean {' or '.join(similar)}?" if similar else ""
+
+
+def measured_perturbations(
+    source: str | Path | AnnData, panel: GenePanel, read: ReadOptions | None = None
+) -> tuple[list[str], list[str]]:
+    """Return the labels of cells that are read as genes of a model, and those that are not.
+
+    Raises
+    ------
+    CellsError
+        If the cells cannot be read, or control cells cannot be identified by an obs column.
+    """
+    with open_cells(source, read) as cells:
+        labels = LabelledRows.of(cells, panel)
+    others = {CONTROL, *labels.perturbations}
+    return list(labels.perturbations), [name for name in labels.names if name not in others]
 
 
 @dataclass(frozen=True, eq=False)

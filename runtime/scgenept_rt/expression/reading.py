@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRowsWriter
+from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRows, CsrRowsWriter, OrderedRows
 from scgenept_rt.expression.groups import Groups, draw_groups, mixed_columns, require_groups
+from scgenept_rt.expression.input_annotation import InputAnnotation, read_annotation
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.sampling import Sampling
-from scgenept_rt.genes import GenePanel
+from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import ReadOptions
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ def read_control_cells(
     options: ReadOptions | None = None,
     sampling: Sampling | None = None,
     groupby: str | None = None,
+    annotated: bool = False,
+    all_genes: bool = False,
     spill_bytes: int = SPILL_BYTES,
 ) -> ControlCells:
     """Read the control cells that a run uses; only these are in memory, and above `spill_bytes` not even they.
@@ -40,6 +44,10 @@ def read_control_cells(
         What to read, and which control cells to use; by default each once.
     groupby
         obs column with groups of cells: they are drawn within each, and lie one group after the other.
+    annotated
+        Read obs and labels too.
+    all_genes
+        Read the values of the input's other genes too.
     spill_bytes
         Size in bytes from which the values go to a temporary file.
 
@@ -57,11 +65,17 @@ def read_control_cells(
         If the values of the control cells in use are not log1p-normalised expression.
     """
     with open_cells(source, options) as cells:
-        return _read(cells, panel, sampling or Sampling(), groupby, spill_bytes)
+        return _read(cells, panel, sampling or Sampling(), groupby, annotated, all_genes, spill_bytes)
 
 
 def _read(
-    cells: OpenedCells, panel: GenePanel, sampling: Sampling, groupby: str | None, spill_bytes: int
+    cells: OpenedCells,
+    panel: GenePanel,
+    sampling: Sampling,
+    groupby: str | None,
+    annotated: bool,
+    all_genes: bool,
+    spill_bytes: int,
 ) -> ControlCells:
     cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
     match = cells.require_genes(panel)
@@ -88,9 +102,13 @@ def _read(
         writer.discard()
         raise
     in_order = len(order) == len(stored) and bool(np.all(np.diff(order) == 1))
+    place = None if in_order else order.astype(np.int64)
+    others = None
+    if all_genes:
+        others = OrderedRows(_other_genes(cells, match, rows, spill_bytes), place, cells.var.n_rows)
     return ControlCells(
         writer.finish(),
-        order=None if in_order else order.astype(np.int64),
+        order=place,
         obs_names=names if in_order else names[order],
         n_available=len(control.rows),
         groups=groups,
@@ -99,4 +117,18 @@ def _read(
         condition_key=control.condition_key,
         control_label=control.control_label,
         notices=[*match.notices, *control.notices, *told, *notices],
+        annotation=read_annotation(cells, panel, control, rows[order])
+        if annotated
+        else InputAnnotation(cells.var.index()),
+        others=others,
     )
+
+
+def _other_genes(cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], spill_bytes: int) -> CsrRows:
+    """Read the genes of the input that no gene of the model was found in; the columns of the others stay empty."""
+    columns = np.arange(cells.var.n_rows, dtype=np.int64)
+    columns[match.columns[match.columns >= 0]] = -1
+    writer = CsrRowsWriter(spill_bytes)
+    for batch in cells.matrix.batches(rows, columns):
+        writer.append(batch)
+    return writer.finish()

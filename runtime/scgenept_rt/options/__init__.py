@@ -138,6 +138,10 @@ class SharedPredictOptions(TypedDict, total=False):
     batch_size: Annotated[
         int | Literal["auto"], Option("auto", "Cells per batch; auto follows the free memory.", "N", minimum=1)
     ]
+    var_names: Annotated[
+        Literal["input", "symbol", "ensembl"],
+        Option("input", "Names of the genes in the output: as in the input, symbol or ensembl.", "NAME"),
+    ]
 
 
 class PredictOptions(SharedPredictOptions, total=False):
@@ -161,7 +165,19 @@ class FileOptions(TypedDict, total=False):
     resume_command: Annotated[str, Option("", "Command that continues this run, for messages.", flag=None)]
     for_cell_eval: Annotated[
         bool,
-        Option(False, "Write cells in the cell-eval format (clipped at 0).", requires=("aggregate", "cells")),
+        Option(
+            False,
+            "Write cells as cell-eval compares them with CELLS: its genes and labels, values clipped at 0.",
+            requires=("aggregate", "cells"),
+        ),
+    ]
+    predicted_controls: Annotated[
+        bool,
+        Option(
+            False,
+            "In the cell-eval format, predict the control cells too, without a perturbation.",
+            requires=("for_cell_eval", True),
+        ),
     ]
     cell_eval_column: Annotated[
         str | None,

@@ -187,6 +187,7 @@ def mean_table(
     layers: tuple[str, ...] = MEAN_LAYERS,
     *,
     annotation: Mapping[str, pd.Categorical] | None = None,
+    var_names: Sequence[str] | None = None,
 ) -> TableSpec:
     """Describe a table of one row per perturbation, or per perturbation and group of control cells.
 
@@ -197,6 +198,8 @@ def mean_table(
         `RowWriter.write` then replaces.
     annotation
         Further columns of obs, such as the group of each row, which also tell the names of the rows apart.
+    var_names
+        Names of the genes; by default those of the panel.
     """
     annotation = annotation or {}
     labels = [perturbation.label for perturbation in perturbations]
@@ -209,7 +212,7 @@ def mean_table(
         }
     )
     obs.index = _index(unique_names(["|".join(names) for names in zip(labels, *annotation.values(), strict=True)]))
-    return TableSpec("mean", obs, _var(panel), layers, dict(uns))
+    return TableSpec("mean", obs, _var(panel, var_names), layers, dict(uns))
 
 
 def cells_table(
@@ -220,7 +223,9 @@ def cells_table(
     *,
     n_controls: Counts | None = None,
     first_cells: Counts = 0,
-    annotation: Mapping[str, pd.Categorical] | None = None,
+    label_column: str = "condition",
+    annotation: Mapping[str, Any] | None = None,
+    var_names: Sequence[str] | None = None,
 ) -> TableSpec:
     """Describe a table of one row per (perturbation, control cell), all cells of the first perturbation first.
 
@@ -231,63 +236,70 @@ def cells_table(
         replacement).
     n_controls, first_cells
         Number of `control_names` that each perturbation is predicted from (None for all), and the first of them.
+    label_column
+        A second column for the labels, beside `condition`: that of the input.
     annotation
         Further columns of obs, with the value of each control cell.
+    var_names
+        As in `mean_table`.
     """
-    obs, index = _cell_rows(
+    rows = _CellRows.of(len(perturbations), len(control_names), n_controls, first_cells)
+    labels = [perturbation.label for perturbation in perturbations]
+    condition = _categorical(labels, rows.perturbations)
+    obs = rows.obs(
         {
-            "condition": [perturbation.label for perturbation in perturbations],
-            "target_genes": [perturbation.canonical for perturbation in perturbations],
+            "condition": condition,
+            label_column: condition,
+            "target_genes": _categorical(
+                [perturbation.canonical for perturbation in perturbations], rows.perturbations
+            ),
         },
+        labels,
         control_names,
-        n_controls,
-        first_cells,
         annotation,
     )
-    obs.index = index
-    return TableSpec("cells", obs, _var(panel), (), dict(uns))
+    return TableSpec("cells", obs, _var(panel, var_names), (), dict(uns))
 
 
 def cell_eval_table(
     perturbations: Sequence[Perturbation],
     control_names: Sequence[str],
-    panel: GenePanel,
+    var: pd.DataFrame,
     uns: Mapping[str, Any],
     *,
-    control_label: str,
-    perturbation_column: str = "perturbation",
+    control_labels: Sequence[str],
+    column: str,
     n_controls: Counts | None = None,
     first_cells: Counts = 0,
-    annotation: Mapping[str, pd.Categorical] | None = None,
+    annotation: Mapping[str, Any] | None = None,
 ) -> TableSpec:
-    """Describe a table in the format of cell-eval 0.8: the control cells themselves, then the predicted cells.
-
-    The first ``len(control_names)`` rows are the control cells' own expression, which the caller writes like
-    predictions. X is clipped at 0 when written, since cell-eval rejects negative values.
+    """Describe a table of cells in the format of cell-eval 0.8. X is clipped at 0 when written: it rejects less.
 
     Parameters
     ----------
-    control_label
-        Label of the control cells in the file of real cells (cell-eval's ``control_pert``).
-    perturbation_column
-        obs column with the perturbations in the file of real cells (cell-eval's ``pert_col``).
+    perturbations
+        One without target genes stands for the control cells, which have labels of their own.
+    var
+        The genes of the file of real cells.
+    control_labels
+        The label of each control cell in that file.
+    column
+        Its obs column of labels (cell-eval's ``pert_col``).
     n_controls, first_cells, annotation
         As in `cells_table`.
-
-    Raises
-    ------
-    ValueError
-        If a perturbation has the label of the controls: its predictions would count as control cells.
     """
-    labels = [control_label, *(perturbation.label for perturbation in perturbations)]
-    if control_label in labels[1:]:
-        raise ValueError(f"a perturbation has the label {control_label!r} of the control cells")
-    if n_controls is not None:
-        n_controls = np.append(len(control_names), n_controls)
-    first_cells = np.append(0, np.broadcast_to(first_cells, len(perturbations)))
-    obs, index = _cell_rows({perturbation_column: labels}, control_names, n_controls, first_cells, annotation)
-    obs.index = index
-    return TableSpec("cells", obs, _var(panel), (), {**uns, "clipped_at_zero": True}, clip_at_zero=True)
+    rows = _CellRows.of(len(perturbations), len(control_names), n_controls, first_cells)
+    labels = [perturbation.label for perturbation in perturbations]
+    position = {label: code for code, label in enumerate(dict.fromkeys([*control_labels, *labels]))}
+    is_control = np.array([not perturbation.target_genes for perturbation in perturbations])
+    codes = np.where(
+        is_control[rows.perturbations],
+        np.array([position[label] for label in control_labels], dtype=np.int32)[rows.cells],
+        np.array([position[label] for label in labels], dtype=np.int32)[rows.perturbations],
+    )
+    written = pd.Categorical.from_codes(codes, categories=pd.Index(list(position), dtype=object))
+    obs = rows.obs({column: written.remove_unused_categories()}, labels, control_names, annotation)
+    return TableSpec("cells", obs, var, (), {**uns, "clipped_at_zero": True}, clip_at_zero=True)
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
@@ -310,29 +322,39 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return unique
 
 
-def _cell_rows(
-    columns: Mapping[str, Sequence[str]],
-    control_names: Sequence[str],
-    n_controls: Counts | None,
-    first_cells: Counts,
-    annotation: Mapping[str, pd.Categorical] | None,
-) -> tuple[pd.DataFrame, pd.Index[Any]]:
-    """Return obs and the row names, from columns of one value per perturbation (its label in the first)."""
-    labels = next(iter(columns.values()))
-    counts = np.full(len(labels), len(control_names)) if n_controls is None else np.asarray(n_controls)
-    if counts.shape != (len(labels),) or not np.all((counts > 0) & (counts <= len(control_names))):
-        raise ValueError(f"n_controls must be {len(labels)} numbers from 1 to {len(control_names)}, not {n_controls}")
-    perturbation_of_row = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
-    starts = np.broadcast_to(first_cells, len(labels)).tolist()
-    ranges = [np.arange(start, start + n, dtype=np.int32) for start, n in zip(starts, counts, strict=True)]
-    cell_of_row = np.concatenate(ranges)
-    obs = pd.DataFrame({name: _categorical(values, perturbation_of_row) for name, values in columns.items()})
-    for name, column in (annotation or {}).items():
-        obs[name] = column[cell_of_row]
-    obs["control_cell"] = _categorical(control_names, cell_of_row)
-    cells = unique_names(control_names)
-    names = (f"{label}|{cells[cell]}" for label, here in zip(labels, ranges, strict=True) for cell in here)
-    return obs, _index(unique_names(names))
+@dataclass(frozen=True)
+class _CellRows:
+    """Perturbation and control cell of each row of a table of cells, by their positions."""
+
+    perturbations: NDArray[np.int32]
+    cells: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, n_perturbations: int, n_cells: int, n_controls: Counts | None, first_cells: Counts) -> _CellRows:
+        counts = np.full(n_perturbations, n_cells) if n_controls is None else np.asarray(n_controls)
+        if counts.shape != (n_perturbations,) or not np.all((counts > 0) & (counts <= n_cells)):
+            raise ValueError(f"n_controls must be {n_perturbations} numbers from 1 to {n_cells}, not {n_controls}")
+        starts = np.broadcast_to(first_cells, n_perturbations).tolist()
+        ranges = [np.arange(start, start + n, dtype=np.int32) for start, n in zip(starts, counts, strict=True)]
+        return cls(np.repeat(np.arange(n_perturbations, dtype=np.int32), counts), np.concatenate(ranges))
+
+    def obs(
+        self,
+        columns: Mapping[str, pd.Categorical],
+        labels: Sequence[str],
+        control_names: Sequence[str],
+        annotation: Mapping[str, Any] | None,
+    ) -> pd.DataFrame:
+        """Return obs of these columns, the annotation of the control cells and their names."""
+        obs = pd.DataFrame(dict(columns))
+        for name, values in (annotation or {}).items():
+            if name not in obs:
+                obs[name] = values[self.cells]
+        obs["control_cell"] = _categorical(control_names, self.cells)
+        cells = unique_names(control_names)
+        rows = zip(self.perturbations, self.cells, strict=True)
+        obs.index = _index(unique_names(f"{labels[perturbation]}|{cells[cell]}" for perturbation, cell in rows))
+        return obs
 
 
 def _index(names: Sequence[str]) -> pd.Index[Any]:
@@ -347,16 +369,17 @@ def _categorical(values: Sequence[str], rows: NDArray[np.int32]) -> pd.Categoric
     return pd.Categorical.from_codes(codes.astype(np.int32)[rows], categories=pd.Index(categories, dtype=object))
 
 
-def _var(panel: GenePanel) -> pd.DataFrame:
-    var = pd.DataFrame({"in_vocab": np.asarray(panel.in_vocab, dtype=bool)})
+def _var(panel: GenePanel, names: Sequence[str] | None) -> pd.DataFrame:
+    var = pd.DataFrame({"gene_name": pd.Series(panel.names, dtype=object)})
     ids = list(panel.ids)
     if None not in ids:
-        var.insert(0, "gene_id", pd.Series(ids, dtype=object))
+        var["gene_id"] = pd.Series(ids, dtype=object)
     elif any(gene_id is not None for gene_id in ids):
         # a categorical is the one string column that holds missing values in every anndata format
         known = pd.Index([gene_id for gene_id in dict.fromkeys(ids) if gene_id is not None], dtype=object)
-        var.insert(0, "gene_id", pd.Series(pd.Categorical(ids, categories=known)))
-    var.index = _index(list(panel.names))
+        var["gene_id"] = pd.Series(pd.Categorical(ids, categories=known))
+    var["in_vocab"] = np.asarray(panel.in_vocab, dtype=bool)
+    var.index = _index(panel.names if names is None else names)
     return var
 
 

@@ -256,7 +256,7 @@ class Predictor:
             Called with each warning message; they are in ``uns["scgenept_rt"]["notices"]`` too.
         **options
             `scgenept_rt.options.PredictOptions`: aggregate, n_controls, seed, sampling, groupby, max_error,
-            n_controls_per_perturbation, batch_size.
+            n_controls_per_perturbation, batch_size, var_names.
 
         Returns
         -------
@@ -299,7 +299,7 @@ class Predictor:
             As in `predict`.
         **options
             `scgenept_rt.options.PredictFileOptions`: those of `predict`, and overwrite, resume, resume_command,
-            for_cell_eval, cell_eval_column. A resumed run keeps its automatic batch size.
+            for_cell_eval, predicted_controls, cell_eval_column. A resumed run keeps its automatic batch size.
 
         Returns
         -------
@@ -317,11 +317,19 @@ class Predictor:
 
         resolved = resolve(PredictFileOptions, options)
         aggregate, overwrite, resume = resolved["aggregate"], resolved["overwrite"], resolved["resume"]
-        check_outputs(out, aggregate, overwrite=overwrite, resume=resume, cells=cells)
+        check_outputs(out, resolved, cells=cells)
         if resume and resolved["batch_size"] == "auto":
             # Another size may be automatic by now, and rows are only the same in the same batches.
             resolved["batch_size"] = recorded_batch_size(out, aggregate, overwrite=overwrite) or "auto"
-        with self._run(cells, perturbations, resolved, read, on_notice) as run:
+        with self._run(
+            cells,
+            perturbations,
+            resolved,
+            read,
+            on_notice,
+            for_cell_eval=resolved["for_cell_eval"],
+            predicted_controls=resolved["predicted_controls"],
+        ) as run:
             return to_files(run, Path(out), resolved, progress)
 
     def iter_predict(
@@ -335,6 +343,7 @@ class Predictor:
     ) -> Iterator[PredictedRows]:
         """Predict as `predict` does, and yield the rows as they are computed, for callers who write elsewhere.
 
+        Columns are the model's genes, whatever `var_names` says.
         Cells and options are read and checked at once, the network runs as rows are taken.
 
         Yields
@@ -377,6 +386,7 @@ class Predictor:
         options: PredictOptions,
         read: ReadOptions | None,
         on_notice: OnNotice | None,
+        **cell_eval: bool,
     ) -> Run:
         return Run.prepare(
             self,
@@ -386,6 +396,7 @@ class Predictor:
             batch_size=self._batch_size(options),
             read=read,
             on_notice=on_notice,
+            **cell_eval,
         )
 
     def _batch_size(self, options: PredictOptions) -> int:

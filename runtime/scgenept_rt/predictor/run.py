@@ -92,6 +92,8 @@ class Run:
         batch_size: int,
         read: ReadOptions | None,
         on_notice: OnNotice | None,
+        for_cell_eval: bool = False,
+        predicted_controls: bool = False,
     ) -> Run:
         """Parse the perturbations and read the control cells; see `Predictor.predict`."""
         read = resolve(ReadOptions, read)
@@ -107,7 +109,20 @@ class Run:
             # The first cells must be a random sample of all: the order of a file may follow batches or clusters.
             options = {**options, "sampling": "random"}
         sampling = Sampling(options["sampling"], options["n_controls"], options["seed"])
-        controls = read_control_cells(cells, predictor.panel, options=read, sampling=sampling, groupby=groupby)
+        controls = read_control_cells(
+            cells,
+            predictor.panel,
+            options=read,
+            sampling=sampling,
+            groupby=groupby,
+            annotated=options["aggregate"] != "mean",
+            all_genes=for_cell_eval,
+        )
+        if for_cell_eval:
+            from scgenept_rt.predictor.cell_eval import as_measured  # needs pandas, which embedders lack
+
+            parsed, told = as_measured(parsed, controls, predictor.panel, read, predicted_controls=predicted_controls)
+            notices += told
         sizes = [stop - start for start, stop in controls.groups.ranges()]
         for perturbation in parsed:
             if perturbation.n_controls is not None and not 1 <= perturbation.n_controls <= max(sizes):
@@ -118,7 +133,8 @@ class Run:
                     f"to the {pluralize(max(sizes), 'control cell')} of the {among}"
                 )
         unmeasured = unmeasured_target_notices(parsed, controls.match.columns)
-        notices = [*_full_coverage(controls), *controls.notices, *_mixed(controls, options), *notices, *unmeasured]
+        of_controls = [*controls.notices, *_left_out(controls), *_mixed(controls, options)]
+        notices = [*_full_coverage(controls), *of_controls, *notices, *unmeasured]
         warn_caller(notices)
         if on_notice is not None:
             for notice in notices:
@@ -265,3 +281,10 @@ def _full_coverage(controls: ControlCells) -> list[str]:
         return []
     known = pluralize(match.n_found_in_vocab, "of them is", "of them are")
     return [f"All {match.n_found:,} genes of the model were found in the input; {known} in its vocabulary."]
+
+
+def _left_out(controls: ControlCells) -> list[str]:
+    columns = controls.annotation.left_out
+    if not columns:
+        return []
+    return [f"Columns of obs that tell control cells from others are left out of the output: {join_limited(columns)}."]

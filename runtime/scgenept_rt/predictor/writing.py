@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -15,14 +16,14 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, Caution, UseOption, pluralize, warn_caller
+from scgenept_rt.errors import Caution, UseOption, pluralize, warn_caller
 from scgenept_rt.expression import check_source
+from scgenept_rt.genes import ensembl_id
 from scgenept_rt.options import PredictFileOptions
 from scgenept_rt.output import (
     MemoryTable,
     RowWriter,
     TableSpec,
-    cell_eval_table,
     cells_path,
     cells_table,
     check_destination,
@@ -34,7 +35,7 @@ from scgenept_rt.output import (
     stored_layer,
 )
 from scgenept_rt.output.table_spec import UNS_KEY
-from scgenept_rt.perturbation import CONTROL_LABELS
+from scgenept_rt.predictor import cell_eval
 from scgenept_rt.predictor.batches import Progress
 from scgenept_rt.predictor.run import Run
 
@@ -46,14 +47,14 @@ _COMMIT_SHARE = 0.02
 """Share of the time that commits may take: on a slow disk they come less often."""
 
 
-def check_outputs(
-    out: str | Path, aggregate: str, *, overwrite: bool, resume: bool, cells: str | Path | AnnData
-) -> None:
+def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | Path | AnnData) -> None:
     """Check that the files of a run can be written, before its input is read; see `check_destination`."""
     check_source(cells)
+    if options["for_cell_eval"]:
+        cell_eval.check_options(Path(out), options)
     input_path = None if isinstance(cells, AnnData) else cells
-    for path in _paths(out, aggregate).values():
-        check_destination(path, overwrite=overwrite, resume=resume, input_path=input_path)
+    for path in _paths(out, options["aggregate"]).values():
+        check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
 
 
 def recorded_batch_size(out: str | Path, aggregate: str, *, overwrite: bool) -> int | None:
@@ -87,13 +88,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
     """Predict everything into files, or what an interrupted run left undone; return their paths."""
     column = None
     if options["for_cell_eval"]:
-        column = options["cell_eval_column"] or run.controls.condition_key or "target"
-        label = _control_label(run)
-        if any(perturbation.label == label for perturbation in run.perturbations):
-            raise ArgumentError(
-                f"the cell-eval format labels the control cells {label!r}, and a perturbation has that label too",
-                f"Leave the perturbation {label} out",
-            )
+        column = cell_eval.label_column(run, options["cell_eval_column"])
     paths = _paths(out, run.options["aggregate"])
     with ExitStack() as stack:
         writers: dict[str, RowWriter] = {}
@@ -108,7 +103,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
                 on_notice=run.on_notice,
             )
             writers[kind] = stack.enter_context(table)
-        _write(run, writers, progress, control_rows=column is not None)
+        _write(run, writers, progress, for_cell_eval=column is not None)
         finished = [cast("Path", path) for path in finish_all(list(writers.values()))]
     if run.options["max_error"] is not None:
         # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
@@ -125,10 +120,12 @@ def _paths(out: str | Path, aggregate: str) -> dict[str, Path]:
 
 
 def _write(
-    run: Run, writers: Mapping[str, RowWriter], progress: Progress | None, *, control_rows: bool = False
+    run: Run, writers: Mapping[str, RowWriter], progress: Progress | None, *, for_cell_eval: bool = False
 ) -> None:
     schedule = run.schedule
-    n_own_rows = _write_control_rows(run, writers["cells"]) if control_rows else 0
+    n_own_rows = 0
+    if for_cell_eval and schedule.perturbations[0].target_genes:
+        n_own_rows = _write_control_rows(run, writers["cells"])
     # A table that has all of its rows may be finished on disk already, and cannot be rewound then.
     writers = {kind: writer for kind, writer in writers.items() if writer.n_committed < writer.n_rows}
     missing = []
@@ -152,7 +149,8 @@ def _write(
         for rows in predicted:
             n_controls = None if rows.aggregate == "cells" else np.array([rows.n_controls])
             if rows.aggregate in writers:
-                writers[rows.aggregate].write(rows.X, rows.layers, n_controls)
+                X = run.controls.over_input(rows.first_cell, rows.X) if for_cell_eval else rows.X
+                writers[rows.aggregate].write(X, rows.layers, n_controls)
             if time.monotonic() >= commit_at:
                 commit_at = _commit(writers)
     # All of them before the first is finished: a finished table cannot be rewound for rows that another one lacks.
@@ -170,11 +168,12 @@ def _commit(writers: Mapping[str, RowWriter]) -> float:
 
 def _write_control_rows(run: Run, writer: RowWriter) -> int:
     """Write the control cells themselves, which cell-eval compares predictions with; return their number."""
-    n_cells, step = run.controls.n_obs, max(1, 4_000_000 // run.controls.n_genes)
+    controls = run.controls
+    n_cells, step = controls.n_obs, max(1, 4_000_000 // len(controls.annotation.var_names))
     if writer.n_committed < n_cells:
         writer.rewind(writer.n_committed)
         for begin in range(writer.n_committed, n_cells, step):
-            writer.write(run.controls.dense(begin, min(begin + step, n_cells)))
+            writer.write(controls.over_input(begin, controls.dense(begin, min(begin + step, n_cells))))
         writer.commit()
     return n_cells
 
@@ -208,10 +207,6 @@ def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32
     return notice
 
 
-def _control_label(run: Run) -> str:
-    return run.controls.control_label or CONTROL_LABELS[-1]
-
-
 def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
     schedule, panel, aggregate = run.schedule, run.predictor.panel, run.options["aggregate"]
     uns = {
@@ -229,30 +224,11 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
             uns[name] = run.options[name]
     if run.notices:
         uns["notices"] = [str(notice) for notice in run.notices]
-    names = [str(name) for name in run.controls.obs_names] if aggregate != "mean" else []
-    sizes = np.diff(run.controls.groups.bounds)
-    cells: dict[str, Any] = {
-        "n_controls": schedule.counts,
-        "first_cells": schedule.first_cells,
-        "annotation": _group_column(run, sizes),
-    }
+    controls = run.controls
     if cell_eval_column is not None:
-        if run.options["groupby"] == cell_eval_column:
-            raise ArgumentError(
-                f"the cell-eval format has the perturbations in obs column {cell_eval_column!r}, which is that of the "
-                "groups too",
-                options=[UseOption("cell_eval_column", "name another column")],
-            )
-        table = cell_eval_table(
-            schedule.perturbations,
-            names,
-            panel,
-            uns,
-            control_label=_control_label(run),
-            perturbation_column=cell_eval_column,
-            **cells,
-        )
-        return {"cells": table}
+        return {"cells": cell_eval.table(run, uns, cell_eval_column)}
+    sizes = np.diff(controls.groups.bounds)
+    var_names = _var_names(run)
     specs: dict[str, TableSpec] = {}
     if aggregate != "cells":
         specs["mean"] = mean_table(
@@ -262,10 +238,31 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
             uns,
             run.layers,
             annotation=_group_column(run, np.full(len(sizes), len(run.perturbations))),
+            var_names=var_names,
         )
     if aggregate != "mean":
-        specs["cells"] = cells_table(schedule.perturbations, names, panel, uns, **cells)
+        specs["cells"] = cells_table(
+            schedule.perturbations,
+            [str(name) for name in controls.obs_names],
+            panel,
+            uns,
+            n_controls=schedule.counts,
+            first_cells=schedule.first_cells,
+            label_column=controls.condition_key or "condition",
+            annotation={**controls.annotation.obs, **_group_column(run, sizes)},
+            var_names=var_names,
+        )
     return specs
+
+
+def _var_names(run: Run) -> Sequence[str]:
+    """Return the names that the output gives the model's genes."""
+    panel, match, wanted = run.predictor.panel, run.controls.match, run.options["var_names"]
+    found = match.columns >= 0
+    names_of_input = run.controls.annotation.var_names[match.columns]
+    by_id = wanted == "ensembl" or (wanted == "input" and any(map(ensembl_id, names_of_input[found])))
+    names = [gene_id or name if by_id else name for gene_id, name in zip(panel.ids, panel.names, strict=True)]
+    return np.where(found, names_of_input, names).tolist() if wanted == "input" else names
 
 
 def _group_column(run: Run, n_rows: NDArray[np.int64]) -> dict[str, pd.Categorical]:
@@ -295,6 +292,7 @@ def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
         "n_controls_per_perturbation": run.options["n_controls_per_perturbation"],
         _BATCH_SIZE: run.batch_size,
         "cell-eval column": cell_eval_column,
+        "obs": _digest(run.controls.annotation.obs),
         "versions": _versions(),
     }
 
@@ -305,3 +303,8 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def _digest(obs: Mapping[str, Any]) -> str:
+    frame = pd.DataFrame(dict(obs), dtype=object if not obs else None)
+    return hashlib.sha256(repr(list(obs)).encode() + pd.util.hash_pandas_object(frame).to_numpy().tobytes()).hexdigest()

@@ -82,26 +82,19 @@ def test_both_writes_cells_beside_means_and_overwrite_replaces_both(
         assert set(anndata.read_h5ad(path).obs["condition"]) == {"EKKN10"}
 
 
-@pytest.mark.parametrize(("options", "column"), [([], "condition"), (["--cell-eval-column", "gene"], "gene")])
-def test_for_cell_eval_holds_the_controls_and_nothing_negative(
-    command_line: CommandServer,
-    model: sgr.Predictor,
-    bundle: Path,
-    cells: Path,
-    tmp_path: Path,
-    options: list[str],
-    column: str,
+def test_for_cell_eval_of_all_measured_perturbations(
+    command_line: CommandServer, make_cells: MakeCells, bundle: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.h5ad"
-    options = ["-p", "YFU19", "--for-cell-eval", *options]
-    result = command_line("predict", bundle, cells, "--out", out, *options)
+    measured = make_cells(5)
+    measured.obs["condition"] = ["ctrl", "YFU19", "ctrl", "UNKNOWN", "EKKN10"]
+    measured.write_h5ad(tmp_path / "data.h5ad")
+    options = ["--all-measured", "--for-cell-eval", "--cell-eval-column", "target"]
+    result = command_line("predict", bundle, "data.h5ad", "--out", "out.h5ad", *options, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    written, controls = anndata.read_h5ad(out), anndata.read_h5ad(cells)
-    assert written.obs[column].tolist() == ["ctrl"] * 12 + ["YFU19"] * 12
-    np.testing.assert_array_equal(written.X[:12], controls.X)
-    predicted = model.predict_array(controls.X, "YFU19")
-    assert predicted.min() < 0
-    np.testing.assert_allclose(written.X[12:], np.maximum(predicted, 0), rtol=1e-4, atol=2e-5)
+    assert "1 label of the cells cannot be read as genes of the model: UNKNOWN" in result.stderr
+    assert "cell-eval run -ap out.h5ad -ar data.h5ad --pert-col target --control-pert ctrl\n" in result.stderr
+    written = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert written.obs["target"].tolist() == ["ctrl", "ctrl", "YFU19", "YFU19", "EKKN10", "EKKN10"]
 
 
 def test_zarr_in_and_out(command_line: CommandServer, bundle: Path, cells: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scgenept_rt.errors import OutputError
@@ -21,6 +22,7 @@ from scgenept_rt.output import (
     zarr_store,
 )
 from scgenept_rt.output.table_spec import unique_names
+from scgenept_rt.perturbation import Perturbation
 
 ENDINGS = ("h5ad", "zarr")
 
@@ -65,18 +67,13 @@ def test_cells_table_with_a_number_of_controls_each(perturbations, panel, contro
         cells_table(perturbations, controls, panel, {}, n_controls=[1, 5, 2])
 
 
-def test_cell_eval_table_refuses_a_perturbation_called_like_the_controls(perturbations, panel, controls):
-    with pytest.raises(ValueError, match="KLF1"):
-        cell_eval_table(perturbations, controls, panel, {}, control_label="KLF1")
-
-
 def test_unique_names_leave_names_that_exist_alone():
     assert unique_names(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]
 
 
 def test_gene_ids_are_left_out_when_none_is_known(perturbations):
     spec = mean_table(perturbations, GenePanel(("A", "B"), (None, None), np.ones(2, bool)), 1, {})
-    assert list(spec.var.columns) == ["in_vocab"]
+    assert list(spec.var.columns) == ["gene_name", "in_vocab"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -102,7 +99,14 @@ def test_file_equals_memory_bit_for_bit(
     elif kind == "cells":
         spec = cells_table(perturbations, controls, panel, uns)
     else:
-        spec = cell_eval_table(perturbations, controls, panel, uns, control_label="ctrl")
+        spec = cell_eval_table(
+            [Perturbation("ctrl", (), ()), *perturbations],
+            controls,
+            pd.DataFrame({"predicted": True}, index=[*panel.names]),
+            uns,
+            control_labels=["NT1", "NT1", "NT2", "NT1"],
+            column="perturbation",
+        )
     rows = random_rows(spec.n_rows, ("X", *spec.layers))
     rows["X"][0, 0] = -0.0
     for name in spec.layers:
@@ -123,7 +127,7 @@ def test_file_equals_memory_bit_for_bit(
     if kind == "cell_eval":
         np.testing.assert_array_equal(stored.X, np.maximum(rows["X"], 0))
         assert stored.uns["scgenept_rt"]["clipped_at_zero"]
-        assert list(stored.obs["perturbation"][:4]) == ["ctrl"] * 4
+        assert list(stored.obs["perturbation"][:5]) == ["NT1", "NT1", "NT2", "NT1", "FOSB+ctrl"]
     else:
         assert stored.X.tobytes() == rows["X"].tobytes()
 

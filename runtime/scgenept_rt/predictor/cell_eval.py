@@ -1,0 +1,149 @@
+"""Predictions in the cell-eval format: a file that cell-eval compares with the measured file that the cells came from.
+
+cell-eval 0.8 demands the genes of the measured file in its order, the same labels, and no negative values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scgenept_rt.errors import ArgumentError, Caution, OutputError, UseOption, join_limited, pluralize
+from scgenept_rt.expression import ControlCells
+from scgenept_rt.expression.label_matching import CONTROL, LabelReader
+from scgenept_rt.genes import GenePanel
+from scgenept_rt.options import PredictFileOptions, ReadOptions
+from scgenept_rt.output import TableSpec, cell_eval_table
+from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation
+from scgenept_rt.predictor.run import Run
+
+CELL_EVAL_COLUMN, CONTROL_LABEL = "cell_eval_column", "control_label"
+"""Entries of uns: what cell-eval calls pert_col and control_pert."""
+
+_NO_GENES = Perturbation(CONTROL, (), ())
+
+
+def check_options(out: Path, options: PredictFileOptions) -> None:
+    """Raise if an output or options do not go together with the cell-eval format."""
+    if out.suffix.lower() != ".h5ad":
+        raise OutputError("cell-eval reads .h5ad files alone", "Choose a path that ends in .h5ad", where=out)
+    if options["var_names"] != "input":
+        raise ArgumentError(
+            f"var_names is {options['var_names']!r}, but the cell-eval format has the gene names of the input",
+            options=[UseOption("var_names", "keep these", "input")],
+        )
+
+
+def as_measured(
+    perturbations: Sequence[Perturbation],
+    controls: ControlCells,
+    panel: GenePanel,
+    read: ReadOptions,
+    *,
+    predicted_controls: bool,
+) -> tuple[list[Perturbation], list[str]]:
+    """Return the perturbations under the labels of the input, and what users should know.
+
+    Where the input has several labels of the same genes (A+ctrl and ctrl+A in Norman), each is predicted. Predicted
+    controls are a perturbation of no genes, which comes first.
+    """
+    given = [perturbation for perturbation in perturbations if perturbation.target_genes]
+    if len(given) < len(perturbations) and not predicted_controls:
+        label = next(perturbation.label for perturbation in perturbations if not perturbation.target_genes)
+        raise ArgumentError(
+            f"perturbation {label!r} is the control, which the cell-eval format has measured cells of",
+            f"Leave the perturbation {label} out",
+            [UseOption("predicted_controls", "write predicted control cells instead", True)],
+        )
+    source = controls.annotation
+    own = set(source.control_labels)
+    reader = LabelReader(panel, own)
+    measured: dict[tuple[str, ...] | None, list[str]] = {}
+    for label in source.labels:
+        if label not in own:
+            measured.setdefault(reader.genes(label.strip()), []).append(label)
+    found = [
+        replace(perturbation, label=label)
+        for perturbation in given
+        for label in measured.get(perturbation.target_genes, [perturbation.label])
+    ]
+    notices = _notices(found, [label for label in source.labels if label not in own], controls, read)
+    return [_NO_GENES, *found] if predicted_controls else found, notices
+
+
+def _notices(
+    perturbations: Sequence[Perturbation], measured: Sequence[str], controls: ControlCells, read: ReadOptions
+) -> list[str]:
+    notices: list[str] = []
+    n_others = len(controls.annotation.var_names) - controls.match.n_found
+    if n_others:
+        genes, keep = ("gene of the input is", "it keeps") if n_others == 1 else ("genes of the input are", "they keep")
+        notices.append(Caution(f"{n_others:,} {genes} not predicted: {keep} the values of the control cells."))
+    predicted = {perturbation.label for perturbation in perturbations}
+    unpredicted = [label or "(none)" for label in measured if label not in predicted]
+    unmeasured = sorted(predicted.difference(measured))
+    if measured and (unpredicted or unmeasured):
+        lacking = []
+        if unpredicted:
+            lacking.append(f"without a prediction: {join_limited(unpredicted)}")
+        if unmeasured:
+            lacking.append(f"without measured cells: {join_limited(unmeasured)}")
+        key = controls.condition_key
+        notices.append(
+            Caution(
+                "cell-eval refuses data and predictions of different labels. "
+                f"{pluralize(len(unpredicted) + len(unmeasured), 'label is', 'labels are')} {', '.join(lacking)}",
+                f"Keep the others of each: `real = real[real.obs[{key!r}].isin(predicted.obs[{key!r}])]`, and the same "
+                "the other way round",
+            )
+        )
+    if read["use_raw"] or read["layer"] is not None:
+        where = "raw" if read["use_raw"] else f"layer {read['layer']!r}"
+        notices.append(
+            Caution(f"cell-eval reads X, but the cells were read from {where}: give it a file with that as X")
+        )
+    return notices
+
+
+def label_column(run: Run, given: str | None) -> str:
+    """Return the column of obs that has the labels.
+
+    Raises
+    ------
+    ArgumentError
+        If the output has another column of that name.
+    """
+    column = given or run.controls.condition_key or "target_gene"
+    if column in ("control_cell", run.options["groupby"], *run.controls.annotation.obs):
+        raise ArgumentError(
+            f"the column of labels is to be {column!r}, but the output has another column of that name",
+            options=[UseOption("cell_eval_column", "choose another name")],
+        )
+    return column
+
+
+def table(run: Run, uns: Mapping[str, Any], column: str) -> TableSpec:
+    """Describe the table: control cells first, own or predicted ones, then the predicted cells."""
+    controls, schedule = run.controls, run.schedule
+    perturbations, counts, first_cells = schedule.perturbations, schedule.counts, schedule.first_cells
+    if perturbations[0].target_genes:
+        perturbations = (_NO_GENES, *perturbations)
+        counts, first_cells = np.append(controls.n_obs, counts), np.append(0, first_cells)
+    source = controls.annotation
+    predicted = np.isin(np.arange(len(source.var_names)), controls.match.columns)
+    return cell_eval_table(
+        perturbations,
+        [str(name) for name in controls.obs_names],
+        pd.DataFrame({"predicted": predicted}, index=pd.Index(source.var_names, dtype=object)),
+        {**uns, CELL_EVAL_COLUMN: column, CONTROL_LABEL: controls.control_label or CONTROL_LABELS[-1]},
+        control_labels=source.control_labels or [CONTROL_LABELS[-1]] * controls.n_obs,
+        column=column,
+        n_controls=counts,
+        first_cells=first_cells,
+        annotation=source.obs,
+    )
