@@ -25,6 +25,7 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
 DRAWN, FIGURE = RESULTS / "cpu-xeon-2-cores.json", ROOT / "docs" / "figures" / "benchmark.svg"
 _TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 _MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
+WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
 _OPERATORS = {
     "MultiHeadAttention": "attention (products and softmax in one kernel)",
     "MatMul": "projections and linear layers",
@@ -109,6 +110,31 @@ def growth_table(result: dict[str, Any], what: str) -> str:
     return _markdown([what, "s", "CPU s", "CPU s per prediction", "peak memory, MB"], rows, n_text=0)
 
 
+def screens_table(result: dict[str, Any]) -> str:
+    """Return a table of what the means of a screen cost and how wrong they are, by network and control cells."""
+    heads = ["network", "means from", "passes", "of all", "s", "CPU s", "rms error", "largest error", "covered"]
+    rows = []
+    for network in result["networks"]:
+        whole = network["ways"][0]
+        for row in network["ways"]:
+            every = row is whole
+            # Means over all cells are what the others are held against.
+            errors = [f"(sem {row['rms']:.1e})", ""] if every else [f"{row['rms']:.1e}", f"{row['largest']:.1e}"]
+            rows.append(
+                [
+                    network["name"] if every else "",
+                    f"{row['n']} cells{WAYS[row['way']]}",
+                    f"{row['passes']:,}",
+                    f"{row['passes'] / whole['passes']:.1%}",
+                    f"{row['seconds']:.1f}" if "seconds" in row else "",
+                    f"{row['cpu_seconds']:.1f}" if "seconds" in row else "",
+                    *errors,
+                    f"{row['covered']:.2f}" if "covered" in row else "",
+                ]
+            )
+    return _markdown(heads, rows, n_text=2)
+
+
 def is_timed(form: dict[str, Any]) -> bool:
     """Return whether a form has times, and did not fail."""
     return bool(form["seconds"]) and not form["problem"]
@@ -131,6 +157,7 @@ def with_tables(page: str) -> str:
         file, name, end = match.groups()
         result = json.loads((RESULTS / file).read_text("utf-8"))
         tables = {"forms": side_by_side_table, "operators": operator_table, "genes": genes_table}
+        tables |= {"networks": screens_table}
         return f"{file}: {name}{end}{tables[name](result) if name in tables else growth_table(result, name)}"
 
     return _TABLE.sub(renewed, page)

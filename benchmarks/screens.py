@@ -1,0 +1,194 @@
+"""What a screen's means cost against their error: all control cells, some of them, and the difference estimator.
+
+python benchmarks/screens.py --json benchmarks/results/cpu-NAME-screens.json
+python benchmarks/screens.py --networks random --layers 1 --genes 40 --cells 16 --perturbations 2
+
+Three networks: `demo`, which ships with the package; `random` weights of the published architecture, where effects vary
+between cells almost as much as predictions do; and one `trained` here, in minutes, on made-up responses of denser cells.
+Errors are of means over all control cells: every cell is predicted once, and cells are drawn from these predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+import trained_network
+from scgenept_rt.benchmark.machine import describe_machine
+from scgenept_rt.demo import demo_bundle_path, demo_control_cells, draw_expression, expression_rates
+from scgenept_rt.demo.responses import TARGETS
+from scgenept_rt.predictor import Predictor, load
+from scgenept_rt.predictor.moments import CellMoments
+from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all, mean_of_some
+from scgenept_rt.providers import select_provider
+from tables import screens_table
+from workload import Workload
+
+NAMES = ("demo", "random", "trained")
+DRAWN, TIMED, DRAWS = (8, 16, 32, 64), (8,), 20
+
+
+def main() -> None:
+    options = _options()
+    result: dict[str, Any] = {
+        "kind": "screens",
+        "machine": describe_machine(select_provider(provider="cpu"), threads=None, driver=None),
+        "draws": DRAWS,
+        "networks": [],
+    }
+    with tempfile.TemporaryDirectory(prefix="scgenept-rt-screens-") as temporary:
+        for name in options.networks:
+            bundle, cells, labels = _prepare(name, options, Path(temporary) / name)
+            with closing(load(bundle, provider="cpu")) as model:
+                result["networks"].append({"name": name, **measure(model, cells, labels)})
+            print(screens_table({**result, "networks": result["networks"][-1:]}), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str]) -> dict[str, Any]:
+    """Measure one network: its sizes, and passes, time and errors of every way to its means.
+
+    `cells` are sparse, and have the model's genes in its order.
+    """
+    n_cells, n_labels = cells.n_obs, len(labels)
+    model.predict(cells[:1].copy(), labels[0])  # the first run of a session takes longer
+
+    def predicted(labels: Sequence[str]) -> NDArray[np.float32]:
+        found = model.predict(cells, labels, aggregate="cells")
+        return np.asarray(found.X).reshape(len(labels), n_cells, -1)
+
+    unperturbed = predicted(["ctrl"])[0]
+    perturbed, time_of_all = _timed(lambda: predicted(labels))
+    x = cells.X.toarray()
+    screen = Screen(x, unperturbed, perturbed)
+    ways = [{"way": "all", "n": n_cells, "passes": n_labels * n_cells, **time_of_all, **screen.errors_of_all()}]
+    for way, option, passes_before in (("some", "n_controls", 0), ("difference", "n_controls_per_perturbation", n_cells)):
+        for n in (n for n in DRAWN if n <= n_cells // 2):
+            found = screen.errors(way, n)
+            if n in TIMED:
+                found |= _timed(lambda option=option, n=n: model.predict(cells, labels, **{option: n}))[1]
+            ways.append({"way": way, "n": n, "passes": passes_before + n_labels * n, **found})
+    dimensions = model.bundle.manifest.dimensions
+    return {
+        "genes": dimensions.n_genes,
+        "layers": dimensions.n_layers,
+        "width": dimensions.d_model,
+        "non_zero": float(np.mean(x != 0)),
+        "cells": n_cells,
+        "perturbations": n_labels,
+        "ways": ways,
+    }
+
+
+class Screen:
+    """Predictions of all control cells, [n_perturbations, n_cells, n_genes], to draw some from."""
+
+    def __init__(
+        self, x: NDArray[np.float32], unperturbed: NDArray[np.float32], perturbed: NDArray[np.float32]
+    ) -> None:
+        self._x, self._unperturbed, self._perturbed = x, unperturbed, perturbed
+        self._truth = perturbed.mean(axis=1, dtype=np.float64)
+        self._all_unperturbed, self._own = self._moments(unperturbed, slice(None)), _own(x)
+
+    def errors_of_all(self) -> dict[str, float]:
+        """Return the standard error of means over all cells, as root of the mean square and the largest."""
+        every = [mean_of_all(self._moments(rows, slice(None)), self._own) for rows in self._perturbed]
+        sem = np.stack([estimate.layers["sem"] for estimate in every])
+        return {"rms": _rms(sem), "largest": float(sem.max())}
+
+    def errors(self, way: str, n: int) -> dict[str, float]:
+        """Return errors of means from n cells, over draws, and how often two standard errors cover them.
+
+        The standard errors of `some` are those of a mean over all cells like these: they are held against draws with
+        replacement.
+        """
+        rng = np.random.default_rng(n)
+        squares, largest, covered = [], [], []
+        for _ in range(DRAWS):
+            drawn = rng.permutation(len(self._x))[:n]
+            again = rng.integers(0, len(self._x), n)
+            for rows, truth in zip(self._perturbed, self._truth, strict=True):
+                if way == "some":
+                    error = rows[drawn].mean(axis=0, dtype=np.float64) - truth
+                    estimate = mean_of_all(self._moments(rows, again), _own(self._x[again]))
+                    within = np.abs(estimate.mean - truth) <= 2 * estimate.layers["sem"] + 1e-9
+                else:
+                    estimate = self._difference(rows, drawn)
+                    error = estimate.mean - truth
+                    within = np.abs(error) <= 2 * estimate.layers["sampling_error"] + 1e-9
+                squares.append(_rms(error))
+                largest.append(np.abs(error).max())
+                covered.append(within.mean())
+        return {"rms": _rms(np.array(squares)), "largest": float(np.mean(largest)), "covered": float(np.mean(covered))}
+
+    def _difference(self, rows: NDArray[np.float32], drawn: NDArray[np.int64]) -> MeanEstimate:
+        some = self._moments(rows, drawn)
+        some.effects.add(rows[drawn] - self._unperturbed[drawn])
+        return mean_of_some(some, self._moments(self._unperturbed, drawn), self._all_unperturbed, self._own)
+
+    def _moments(self, rows: NDArray[np.float32], drawn: Any) -> CellMoments:
+        moments = CellMoments(rows.shape[1])
+        moments.add(self._x[drawn], rows[drawn])
+        return moments
+
+
+def _own(x: NDArray[np.float32]) -> OwnValues:
+    values = x.astype(np.float64)
+    return OwnValues.of(len(x), np.count_nonzero(x, axis=0), values.sum(axis=0), np.square(values).sum(axis=0))
+
+
+def _rms(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def _timed(run: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    found = run()
+    return found, {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu_begin}
+
+
+def _prepare(name: str, options: argparse.Namespace, directory: Path) -> tuple[Path, anndata.AnnData, list[str]]:
+    """Return a bundle, control cells, and the perturbations of the screen."""
+    if name == "demo":
+        return demo_bundle_path(), demo_control_cells(options.cells), TARGETS[: options.perturbations]
+    if name == "trained":
+        bundle, names = trained_network.prepare(directory, options.steps)
+        labels = TARGETS[: options.perturbations]
+    else:
+        workload = Workload(directory, options.genes, options.layers, 1, options.tokens, 0, "cpu")
+        workload.prepare()
+        bundle, names = workload.bundle, workload.gene_names()
+        labels = list(names[: options.perturbations])
+    values = draw_expression(expression_rates(names), options.cells, np.random.default_rng(0))
+    obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{i}" for i in range(options.cells)])
+    return bundle, anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names))), labels
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=lambda text: text.split(","), default=NAMES)
+    parser.add_argument("--cells", type=int, default=128, help="control cells")
+    parser.add_argument("--perturbations", type=int, default=32)
+    parser.add_argument("--genes", type=int, default=300, help="genes of the random network")
+    parser.add_argument("--layers", type=int, default=12, help="layers of the random network")
+    parser.add_argument("--tokens", type=int, default=4096, help="rows of the random network's embedding tables")
+    parser.add_argument("--steps", type=int, default=1500, help="steps of training")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
