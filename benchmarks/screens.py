@@ -3,8 +3,9 @@
 python benchmarks/screens.py --json benchmarks/results/cpu-NAME-screens.json
 python benchmarks/screens.py --networks random --layers 1 --genes 40 --cells 16 --perturbations 2
 
-Three networks: `demo`, which ships with the package; `random` weights of the published architecture, where effects vary
-between cells almost as much as predictions do; and one `trained` here, in minutes, on made-up responses of denser cells.
+Three networks: `demo`, which ships with the package; `random` weights of the published architecture, where effects
+vary between cells almost as much as predictions do; and one `trained` here, in minutes, on made-up responses of denser
+cells.
 Errors are of means over all control cells: every cell is predicted once, and cells are drawn from these predictions.
 """
 
@@ -75,12 +76,12 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str]) -> 
     x = cells.X.toarray()
     screen = Screen(x, unperturbed, perturbed)
     ways = [{"way": "all", "n": n_cells, "passes": n_labels * n_cells, **time_of_all, **screen.errors_of_all()}]
-    for way, option, passes_before in (("some", "n_controls", 0), ("difference", "n_controls_per_perturbation", n_cells)):
+    for way, option, before in (("some", "n_controls", 0), ("difference", "n_controls_per_perturbation", n_cells)):
         for n in (n for n in DRAWN if n <= n_cells // 2):
             found = screen.errors(way, n)
             if n in TIMED:
                 found |= _timed(lambda option=option, n=n: model.predict(cells, labels, **{option: n}))[1]
-            ways.append({"way": way, "n": n, "passes": passes_before + n_labels * n, **found})
+            ways.append({"way": way, "n": n, "passes": before + n_labels * n, **found})
     dimensions = model.bundle.manifest.dimensions
     return {
         "genes": dimensions.n_genes,

@@ -21,6 +21,7 @@ def prepare(directory: Path, n_steps: int) -> tuple[Path, tuple[str, ...]]:
 
     sys.path.append(str(_MAKER))
     import make_demo_bundle as maker
+
     from scgenept_export.bundle_export import export_bundle
     from scgenept_export.gene_list import GeneList
     from scgenept_export.gene_lists import shipped_gene_list

@@ -63,7 +63,7 @@ class _Unperturbed:
 
     def add(self, first: int, values: Rows, predicted: Rows) -> None:
         self.rows[first : first + len(predicted)] = predicted
-        self.moments.add(values, predicted)
+        self.moments.add(values, predicted, predicted)
 
 
 class DifferenceEstimator:
@@ -111,7 +111,7 @@ class DifferenceEstimator:
         pilot = self._begin(range(min(size, total)))
         for begin in range(first - first % size, total, size):
             block = range(begin, min(begin + size, total))
-            found = pilot if pilot and begin == 0 else [CellMoments(self._controls.n_genes) for _ in block]
+            found = pilot if pilot and begin == 0 else [self._moments(self._perturbations[index]) for index in block]
             self._complete(block, found)
             yield from map(self._estimate, found[max(first - begin, 0) :])
 
@@ -134,15 +134,21 @@ class DifferenceEstimator:
         plausible = floored(every, own.var, own.sparse_var)
         return floored(effects.var(), self._over_first(effects.n).predicted.var(), plausible)
 
+    def _moments(self, perturbation: Perturbation) -> CellMoments:
+        """Return moments to add cells to; those without a perturbation are complete once they are known."""
+        if self._unperturbed is not None and not perturbation.columns:
+            return self._unperturbed.moments
+        return CellMoments(self._controls.n_genes)
+
     # --- how many cells ---
 
     def _begin(self, block: range) -> list[CellMoments]:
         """Predict all cells without a perturbation if that pays; return the moments that were had on the way."""
-        if self._max_error is None:
-            if self._pays(self._limits):
-                self._predict_unperturbed()
+        asked_for = not all(perturbation.columns for perturbation in self._perturbations)
+        if asked_for or (self._max_error is None and self._pays(self._limits)):
+            self._predict_unperturbed()
             return []
-        if not self._pays([FEWEST_CELLS]):
+        if self._max_error is None or not self._pays([FEWEST_CELLS]):
             return []
         pilot = [
             np.empty((min(FEWEST_CELLS, self._limits[index]), self._controls.n_genes), np.float32) for index in block
@@ -150,9 +156,11 @@ class DifferenceEstimator:
         for part, _, predicted in self._predicted(block, [0] * len(block), [len(rows) for rows in pilot]):
             pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted
         # Compared with each other: where even that takes too many cells, nothing is predicted in vain.
-        shared = min(map(len, pilot))
+        # Their mean stands for what is predicted without one: variances are 1 - 1/k of those of k effects.
+        shared, k = min(map(len, pilot)), len(pilot)
         middle = np.mean([rows[:shared] for rows in pilot], axis=0)
-        if self._pays([_MARGIN * self._first_guess(rows[:shared] - middle) for rows in pilot]):
+        scale = np.sqrt(k / max(k - 1, 1))
+        if self._pays([_MARGIN * self._first_guess(scale * (rows[:shared] - middle)) for rows in pilot]):
             self._predict_unperturbed()
         found = [CellMoments(self._controls.n_genes) for _ in block]
         for moments, rows in zip(found, pilot, strict=True):
@@ -187,7 +195,9 @@ class DifferenceEstimator:
     def _wanted(self, limit: int, moments: CellMoments) -> int:
         if self._unperturbed is None:
             return self._n_cells
-        if self._max_error is None or moments.n >= limit:
+        if moments.n >= limit:
+            return moments.n
+        if self._max_error is None:
             return limit
         if moments.n < FEWEST_CELLS:
             return min(FEWEST_CELLS, limit)

@@ -252,7 +252,8 @@ class Run:
             of = "" if groups.column is None else f" of {join_limited([groups.names[group] for group in whole])}"
             self.on_notice(
                 f"All {pluralize(n_cells, 'control cell')}{of} were predicted for every perturbation: together with "
-                "predictions without a perturbation, fewer would have cost more. Without these, effect is NaN."
+                "predictions without a perturbation, fewer would have cost more. Without these, effect is NaN; add the "
+                f"perturbation {CONTROL_LABELS[0]} to have it."
             )
 
     def _mean(self, index: int, estimate: MeanEstimate) -> PredictedRows:

@@ -26,11 +26,16 @@ class Counting:
     """A session that counts the cells it predicts."""
 
     def __init__(self, model: sgr.Predictor) -> None:
-        self._session, self.n_cells = model.session, 0
+        self._session = model.session
+        self.batches: list[int] = []
         self.provider, self.precision, self.fixed_batches = "cpu", "fp32", False
 
+    @property
+    def n_cells(self) -> int:
+        return sum(self.batches)
+
     def run(self, values: np.ndarray, *others: np.ndarray) -> np.ndarray:
-        self.n_cells += len(values)
+        self.batches.append(len(values))
         return self._session.run(values, *others)
 
 
@@ -52,15 +57,16 @@ def test_every_error_is_reached_at_no_more_than_the_cost_of_all_cells(
     if max_error == 1e-9:
         np.testing.assert_allclose(found.layers["sem"], every.layers["sem"], rtol=1e-3, atol=1e-6)
     if max_error == 1e6 and n_perturbations > 1:
-        assert found.obs["n_controls"].tolist() == [8] * found.n_obs
-        assert counting.n_cells == 100 + 8 * found.n_obs
+        # The control is one of the perturbations: it is predicted once, for all cells.
+        assert found.obs["n_controls"].tolist() == [100 if label == "ctrl" else 8 for label in found.obs["condition"]]
+        assert counting.n_cells == 100 + 8 * (found.n_obs - 1)
         np.testing.assert_allclose(found.X - model.predict(cells, "ctrl").X, found.layers["effect"], atol=1e-4)
 
 
 def test_a_fixed_number_of_cells(model: sgr.Predictor, make_cells: MakeCells) -> None:
     cells = make_cells(60)
     found = model.predict(cells, LABELS, n_controls_per_perturbation=12, seed=3)
-    assert found.obs["n_controls"].tolist() == [12] * 4
+    assert found.obs["n_controls"].tolist() == [12, 12, 12, 60]
     drawn = np.random.RandomState(3).permutation(60)
     values = np.asarray(cells.X)[drawn]
     unperturbed = model.predict_array(values, "ctrl").astype(np.float64)
@@ -77,6 +83,40 @@ def test_where_few_cells_do_not_pay_all_are_predicted(model: sgr.Predictor, make
     assert found.layers["sampling_error"].max() == 0
     assert np.isnan(found.layers["effect"]).all()
     assert any("effect" in notice for notice in notices)
+
+
+def test_several_perturbations_share_a_batch(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    counting, labels = Counting(model), [gene for gene in model.gene_names if gene != "ctrl"][:10]
+    sgr.Predictor(model.bundle, counting).predict(make_cells(64), labels, n_controls_per_perturbation=8, batch_size=32)
+    assert counting.batches == [32, 32, 32, 32, 16]
+
+
+@pytest.mark.parametrize("max_error", [1e-9, 0.04])
+def test_effects_are_known_beside_the_control_itself(
+    model: sgr.Predictor, make_cells: MakeCells, max_error: float
+) -> None:
+    """What is predicted without a perturbation serves as the row of the control, and costs nothing more."""
+    cells, counting = make_cells(40), Counting(model)
+    found = sgr.Predictor(model.bundle, counting).predict(cells, ["YFU19", "ctrl"], max_error=max_error)
+    every = model.predict(cells, ["YFU19", "ctrl"])
+    assert counting.n_cells <= 80
+    assert found.obs["n_controls"].iloc[1] == 40
+    np.testing.assert_allclose(found.X[1], every.X[1], atol=1e-5)
+    np.testing.assert_allclose(found.layers["effect"][0], found.X[0] - every.X[1], atol=1e-4)
+    assert np.abs(found.layers["effect"][1]).max() == found.layers["effect_sem"][1].max() == 0
+
+
+@pytest.mark.parametrize("n_cells", [60, 200])
+@pytest.mark.parametrize("n_perturbations", [2, 5])
+def test_few_perturbations_never_cost_more_than_all_cells(
+    model: sgr.Predictor, make_cells: MakeCells, n_cells: int, n_perturbations: int
+) -> None:
+    cells = make_cells(n_cells)
+    for max_error in (0.02, 0.04, 0.06, 0.08, 0.1):
+        counting = Counting(model)
+        labels = list(model.gene_names[:n_perturbations])
+        sgr.Predictor(model.bundle, counting).predict(cells, labels, max_error=max_error)
+        assert counting.n_cells <= n_cells * n_perturbations, max_error
 
 
 def test_means_that_were_limited_and_missed_the_error_are_named(model: sgr.Predictor, make_cells: MakeCells) -> None:
@@ -121,7 +161,7 @@ def test_command_writes_the_layers_and_the_settings(
     result = command_line("predict", bundle, cells, "--out", out, *labels, *options)
     assert result.returncode == 0, result.stderr
     written = anndata.read_h5ad(out)
-    assert all(8 <= used < 300 for used in written.obs["n_controls"])
+    assert all(8 <= used < 300 for used in written.obs["n_controls"][:-1])  # the last is the control itself
     assert written.layers["sampling_error"].max() <= 0.1
     layers = {name for name in written.layers if name is not None}  # anndata 0.13: None is X
     assert layers == {"delta", "sem", "delta_sem", "sampling_error", "effect", "effect_sem"}
