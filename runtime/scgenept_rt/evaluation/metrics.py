@@ -6,7 +6,7 @@ Reimplements `compute_metrics`, `deeper_analysis` and `non_dropout_analysis` of 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,18 +54,25 @@ class TopGeneCells(NamedTuple):
 
 def pearson(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
     """Return Pearson's correlation; 0.0 for fewer than two values or constant values, as in GEARS."""
-    if len(x) < 2 or np.all(x == x[0]) or np.all(y == y[0]):
-        return 0.0
-    x_centred, y_centred = x - x.mean(), y - y.mean()
-    x_length, y_length = np.linalg.norm(x_centred), np.linalg.norm(y_centred)
-    if not (x_length > 0 and y_length > 0):
-        return 0.0
-    return float(np.clip(np.dot(x_centred / x_length, y_centred / y_length), -1.0, 1.0))
+    return float(_correlations(np.asarray(x)[None], np.asarray(y))[0])
 
 
-def mean_squared_error(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
-    """Return the mean squared difference, NaN if there are no values."""
-    return float(np.mean(np.square(x - y))) if len(x) else float("nan")
+def _correlations(rows: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the correlation of each row with `y`, as `pearson`."""
+    found = np.zeros(len(rows))
+    if len(y) < 2 or np.all(y == y[0]):
+        return found
+    x_centred, y_centred = rows - rows.mean(axis=1, keepdims=True), y - y.mean()
+    x_length, y_length = np.linalg.norm(x_centred, axis=1), np.linalg.norm(y_centred)
+    defined = np.any(rows != rows[:, :1], axis=1) & (x_length > 0) & (y_length > 0)
+    found[defined] = np.clip(x_centred[defined] / x_length[defined, None] @ (y_centred / y_length), -1.0, 1.0)
+    return found
+
+
+def _mean(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of each row, NaN for rows without values."""
+    means: NDArray[np.float64] = rows.mean(axis=1) if rows.shape[1] else np.full(len(rows), np.nan)
+    return means
 
 
 def most_variable_genes(condition_std: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -111,36 +118,50 @@ def perturbation_metrics(
     - Correlations that are not defined are 0, as in GEARS. Where GEARS gives no number or fails (no gene has such a
       fold change, for example), the metric is NaN.
     """
+    found = metrics_of_methods(np.asarray(predicted)[None], observed, control, de, cells, variable_genes)
+    return {name: float(value) for name, (value,) in found.items()}
+
+
+def metrics_of_methods(
+    predicted: NDArray[np.floating],
+    observed: NDArray[np.floating],
+    control: NDArray[np.floating],
+    de: DeGenes,
+    cells: TopGeneCells | None,
+    variable_genes: NDArray[np.int64] | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return `perturbation_metrics` of several predictions (n_methods, n_genes), each metric (n_methods,)."""
     predicted, observed, control = (np.asarray(values, dtype=np.float64) for values in (predicted, observed, control))
     predicted_delta, observed_delta = predicted - control, observed - control
+    squares = np.square(predicted - observed)
     steps = np.abs(np.sign(predicted_delta) - np.sign(observed_delta))
     top20 = de.ranked[:20]
     values = {
-        "mse": mean_squared_error(predicted, observed),
-        "pearson": pearson(predicted, observed),
-        "mse_de": mean_squared_error(predicted[top20], observed[top20]),
-        "pearson_de": pearson(predicted[top20], observed[top20]),
-        "pearson_delta": pearson(predicted_delta, observed_delta),
-        "pearson_delta_de": pearson(predicted_delta[top20], observed_delta[top20]),
-        "frac_correct_direction_all": float(np.mean(steps == 0)),
+        "mse": _mean(squares),
+        "pearson": _correlations(predicted, observed),
+        "mse_de": _mean(squares[:, top20]),
+        "pearson_de": _correlations(predicted[:, top20], observed[top20]),
+        "pearson_delta": _correlations(predicted_delta, observed_delta),
+        "pearson_delta_de": _correlations(predicted_delta[:, top20], observed_delta[top20]),
+        "frac_correct_direction_all": _mean(steps == 0),
     }
     for size in DE_SIZES:
-        values[f"frac_correct_direction_{size}"] = float(np.count_nonzero(steps[de.ranked[:size]] == 0) / size)
+        values[f"frac_correct_direction_{size}"] = np.count_nonzero(steps[:, de.ranked[:size]] == 0, axis=1) / size
     lists = {f"top{size}_de": de.ranked[:size] for size in DE_SIZES} | {"top20_de_non_dropout": de.non_dropout_20}
     if variable_genes is not None:
         lists[f"top{N_VARIABLE_GENES}_hvg"] = variable_genes
     for name, genes in lists.items():
-        values[f"pearson_delta_{name}"] = pearson(predicted_delta[genes], observed_delta[genes])
-        values[f"pearson_{name}"] = pearson(predicted[genes], observed[genes])
-        values[f"mse_{name}"] = mean_squared_error(predicted[genes], observed[genes])
+        values[f"pearson_delta_{name}"] = _correlations(predicted_delta[:, genes], observed_delta[genes])
+        values[f"pearson_{name}"] = _correlations(predicted[:, genes], observed[genes])
+        values[f"mse_{name}"] = _mean(squares[:, genes])
     for name, genes in (
         ("top20_non_dropout", de.non_dropout_20),
         ("non_zero", de.non_zero),
         ("non_dropout", de.non_dropout),
     ):
-        shares = [float(np.mean(steps[genes] == step)) if len(genes) else float("nan") for step in (0, 2, 1)]
-        for kind, share in zip(("correct", "opposite", "0/1"), shares, strict=True):
-            values[f"frac_{kind}_direction_{name}"] = share
+        chosen = steps[:, genes]
+        for kind, step in (("correct", 0), ("opposite", 2), ("0/1", 1)):
+            values[f"frac_{kind}_direction_{name}"] = _mean(chosen == step)
     values |= _fold_change_gaps(predicted, observed, control)
     if cells is not None:
         values["frac_correct_direction_20_nonzero"] = _direction_20_nonzero(
@@ -150,26 +171,25 @@ def perturbation_metrics(
             ("", top20, cells.ranked),
             ("_non_dropout", de.non_dropout_20, cells.non_dropout),
         ):
-            spread = _spread_metrics(predicted[genes], np.asarray(expressed, dtype=np.float64))
+            spread = _spread_metrics(predicted[:, genes], np.asarray(expressed, dtype=np.float64))
             values |= {f"{key}{ending}": value for key, value in spread.items()}
     return values
 
 
 def _fold_change_gaps(
     predicted: NDArray[np.float64], observed: NDArray[np.float64], control: NDArray[np.float64]
-) -> dict[str, float]:
+) -> dict[str, NDArray[np.float64]]:
     """Return the mean difference of predicted and measured fold changes over control, by measured fold change."""
     usable = (control != 0) & (observed >= LEAST_MEAN_OF_FOLD_CHANGES)
-    measured = np.divide(observed, control, out=np.zeros_like(observed), where=usable)
-    gap = np.abs(np.divide(predicted, control, out=np.zeros_like(observed), where=usable) - measured)
-    gaps = {}
-    for name, (low, high) in FOLD_CHANGE_RANGES.items():
-        chosen = (measured > low) & (measured < high)
-        gaps[f"fold_change_gap_{name}"] = float(np.mean(gap[chosen])) if chosen.any() else float("nan")
-    return gaps
+    measured = observed[usable] / control[usable]
+    gap = np.abs(predicted[:, usable] / control[usable] - measured)
+    return {
+        f"fold_change_gap_{name}": _mean(gap[:, (measured > low) & (measured < high)])
+        for name, (low, high) in FOLD_CHANGE_RANGES.items()
+    }
 
 
-def _spread_metrics(predicted: NDArray[np.float64], cells: NDArray[np.float64]) -> dict[str, float]:
+def _spread_metrics(predicted: NDArray[np.float64], cells: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Return the position of predicted means in the distribution over measured cells.
 
     `frac_in_range*`: share of the genes that some cell expresses whose predicted mean lies between two quantiles of the
@@ -178,19 +198,19 @@ def _spread_metrics(predicted: NDArray[np.float64], cells: NDArray[np.float64]) 
     """
     names = [f"frac_in_range{name}" for name in _QUANTILES]
     sigmas = ("mean_sigma", "std_sigma", "frac_sigma_below_1", "frac_sigma_below_2")
-    values = dict.fromkeys((*names, *sigmas), float("nan"))
+    values = dict.fromkeys((*names, *sigmas), np.full(len(predicted), np.nan))
     expressed = np.any(cells != 0, axis=0)
     if not expressed.any():
         return values
-    low, high = np.quantile(cells[:, expressed], np.array(list(_QUANTILES.values())).T, axis=0)
-    inside = (predicted[expressed] >= low) & (predicted[expressed] <= high)
-    values |= dict(zip(names, np.mean(inside, axis=1).tolist(), strict=True))
+    bounds = np.quantile(cells[:, expressed], list(_QUANTILES.values()), axis=0)
+    for name, (low, high) in zip(names, bounds, strict=True):
+        values[name] = _mean((predicted[:, expressed] >= low) & (predicted[:, expressed] <= high))
     # Not by the standard deviation, which rounding keeps from being 0 where all cells are equal.
     varies = np.ptp(cells, axis=0) > 0
     if varies.any():
-        sigma = np.abs(predicted[varies] - cells[:, varies].mean(axis=0)) / cells[:, varies].std(axis=0)
-        figures = (np.mean(sigma), np.std(sigma), np.mean(sigma <= 1), np.mean(sigma <= 2))
-        values |= dict(zip(sigmas, map(float, figures), strict=True))
+        sigma = np.abs(predicted[:, varies] - cells[:, varies].mean(axis=0)) / cells[:, varies].std(axis=0)
+        figures = (_mean(sigma), np.std(sigma, axis=1), _mean(sigma <= 1), _mean(sigma <= 2))
+        values |= dict(zip(sigmas, figures, strict=True))
     return values
 
 
@@ -199,7 +219,7 @@ def _direction_20_nonzero(
     control: NDArray[np.float64],
     top20: NDArray[np.int64],
     cells: NDArray[np.float64],
-) -> float:
+) -> NDArray[np.float64]:
     """Return GEARS's share of the expressed top 20 genes whose change has the measured sign.
 
     GEARS compares the expression of these genes in the order of genes with control means in the order of the ranking.
@@ -207,11 +227,9 @@ def _direction_20_nonzero(
     """
     by_gene = np.argsort(top20, kind="stable")
     expressed = np.any(cells[:, by_gene] != 0, axis=0)
-    if not expressed.any():
-        return float("nan")
     other = control[top20][expressed]
-    signs = [np.sign(mean[expressed] - other) for mean in (predicted[top20[by_gene]], cells[:, by_gene].mean(axis=0))]
-    return float(np.mean(signs[0] == signs[1]))
+    measured = np.sign(cells[:, by_gene].mean(axis=0)[expressed] - other)
+    return _mean(np.sign(predicted[:, top20[by_gene]][:, expressed] - other) == measured)
 
 
 def metric_names() -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from scgenept_rt.evaluation.baselines import ADDITIVE, BASELINES, CONTROL_MEAN, 
 from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.held_out import TrainingLabels
 from scgenept_rt.evaluation.measured import GroupMoments
-from scgenept_rt.evaluation.metrics import HEADLINE, TopGeneCells, better, most_variable_genes, perturbation_metrics
+from scgenept_rt.evaluation.metrics import HEADLINE, TopGeneCells, better, metrics_of_methods, most_variable_genes
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.split import Split
 from scgenept_rt.expression.label_matching import CONTROL
@@ -63,28 +63,20 @@ def metric_table(
     variable_genes = most_variable_genes(moments.std_of_means())
     rows: list[dict[str, Any]] = []
     for label in kept:
-        for method, means in profiles.items():
-            if label not in means:
-                continue
-            n_controls = (
-                int(predicted.n_controls[predicted.row(label)]) if method == predicted.name else moments.n(CONTROL)
-            )
+        methods = [method for method in profiles if label in profiles[method]]
+        stacked = np.stack([profiles[method][label] for method in methods])
+        observed = moments.mean(tested[label])
+        metrics = metrics_of_methods(stacked, observed, control, de[label], cells[label], variable_genes)
+        own = int(predicted.n_controls[predicted.row(label)])
+        for row, method in enumerate(methods):
             described = {
                 "perturbation": label,
                 "subgroup": subgroup_of[label],
                 "method": method,
                 "n_cells": moments.n(tested[label]),
-                "n_controls": n_controls,
+                "n_controls": own if method == predicted.name else moments.n(CONTROL),
             }
-            metrics = perturbation_metrics(
-                means[label],
-                moments.mean(tested[label]),
-                control,
-                de[label],
-                cells=cells[label],
-                variable_genes=variable_genes,
-            )
-            rows.append({**described, **metrics})
+            rows.append({**described, **{name: float(values[row]) for name, values in metrics.items()}})
     return pd.DataFrame(rows)
 
 
