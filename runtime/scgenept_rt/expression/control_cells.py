@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from types import TracebackType
 from typing import IO, Any
@@ -113,14 +114,13 @@ class CsrRowsWriter:
             data = np.concatenate([np.empty(0, np.float32), *self._data])
             self._data.clear()
             return CsrRows(indptr, indices, data, digest.digest())
-        for file in self._files:
-            file.flush()
         return CsrRows(indptr, *self._files, digest.digest())
 
     def discard(self) -> None:
         """Drop everything, after an error."""
         for file in self._files or ():
-            file.close()
+            with suppress(OSError):  # as when what could not be written is tried again
+                file.close()
 
     def _spill(self) -> None:
         if self._files is None:
@@ -131,6 +131,8 @@ class CsrRowsWriter:
             indices_file.write(indices.data)
         for data in self._data:
             data_file.write(data.data)
+        for file in self._files:
+            file.flush()
         self._indices.clear()
         self._data.clear()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
+import resource
 import subprocess
 import sys
 import tempfile
@@ -141,17 +141,15 @@ def test_a_file_that_is_open_for_writing_elsewhere(tmp_path):
     assert read(path).n_obs == len(CONTROL_ROWS)
 
 
-def test_a_full_directory_of_temporary_files_is_named(monkeypatch):
-    class Full:
-        def write(self, _):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    with pytest.raises(OutputError, match="TMPDIR") as caught:
-        read(cells(scipy.sparse.csr_matrix(log1p_values())), spill_bytes=0)
+def test_a_full_directory_of_temporary_files_is_named():
+    """A limit of the size of files, as mounting a small file system takes rights that tests may not have."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="TMPDIR") as caught:
+            read(cells(scipy.sparse.csr_matrix(log1p_values())), spill_bytes=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.where == tempfile.gettempdir()
 
 
