@@ -39,8 +39,12 @@ def main(table: Path) -> None:
             meanings[name].add(entry)
     lines = []
     for gene_id in sorted(panel_names):
-        # A name that another gene has or had would be a guess.
-        names = sorted(name for name in names_of[entry_of[gene_id]] if len(meanings[name]) == 1)
+        # A name that another gene has or had would be a guess, and NA, ON and OK are words too.
+        names = sorted(
+            name
+            for name in names_of[entry_of[gene_id]]
+            if len(meanings[name]) == 1 and (len(name) > 2 or name in panel_names[gene_id])
+        )
         if len(names) > 1:
             lines.append("\t".join([gene_id, *names]))
     OUT.write_bytes(lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))

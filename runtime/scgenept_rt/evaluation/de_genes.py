@@ -58,7 +58,7 @@ class DeLists:
     """The lists that GEARS's preprocessing stores in uns, read for one perturbation at a time.
 
     Two of them are positions of genes, which AnnData does not update when genes or cells are selected. They follow from
-    the cells; where they do not, no list of that perturbation is used.
+    the cells; where they do not, or other genes lead the ranking, no list of that perturbation is used.
     """
 
     def __init__(self, measured: MeasuredCells) -> None:
@@ -86,6 +86,7 @@ class DeLists:
             and self._agree(_NON_ZERO, label, non_zero)
             and self._agree(_NON_DROPOUT, label, non_dropout)
             and (leading is None or bool(np.isin(leading, non_dropout).all()))
+            and (ranked is None or _leads(ranked, ranked_by_t(moments, label)))
         )
         if not agree:
             self._stale.append(label)
@@ -136,6 +137,11 @@ class DeLists:
     def _positions(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
         positions = self._position_of_column[columns]
         return positions[positions >= 0]
+
+
+def _leads(ranked: NDArray[np.int64], by_t: NDArray[np.int64]) -> bool:
+    """Return whether the genes that lead a ranking are mostly among those that change most by these cells."""
+    return bool(np.isin(ranked[:20], by_t[: max(len(by_t) // 4, 40)]).mean() >= 0.5)
 
 
 def ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:

@@ -246,9 +246,10 @@ def test_lists_of_unknown_genes_are_not_used(gears) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["none", "genes re-ordered", "genes left out", "cells left out", "beyond the end", "1-based"]
+    "change",
+    ["none", "genes re-ordered", "genes left out", "cells left out", "beyond the end", "1-based", "last first"],
 )
-def test_positions_in_uns_must_agree_with_the_cells(gears, change) -> None:
+def test_lists_in_uns_must_agree_with_the_cells(gears, change) -> None:
     arrays, _ = gears
     adata = gears_adata(arrays)
     if change == "genes re-ordered":
@@ -257,6 +258,9 @@ def test_positions_in_uns_must_agree_with_the_cells(gears, change) -> None:
         adata = adata[:, 5:].copy()
     elif change == "cells left out":
         adata = adata[np.arange(adata.n_obs) % 4 == 0].copy()
+    elif change == "last first":
+        ranked = adata.uns["rank_genes_groups_cov_all"]
+        ranked |= {name: genes[::-1] for name, genes in ranked.items()}
     elif change in ("beyond the end", "1-based"):
         shift = 1 if change == "1-based" else 10_000
         for positions in (adata.uns["non_zeros_gene_idx"], adata.uns["non_dropout_gene_idx"]):

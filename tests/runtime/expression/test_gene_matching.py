@@ -301,6 +301,7 @@ def test_a_panel_without_ids_knows_former_symbols_by_its_names():
     panel = GenePanel(("MARCH2", "KLF1"), (None, None), np.ones(2, dtype=bool))
     assert panel.position("MARCHF2") == 0
     assert read(cells(PLAIN[:, :2], ["KLF1", "MARCHF2"]), panel).match.columns.tolist() == [1, 0]
+    assert "NA" not in GenePanel(("XK",), (None,), np.ones(1, dtype=bool)), "a former symbol, but a word too"
 
 
 def test_a_label_may_use_the_present_symbol_and_ids_say_which_gene_it_is():
