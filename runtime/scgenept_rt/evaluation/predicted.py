@@ -76,8 +76,11 @@ class PredictedLabels:
         return found
 
     def targets(self, label: str) -> list[int]:
-        """Return the columns of the genes that a label perturbs; none if it cannot be read."""
-        return [self.panel.position(gene) for gene in self.reader.genes(label) or ()]
+        """Return the columns of the genes that a label perturbs, as far as they were predicted."""
+        genes = self.reader.genes(label)
+        if genes is None:
+            genes = tuple(part for part in map(str.strip, label.split("+")) if part in self.panel)
+        return [self.panel.position(gene) for gene in genes]
 
     def check_finite(self, values: NDArray[np.float32], labels: Sequence[str] | NDArray[np.object_]) -> None:
         """Check that rows of values, of these labels, are finite.

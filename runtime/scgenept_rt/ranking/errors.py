@@ -21,7 +21,9 @@ def largest_error(gradient: Values, errors: Values) -> float:
     return float(np.abs(gradient) @ errors)
 
 
-def rank_ranges(scores: Values, errors: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def rank_ranges(
+    scores: Values, errors: Values, of_differences: Values | None = None, n_best: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the best and the worst rank of each entry that its error allows; ranks begin at 1.
 
     An entry ranks behind those that are better by more than `N_ERRORS` errors of the difference, and before those that
@@ -33,10 +35,21 @@ def rank_ranges(scores: Values, errors: Values) -> tuple[NDArray[np.int64], NDAr
         The higher, the better.
     errors
         Standard errors, taken as independent between entries; 0 where none is known.
+    of_differences
+        [n, n], standard errors of the differences between the first n entries where these are known.
+    n_best
+        How many of those are known to be ahead of all that come after the n.
     """
     ahead, behind = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
+    known = 0 if of_differences is None else len(of_differences)
     for index, (score, error) in enumerate(zip(scores, errors, strict=True)):
         differences, margins = scores - score, N_ERRORS * np.hypot(errors, error)
+        if of_differences is not None and index < known:
+            margins[:known] = N_ERRORS * of_differences[index]
         ahead[index] = np.count_nonzero(differences > margins)
         behind[index] = np.count_nonzero(differences < -margins)
-    return ahead + 1, len(scores) - behind
+    best, worst = ahead + 1, len(scores) - behind
+    if known:
+        best[known:] = np.maximum(best[known:], n_best + 1)
+        worst[:n_best] = np.minimum(worst[:n_best], known)
+    return best, worst

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import ArgumentError, PerturbationError, PredictionFileError, UseOption, join_limited
+from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
-from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions
-from scgenept_rt.perturbation import PerturbationRequest, is_control_word, look_up
+from scgenept_rt.perturbation import PerturbationRequest, is_control_word
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.ranking.errors import largest_error
 from scgenept_rt.ranking.question import Question, RankBy, check_question, open_question
@@ -123,12 +122,12 @@ def rank(
 
 
 def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:
+    """Return the scores in order."""
     rows = []
     for row, label in enumerate(means.labels):
-        targets = _targets(label, means.panel)
-        if targets is None:
+        if is_control_word(label):
             continue
-        score, gradient = question.score.of(means.delta(label), targets, np.zeros(len(means.panel)))
+        score, gradient = question.score.of(means.delta(label), means.targets(label), np.zeros(len(means.panel)))
         error = np.nan if means.sems is None else largest_error(gradient, means.sems[row].astype(np.float64))
         rows.append((label, score, error, int(means.n_controls[row])))
     if not rows:
@@ -137,17 +136,9 @@ def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:
             "Predict perturbations",
             where=means.where,
         )
-    return pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
-
-
-def _targets(label: str, panel: GenePanel) -> tuple[int, ...] | None:
-    """Return the columns of the genes that a label perturbs, as far as they are predicted; None for the control."""
-    if is_control_word(label):
-        return None
-    try:
-        return look_up(PerturbationRequest(label), panel)[0].columns
-    except PerturbationError:  # a gene named twice
-        return ()
+    table = pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
+    ascending = not question.score.higher_is_better
+    return table.sort_values("score", ascending=ascending, kind="stable", na_position="last", ignore_index=True)
 
 
 def _notices(means: PredictedMeans) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import warn_caller
 from scgenept_rt.ranking.errors import rank_ranges
@@ -49,16 +50,15 @@ class Ranking:
         return ["-" if pd.isna(best) else f"{best}" if best == worst else f"{best}-{worst}" for best, worst in ranges]
 
 
-def ranked(question: Question, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of scores as that of a `Ranking`; rows that are marked as `left` come before the others."""
+def ranked(
+    question: Question, table: pd.DataFrame, of_differences: NDArray[np.float64] | None = None, n_best: int = 0
+) -> pd.DataFrame:
+    """Return a table of scores, which are in order, as that of a `Ranking`; for the others see `rank_ranges`."""
     sign = 1.0 if question.score.higher_is_better else -1.0
-    order = {"score": sign < 0, **({"left": False} if "left" in table else {})}
-    for column, ascending in order.items():
-        table = table.sort_values(column, ascending=ascending, kind="stable", na_position="last", ignore_index=True)
-    table = table.drop(columns="left", errors="ignore")
     n_scored = int(table["score"].notna().sum())
     scored = table[:n_scored]
-    best, worst = rank_ranges(sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy())
+    scores, errors = sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy()
+    best, worst = rank_ranges(scores, errors, of_differences, n_best)
     ranks = {"rank": np.arange(1, n_scored + 1), "best_rank": best, "worst_rank": worst}
     columns = pd.DataFrame(ranks).reindex(table.index).astype("Int64")
     return pd.concat([columns, table], axis=1)

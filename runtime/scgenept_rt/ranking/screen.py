@@ -55,7 +55,7 @@ class Screen:
         check_question(by)
         if top < 1:
             raise ArgumentError(f"top is {top}, expected 1 or more")
-        self._predictor = predictor
+        self._predictor, self._top = predictor, top
         self._question = open_question(predictor.panel, by, read)
         options = resolve(
             PredictOptions,
@@ -104,10 +104,11 @@ class Screen:
 
     def ranking(self) -> Ranking:
         """Return what is known by now."""
-        question = self._question
+        question, search = self._question, self._search
+        n_best = min(self._top, search.n_left)
         n_cells = pluralize(self._n_cells, "control cell")
         return Ranking(
-            ranked(question, self._search.table()),
+            ranked(question, search.table(), search.errors_of_differences(), n_best),
             question.score.name,
             f"{question.description}; effects on {n_cells}, without the targets",
             self._predictor.variant,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ _N_ERRORS_OUT = 3
 """Standard errors of a difference from which on a candidate is out: one true difference in 700 is as far off."""
 
 _ROWS_AT_ONCE = 256
+_MOST_COMPARED = 200
 
 
 class _Candidate:
@@ -43,6 +44,8 @@ class _Candidate:
         float64 [n]: what each cell adds to the value, along its gradient.
     unseen_var
         What sparse genes may add to the variance of that between cells.
+    is_out
+        Whether it is surely not among the best.
     """
 
     def __init__(self, index: int, perturbation: Perturbation, n_genes: int) -> None:
@@ -50,12 +53,13 @@ class _Candidate:
         self.n, self.value = 0, np.nan
         self.per_cell: Values = np.empty(0)
         self.unseen_var = 0.0
-        self._effects: RunningMoments | None = RunningMoments(n_genes)
+        self.is_out = False
+        self._n_genes = n_genes
+        self._effects: RunningMoments | None = None
 
     def add(self, effects: NDArray[np.float32], score: Score, estimator: DifferenceEstimator, n_cells: int) -> None:
         """Add the effects on further ones of `n_cells` cells."""
-        moments = self._effects
-        assert moments is not None, "a candidate that is out gets no more cells"
+        moments = self._effects = self._effects or RunningMoments(self._n_genes)
         moments.add(effects)
         self.n, var = moments.n, np.nan_to_num(moments.var())
         found, gradient = score.of(moments.mean, self.perturbation.columns, var * (1 / self.n - 1 / n_cells))
@@ -68,14 +72,9 @@ class _Candidate:
         """Standard error of the value for all cells like these."""
         return _error(self.per_cell, self.unseen_var)
 
-    @property
-    def is_out(self) -> bool:
-        """Whether it is surely not among the best."""
-        return self._effects is None
-
     def drop(self) -> None:
         """Take it out and free the effects."""
-        self._effects = None
+        self.is_out, self._effects = True, None
 
 
 class Search:
@@ -121,23 +120,33 @@ class Search:
             cost += (end - n) * len(self._left)
             self._predict(n, end)
             n, end = end, min(2 * end, self._n_cells)
-            self._left = self._possible() if n < self._n_cells else self._best()
+            self._left = self._possible()
             if len(self._left) <= self._top:
                 most = min(most, 2 * cost)
-                best = self._best()
-                if all(self._is_better(*pair, N_ERRORS) for pair in pairwise(best)):
+                if all(_is_better(*pair, N_ERRORS) for pair in pairwise(self._best())):
                     return
 
     def table(self) -> pd.DataFrame:
-        """Return perturbation, score, error and n_controls of what was predicted, those left first."""
+        """Return perturbation, score, error and n_controls of what was predicted, the best first."""
         sign = 1.0 if self._score.higher_is_better else -1.0
-        left = {candidate.index for candidate in self._left}
+        compared = self._compared()
+        others = [candidate for candidate in self._candidates if candidate.n and candidate not in compared]
         rows = [
-            (entry.index in left, entry.perturbation.label, sign * entry.value, entry.error, entry.n)
-            for entry in self._candidates
-            if entry.n
+            (entry.perturbation.label, sign * entry.value, entry.error, entry.n)
+            for entry in (*compared, *_sorted(others))
         ]
-        return pd.DataFrame(rows, columns=["left", "perturbation", "score", "error", "n_controls"])
+        return pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
+
+    def errors_of_differences(self) -> Values:
+        """Return the standard errors of the differences between the first n of the table, [n, n]."""
+        compared = self._compared()
+        return np.array([[_error_of_difference(first, second) for second in compared] for first in compared])
+
+    def _compared(self) -> list[_Candidate]:
+        """Return those that are left and the next ones from as many cells, in order; none while cells differ."""
+        n = max(candidate.n for candidate in self._candidates)
+        compared = _sorted([candidate for candidate in self._candidates if candidate.n == n])[:_MOST_COMPARED]
+        return compared if all(candidate in compared for candidate in self._left) else []
 
     def _predict(self, begin: int, end: int) -> None:
         """Predict further cells for the candidates that are left."""
@@ -148,7 +157,7 @@ class Search:
             for rows in _joined(part for _, part in parts):
                 candidate.add(rows, self._score, self._estimator, self._n_cells)
             # Most of many candidates are out at once, and need not be kept for comparison.
-            margin = _N_ERRORS_OUT * self._sampling_error(candidate)
+            margin = _N_ERRORS_OUT * candidate.error * self._sampled(candidate.n)
             if np.isnan(candidate.value) or (len(bounds) == self._top and candidate.value + margin < bounds[-1]):
                 candidate.drop()
             elif not np.isnan(margin):
@@ -158,24 +167,30 @@ class Search:
         """Return the candidates that are not surely worse than each of the best so far."""
         best = self._best()
         for candidate in self._left:
-            if not candidate.is_out and all(self._is_better(other, candidate, _N_ERRORS_OUT) for other in best):
+            n_errors = _N_ERRORS_OUT * self._sampled(candidate.n)
+            if not candidate.is_out and all(_is_better(other, candidate, n_errors) for other in best):
                 candidate.drop()
         return [candidate for candidate in self._left if not candidate.is_out]
 
     def _best(self) -> list[_Candidate]:
-        left = [candidate for candidate in self._left if not candidate.is_out]
-        return sorted(left, key=attrgetter("value"), reverse=True)[: self._top]
-
-    def _is_better(self, first: _Candidate, second: _Candidate, n_errors: float) -> bool:
-        error = _error(first.per_cell - second.per_cell, first.unseen_var + second.unseen_var)
-        return first.value - second.value > n_errors * error * self._sampled(first.n)
-
-    def _sampling_error(self, candidate: _Candidate) -> float:
-        return candidate.error * self._sampled(candidate.n)
+        return _sorted([candidate for candidate in self._left if candidate.n and not candidate.is_out])[: self._top]
 
     def _sampled(self, n: int) -> float:
         """Return by how much a mean over `n` cells is nearer to that over all of these than to any like them."""
         return float(np.sqrt(1 - n / self._n_cells))
+
+
+def _sorted(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    return sorted(candidates, key=lambda candidate: -np.nan_to_num(candidate.value, nan=-np.inf))
+
+
+def _is_better(first: _Candidate, second: _Candidate, n_errors: float) -> bool:
+    return first.value - second.value > n_errors * _error_of_difference(first, second)
+
+
+def _error_of_difference(first: _Candidate, second: _Candidate) -> float:
+    """Return the standard error of the difference between two candidates on the same cells."""
+    return _error(first.per_cell - second.per_cell, first.unseen_var + second.unseen_var)
 
 
 def _error(per_cell: Values, unseen_var: float) -> float:

@@ -194,10 +194,19 @@ def test_gradients_are_those_of_the_scores(name: str) -> None:
     assert gradient[0] == gradient[4] == 0
 
 
+def test_a_target_that_was_predicted_is_left_out_beside_one_that_was_not(screen) -> None:
+    screen.obs["condition"] = [label.replace("ctrl", "NOSUCH") for label in screen.obs["condition"]]
+    np.testing.assert_allclose(sgr.rank(screen).table["score"], sorted(SIZES)[::-1], rtol=1e-5)
+
+
 def test_ranges_of_ranks() -> None:
     best, worst = rank_ranges(np.array([5.0, 4.0, 3.9, 1.0]), np.array([0.1, 0.1, 0.1, 0.0]))
     assert best.tolist() == [1, 2, 2, 4]
     assert worst.tolist() == [1, 3, 3, 4]
+    of_differences = np.array([[0.0, 9.0, 0.1], [9.0, 0.0, 0.01], [0.1, 0.01, 0.0]])  # errors that cancel, or add up
+    best, worst = rank_ranges(np.array([5.0, 4.0, 3.9, 1.0]), np.full(4, 0.1), of_differences)
+    assert best.tolist() == [1, 1, 3, 4]
+    assert worst.tolist() == [2, 2, 3, 4]
 
 
 def test_the_command(screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,13 +95,18 @@ def test_the_best_are_those_of_the_full_screen(predictor: sgr.Predictor, make_ce
     pairs = [f"{first}+{second}" for first, second in itertools.combinations(genes, 2)]
     found = sgr.rank(predictor, cells, [*pairs, "ctrl"], top=TOP, read={"allow_unnormalized": True}, **by[name])
     score, truth = SCORES[name], scores_of_all(cells, SCORES[name])
-    best = sorted(pairs, key=truth.__getitem__, reverse=score.higher_is_better)[:TOP]
-    assert set(found.table["perturbation"][:TOP]) == set(best)
+    order = sorted(pairs, key=truth.__getitem__, reverse=score.higher_is_better)
+    assert set(found.table["perturbation"][:TOP]) == set(order[:TOP])
     print(name, predictor.session.n_cells / (len(pairs) * N_CELLS))
     assert predictor.session.n_cells <= len(pairs) * N_CELLS / 5
     errors = (found.table["score"] - found.table["perturbation"].map(truth)).abs()
     assert (errors <= 2 * found.table["error"] + 1e-6).mean() >= 0.9
     assert sorted(found.table["perturbation"]) == sorted(pairs)
+    ranks = found.table["perturbation"].map({pair: rank for rank, pair in enumerate(order, 1)})
+    within = ranks.between(found.table["best_rank"], found.table["worst_rank"])
+    assert within[:TOP].all()
+    assert within.mean() >= 0.95
+    assert found.table["worst_rank"][:TOP].max() < 2.5 * TOP
 
 
 @pytest.mark.filterwarnings("ignore::scgenept_rt.PredictionWarning")
