@@ -1,0 +1,76 @@
+"""What `rank` costs to find the best of a large screen on a network with known answers: `python benchmarks/ranking.py`.
+
+The network has the genes of `demo` and costs nothing: each gene's perturbation has an effect of its own, which differs
+between cells in strength and is weaker in genes that a cell does not express. Passes are counted, and the best are
+compared with those of the full screen, which are known without running it.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+import scgenept_rt as sgr
+from scgenept_rt.bundle import Bundle, demo_bundle_path
+from scgenept_rt.demo import demo_control_cells
+
+N_CELLS, TOP = 2_000, 20
+SCREENS = {"all singles of 5,000 genes": (5_000, 1), "all pairs of 200 genes": (200, 2)}
+
+
+class PlantedNetwork:
+    """Adds known effects, and counts the cells it predicts."""
+
+    provider, precision, fixed_batches = "cpu", "fp32", False
+
+    def __init__(self, n_genes: int) -> None:
+        rng = np.random.default_rng(0)
+        sizes = rng.gamma(0.3, 1.0, (n_genes, 1)) / n_genes**0.5
+        self.effects = (rng.normal(size=(n_genes, n_genes)) * sizes).astype(np.float32)
+        self.n_cells = 0
+
+    def share(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how much of an effect shows in each gene of a cell."""
+        depth = values.mean(axis=1, keepdims=True)
+        share: NDArray[np.float32] = (1 + 0.3 * np.tanh(20 * (depth - 0.1))) * (0.3 + 0.7 * (values > 0))
+        return share
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], _: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict a batch."""
+        self.n_cells += len(values)
+        predicted = 0.7 * values
+        for row, gene in zip(*np.nonzero(pert_flags), strict=True):
+            predicted[row] += self.effects[gene] * self.share(values[row : row + 1])[0]
+        return predicted.astype(np.float32)
+
+
+def main() -> None:
+    bundle = Bundle.open(demo_bundle_path())
+    cells = demo_control_cells(N_CELLS)
+    names = [name for name in bundle.manifest.gene_names if "+" not in name]
+    column = {name: index for index, name in enumerate(bundle.manifest.gene_names)}
+    print(f"| {N_CELLS:,} control cells, best {TOP} by effect size | passes | of the full screen | found |")
+    print("| --- | ---: | ---: | ---: |")
+    for screen, (n_genes, at_once) in SCREENS.items():
+        network = PlantedNetwork(len(bundle.manifest.gene_names))
+        candidates = ["+".join(genes) for genes in itertools.combinations(names[:n_genes], at_once)]
+        found = sgr.rank(sgr.Predictor(bundle, network), cells, candidates, top=TOP)
+        shown = network.effects * np.mean(network.share(cells.X.toarray()), axis=0, dtype=np.float64)
+        sizes = {}
+        for label in candidates:
+            targets = [column[gene] for gene in label.split("+")]
+            effect = shown[targets].sum(axis=0)
+            effect[targets] = 0.0
+            sizes[label] = np.linalg.norm(effect)
+        best = set(sorted(candidates, key=sizes.__getitem__)[-TOP:])
+        n_found = len(best & set(found.table["perturbation"][:TOP]))
+        share = network.n_cells / (len(candidates) * N_CELLS)
+        print(f"| {screen} ({len(candidates):,}) | {network.n_cells:,} | {share:.2%} | {n_found} of {TOP} |")
+
+
+if __name__ == "__main__":
+    main()
