@@ -27,7 +27,8 @@
     ├── OutputError                   OSError
     │   ├── OutputExistsError         FileExistsError
     │   ├── OutputBusyError
-    │   └── PartialOutputError
+    │   ├── PartialOutputError
+    │   └── ShardsError
     ├── DownloadError                 OSError
     │   ├── ChecksumError
     │   └── OfflineError              FileNotFoundError
@@ -299,6 +300,10 @@ class OutputBusyError(OutputError):
 
 class PartialOutputError(OutputError):
     """An interrupted run left a partial output that was not to be resumed, is damaged, or has other settings."""
+
+
+class ShardsError(OutputError):
+    """The parts of a run are missing, unfinished or not of one run."""
 
 
 class DownloadError(ScgeneptError, OSError):

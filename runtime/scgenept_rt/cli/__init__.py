@@ -19,6 +19,7 @@ from scgenept_rt.cli import (
     genes,
     gi,
     inspect,
+    merge,
     plot,
     predict,
     providers,
@@ -56,6 +57,7 @@ def _global_options(
 
 for _command in (
     predict.predict,
+    merge.merge,
     inspect.inspect,
     check.check,
     genes.genes,

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +21,7 @@ from scgenept_rt.cli.options import (
 )
 from scgenept_rt.cli.perturbations import requested
 from scgenept_rt.cli.progress import show_progress
+from scgenept_rt.cli.resume import resume_command, resume_hint
 from scgenept_rt.errors import CellsNotFoundError, pluralize
 from scgenept_rt.options import EngineOptions, FileOptions, PredictFileOptions, PredictOptions, ReadOptions, resolve
 
@@ -70,12 +67,12 @@ def predict(
         if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():
             Bundle.open(bundle)  # its error says that the two are in the wrong order
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=cells)
-    output["resume_command"] = _resume_command()
+    output["resume_command"] = resume_command()
     started = time.monotonic()
     n_rows = 0
 
     with open_model(bundle, engine, check=check) as model:
-        with _resume_hint(), show_progress("cells") as progress:
+        with resume_hint(), show_progress("cells") as progress:
 
             def count(done: int, total: int) -> None:
                 nonlocal n_rows
@@ -102,6 +99,7 @@ def predict(
     if output["for_cell_eval"]:
         say(f"compare with: {_cell_eval_command(out, cells)}")
     say(f"{pluralize(n_rows, '(perturbation, control cell) pair')} in {seconds:.1f} s")
+<<<<<<< HEAD
 
 
 def _cell_eval_command(out: Path, cells: Path) -> str:
@@ -127,3 +125,5 @@ def _resume_hint() -> Iterator[None]:
     except KeyboardInterrupt:
         say(f"interrupted. Continue with: {_resume_command()}")
         raise
+=======
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)

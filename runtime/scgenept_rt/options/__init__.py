@@ -162,6 +162,14 @@ class FileOptions(TypedDict, total=False):
 
     overwrite: Annotated[bool, Option(False, "Replace an output that exists.")]
     resume: Annotated[bool, Option(False, "Continue an interrupted run.")]
+    shard: Annotated[
+        str | None,
+        Option(
+            None,
+            "Predict part I of N only, into OUT.shard-I-of-N.h5ad; `scgenept-rt merge OUT` puts the parts together.",
+            "I/N",
+        ),
+    ]
     resume_command: Annotated[str, Option("", "Command that continues this run, for messages.", flag=None)]
     for_cell_eval: Annotated[
         bool,

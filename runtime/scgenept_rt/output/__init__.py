@@ -8,8 +8,10 @@ from scgenept_rt.output.destination import (
     stored_entry,
     stored_layer,
 )
+from scgenept_rt.output.merging import merge_shards
 from scgenept_rt.output.partial_table import PartialTable, finish_all
 from scgenept_rt.output.row_writer import MemoryTable, RowWriter
+from scgenept_rt.output.shard import Shard
 from scgenept_rt.output.table_spec import TableSpec, cell_eval_table, cells_table, mean_table
 from scgenept_rt.output.whole_file import write_whole
 
@@ -17,6 +19,7 @@ __all__ = [
     "MemoryTable",
     "PartialTable",
     "RowWriter",
+    "Shard",
     "TableSpec",
     "cell_eval_table",
     "cells_path",
@@ -25,6 +28,7 @@ __all__ = [
     "finish_all",
     "interrupted_settings",
     "mean_table",
+    "merge_shards",
     "open_table",
     "stored_entry",
     "stored_layer",

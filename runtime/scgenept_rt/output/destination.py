@@ -161,7 +161,7 @@ def _open_locked(
     on_notice: Callable[[str], None],
 ) -> PartialTable:
     path, table_class, fingerprint = work.target, _table_class(work.target), spec.fingerprint()
-    digest = run_digest(settings, fingerprint)
+    digest = str(spec.uns.get(RUN_DIGEST) or run_digest(settings, fingerprint))
     exists = os.path.lexists(path)
     if resume and exists and not _continues(work) and stored_entry(path, RUN_DIGEST) == digest:
         # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end

@@ -29,6 +29,7 @@ _WORDS = {
     "gene_names_sha256": "genes",
     "clip_at_zero": "negative values set to zero",
     "manifest_digest": "bundle",
+    "gpu": "GPU model",
 }
 """Names of journal entries in messages, where their own say little."""
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -104,10 +105,10 @@ class Journal:
     def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:
         """Raise `PartialOutputError` unless the settings and the table are those of this journal."""
         # The table follows from the settings: it adds something only where these are the same.
-        differences = list(_differences(self.settings, settings)) or list(_differences(self.table, table))
-        if differences:
+        found = list(differences(self.settings, settings)) or list(differences(self.table, table))
+        if found:
             raise PartialOutputError(
-                "the interrupted run that left part of it had other settings:\n  " + "\n  ".join(differences),
+                "the interrupted run that left part of it had other settings:\n  " + "\n  ".join(found),
                 "Resume with the settings of before",
                 [DISCARD],
                 where=target,
@@ -136,18 +137,26 @@ def _as_json(value: object) -> Any:
     raise TypeError(f"a setting of type {type(value).__name__} cannot be stored: {value!r}")
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def digests_of_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with their SHA-256 in the place of lists, which may be long."""
+    return {key: _sha256(value) if isinstance(value, list) else value for key, value in plain(settings).items()}
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "", words: tuple[str, str] = ("before", "now")
+) -> Iterator[str]:
+    """Yield in words what differs between two settings."""
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key), now.get(key)
         name = prefix + _WORDS.get(key, key)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{name}.")
+            yield from differences(old, new, f"{name}.", words)
         elif isinstance(old, list) and isinstance(new, list):
-            yield f"{name}: {_list_text(old, new)} before, {_list_text(new, old)} now"
+            yield f"{name}: {_list_text(old, new)} {words[0]}, {_list_text(new, old)} {words[1]}"
         else:
-            yield f"{name}: {_text(old)} before, {_text(new)} now"
+            yield f"{name}: {_text(old)} {words[0]}, {_text(new)} {words[1]}"
 
 
 def _list_text(entries: list[Any], other: list[Any]) -> str:
@@ -163,5 +172,5 @@ def _text(value: Any) -> str:
         return "not set"
     if isinstance(value, str) and _DIGEST.fullmatch(value):
         return f"sha256 {value[:12]}..."
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(plain(value))
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."

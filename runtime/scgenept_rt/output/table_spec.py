@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ Kind = Literal["mean", "cells"]
 UNS_KEY = "scgenept_rt"
 RUN_DIGEST = "run_digest"
 """Entry of uns that identifies the run that made a file: `run_digest` of its settings and table."""
+SHARD_KEY = "shard"
+"""Entry of uns that says which part of a run a file is."""
 N_CONTROLS = "n_controls"
 MEAN_LAYERS = ("delta", "sem", "delta_sem")
 ESTIMATE_LAYERS = ("sampling_error", "effect", "effect_sem")
@@ -149,6 +151,14 @@ class TableSpec:
         names = sum(map(len, itertools.islice(self.obs.index, 1000)))
         per_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
         return self.layout.n_bytes + int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
+
+    def part(self, rows: NDArray[np.int64], shard: Mapping[str, Any]) -> TableSpec:
+        """Return some rows of the table as a table of its own, with what its uns says of the part."""
+        obs = self.obs.iloc[rows]
+        for name, column in obs.items():
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                obs = obs.assign(**{str(name): column.cat.remove_unused_categories()})
+        return replace(self, obs=obs, uns={**self.uns, SHARD_KEY: {**shard, "layers": list(self.layers)}})
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must be the same when a run is resumed."""
@@ -322,6 +332,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return unique
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
 class _CellRows:
     """Perturbation and control cell of each row of a table of cells, by their positions."""
@@ -355,6 +366,31 @@ class _CellRows:
         rows = zip(self.perturbations, self.cells, strict=True)
         obs.index = _index(unique_names(f"{labels[perturbation]}|{cells[cell]}" for perturbation, cell in rows))
         return obs
+=======
+def _cell_rows(
+    columns: Mapping[str, Sequence[str]],
+    control_names: Sequence[str],
+    n_controls: Counts | None,
+    first_cells: Counts,
+    annotation: Mapping[str, pd.Categorical] | None,
+) -> tuple[pd.DataFrame, pd.Index[Any]]:
+    """Return obs and the row names, from columns of one value per perturbation (its label in the first)."""
+    labels = next(iter(columns.values()))
+    counts = np.full(len(labels), len(control_names)) if n_controls is None else np.asarray(n_controls)
+    if counts.shape != (len(labels),) or not np.all((counts > 0) & (counts <= len(control_names))):
+        raise ValueError(f"n_controls must be {len(labels)} numbers from 1 to {len(control_names)}, not {n_controls}")
+    perturbation_of_row = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
+    starts = np.broadcast_to(first_cells, len(labels)).tolist()
+    ranges = [np.arange(start, start + n, dtype=np.int32) for start, n in zip(starts, counts, strict=True)]
+    cell_of_row = np.concatenate(ranges)
+    obs = pd.DataFrame({name: _categorical(values, perturbation_of_row) for name, values in columns.items()})
+    for name, column in (annotation or {}).items():
+        obs[name] = column[cell_of_row]
+    obs["control_cell"] = _categorical(control_names, cell_of_row).remove_unused_categories()
+    cells = unique_names(control_names)
+    names = (f"{label}|{cells[cell]}" for label, here in zip(labels, ranges, strict=True) for cell in here)
+    return obs, _index(unique_names(names))
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
 
 
 def _index(names: Sequence[str]) -> pd.Index[Any]:
@@ -393,7 +429,9 @@ def _sha256(names: pd.Index[Any]) -> str:
 def _storable(value: Any) -> Any:
     if isinstance(value, Mapping):
         # a slash would make a group of its own
-        return {str(key).replace("/", "_"): _storable(entry) for key, entry in value.items() if entry is not None}
+        # sorted, as it is when it is read again
+        entries = {str(key).replace("/", "_"): entry for key, entry in value.items() if entry is not None}
+        return {key: _storable(entries[key]) for key in sorted(entries)}
     if isinstance(value, (list, tuple)):
         return np.asarray([str(entry) if isinstance(entry, PurePath) else entry for entry in value])
     return str(value) if isinstance(value, PurePath) else value

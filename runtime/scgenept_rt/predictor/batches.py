@@ -118,15 +118,16 @@ class BatchLoop:
         self._read_cells, self._cell_name = read_cells, cell_name
         self.batch_size = planned_size(n_rows, batch_size) if session.fixed_batches else min(batch_size, n_rows)
 
-    def full_batches(self, schedule: Schedule, first_row: int = 0) -> Iterator[Batch]:
+    def full_batches(self, schedule: Schedule, first_row: int = 0, end_row: int | None = None) -> Iterator[Batch]:
         """Fill batches with the rows of a schedule, across perturbations: all are full but the last.
 
-        Which rows share a batch depends on schedule and batch size alone, so a resumed run forms the same batches: the
-        first one is that which holds `first_row`.
+        Which rows share a batch depends on schedule and batch size alone, so that a resumed run and one of some of the
+        rows form the same batches: the first is that which holds `first_row`, the last that which ends at `end_row` or
+        later.
         """
         n_rows, size = schedule.n_rows, self.batch_size
         if first_row < n_rows:
-            for begin in range(first_row - first_row % size, n_rows, size):
+            for begin in range(first_row - first_row % size, n_rows if end_row is None else end_row, size):
                 yield self.batch(list(schedule.parts(begin, min(begin + size, n_rows))))
 
     def batch(self, parts: Sequence[Part]) -> Batch:

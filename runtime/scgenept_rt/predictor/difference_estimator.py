@@ -49,6 +49,11 @@ def cells_needed(effect_sem: float, n: int, n_cells: int, max_error: float) -> i
     return min(-(-needed // FEWEST_CELLS) * FEWEST_CELLS, n_cells)
 
 
+def block_size(batch_size: int) -> int:
+    """Return how many perturbations are predicted together."""
+    return 2 * batch_size
+
+
 class _Unperturbed:
     """Predictions without a perturbation for all cells; many go to a temporary file."""
 
@@ -105,15 +110,15 @@ class DifferenceEstimator:
         """Whether some cells stand for all, once that is decided; otherwise all are predicted."""
         return self._unperturbed is not None
 
-    def estimates(self, first: int = 0) -> Iterator[MeanEstimate]:
-        """Yield the estimates of the perturbations from `first` on."""
-        total, size = len(self._perturbations), 2 * self._loop.batch_size
+    def estimates(self, first: int, stop: int) -> Iterator[MeanEstimate]:
+        """Yield the estimates of the perturbations from `first` up to `stop`."""
+        total, size = len(self._perturbations), block_size(self._loop.batch_size)
         pilot = self._begin(range(min(size, total)))
-        for begin in range(first - first % size, total, size):
+        for begin in range(first - first % size, stop, size):
             block = range(begin, min(begin + size, total))
             found = pilot if pilot and begin == 0 else [self._moments(self._perturbations[index]) for index in block]
             self._complete(block, found)
-            yield from map(self._estimate, found[max(first - begin, 0) :])
+            yield from map(self._estimate, found[max(first - begin, 0) : stop - begin])
 
     def effects(self, indices: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, Rows]]:
         """Yield the effects of the perturbations at `indices` on the cells `begin` up to `end`, batch by batch."""

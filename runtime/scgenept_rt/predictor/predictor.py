@@ -131,17 +131,18 @@ class Predictor:
         layers = pluralize(dimensions.n_layers, "layer")
         return f"<Predictor of {self.variant}: {pluralize(dimensions.n_genes, 'gene')}, {layers}, {state}>"
 
-    def automatic_batch_size(self) -> int:
+    def automatic_batch_size(self, *, by_memory: bool = True) -> int:
         """Return the cells per batch that bound memory and keep the provider busy.
 
         On a GPU it follows the memory that was free after loading. Where less is free later, batches are run in parts.
+        Without `by_memory` it is the same on every machine with the provider.
         """
         return automatic_batch_size(
             self.provider,
             len(self.panel),
             precision=self.session.precision,
             d_model=self.bundle.manifest.dimensions.d_model,
-            free_bytes=self.free_device_bytes,
+            free_bytes=self.free_device_bytes if by_memory else None,
         )
 
     def warm_up(self, n_cells: Sequence[int] = (1,)) -> None:
@@ -299,7 +300,12 @@ class Predictor:
             As in `predict`.
         **options
             `scgenept_rt.options.PredictFileOptions`: those of `predict`, and overwrite, resume, resume_command,
+<<<<<<< HEAD
             for_cell_eval, predicted_controls, cell_eval_column. A resumed run keeps its automatic batch size.
+=======
+            for_cell_eval, cell_eval_column, shard. A resumed run keeps its automatic batch size, and all parts of a run
+            have the same.
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
 
         Returns
         -------
@@ -316,6 +322,7 @@ class Predictor:
         from scgenept_rt.predictor.writing import check_outputs, recorded_batch_size, to_files
 
         resolved = resolve(PredictFileOptions, options)
+<<<<<<< HEAD
         aggregate, overwrite, resume = resolved["aggregate"], resolved["overwrite"], resolved["resume"]
         check_outputs(out, resolved, cells=cells)
         if resume and resolved["batch_size"] == "auto":
@@ -330,6 +337,16 @@ class Predictor:
             for_cell_eval=resolved["for_cell_eval"],
             predicted_controls=resolved["predicted_controls"],
         ) as run:
+=======
+        check_outputs(out, resolved, cells=cells)
+        if resolved["batch_size"] == "auto":
+            # Rows are only the same in the same batches, and another size may be automatic by now or elsewhere.
+            if resolved["shard"] is not None:
+                resolved["batch_size"] = self.automatic_batch_size(by_memory=False)
+            elif resolved["resume"]:
+                resolved["batch_size"] = recorded_batch_size(out, resolved) or "auto"
+        with self._run(cells, perturbations, resolved, read, on_notice) as run:
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
             return to_files(run, Path(out), resolved, progress)
 
     def iter_predict(
@@ -377,6 +394,7 @@ class Predictor:
             "synthetic": manifest.synthetic,
             "provider": self.provider,
             "precision": self.precision,
+            "gpu": self.gpu,
         }
 
     def _run(

@@ -24,13 +24,14 @@ from scgenept_rt.perturbation import (
     unmeasured_target_notices,
 )
 from scgenept_rt.predictor.batches import BatchLoop, OnNotice, Progress, Schedule
-from scgenept_rt.predictor.difference_estimator import DifferenceEstimator
+from scgenept_rt.predictor.difference_estimator import DifferenceEstimator, block_size
 from scgenept_rt.predictor.moments import CellMoments
 from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scgenept_rt.output import Shard
     from scgenept_rt.predictor.predictor import Predictor
 
 _OWN_COLUMNS = ("condition", "target_genes", "n_controls", "control_cell")
@@ -168,6 +169,32 @@ class Run:
         """Return the group at `index` of the schedule."""
         return self.controls.groups.names[index // len(self.perturbations)]
 
+    def means(self, shard: Shard | None = None) -> range:
+        """Return which entries of the schedule belong to a part; all without one."""
+        n_means = len(self.schedule.perturbations)
+        if shard is None:
+            return range(n_means)
+        bounds = np.arange(n_means + 1)
+        if _estimated(self.options):
+            # of whole blocks, which are predicted together
+            n, size = len(self.perturbations), block_size(self.batch_loop().batch_size)
+            bounds = np.append(bounds[:-1][bounds[:-1] % n % size == 0], n_means)
+        return shard.means(self.schedule.starts, bounds)
+
+    def rows(
+        self, progress: Progress | None = None, first_row: int = 0, means: range | None = None
+    ) -> Generator[PredictedRows, None, None]:
+        """Predict from a row of the schedule on; the mean of a perturbation follows its last cells.
+
+        With means, that row must be the first of a perturbation. `means` are the entries of the schedule to which the
+        row belongs, all by default: nothing is predicted for later ones.
+        """
+        loop, progress = self.batch_loop(), progress or (lambda *_: None)
+        means = self.means() if means is None else means
+        if _estimated(self.options):
+            return self._estimated_rows(loop, progress, self.schedule.perturbation_at(first_row), means)
+        return self._rows(loop, progress, first_row, means)
+
     def batch_loop(self) -> BatchLoop:
         """Return the loop that runs batches of these control cells."""
         return BatchLoop(
@@ -179,29 +206,21 @@ class Run:
             cell_name=lambda cell: str(self.controls.obs_names[cell]),
         )
 
-    def rows(self, progress: Progress | None = None, first_row: int = 0) -> Generator[PredictedRows, None, None]:
-        """Predict from a row of the schedule on; the mean of a perturbation follows its last cells.
-
-        With means, that row must be the first of a perturbation.
-        """
-        loop = self.batch_loop()
-        progress = progress or (lambda *_: None)
-        if _estimated(self.options):
-            return self._estimated_rows(loop, progress, self.schedule.perturbation_at(first_row))
-        return self._rows(loop, progress, first_row)
-
-    def _rows(self, loop: BatchLoop, progress: Progress, first_row: int) -> Generator[PredictedRows, None, None]:
+    def _rows(
+        self, loop: BatchLoop, progress: Progress, first_row: int, means: range
+    ) -> Generator[PredictedRows, None, None]:
         schedule, controls, aggregate = self.schedule, self.controls, self.options["aggregate"]
+        begin_row, end_row = (int(schedule.starts[index]) for index in (means.start, means.stop))
         moments = CellMoments(controls.n_genes)
         own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.totals(start, start + n)))
         # Closed with this generator and not some time later, so that no batch runs on once the caller has left.
-        with closing(loop.run(loop.full_batches(schedule, first_row))) as results:
+        with closing(loop.run(loop.full_batches(schedule, first_row, end_row))) as results:
             for batch, predicted in results:
                 for part in batch.parts:
                     begin = schedule.first_row(part)
                     skipped = max(first_row - begin, 0)
                     rows = predicted[part.rows][skipped:]
-                    if not len(rows):
+                    if not len(rows) or begin >= end_row:
                         continue
                     if aggregate != "mean":
                         yield PredictedRows(
@@ -218,20 +237,22 @@ class Run:
                             own = own_values(int(schedule.first_cells[part.index]), moments.n)
                             yield self._mean(part.index, mean_of_all(moments, own))
                             moments = CellMoments(controls.n_genes)
-                    progress(begin + skipped + len(rows), schedule.n_rows)
+                    progress(begin + skipped + len(rows) - begin_row, end_row - begin_row)
 
-    def _estimated_rows(self, loop: BatchLoop, progress: Progress, first: int) -> Generator[PredictedRows, None, None]:
-        n_means, n_predicted, n_ended = len(self.schedule.perturbations), 0, 0
+    def _estimated_rows(
+        self, loop: BatchLoop, progress: Progress, first: int, means: range
+    ) -> Generator[PredictedRows, None, None]:
+        n_predicted, n_ended = 0, 0
         at_most = self.controls.n_obs + self.schedule.n_rows
 
         def count(n_rows: int) -> None:
             nonlocal n_predicted
             n_predicted += n_rows
-            left = (n_means - first - n_ended) / n_ended if n_ended else np.inf
+            left = (means.stop - first - n_ended) / n_ended if n_ended else np.inf
             progress(n_predicted, max(n_predicted, int(min(n_predicted * (1 + left), at_most))))
 
         n, groups, whole = len(self.perturbations), self.controls.groups, []
-        for group in range(first // n, len(groups.names)):
+        for group in range(first // n, -(-means.stop // n)):
             estimator = DifferenceEstimator(
                 loop,
                 self.controls,
@@ -241,7 +262,7 @@ class Run:
                 self.options["max_error"],
                 count,
             )
-            for estimate in estimator.estimates(first + n_ended - group * n):
+            for estimate in estimator.estimates(first + n_ended - group * n, min(means.stop - group * n, n)):
                 yield self._mean(first + n_ended, estimate)
                 n_ended += 1
             if not estimator.samples:

@@ -23,6 +23,7 @@ from scgenept_rt.options import PredictFileOptions
 from scgenept_rt.output import (
     MemoryTable,
     RowWriter,
+    Shard,
     TableSpec,
     cells_path,
     cells_table,
@@ -34,8 +35,14 @@ from scgenept_rt.output import (
     stored_entry,
     stored_layer,
 )
+<<<<<<< HEAD
 from scgenept_rt.output.table_spec import UNS_KEY
 from scgenept_rt.predictor import cell_eval
+=======
+from scgenept_rt.output.journal import digests_of_lists, run_digest
+from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY
+from scgenept_rt.perturbation import CONTROL_LABELS
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
 from scgenept_rt.predictor.batches import Progress
 from scgenept_rt.predictor.run import Run
 
@@ -53,19 +60,23 @@ def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | 
     if options["for_cell_eval"]:
         cell_eval.check_options(Path(out), options)
     input_path = None if isinstance(cells, AnnData) else cells
+<<<<<<< HEAD
     for path in _paths(out, options["aggregate"]).values():
+=======
+    for path in _paths(out, options).values():
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
         check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
 
 
-def recorded_batch_size(out: str | Path, aggregate: str, *, overwrite: bool) -> int | None:
+def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | None:
     """Return the batch size of the run to resume, None if there is none.
 
     It is kept beside a partial output, and in a finished one that is not to be replaced.
     """
-    for path in _paths(out, aggregate).values():
+    for path in _paths(out, options).values():
         settings = interrupted_settings(path)
         found = settings.get(_BATCH_SIZE) if settings is not None else None
-        if settings is None and not overwrite:
+        if settings is None and not options["overwrite"]:
             found = stored_entry(path, _BATCH_SIZE_ENTRY)
         if isinstance(found, (int, np.integer)) and found > 0:
             return int(found)
@@ -75,10 +86,10 @@ def recorded_batch_size(out: str | Path, aggregate: str, *, overwrite: bool) -> 
 def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
     """Predict everything into memory; return one table per kind."""
     writers: dict[str, RowWriter] = {kind: MemoryTable(spec) for kind, spec in _specs(run, None).items()}
-    _write(run, writers, progress)
+    _write(run, writers, progress, run.means())
     tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
     if run.options["max_error"] is not None:
-        notice = _warn_of_missed_error(run, [tables["mean"].layers["sampling_error"]])
+        notice = _warn_of_missed_error(run, [tables["mean"].layers["sampling_error"]], run.means())
         if notice is not None:
             tables["mean"].uns[UNS_KEY]["notices"] = np.asarray([*run.notices, notice])
     return tables
@@ -88,39 +99,89 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
     """Predict everything into files, or what an interrupted run left undone; return their paths."""
     column = None
     if options["for_cell_eval"]:
+<<<<<<< HEAD
         column = cell_eval.label_column(run, options["cell_eval_column"])
     paths = _paths(out, run.options["aggregate"])
+=======
+        column = options["cell_eval_column"] or run.controls.condition_key or "target"
+        label = _control_label(run)
+        if any(perturbation.label == label for perturbation in run.perturbations):
+            raise ArgumentError(
+                f"the cell-eval format labels the control cells {label!r}, and a perturbation has that label too",
+                f"Leave the perturbation {label} out",
+            )
+    paths = _paths(out, options)
+    settings, specs = _settings(run, column), _specs(run, column)
+    shard = None if options["shard"] is None else Shard.parse(options["shard"])
+    means = run.means(shard)
+    if shard is not None:
+        specs = {kind: _part(run, spec, shard, settings, column) for kind, spec in specs.items()}
+        settings["shard"] = str(shard)
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
     with ExitStack() as stack:
         writers: dict[str, RowWriter] = {}
-        for kind, spec in _specs(run, column).items():
+        for kind, spec in specs.items():
             table = open_table(
                 paths[kind],
                 spec,
-                settings=_settings(run, column),
+                settings=settings,
                 overwrite=options["overwrite"],
                 resume=options["resume"],
                 command=options["resume_command"],
                 on_notice=run.on_notice,
             )
             writers[kind] = stack.enter_context(table)
+<<<<<<< HEAD
         _write(run, writers, progress, for_cell_eval=column is not None)
+=======
+        _write(run, writers, progress, means, control_rows=column is not None)
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
         finished = [cast("Path", path) for path in finish_all(list(writers.values()))]
     if run.options["max_error"] is not None:
         # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
         # may have moved it by now.
         with suppress(OSError, KeyError):
-            _warn_of_missed_error(run, stored_layer(out, "sampling_error"))
+            _warn_of_missed_error(run, stored_layer(paths["mean"], "sampling_error"), means)
     return finished
 
 
-def _paths(out: str | Path, aggregate: str) -> dict[str, Path]:
-    if aggregate == "both":
-        return {"mean": Path(out), "cells": cells_path(out)}
-    return {aggregate: Path(out)}
+def _paths(out: str | Path, options: PredictFileOptions) -> dict[str, Path]:
+    path, aggregate = Path(out), options["aggregate"]
+    if options["shard"] is not None:
+        path = Shard.parse(options["shard"]).path(path)
+    return {"mean": path, "cells": cells_path(path)} if aggregate == "both" else {aggregate: path}
+
+
+def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any], column: str | None) -> TableSpec:
+    """Return the table of a part, which knows of the whole one what `merge_shards` needs."""
+    means = run.means(shard)
+    rows = np.arange(means.start, means.stop)
+    n_control_rows = 0 if column is None else run.controls.n_obs
+    if whole.kind == "cells":
+        begin, end = run.schedule.starts[[means.start, means.stop]]
+        rows = np.concatenate([np.arange(n_control_rows), n_control_rows + np.arange(begin, end)])
+    entry = {
+        "number": shard.number,
+        "count": shard.count,
+        "aggregate": run.options["aggregate"],
+        "n_control_rows": n_control_rows,
+        RUN_DIGEST: run_digest(settings, whole.fingerprint()),
+        "settings": digests_of_lists(settings),
+    }
+    return whole.part(rows, entry)
 
 
 def _write(
+<<<<<<< HEAD
     run: Run, writers: Mapping[str, RowWriter], progress: Progress | None, *, for_cell_eval: bool = False
+=======
+    run: Run,
+    writers: Mapping[str, RowWriter],
+    progress: Progress | None,
+    means: range,
+    *,
+    control_rows: bool = False,
+>>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
 ) -> None:
     schedule = run.schedule
     n_own_rows = 0
@@ -128,11 +189,11 @@ def _write(
         n_own_rows = _write_control_rows(run, writers["cells"])
     # A table that has all of its rows may be finished on disk already, and cannot be rewound then.
     writers = {kind: writer for kind, writer in writers.items() if writer.n_committed < writer.n_rows}
-    missing = []
+    begin_row, missing = int(schedule.starts[means.start]), []
     if "mean" in writers:
-        missing.append(int(schedule.starts[writers["mean"].n_committed]))
+        missing.append(int(schedule.starts[means.start + writers["mean"].n_committed]))
     if "cells" in writers:
-        missing.append(max(writers["cells"].n_committed - n_own_rows, 0))
+        missing.append(begin_row + max(writers["cells"].n_committed - n_own_rows, 0))
     if not missing:
         return
     first_row = min(missing)
@@ -140,12 +201,12 @@ def _write(
         # A mean needs all rows of its perturbation.
         index = schedule.perturbation_at(first_row)
         first_row = int(schedule.starts[index])
-        writers["mean"].rewind(index)
+        writers["mean"].rewind(index - means.start)
     if "cells" in writers:
-        writers["cells"].rewind(n_own_rows + first_row)
+        writers["cells"].rewind(n_own_rows + first_row - begin_row)
     commit_at = time.monotonic() + _SECONDS_BETWEEN_COMMITS
     # Closed before the tables and the cells are: an error in writing leaves no batch running.
-    with closing(run.rows(progress, first_row)) as predicted:
+    with closing(run.rows(progress, first_row, means)) as predicted:
         for rows in predicted:
             n_controls = None if rows.aggregate == "cells" else np.array([rows.n_controls])
             if rows.aggregate in writers:
@@ -178,19 +239,19 @@ def _write_control_rows(run: Run, writer: RowWriter) -> int:
     return n_cells
 
 
-def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]]) -> Caution | None:
+def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]], means: range) -> Caution | None:
     """Report means whose sampling error stayed above `max_error`, for which the number of cells was limited."""
     max_error = cast("float", run.options["max_error"])
     # Rounded as the layer is, so that an error that was just reached does not count as missed. A single cell gives NaN.
     missed = [
         (float(errors.max()), index)
-        for index, errors in enumerate(chain.from_iterable(sampling_errors))
+        for index, errors in enumerate(chain.from_iterable(sampling_errors), start=means.start)
         if not errors.max() <= np.float32(max_error)
     ]
     if not missed:
         return None
     worst, index = max(missed)
-    n_means, group = len(run.schedule.perturbations), run.group(index)
+    n_means, group = len(means), run.group(index)
     notice = Caution(
         f"{len(missed):,} of {pluralize(n_means, 'mean' if group else 'perturbation')} missed max_error {max_error:g} "
         f"with the control cells that they were limited to. The largest sampling error is {worst:.3g}, for "
@@ -217,8 +278,6 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
         _BATCH_SIZE_ENTRY: run.batch_size,
         "versions": _versions(),
     }
-    if run.predictor.gpu is not None:
-        uns["gpu"] = run.predictor.gpu
     for name in ("groupby", "max_error", "n_controls_per_perturbation"):
         if run.options[name] is not None:
             uns[name] = run.options[name]

@@ -1,0 +1,228 @@
+"""The parts of a run put together: the file that one process would have written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from scgenept_rt.errors import ShardsError, foreign_data, join_limited, pluralize
+from scgenept_rt.output.destination import cells_path, open_table
+from scgenept_rt.output.journal import differences
+from scgenept_rt.output.partial_table import PartialTable, finish_all
+from scgenept_rt.output.shard import Shard
+from scgenept_rt.output.table_spec import N_CONTROLS, RUN_DIGEST, SHARD_KEY, UNS_KEY, TableSpec
+from scgenept_rt.output.zarr_store import import_zarr
+
+_BLOCK_VALUES = 1 << 20
+
+
+def merge_shards(
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Put the parts of a run together that `predict_file` wrote with `shard`; the parts stay.
+
+    Parameters
+    ----------
+    out
+        The output that the parts were written for. Of the aggregate "both" the cells are merged too.
+    overwrite
+        Replace an output that exists.
+    resume
+        Continue an interrupted merge.
+    command
+        The command that continues it, for messages.
+    progress
+        Called with the rows that are written, and their total.
+    on_notice
+        Called with each warning message.
+
+    Returns
+    -------
+    list of Path
+        The files written: byte for byte those of an undivided run on the same type of machine.
+
+    Raises
+    ------
+    ShardsError
+        If parts are missing, unfinished or of another run.
+    OutputError
+        If the output cannot be written.
+    """
+    out = Path(out)
+    parts = _read_parts(out, _found(out, out.suffix))
+    outputs = {out: parts}
+    if parts[0].shard["aggregate"] == "both":
+        outputs[cells_path(out)] = _read_parts(out, _found(out, cells_path(out).name.removeprefix(out.stem)))
+    options: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "command": command}
+    with ExitStack() as stack:
+        tables = [
+            stack.enter_context(
+                open_table(
+                    path,
+                    _whole(parts),
+                    settings={"merged parts": [part.path.name for part in parts]},
+                    on_notice=on_notice,
+                    **options,
+                )
+            )
+            for path, parts in outputs.items()
+        ]
+        total = sum(table.n_rows for table in tables)
+        done = 0
+        for table, parts in zip(tables, outputs.values(), strict=True):
+            if table.n_written < table.n_rows:
+                for n_rows in _copy(parts, table):
+                    table.commit()
+                    if progress is not None:
+                        progress(done + n_rows, total)
+            done += table.n_rows
+        return [cast("Path", path) for path in finish_all(tables)]
+
+
+@dataclass(frozen=True)
+class _Part:
+    path: Path
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    uns: Mapping[str, Any]
+    layers: tuple[str, ...]
+
+    @property
+    def shard(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.uns[SHARD_KEY]
+        return found
+
+    @property
+    def skipped_rows(self) -> int:
+        """Control cells that every part begins with in the cell-eval format; those of the first are kept."""
+        return int(self.shard["n_control_rows"]) if self.shard["number"] > 1 else 0
+
+
+def _found(out: Path, ending: str) -> list[Path]:
+    """Return the files of all parts, in order."""
+    pattern = re.compile(rf"{re.escape(out.stem)}\.shard-(\d+)-of-(\d+){re.escape(ending)}(\.partial)?")
+    names = [found for path in out.parent.glob("*") if (found := pattern.fullmatch(path.name))]
+    finished = {(int(found[2]), int(found[1])): out.parent / found[0] for found in names if not found[3]}
+    begun = {(int(found[2]), int(found[1])) for found in names if found[3]}
+    counts = sorted({count for count, _ in {*finished, *begun}})
+    if not counts:
+        problem = f"there is no file {out.stem}.shard-I-of-N{ending} in {out.parent}"
+        raise ShardsError(problem, "Predict the parts, and give the output that they were predicted for", where=out)
+    if len(counts) > 1:
+        problem = f"there are parts of a division by {' and of one by '.join(map(str, counts))}"
+        raise ShardsError(problem, "Move those of one division away", where=out)
+    count = counts[0]
+    missing = [number for number in range(1, count + 1) if (count, number) not in finished]
+    if missing:
+        words = [f"{n}/{count}{' (begun, not finished)' if (count, n) in begun else ''}" for n in missing]
+        raise ShardsError(
+            f"of {pluralize(count, 'part')}, {len(missing):,} cannot be merged: {join_limited(words, 10)}",
+            "Predict them with the command of the others, resuming those that are begun, and merge again",
+            where=out,
+        )
+    return [finished[count, number] for number in range(1, count + 1)]
+
+
+def _read_parts(out: Path, paths: Sequence[Path]) -> list[_Part]:
+    """Read all but the values of the parts, and check that they are of one run."""
+    parts = [_read_part(path) for path in paths]
+    first = parts[0]
+    for number, part in enumerate(parts, start=1):
+        stated, expected = (Shard(int(p.shard["number"]), int(p.shard["count"])) for p in (part, first))
+        if stated != Shard(number, expected.count):
+            problem = f"{part.path.name} holds part {stated}, not what its name says"
+            raise ShardsError(problem, "Rename it, or predict the part again", where=out)
+        if part.shard[RUN_DIGEST] != first.shard[RUN_DIGEST]:
+            words = f"in part {Shard(1, expected.count)}", f"in part {stated}"
+            found = list(differences(first.shard["settings"], part.shard["settings"], words=words))
+            raise ShardsError(
+                f"{part.path.name} is of another run than {first.path.name}:\n  "
+                + "\n  ".join(found or ["other rows or genes"]),
+                "Predict all parts with the same bundle, cells, perturbations and options",
+                where=out,
+            )
+    return parts
+
+
+def _read_part(path: Path) -> _Part:
+    from anndata.io import read_elem
+
+    with foreign_data(ShardsError, path, remedy="Predict this part again"), _opened(path) as store:
+        uns = read_elem(store["uns"]).get(UNS_KEY, {})
+        if SHARD_KEY not in uns:
+            raise ShardsError("this is no part of a run", "Move it away, or predict the part", where=path)
+        obs, var = (_as_written(read_elem(store[name])) for name in ("obs", "var"))
+        return _Part(path, obs, var, uns, tuple(uns[SHARD_KEY].get("layers", ())))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if path.suffix.lower() == ".zarr":
+        yield import_zarr(path).open_group(str(path), mode="r")
+    else:
+        with h5py.File(path, "r") as file:
+            yield file
+
+
+def _whole(parts: Sequence[_Part]) -> TableSpec:
+    """Return the table that the parts make together."""
+    first = parts[0]
+    frames = [part.obs.iloc[part.skipped_rows :] for part in parts]
+    columns = {
+        name: pd.api.types.union_categoricals([frame[name] for frame in frames])
+        if isinstance(first.obs[name].dtype, pd.CategoricalDtype)
+        else np.concatenate([frame[name].to_numpy() for frame in frames])
+        for name in first.obs.columns
+    }
+    index = pd.Index(np.concatenate([frame.index.to_numpy(object) for frame in frames]))
+    uns = {name: value for name, value in first.uns.items() if name != SHARD_KEY}
+    return TableSpec(
+        "mean" if N_CONTROLS in columns else "cells",
+        pd.DataFrame(columns, index=index),
+        first.var,
+        first.layers,
+        {**uns, RUN_DIGEST: first.shard[RUN_DIGEST]},
+        clip_at_zero=bool(uns.get("clipped_at_zero", False)),
+    )
+
+
+def _copy(parts: Sequence[_Part], table: PartialTable) -> Iterator[int]:
+    """Write the rows that the table lacks, a block at a time; yield how many it has."""
+    begin = 0
+    for part in parts:
+        n_skipped, n_rows = part.skipped_rows, len(part.obs) - part.skipped_rows
+        step = max(1, _BLOCK_VALUES // len(part.var))
+        with foreign_data(ShardsError, part.path, remedy="Predict this part again"), _opened(part.path) as store:
+            while table.n_written < begin + n_rows:
+                start = n_skipped + table.n_written - begin
+                rows = slice(start, min(start + step, n_skipped + n_rows))
+                counts = part.obs[N_CONTROLS].to_numpy()[rows] if N_CONTROLS in part.obs else None
+                table.write(store["X"][rows], {name: store["layers"][name][rows] for name in part.layers}, counts)
+                yield table.n_written
+        begin += n_rows
+
+
+def _as_written(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return annotation with its texts of the type that tables are written from, whatever the version of pandas."""
+    columns = {}
+    for name, column in frame.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            categories = pd.Index(column.cat.categories.to_numpy(object))
+            columns[name] = pd.Series(pd.Categorical.from_codes(column.cat.codes, categories=categories))
+        else:
+            columns[name] = pd.Series(column.to_numpy() if column.dtype.kind in "biuf" else column.to_numpy(object))
+    return pd.DataFrame(columns).set_axis(pd.Index(frame.index.to_numpy(object)), axis="index")
