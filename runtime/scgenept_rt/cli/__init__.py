@@ -24,6 +24,7 @@ from scgenept_rt.cli import (
     predict,
     providers,
     rank,
+    table,
     verify,
 )
 from scgenept_rt.cli.failure import exit_on_user_error
@@ -69,6 +70,7 @@ for _command in (
     evaluate.evaluate,
     gi.gi,
     rank.rank,
+    table.table,
 ):
     app.command(_command.__name__, cls=Command)(_command)
 app.add_typer(plot.app, name="plot")

@@ -1,5 +1,6 @@
 """Evaluation against measured cells: GEARS's metrics, baselines, splits, and reports."""
 
+from scgenept_rt.evaluation.change_table import change_tables
 from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.evaluate import evaluate
 from scgenept_rt.evaluation.metrics import metric_names, pearson, perturbation_metrics
@@ -16,6 +17,7 @@ __all__ = [
     "PredictedMeans",
     "Split",
     "change_sizes",
+    "change_tables",
     "evaluate",
     "load_split",
     "metric_names",

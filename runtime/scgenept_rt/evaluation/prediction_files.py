@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,55 @@ def read_predictions(
             from_effects,
             group=predicted.group,
         )
+
+
+Row = tuple[str, NDArray[np.float32], Mapping[str, NDArray[np.float32] | None]]
+"""Label, prediction and layers of one perturbation, (n_genes,) each."""
+
+
+@contextmanager
+def open_rows(
+    source: str | Path | AnnData, labels: Sequence[str] | None, layers: Sequence[str], *, in_group: str | None = None
+) -> Iterator[tuple[PredictedLabels, Iterator[Row]]]:
+    """Open predictions; their rows are read as they are taken. Layers that are not there are None.
+
+    Raises
+    ------
+    ScgeneptError
+        As `read_predictions`.
+    """
+    with open_cells(source) as cells:
+        predicted, rows, label_of_row, _ = _labels(cells, None, in_group)
+        if "n_controls" not in cells.obs.columns:
+            means = read_predictions(source, labels=labels, in_group=in_group)
+            yield means, _mean_rows(means, layers)
+            return
+        if labels is not None:
+            wanted = {predicted.labels[predicted.row(label)] for label in labels}
+            rows, label_of_row = rows[kept := [label in wanted for label in label_of_row]], label_of_row[kept]
+        yield predicted, _stored_rows(cells, predicted, rows, label_of_row, layers)
+
+
+def _mean_rows(means: PredictedMeans, layers: Sequence[str]) -> Iterator[Row]:
+    for row, label in enumerate(means.labels):
+        known = {"delta": None if means.deltas is None else means.deltas[row]}
+        yield label, means.means[row], {name: known.get(name) for name in layers}
+
+
+def _stored_rows(
+    cells: OpenedCells,
+    predicted: PredictedLabels,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.object_],
+    layers: Sequence[str],
+) -> Iterator[Row]:
+    for begin in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(begin, begin + _ROWS_AT_ONCE)
+        X = _dense(cells.matrix, rows[part])
+        predicted.check_finite(X, labels[part])
+        read = {name: _layer(cells, name, rows[part]) for name in layers}
+        for at, label in enumerate(labels[part]):
+            yield label, X[at], {name: None if values is None else values[at] for name, values in read.items()}
 
 
 def change_sizes(

@@ -251,7 +251,11 @@ def _table_class(path: Path) -> type[PartialTable]:
         return _TABLES[path.suffix.lower()]
     except KeyError:
         problem = f"the ending {path.suffix!r} is unknown, expected .h5ad or .zarr"
-        raise OutputError(problem, "Choose another path", where=path) from None
+        remedy = "Choose another path"
+        if path.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".xlsx"):
+            h5ad = path.with_suffix(".h5ad")
+            remedy = f"Write {h5ad}, then make a table of it with `scgenept-rt table {h5ad} --out {path}`"
+        raise OutputError(problem, remedy, where=path) from None
 
 
 def _same_place(path: Path, other: Path) -> bool:

@@ -1,0 +1,132 @@
+"""Predictions as a long table, one row per perturbation and gene, for spreadsheets, R and data bases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scgenept_rt.errors import MissingPackageError, OutputError
+from scgenept_rt.evaluation.prediction_files import open_rows
+from scgenept_rt.files.durable import move_durably
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+LAYERS = ("delta", "delta_sem", "effect")
+
+
+def change_tables(
+    source: str | Path | AnnData,
+    perturbations: Sequence[str] | None = None,
+    *,
+    genes: Sequence[str] | None = None,
+    top: int | None = None,
+    in_group: str | None = None,
+) -> Iterator[pd.DataFrame]:
+    """Yield a table per perturbation; memory does not grow with their number.
+
+    Parameters
+    ----------
+    source
+        A prediction file, or the AnnData that `Predictor.predict` returned.
+    perturbations
+        Perturbations, all by default.
+    genes
+        Genes by symbol or Ensembl id, all by default.
+    top
+        Only so many genes of the largest absolute delta, that one first.
+    in_group
+        The group of control cells, where `predict` was given `groupby`.
+
+    Yields
+    ------
+    DataFrame
+        perturbation, gene, control (mean of the control cells), predicted, delta, delta_sem, effect; log1p scale. What
+        the predictions do not hold is NaN.
+
+    Raises
+    ------
+    ScgeneptError
+        As `read_predictions`, and if one of `genes` was not predicted.
+    """
+    with open_rows(source, perturbations, LAYERS, in_group=in_group) as (predicted, rows):
+        panel = predicted.panel
+        columns = np.arange(len(panel)) if genes is None else np.array([panel.position(gene) for gene in genes])
+        names = np.array(panel.names, dtype=object)
+        for label, X, layers in rows:
+            delta = layers["delta"]
+            shown = columns
+            if top is not None:
+                size = np.abs(X if delta is None else delta)[columns]
+                shown = columns[np.argsort(-size, kind="stable")[:top]]
+            values = {name: np.nan if layer is None else layer[shown] for name, layer in layers.items()}
+            control = np.nan if delta is None else X[shown] - delta[shown]
+            first = {"perturbation": label, "gene": names[shown], "control": control, "predicted": X[shown]}
+            yield pd.DataFrame({**first, **values}).astype(dict.fromkeys(["control", *LAYERS], np.float32))
+
+
+def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
+    """Write tables one below the other, as the ending says; return the number of rows.
+
+    Raises
+    ------
+    OutputError
+        If the ending is unknown or the file cannot be written; an old file stays.
+    MissingPackageError
+        If it ends in .parquet and pyarrow is not installed.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        write, close = _writer(new, path)
+        try:
+            n_rows = 0
+            for table in tables:
+                write(table)
+                n_rows += len(table)
+        finally:
+            close()
+        move_durably(new, path)
+    except OSError as error:
+        raise OutputError(f"writing failed ({error.strerror or error})", "Choose another path", where=path) from error
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+    return n_rows
+
+
+def check_ending(path: Path) -> None:
+    """Raise `OutputError` unless a table can have this ending."""
+    if path.suffix.lower() not in (".csv", ".tsv", ".parquet"):
+        raise OutputError(
+            f"the ending {path.suffix!r} is unknown, expected .csv, .tsv or .parquet", "Choose another path", where=path
+        )
+
+
+def _writer(new: Path, path: Path) -> tuple[Callable[[pd.DataFrame], Any], Callable[[], None]]:
+    check_ending(path)
+    if path.suffix.lower() != ".parquet":
+        stream = new.open("w", encoding="utf-8", newline="")
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+
+        def write(table: pd.DataFrame) -> None:
+            table.to_csv(stream, sep=separator, index=False, header=stream.tell() == 0, float_format="%.6g")
+
+        return write, stream.close
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingPackageError("pyarrow", f"writing {path}", "parquet") from None
+    text = {name: pyarrow.string() for name in ("perturbation", "gene")}
+    numbers = {name: pyarrow.float32() for name in ("control", "predicted", *LAYERS)}
+    schema = pyarrow.schema(list((text | numbers).items()))
+    writer = pyarrow.parquet.ParquetWriter(new, schema)
+    return lambda table: writer.write_table(
+        pyarrow.Table.from_pandas(table, schema, preserve_index=False)
+    ), writer.close
