@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -96,10 +97,9 @@ def predict(
         return
     for path in paths:
         print(f"wrote {path}")
-    if output["for_cell_eval"]:
+    if output["for_cell_eval"] and output["shard"] is None:
         say(f"compare with: {_cell_eval_command(out, cells)}")
     say(f"{pluralize(n_rows, '(perturbation, control cell) pair')} in {seconds:.1f} s")
-<<<<<<< HEAD
 
 
 def _cell_eval_command(out: Path, cells: Path) -> str:
@@ -110,20 +110,3 @@ def _cell_eval_command(out: Path, cells: Path) -> str:
     return shlex.join(
         ["cell-eval", "run", "-ap", str(out), "-ar", str(cells), "--pert-col", column, "--control-pert", label]
     )
-
-
-def _resume_command() -> str:
-    """Return this command with --resume, in the form in which it was given (the script, or `python -m`)."""
-    script = [sys.executable, "-m", "scgenept_rt"] if Path(sys.argv[0]).name == "__main__.py" else ["scgenept-rt"]
-    return shlex.join([*script, *(argument for argument in sys.argv[1:] if argument != "--resume"), "--resume"])
-
-
-@contextmanager
-def _resume_hint() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"interrupted. Continue with: {_resume_command()}")
-        raise
-=======
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)

@@ -332,7 +332,6 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return unique
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True)
 class _CellRows:
     """Perturbation and control cell of each row of a table of cells, by their positions."""
@@ -361,36 +360,11 @@ class _CellRows:
         for name, values in (annotation or {}).items():
             if name not in obs:
                 obs[name] = values[self.cells]
-        obs["control_cell"] = _categorical(control_names, self.cells)
+        obs["control_cell"] = _categorical(control_names, self.cells).remove_unused_categories()
         cells = unique_names(control_names)
         rows = zip(self.perturbations, self.cells, strict=True)
         obs.index = _index(unique_names(f"{labels[perturbation]}|{cells[cell]}" for perturbation, cell in rows))
         return obs
-=======
-def _cell_rows(
-    columns: Mapping[str, Sequence[str]],
-    control_names: Sequence[str],
-    n_controls: Counts | None,
-    first_cells: Counts,
-    annotation: Mapping[str, pd.Categorical] | None,
-) -> tuple[pd.DataFrame, pd.Index[Any]]:
-    """Return obs and the row names, from columns of one value per perturbation (its label in the first)."""
-    labels = next(iter(columns.values()))
-    counts = np.full(len(labels), len(control_names)) if n_controls is None else np.asarray(n_controls)
-    if counts.shape != (len(labels),) or not np.all((counts > 0) & (counts <= len(control_names))):
-        raise ValueError(f"n_controls must be {len(labels)} numbers from 1 to {len(control_names)}, not {n_controls}")
-    perturbation_of_row = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
-    starts = np.broadcast_to(first_cells, len(labels)).tolist()
-    ranges = [np.arange(start, start + n, dtype=np.int32) for start, n in zip(starts, counts, strict=True)]
-    cell_of_row = np.concatenate(ranges)
-    obs = pd.DataFrame({name: _categorical(values, perturbation_of_row) for name, values in columns.items()})
-    for name, column in (annotation or {}).items():
-        obs[name] = column[cell_of_row]
-    obs["control_cell"] = _categorical(control_names, cell_of_row).remove_unused_categories()
-    cells = unique_names(control_names)
-    names = (f"{label}|{cells[cell]}" for label, here in zip(labels, ranges, strict=True) for cell in here)
-    return obs, _index(unique_names(names))
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
 
 
 def _index(names: Sequence[str]) -> pd.Index[Any]:

@@ -127,11 +127,16 @@ def label_column(run: Run, given: str | None) -> str:
     return column
 
 
+def n_own_rows(run: Run) -> int:
+    """Return how many rows hold the control cells' own values, which come first; none where controls are predicted."""
+    return run.controls.n_obs if run.perturbations[0].target_genes else 0
+
+
 def table(run: Run, uns: Mapping[str, Any], column: str) -> TableSpec:
     """Describe the table: control cells first, own or predicted ones, then the predicted cells."""
     controls, schedule = run.controls, run.schedule
     perturbations, counts, first_cells = schedule.perturbations, schedule.counts, schedule.first_cells
-    if perturbations[0].target_genes:
+    if n_own_rows(run):
         perturbations = (_NO_GENES, *perturbations)
         counts, first_cells = np.append(controls.n_obs, counts), np.append(0, first_cells)
     source = controls.annotation

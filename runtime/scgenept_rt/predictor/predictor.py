@@ -300,12 +300,8 @@ class Predictor:
             As in `predict`.
         **options
             `scgenept_rt.options.PredictFileOptions`: those of `predict`, and overwrite, resume, resume_command,
-<<<<<<< HEAD
-            for_cell_eval, predicted_controls, cell_eval_column. A resumed run keeps its automatic batch size.
-=======
-            for_cell_eval, cell_eval_column, shard. A resumed run keeps its automatic batch size, and all parts of a run
-            have the same.
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
+            for_cell_eval, predicted_controls, cell_eval_column, shard. A resumed run keeps its automatic batch size,
+            and all parts of a run have the same.
 
         Returns
         -------
@@ -322,12 +318,13 @@ class Predictor:
         from scgenept_rt.predictor.writing import check_outputs, recorded_batch_size, to_files
 
         resolved = resolve(PredictFileOptions, options)
-<<<<<<< HEAD
-        aggregate, overwrite, resume = resolved["aggregate"], resolved["overwrite"], resolved["resume"]
         check_outputs(out, resolved, cells=cells)
-        if resume and resolved["batch_size"] == "auto":
-            # Another size may be automatic by now, and rows are only the same in the same batches.
-            resolved["batch_size"] = recorded_batch_size(out, aggregate, overwrite=overwrite) or "auto"
+        if resolved["batch_size"] == "auto":
+            # Rows are only the same in the same batches, and another size may be automatic by now or elsewhere.
+            if resolved["shard"] is not None:
+                resolved["batch_size"] = self.automatic_batch_size(by_memory=False)
+            elif resolved["resume"]:
+                resolved["batch_size"] = recorded_batch_size(out, resolved) or "auto"
         with self._run(
             cells,
             perturbations,
@@ -337,16 +334,6 @@ class Predictor:
             for_cell_eval=resolved["for_cell_eval"],
             predicted_controls=resolved["predicted_controls"],
         ) as run:
-=======
-        check_outputs(out, resolved, cells=cells)
-        if resolved["batch_size"] == "auto":
-            # Rows are only the same in the same batches, and another size may be automatic by now or elsewhere.
-            if resolved["shard"] is not None:
-                resolved["batch_size"] = self.automatic_batch_size(by_memory=False)
-            elif resolved["resume"]:
-                resolved["batch_size"] = recorded_batch_size(out, resolved) or "auto"
-        with self._run(cells, perturbations, resolved, read, on_notice) as run:
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
             return to_files(run, Path(out), resolved, progress)
 
     def iter_predict(

@@ -35,14 +35,9 @@ from scgenept_rt.output import (
     stored_entry,
     stored_layer,
 )
-<<<<<<< HEAD
-from scgenept_rt.output.table_spec import UNS_KEY
-from scgenept_rt.predictor import cell_eval
-=======
 from scgenept_rt.output.journal import digests_of_lists, run_digest
 from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY
-from scgenept_rt.perturbation import CONTROL_LABELS
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
+from scgenept_rt.predictor import cell_eval
 from scgenept_rt.predictor.batches import Progress
 from scgenept_rt.predictor.run import Run
 
@@ -60,11 +55,7 @@ def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | 
     if options["for_cell_eval"]:
         cell_eval.check_options(Path(out), options)
     input_path = None if isinstance(cells, AnnData) else cells
-<<<<<<< HEAD
-    for path in _paths(out, options["aggregate"]).values():
-=======
     for path in _paths(out, options).values():
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
         check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
 
 
@@ -99,17 +90,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
     """Predict everything into files, or what an interrupted run left undone; return their paths."""
     column = None
     if options["for_cell_eval"]:
-<<<<<<< HEAD
         column = cell_eval.label_column(run, options["cell_eval_column"])
-    paths = _paths(out, run.options["aggregate"])
-=======
-        column = options["cell_eval_column"] or run.controls.condition_key or "target"
-        label = _control_label(run)
-        if any(perturbation.label == label for perturbation in run.perturbations):
-            raise ArgumentError(
-                f"the cell-eval format labels the control cells {label!r}, and a perturbation has that label too",
-                f"Leave the perturbation {label} out",
-            )
     paths = _paths(out, options)
     settings, specs = _settings(run, column), _specs(run, column)
     shard = None if options["shard"] is None else Shard.parse(options["shard"])
@@ -117,7 +98,6 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
     if shard is not None:
         specs = {kind: _part(run, spec, shard, settings, column) for kind, spec in specs.items()}
         settings["shard"] = str(shard)
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
     with ExitStack() as stack:
         writers: dict[str, RowWriter] = {}
         for kind, spec in specs.items():
@@ -131,11 +111,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
                 on_notice=run.on_notice,
             )
             writers[kind] = stack.enter_context(table)
-<<<<<<< HEAD
-        _write(run, writers, progress, for_cell_eval=column is not None)
-=======
-        _write(run, writers, progress, means, control_rows=column is not None)
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
+        _write(run, writers, progress, means, for_cell_eval=column is not None)
         finished = [cast("Path", path) for path in finish_all(list(writers.values()))]
     if run.options["max_error"] is not None:
         # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
@@ -156,7 +132,7 @@ def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any],
     """Return the table of a part, which knows of the whole one what `merge_shards` needs."""
     means = run.means(shard)
     rows = np.arange(means.start, means.stop)
-    n_control_rows = 0 if column is None else run.controls.n_obs
+    n_control_rows = 0 if column is None else cell_eval.n_own_rows(run)
     if whole.kind == "cells":
         begin, end = run.schedule.starts[[means.start, means.stop]]
         rows = np.concatenate([np.arange(n_control_rows), n_control_rows + np.arange(begin, end)])
@@ -172,20 +148,16 @@ def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any],
 
 
 def _write(
-<<<<<<< HEAD
-    run: Run, writers: Mapping[str, RowWriter], progress: Progress | None, *, for_cell_eval: bool = False
-=======
     run: Run,
     writers: Mapping[str, RowWriter],
     progress: Progress | None,
     means: range,
     *,
-    control_rows: bool = False,
->>>>>>> 187b65c (predict, merge: divide a run into parts and put them together)
+    for_cell_eval: bool = False,
 ) -> None:
     schedule = run.schedule
     n_own_rows = 0
-    if for_cell_eval and schedule.perturbations[0].target_genes:
+    if for_cell_eval and cell_eval.n_own_rows(run):
         n_own_rows = _write_control_rows(run, writers["cells"])
     # A table that has all of its rows may be finished on disk already, and cannot be rewound then.
     writers = {kind: writer for kind, writer in writers.items() if writer.n_committed < writer.n_rows}
