@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scgenept_rt.cli.messages import note
+from scgenept_rt.cli.messages import note, worded
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, one_of, with_options
 from scgenept_rt.cli.progress import show_progress
@@ -105,6 +106,7 @@ def evaluate(
                 n_controls=sample["n_controls"],
                 seed=sample["seed"],
             )
+    result = replace(result, notices=tuple(map(worded, result.notices)))
     _write(result, csv_file, json_file, html_file)
 
 

@@ -21,7 +21,12 @@ def say(text: str) -> None:
 
 def note(notice: str) -> None:
     """Print a warning message on standard error."""
-    say(f"note: {notice.message(_flags) if isinstance(notice, Notice) else notice}")
+    say(f"note: {worded(notice)}")
+
+
+def worded(notice: str) -> str:
+    """Return a warning message with options worded as flags."""
+    return notice.message(_flags) if isinstance(notice, Notice) else notice
 
 
 def flags_of(command: Any) -> dict[str, str]:

@@ -337,6 +337,20 @@ def test_command_on_a_prediction_file(run, h5ad, split_file, means_file) -> None
     assert "predicted with another bundle" in err
 
 
+def test_notes_word_options_as_flags(run, adata, split_file, means_file, tmp_path) -> None:
+    labels = adata.obs["condition"].astype(str).to_numpy()
+    labels[np.flatnonzero(labels == "ctrl")[:3]] = "AAVS1"
+    changed = adata.copy()
+    changed.obs["condition"] = labels
+    changed.write_h5ad(tmp_path / "cells.h5ad")
+    command = ("evaluate", tmp_path / "cells.h5ad", "--split", split_file, "--predictions", means_file)
+    code, out, _ = run(*command, "--json", tmp_path / "report.json")
+    assert code == 0
+    for text in (out, (tmp_path / "report.json").read_text()):
+        assert "--control-label ctrl --control-label AAVS1" in text
+        assert "control_label=" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
