@@ -37,7 +37,7 @@ def rank(
     engine: EngineOptions,
     cells: Annotated[
         Path | None,
-        typer.Argument(metavar="[CELLS]", help="With a bundle: the cells, .h5ad or .zarr, log1p-normalised."),
+        typer.Argument(metavar="CELLS", help="With a bundle: the cells, .h5ad or .zarr, log1p-normalised."),
     ] = None,
     perturbation: PerturbationOption = None,
     perturbations: PerturbationsOption = None,
@@ -146,8 +146,10 @@ def rank(
             with show_progress("passes") as progress:
                 screen.search(progress)
         except KeyboardInterrupt:
-            say(f"interrupted: {screen.progress_made}. What is known by now:")
-            report(screen.ranking())
+            say(f"interrupted: {screen.progress_made}")
+            found = screen.ranking()
+            if len(found.table):
+                report(found)
             raise
         report(screen.ranking())
         say(screen.progress_made)
@@ -156,7 +158,7 @@ def rank(
 def _print(found: Ranking, top: int) -> None:
     table = found.table[:top]
     ranks = found.supported_ranks[:top]
-    wide, width = max(4, *map(len, ranks)), max(12, *map(len, table["perturbation"]))
+    wide, width = max(map(len, ["rank", *ranks])), max(map(len, ["perturbation", *table["perturbation"]]))
     print(f"{'rank':<{wide}}  {'perturbation':<{width}}  {found.score:>11}  {'error':>8}  {'n_controls':>10}")
     for shown, row in zip(ranks, table.itertuples(), strict=True):
         values = f"{row.score:>11.4g}  {row.error:>8.2g}  {row.n_controls:>10,}"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import warn_caller
+from scgenept_rt.errors import ArgumentError, warn_caller
 from scgenept_rt.ranking.errors import rank_ranges
 from scgenept_rt.ranking.question import Question
 
@@ -53,9 +53,20 @@ class Ranking:
 def ranked(
     question: Question, table: pd.DataFrame, of_differences: NDArray[np.float64] | None = None, n_best: int = 0
 ) -> pd.DataFrame:
-    """Return a table of scores, which are in order, as that of a `Ranking`; for the others see `rank_ranges`."""
+    """Return a table of scores, which are in order, as that of a `Ranking`; for the others see `rank_ranges`.
+
+    Raises
+    ------
+    ArgumentError
+        If no perturbation has a score.
+    """
     sign = 1.0 if question.score.higher_is_better else -1.0
     n_scored = int(table["score"].notna().sum())
+    if len(table) and not n_scored:
+        raise ArgumentError(
+            f"no perturbation has a score ({question.description}): each targets all the genes, or changes none",
+            "Choose other genes",
+        )
     scored = table[:n_scored]
     scores, errors = sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy()
     best, worst = rank_ranges(scores, errors, of_differences, n_best)

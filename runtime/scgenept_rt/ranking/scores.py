@@ -112,8 +112,10 @@ class TowardState:
     @property
     def description(self) -> str:
         """The score in words."""
-        words = {"cosine": "cosine with", "pearson": "Pearson's correlation with", "distance": "distance from"}
-        return f"{words[self.metric]} the measured change"
+        if self.metric == "distance":
+            size = np.linalg.norm(self.target[self.genes])
+            return f"distance from the measured change (of no change: {size:.4g})"
+        return f"{'cosine' if self.metric == 'cosine' else 'Pearson correlation'} with the measured change"
 
     @property
     def higher_is_better(self) -> bool:

@@ -145,7 +145,7 @@ class Search:
     def _compared(self) -> list[_Candidate]:
         """Return those that are left and the next ones from as many cells, in order; none while cells differ."""
         n = max(candidate.n for candidate in self._candidates)
-        compared = _sorted([candidate for candidate in self._candidates if candidate.n == n])[:_MOST_COMPARED]
+        compared = _sorted([candidate for candidate in self._candidates if candidate.n == n > 0])[:_MOST_COMPARED]
         return compared if all(candidate in compared for candidate in self._left) else []
 
     def _predict(self, begin: int, end: int) -> None:

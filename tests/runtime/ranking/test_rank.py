@@ -143,13 +143,16 @@ def test_what_cannot_be_ranked_by(screen, by: dict, option: str | None) -> None:
 def test_predictions_that_cannot_be_ranked(screen) -> None:
     with pytest.raises(UnknownGeneError, match="GENE99"):
         sgr.rank(screen, up=["GENE99", "NOSUCH"])
-    del screen.layers["delta"]
+    lacking = screen.copy()
+    del lacking.layers["delta"]
     with pytest.raises(PredictionFileError, match="delta"):
-        sgr.rank(screen)
+        sgr.rank(lacking)
     cells = screen.copy()
     cells.obs = pd.DataFrame({"condition": screen.obs["condition"], "control_cell": "c"})
     with pytest.raises(PredictionFileError, match="means"):
         sgr.rank(cells)
+    with pytest.raises(ArgumentError, match="no perturbation has a score"):
+        sgr.rank(screen[:1].copy(), up=["GENE0"])
     control = screen[:1].copy()
     control.obs["condition"] = "ctrl"
     with pytest.raises(PredictionFileError, match="no perturbation"):

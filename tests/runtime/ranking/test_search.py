@@ -140,19 +140,26 @@ def test_the_command_with_a_bundle(bundle: Path, make_cells: MakeCells, tmp_path
     assert run(bundle).exit_code == run(bundle, tmp_path / "cells.h5ad").exit_code == 2
 
 
+@pytest.mark.parametrize(("interrupted_at", "n_known"), [(0, 0), (10, 9), (None, 24)])
 def test_what_is_known_when_a_search_is_interrupted(
-    bundle: Path, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path,
+    make_cells: MakeCells,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted_at: int | None,
+    n_known: int,
 ) -> None:
     make_cells(60).write_h5ad(tmp_path / "cells.h5ad")
     effects = DifferenceEstimator.effects
 
     def interrupted(self: DifferenceEstimator, indices: list[int], begin: int, end: int) -> Iterator[Any]:
-        if begin:
-            raise KeyboardInterrupt
-        return effects(self, indices, begin, end)
+        for number, found in enumerate(effects(self, indices, begin, end)):
+            if begin or number == interrupted_at:
+                raise KeyboardInterrupt
+            yield found
 
     monkeypatch.setattr(DifferenceEstimator, "effects", interrupted)
     result = run(bundle, tmp_path / "cells.h5ad", "--all-singles", "--top", "3")
     assert result.exit_code != 0
     assert "interrupted" in result.stderr
-    assert "24 perturbations" in result.stdout
+    assert not n_known or f"3 of {n_known} perturbations" in result.stdout
