@@ -1,4 +1,4 @@
-"""Draw the figures of README.md and the tutorial: synthetic cells, the synthetic demo network, and a note saying so.
+"""Draw the figures of the documentation: synthetic cells, the synthetic demo network, and a note saying so.
 
     python docs/figures/make_figures.py [DIR]
 
@@ -34,6 +34,7 @@ def draw(directory: Path) -> list[Path]:
         _save(sgr.pl.top_de(screen, "POU3F2+ctrl", series), directory / "top_de.png"),
         _save(sgr.pl.agreement(screen, "FOXA1+FOXL2", series), directory / "agreement.png"),
         _save(sgr.pl.volcano(effects, "FOXA1+FOXL2"), directory / "volcano.png"),
+        _save(sgr.pl.ranking(sgr.rank(effects)), directory / "ranking.png"),
     ]
 
 
