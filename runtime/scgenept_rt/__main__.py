@@ -1,5 +1,19 @@
 """`python -m scgenept_rt` is the command `scgenept-rt`."""
 
-from scgenept_rt.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line, or say what to install for it."""
+    try:
+        from scgenept_rt.cli import main as run
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"error: the commands need {error.name}, which this installation for `predict_array` alone lacks. "
+            "Install the extra `cpu` or `gpu` in place of `arrays`."
+        )
+    run()
+
+
+if __name__ == "__main__":
+    main()

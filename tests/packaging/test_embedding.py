@@ -14,7 +14,7 @@ import importlib.abc, importlib.metadata, re, sys
 
 dependencies = {re.match("[A-Za-z0-9_-]+", line)[0].replace("-", "_").lower()
                 for line in importlib.metadata.requires("scgenept-rt")}
-refused = (dependencies | {"click", "zarr", "torch", "onnx"}) - {"numpy", "onnxruntime"}
+refused = (dependencies | {"click", "zarr", "torch", "onnx"}) - {"numpy", "onnxruntime", "scgenept_rt"}
 
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):

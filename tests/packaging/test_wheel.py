@@ -84,12 +84,12 @@ def test_wheel_declares_its_scripts_and_no_heavy_requirement(wheel: Path):
     scripts = configparser.ConfigParser()
     scripts.read_string(read["entry_points.txt"])
     assert dict(scripts["console_scripts"]) == {
-        "scgenept-rt": "scgenept_rt.cli:main",
+        "scgenept-rt": "scgenept_rt.__main__:main",
         "scgenept-export": "scgenept_export.cli:main",
     }
     required = [line for line in read["METADATA"].splitlines() if line.startswith("Requires-Dist:")]
     base = {line.split()[1].split(">")[0] for line in required if "extra ==" not in line}
-    assert not base & {*EXPORT_ONLY, "onnxruntime", "onnxruntime-gpu"}
+    assert base == {"numpy"}
 
 
 @pytest.mark.slow
@@ -108,6 +108,23 @@ def test_demo_runs_where_only_the_cpu_extra_is_installed(wheel: Path, tmp_path: 
     assert run(binaries / "python", "-c", find, cwd=tmp_path).strip() == "[]"
     # The export stage is in the wheel: without its packages it answers, and says what it needs.
     assert "bundle" in run(binaries / "scgenept-export", "--help", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_predict_array_runs_where_only_the_arrays_extra_is_installed(wheel: Path, tmp_path: Path):
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    binaries = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    requirement = f"scgenept-rt[arrays] @ {wheel.as_uri()}"
+    run(binaries / "python", "-m", "pip", "install", "--quiet", requirement, cwd=tmp_path)
+    run(binaries / "python", "-m", "pip", "check", cwd=tmp_path)
+    page = (ROOT / "docs" / "embedding.md").read_text("utf-8")
+    script = page.split("```python\n")[1].split("```")[0]
+    assert "FOSB" in run(binaries / "python", "-c", script, cwd=tmp_path)
+    find = "from importlib.util import find_spec; print([n for n in ('anndata', 'pandas', 'scipy') if find_spec(n)])"
+    assert run(binaries / "python", "-c", find, cwd=tmp_path).strip() == "[]"
+    answer = subprocess.run([binaries / "scgenept-rt", "--help"], capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert "Install the extra `cpu`" in answer.stderr
 
 
 def test_demo_imports_no_package_of_the_export_stage():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -159,11 +160,15 @@ class Predictor:
             self.predict_array(np.zeros((n_rows, len(self.panel)), dtype=np.float32), "ctrl")
 
     def predict_array(
-        self, values: ArrayLike, perturbation: str, *, batch_size: int | Literal["auto"] = "auto"
+        self,
+        values: ArrayLike,
+        perturbation: str | Sequence[str],
+        *,
+        batch_size: int | Literal["auto"] = "auto",
     ) -> NDArray[np.float32]:
         """Predict exactly the given cells, in order.
 
-        Mirrors upstream's `pred_perturb` for one perturbation. Needs only NumPy and ONNX Runtime; thread-safe.
+        Mirrors upstream's `pred_perturb`, which takes one perturbation. Needs only NumPy and ONNX Runtime; thread-safe.
 
         Parameters
         ----------
@@ -171,7 +176,8 @@ class Predictor:
             (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells. Only shape and
             finiteness are checked: predictions from values of another scale mean nothing.
         perturbation
-            Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``.
+            Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``, or one label per cell. Cells of different perturbations
+            share batches.
         batch_size
             Cells per batch.
 
@@ -184,14 +190,16 @@ class Predictor:
         ------
         ExpressionValueError
             If the values have another shape, or hold NaN or infinity.
+        ArgumentError
+            If there is another number of labels than of cells.
         PerturbationError
-            If the perturbation is not one of this model.
+            If a perturbation is not one of this model.
         NonFinitePredictionError
             If the network returned NaN or infinity.
         """
         session = self.session
-        parsed = parse_perturbation(perturbation, self.panel)
         cells = from_array(values, self.panel)
+        schedule = self._schedule(perturbation, len(cells))
         loop = BatchLoop(
             session,
             self.panel,
@@ -201,10 +209,25 @@ class Predictor:
             cell_name=lambda cell: f"row {cell}",
         )
         predicted = np.empty(cells.shape, dtype=np.float32)
-        for batch, rows in loop.run(loop.full_batches(Schedule([parsed], [len(cells)])), threaded=False):
+        for batch, rows in loop.run(loop.full_batches(schedule), threaded=False):
             begin = batch.parts[0].first_cell
             predicted[begin : begin + len(rows)] = rows
         return predicted
+
+    def _schedule(self, labels: str | Sequence[str], n_cells: int) -> Schedule:
+        """Return the cells in order, those of one label that follow each other together."""
+        if isinstance(labels, str) or not hasattr(labels, "__len__"):  # the latter is refused
+            return Schedule([parse_perturbation(cast("str", labels), self.panel)], [n_cells])
+        if len(labels) != n_cells:
+            raise ArgumentError(
+                f"there are {pluralize(len(labels), 'label')} for {pluralize(n_cells, 'cell')}",
+                "Give one label for all cells, or one for each",
+            )
+        parsed = {label: parse_perturbation(label, self.panel) for label in dict.fromkeys(labels)}
+        runs = [(label, len(list(same))) for label, same in groupby(labels)]
+        counts = [count for _, count in runs]
+        first_cells = np.cumsum([0, *counts])[:-1]
+        return Schedule([parsed[label] for label, _ in runs], counts, first_cells)
 
     @overload
     def predict(

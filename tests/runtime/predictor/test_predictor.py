@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import anndata
 import numpy as np
@@ -73,7 +74,19 @@ def test_values_of_any_form_predict_alike_and_stay_as_they_are(
     np.testing.assert_array_equal(kept, values)
 
 
+@pytest.mark.parametrize("batch_size", ["auto", 2])
+def test_each_cell_may_have_a_perturbation_of_its_own(
+    model: sgr.Predictor, values: np.ndarray, batch_size: int | Literal["auto"]
+) -> None:
+    labels = np.array(["YFU19", "YFU19", "EKKN10+YFU19", "ctrl", "YFU19"])
+    predicted = model.predict_array(values[[0, 1, 2, 1, 0]], labels, batch_size=batch_size)
+    for row, (cell, label) in enumerate(zip([0, 1, 2, 1, 0], labels, strict=True)):
+        alone = model.predict_array(values[cell : cell + 1], label)
+        np.testing.assert_allclose(predicted[row : row + 1], alone, rtol=1e-4, atol=2e-5)
+
+
 def test_no_cells_give_no_predictions(model: sgr.Predictor) -> None:
+    assert model.predict_array(np.empty((0, 24)), []).shape == (0, 24)
     assert model.predict_array(np.empty((0, 24)), "YFU19").shape == (0, 24)
 
 
@@ -129,8 +142,12 @@ def test_numpys_whole_numbers_are_whole_numbers(
 
 
 def test_perturbations_of_another_type(model: sgr.Predictor, values: np.ndarray, make_cells: MakeCells) -> None:
-    with pytest.raises(ArgumentError, match=r"perturbation is \['YFU19'\] \(list\)"):
-        model.predict_array(values, ["YFU19"])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"perturbation is None \(NoneType\)"):
+        model.predict_array(values, None)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"perturbation is 3 \(int\)"):
+        model.predict_array(values[:2], ["YFU19", 3])  # type: ignore[list-item]
+    with pytest.raises(ArgumentError, match="1 label for"):
+        model.predict_array(values, ["YFU19"])
     with pytest.raises(ArgumentError, match=r"perturbations\[1\] is None \(NoneType\)"):
         model.predict(make_cells(2), ["YFU19", None])  # type: ignore[list-item]
     with pytest.raises(ArgumentError, match=r"perturbations is None \(NoneType\)"):
