@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited
+from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited, pluralize
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import PerturbationRequest, is_control_word
@@ -113,7 +113,7 @@ def rank(
         means = read_predictions(predictions, in_group=in_group, effects=True)
     question = open_question(means.panel, by, read)
     table = ranked(question, _scores(question, means))
-    notices = [*question.notices, *_notices(means)]
+    notices = [*question.notices, *_notices(table)]
     tell(notices, on_notice)
     changes = "effect" if means.from_effects else "delta"
     description = f"{question.description}; from the layer {changes}, without the targets"
@@ -141,7 +141,9 @@ def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:
     return table.sort_values("score", ascending=ascending, kind="stable", na_position="last", ignore_index=True)
 
 
-def _notices(means: PredictedMeans) -> list[str]:
-    if means.sems is None or np.isnan(means.sems).all():
-        return ["The predictions have no standard errors: ranks are shown as if they were exact."]
-    return []
+def _notices(table: pd.DataFrame) -> list[str]:
+    n_unknown = int((table["error"].isna() & table["score"].notna()).sum())
+    if not n_unknown:
+        return []
+    have = pluralize(n_unknown, "perturbation has", "perturbations have")
+    return [f"{have} no standard errors, as with a single control cell: their scores are taken as exact."]

@@ -60,6 +60,13 @@ def test_ranks_that_errors_do_not_support_are_ties(screen) -> None:
     assert tuple(table.loc["GENE0+ctrl", ["best_rank", "worst_rank"]]) == (3, 5)
 
 
+def test_scores_without_errors_are_taken_as_exact_with_a_word(screen) -> None:
+    screen.layers["delta_sem"][:2] = np.nan
+    notices: list[str] = []
+    sgr.rank(screen, on_notice=notices.append)
+    assert any("2 perturbations have no standard errors" in notice for notice in notices)
+
+
 def test_the_layer_effect_comes_before_delta_unless_it_is_unknown(screen) -> None:
     screen.layers["effect"] = screen.X[::-1].copy()
     screen.layers["effect_sem"] = screen.layers["delta_sem"]
