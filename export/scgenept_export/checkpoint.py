@@ -270,8 +270,8 @@ def _network_shape(
             raise _tensor_error(path, variant, missized=[f"{key} {list(tensor.shape)}"])
         return int(tensor.shape[axis])
 
-    layers = {int(match.group(1)) for match in map(_LAYER.match, state_dict) if match}
-    n_layers = max(layers, default=-1) + 1
+    # As many as there are numbers: a number of 10^9 is then one that no layer should have.
+    n_layers = len({match.group(1) for match in map(_LAYER.match, state_dict) if match})
     if n_layers == 0:
         raise _tensor_error(path, variant, missing=["transformer_encoder.layers.0.*"])
     d_model = dimension("pert_encoder.weight", 1)

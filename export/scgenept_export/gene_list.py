@@ -15,9 +15,11 @@ import pandas as pd
 from anndata.io import read_elem
 
 from scgenept_export.errors import GeneListError
-from scgenept_rt.errors import ScgeneptError, join_limited, pluralize
+from scgenept_rt.errors import ScgeneptError, foreign_data, join_limited, pluralize
 from scgenept_rt.expression import open_cells
 from scgenept_rt.expression.count_signature import LOG1P, MAX_CELLS
+from scgenept_rt.files.hdf5_source import Hdf5Source
+from scgenept_rt.files.text import read_text
 from scgenept_rt.genes import ensembl_id
 
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id")
@@ -53,17 +55,13 @@ def read_gene_list(path: str | Path) -> GeneList:
     """
     path = Path(path)
     readers = {".h5ad": _read_h5ad, ".h5": _read_h5ad, ".csv": _read_csv}
+    where = f"gene list {path}"
     try:
-        genes = readers.get(path.suffix.lower(), _read_text)(path)
+        with foreign_data(GeneListError, where, remedy="Use a .h5ad, a .csv, or one gene name per line"):
+            genes = readers.get(path.suffix.lower(), _read_text)(path)
         _check(genes)
-    except FileNotFoundError:
-        raise _error(path, "there is no such file", "Check the path") from None
-    except UnicodeDecodeError:
-        raise _error(path, "is not a text file", "Use a .h5ad, a .csv, or one gene name per line") from None
-    except OSError as error:
-        raise _error(path, f"cannot be read: {error}", "If it is a file, it may be truncated: copy it again") from error
     except GeneListError as error:
-        raise _error(path, error.problem, error.remedy) from None
+        raise GeneListError(error.problem, error.remedy, where=where) from error.__cause__
     return genes
 
 
@@ -83,12 +81,8 @@ def normalised_total(path: str | Path) -> float | None:
     return None
 
 
-def _error(path: Path, problem: str, remedy: str) -> GeneListError:
-    return GeneListError(problem, remedy, where=f"gene list {path}")
-
-
 def _read_h5ad(path: Path) -> GeneList:
-    with h5py.File(path, "r") as file:
+    with Hdf5Source(path) as source, h5py.File(source, "r") as file:
         var = read_elem(file["var"]) if "var" in file else None  # var alone: the matrix may be large
     if not isinstance(var, pd.DataFrame):
         raise GeneListError("has no var table", "Use an AnnData file written by anndata 0.7 or newer")
@@ -104,14 +98,14 @@ def _n_known(ids: list[str | None]) -> int:
 
 
 def _read_text(path: Path) -> GeneList:
-    names = tuple(filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines())))
+    names = tuple(filter(None, map(str.strip, read_text(path).splitlines())))
     if names and "gene_name" in re.split(r"[,;\t]", names[0]):
         raise GeneListError(f"starts with the header of a table: {names[0]!r}", "Give the file the ending .csv")
     return GeneList(names, (None,) * len(names))
 
 
 def _read_csv(path: Path) -> GeneList:
-    lines = path.read_text("utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     # Spreadsheets write semicolons in many countries.
     headers = {separator: next(csv.reader(lines, delimiter=separator), []) for separator in ",;\t"}
     separator = next((separator for separator, header in headers.items() if "gene_name" in header), None)

@@ -42,6 +42,7 @@ The export stage adds its own in `scgenept_export.errors`.
 
 from __future__ import annotations
 
+import re
 import reprlib
 import shlex
 import sys
@@ -107,7 +108,8 @@ def compose(
         ]
     use = ", or ".join(f"{text} to {purpose}" for text, purpose in worded)
     sentences = [f"{where}: {problem}" if where else problem, remedy, f"Pass {use}" if use else ""]
-    return " ".join(text if text.endswith((".", "!", "?", ":")) else f"{text}." for text in sentences if text)
+    ended = (text if text.endswith((".", "!", "?", ":")) else f"{text}." for text in sentences if text)
+    return printable(" ".join(ended))
 
 
 class ScgeneptError(Exception):
@@ -380,6 +382,14 @@ def join_limited(items: Sequence[object], limit: int = 5) -> str:
     head = ", ".join(str(item) for item in items[:limit])
     rest = len(items) - limit
     return f"{head} and {rest:,} more" if rest > 0 else head
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters escaped, which could rewrite what a terminal shows."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def pluralize(count: int, one: str, many: str | None = None) -> str:

@@ -70,7 +70,7 @@ def test_an_export_leaves_no_telemetry_of_onnx_runtime(options: dict[str, object
     [
         ({"checkpoint": "nowhere.pt"}, "error: checkpoint nowhere.pt: there is no such file"),
         ({"genes": "nowhere.txt"}, "error: gene list nowhere.txt: there is no such file"),
-        ({"vocab": "nowhere.json"}, "error: vocabulary nowhere.json: cannot be read"),
+        ({"vocab": "nowhere.json"}, "error: vocabulary nowhere.json: there is no such file"),
         ({"variant": "scgenept_go_c"}, f"Did you mean {GO_C}?"),
         ({"variant": "scgenept_go_p_gpt_concat"}, "Pass --variant scgenept_go_c_gpt_concat to name the right one"),
         ({"nhead": 5}, "error: n_heads is 5, which does not divide the model's width 64"),

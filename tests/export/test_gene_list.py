@@ -82,7 +82,7 @@ def test_a_truncated_h5ad_is_refused(share: float, oracle: Oracle, tmp_path: Pat
     contents = oracle.h5ad.read_bytes()
     path = tmp_path / "cells.h5ad"
     path.write_bytes(contents[: int(len(contents) * share)])
-    with pytest.raises(GeneListError, match="may be truncated"):
+    with pytest.raises(GeneListError, match="truncated"):
         read_gene_list(path)
 
 
@@ -167,11 +167,11 @@ def test_unusable_lists_are_refused(name: str, contents: str, problem: str, writ
 def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GeneListError, match=r"nowhere\.csv: there is no such file"):
         read_gene_list(tmp_path / "nowhere.csv")
-    with pytest.raises(GeneListError, match=r"cannot be read: .*[Dd]irectory"):
+    with pytest.raises(GeneListError, match=r"cannot be read .*[Dd]irectory"):
         read_gene_list(tmp_path)
     binary = tmp_path / "genes.txt"
     binary.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00")
-    with pytest.raises(GeneListError, match="is not a text file"):
+    with pytest.raises(GeneListError, match="not UTF-8 text"):
         read_gene_list(binary)
 
 

@@ -37,7 +37,7 @@ def test_defaults_are_valid_and_complete(group: type) -> None:
         (PredictOptions, {"seed": None}, "seed is None"),
         (PredictOptions, {"n_controls": True}, "n_controls is True"),
         (PredictOptions, {"n_controls": "3"}, "n_controls is '3'"),
-        (PredictOptions, {"batch_size": 0}, "batch_size is 0 .* expected a whole number from 1, or auto"),
+        (PredictOptions, {"batch_size": 0}, "batch_size is 0 .* expected a whole number from 1 to 65536, or auto"),
         (PredictOptions, {"batch_size": 2.0}, "batch_size is 2.0"),
         (PredictOptions, {"aggregate": "median"}, "aggregate is 'median'"),
         (PredictOptions, {"sampling": "bootstrap"}, "sampling is 'bootstrap'"),

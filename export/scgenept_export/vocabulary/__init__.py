@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 from scgenept_export.errors import VocabularyError
-from scgenept_rt.errors import UseOption
+from scgenept_rt.errors import UseOption, foreign_data
+from scgenept_rt.files.text import read_text
 
 SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")
 """Appended in this order when missing, as upstream's `match_genes_to_scgpt_vocab` does."""
@@ -66,12 +67,8 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
         If the file cannot be read, is not such an object, or gives one id to two names.
     """
     where = f"vocabulary {path}"
-    try:
-        loaded = json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise VocabularyError(f"cannot be read: {error.strerror}", "Check the path", where=where) from error
-    except ValueError as error:
-        raise VocabularyError(f"is not JSON: {error}", "Use scGPT's vocab.json", where=where) from error
+    with foreign_data(VocabularyError, where, remedy="Use scGPT's vocab.json"):
+        loaded = json.loads(read_text(Path(path)))
     if not isinstance(loaded, dict) or not loaded or not all(map(_is_token_id, loaded.values())):
         raise VocabularyError("is not an object of gene names and token ids", "Use scGPT's vocab.json", where=where)
     if len(set(loaded.values())) != len(loaded):

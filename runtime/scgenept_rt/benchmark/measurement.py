@@ -19,7 +19,7 @@ from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionRes
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import ArgumentError, InferenceError, describe, pluralize
-from scgenept_rt.options import EngineOptions, resolve
+from scgenept_rt.options import MOST_CELLS_PER_BATCH, EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.providers.devices import DeviceMeter
@@ -86,8 +86,9 @@ def run_benchmark(
     dimensions = opened.manifest.dimensions
     for name, numbers in (("batch_sizes", batch_sizes), ("n_genes", [n_genes]), ("repeats", [repeats])):
         for number in numbers:
-            if number is not None and not (isinstance(number, int) and number >= 1):
-                raise ArgumentError(f"{name} has {describe(number)}, expected whole numbers from 1")
+            if number is not None and not (isinstance(number, int) and 1 <= number <= MOST_CELLS_PER_BATCH):
+                expected = f"expected whole numbers from 1 to {MOST_CELLS_PER_BATCH:,}"
+                raise ArgumentError(f"{name} has {describe(number)}, {expected}")
     n_genes = n_genes or dimensions.n_genes
     if n_genes > dimensions.n_genes:
         # Repeated genes outside the vocabulary might be merged, and cost less than others.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from scgenept_rt.bundle.graph_file import check_graph_file
 from scgenept_rt.bundle.manifest import COPY_OR_EXPORT, MANIFEST_NAME, BundleFile, Manifest, Precision, Target
 from scgenept_rt.bundle.reference import Reference, digest_of_genes
 from scgenept_rt.bundle.tolerance import Tolerance
@@ -118,6 +119,11 @@ class Bundle:
             f"Export it again with the precision {precision}{portable}, or choose a graph that it holds",
             where=self.directory,
         )
+
+    def check_graph(self, graph: BundleFile) -> None:
+        """Raise `BundleFileError` unless a graph is one of the bundle format, which reads no files but the bundle's."""
+        with foreign_data(BundleFileError, self.directory, graph.path, COPY_OR_EXPORT):
+            check_graph_file(self.path(graph), {file.path for file in self.manifest.files})
 
     def tolerance(self, precision: Precision) -> Tolerance:
         """Return how far outputs of a precision may be from the eager model's, or raise `BundleFileError`."""

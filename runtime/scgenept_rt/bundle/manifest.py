@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors import BundleFileError, foreign_data, pluralize
+from scgenept_rt.errors import BundleFileError, foreign_data, pluralize, printable
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -178,7 +178,7 @@ class Manifest:
 
 
 _PLAIN: Mapping[Any, str] = {
-    str: "text",
+    str: "text without control characters",
     bool: "true or false",
     int: "a whole number from 0",
     float: "a finite number from 0",
@@ -210,7 +210,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     fits = type(value) is plain or (plain is float and type(value) is int)
     if fits and plain in (int, float):
         fits = 0 <= value <= sys.float_info.max
-    _expect(fits, _PLAIN[plain], value, place)
+    _expect(fits and (plain is not str or printable(value) == value), _PLAIN[plain], value, place)
     return value
 
 

@@ -36,7 +36,9 @@ def demo(
     ] = None,
     cells: Annotated[
         int | None,
-        typer.Option("--cells", metavar="N", min=1, help="Control cells to make; default: 8, for a screen 64."),
+        typer.Option(
+            "--cells", metavar="N", min=1, max=100_000, help="Control cells to make; default: 8, for a screen 64."
+        ),
     ] = None,
 ) -> None:
     """Predict two perturbations of made-up control cells with a small synthetic network, in seconds."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scgenept_rt.cli.messages import note, worded
+from scgenept_rt.cli.messages import note, show, worded
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, one_of, with_options
 from scgenept_rt.cli.progress import show_progress
@@ -128,5 +128,5 @@ def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, ht
 
     write_reports(
         [(csv_file, lambda: csv_report(result)), (json_file, lambda: json_report(result)), (html_file, page)],
-        lambda: print(*text_report(result), sep="\n"),
+        lambda: show("\n".join(text_report(result))),
     )

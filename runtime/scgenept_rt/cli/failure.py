@@ -43,12 +43,21 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         # The reader of our output went away (`| head`): end quietly.
         _drop_output()
         raise SystemExit(EXIT_USER_ERROR) from None
-    except OSError as error:
-        if debug or error.errno not in _NO_ROOM:
+    except MemoryError as error:
+        if debug:
             raise
-        _drop_output()
+        say(f"error: memory ran out ({str(error) or 'no size is known'}). Ask for less, or use another machine.")
+        raise SystemExit(EXIT_USER_ERROR) from None
+    except OSError as error:
+        if debug or not (error.filename or error.errno in _NO_ROOM):
+            raise
+        if error.errno in _NO_ROOM:
+            _drop_output()
         where = error.filename or "the output (a file, or what standard output goes to)"
-        say(f"error: {where} cannot be written: {error.strerror}. Free space, or write elsewhere.")
+        remedy = (
+            "Free space, or write elsewhere" if error.errno in _NO_ROOM else "Check its permissions, or choose another"
+        )
+        say(f"error: {where} cannot be used: {error.strerror}. {remedy}.")
         raise SystemExit(EXIT_USER_ERROR) from None
 
 

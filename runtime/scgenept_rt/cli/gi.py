@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scgenept_rt.cli.messages import note
+from scgenept_rt.cli.messages import note, show
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.errors import pluralize
+from scgenept_rt.files.text import csv_cell
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _print(found: list[PairInteraction], synthetic: bool) -> None:
         figures = "".join(f"{_shown(row[key]):>11}" for key, _ in _COLUMNS)
         dominant = f", {row['dominant']} dominates" if row["dominant"] else ""
         alike = " (unreliable: singles alike)" if row["singles_alike"] else ""
-        print(f"{pair.label:<{width}}{figures}  {row['kind']}{dominant}{alike}")
+        show(f"{pair.label:<{width}}{figures}  {row['kind']}{dominant}{alike}")
     if any(pair.scores.singles_alike for pair in found):
         print(
             "singles alike: the model predicts nearly the same change for both genes, so the coefficients are not "
@@ -126,7 +127,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _finite(value) for key, value in row.items()})
+        writer.writerow({key: csv_cell(_finite(value)) for key, value in row.items()})
     return stream.getvalue()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from scgenept_rt.errors import Notice, PredictionWarning, ScgeneptError
+from scgenept_rt.errors import Notice, PredictionWarning, ScgeneptError, printable
 
 _flags: dict[str, str] = {}
 
@@ -17,6 +17,11 @@ _flags: dict[str, str] = {}
 def say(text: str) -> None:
     """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a line that holds names from files on standard output."""
+    print(printable(text))
 
 
 def note(notice: str) -> None:

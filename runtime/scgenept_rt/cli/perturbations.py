@@ -33,12 +33,18 @@ def requested(
     from scgenept_rt import perturbation as labels
 
     listed = labels.read_perturbation_file(perturbations) if perturbations is not None else []
-    pairs = labels.pairs_of(labels.read_gene_list(pairs_of)) if pairs_of is not None else []
+    genes = labels.read_gene_list(pairs_of) if pairs_of is not None else []
+
+    def pairs(panel: GenePanel) -> list[str]:
+        if genes:
+            labels.parse_perturbations(genes, panel)  # what the model lacks, before there are millions of pairs
+        return labels.pairs_of(genes)
+
     return lambda panel: [
         *(perturbation or []),
         *listed,
         *(labels.all_singles(panel) if singles else []),
-        *pairs,
+        *pairs(panel),
         *(_measured(*measured, panel) if measured else []),
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scgenept_rt.cli.messages import note, say
+from scgenept_rt.cli.messages import note, say, show
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import (
     AllSinglesOption,
@@ -21,6 +21,7 @@ from scgenept_rt.cli.options import (
 from scgenept_rt.cli.perturbations import requested
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
+from scgenept_rt.files.text import csv_cell
 from scgenept_rt.options import EngineOptions, Metric, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def rank(
     }
 
     def report(found: Ranking) -> None:
-        write_reports([(csv_file, lambda: found.table.to_csv(index=False))], lambda: _print(found, top))
+        write_reports([(csv_file, lambda: found.table.map(csv_cell).to_csv(index=False))], lambda: _print(found, top))
         if figure is not None:
             from scgenept_rt import plotting
 
@@ -162,7 +163,7 @@ def _print(found: Ranking, top: int) -> None:
     print(f"{'rank':<{wide}}  {'perturbation':<{width}}  {found.score:>11}  {'error':>8}  {'n_controls':>10}")
     for shown, row in zip(ranks, table.itertuples(), strict=True):
         values = f"{row.score:>11.4g}  {row.error:>8.2g}  {row.n_controls:>10,}"
-        print(f"{shown:<{wide}}  {row.perturbation:<{width}}  {values}")
+        show(f"{shown:<{wide}}  {row.perturbation:<{width}}  {values}")
     print(f"{len(table):,} of {len(found.table):,} perturbations; {found.description}")
     if any("-" in shown for shown in ranks):
         print("a range of ranks is a tie: two standard errors do not tell these perturbations apart")

@@ -15,9 +15,17 @@ from urllib.parse import quote
 
 from scgenept_rt.download.catalogue import Item
 from scgenept_rt.download.transfer import ELSEWHERE, Listener, download, new_session, shown_url
-from scgenept_rt.errors import ChecksumError, DownloadError, OfflineError, ScgeneptError, UseOption, pluralize
+from scgenept_rt.errors import (
+    ChecksumError,
+    DownloadError,
+    OfflineError,
+    ScgeneptError,
+    UseOption,
+    foreign_data,
+    pluralize,
+)
 from scgenept_rt.files.cache import cache_directory
-from scgenept_rt.files.durable import move_durably, sync_file, write_durably
+from scgenept_rt.files.durable import check_own, move_durably, sync_file, write_durably
 from scgenept_rt.files.hashing import digest_of, sha256_of
 from scgenept_rt.files.locking import lock
 
@@ -85,11 +93,16 @@ class DownloadDirectory:
     def records(self) -> dict[str, dict[str, Any]]:
         """Return sha256, size, url and date of every recorded file, by path below the directory."""
         path = self.path / "checksums.json"
-        try:
-            return dict(json.loads(path.read_text("utf-8"))["files"]) if path.exists() else {}
-        except (ValueError, TypeError, KeyError) as error:
-            remedy = "Restore it from a copy, or remove it: files in its directory are then recorded as they are"
-            raise DownloadError("it does not hold recorded checksums", remedy, where=path) from error
+        remedy = "Restore it from a copy, or remove it: files in its directory are then recorded as they are"
+        with foreign_data(DownloadError, path, remedy=remedy):
+            files = json.loads(path.read_text("utf-8"))["files"] if path.exists() else {}
+            for place, record in files.items():
+                if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+                    raise ValueError(f"{place} is no place in its directory")
+                if not isinstance(record["sha256"], str) or not isinstance(record["size"], int):
+                    raise ValueError(f"the record of {place} has no checksum")
+                record["recorded"][:10]
+            return dict(files)
 
     def fetch(self, item: Item) -> Fetched:
         """Return an item's file, checked: the one that is here, else downloaded now.
@@ -217,4 +230,7 @@ class DownloadDirectory:
         write_durably(self.path / "checksums.json", json.dumps(stored, indent=2).encode())
 
     def _part(self, place: str) -> Path:
-        return self.path / ".partial" / place.replace("/", "_")
+        part = self.path / ".partial" / place.replace("/", "_")
+        check_own(part.parent)
+        check_own(part)
+        return part

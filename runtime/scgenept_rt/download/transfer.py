@@ -42,11 +42,24 @@ class _Retry(Retry):
         return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
 
+class _Session(requests.Session):
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Refuse to be led from https to http, before anything is asked for there."""
+        if response.url.startswith("https:") and not str(prepared_request.url).startswith("https:"):
+            raise DownloadError(
+                f"it leads to {shown_url(str(prepared_request.url))}, which is not encrypted",
+                "Use a mirror that stays with https",
+                ELSEWHERE,
+                where=shown_url(response.url),
+            )
+        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+
+
 def new_session() -> requests.Session:
     """Return a session that tries again where a server is busy; proxies and certificates come from the environment."""
     busy = (408, 425, 429, 500, 502, 503, 504)
     retry = _Retry(5, connect=0, read=0, other=0, backoff_factor=1, status_forcelist=busy, raise_on_status=False)
-    session = requests.Session()
+    session = _Session()
     session.headers["User-Agent"] = f"scgenept-rt/{installed_version('scgenept-rt')}"
     session.headers["Accept-Encoding"] = "identity"  # a compressed transfer has ranges of its own
     session.mount("http://", HTTPAdapter(max_retries=retry))
@@ -91,7 +104,7 @@ def _attempt(url: str, part: Path, session: requests.Session, listener: Listener
     about = part.with_name(f"{part.name}.json")  # which version of the file the bytes in the part belong to
     known = json.loads(about.read_text("utf-8")) if about.exists() else {}
     total, done = known.get("total"), _size(part)
-    resumable = total and known["validator"] and known["url"] == url
+    resumable = total and known["validator"] and known["url"] == shown_url(url)
     if resumable and done == total:
         return None
     # If-Range: the server sends the whole file if it changed in the meantime.
@@ -103,7 +116,7 @@ def _attempt(url: str, part: Path, session: requests.Session, listener: Listener
             length = stated.get("Content-Length") if "Content-Encoding" not in stated else None
             total, done = None if length is None else int(length), 0
             part.write_bytes(b"")
-            version = {"url": url, "validator": _validator(stated), "total": total}
+            version = {"url": shown_url(url), "validator": _validator(stated), "total": total}
             write_durably(about, json.dumps(version).encode())
         elif status in (206, 416):
             # Some servers honour Range and ignore If-Range.

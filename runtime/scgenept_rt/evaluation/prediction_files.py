@@ -15,6 +15,7 @@ from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
+from scgenept_rt.expression.stored_element import reading
 from scgenept_rt.genes import GenePanel, ensembl_id
 from scgenept_rt.perturbation import is_control_word
 from scgenept_rt.predictor.moments import RunningMoments
@@ -79,7 +80,8 @@ def read_predictions(
                 "Keep one of each",
                 where=cells.where,
             )
-        counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)[rows]
+        with reading(cells.where, "obs column 'n_controls'"):
+            counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)[rows]
         deltas, sems = (_layer(cells, name, rows) for name in ("effect", "effect_sem")) if effects else (None, None)
         from_effects = deltas is not None and not np.isnan(deltas).any()
         if not from_effects:

@@ -14,6 +14,7 @@ from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.result import Evaluation
+from scgenept_rt.files.text import csv_cell
 
 SHOWN = (*HEADLINE, "pearson_delta_top20_de_non_dropout", "frac_correct_direction_20")
 """Metrics of the short tables; CSV and JSON hold all."""
@@ -68,7 +69,7 @@ def csv_report(evaluation: Evaluation) -> str:
     The last column, `synthetic`, tells whether weights or cells were made up.
     """
     table = evaluation.perturbations.assign(synthetic=bool(evaluation.synthetic))
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    return str(table.map(csv_cell).to_csv(index=False, lineterminator="\n"))
 
 
 def json_report(evaluation: Evaluation) -> str:

@@ -147,7 +147,9 @@ class _StoredAnnotation:
                 import pandas as pd
 
                 categories = as_text(_read(self._group[_CATEGORIES][name]))
-                return pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
+                read = pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
+            if len(read) != self.n_rows:
+                raise ValueError(f"it has {len(read):,} values for {self.n_rows:,} rows")
             return read
 
 

@@ -20,8 +20,9 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
         If it cannot be written; the old file stays.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
     try:
-        with new.open("wb") as stream:
+        with new.open("xb") as stream:  # through no link that somebody planted under this name
             stream.write(data)
             stream.flush()
             sync_data(stream)
@@ -31,6 +32,18 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
             new.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def check_own(path: Path) -> None:
+    """Raise PermissionError if a working file or directory is a link, or belongs to another user: a planted one.
+
+    Where the system gives new files to somebody else, as servers of files do with those of root, that is the owner of
+    the directory that holds it.
+    """
+    if path.is_symlink():
+        raise PermissionError(errno.EPERM, "it is a symbolic link, which may lead anywhere", str(path))
+    if path.exists() and path.stat().st_uid not in (os.geteuid(), path.parent.stat().st_uid):
+        raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
 
 
 def write_report(path: Path, data: bytes) -> None:

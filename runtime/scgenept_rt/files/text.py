@@ -1,9 +1,11 @@
-"""Text files of others."""
+"""Text files: those of others, and what spreadsheets make of ours."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 _MOST_BYTES = 1 << 29
 
@@ -29,3 +31,13 @@ def read_text(path: Path | None) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 text: byte {error.start}") from error
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell of a table: text that a spreadsheet would run as a formula gets a quote in front."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        with contextlib.suppress(ValueError):
+            float(value)
+            return value
+        return f"'{value}"
+    return value

@@ -27,6 +27,7 @@ Aggregate = Literal["mean", "cells", "both"]
 SamplingMode = Literal["all", "random", "upstream"]
 Metric = Literal["cosine", "pearson", "distance"]
 
+MOST_CELLS_PER_BATCH = 65_536
 _MOST_THREADS = max(128, os.cpu_count() or 1)
 """Hundreds more than there are CPUs stall for minutes."""
 
@@ -136,7 +137,8 @@ class SharedPredictOptions(TypedDict, total=False):
         ),
     ]
     batch_size: Annotated[
-        int | Literal["auto"], Option("auto", "Cells per batch; auto follows the free memory.", "N", minimum=1)
+        int | Literal["auto"],
+        Option("auto", "Cells per batch; auto follows the free memory.", "N", minimum=1, maximum=MOST_CELLS_PER_BATCH),
     ]
     var_names: Annotated[
         Literal["input", "symbol", "ensembl"],

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from scgenept_rt.errors import OutputBusyError, OutputError
+from scgenept_rt.files.durable import check_own
 from scgenept_rt.files.locking import Busy, lock
 from scgenept_rt.output.journal import JOURNAL_NAME
 
@@ -46,10 +47,14 @@ class WorkDirectory:
         self.released = False
         self._held = ExitStack()
         try:
+            check_own(self.path)
             self._held.enter_context(lock(self.path / "lock"))
         except Busy as busy:
             problem = f"another process is writing it now ({busy.holder})"
             raise OutputBusyError(problem, "Wait for it, or choose another path", where=target) from None
+        except PermissionError as error:
+            problem = f"{error.filename} cannot be used: {error.strerror}"
+            raise OutputError(problem, "Remove it, or choose another path", where=target) from error
         except NotADirectoryError as error:
             problem = f"{error.filename} is a file, expected a directory of partial output or nothing"
             raise OutputError(problem, "Choose another path", where=target) from None

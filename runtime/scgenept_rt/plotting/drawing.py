@@ -50,14 +50,14 @@ def require_matplotlib() -> None:
 
 
 def without_tex(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Draw texts without TeX, whatever the user's settings are: names of genes and perturbations hold underscores."""
+    """Draw texts as they are, whatever the user's settings: names hold underscores and dollars, and are no formulas."""
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         require_matplotlib()
         from matplotlib import rc_context
 
-        with rc_context({"text.usetex": False}):
+        with rc_context({"text.usetex": False, "text.parse_math": False}):
             return draw(*args, **kwargs)
 
     return drawn

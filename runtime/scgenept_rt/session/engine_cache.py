@@ -15,6 +15,7 @@ from typing import Final
 
 from scgenept_rt.errors import OutputError
 from scgenept_rt.files.cache import CACHE_VARIABLE
+from scgenept_rt.files.durable import check_own
 from scgenept_rt.files.hashing import sha256_of
 
 _LISTING: Final = "listing.json"
@@ -42,18 +43,22 @@ def engine_directory(root: Path, key: Mapping[str, str]) -> Iterator[tuple[Path,
         If the cache cannot be written.
     """
     kept = root / hashlib.sha256(json.dumps(dict(sorted(key.items()))).encode()).hexdigest()[:32]
-    if _is_whole(kept, key):
-        yield kept, True
-        return
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f"{kept.name}{_BUILDING}", dir=root))
+        check_own(root)
+        check_own(kept)
+        whole = _is_whole(kept, key)
+        if not whole:
+            root.mkdir(parents=True, exist_ok=True)
+            building = Path(tempfile.mkdtemp(prefix=f"{kept.name}{_BUILDING}", dir=root))
     except OSError as error:
         raise OutputError(
             f"this cache directory for compiled engines cannot be written ({error.strerror or error})",
             f"Set the environment variable {CACHE_VARIABLE} to a directory that can",
             where=root,
         ) from error
+    if whole:
+        yield kept, True
+        return
     _remove_abandoned(root)
     try:
         yield building, False

@@ -67,6 +67,7 @@ class OrtSession:
         assert choice.target is not None, "a provider without a target opens no ONNX Runtime session"
         self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None
         graph = bundle.graph(choice.precision, choice.target)
+        bundle.check_graph(graph)
         # An engine is built for sizes up to this; a larger batch is run in parts.
         self._max_batch = _most_cells(bundle, choice) if choice.name == "tensorrt" else None
         self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import pytest
 import requests
 
 from scgenept_rt.download import DownloadDirectory, select
+from scgenept_rt.download.transfer import new_session
 from scgenept_rt.errors import ChecksumError, DownloadError
 from tests.runtime.download.conftest import GO_C, VOCAB
 
@@ -224,3 +226,27 @@ def test_a_killed_process_leaves_nothing_usable_and_the_next_one_continues(serve
     assert done.returncode == 0, done.stderr
     assert server.gets(GO_C)[-1]["range"] == f"bytes={kept}-"
     assert (tmp_path / GO_C[1:]).read_bytes() == server.files[GO_C]
+
+
+def test_https_is_not_led_to_http():
+    asked, response = requests.Request("GET", "http://elsewhere/file").prepare(), requests.Response()
+    response.url = "https://host/file"
+    with pytest.raises(DownloadError, match="not encrypted"):
+        new_session().rebuild_auth(asked, response)
+
+
+@pytest.mark.parametrize("place", ["../outside.pt", "/etc/passwd"])
+def test_records_of_places_out_of_the_directory_are_refused(server, downloads, place):
+    directory = downloads()
+    record = {"sha256": "0" * 64, "size": 1, "url": None, "recorded": "2026-01-01"}
+    directory.path.mkdir(exist_ok=True)
+    (directory.path / "checksums.json").write_text(json.dumps({"files": {place: record}}))
+    with pytest.raises(DownloadError, match="no place in its directory"):
+        directory.records()
+
+
+def test_passwords_of_a_mirror_are_not_kept(server, downloads):
+    directory = downloads(mirror=server.url.replace("://", "://user:secret@"))
+    directory.fetch(GO_C_ITEM)
+    kept = [path.read_bytes() for path in directory.path.rglob("*") if path.is_file()]
+    assert not any(b"secret" in content for content in kept)

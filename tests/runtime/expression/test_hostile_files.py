@@ -36,6 +36,10 @@ STRUCTURES = {
     "indptr beyond the values": lambda file: file["X/indptr"].__setitem__(-1, 2**30),
     "shape of text": lambda file: file["X"].attrs.__setitem__("shape", "abc"),
     "layers that are an array": lambda file: (file.__delitem__("layers"), file.__setitem__("layers", 3)),
+    "too few codes": lambda file: (
+        file.__delitem__("obs/condition/codes"),
+        file.__setitem__("obs/condition/codes", np.zeros(1, "i1")),
+    ),
     "columns that are a number": lambda file: file["obs"].attrs.__setitem__("column-order", 7),
     "a link to another file": lambda file: (
         file.__delitem__("X"),

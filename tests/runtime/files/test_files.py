@@ -16,6 +16,7 @@ from scgenept_rt.files.cache import cache_directory
 from scgenept_rt.files.durable import move_durably, sync_tree, write_durably
 from scgenept_rt.files.hashing import digest_of, sha256_of
 from scgenept_rt.files.locking import Busy, lock
+from scgenept_rt.files.text import csv_cell, read_text
 from tests.runtime.overtaken import overtake_mkdir
 
 
@@ -149,3 +150,27 @@ def test_the_cache_directory_can_be_named(monkeypatch, tmp_path):
     assert cache_directory().name == "scgenept-rt"
     monkeypatch.setenv("SCGENEPT_RT_CACHE", str(tmp_path))
     assert cache_directory("engines") == tmp_path / "engines"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+FOSB", "-cmd", "@SUM(A1)", "\t=1"])
+def test_formulas_in_tables_are_quoted(text):
+    assert csv_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["-1.5", "+2e-3", "FOSB+ctrl", "", 3, None, -0.5])
+def test_numbers_and_names_in_tables_stay(value):
+    assert csv_cell(value) is value
+
+
+def test_a_planted_link_is_not_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / f".report.csv.{os.getpid()}.new").symlink_to(victim)
+    write_durably(tmp_path / "report.csv", b"new")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "report.csv").read_bytes() == b"new"
+
+
+def test_a_file_without_end_is_no_list():
+    with pytest.raises(ValueError, match="more than"):
+        read_text(Path("/dev/zero"))

@@ -19,6 +19,7 @@ from scgenept_rt.errors import (
 )
 from scgenept_rt.output import cells_path, cells_table, check_destination, mean_table, open_table, stored_entry
 from scgenept_rt.output.journal import Journal, plain
+from scgenept_rt.output.work_directory import WorkDirectory
 
 SETTINGS = {"seed": 0, "precision": "fp32", "perturbations": ["FOSB+ctrl", "KLF1"], "input": {"path": Path("a.h5ad")}}
 
@@ -358,3 +359,13 @@ def test_settings_that_json_has_not(path, spec):
         table.write(rows(0, 1))
         table.commit()
     open_table(path, spec, settings={"n": 3, "a": [0, 1], "t": [1, 2]}, resume=True).abort()
+
+
+def test_a_planted_link_in_place_of_the_work_directory_is_refused(tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "journal.json").write_text("mine")
+    (tmp_path / "o.h5ad.partial").symlink_to(victim)
+    with pytest.raises(OutputError, match="symbolic link"):
+        WorkDirectory(tmp_path / "o.h5ad")
+    assert [path.name for path in victim.iterdir()] == ["journal.json"]

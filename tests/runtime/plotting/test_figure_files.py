@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import LabelNotFoundError, OutputError, PlotError, PredictionFileError, UnknownGeneError
-from scgenept_rt.plotting.drawing import PALETTE
+from scgenept_rt.plotting.drawing import PALETTE, new_figure, without_tex
 from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, draw
 
 KINDS = ("top_de", "delta", "heatmap", "agreement", "volcano")
@@ -179,3 +179,13 @@ def test_commands_do_not_need_the_backend_of_a_notebook(backend, means, tmp_path
         env=os.environ | {"MPLBACKEND": backend},
     )
     assert (tmp_path / "delta.png").stat().st_size > 1000
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path) -> None:
+    @without_tex
+    def titled():
+        axes = new_figure(3, 2).add_subplot()
+        axes.set_title("$x^{$ and $\\frac$")
+        return axes
+
+    assert sgr.pl.save(titled(), tmp_path / "figure.svg").stat().st_size
