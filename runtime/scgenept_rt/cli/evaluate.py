@@ -76,7 +76,7 @@ def evaluate(
 
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.evaluation import evaluate as evaluate_predictions
-    from scgenept_rt.evaluation import load_split, read_predictions
+    from scgenept_rt.evaluation import load_split, read_groups, read_predictions
 
     check_report_paths((csv_file, json_file, html_file), (*inputs, predictions, Path(split)))
     if html_file is not None:
@@ -87,13 +87,14 @@ def evaluate(
     if subgroups:
         chosen = chosen.restricted(subgroups)
     if predictions is not None:
-        means = read_predictions(predictions, in_group=in_group)
+        groups = read_groups(predictions) if in_group is None else [read_predictions(predictions, in_group=in_group)]
+        means = groups[0]
         recorded = means.provenance.get("manifest_digest")
         if len(inputs) == 2 and recorded is not None:
             digest = Bundle.open(inputs[0], check_files=False).digest
             if recorded != digest:
                 note(f"{means.where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
-        result = evaluate_predictions(means, data, chosen, read=read)
+        result = evaluate_predictions(means if len(groups) == 1 else groups, data, chosen, read=read)
     else:
         with open_model(inputs[0], engine) as model, show_progress("predictions") as progress:
             result = evaluate_predictions(

@@ -5,7 +5,7 @@ from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.evaluate import evaluate
 from scgenept_rt.evaluation.metrics import metric_names, pearson, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means
-from scgenept_rt.evaluation.prediction_files import change_sizes, read_predictions
+from scgenept_rt.evaluation.prediction_files import change_sizes, read_groups, read_predictions
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split, shipped_splits
 from scgenept_rt.evaluation.tables import ALL_TESTED
@@ -24,6 +24,7 @@ __all__ = [
     "pearson",
     "perturbation_metrics",
     "predict_means",
+    "read_groups",
     "read_predictions",
     "shipped_splits",
 ]

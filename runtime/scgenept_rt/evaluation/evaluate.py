@@ -14,6 +14,7 @@ from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells
 from scgenept_rt.evaluation.mode_collapse import collapse_finding, profile_similarity
+from scgenept_rt.evaluation.over_groups import evaluate_groups
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
 from scgenept_rt.evaluation.result import Evaluation, published_table
 from scgenept_rt.evaluation.split import Split, load_split
@@ -33,7 +34,7 @@ FEW_CONTROLS = 100
 
 
 def evaluate(
-    model: Predictor | PredictedMeans,
+    model: Predictor | PredictedMeans | Sequence[PredictedMeans],
     data: str | Path | AnnData,
     split: str | Path | Split,
     *,
@@ -49,7 +50,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A loaded bundle, or existing predictions (`read_predictions`).
+        A loaded bundle, or existing predictions (`read_predictions`), or those of several groups (`read_groups`).
     data
         The measured cells, perturbed ones and controls, log1p-normalised; read by rows.
     split
@@ -75,6 +76,8 @@ def evaluate(
     ScgeneptError
         If `data` or the predictions cannot be used.
     """
+    if isinstance(model, (list, tuple)):
+        return evaluate_groups(model, lambda means: evaluate(means, data, split, subgroups=subgroups, read=read))
     if not isinstance(model, (Predictor, PredictedMeans)):
         raise ArgumentError(
             f"model is {describe(model)}, expected a loaded bundle (`load`) or predictions (`read_predictions`)"

@@ -150,6 +150,14 @@ def _stored_rows(
             yield label, X[at], {name: None if values is None else values[at] for name, values in read.items()}
 
 
+def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
+    """Read a prediction file as `read_predictions` does, group by group; without groups there is one entry."""
+    with open_cells(source) as cells:
+        column = _provenance(cells).get("groupby")
+        names = dict.fromkeys(as_text(cells.obs.column(column))) if column in cells.obs.columns else [None]
+    return [read_predictions(source, in_group=name) for name in names]
+
+
 def change_sizes(
     source: str | Path | AnnData | PredictedMeans,
     genes: Sequence[str] | None = None,
@@ -205,8 +213,7 @@ def _labels(
     cells: OpenedCells, name: str | None, in_group: str | None
 ) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_], dict[str, Any]]:
     """Return what opened predictions hold, the rows of the group, the label of each, and the provenance."""
-    recorded = cells.uns.get("scgenept_rt")
-    provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
+    provenance = _provenance(cells)
     if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
         raise PredictionFileError(
             "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
@@ -227,6 +234,11 @@ def _labels(
     distinct = tuple(label for label in dict.fromkeys(labels) if label)
     name = name or str(provenance.get("variant") or Path(cells.where).stem)
     return PredictedLabels(name, cells.where, _panel(cells), distinct, group=group), rows, labels, provenance
+
+
+def _provenance(cells: OpenedCells) -> dict[str, Any]:
+    recorded = cells.uns.get("scgenept_rt")
+    return _as_dict(recorded) if isinstance(recorded, Mapping) else {}
 
 
 def _group(

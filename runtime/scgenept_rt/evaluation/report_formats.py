@@ -108,8 +108,8 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("data", evaluation.where),
         (
             "tested",
-            f"{len(evaluation.tested):,} of {pluralize(len(evaluation.split.tested), 'perturbation')} of the split "
-            f"{evaluation.split.name}, {pluralize(n_cells, 'cell')}",
+            f"{evaluation.n_tested(len(evaluation.split.tested))} {evaluation.split.name}, "
+            f"{pluralize(n_cells, 'cell')}",
         ),
         *(
             [("trained on", f"{recorded['dataset']}, perturbed by: {recorded['training_perturbations']}")]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.mode_collapse import ProfileSimilarity
@@ -65,7 +66,8 @@ class Evaluation:
         What was tested.
     perturbations
         One row per (perturbation, method): `perturbation`, `subgroup`, `method`, `n_cells`, `n_controls`, then the
-        metrics of `perturbation_metrics`. Methods are `model` and the baselines.
+        metrics of `perturbation_metrics`. Methods are `model` and the baselines. Over groups of cells, perturbations
+        are called ``FOSB+ctrl|T cell`` or the like, and `group` is a column too.
     summary
         One row per (subgroup, method): `subgroup`, `method`, `n_perturbations`, then the macro-averages of the metrics;
         the last subgroup is `ALL_TESTED`.
@@ -92,6 +94,8 @@ class Evaluation:
         The published table of this data set, if there is one.
     provenance
         What is recorded of the run.
+    n_groups
+        Groups of cells in which perturbations were tested.
     """
 
     model: str
@@ -112,6 +116,7 @@ class Evaluation:
     own_deltas: NDArray[np.float32] = field(repr=False)
     published: PublishedTable | None
     provenance: Mapping[str, Any]
+    n_groups: int = 1
 
     @property
     def synthetic(self) -> list[str]:
@@ -119,17 +124,22 @@ class Evaluation:
         phrases = {"synthetic": "the model's weights are synthetic", "synthetic_data": "the cells are synthetic"}
         return [phrase for key, phrase in phrases.items() if self.provenance.get(key)]
 
+    def n_tested(self, n_split: int) -> str:
+        """Return how many of the split's perturbations were tested, in words."""
+        groups = f" in each of {self.n_groups:,} groups" if self.n_groups > 1 else ""
+        return f"{len(self.tested):,} of the split's {pluralize(n_split, 'perturbation')}{groups}"
+
     @property
     def caveats(self) -> list[str]:
         """Known differences that keep the published figures from being compared with these."""
         reasons = self.synthetic
         if self.provenance.get("protocol") != "published":
             reasons.append("predictions were not made by the published protocol")
-        if len(self.tested) < self.provenance["n_split"]:
+        if self.n_groups > 1:
+            reasons.append("figures are averages over groups of cells")
+        if len(self.tested) < self.n_groups * self.provenance["n_split"]:
             verb = "was" if len(self.tested) == 1 else "were"
-            reasons.append(
-                f"{len(self.tested):,} of the split's {self.provenance['n_split']:,} perturbations {verb} tested"
-            )
+            reasons.append(f"{self.n_tested(self.provenance['n_split'])} {verb} tested")
         return reasons
 
     def beside_published(self) -> dict[str, tuple[float, ...]]:

@@ -22,7 +22,10 @@ from scgenept_rt.expression.label_matching import CONTROL
 ALL_TESTED = "all tested"
 """Name of the group of all tested perturbations."""
 
-_DESCRIPTION = ("perturbation", "subgroup", "method", "n_cells", "n_controls")
+GROUP = "group"
+"""Column of the group of cells, where there are several."""
+
+_DESCRIPTION = ("perturbation", GROUP, "subgroup", "method", "n_cells", "n_controls")
 
 
 def method_profiles(
@@ -81,9 +84,11 @@ def metric_table(
 
 
 def subgroup_rows(table: pd.DataFrame, split: Split) -> dict[str, pd.DataFrame]:
-    """Return the rows of each subgroup that has any, then all rows if there are several subgroups."""
+    """Return the rows of each subgroup that has any, and of each group of cells, then all rows if these are several."""
     groups = {name: table[table["subgroup"] == name] for name in split.test}
     groups = {name: group for name, group in groups.items() if len(group)}
+    if GROUP in table:
+        groups |= {str(name): rows for name, rows in table.groupby(GROUP, sort=False)}
     if len(groups) > 1:
         groups[ALL_TESTED] = table
     return groups

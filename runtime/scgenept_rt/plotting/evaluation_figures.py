@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scgenept_rt.evaluation import ALL_TESTED, Evaluation
+from scgenept_rt.evaluation import Evaluation
 from scgenept_rt.evaluation.mode_collapse import at_most_compared, profile_correlations
 from scgenept_rt.plotting.agreement import draw_agreement, name_genes
 from scgenept_rt.plotting.drawing import (
@@ -101,7 +101,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     other = table[table["method"] == baseline].set_index("perturbation")["pearson_delta"]
     figure = new_figure(6.0, 4.2)
     ax = figure.add_subplot()
-    for index, subgroup in enumerate(name for name in evaluation.subgroups if name != ALL_TESTED):
+    for index, subgroup in enumerate(dict.fromkeys(own["subgroup"])):
         rows = own[own["subgroup"] == subgroup]
         ax.plot(
             other.loc[rows.index],

@@ -17,7 +17,7 @@ from scgenept_rt.errors import (
     PlotError,
     PredictionFileError,
 )
-from scgenept_rt.evaluation import PredictedMeans, evaluate, read_predictions
+from scgenept_rt.evaluation import ALL_TESTED, PredictedMeans, evaluate, read_groups, read_predictions
 from scgenept_rt.plotting import agreement, delta, heatmap, top_de
 from scgenept_rt.ranking import rank
 from tests.runtime.evaluation.conftest import GENES
@@ -66,6 +66,25 @@ def test_a_group_is_evaluated_as_if_there_were_no_other_cells(data, grouped, spl
         text for text in expected.notices if "left out" in text
     ]
     assert "donor = 2" in found.protocol
+
+
+def test_all_groups_are_averaged_and_shown_one_by_one(data, grouped, split) -> None:
+    alone = [evaluate(read_predictions(grouped, in_group=name), data, split) for name in ("1", "2")]
+    result = evaluate(read_groups(grouped), data, split)
+    metrics = [column for column in alone[0].perturbations if column not in result.perturbations.columns[:6]]
+    expected = pd.concat([entry.perturbations for entry in alone], ignore_index=True)
+    pd.testing.assert_frame_equal(result.perturbations[metrics], expected[metrics])
+    assert result.tested == tuple(f"{label}|{name}" for name in ("1", "2") for label in alone[0].tested)
+    assert result.subgroups[-3:] == ["donor = 1", "donor = 2", ALL_TESTED]
+    shown = result.summary.set_index(["subgroup", "method"])
+    for name, entry in zip(("1", "2"), alone, strict=True):
+        own = entry.summary.set_index(["subgroup", "method"]).loc[(ALL_TESTED, entry.model)]
+        assert shown.loc[(f"donor = {name}", result.model), "mse"] == pytest.approx(own["mse"])
+    # cells of one group alone were measured
+    half = data[(data.obs["donor"] == 1).to_numpy()].copy()
+    result = evaluate(read_groups(grouped), half, split)
+    assert {*result.perturbations["group"]} == {"donor = 1"}
+    assert any("donor = 2" in notice for notice in result.notices)
 
 
 def test_the_group_has_to_be_named(grouped, data) -> None:
@@ -136,13 +155,15 @@ def test_the_commands_take_a_group(run, grouped, data, split_file, tmp_path: Pat
     grouped.write_h5ad(means)
     data.write_h5ad(cells)
     evaluation = ("evaluate", cells, "--split", split_file, "--predictions", means)
-    code, _, error = run(*evaluation)
-    assert code == 1
-    assert "--in-group 1" in error
+    code, out, error = run(*evaluation, "--html", tmp_path / "all.html", "--csv", tmp_path / "all.csv")
+    assert code == 0, error
+    assert "donor = 1" in out
+    assert "G0+ctrl|2" in (tmp_path / "all.html").read_text()
     code, out, error = run(*evaluation, "--in-group", "2")
     assert code == 0, error
     assert "donor = 2" in out
     for command in (("plot", "heatmap", means), ("plot", "top-de", cells, "-p", "G1+G2", "--predictions", means)):
         code, _, error = run(*command, "--in-group", "2", "--out", tmp_path / "figure.svg")
         assert code == 0, error
+    assert "--in-group 1" in run("rank", means)[2]
     assert run("rank", means, "--in-group", "2")[0] == 0
