@@ -31,7 +31,7 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def predicted(predictor: Predictor) -> anndata.AnnData:
-    return predictor.predict(demo_control_cells(6), DEMO_PERTURBATIONS)
+    return predictor.predict(demo_control_cells(6), DEMO_PERTURBATIONS, var_names="symbol")
 
 
 def top_genes(predicted: anndata.AnnData, row: int, n: int) -> list[str]:
