@@ -1,4 +1,4 @@
-"""The README's figure: time and peak memory of the forms of one comparison, as bars."""
+"""The figures of benchmarks: time and peak memory of the forms of a comparison, and errors of screens."""
 
 from __future__ import annotations
 
@@ -49,6 +49,44 @@ def draw(result: dict[str, Any], measured: Mapping[str, tuple[float, int]], path
         figure.supxlabel(
             f"{result['genes']:,} genes, {result['layers']} layers, {result['cells']} cells per batch; {where}; "
             f"medians of {result['rounds']} rounds of one run",
+            fontsize=8,
+        )
+        figure.savefig(path, metadata={"Date": None})
+
+
+def draw_screens(result: dict[str, Any], path: Path) -> None:
+    """Draw the rms error of a screen's means against the share of the passes, one panel per network."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    networks = result["networks"]
+    lines = (
+        ("some", "mean over some cells", {"color": _OTHER, "marker": "s"}),
+        ("difference", "difference estimator", {"color": _OWN, "marker": "o"}),
+    )
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scgenept-rt", "font.size": 9}):
+        figure = Figure(figsize=(8.4, 3.0), layout="constrained")
+        for ax, network in zip(figure.subplots(1, len(networks), squeeze=False, sharey=True)[0], networks, strict=True):
+            whole, *others = network["ways"]
+            for way, label, style in lines:
+                ways = [row for row in others if row["way"] == way]
+                x, y = [100 * row["passes"] / whole["passes"] for row in ways], [row["rms"] for row in ways]
+                ax.plot(x, y, label=label, markersize=5, **style)
+                for row, *place in zip(ways, x, y, strict=True):
+                    ax.annotate(row["n"], place, xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)
+            ax.axhline(whole["rms"], color="black", linestyle="--", linewidth=0.8, label="sem of all cells")
+            ax.set_title(f"{network['name']}: {network['genes']:,} genes, {network['layers']} layers", fontsize=9)
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xticks([5, 10, 20, 50], ["5%", "10%", "20%", "50%"])
+            ax.minorticks_off()
+            ax.margins(0.1, 0.15)
+            ax.spines[["top", "right"]].set_visible(False)
+        figure.axes[0].set_ylabel("rms error of means (log1p)")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+        figure.supxlabel(
+            f"passes, of those for all {networks[0]['cells']} control cells x {networks[0]['perturbations']} "
+            "perturbations; numbers: cells per perturbation",
             fontsize=8,
         )
         figure.savefig(path, metadata={"Date": None})

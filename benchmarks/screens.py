@@ -38,7 +38,9 @@ from tables import screens_table
 from workload import Workload
 
 NAMES = ("demo", "random", "trained")
-DRAWN, TIMED, DRAWS = (8, 16, 32, 64), (8,), 20
+DRAWN, TIMED = (8, 16, 32, 64), (8,)
+DRAWS = {"demo": 20, "random": 400, "trained": 100}
+"""Draws of each number of cells: where all genes move together, one draw says as little as one gene."""
 
 
 def main() -> None:
@@ -46,20 +48,28 @@ def main() -> None:
     result: dict[str, Any] = {
         "kind": "screens",
         "machine": describe_machine(select_provider(provider="cpu"), threads=None, driver=None),
-        "draws": DRAWS,
-        "networks": [],
+        "networks": _measured_before(options),
     }
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-screens-") as temporary:
         for name in options.networks:
             bundle, cells, labels = _prepare(name, options, Path(temporary) / name)
             with closing(load(bundle, provider="cpu")) as model:
-                result["networks"].append({"name": name, **measure(model, cells, labels)})
+                result["networks"].append({"name": name, **measure(model, cells, labels, DRAWS[name])})
             print(screens_table({**result, "networks": result["networks"][-1:]}), flush=True)
+    result["networks"].sort(key=lambda network: NAMES.index(network["name"]))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str]) -> dict[str, Any]:
+def _measured_before(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the networks of an earlier result that are not measured again."""
+    if options.json is None or not options.json.is_file():
+        return []
+    before = json.loads(options.json.read_text("utf-8"))["networks"]
+    return [network for network in before if network["name"] not in options.networks]
+
+
+def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_draws: int) -> dict[str, Any]:
     """Measure one network: its sizes, and passes, time and errors of every way to its means.
 
     `cells` are sparse, and have the model's genes in its order.
@@ -74,7 +84,7 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str]) -> 
     unperturbed = predicted(["ctrl"])[0]
     perturbed, time_of_all = _timed(lambda: predicted(labels))
     x = cells.X.toarray()
-    screen = Screen(x, unperturbed, perturbed)
+    screen = Screen(x, unperturbed, perturbed, n_draws)
     ways = [{"way": "all", "n": n_cells, "passes": n_labels * n_cells, **time_of_all, **screen.errors_of_all()}]
     for way, option, before in (("some", "n_controls", 0), ("difference", "n_controls_per_perturbation", n_cells)):
         for n in (n for n in DRAWN if n <= n_cells // 2):
@@ -90,6 +100,7 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str]) -> 
         "non_zero": float(np.mean(x != 0)),
         "cells": n_cells,
         "perturbations": n_labels,
+        "draws": n_draws,
         "ways": ways,
     }
 
@@ -98,8 +109,9 @@ class Screen:
     """Predictions of all control cells, [n_perturbations, n_cells, n_genes], to draw some from."""
 
     def __init__(
-        self, x: NDArray[np.float32], unperturbed: NDArray[np.float32], perturbed: NDArray[np.float32]
+        self, x: NDArray[np.float32], unperturbed: NDArray[np.float32], perturbed: NDArray[np.float32], n_draws: int
     ) -> None:
+        self._n_draws = n_draws
         self._x, self._unperturbed, self._perturbed = x, unperturbed, perturbed
         self._truth = perturbed.mean(axis=1, dtype=np.float64)
         self._all_unperturbed, self._own = self._moments(unperturbed, slice(None)), _own(x)
@@ -118,7 +130,7 @@ class Screen:
         """
         rng = np.random.default_rng(n)
         squares, largest, covered = [], [], []
-        for _ in range(DRAWS):
+        for _ in range(self._n_draws):
             drawn = rng.permutation(len(self._x))[:n]
             again = rng.integers(0, len(self._x), n)
             for rows, truth in zip(self._perturbed, self._truth, strict=True):

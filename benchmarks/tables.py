@@ -1,8 +1,8 @@
-"""The tables of docs/benchmarks.md and the README's figure, from the measurements in benchmarks/results.
+"""The tables and figures of docs/benchmarks.md, from the measurements in benchmarks/results.
 
 The page is written by hand; a table stands between `<!-- FILE.json: TABLE -->` and `<!-- end -->`.
 
-python benchmarks/tables.py            # writes tables and figure (needs the extra `plot`)
+python benchmarks/tables.py            # writes tables and figures (needs the extra `plot`)
 python benchmarks/tables.py --check    # fails if the tables are not those of the measurements
 """
 
@@ -23,6 +23,7 @@ from scgenept_rt.bundle import Dimensions
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
 DRAWN, FIGURE = RESULTS / "cpu-xeon-2-cores.json", ROOT / "docs" / "figures" / "benchmark.svg"
+SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", ROOT / "docs" / "figures" / "screens.svg"
 _TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 _MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
 WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
@@ -184,6 +185,7 @@ def main() -> None:
     result = json.loads(DRAWN.read_text("utf-8"))
     timed = {form["name"]: form for form in result["forms"] if is_timed(form) and form.get("peak_bytes")}
     figure.draw(result, {name: (seconds_per_cell(form), form["peak_bytes"]) for name, form in timed.items()}, FIGURE)
+    figure.draw_screens(json.loads(SCREENS.read_text("utf-8")), SCREENS_FIGURE)
 
 
 if __name__ == "__main__":

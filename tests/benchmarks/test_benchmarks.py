@@ -105,6 +105,23 @@ def test_scaling_times_genes_cells_and_perturbations(tmp_path: Path, tables: Mod
     assert "| 90 |" in tables.genes_table(result)
 
 
+@pytest.mark.slow
+def test_screens_are_measured_on_a_network_trained_here(tmp_path: Path, tables: ModuleType):
+    small = ("--networks", "trained", "--steps", 2, "--cells", 16, "--perturbations", 3)
+    done = run_script("screens.py", *small, "--json", tmp_path / "result.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    (network,) = result["networks"]
+    whole, some, difference = network["ways"]
+    assert [way["passes"] for way in network["ways"]] == [3 * 16, 3 * 8, 16 + 3 * 8]
+    assert difference["rms"] < some["rms"]
+    assert min(some["covered"], difference["covered"]) > 0.9
+    assert min(way["seconds"] for way in network["ways"]) > 0
+    assert f"(sem {whole['rms']:.1e})" in tables.screens_table(result)
+    script("figure").draw_screens(result, tmp_path / "figure.svg")
+    assert ">difference estimator<" in (tmp_path / "figure.svg").read_text()
+
+
 def test_unknown_form_is_named_with_those_there_are():
     done = run_script("side_by_side.py", "--forms", "published,onnx")
     assert done.returncode == 1
