@@ -99,9 +99,10 @@ class Run:
         """Parse the perturbations and read the control cells; see `Predictor.predict`."""
         read = resolve(ReadOptions, read)
         groupby = options["groupby"]
-        if groupby in _OWN_COLUMNS:
+        if groupby in _OWN_COLUMNS or "/" in (groupby or ""):
             raise ArgumentError(
-                f"groupby is {groupby!r}, a column that predictions have themselves", "Rename the column of the cells"
+                f"groupby is {groupby!r}, which predictions cannot have as a column of groups",
+                "Rename the column of the cells",
             )
         given = read["control_label"] or []
         control_labels = (*CONTROL_LABELS, *([given] if isinstance(given, str) else given))

@@ -168,6 +168,7 @@ def test_a_group_of_one_cell_has_no_standard_errors_and_few_cells_are_all_used(
         ("barcode", ControlCellsError, None),
         ("empty", ControlCellsError, None),
         ("condition", ArgumentError, None),
+        ("a/b", ArgumentError, None),
     ],
 )
 def test_columns_that_are_no_groups_are_refused(
@@ -178,6 +179,7 @@ def test_columns_that_are_no_groups_are_refused(
     adata.obs["size"] = np.arange(80) + 0.5
     adata.obs["barcode"] = adata.obs_names
     adata.obs["empty"] = np.nan
+    adata.obs["a/b"] = ["T", "B"] * 40
     with pytest.raises(error, match=column) as raised:
         model.predict(adata, "YFU19", groupby=column)
     assert [option.value for option in raised.value.options] == ([suggested] if suggested else [])  # type: ignore[attr-defined]
