@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from scgenept_rt.cli.messages import say
 from scgenept_rt.errors import ScgeneptError
 
 EXIT_USER_ERROR = 1
-EXIT_INTERRUPTED = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -24,12 +25,24 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
     `debug` raises the error with its traceback instead.
     """
     _prepare_standard_streams()
+    stopped_by: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        stopped_by.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
     try:
         try:
             yield
         except SystemExit:
             # Here and not when Python ends, where what cannot be written gives a traceback and exit code 120.
             sys.stdout.flush()
+            if stopped_by:  # typer ends with 130 for all
+                raise SystemExit(128 + stopped_by[0]) from None
             raise
     except ScgeneptError as error:
         if debug:
@@ -38,7 +51,7 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         raise SystemExit(EXIT_USER_ERROR) from None
     except KeyboardInterrupt:
         say("interrupted")
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise SystemExit(128 + (stopped_by[0] if stopped_by else signal.SIGINT)) from None
     except BrokenPipeError:
         # The reader of our output went away (`| head`): end quietly.
         _drop_output()

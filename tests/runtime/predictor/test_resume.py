@@ -265,17 +265,18 @@ def test_resume_of_a_finished_run_says_that_nothing_was_predicted(
     assert "0 (perturbation" not in result.stderr
 
 
-def test_interrupt_from_the_keyboard_keeps_what_was_committed(
-    command_line: CommandServer, arguments: list[str], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_keeps_what_was_committed(
+    command_line: CommandServer, arguments: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out.h5ad"
     process = command_line.start(*arguments, "--out", out)
     wait_for(lambda: n_committed(out) > 0)
     first = n_committed(out)
     wait_for(lambda: n_committed(out) > first)  # an interrupt in the midst of the first commit leaves nothing
-    os.kill(process, signal.SIGINT)
+    os.kill(process, number)
     result = command_line.wait()
-    assert result.returncode == 130
+    assert result.returncode == 128 + number
     assert "Traceback" not in result.stderr
     assert f"interrupted. Continue with: scgenept-rt predict {arguments[1]}" in result.stderr
     assert not out.exists()
