@@ -94,10 +94,9 @@ $(DEMO_VENV)/.installed: pyproject.toml
 	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu]'
 	touch $@
 
-# numcodecs 0.16.4 prints a warning of what zarr 3.1.0 brings.
 $(MINIMUM_VENV)/.installed: pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(MINIMUM_VENV)
-	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES) 'numcodecs<0.16.4'
+	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES)
 	touch $@
 
 $(NEWEST_VENV)/.installed: pyproject.toml
