@@ -24,7 +24,7 @@ only with a release that says so in CHANGELOG, after a release that warns. Every
 any time: other modules, names that begin with `_`, and the wording of messages. Catch errors by class, never by text.
 """
 
-GROUPS = ("EngineOptions", "ReadOptions", "PredictOptions", "FileOptions")
+GROUPS = ("EngineOptions", "ReadOptions", "PredictOptions", "FileOptions", "FigureOptions")
 MODULES = ("evaluation", "genetic_interactions", "compatibility", "verification", "benchmark", "plotting", "download")
 """Modules whose public functions are listed with their first sentence."""
 

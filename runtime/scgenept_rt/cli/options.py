@@ -11,7 +11,15 @@ from typing import Annotated, Any, get_args, get_type_hints, is_typeddict
 
 import typer
 
-from scgenept_rt.options import EngineOptions, FileOptions, PredictOptions, ReadOptions, checked, declared_options
+from scgenept_rt.options import (
+    EngineOptions,
+    FigureOptions,
+    FileOptions,
+    PredictOptions,
+    ReadOptions,
+    checked,
+    declared_options,
+)
 from scgenept_rt.options.declaration import DeclaredOption, alternatives, expected_values
 
 # Each panel of the help has columns of its own: names stay whole on 80 columns.
@@ -20,6 +28,7 @@ _PANELS: Mapping[Any, str] = {
     ReadOptions: "How the cells are read",
     PredictOptions: "What is predicted",
     FileOptions: "The output",
+    FigureOptions: "The figure",
 }
 
 BundleArgument = Annotated[

@@ -11,7 +11,7 @@ import typer
 from scgenept_rt.cli.messages import Command, note
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, with_options
-from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
+from scgenept_rt.options import EngineOptions, FigureOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,7 @@ def top_de(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
+    figure: FigureOptions,
     sample: PredictOptions,
     read: ReadOptions,
     engine: EngineOptions,
@@ -80,7 +81,7 @@ def top_de(
             in_group=in_group,
             on_notice=note,
         )
-    _save(ax, out)
+    _save(ax, out, figure)
 
 
 @app.command("agreement", cls=Command)
@@ -89,12 +90,17 @@ def agreement(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
+    figure: FigureOptions,
     sample: PredictOptions,
     read: ReadOptions,
     engine: EngineOptions,
     predictions: _PredictionsOption = None,
     bundle: _BundleOption = None,
     in_group: InGroupOption = None,
+    label_genes: Annotated[
+        str | None,
+        typer.Option("--label-genes", metavar="A,B,...", help="Name these genes instead of those that change most."),
+    ] = None,
 ) -> None:
     """Draw predicted against measured change, one point per gene, with Pearson's r."""
     from scgenept_rt.plotting import agreement as draw
@@ -108,16 +114,19 @@ def agreement(
             read=read,
             n_controls=sample["n_controls"],
             in_group=in_group,
+            label_genes=_split(label_genes),
             on_notice=note,
         )
-    _save(ax, out)
+    _save(ax, out, figure)
 
 
 @app.command("delta", cls=Command)
+@with_options()
 def delta(
     predictions: _PredictionsArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
+    figure: FigureOptions,
     n_genes: _GenesOption = 20,
     in_group: InGroupOption = None,
     without_targets: _WithoutTargetsOption = False,
@@ -127,14 +136,20 @@ def delta(
     from scgenept_rt.plotting.drawing import check_figure_path
 
     check_figure_path(out)
-    _save(draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets), out)
+    _save(
+        draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets),
+        out,
+        figure,
+    )
 
 
 @app.command("volcano", cls=Command)
+@with_options()
 def volcano(
     predictions: _PredictionsArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
+    figure: FigureOptions,
     n_genes: Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes to name.")] = 10,
     in_group: InGroupOption = None,
     without_targets: _WithoutTargetsOption = False,
@@ -144,13 +159,19 @@ def volcano(
     from scgenept_rt.plotting.drawing import check_figure_path
 
     check_figure_path(out)
-    _save(draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets), out)
+    _save(
+        draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets),
+        out,
+        figure,
+    )
 
 
 @app.command("heatmap", cls=Command)
+@with_options()
 def heatmap(
     predictions: _PredictionsArgument,
     out: _OutOption,
+    figure: FigureOptions,
     perturbation: Annotated[
         list[str] | None,
         typer.Option(
@@ -190,7 +211,7 @@ def heatmap(
         cluster=cluster,
         on_notice=note,
     )
-    _save(ax, out)
+    _save(ax, out, figure)
 
 
 def _series(
@@ -239,7 +260,7 @@ def _split(genes: str | None) -> list[str] | None:
     return None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
 
 
-def _save(ax: Axes, out: Path) -> None:
+def _save(ax: Axes, out: Path, figure: FigureOptions) -> None:
     from scgenept_rt.plotting import save
 
-    print(f"wrote {save(ax, out)}")
+    print(f"wrote {save(ax, out, **figure)}")

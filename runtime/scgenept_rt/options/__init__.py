@@ -11,6 +11,7 @@ from scgenept_rt.options.declaration import Option, checked, declared_options, r
 __all__ = [
     "Aggregate",
     "EngineOptions",
+    "FigureOptions",
     "FileOptions",
     "Metric",
     "PredictFileOptions",
@@ -157,6 +158,13 @@ class PredictOptions(SharedPredictOptions, total=False):
             "NAME",
         ),
     ]
+
+
+class FigureOptions(TypedDict, total=False):
+    """How figures are written."""
+
+    title: Annotated[str | None, Option(None, "Title in place of the figure's own.", "TEXT")]
+    dpi: Annotated[int, Option(200, "Dots per inch of a .png.", "N", minimum=50, maximum=1200)]
 
 
 class FileOptions(TypedDict, total=False):

@@ -38,6 +38,7 @@ def agreement(
     predictions: Predictions,
     *,
     n_labels: int = 10,
+    label_genes: Sequence[str] | None = None,
     n_controls: int | None = None,
     seed: int = 0,
     in_group: str | None = None,
@@ -56,6 +57,8 @@ def agreement(
     n_labels
         Number of genes to name, those of the largest measured change, at the points of the first series. Names without
         room near their point are left out.
+    label_genes
+        Names of the genes to name instead.
 
     Raises
     ------
@@ -83,7 +86,8 @@ def agreement(
     draw_agreement(ax, change, deltas, legend_names(series))
     add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
     settle_layout(figure_of(ax))
-    name_genes(ax, change, deltas, panel.names, n_labels)
+    chosen = None if label_genes is None else [panel.position(gene) for gene in label_genes]
+    name_genes(ax, change, deltas, panel.names, n_labels, chosen)
     return ax
 
 
@@ -124,8 +128,10 @@ def name_genes(
     deltas: list[NDArray[np.float64]],
     genes: Sequence[str],
     n_labels: int,
+    chosen: Sequence[int] | None = None,
 ) -> None:
-    """Name the genes of the largest measured change at the points of the first series, after all else is drawn."""
+    """Name genes, those of the largest measured change, at the points of the first series, after all else is drawn."""
     first, *others = (np.column_stack([measured, predicted]).astype(np.float64) for predicted in deltas)
-    chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels]
-    name_points(ax, first, genes, chosen.tolist(), np.concatenate([first[:0], *others]))
+    if chosen is None:
+        chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels].tolist()
+    name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))

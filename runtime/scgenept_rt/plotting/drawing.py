@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from scgenept_rt.errors import MissingPackageError, OutputError, PlotError, UseOption
 from scgenept_rt.files.durable import write_report
+from scgenept_rt.options import FigureOptions, resolve
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -152,8 +155,15 @@ def plain(ax: Axes) -> None:
 
 
 @without_tex
-def save(ax_or_figure: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
+def save(ax_or_figure: Axes | Figure, path: str | Path, **options: Unpack[FigureOptions]) -> Path:
     """Write a figure to a .png, .svg or .pdf file, without a date, so that equal figures are equal files.
+
+    Text stays text in .svg and .pdf files, so that it can be edited and searched.
+
+    Parameters
+    ----------
+    **options
+        `scgenept_rt.options.FigureOptions`: title, dpi.
 
     Raises
     ------
@@ -167,10 +177,15 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Pa
 
     from matplotlib import rc_context
 
+    resolved = resolve(FigureOptions, options)
+    figure = figure_of(ax_or_figure)
+    if resolved["title"] is not None:
+        _replace_title(figure, resolved["title"])
     suffix, drawn = path.suffix.lower(), BytesIO()
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
-    with rc_context({"svg.hashsalt": "scgenept-rt"}):  # else ids in .svg files are random
-        figure_of(ax_or_figure).savefig(drawn, format=suffix[1:], dpi=dpi, metadata=metadata)
+    # Without the salt, ids in .svg files are random.
+    with rc_context({"svg.hashsalt": "scgenept-rt", "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(drawn, format=suffix[1:], dpi=resolved["dpi"], metadata=metadata)
     try:
         write_report(path, drawn.getvalue())
     except OSError as error:
@@ -178,6 +193,21 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Pa
             f"writing failed ({error.strerror or error})", "Choose another path", where=f"figure {path}"
         ) from error
     return path
+
+
+def _replace_title(figure: Figure, title: str) -> None:
+    from matplotlib.text import Text
+
+    ax = figure.axes[0]
+    old = ax.get_title("left") or ax.get_title()
+    if not old:
+        ax.set_title(title, loc="left", parse_math=False)
+        return
+    if "synthetic weights" in old:
+        title = f"{title} (synthetic weights)"
+    for text in ax.findobj(Text):
+        if text.get_text() == old:
+            text.set_text(title)  # where it stands, above a legend or not
 
 
 def svg_of(figure: Figure, prefix: str) -> str:

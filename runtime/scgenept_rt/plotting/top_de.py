@@ -36,6 +36,10 @@ _MANY_SERIES = 4
 _MANY_GENES = 30
 
 
+_FEW_CELLS = 100
+"""Up to so many measured cells are drawn one by one over their box."""
+
+
 @without_tex
 def top_de(
     data: str | Path | AnnData,
@@ -138,6 +142,10 @@ def top_de(
         )
     ax.set_xlim(-0.7, len(names) - 0.3)
     label_genes(ax, names)
+    perturbed = set(measured.labels.reader.genes(label) or ())
+    for name, text in zip(names, ax.get_xticklabels(), strict=False):
+        if name in perturbed:
+            text.set_fontweight("bold")
     ax.set_ylabel("change over control (log1p)")
     plain(ax)
     add_legend(ax, label, grow=own_figure)
@@ -168,6 +176,23 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
         positions - 0.35,
         positions + 0.35,
         colors="black",
-        linewidth=1.4,
-        label=f"measured mean ({pluralize(len(change), 'cell')})",
+        linewidth=1.6,
+        zorder=2.5,
+        label=f"measured mean ({pluralize(len(change), 'cell')}; box: quartiles)",
     )
+    median = np.array([entry["med"] for entry in stats])
+    ax.hlines(median, positions - 0.35, positions + 0.35, colors="black", linewidth=1.0, linestyle=":", label="median")
+    if len(change) <= _FEW_CELLS:
+        # Spread evenly, so that cells of one value (mostly zeros) stay apart.
+        aside = (np.arange(len(change)) * 0.618034 % 1.0 - 0.5) * 0.5
+        ax.plot(
+            (positions + aside[:, None]).ravel(),
+            change.ravel(),
+            linestyle="none",
+            marker="o",
+            markersize=1.8,
+            markeredgewidth=0,
+            color="#8C8C8C",
+            label="single cells",
+            zorder=2,
+        )

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,3 +190,14 @@ def test_names_with_dollars_are_no_formulas(tmp_path) -> None:
         return axes
 
     assert sgr.pl.save(titled(), tmp_path / "figure.svg").stat().st_size
+
+
+def test_title_and_real_text(tmp_path: Path) -> None:
+    figure = Figure(figsize=(4, 3))
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    ax.set_title("GENE1\nmodel (synthetic weights)", loc="left", parse_math=False)
+    written = sgr.pl.save(ax, tmp_path / "figure.svg", title="My $title").read_text()
+    assert "My $title (synthetic weights)</text>" in written
+    assert "GENE1" not in written
+    assert b"/CIDFontType2" in sgr.pl.save(ax, tmp_path / "figure.pdf").read_bytes()  # TrueType, not outlines

@@ -63,9 +63,10 @@ def test_top_de(data, means, n_genes, n_models) -> None:
     names = texts(ax.get_xticklabels())
     assert len(names) == n_genes
     assert names[0] == GENES[0], "the perturbed gene was planted to change most"
-    assert texts(ax.get_legend().get_texts()) == ["measured mean (15 cells)", *series]
+    legend = texts(ax.get_legend().get_texts())
+    assert set(legend) == {"measured mean (15 cells; box: quartiles)", "median", "single cells", *series}
     assert ax.get_title(loc="left") == SINGLE
-    points = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
+    points = [line for line in ax.lines if line.get_label() in series]
     assert len(points) == n_models
     assert len({(line.get_color(), line.get_marker()) for line in points}) == n_models
     wanted = means.to_df("delta").loc[SINGLE, names]
@@ -105,8 +106,11 @@ def test_top_de_boxes_are_the_cells(data, means) -> None:
     (box,) = ax.patches
     ends = [box.get_y(), box.get_y() + box.get_height()]
     np.testing.assert_allclose(ends, np.quantile(change, [0.25, 0.75]), atol=1e-5)
-    means_of_cells = ax.collections[-1].get_segments()[0][:, 1]
+    means_of_cells = ax.collections[-2].get_segments()[0][:, 1]
     np.testing.assert_allclose(means_of_cells, change.mean(), atol=1e-5)
+    np.testing.assert_allclose(ax.collections[-1].get_segments()[0][:, 1], np.median(change), atol=1e-5)
+    dots = next(line for line in ax.lines if line.get_label() == "single cells")
+    np.testing.assert_allclose(np.sort(dots.get_ydata()), np.sort(change), atol=1e-5)
     furthest = max(value for value in change if value <= ends[1] + 1.5 * (ends[1] - ends[0]))
     assert ax.collections[2].get_segments()[0][1, 1] == pytest.approx(furthest, abs=1e-5)
 
@@ -121,8 +125,8 @@ def test_top_de_of_a_loaded_bundle(tmp_path) -> None:
     cells = anndata.concat([controls, perturbed], merge="same")
     with sgr.load("demo", provider="cpu") as model:
         ax = sgr.pl.top_de(cells, "FOSB", model, n_genes=5)
-        wanted = model.predict(cells, "FOSB").to_df("delta").iloc[0]
-    points = next(line for line in ax.lines if line.get_marker() == "o")
+        wanted = model.predict(cells, "FOSB", var_names="symbol").to_df("delta").iloc[0]
+    points = next(line for line in ax.lines if line.get_marker() == "o" and line.get_label() != "single cells")
     np.testing.assert_allclose(points.get_ydata(), wanted[texts(ax.get_xticklabels())], atol=1e-6)
     assert ax.get_title(loc="left") == "FOSB+ctrl"
 
