@@ -102,7 +102,7 @@ def test_what_is_not_there_is_an_error(data, means, tmp_path) -> None:
             figure(near)
     with pytest.raises(PredictionFileError, match="may be measured cells"):
         sgr.pl.heatmap(data)
-    with pytest.raises(LabelNotFoundError, match="label of control cells"):
+    with pytest.raises(LabelNotFoundError, match="ctrl"):
         sgr.pl.agreement(data, "ctrl", means)
     with pytest.raises(PlotError, match="no predictions"):
         sgr.pl.top_de(data, SINGLE, {})
