@@ -30,8 +30,7 @@ def stored_in(location: bytes) -> bytes:
 ENDS = b"".join(field(11, field(1, name)) for name in (b"values", b"pert_flags", b"gene_index"))
 ENDS += field(12, field(1, b"predicted"))
 GRAPHS = {
-    "endless loop": field(7, ENDS + node(b"Loop")),
-    "subgraph": field(7, ENDS + node(b"Add", attribute=field(1, b"body") + field(6, b""))),
+    "endless loop": field(7, ENDS + node(b"Loop", attribute=field(1, b"body") + field(6, b""))),
     "operator of a library": field(7, ENDS + node(b"Add", b"stranger.ops")),
     "compiled engine that names a file": field(7, ENDS + node(b"EPContext", b"com.microsoft")),
     "operator of its own": field(7, ENDS) + field(25, b""),

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 _INPUTS = {"values", "pert_flags", "gene_index"}
 _MERGED_INPUT = "log_count"
 _OUTPUTS = {"predicted"}
-_STANDARD = """
-Add Attention Cast Clip Concat Constant Div Gather Gemm Identity LayerNormalization LeakyRelu MatMul Mul Pow ReduceMean
-Relu Reshape Shape Slice Softmax Split Sqrt Squeeze Sub Transpose Unsqueeze
-"""
-# None of them runs a subgraph, loops, or names a file: a graph ends, and reads what the manifest lists alone.
-_OPERATORS: Mapping[str, frozenset[str]] = {
-    "": frozenset(_STANDARD.split()),
-    "com.microsoft": frozenset({"MultiHeadAttention", "SkipLayerNormalization"}),
-}
+_MICROSOFT = {"MultiHeadAttention", "SkipLayerNormalization"}
+"""Operators of ONNX Runtime in a bundle; others of it may name files. Those of ONNX never do."""
+
 # Field numbers of onnx.proto.
 _GRAPH, _FUNCTIONS = 7, 25
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER, _INPUT, _OUTPUT = 1, 5, 15, 11, 12
@@ -63,8 +57,8 @@ def check_graph_file(path: Path, listed: Collection[str]) -> None:
 
 def _check_node(node: memoryview, listed: Collection[str]) -> None:
     operator, domain = _text(node, _OP_TYPE), _text(node, _DOMAIN)
-    if operator not in _OPERATORS.get(domain.replace("ai.onnx", ""), ()):
-        raise ValueError(f"it has the operator {f'{domain}.' if domain else ''}{operator}, which no bundle has")
+    if domain not in ("", "ai.onnx") and (domain != "com.microsoft" or operator not in _MICROSOFT):
+        raise ValueError(f"it has the operator {domain}.{operator}, which no bundle has")
     for number, attribute in _fields(node):
         for part, value in _fields(attribute) if number == _ATTRIBUTE else ():
             if part not in _PLAIN_ATTRIBUTE:

@@ -23,6 +23,7 @@ def inspect(
         "variant": manifest.variant,
         "dataset": manifest.dataset,
         "training_perturbations": manifest.training_perturbations,
+        "training_total": manifest.training_total,
         "synthetic": manifest.synthetic,
         "n_in_vocab": sum(manifest.in_vocab),
         "n_gene_ids": sum(gene_id is not None for gene_id in manifest.gene_ids),
@@ -40,9 +41,10 @@ def inspect(
         return
     if manifest.synthetic:
         print("SYNTHETIC weights: predictions of this bundle mean nothing in biology.\n")
+    total = "" if manifest.training_total is None else f", normalised to {manifest.training_total:,.0f} per cell"
     lines = [
         ("variant", manifest.variant),
-        ("trained on", manifest.training_data),
+        ("trained on", f"{manifest.training_data}{total}"),
         (
             "genes",
             f"{dimensions['n_genes']:,}, {facts['n_in_vocab']:,} in the vocabulary, "

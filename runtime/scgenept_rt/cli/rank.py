@@ -165,7 +165,7 @@ def _print(found: Ranking, top: int) -> None:
         values = f"{row.score:>11.4g}  {row.error:>8.2g}  {row.n_controls:>10,}"
         show(f"{shown:<{wide}}  {row.perturbation:<{width}}  {values}")
     print(f"{len(table):,} of {len(found.table):,} perturbations; {found.description}")
-    if any("-" in shown for shown in ranks):
+    if any("-" in shown[1:] for shown in ranks):  # "-" alone is no score
         print("a range of ranks is a tie: two standard errors do not tell these perturbations apart")
     if found.synthetic:
         print("synthetic weights: these ranks mean nothing in biology")
