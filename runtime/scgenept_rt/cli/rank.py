@@ -115,7 +115,8 @@ def rank(
     }
 
     def report(found: Ranking) -> None:
-        write_reports([(csv_file, lambda: found.table.map(csv_cell).to_csv(index=False))], lambda: _print(found, top))
+        table = found.table.assign(synthetic=found.synthetic)
+        write_reports([(csv_file, lambda: table.map(csv_cell).to_csv(index=False))], lambda: _print(found, top))
         if figure is not None:
             from scgenept_rt import plotting
 

@@ -30,7 +30,7 @@ def table(
     ] = None,
     in_group: InGroupOption = None,
 ) -> None:
-    """Write predictions as a table: perturbation, gene, control, predicted, delta, delta_sem, effect."""
+    """Write predictions as a table: perturbation, gene, control, predicted, delta, delta_sem, effect, synthetic."""
     from scgenept_rt.evaluation.change_table import change_tables, check_ending, write_tables
     from scgenept_rt.perturbation import read_gene_list
 

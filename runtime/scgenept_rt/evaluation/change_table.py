@@ -14,11 +14,13 @@ import pandas as pd
 from scgenept_rt.errors import MissingPackageError, OutputError
 from scgenept_rt.evaluation.prediction_files import open_rows
 from scgenept_rt.files.durable import move_durably
+from scgenept_rt.files.text import csv_cell
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 LAYERS = ("delta", "delta_sem", "effect")
+_TEXT = ["perturbation", "gene"]
 
 
 def change_tables(
@@ -48,7 +50,7 @@ def change_tables(
     ------
     DataFrame
         perturbation, gene, control (mean of the control cells), predicted, delta, delta_sem, effect; log1p scale. What
-        the predictions do not hold is NaN.
+        the predictions do not hold is NaN. The last column, synthetic, tells whether the weights are.
 
     Raises
     ------
@@ -68,7 +70,8 @@ def change_tables(
             values = {name: np.nan if layer is None else layer[shown] for name, layer in layers.items()}
             control = np.nan if delta is None else X[shown] - delta[shown]
             first = {"perturbation": label, "gene": names[shown], "control": control, "predicted": X[shown]}
-            yield pd.DataFrame({**first, **values}).astype(dict.fromkeys(["control", *LAYERS], np.float32))
+            table = pd.DataFrame({**first, **values}).astype(dict.fromkeys(["control", *LAYERS], np.float32))
+            yield table.assign(synthetic=predicted.synthetic)
 
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
@@ -115,7 +118,10 @@ def _writer(new: Path, path: Path) -> tuple[Callable[[pd.DataFrame], Any], Calla
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
 
         def write(table: pd.DataFrame) -> None:
-            table.to_csv(stream, sep=separator, index=False, header=stream.tell() == 0, float_format="%.6g")
+            text = table[_TEXT].map(csv_cell)
+            table.assign(**text).to_csv(
+                stream, sep=separator, index=False, header=stream.tell() == 0, float_format="%.6g"
+            )
 
         return write, stream.close
     try:
@@ -123,9 +129,9 @@ def _writer(new: Path, path: Path) -> tuple[Callable[[pd.DataFrame], Any], Calla
         import pyarrow.parquet
     except ImportError:
         raise MissingPackageError("pyarrow", f"writing {path}", "parquet") from None
-    text = {name: pyarrow.string() for name in ("perturbation", "gene")}
+    text = dict.fromkeys(_TEXT, pyarrow.string())
     numbers = {name: pyarrow.float32() for name in ("control", "predicted", *LAYERS)}
-    schema = pyarrow.schema(list((text | numbers).items()))
+    schema = pyarrow.schema([*text.items(), *numbers.items(), ("synthetic", pyarrow.bool_())])
     writer = pyarrow.parquet.ParquetWriter(new, schema)
     return lambda table: writer.write_table(
         pyarrow.Table.from_pandas(table, schema, preserve_index=False)

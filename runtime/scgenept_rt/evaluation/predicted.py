@@ -40,6 +40,8 @@ class PredictedLabels:
         The perturbations, as the predictions spell them.
     group
         The obs column and the value of the control cells that were predicted from, None for all.
+    provenance
+        The run's ``uns["scgenept_rt"]``, empty if there is none.
     """
 
     name: str
@@ -47,6 +49,12 @@ class PredictedLabels:
     panel: GenePanel
     labels: tuple[str, ...]
     group: tuple[str, str] | None = field(default=None, kw_only=True)
+    provenance: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the weights were synthetic."""
+        return bool(self.provenance.get("synthetic"))
 
     @cached_property
     def reader(self) -> LabelReader:
@@ -124,8 +132,6 @@ class PredictedMeans(PredictedLabels):
         Standard errors of the deltas, None if not known.
     n_controls
         int64 (n_perturbations,), control cells per mean.
-    provenance
-        The run's ``uns["scgenept_rt"]``, empty if there is none.
     from_effects
         Whether the deltas are effects: against predictions without a perturbation for the same cells.
     """
@@ -134,7 +140,6 @@ class PredictedMeans(PredictedLabels):
     deltas: NDArray[np.float32] | None
     sems: NDArray[np.float32] | None
     n_controls: NDArray[np.int64]
-    provenance: Mapping[str, Any]
     from_effects: bool = False
 
     def __post_init__(self) -> None:
@@ -198,7 +203,7 @@ def predict_means(
         np.concatenate([predicted.layers["delta"] for predicted in kept]),
         np.concatenate([predicted.layers["delta_sem"] for predicted in kept]),
         np.array([predicted.n_controls for predicted in kept], dtype=np.int64),
-        predictor.provenance(),
+        provenance=predictor.provenance(),
     )
 
 
@@ -255,5 +260,5 @@ def predict_published_protocol(
         None,
         None,
         np.array(list(n_cells.values()), dtype=np.int64),
-        predictor.provenance(),
+        provenance=predictor.provenance(),
     )

@@ -62,7 +62,7 @@ def read_predictions(
         If it cannot be read.
     """
     with open_cells(source) as cells:
-        predicted, rows, label_of_row, provenance = _labels(cells, name, in_group)
+        predicted, rows, label_of_row = _labels(cells, name, in_group)
         of_cells = "n_controls" not in cells.obs.columns
         if labels is None:
             wanted = set(predicted.labels)
@@ -72,7 +72,7 @@ def read_predictions(
         chosen = np.flatnonzero([label in wanted for label in label_of_row])
         rows, label_of_row = rows[chosen], label_of_row[chosen]
         if of_cells:
-            return _averaged(cells, rows, label_of_row, predicted, provenance)
+            return _averaged(cells, rows, label_of_row, predicted)
         if len(wanted) < len(rows):
             label = next(label for label in label_of_row if np.count_nonzero(label_of_row == label) > 1)
             raise PredictionFileError(
@@ -95,9 +95,9 @@ def read_predictions(
             deltas,
             sems,
             counts,
-            provenance,
             from_effects,
             group=predicted.group,
+            provenance=predicted.provenance,
         )
 
 
@@ -117,7 +117,7 @@ def open_rows(
         As `read_predictions`.
     """
     with open_cells(source) as cells:
-        predicted, rows, label_of_row, _ = _labels(cells, None, in_group)
+        predicted, rows, label_of_row = _labels(cells, None, in_group)
         if "n_controls" not in cells.obs.columns:
             means = read_predictions(source, labels=labels, in_group=in_group)
             yield means, _mean_rows(means, layers)
@@ -194,7 +194,7 @@ def change_sizes(
 
     if not isinstance(source, PredictedMeans):
         with open_cells(source) as cells:
-            predicted, rows, labels, _ = _labels(cells, None, in_group)
+            predicted, rows, labels = _labels(cells, None, in_group)
             columns = [predicted.panel.position(gene) for gene in genes or ()]
             deltas = cells.layer("delta")
             if deltas is not None and len(predicted.labels) == len(labels):
@@ -211,8 +211,8 @@ def change_sizes(
 
 def _labels(
     cells: OpenedCells, name: str | None, in_group: str | None
-) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_], dict[str, Any]]:
-    """Return what opened predictions hold, the rows of the group, the label of each, and the provenance."""
+) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_]]:
+    """Return what opened predictions hold, the rows of the group, and the label of each."""
     provenance = _provenance(cells)
     if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
         raise PredictionFileError(
@@ -233,7 +233,8 @@ def _labels(
     labels = as_text(cells.obs.column(key))[rows]
     distinct = tuple(label for label in dict.fromkeys(labels) if label)
     name = name or str(provenance.get("variant") or Path(cells.where).stem)
-    return PredictedLabels(name, cells.where, _panel(cells), distinct, group=group), rows, labels, provenance
+    predicted = PredictedLabels(name, cells.where, _panel(cells), distinct, group=group, provenance=provenance)
+    return predicted, rows, labels
 
 
 def _provenance(cells: OpenedCells) -> dict[str, Any]:
@@ -293,7 +294,6 @@ def _averaged(
     rows: NDArray[np.int64],
     label_of_row: NDArray[np.object_],
     predicted: PredictedLabels,
-    provenance: Mapping[str, Any],
 ) -> PredictedMeans:
     distinct = list(dict.fromkeys(label_of_row))
     control = next((label for label in distinct if is_control_word(label)), None)
@@ -319,8 +319,8 @@ def _averaged(
         None if control is None else (means - moments[control].mean).astype(np.float32),
         None,  # control cells would show how far predictions of sparse genes vary
         np.array([moments[label].n for label in kept], dtype=np.int64),
-        provenance,
         group=predicted.group,
+        provenance=predicted.provenance,
     )
 
 

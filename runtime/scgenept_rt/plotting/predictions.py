@@ -154,7 +154,7 @@ def predict_series(
 def shown_name(means: PredictedMeans) -> str:
     """Return the name of predictions in figures, with their group, which says if the weights are synthetic."""
     name = means.name if means.group is None else f"{means.name}, {means.group[1]}"
-    return f"{name} (synthetic weights)" if means.provenance.get("synthetic") else name
+    return f"{name} (synthetic weights)" if means.synthetic else name
 
 
 def legend_names(series: Sequence[PredictedMeans]) -> list[str]:

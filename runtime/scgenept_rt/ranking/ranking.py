@@ -117,8 +117,7 @@ def rank(
     tell(notices, on_notice)
     changes = "effect" if means.from_effects else "delta"
     description = f"{question.description}; from the layer {changes}, without the targets"
-    synthetic = bool(means.provenance.get("synthetic"))
-    return Ranking(table, question.score.name, description, means.name, synthetic, tuple(notices))
+    return Ranking(table, question.score.name, description, means.name, means.synthetic, tuple(notices))
 
 
 def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:

@@ -39,7 +39,9 @@ def test_a_table_has_every_value_under_the_symbol_of_its_gene(
     assert result.returncode == 0, result.stderr
     read = {"csv": pd.read_csv, "tsv": pd.read_table, "parquet": pd.read_parquet}[ending]
     table = read(out)
-    assert list(table) == ["perturbation", "gene", "control", "predicted", "delta", "delta_sem", "effect"]
+    columns = ["perturbation", "gene", "control", "predicted", "delta", "delta_sem", "effect", "synthetic"]
+    assert list(table) == columns
+    assert table["synthetic"].all()
     assert table["perturbation"].tolist() == np.repeat(LABELS, len(model.gene_names)).tolist()
     assert table["gene"].tolist() == model.gene_names * 2
     for column in ("delta", "delta_sem", "effect"):

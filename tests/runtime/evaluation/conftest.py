@@ -102,7 +102,6 @@ def predict(mean_of: Callable[[str], np.ndarray]) -> Callable[..., PredictedMean
             deltas,
             np.full(deltas.shape, 0.05, dtype=np.float32),
             np.full(len(deltas), 80),
-            {},
         )
 
     return make
