@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Reference, Target, Tolerance
-from scgenept_rt.errors import ArgumentError, BundleFileError, ReferenceMismatchError, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, ReferenceMismatchError, UseOption, pluralize
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.session import Session, attention_kernels, open_session
@@ -56,8 +56,6 @@ def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = Fals
         If `reference.npz` is missing, damaged or empty.
     """
     reference = Reference.read(bundle.directory)
-    if not reference.predicted.size:
-        raise BundleFileError(f"{REFERENCE_NAME} holds no cells to compare", "Export it again", where=bundle.directory)
     tolerance = bundle.tolerance(session.precision)
     n_cells, n_genes = reference.predicted.shape
     size = 1 if one_by_one else n_cells

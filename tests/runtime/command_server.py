@@ -61,6 +61,7 @@ for descriptor, path, flags in (
     os.dup2(os.open(path, flags, 0o644), descriptor)
 # As at a keyboard: a test run that was started in the background has SIGINT ignored, and hands that on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so would commands
 os.chdir(job["cwd"])
 sys.argv = job["argv"]
 if job["finishing_step"] is not None:

@@ -67,10 +67,10 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             _drop_output()
         where = error.filename or "the output (a file, or what standard output goes to)"
-        remedy = (
-            "Free space, or write elsewhere" if error.errno in _NO_ROOM else "Check its permissions, or choose another"
-        )
-        say(f"error: {where} cannot be used: {error.strerror}. {remedy}.")
+        verb, remedy = "used", "Check its permissions, or choose another"
+        if error.errno in _NO_ROOM:
+            verb, remedy = "written", "Free space, or write elsewhere"
+        say(f"error: {where} cannot be {verb}: {error.strerror}. {remedy}.")
         raise SystemExit(EXIT_USER_ERROR) from None
 
 

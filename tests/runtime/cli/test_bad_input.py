@@ -354,7 +354,7 @@ def test_unknown_provider(refused: Refusal) -> None:
     [
         (["BUNDLE", "CELLS", "--out", "OUT"], "give perturbations with -p"),
         (["BUNDLE", "CELLS", "-p", GENE], "--out"),
-        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "0"], "a whole number from 1, or auto"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "0"], "a whole number from 1"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--aggregate", "median"], "'median'"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),

@@ -133,7 +133,7 @@ def test_options_reach_the_command_as_their_groups() -> None:
         (["--seed", "-1"], "a whole number from 0"),
         (["--n-controls", "two"], "a whole number from 1"),
         (["--max-error", "nan"], "a finite number above 0"),
-        (["--batch-size", "some"], "a whole number from 1, or auto"),
+        (["--batch-size", "some"], "a whole number from 1 to 65536, or auto"),
         (["--sampling", "none"], "one of all, random, upstream"),
     ],
 )
