@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 import scgenept_rt as sgr
@@ -225,7 +225,7 @@ def test_the_command(screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     Path("up.txt").write_text("GENE20\nGENE21\n")
     Path("signature.csv").write_text("names,logfoldchanges\nGENE20,1.5\nGENE21,-0.5\n")
 
-    def run(*options: str) -> Result:
+    def run(*options: str) -> Any:
         return CliRunner().invoke(app, ["rank", "means.h5ad", *options])
 
     result = run("--csv", "ranks.csv", "--figure", "ranks.png", "--top", "2")

@@ -10,7 +10,6 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 import scgenept_rt as sgr
@@ -127,7 +126,7 @@ def test_errors_of_a_search(predictor: sgr.Predictor, make_cells: MakeCells) -> 
         sgr.rank(predictor, make_cells(8), ["ctrl"])
 
 
-def run(*arguments: str | Path) -> Result:
+def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, ["rank", *map(str, arguments)])
 
 
