@@ -94,9 +94,10 @@ $(DEMO_VENV)/.installed: pyproject.toml
 	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu]'
 	touch $@
 
+# Without google-crc32c, numcodecs prints a warning of what zarr 3.1.3 brings.
 $(MINIMUM_VENV)/.installed: pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(MINIMUM_VENV)
-	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES)
+	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES) google-crc32c
 	touch $@
 
 $(NEWEST_VENV)/.installed: pyproject.toml
