@@ -45,6 +45,15 @@ def imported_by(arguments: str) -> set[str]:
     return set(json.loads(report.splitlines()[-1]))
 
 
+def installed(wheel: Path, extra: str, directory: Path) -> Path:
+    """Install the wheel with one extra into a new environment; return the directory of its commands."""
+    run(sys.executable, "-m", "venv", directory / "venv", cwd=directory)
+    binaries = directory / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    requirement = f"scgenept-rt[{extra}] @ {wheel.as_uri()}"
+    run(binaries / "python", "-m", "pip", "install", "--quiet", requirement, cwd=directory)
+    return binaries
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
@@ -94,11 +103,7 @@ def test_wheel_declares_its_scripts_and_no_heavy_requirement(wheel: Path):
 
 @pytest.mark.slow
 def test_demo_runs_where_only_the_cpu_extra_is_installed(wheel: Path, tmp_path: Path):
-    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
-    binaries = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    requirement = f"scgenept-rt[cpu] @ {wheel.as_uri()}"
-    run(binaries / "python", "-m", "pip", "install", "--quiet", requirement, cwd=tmp_path)
-
+    binaries = installed(wheel, "cpu", tmp_path)
     output = run(binaries / "scgenept-rt", "demo", "--out", "made", cwd=tmp_path)
     assert "synthetic" in output
     assert "FOSB+ctrl" in output
@@ -112,10 +117,7 @@ def test_demo_runs_where_only_the_cpu_extra_is_installed(wheel: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_predict_array_runs_where_only_the_arrays_extra_is_installed(wheel: Path, tmp_path: Path):
-    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
-    binaries = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    requirement = f"scgenept-rt[arrays] @ {wheel.as_uri()}"
-    run(binaries / "python", "-m", "pip", "install", "--quiet", requirement, cwd=tmp_path)
+    binaries = installed(wheel, "arrays", tmp_path)
     run(binaries / "python", "-m", "pip", "check", cwd=tmp_path)
     page = (ROOT / "docs" / "embedding.md").read_text("utf-8")
     script = page.split("```python\n")[1].split("```")[0]

@@ -133,14 +133,10 @@ def delta(
 ) -> None:
     """Draw the largest predicted changes as bars with their standard errors; needs no measured cells."""
     from scgenept_rt.plotting import delta as draw
-    from scgenept_rt.plotting.drawing import check_figure_path
 
-    check_figure_path(out)
-    _save(
-        draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets),
-        out,
-        figure,
-    )
+    _check_path(out)
+    ax = draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets)
+    _save(ax, out, figure)
 
 
 @app.command("volcano", cls=Command)
@@ -156,14 +152,10 @@ def volcano(
 ) -> None:
     """Draw the predicted effect on every gene against the number of its standard errors; needs no measured cells."""
     from scgenept_rt.plotting import volcano as draw
-    from scgenept_rt.plotting.drawing import check_figure_path
 
-    check_figure_path(out)
-    _save(
-        draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets),
-        out,
-        figure,
-    )
+    _check_path(out)
+    ax = draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets)
+    _save(ax, out, figure)
 
 
 @app.command("heatmap", cls=Command)
@@ -197,9 +189,8 @@ def heatmap(
 ) -> None:
     """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
     from scgenept_rt.plotting import heatmap as draw
-    from scgenept_rt.plotting.drawing import check_figure_path
 
-    check_figure_path(out)
+    _check_path(out)
     ax = draw(
         predictions,
         perturbation,
@@ -228,9 +219,8 @@ def _series(
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
     from scgenept_rt.errors import PlotError
     from scgenept_rt.evaluation import read_predictions
-    from scgenept_rt.plotting.drawing import check_figure_path
 
-    check_figure_path(out)
+    _check_path(out)
     named: dict[str, Any] = {}
 
     def add(name: str, entry: Any) -> None:
@@ -258,6 +248,13 @@ def _name_and_path(text: str) -> tuple[str | None, Path]:
 
 def _split(genes: str | None) -> list[str] | None:
     return None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
+
+
+def _check_path(out: Path) -> None:
+    """Check before anything is read that a figure can be written there."""
+    from scgenept_rt.plotting.drawing import check_figure_path
+
+    check_figure_path(out)
 
 
 def _save(ax: Axes, out: Path, figure: FigureOptions) -> None:

@@ -110,7 +110,7 @@ def parse_perturbations(
     ArgumentError
         If a label is not a string, or `labels` is not a list of labels.
     PerturbationError
-        If there are no labels, or a label is empty or names a gene twice.
+        If no label is given, or one is empty or names the same gene twice.
     UnknownGeneError
         If the model lacks a gene; all unknown genes of all labels are reported at once.
     """

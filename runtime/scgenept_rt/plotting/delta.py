@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scgenept_rt.errors import UseOption, pluralize
+from scgenept_rt.errors import UseOption
 from scgenept_rt.plotting.drawing import (
     DOWN,
     MAX_NAMED_GENES,
@@ -17,7 +17,7 @@ from scgenept_rt.plotting.drawing import (
     plain,
     without_tex,
 )
-from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
+from scgenept_rt.plotting.predictions import Prediction, means_of, title_of
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
@@ -87,7 +87,5 @@ def delta(
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     plain(ax)
-    count = pluralize(int(means.n_controls[row]), "control cell")
-    title = f"{means.labels[row]}\n{shown_name(means)}, {count}"
-    set_small_title(ax, title + "\nwithout its targets" if without_targets else title)
+    set_small_title(ax, title_of(means, perturbation, without_targets=without_targets))
     return ax

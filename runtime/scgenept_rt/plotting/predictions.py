@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from scgenept_rt.errors import Caution, PlotError, warn_caller
+from scgenept_rt.errors import Caution, PlotError, pluralize, warn_caller
 from scgenept_rt.evaluation import change_sizes, predict_means, read_predictions
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.options import ReadOptions
@@ -155,6 +155,13 @@ def shown_name(means: PredictedMeans) -> str:
     """Return the name of predictions in figures, with their group, which says if the weights are synthetic."""
     name = means.name if means.group is None else f"{means.name}, {means.group[1]}"
     return f"{name} (synthetic weights)" if means.synthetic else name
+
+
+def title_of(means: PredictedMeans, perturbation: str, *, without_targets: bool) -> str:
+    """Return the title of a figure of one perturbation: its label, the predictions and their control cells."""
+    row = means.row(perturbation)
+    title = f"{means.labels[row]}\n{shown_name(means)}, {pluralize(int(means.n_controls[row]), 'control cell')}"
+    return f"{title}\nwithout its targets" if without_targets else title
 
 
 def legend_names(series: Sequence[PredictedMeans]) -> list[str]:

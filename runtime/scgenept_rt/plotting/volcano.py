@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scgenept_rt.errors import PredictionFileError, UseOption, pluralize
+from scgenept_rt.errors import PredictionFileError, UseOption
 from scgenept_rt.plotting.drawing import (
     DOWN,
     MAX_NAMED_GENES,
@@ -19,7 +19,7 @@ from scgenept_rt.plotting.drawing import (
     settle_layout,
     without_tex,
 )
-from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name
+from scgenept_rt.plotting.predictions import Prediction, means_of, title_of
 from scgenept_rt.plotting.text_layout import name_points, set_small_title
 
 if TYPE_CHECKING:
@@ -119,9 +119,7 @@ def volcano(
     ax.set_xlabel("predicted effect (log1p)" if means.from_effects else "predicted change over control (log1p)")
     ax.set_ylabel("size in standard errors (dashed: 2)")
     plain(ax)
-    title = f"{means.labels[row]}\n{shown_name(means)}, {pluralize(int(means.n_controls[row]), 'control cell')}"
-    title += "\nwithout its targets" if without_targets else ""
-    set_small_title(ax, title)
+    set_small_title(ax, title_of(means, perturbation, without_targets=without_targets))
     settle_layout(figure_of(ax))
     largest = np.argsort(-np.abs(effect), kind="stable")
     places = np.column_stack([effect, ratio])

@@ -181,7 +181,7 @@ def test_a_second_column_contradicts_the_first(second):
     with pytest.raises(ControlCellsError, match=next(iter(second))) as caught:
         read(adata, PANEL)
     assert next(iter(second)) in [option.value for option in caught.value.options]
-    control = read(adata, PANEL, condition_key="condition")  # the user has decided, and is told
+    control = read(adata, PANEL, condition_key="condition")  # the user has decided, and gets a warning
     assert control.n_obs == N_OBS
     assert any("Warning" in notice and next(iter(second)) in notice for notice in control.notices)
 
