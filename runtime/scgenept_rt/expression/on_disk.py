@@ -127,9 +127,11 @@ class _StoredAnnotation:
         self._group = group
         self._where = where
         self._name = name
-        if n := absent_chunks(group[index_key]):
+        stored_index = group[index_key]
+        # Where names could be missing, they are the values of a group.
+        if n := absent_chunks(stored_index["values"] if hasattr(stored_index, "keys") else stored_index):
             raise ValueError(f"{n} of the chunks of its names are absent: the copy is incomplete")
-        self._index = as_text(_read(group[index_key]))
+        self._index = as_text(_read(stored_index))
         self.n_rows = len(self._index)
 
     def index(self) -> NDArray[np.object_]:

@@ -58,11 +58,7 @@ def checked(element: Any, *, whole: bool = True) -> Any:
 
 
 def absent_chunks(array: Any) -> int:
-    """Return how many chunks of a zarr array have no file, which count as zeros; 0 for other arrays.
-
-    An array with missing values is a group: its values count.
-    """
-    array = array["values"] if hasattr(array, "keys") else array
+    """Return how many chunks of a zarr array have no file, which count as zeros; 0 for other arrays."""
     return int(array.nchunks - array.nchunks_initialized) if hasattr(array, "nchunks_initialized") else 0
 
 
