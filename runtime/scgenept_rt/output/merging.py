@@ -165,7 +165,7 @@ def _read_part(path: Path) -> _Part:
         uns = read_elem(store["uns"]).get(UNS_KEY, {})
         if SHARD_KEY not in uns:
             raise ShardsError("this is no part of a run", "Move it away, or predict the part", where=path)
-        obs, var = (_as_written(read_elem(store[name])) for name in ("obs", "var"))
+        obs, var = read_elem(store["obs"]), read_elem(store["var"])
         return _Part(path, obs, var, uns, tuple(uns[SHARD_KEY].get("layers", ())))
 
 
@@ -214,15 +214,3 @@ def _copy(parts: Sequence[_Part], table: PartialTable) -> Iterator[int]:
                 table.write(store["X"][rows], {name: store["layers"][name][rows] for name in part.layers}, counts)
                 yield table.n_written
         begin += n_rows
-
-
-def _as_written(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return annotation with its texts of the type that tables are written from, whatever the version of pandas."""
-    columns = {}
-    for name, column in frame.items():
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            categories = pd.Index(column.cat.categories.to_numpy(object))
-            columns[name] = pd.Series(pd.Categorical.from_codes(column.cat.codes, categories=categories))
-        else:
-            columns[name] = pd.Series(column.to_numpy() if column.dtype.kind in "biuf" else column.to_numpy(object))
-    return pd.DataFrame(columns).set_axis(pd.Index(frame.index.to_numpy(object)), axis="index")

@@ -182,11 +182,24 @@ def write_annotations(store: Any, spec: TableSpec) -> None:
     from anndata.io import write_elem
 
     store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    write_elem(store, "obs", spec.obs)
-    write_elem(store, "var", spec.var)
+    write_elem(store, "obs", _with_plain_texts(spec.obs))
+    write_elem(store, "var", _with_plain_texts(spec.var))
     write_elem(store, "uns", spec.stored_uns())
     for group in ("layers", "obsm", "varm", "obsp", "varp"):
         write_elem(store, group, {})
+
+
+def _with_plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return annotation whose texts are str objects: how other types are written depends on the version of pandas."""
+    columns: dict[Any, Any] = {}
+    for name, column in frame.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            categories = column.cat.categories
+            categories = categories if categories.dtype.kind in "biuf" else categories.astype(object)
+            columns[name] = pd.Categorical.from_codes(column.cat.codes, categories, ordered=column.cat.ordered)
+        else:
+            columns[name] = column if column.dtype.kind in "biufM" else column.astype(object)
+    return pd.DataFrame(columns, index=frame.index.astype(object))
 
 
 def mean_table(
