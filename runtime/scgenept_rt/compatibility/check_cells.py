@@ -16,6 +16,7 @@ from scgenept_rt.compatibility.label_check import Labels, check_labels
 from scgenept_rt.compatibility.value_check import Values, check_values
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
+from scgenept_rt.expression.groups import mixed_notices
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import EngineOptions, ReadOptions, resolve
 from scgenept_rt.predictor import load
@@ -123,7 +124,8 @@ def _check_opened(report: Report, cells: OpenedCells) -> None:
             control = cells.find_control_cells(panel)
             control_rows = control.rows
             report.labels, found = check_labels(control, cells.n_obs, panel)
-            report.findings += found
+            mixed = mixed_notices(cells.obs, control.rows)
+            report.findings += [*found, *(Finding.from_notice("labels", notice) for notice in mixed)]
     except ScgeneptError as error:
         report.findings.append(Finding.from_error("labels", error))
     report.n_vars = cells.matrix.shape[1]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from scgenept_rt.errors import ScgeneptError, UseOption, compose
+from scgenept_rt.errors import Notice, ScgeneptError, UseOption, compose
 
 Topic = Literal["file", "labels", "perturbations", "genes", "vocabulary", "scale", "provider", "run"]
 
@@ -33,6 +33,13 @@ class Finding:
     def from_error(cls, topic: Topic, error: ScgeneptError) -> Finding:
         """Return the problem that `predict` would report as this error."""
         return cls(topic, "problem", error.problem, error.remedy, error.options)
+
+    @classmethod
+    def from_notice(cls, topic: Topic, notice: str) -> Finding:
+        """Return what `predict` would say as this notice."""
+        if not isinstance(notice, Notice):
+            return cls(topic, "note", notice)
+        return cls(topic, "note", notice.problem, notice.remedy, notice.options)
 
     def step(self, flags: Mapping[str, str] | None = None) -> str:
         """Return remedy and options in words; see `compose` for `flags`. Empty where nothing needs doing."""

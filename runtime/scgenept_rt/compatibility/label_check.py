@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import Notice, PerturbationError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import PerturbationError, UseOption, join_limited, pluralize
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, is_control_word, look_up
@@ -40,7 +40,7 @@ def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[La
     if n_controls < 32:
         findings = [Finding("labels", "note", f"{text}. Means over so few cells are noisy")]
 
-    findings += [Finding("labels", "note", *_parts(notice)) for notice in control.notices]
+    findings += [Finding.from_notice("labels", notice) for notice in control.notices]
     controls = (*CONTROL_LABELS, *control.control_labels)
     others = [name for name in control.labels.counts() if name not in controls]
     others = [name for name in others if name in panel or not is_control_word(name)]
@@ -66,10 +66,6 @@ def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[La
         text = f"{genes} out of the model's vocabulary ({join_limited(out_of_vocab)}): it cannot tell such genes apart"
         findings.append(Finding("perturbations", "note", text, "Treat predictions for these targets with care"))
     return facts, findings
-
-
-def _parts(notice: str) -> tuple[str, str, tuple[UseOption, ...]]:
-    return (notice.problem, notice.remedy, notice.options) if isinstance(notice, Notice) else (notice, "", ())
 
 
 def _predictable(facts: Labels, lacking: dict[str, list[str]], panel: GenePanel) -> Finding:

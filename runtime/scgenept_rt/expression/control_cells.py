@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from types import TracebackType
@@ -242,8 +242,7 @@ class ControlCells(OrderedRows):
     groups
         The groups of the cells; a single one without a name, unless they were asked for.
     mixed
-        Without groups, the usual columns that tell the cells apart (cell type, donor, ...), with their number of
-        values.
+        Without groups, the notice that the cells are of several types, donors or batches.
     match
         Which columns of the input hold the model's genes.
     condition_key, control_label
@@ -266,7 +265,7 @@ class ControlCells(OrderedRows):
         obs_names: NDArray[np.object_],
         n_available: int,
         groups: Groups,
-        mixed: Mapping[str, int],
+        mixed: Sequence[str],
         match: GeneMatch,
         condition_key: str | None,
         control_label: str | None,

@@ -179,13 +179,18 @@ def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[G
     return Groups(column, groups.names, bounds), np.concatenate(drawn), notices
 
 
-def mixed_columns(obs: Annotation, rows: NDArray[np.int64]) -> dict[str, int]:
-    """Return the usual columns that tell these cells apart, with the number of their values."""
+def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
+    """Say by which of the usual columns these cells differ, as means over all of them are of no kind of cell."""
     counts = {}
     for column in _usual_columns(obs):
         with suppress(CellsError, TypeError):  # nobody asked for this column
             counts[column] = len(GroupColumn.of(obs, column, rows).names)
-    return {column: count for column, count in counts.items() if 1 < count <= max(_MOST_NUMBERS, len(rows) // 2)}
+    most = max(_MOST_NUMBERS, len(rows) // 2)
+    mixed = [f"{column} ({count:,} values)" for column, count in counts.items() if 1 < count <= most]
+    if not mixed:
+        return []
+    separate = UseOption("groupby", "predict each group by itself", mixed[0].rpartition(" (")[0])
+    return [Notice(f"means are over control cells that differ in {', '.join(mixed)}", options=[separate])]
 
 
 def _usual_columns(obs: Annotation) -> list[str]:

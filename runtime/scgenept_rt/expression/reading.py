@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRows, CsrRowsWriter, OrderedRows
-from scgenept_rt.expression.groups import Groups, draw_groups, mixed_columns, require_groups
+from scgenept_rt.expression.groups import Groups, draw_groups, mixed_notices, require_groups
 from scgenept_rt.expression.input_annotation import InputAnnotation, read_annotation
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.sampling import Sampling
@@ -112,7 +112,7 @@ def _read(
         obs_names=names if in_order else names[order],
         n_available=len(control.rows),
         groups=groups,
-        mixed=mixed_columns(cells.obs, rows) if groupby is None else {},
+        mixed=mixed_notices(cells.obs, rows) if groupby is None else [],
         match=match,
         condition_key=control.condition_key,
         control_label=control.control_label,

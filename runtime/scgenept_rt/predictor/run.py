@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, Notice, UseOption, join_limited, pluralize, warn_caller
+from scgenept_rt.errors import ArgumentError, join_limited, pluralize, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import (
@@ -135,7 +135,8 @@ class Run:
                     f"to the {pluralize(max(sizes), 'control cell')} of the {among}"
                 )
         unmeasured = unmeasured_target_notices(parsed, controls.match.columns)
-        of_controls = [*controls.notices, *_left_out(controls), *_mixed(controls, options)]
+        mixed = [] if options["aggregate"] == "cells" else controls.mixed
+        of_controls = [*controls.notices, *_left_out(controls), *mixed]
         notices = [*_full_coverage(controls), *of_controls, *notices, *unmeasured]
         warn_caller(notices)
         if on_notice is not None:
@@ -287,15 +288,6 @@ class Run:
 def _estimated(options: PredictOptions) -> bool:
     """Return whether some control cells stand for all."""
     return options["max_error"] is not None or options["n_controls_per_perturbation"] is not None
-
-
-def _mixed(controls: ControlCells, options: PredictOptions) -> list[str]:
-    """Say that means are over cells of several kinds."""
-    if not controls.mixed or options["aggregate"] == "cells":
-        return []
-    found = [f"{column} ({n:,} values)" for column, n in controls.mixed.items()]
-    separate = UseOption("groupby", "predict each group by itself", next(iter(controls.mixed)))
-    return [Notice(f"means are over control cells that differ in {', '.join(found)}", options=[separate])]
 
 
 def _full_coverage(controls: ControlCells) -> list[str]:

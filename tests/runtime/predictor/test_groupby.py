@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
+from scgenept_rt.compatibility import check_cells
 from scgenept_rt.errors import ArgumentError, ControlCellsError, FieldNotFoundError
 from scgenept_rt.options import PredictOptions, resolve
 from scgenept_rt.predictor.run import Run
@@ -210,6 +211,8 @@ def test_mixed_control_cells_get_one_line(
         option.value for notice in notices for option in getattr(notice, "options", ()) if option.name == "groupby"
     ]
     assert mixed == ([named] if named else [])
+    checked = [finding.text for finding in check_cells(model.bundle, adata).findings if "differ in" in finding.text]
+    assert len(checked) == len(mixed)
     model.predict(adata, "YFU19", aggregate="cells", on_notice=notices.append)
     assert sum("differ in" in notice for notice in notices) == len(mixed)
 
