@@ -30,7 +30,10 @@ def table(
     ] = None,
     in_group: InGroupOption = None,
 ) -> None:
-    """Write predictions as a table: perturbation, gene, control, predicted, delta, delta_sem, effect, synthetic."""
+    """Write predictions as a table: perturbation, gene, control, predicted, delta, delta_sem, effect, synthetic.
+
+    Predictions with --groupby have the group as second column.
+    """
     from scgenept_rt.evaluation.change_table import change_tables, check_ending, write_tables
     from scgenept_rt.perturbation import read_gene_list
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scgenept_rt.errors import MissingPackageError, OutputError
-from scgenept_rt.evaluation.prediction_files import open_rows
+from scgenept_rt.evaluation.prediction_files import group_names, open_rows
 from scgenept_rt.files.durable import move_durably
 from scgenept_rt.files.text import csv_cell
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 LAYERS = ("delta", "delta_sem", "effect")
-_TEXT = ["perturbation", "gene"]
+_TEXT = ["perturbation", "group", "gene"]
 
 
 def change_tables(
@@ -31,7 +32,7 @@ def change_tables(
     top: int | None = None,
     in_group: str | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """Yield a table per perturbation; memory does not grow with their number.
+    """Yield a table per perturbation, or per group and perturbation; memory does not grow with their number.
 
     Parameters
     ----------
@@ -44,34 +45,38 @@ def change_tables(
     top
         Only so many genes of the largest absolute delta, that one first.
     in_group
-        The group of control cells, where `predict` was given `groupby`.
+        A single group of control cells.
 
     Yields
     ------
     DataFrame
-        perturbation, gene, control (mean of the control cells), predicted, delta, delta_sem, effect; log1p scale. What
-        the predictions do not hold is NaN. The last column, synthetic, tells whether the weights are.
+        perturbation, group (where there are groups), gene, control (mean of the control cells), predicted, delta,
+        delta_sem, effect; log1p scale. What the predictions do not hold is NaN. The last column, synthetic, tells
+        whether the weights are.
 
     Raises
     ------
     ScgeneptError
         As `read_predictions`, and if one of `genes` was not predicted.
     """
-    with open_rows(source, perturbations, LAYERS, in_group=in_group) as (predicted, rows):
-        panel = predicted.panel
-        columns = np.arange(len(panel)) if genes is None else np.array([panel.position(gene) for gene in genes])
-        names = np.array(panel.names, dtype=object)
-        for label, X, layers in rows:
-            delta = layers["delta"]
-            shown = columns
-            if top is not None:
-                size = np.abs(X if delta is None else delta)[columns]
-                shown = columns[np.argsort(-size, kind="stable")[:top]]
-            values = {name: np.nan if layer is None else layer[shown] for name, layer in layers.items()}
-            control = np.nan if delta is None else X[shown] - delta[shown]
-            first = {"perturbation": label, "gene": names[shown], "control": control, "predicted": X[shown]}
-            table = pd.DataFrame({**first, **values}).astype(dict.fromkeys(["control", *LAYERS], np.float32))
-            yield table.assign(synthetic=predicted.synthetic)
+    for name in group_names(source) if in_group is None else [in_group]:
+        with open_rows(source, perturbations, LAYERS, in_group=name) as (predicted, rows):
+            panel = predicted.panel
+            columns = np.arange(len(panel)) if genes is None else np.array([panel.position(gene) for gene in genes])
+            names = np.array(panel.names, dtype=object)
+            for label, X, layers in rows:
+                delta = layers["delta"]
+                shown = columns
+                if top is not None:
+                    size = np.abs(X if delta is None else delta)[columns]
+                    shown = columns[np.argsort(-size, kind="stable")[:top]]
+                values = {name: np.nan if layer is None else layer[shown] for name, layer in layers.items()}
+                control = np.nan if delta is None else X[shown] - delta[shown]
+                first = {"perturbation": label, "gene": names[shown], "control": control, "predicted": X[shown]}
+                table = pd.DataFrame({**first, **values}).astype(dict.fromkeys(["control", *LAYERS], np.float32))
+                if predicted.group is not None:
+                    table.insert(1, "group", predicted.group[1])
+                yield table.assign(synthetic=predicted.synthetic)
 
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
@@ -118,7 +123,7 @@ def _writer(new: Path, path: Path) -> tuple[Callable[[pd.DataFrame], Any], Calla
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
 
         def write(table: pd.DataFrame) -> None:
-            text = table[_TEXT].map(csv_cell)
+            text = table[table.columns.intersection(_TEXT)].map(csv_cell)
             table.assign(**text).to_csv(
                 stream, sep=separator, index=False, header=stream.tell() == 0, float_format="%.6g"
             )
@@ -129,10 +134,16 @@ def _writer(new: Path, path: Path) -> tuple[Callable[[pd.DataFrame], Any], Calla
         import pyarrow.parquet
     except ImportError:
         raise MissingPackageError("pyarrow", f"writing {path}", "parquet") from None
-    text = dict.fromkeys(_TEXT, pyarrow.string())
-    numbers = {name: pyarrow.float32() for name in ("control", "predicted", *LAYERS)}
-    schema = pyarrow.schema([*text.items(), *numbers.items(), ("synthetic", pyarrow.bool_())])
-    writer = pyarrow.parquet.ParquetWriter(new, schema)
-    return lambda table: writer.write_table(
-        pyarrow.Table.from_pandas(table, schema, preserve_index=False)
-    ), writer.close
+    types = dict.fromkeys(_TEXT, pyarrow.string()) | {"synthetic": pyarrow.bool_()}
+    stack = ExitStack()
+
+    @cache
+    def writer(columns: tuple[str, ...]) -> Any:
+        schema = pyarrow.schema([(name, types.get(name, pyarrow.float32())) for name in columns])
+        return stack.enter_context(pyarrow.parquet.ParquetWriter(new, schema))
+
+    def write_rows(table: pd.DataFrame) -> None:
+        to = writer(tuple(table))
+        to.write_table(pyarrow.Table.from_pandas(table, to.schema, preserve_index=False))
+
+    return write_rows, stack.close

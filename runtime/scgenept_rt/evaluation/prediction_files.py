@@ -152,10 +152,14 @@ def _stored_rows(
 
 def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
     """Read a prediction file as `read_predictions` does, group by group; without groups there is one entry."""
+    return [read_predictions(source, in_group=name) for name in group_names(source)]
+
+
+def group_names(source: str | Path | AnnData) -> list[str | None]:
+    """Return the groups of control cells that predictions were made for; None alone without `groupby`."""
     with open_cells(source) as cells:
         column = _provenance(cells).get("groupby")
-        names = dict.fromkeys(as_text(cells.obs.column(column))) if column in cells.obs.columns else [None]
-    return [read_predictions(source, in_group=name) for name in names]
+        return list(dict.fromkeys(as_text(cells.obs.column(column)))) if column in cells.obs.columns else [None]
 
 
 def change_sizes(
