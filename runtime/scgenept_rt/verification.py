@@ -13,7 +13,7 @@ from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Re
 from scgenept_rt.errors import ArgumentError, ReferenceMismatchError, UseOption, pluralize
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers import ProviderChoice, select_provider
-from scgenept_rt.session import Session, attention_kernels, open_session
+from scgenept_rt.session import Session, attention_kernels, devices_of, open_session
 
 MAX_WHOLE_GENES = 1_024
 """With up to this many genes every fresh cell is compared on all of them; with more one cell is, others on subsets."""
@@ -48,7 +48,8 @@ class ReferenceResult:
 def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = False) -> ReferenceResult:
     """Run the bundle's reference cells through a session, in one batch or in batches of one cell.
 
-    Takes milliseconds, and does not need PyTorch.
+    Takes milliseconds, and does not need PyTorch. Of several devices, the result is that of the first that misses the
+    tolerance.
 
     Raises
     ------
@@ -60,11 +61,16 @@ def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = Fals
     n_cells, n_genes = reference.predicted.shape
     size = 1 if one_by_one else n_cells
     parts = [slice(begin, begin + size) for begin in range(0, n_cells, size)]
-    predicted = np.concatenate(
-        [session.run(reference.values[part], reference.pert_flags[part], reference.gene_index) for part in parts]
-    )
-    comparison = tolerance.compare(predicted, reference.predicted)
-    return ReferenceResult(session.provider, session.precision, tolerance, comparison, n_cells, n_genes)
+    for name, each in devices_of(session).items():
+        predicted = np.concatenate(
+            [each.run(reference.values[part], reference.pert_flags[part], reference.gene_index) for part in parts]
+        )
+        comparison = tolerance.compare(predicted, reference.predicted)
+        provider = f"{session.provider} ({name})" if name else session.provider
+        result = ReferenceResult(provider, session.precision, tolerance, comparison, n_cells, n_genes)
+        if not comparison.passed:
+            break
+    return result
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,12 @@ class Verified:
         What was compared, such as "6 cells x 192 genes".
     attention_kernel
         The kernel that ran; empty if not known.
+    device_id
+        Number of the GPU; None on the CPU.
     """
 
     provider: str
+    device_id: int | None
     precision: Precision
     graph: str
     against: str
@@ -165,7 +174,9 @@ def _verify(
 
     def verified(against: str, cells: str, comparison: Comparison) -> Verified:
         kernel = ", ".join(kernels)
-        return Verified(choice.name, choice.precision, graph, against, cells, tolerance, comparison, kernel)
+        return Verified(
+            choice.name, choice.device_id, choice.precision, graph, against, cells, tolerance, comparison, kernel
+        )
 
     cells = f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}"
     yield verified(REFERENCE_NAME, cells, reference.comparison)
@@ -177,7 +188,7 @@ def _verify(
 
 
 def _choices(bundle: Bundle, engine: EngineOptions) -> list[ProviderChoice]:
-    """Return one choice per graph that the provider can run."""
+    """Return one choice per graph that the provider can run, and per device."""
     first = select_provider(bundle, **engine)
     targets: set[Target | None] = {first.target}
     if first.traits.runs_graphs and not first.traits.on_gpu:
@@ -187,7 +198,7 @@ def _choices(bundle: Bundle, engine: EngineOptions) -> list[ProviderChoice]:
         if graph.target in targets and graph.precision is not None and engine["precision"] in ("auto", graph.precision):
             options: EngineOptions = {**engine, "provider": first.name, "precision": graph.precision}
             chosen.append(replace(select_provider(bundle, **options), target=graph.target))
-    return chosen or [first]
+    return [one for choice in chosen or [first] for one in choice.per_device.values()]
 
 
 class _FreshCells:

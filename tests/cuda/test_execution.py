@@ -162,12 +162,38 @@ def test_recorded_batches_neither_allocate_nor_wait_while_captured(run: Callable
 
 
 def test_the_second_of_two_devices_is_used(run: Callable[..., Run], bundle: Path) -> None:
-    code = PREDICT.replace("precision=precision", "precision=precision, device_id=1")
+    code = PREDICT.replace("precision=precision", "precision=precision, device=1")
     done = run(bundle, "fp16", "4", code=code, STANDIN_GPUS="2")
     assert done.code == 0, done.stderr
     taken = done.calls("cudaMalloc")
     assert taken
     assert all(" device 1 " in line for line in taken)
+
+
+def test_two_devices_run_at_once_and_write_the_file_of_one(
+    run: Callable[..., Run], bundle: Path, cells: Path, genes: tuple[str, ...], tmp_path: Path
+) -> None:
+    labels = [argument for gene in genes[:8] for argument in ("-p", gene)]
+    written = []
+    for devices in ("1", "0,1", "all"):
+        out = tmp_path / f"{devices}.h5ad"
+        options = ("--batch-size", "4", "--device", devices, "--provider", "cuda", "--aggregate", "cells")
+        done = run("predict", bundle, cells, "--out", out, *labels, *options, STANDIN_GPUS="2")
+        assert done.code == 0, done.stderr
+        executing = {t for line, t in zip(done.log, done.threads, strict=True) if line == "cudnnBackendExecute"}
+        assert len(executing) == (1 if devices == "1" else 2)
+        written.append(out.read_bytes())
+        taken = {line.split(" device ")[1].split()[0] for line in done.calls("cudaMalloc")}
+        assert taken == ({"1"} if devices == "1" else {"0", "1"})
+    assert len(set(written)) == 1
+
+
+def test_memory_that_runs_out_on_two_devices_halves_the_batch(run: Callable[..., Run], bundle: Path) -> None:
+    code = PREDICT.replace("precision=precision", "precision=precision, device='all'")
+    code = code.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=32)")
+    done = run(bundle, "fp16", "128", code=code, STANDIN_CUBLAS_ROWS=str(9 * 24), STANDIN_GPUS="2")
+    assert done.code == 0, done.stderr
+    assert batches(done) == {8: 16}
 
 
 SIZES = """

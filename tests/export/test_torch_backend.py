@@ -116,7 +116,7 @@ def test_half_precision_is_refused(oracle_bundle: Callable[[str], Path]) -> None
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_pytorch_does_not_see(oracle_bundle: Callable[[str], Path]) -> None:
     with pytest.raises(ProviderUnavailableError, match=r"device 0 was asked for, but PyTorch \S+ sees no GPU"):
-        sgr.load(oracle_bundle(KEPT), provider="torch", device_id=0)
+        sgr.load(oracle_bundle(KEPT), provider="torch", device=0)
 
 
 def test_source_checkpoint_serves_instead_of_kept_weights(oracle: Oracle, oracle_bundle: Callable[[str], Path]) -> None:

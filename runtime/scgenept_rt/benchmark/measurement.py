@@ -18,7 +18,7 @@ from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import ArgumentError, InferenceError, describe, pluralize
+from scgenept_rt.errors import ArgumentError, InferenceError, UseOption, describe, pluralize
 from scgenept_rt.options import MOST_CELLS_PER_BATCH, EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
@@ -103,6 +103,9 @@ def run_benchmark(
     for precision in precisions or (engine["precision"],):
         wanted: EngineOptions = {**engine, "precision": precision}
         choice = select_provider(opened, **wanted)
+        if len(choice.device_ids) > 1:
+            one = UseOption("device", "choose it", choice.device_ids[0])
+            raise ArgumentError("one device is measured at a time", options=(one,))
         meter = DeviceMeter(choice.device_id)
         results.append(_measure_precision(opened, choice, meter, n_genes, batch_sizes, repeats, end_to_end, progress))
         machine = describe_machine(choice, threads=engine["threads"], driver=meter.driver)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PRECISIONS = ("auto", "fp32", "fp16")
 
 
-@with_options(engine=("provider", "device_id", "threads", "cuda_graphs"))
+@with_options(engine=("provider", "device", "threads", "cuda_graphs"))
 def benchmark(
     bundle: BundleArgument,
     engine: EngineOptions,

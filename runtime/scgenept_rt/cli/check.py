@@ -30,7 +30,7 @@ _FLAGS = {
 }
 
 
-@with_options(engine=("provider", "precision", "device_id", "threads"))
+@with_options(engine=("provider", "precision", "device", "threads"))
 def check(
     bundle: BundleArgument,
     cells: CellsArgument,

@@ -122,6 +122,8 @@ def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
     for option in declared_options(group):
         value = given.get(option.name, option.declared.default)
         if option.flag is not None and value != option.declared.default:
+            if list[int] in alternatives(option.type) and isinstance(value, list):
+                value = ",".join(map(str, value))
             for entry in value if isinstance(value, list) else [value]:
                 arguments += [option.flag] if option.type is bool else [option.flag, str(entry)]
     return arguments

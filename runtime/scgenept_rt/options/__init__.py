@@ -47,7 +47,10 @@ class EngineOptions(TypedDict, total=False):
     precision: Annotated[
         Literal["auto", "fp32", "fp16"], Option("auto", "fp32 or fp16; auto: fp16 on GPUs, fp32 on the CPU.", "NAME")
     ]
-    device_id: Annotated[int | None, Option(None, "Number of the GPU.", "N", flag="--device", minimum=0)]
+    device: Annotated[
+        int | list[int] | Literal["all"] | None,
+        Option(None, "Number of the GPU; several of one model, such as 0,2, or all.", "N", minimum=0),
+    ]
     threads: Annotated[
         int | None,
         Option(

@@ -8,6 +8,7 @@ turns the same fields into flags and help texts. Imports nothing heavy, as the h
 from __future__ import annotations
 
 import math
+import operator
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ def checked(option: DeclaredOption, value: Any) -> Any:
     """
     for kind in alternatives(option.type):
         found, plain = _as_kind(kind, value)
-        if found and (kind not in (int, float) or option.declared.allows(plain)):
+        numbers = plain if kind == list[int] else [plain] if kind in (int, float) else []
+        if found and all(map(option.declared.allows, numbers)):
             return plain
     raise ArgumentError(f"{option.name} is {describe(value)}, expected {expected_values(option)}")
 
@@ -144,6 +146,7 @@ _KINDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a finite number",
     str: "a string",
+    list[int]: "several such as 0,2",
     list[str]: "a list of strings",
     Path: "a path",
     types.NoneType: "None",
@@ -169,6 +172,12 @@ def _as_kind(kind: Any, value: Any) -> tuple[bool, Any]:
     if kind is float:
         is_number = isinstance(value, Real) and not _is_bool(value) and math.isfinite(value)
         return is_number, float(value) if is_number else value
+    if kind == list[int]:
+        try:
+            numbers = list(map(int, value.split(",") if isinstance(value, str) else map(operator.index, value)))
+        except (TypeError, ValueError):
+            return False, value
+        return 0 < len(set(numbers)) == len(numbers), numbers
     if kind == list[str]:
         is_list = isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
         return is_list, list(value) if is_list else value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from scgenept_rt.errors import NonFinitePredictionError, UseOption
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
-from scgenept_rt.session import Session, planned_size
+from scgenept_rt.session import Session, devices_of, free_device, planned_size
 
 Progress = Callable[[int, int], None]
 """Called with the number of (perturbation, control cell) pairs that are done, and their total."""
@@ -116,6 +116,7 @@ class BatchLoop:
     ) -> None:
         self._session, self._panel = session, panel
         self._read_cells, self._cell_name = read_cells, cell_name
+        self.n_devices = len(devices_of(session))
         self.batch_size = planned_size(n_rows, batch_size) if session.fixed_batches else min(batch_size, n_rows)
 
     def full_batches(self, schedule: Schedule, first_row: int = 0, end_row: int | None = None) -> Iterator[Batch]:
@@ -142,34 +143,50 @@ class BatchLoop:
         return Batch(values, flags, parts)
 
     def run(
-        self, batches: Iterable[Batch], *, threaded: bool = True
+        self, batches: Iterable[Batch | None], *, threaded: bool = True
     ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
-        """Yield every batch with its predictions, in order.
+        """Yield every batch with its predictions, in order; as many run at once as there are devices.
 
         Parameters
         ----------
         batches
-            Advanced while the batch before runs.
+            Advanced while batches before run. None: the next batch is not known before one of these has ended.
         threaded
-            Run the network in a thread of its own, so that filling the next batch and handling the last one take no
-            time. Closing the generator waits for the batch that runs.
+            Run the network in a thread per device, so that filling the next batch and handling the last one take no
+            time. Closing the generator waits for the batches that run.
 
         Raises
         ------
         NonFinitePredictionError
             If the network returned NaN or infinity.
         """
-        predict = partial(_predict, MemoryBackoff(self._session), np.arange(len(self._panel), dtype=np.int64))
-        with ThreadPoolExecutor(1, thread_name_prefix=THREAD_NAME) as worker:
-            running: tuple[Batch, Callable[[], NDArray[np.float32]]] | None = None
-            for batch in chain(batches, [None]):
-                ended = None if running is None else (running[0], running[1]())
-                running = None
+        predict, n_devices = partial(self._predict, MemoryBackoff()), self.n_devices
+        # Devices differ in speed: a fast one goes on while the oldest batch is waited for.
+        at_most = 1 if n_devices == 1 else 2 * n_devices
+        waiting, running = iter(batches), deque[tuple[Batch, Callable[[], NDArray[np.float32]]]]()
+        executor = ThreadPoolExecutor(n_devices, thread_name_prefix=THREAD_NAME)
+        try:
+            while (batch := next(waiting, None)) is not None or running:
+                ended = None
+                if batch is None or len(running) == at_most:
+                    first, result = running.popleft()
+                    ended = first, result()
                 if batch is not None:
-                    running = batch, worker.submit(predict, batch).result if threaded else partial(predict, batch)
+                    threads = threaded or n_devices > 1
+                    running.append(
+                        (batch, executor.submit(predict, batch).result if threads else partial(predict, batch))
+                    )
                 if ended is not None:
-                    self._check_finite(*ended)
                     yield ended
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _predict(self, backoff: MemoryBackoff, batch: Batch) -> NDArray[np.float32]:
+        index = np.arange(len(self._panel), dtype=np.int64)
+        with free_device(self._session) as session:
+            predicted = backoff.run(session, batch.values, batch.pert_flags, index)[: batch.parts[-1].rows.stop]
+            self._check_finite(batch, predicted)
+        return predicted
 
     def _check_finite(self, batch: Batch, predicted: NDArray[np.float32]) -> None:
         if np.isfinite(np.sum(predicted, dtype=np.float64)):
@@ -185,7 +202,3 @@ class BatchLoop:
             "" if half else "Check the cells with `scgenept-rt check` and the bundle with `scgenept-rt verify`",
             [UseOption("precision", "compute in a wider range", "fp32")] if half else [],
         )
-
-
-def _predict(backoff: MemoryBackoff, gene_index: NDArray[np.int64], batch: Batch) -> NDArray[np.float32]:
-    return backoff.run(batch.values, batch.pert_flags, gene_index)[: batch.parts[-1].rows.stop]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from scgenept_rt.expression import ControlCells
 from scgenept_rt.expression.control_cells import SPILL_BYTES
 from scgenept_rt.perturbation import Perturbation
-from scgenept_rt.predictor.batches import BatchLoop, Part, Schedule
+from scgenept_rt.predictor.batches import Batch, BatchLoop, Part, Schedule
 from scgenept_rt.predictor.moments import CellMoments, RunningMoments
 from scgenept_rt.predictor.standard_errors import (
     MeanEstimate,
@@ -71,6 +73,17 @@ class _Unperturbed:
         self.moments.add(values, predicted, predicted)
 
 
+@dataclass
+class _Block:
+    """Perturbations that are predicted together: what is known of each, and the batches that run or come next."""
+
+    indices: range
+    found: Sequence[CellMoments]
+    batches: Iterator[Batch] = field(default_factory=lambda: iter(()))
+    n_running: int = 0
+    complete: bool = False
+
+
 class DifferenceEstimator:
     """Estimates the means of perturbations over the control cells `start` up to `stop`, which lie in random order.
 
@@ -114,11 +127,12 @@ class DifferenceEstimator:
         """Yield the estimates of the perturbations from `first` up to `stop`."""
         total, size = len(self._perturbations), block_size(self._loop.batch_size)
         pilot = self._begin(range(min(size, total)))
-        for begin in range(first - first % size, stop, size):
-            block = range(begin, min(begin + size, total))
-            found = pilot if pilot and begin == 0 else [self._moments(self._perturbations[index]) for index in block]
-            self._complete(block, found)
-            yield from map(self._estimate, found[max(first - begin, 0) : stop - begin])
+        begins = range(first - first % size, stop, size)
+        blocks = (_Block(range(begin, min(begin + size, total)), [] if begin else pilot) for begin in begins)
+        with closing(self._completed(blocks)) as completed:
+            for block in completed:
+                begin = block.indices.start
+                yield from map(self._estimate, block.found[max(first - begin, 0) : stop - begin])
 
     def effects(self, indices: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, Rows]]:
         """Yield the effects of the perturbations at `indices` on the cells `begin` up to `end`, batch by batch."""
@@ -158,7 +172,7 @@ class DifferenceEstimator:
         pilot = [
             np.empty((min(FEWEST_CELLS, self._limits[index]), self._controls.n_genes), np.float32) for index in block
         ]
-        for part, _, predicted in self._predicted(block, [0] * len(block), [len(rows) for rows in pilot]):
+        for part, _, predicted in self._run(self._further(block, [0] * len(block), [len(rows) for rows in pilot])):
             pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted
         # Compared with each other: where even that takes too many cells, nothing is predicted in vain.
         # Their mean stands for what is predicted without one: variances are 1 - 1/k of those of k effects.
@@ -185,17 +199,57 @@ class DifferenceEstimator:
         errors = standard_error(effects.var(axis=0, ddof=1, dtype=np.float64), n)
         return cells_needed(float(errors.max()), n, self._n_cells, self._max_error)
 
-    def _complete(self, block: range, found: Sequence[CellMoments]) -> None:
-        """Predict control cells until every perturbation of a block has as many as it needs."""
-        while True:
-            done = [moments.n for moments in found]
-            wanted = [self._wanted(self._limits[index], moments) for index, moments in zip(block, found, strict=True)]
-            if wanted == done:
-                return
-            for part, values, predicted in self._predicted(block, done, wanted):
-                first = part.first_cell - self._start
-                unperturbed = self._unperturbed_rows(first, first + len(predicted))
-                found[part.index].add(values, predicted, unperturbed)
+    def _completed(self, waiting: Iterator[_Block]) -> Generator[_Block, None, None]:
+        """Predict control cells until every perturbation has as many as it needs; yield the blocks in order.
+
+        While the last batches of a block run, after which it is known what it needs further, others go on.
+        """
+        active, owners = deque[_Block](), deque[_Block]()
+
+        def batches() -> Iterator[Batch | None]:
+            while True:
+                batch, owner = next(
+                    ((batch, block) for block in active if (batch := self._next_batch(block))), (None, None)
+                )
+                if owner is not None:
+                    owners.append(owner)
+                elif sum(not block.complete for block in active) <= self._loop.n_devices:
+                    block = next(waiting, None)
+                    if block is not None:
+                        block.found = block.found or [self._moments(self._perturbations[i]) for i in block.indices]
+                        active.append(block)
+                        continue
+                    if not owners:
+                        return
+                yield batch
+
+        with closing(self._loop.run(batches())) as results:
+            for batch, predicted in results:
+                owner = owners.popleft()
+                owner.n_running -= 1
+                for part in batch.parts:
+                    first, n = part.first_cell - self._start, part.rows.stop - part.rows.start
+                    unperturbed = self._unperturbed_rows(first, first + n)
+                    owner.found[part.index].add(batch.values[part.rows], predicted[part.rows], unperturbed)
+                self._on_predicted(len(predicted))
+                while active and active[0].complete:
+                    yield active.popleft()
+        yield from active
+
+    def _next_batch(self, block: _Block) -> Batch | None:
+        """Return the next batch of a block; None while it is not known or after the last."""
+        batch = next(block.batches, None)
+        if batch is None and not block.n_running and not block.complete:
+            done = [moments.n for moments in block.found]
+            wanted = [
+                self._wanted(self._limits[i], moments) for i, moments in zip(block.indices, block.found, strict=True)
+            ]
+            block.complete = wanted == done
+            if not block.complete:
+                block.batches = self._loop.full_batches(self._further(block.indices, done, wanted))
+                batch = next(block.batches)
+        block.n_running += batch is not None
+        return batch
 
     def _wanted(self, limit: int, moments: CellMoments) -> int:
         if self._unperturbed is None:
@@ -214,9 +268,10 @@ class DifferenceEstimator:
 
     # --- predictions ---
 
-    def _predicted(self, block: range, done: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[Part, Rows, Rows]]:
+    def _further(self, block: range, done: Sequence[int], wanted: Sequence[int]) -> Schedule:
+        """Return the schedule that brings the perturbations of a block from some control cells to more."""
         perturbations = [self._perturbations[index] for index in block]
-        return self._run(Schedule(perturbations, np.subtract(wanted, done), np.add(self._start, done)))
+        return Schedule(perturbations, np.subtract(wanted, done), np.add(self._start, done))
 
     def _run(self, schedule: Schedule) -> Iterator[tuple[Part, Rows, Rows]]:
         """Yield the parts of a schedule with own values and predictions."""

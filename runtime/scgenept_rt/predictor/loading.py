@@ -31,8 +31,9 @@ def load(
     on_notice
         Called with a message about each step that takes long: TensorRT compiles an engine for minutes, once.
     **options
-        `scgenept_rt.options.EngineOptions`: provider, precision, device_id, threads, reference_checkpoint, cuda_graphs.
-        Nothing else in the process may use a GPU while CUDA graphs are recorded.
+        `scgenept_rt.options.EngineOptions`: provider, precision, device, threads, reference_checkpoint, cuda_graphs.
+        With several devices, whole batches go to whichever is free: predictions are those of one device. Nothing else
+        in the process may use a GPU while CUDA graphs are recorded.
 
     Raises
     ------
@@ -47,6 +48,7 @@ def load(
     choice = select_provider(opened, **options)
     session = open_session(opened, choice, on_notice=on_notice)
     # Measured now: ONNX Runtime keeps what later runs take, and that would count as used by others.
-    free = DeviceMeter(choice.device_id).free_bytes()
+    free = [DeviceMeter(each.device_id).free_bytes() for each in choice.per_device.values()]
     gpu = choice.device["name"] if choice.device else None
-    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free, gpu=gpu)
+    known = [n_bytes for n_bytes in free if n_bytes is not None]
+    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=min(known, default=None), gpu=gpu)

@@ -12,13 +12,12 @@ from scgenept_rt.session import Session
 
 
 class MemoryBackoff:
-    """Runs batches through a session; once memory runs out, in halves, quarters and so on.
+    """Runs batches through sessions; once memory runs out in one, in halves, quarters and so on in all of them.
 
     Running out of memory is an error only if a single cell does not fit. Thread-safe.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self) -> None:
         self._max_cells: int | None = None
         self._learning = Lock()
 
@@ -28,7 +27,11 @@ class MemoryBackoff:
         return self._max_cells
 
     def run(
-        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+        self,
+        session: Session,
+        values: NDArray[np.float32],
+        pert_flags: NDArray[np.int64],
+        gene_index: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Predict one batch, in parts if necessary; see `Session.run`."""
         # Allocated first: an engine that fails keeps the memory that it took.
@@ -40,7 +43,7 @@ class MemoryBackoff:
             try:
                 for begin in range(0, len(values), size):
                     part = slice(begin, begin + size)
-                    predicted[part] = self._session.run(values[part], pert_flags[part], gene_index)
+                    predicted[part] = session.run(values[part], pert_flags[part], gene_index)
                 return predicted
             except DeviceMemoryError:
                 if size <= 1:

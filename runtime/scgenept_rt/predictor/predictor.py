@@ -19,7 +19,7 @@ from scgenept_rt.options import PredictFileOptions, PredictOptions, ReadOptions,
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.batches import BatchLoop, Schedule
 from scgenept_rt.predictor.run import PredictedRows, Run
-from scgenept_rt.session import Session, automatic_batch_size
+from scgenept_rt.session import Session, automatic_batch_size, devices_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -54,9 +54,9 @@ class Predictor:
     choice_reason
         Why this provider was chosen, in one line.
     free_device_bytes
-        Free memory of the GPU after loading; None on the CPU and where it is not known.
+        Free memory of the GPU after loading, the least of several; None on the CPU and where it is not known.
     gpu
-        Model name of the GPU; None on the CPU and where it is not known.
+        Model name of the GPUs; None on the CPU and where it is not known.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Predictor:
         )
 
     def warm_up(self, n_cells: Sequence[int] = (1,)) -> None:
-        """Predict cells without expression, so that no later call pays for first-time work.
+        """Predict cells without expression on every device, so that no later call pays for first-time work.
 
         A GPU plans every batch size when it first runs.
 
@@ -156,8 +156,10 @@ class Predictor:
         n_cells
             Numbers of cells that later calls will predict at once, such as ``(1, model.automatic_batch_size())``.
         """
-        for n_rows in n_cells:
-            self.predict_array(np.zeros((n_rows, len(self.panel)), dtype=np.float32), "ctrl")
+        for session in devices_of(self.session).values():
+            one = Predictor(self.bundle, session, free_device_bytes=self.free_device_bytes)
+            for n_rows in n_cells:
+                one.predict_array(np.zeros((n_rows, len(self.panel)), dtype=np.float32), "ctrl")
 
     def predict_array(
         self,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Unpack, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Unpack, cast
 
 from scgenept_rt.bundle import Bundle, Precision, Target
 from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, UseOption, join_limited
@@ -38,8 +38,8 @@ class ProviderChoice:
         The precision asked for, else fp16 on GPUs and fp32 on the CPU, as far as the bundle's graphs allow.
     target
         Which of the bundle's graphs it runs; None for torch.
-    device_id
-        Number of the GPU; None on the CPU.
+    device_ids
+        Numbers of the GPUs, all of one model; empty on the CPU.
     reason
         One line: why this provider.
     engine
@@ -53,7 +53,7 @@ class ProviderChoice:
     ort_options: Mapping[str, str]
     precision: Precision
     target: Target | None
-    device_id: int | None
+    device_ids: tuple[int, ...]
     reason: str
     engine: EngineOptions = field(repr=False)
     status: ProviderStatus = field(repr=False)
@@ -62,6 +62,23 @@ class ProviderChoice:
     def traits(self) -> ProviderTraits:
         """What sets the provider apart."""
         return TRAITS[self.name]
+
+    @property
+    def device_id(self) -> int | None:
+        """Number of the GPU, the first of several; None on the CPU."""
+        return self.device_ids[0] if self.device_ids else None
+
+    @property
+    def per_device(self) -> Mapping[str, ProviderChoice]:
+        """The choice for each of several devices, by the name of the device; itself without a name if not several."""
+        if len(self.device_ids) < 2:
+            return {"": self}
+        return {
+            f"device {number}": replace(
+                self, device_ids=(number,), ort_options={**self.ort_options, "device_id": str(number)}
+            )
+            for number in self.device_ids
+        }
 
     @property
     def device(self) -> Mapping[str, Any] | None:
@@ -143,8 +160,8 @@ def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> Provi
     for name in candidates:
         problem = _missing_graph(name, bundle, engine)
         without_graph += bool(problem)
-        if not problem and engine["device_id"] is not None and not TRAITS[name].on_gpu:
-            problem = f"device {engine['device_id']} was asked for"
+        if not problem and engine["device"] is not None and not TRAITS[name].on_gpu:
+            problem = f"device {_listed(engine['device'])} was asked for"
         if not problem:
             status = diagnose_provider(name)
             if status.usable:
@@ -196,23 +213,54 @@ def _choice(status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions
         precision = "fp16" if traits.on_gpu and not only_fp32 else "fp32"
     target = "merged" if name == "cpu" and (precision, "merged") in graphs else traits.target
     ort_name = status.details.get("execution_provider") or traits.ort_name
-    device_id = _device(status, engine["device_id"]) if traits.on_gpu else engine["device_id"]
-    if traits.runs_graphs and not traits.on_gpu and device_id is not None:
-        raise ArgumentError(
-            f"device {device_id} was asked for, but the provider {name} runs on no GPU",
-            options=(UseOption("provider", "run on a GPU", "cuda"),),
-        )
-    ort_options = {"device_id": str(device_id)} if traits.on_gpu else {}
+    wanted = engine["device"]
+    if isinstance(wanted, list) and len(wanted) == 1:
+        wanted = wanted[0]
+    if traits.on_gpu:
+        device_ids = _devices(status, wanted)
+    else:
+        # PyTorch looks for its device itself.
+        if wanted is not None and (traits.runs_graphs or not isinstance(wanted, int)):
+            runs_on = "no GPU" if traits.runs_graphs else "one device"
+            raise ArgumentError(
+                f"device {_listed(wanted)} was asked for, but the provider {name} runs on {runs_on}",
+                options=(UseOption("provider", "run on GPUs", "cuda"),),
+            )
+        device_ids = () if wanted is None else (wanted,)
+    if len(device_ids) > 1:
+        reason += f", on devices {_listed(device_ids)}"
+    ort_options = {"device_id": str(device_ids[0])} if traits.on_gpu else {}
     if traits.is_cuda and precision == "fp32":
         ort_options["use_tf32"] = "0"  # on by default, and then fp32 products have 10 bits of mantissa
-    return ProviderChoice(name, ort_name, ort_options, precision, target, device_id, reason, engine, status)
+    return ProviderChoice(name, ort_name, ort_options, precision, target, device_ids, reason, engine, status)
 
 
-def _device(status: ProviderStatus, wanted: int | None) -> int:
-    """Return the number of the GPU to use."""
+def _listed(devices: int | str | Sequence[int]) -> str:
+    return str(devices) if isinstance(devices, (int, str)) else ",".join(map(str, devices))
+
+
+def _devices(status: ProviderStatus, wanted: int | Sequence[int] | Literal["all"] | None) -> tuple[int, ...]:
+    """Return the numbers of the GPUs to use."""
+    usable: list[int] = status.details["usable_devices"]
+    if wanted is None:
+        return (usable[0],)
+    numbers = usable if wanted == "all" else [wanted] if isinstance(wanted, int) else wanted
+    by_model: dict[str, list[int]] = {}
+    for number in numbers:
+        by_model.setdefault(_model(status, number), []).append(number)
+    if len(by_model) > 1:
+        models = join_limited([f"{model} ({_listed(devices)})" for model, devices in by_model.items()])
+        raise ArgumentError(
+            f"device {_listed(wanted)} names GPUs of different models, which differ in last digits: {models}",
+            options=(UseOption("device", "use those of one model", _listed(max(by_model.values(), key=len))),),
+        )
+    return tuple(numbers)
+
+
+def _model(status: ProviderStatus, index: int) -> str:
+    """Return the model name of a GPU that can be used."""
     devices = [str(device["name"]) for device in status.details["devices"]]
     usable: list[int] = status.details["usable_devices"]
-    index = usable[0] if wanted is None else wanted
     if index >= len(devices):
         numbered = join_limited([f"{number}: {device}" for number, device in enumerate(devices)])
         raise ProviderError(
@@ -222,10 +270,10 @@ def _device(status: ProviderStatus, wanted: int | None) -> int:
     if index not in usable:
         raise ProviderUnavailableError(
             f"it does not support device {index}, {devices[index]}",
-            options=(UseOption("device_id", "use a device that it supports", usable[0]),),
+            options=(UseOption("device", "use a device that it supports", usable[0]),),
             where=f"provider {status.name}",
         )
-    return index
+    return devices[index]
 
 
 def _check_options(choice: ProviderChoice) -> None:

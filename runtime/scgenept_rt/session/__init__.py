@@ -13,12 +13,16 @@ from scgenept_rt.session.cuda_graphs import BATCH_SIZES, Shape
 from scgenept_rt.session.failures import inference_error
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
+from scgenept_rt.session.several_devices import SeveralDevices, devices_of, free_device
 
 __all__ = [
     "OrtSession",
     "Session",
+    "SeveralDevices",
     "attention_kernels",
     "automatic_batch_size",
+    "devices_of",
+    "free_device",
     "inference_error",
     "open_session",
     "planned_size",
@@ -32,7 +36,7 @@ def open_session(
     record: Sequence[Shape] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> Session:
-    """Open a session on the provider that was chosen.
+    """Open a session on the provider that was chosen; on several devices, one that runs on all of them.
 
     Parameters
     ----------
@@ -50,6 +54,12 @@ def open_session(
     ScgeneptError
         See `OrtSession` and `open_backend`.
     """
+    each = choice.per_device
+    if len(each) > 1:
+        # One after the other: the first may build an engine that serves all, and nothing may run during a recording.
+        return SeveralDevices(
+            {name: open_session(bundle, one, record=record, on_notice=on_notice) for name, one in each.items()}
+        )
     if not choice.traits.runs_graphs:
         return open_backend(bundle, choice)
     if record is None:

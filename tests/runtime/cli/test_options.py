@@ -113,11 +113,12 @@ def test_options_reach_the_command_as_their_groups() -> None:
         note(Notice("a notice", "", [UseOption("layer", "read a layer", "x"), UseOption("max_error", "stop", 1)]))
 
     labels = ["--control-label", "NT", "--control-label", "non-targeting*"]
-    result = CliRunner().invoke(small, ["cells", "--n-controls", "3", "--layer", "counts", "--device", "1", *labels])
+    result = CliRunner().invoke(small, ["cells", "--n-controls", "3", "--layer", "counts", "--device", "1,0", *labels])
     assert result.exit_code == 0, result.output
     assert given["path"] == Path("cells")
     assert given["sample"] == {"n_controls": 3, "batch_size": "auto"}
-    assert given["engine"]["device_id"] == 1
+    assert given["engine"]["device"] == [1, 0]
+    assert given_flags(EngineOptions, given["engine"]) == ["--device", "1,0"]
     assert given["read"] == {
         **{option.name: option.declared.default for option in declared_options(ReadOptions)},
         "layer": "counts",
@@ -135,6 +136,10 @@ def test_options_reach_the_command_as_their_groups() -> None:
         (["--max-error", "nan"], "a finite number above 0"),
         (["--batch-size", "some"], "a whole number from 1 to 65536, or auto"),
         (["--sampling", "none"], "one of all, random, upstream"),
+        *(
+            (["--device", wrong], "a whole number from 0, or several such as 0,2, or all")
+            for wrong in ("-1", "0,x", "1,1")
+        ),
     ],
 )
 def test_a_value_that_is_none_of_the_options(

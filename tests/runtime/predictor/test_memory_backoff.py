@@ -35,8 +35,8 @@ expected = session.run(values[:2], flags[:2], genes)
 # the address space that is in use now, and so much more
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
-backoff = MemoryBackoff(session)
-predicted = backoff.run(values, flags, genes)
+backoff = MemoryBackoff()
+predicted = backoff.run(session, values, flags, genes)
 try:
     session.run(values, flags, genes)
     failed = False
@@ -79,14 +79,14 @@ class FullMachine:
 
 def test_no_cells_give_no_predictions_and_run_nothing() -> None:
     session = FullMachine()
-    predicted = MemoryBackoff(session).run(np.empty((0, 3), np.float32), np.empty((0, 3), np.int64), np.arange(3))
+    predicted = MemoryBackoff().run(session, np.empty((0, 3), np.float32), np.empty((0, 3), np.int64), np.arange(3))
     assert (predicted.shape, predicted.dtype, session.sizes) == ((0, 3), np.float32, [])
 
 
 def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
     session = FullMachine()
     with pytest.raises(DeviceMemoryError, match="ran out of memory on a batch of 1 cell x 3 genes"):
-        MemoryBackoff(session).run(np.zeros((5, 3), np.float32), np.zeros((5, 3), np.int64), np.arange(3))
+        MemoryBackoff().run(session, np.zeros((5, 3), np.float32), np.zeros((5, 3), np.int64), np.arange(3))
     assert session.sizes == [5, 3, 2, 1]
 
 

@@ -34,7 +34,11 @@ int cuInit(unsigned flags) {
 int cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
 int cuDeviceGetCount(int *count) { *count = sizeof(capabilities) / sizeof(capabilities[0]) - 1; return 0; }
 int cuDeviceGet(int *device, int index) { *device = index; return 0; }
-int cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "Test GPU %d", device); return 0; }
+int cuDeviceGetName(char *name, int size, int device) {
+    const char *all = getenv("GPU_NAME");
+    snprintf(name, size, all ? all : "Test GPU %d", device);
+    return 0;
+}
 int cuDeviceTotalMem_v2(size_t *bytes, int device) {
     const char *total = getenv("TOTAL_MEMORY");
     *bytes = total ? strtoull(total, NULL, 10) : (size_t)80 << 30;

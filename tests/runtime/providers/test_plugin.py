@@ -28,8 +28,8 @@ def test_tensorrt_rtx_with_its_plugin(gpu_machine: Machine) -> None:
     status = gpu_machine.statuses()["tensorrt-rtx"]
     assert status["usable"], status
     choice = gpu_machine.select("select_provider(provider='tensorrt-rtx')")
-    assert (choice["ort_provider"], choice["target"], choice["device_id"]) == ("nv_tensorrt_rtx", "portable", 1)
-    refused = gpu_machine.select("select_provider(provider='tensorrt-rtx', device_id=0)")
+    assert (choice["ort_provider"], choice["target"], choice["device_ids"]) == ("nv_tensorrt_rtx", "portable", [1])
+    refused = gpu_machine.select("select_provider(provider='tensorrt-rtx', device=0)")
     assert "does not support device 0, Test GPU 0" in refused["message"]
     (gpu_machine.site / "onnxruntime_ep_nv_tensorrt_rtx" / "plugin.so").unlink()
     assert "its plugin does not load (Failed to load" in gpu_machine.statuses()["tensorrt-rtx"]["reason"]

@@ -64,14 +64,32 @@ def test_unusable_provider_is_refused_with_reason_and_remedy(machine: Machine) -
 
 @linux
 def test_device_that_does_not_exist(gpu_machine: Machine) -> None:
-    assert gpu_machine.select("select_provider(provider='cuda', device_id=1)")["ort_options"]["device_id"] == "1"
-    error = gpu_machine.select("select_provider(device_id=2)")
+    assert gpu_machine.select("select_provider(provider='cuda', device=1)")["ort_options"]["device_id"] == "1"
+    error = gpu_machine.select("select_provider(device=2)")
     assert error["error"] == "ProviderError"
     assert "there is no device 2" in error["message"]
     assert "0: Test GPU 0, 1: Test GPU 1" in error["message"]
-    assert "runs on no GPU" in gpu_machine.select("select_provider(provider='cpu', device_id=0)")["message"]
-    hidden = gpu_machine.select("select_provider(device_id=0)", CUDA_VISIBLE_DEVICES="")
+    assert "runs on no GPU" in gpu_machine.select("select_provider(provider='cpu', device=0)")["message"]
+    hidden = gpu_machine.select("select_provider(device=0)", CUDA_VISIBLE_DEVICES="")
     assert "cpu: device 0 was asked for" in hidden["message"]
+
+
+@linux
+def test_several_devices(gpu_machine: Machine) -> None:
+    same = {"GPU_NAME": "H100"}
+    both = gpu_machine.select("select_provider(device='1,0', precision='fp32')", **same)
+    assert both["device_ids"] == [1, 0]
+    assert "on devices 1,0" in both["reason"]
+    assert gpu_machine.select("select_provider(device='all')", **same)["device_ids"] == [0, 1]
+    second = gpu_machine.select("select_provider(device='1,0', precision='fp32').per_device['device 0']", **same)
+    assert (second["device_ids"], second["ort_options"]) == ([0], {"device_id": "0", "use_tf32": "0"})
+    mixed = gpu_machine.select("select_provider(device='all')")
+    assert mixed["error"] == "ArgumentError"
+    assert "Test GPU 0 (0), Test GPU 1 (1). Pass device='0' to" in mixed["message"]
+    assert "there is no device 3" in gpu_machine.select("select_provider(device=[0, 3])")["message"]
+    assert "runs on no GPU" in gpu_machine.select("select_provider(provider='cpu', device='all')")["message"]
+    hidden = gpu_machine.select("select_provider(device='0,1')", CUDA_VISIBLE_DEVICES="")
+    assert "cpu: device 0,1 was asked for" in hidden["message"]
 
 
 @linux

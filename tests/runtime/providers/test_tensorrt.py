@@ -26,7 +26,7 @@ NVINFER = "int getInferLibVersion(void) { return VERSION; }"
 LOAD = """
 import sys, numpy as np, scgenept_rt as sgr
 bundle, provider, device, cells = sys.argv[1:]
-model = sgr.load(bundle, provider=provider, device_id=int(device), on_notice=lambda notice: print("notice:", notice))
+model = sgr.load(bundle, provider=provider, device=int(device), on_notice=lambda notice: print("notice:", notice))
 values = np.zeros((int(cells), 24), dtype=np.float32)
 print(model.provider, model.precision, model.session.run(values, values.astype(np.int64), np.arange(24)).shape)
 """
