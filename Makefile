@@ -7,6 +7,8 @@ MINIMUM_VENV ?= .venv-minimum
 NEWEST_VENV ?= .venv-newest
 CUDA_VENV ?= .venv-cuda
 
+unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, and each would compile the package again
+
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = -m pytest --numprocesses auto --dist loadfile
 TEST_EXTRAS = cpu,export,zarr,plot,eval,tensorrt-rtx-build,dev

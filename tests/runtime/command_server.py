@@ -10,8 +10,11 @@ ONNX Runtime is left to the processes: importing it starts a thread, and a proce
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -19,8 +22,12 @@ from types import FrameType
 
 import anndata  # noqa: F401 - what the commands import
 
+import scgenept_rt
 from scgenept_rt.cli import main
 
+for module in pkgutil.walk_packages(scgenept_rt.__path__, "scgenept_rt."):
+    importlib.import_module(module.name)
+gc.freeze()  # the processes share what is imported with this one
 assert "onnxruntime" not in sys.modules
 assert threading.active_count() == 1
 
