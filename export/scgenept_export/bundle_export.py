@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,6 +19,7 @@ from scgenept_export.gene_list import GeneList, GeneListWarning, normalised_tota
 from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, recorded_tolerances, tolerances
 from scgenept_export.model import ReferenceModel
+from scgenept_export.new_directory import check_destination, replaced_directory
 from scgenept_export.onnx_graph import graph_file_name, write_graph, write_merged_graph
 from scgenept_export.reference_cells import reference_cells
 from scgenept_export.reference_weights import write_reference_weights
@@ -42,10 +40,6 @@ from scgenept_rt.bundle import (
 from scgenept_rt.bundle.manifest import TRAINING_PERTURBATIONS
 from scgenept_rt.errors import (
     MissingPackageError,
-    OutputError,
-    OutputExistsError,
-    ScgeneptError,
-    UseOption,
     pluralize,
 )
 from scgenept_rt.files.durable import write_durably
@@ -129,7 +123,7 @@ def export_bundle(
     out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
     if find_spec("onnxruntime") is None:
         raise MissingPackageError("onnxruntime", "an export, which checks its graphs with ONNX Runtime,", "export,cpu")
-    check_destination(out, overwrite)
+    check_bundle_destination(out, overwrite)
     progress("reading the checkpoint")
     loaded = load_checkpoint(checkpoint, variant, n_heads=n_heads)
     gene_list = genes if isinstance(genes, GeneList) else resolve_gene_list(genes)
@@ -159,7 +153,7 @@ def export_bundle(
     bounds = tolerances(model, token_ids, cells, variant, precisions)
     check = GraphCheck(model, token_ids, in_vocab, cells)
 
-    with _partial_directory(out) as partial:
+    with replaced_directory(out, "bundle") as partial:
         files: list[BundleFile] = []
         targets: tuple[Target, ...] = ("ort", "portable") if portable else ("ort",)
         for target in targets:
@@ -216,7 +210,6 @@ def export_bundle(
         )
         loaded.raise_if_changed()
         write_durably(partial / MANIFEST_NAME, manifest.to_json().encode())
-        _move_into_place(partial, out)
     return Bundle.open(out)
 
 
@@ -227,60 +220,13 @@ def _notify(on_notice: Callable[[str], None] | None, message: str, category: typ
         warnings.warn(message, category, stacklevel=3)
 
 
-def check_destination(out: Path, overwrite: bool) -> None:
+def check_bundle_destination(out: Path, overwrite: bool) -> None:
     """Raise `OutputError` unless a bundle can be written at a path; makes the directory above it."""
-    if out.name in ("", ".."):
-        raise OutputError("the path gives the bundle no name of its own", f"Use {out / 'bundle'}, say", where=out)
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError("is a file, but a bundle is a directory", "Choose another path", where=out)
-    if out.exists() and any(out.iterdir()):
-        if not overwrite:
-            options = [UseOption("overwrite", "replace it", True)]
-            raise OutputExistsError("exists and is not empty", "Choose another path", options, where=out)
-        if not (out / MANIFEST_NAME).is_file():
-            problem = f"holds files but no {MANIFEST_NAME}: it is not a bundle, and is not replaced"
-            raise OutputExistsError(problem, "Choose another path", where=out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", "Choose another path", where=out) from error
-    if not os.access(out.parent, os.W_OK):
-        raise OutputError(f"cannot be made: {out.parent} is not writable", "Choose another path", where=out)
+    check_destination(out, "bundle", MANIFEST_NAME, overwrite=overwrite)
 
 
 def _merging_pays(in_vocab: Sequence[bool]) -> bool:
     return list(in_vocab).count(False) >= max(_MERGED_SHARE * len(in_vocab), 2)
-
-
-@contextmanager
-def _partial_directory(out: Path) -> Iterator[Path]:
-    """Make the directory beside `out` that becomes the bundle; it is removed on any failure."""
-    partial = _beside(out, "partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
-    try:
-        partial.mkdir()
-        yield partial
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, ScgeneptError):
-            problem = f"the bundle cannot be written: {error.strerror or error}"
-            raise OutputError(problem, "Free some space, or choose another path", where=out) from error
-        raise
-
-
-def _move_into_place(partial: Path, out: Path) -> None:
-    retired = _beside(out, "replaced")
-    if out.exists():
-        shutil.rmtree(retired, ignore_errors=True)
-        out.rename(retired)
-    partial.rename(out)
-    if retired.exists():  # also after an export that was killed between the renames
-        shutil.rmtree(retired, ignore_errors=True)
-
-
-def _beside(out: Path, what: str) -> Path:
-    # Hidden: `bundles/*` never lists one.
-    return out.with_name(f".{out.name}.{what}")
 
 
 def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> BundleFile:

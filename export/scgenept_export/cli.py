@@ -214,6 +214,35 @@ def tensorrt_rtx(
         )
 
 
+@app.command("triton", cls=Command)
+def triton(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle, or demo.")],
+    out: Annotated[Path, typer.Option(metavar="REPO", help="Model repository; it may hold other models.")],
+    max_batch: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most cells per batch; each size is run once when Triton starts.")
+    ] = 32,
+    precision: Annotated[
+        Literal["fp32", "fp16"], typer.Option(help="Precision of the graph; fp16 is for GPUs.")
+    ] = "fp32",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write a bundle as a model for Triton Inference Server, whose requests are batched."""
+    _require_export_extra()
+    from scgenept_export.triton import write_triton_model
+    from scgenept_rt.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    model = write_triton_model(opened, out, precision=precision, max_batch=max_batch, overwrite=overwrite)
+    size = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
+    print(
+        f"wrote {model}: {precision}, {pluralize(opened.manifest.dimensions.n_genes, 'gene')}, "
+        f"up to {pluralize(max_batch, 'cell')} per batch, {size / 1e6:.1f} MB"
+    )
+    if precision == "fp32" and any(file.precision == "fp16" for file in opened.graphs()):
+        print("  for GPUs, --precision fp16 is faster")
+    print(f"  start Triton with: tritonserver --model-repository {out}")
+
+
 @app.command("variants", cls=Command)
 def variants() -> None:
     """List the model types that can be exported."""

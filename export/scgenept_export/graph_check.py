@@ -87,7 +87,7 @@ class GraphCheck:
 
     def run(self, path: Path, tolerance: Tolerance, *, whole_panel: bool) -> Comparison:
         """Run one graph on the CPU and record where its tolerance is missed."""
-        predict = _opened(path)
+        predict = open_on_cpu(path)
         comparison = tolerance.compare(predict(self._cells.inputs()), self._cells.predicted)
         self._note(path, "reference cells", comparison)
         if whole_panel:
@@ -98,7 +98,7 @@ class GraphCheck:
     def run_merged(self, path: Path, tolerance: Tolerance) -> None:
         """Run a merged graph with identical tokens merged, and with its input `log_count` left out; see `run`."""
         self.run(path, tolerance, whole_panel=False)
-        predict = _opened(path)
+        predict = open_on_cpu(path)
         for what, inputs, expected in (
             ("reference cells, merged", self._cells.inputs(), self._cells.predicted),
             ("one cell of all genes, merged", self._full_inputs, self._full_predicted),
@@ -120,7 +120,8 @@ class GraphCheck:
             raise ExportedGraphError("\n  ".join([f"{found}; no bundle was written:", *self._misses]))
 
 
-def _opened(path: Path) -> Callable[[Feed], NDArray[np.float32]]:
+def open_on_cpu(path: Path) -> Callable[[Feed], NDArray[np.float32]]:
+    """Return a function that runs a graph on the CPU."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

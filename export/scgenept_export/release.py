@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scgenept_export.bundle_export import check_destination, export_bundle
+from scgenept_export.bundle_export import check_bundle_destination, export_bundle
 from scgenept_export.gene_list import GeneList, read_gene_list
 from scgenept_export.gene_lists import SHIPPED, resolve_gene_list
 from scgenept_rt.bundle import Bundle
@@ -53,7 +53,7 @@ def export_release(
     """
     out, progress = Path(out), progress or (lambda _step: None)
     checkpoint = released_checkpoint(variant, dataset)
-    check_destination(out, overwrite)  # before the download, which takes minutes
+    check_bundle_destination(out, overwrite)  # before the download, which takes minutes
     gene_list = _gene_list(genes, dataset, downloads, progress)
     (vocabulary,) = select(["vocab"], dataset)
     progress(f"downloading or checking {checkpoint.name} ({dataset}) and the vocabulary")

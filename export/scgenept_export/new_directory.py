@@ -1,0 +1,76 @@
+"""Directories that are written beside their place and renamed when complete, so that none is ever half there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption
+
+
+def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> None:
+    """Check that a directory can be written at a path, and make the directory above it.
+
+    Parameters
+    ----------
+    out
+        The directory.
+    kind
+        What it is, such as "bundle".
+    marker
+        The file that every directory of this kind holds: others are not replaced.
+    overwrite
+        Whether it may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If it exists and is not to be replaced, is no directory of this kind, or cannot be made.
+    """
+    if out.name in ("", ".."):
+        raise OutputError(f"the path gives the {kind} no name of its own", f"Use {out / kind}, say", where=out)
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"is a file, but a {kind} is a directory", "Choose another path", where=out)
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            options = [UseOption("overwrite", "replace it", True)]
+            raise OutputExistsError("exists and is not empty", "Choose another path", options, where=out)
+        if not (out / marker).is_file():
+            problem = f"holds files but no {marker}: it is not a {kind}, and is not replaced"
+            raise OutputExistsError(problem, "Choose another path", where=out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made: {error.strerror}", "Choose another path", where=out) from error
+    if not os.access(out.parent, os.W_OK):
+        raise OutputError(f"cannot be made: {out.parent} is not writable", "Choose another path", where=out)
+
+
+@contextmanager
+def replaced_directory(out: Path, kind: str) -> Iterator[Path]:
+    """Make a directory beside `out` that takes its place at the end; on any failure it is removed."""
+    partial, retired = _beside(out, "partial"), _beside(out, "replaced")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+    try:
+        partial.mkdir()
+        yield partial
+        if out.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+            out.rename(retired)
+        partial.rename(out)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, ScgeneptError):
+            problem = f"the {kind} cannot be written: {error.strerror or error}"
+            raise OutputError(problem, "Free some space, or choose another path", where=out) from error
+        raise
+    if retired.exists():  # also after a process that was killed between the renames
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _beside(out: Path, what: str) -> Path:
+    # Hidden: `bundles/*` never lists one.
+    return out.with_name(f".{out.name}.{what}")
