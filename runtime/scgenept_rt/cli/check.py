@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _WIDTH, _MAX_WIDTH = 100, 120
 _INDENT = " " * 23
-# The page is about `predict`, whose options these are.
-_FLAGS = {
+PREDICT_FLAGS = {
     option.name: option.flag
     for group in (EngineOptions, ReadOptions, PredictOptions)
     for option in declared_options(group)
     if option.flag is not None
 }
+"""Flags of `predict`, which pages about cells name."""
 
 
 @with_options(engine=("provider", "precision", "device", "threads"))
@@ -47,7 +47,7 @@ def check(
 
     report = check_cells(Bundle.open(bundle), cells, read=read, **engine)
     if json_output:
-        print(json.dumps(report.to_json(_FLAGS), indent=2, allow_nan=False))
+        print(json.dumps(report.to_json(PREDICT_FLAGS), indent=2, allow_nan=False))
     else:
         for line in _page(report, str(bundle), engine):
             print(line)
@@ -57,7 +57,6 @@ def check(
 
 
 def _page(report: Report, bundle: str, engine: EngineOptions) -> Iterator[str]:
-    width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _MAX_WIDTH)
     manifest = report.bundle.manifest
     yield f"bundle  {bundle}: {manifest.variant}, {pluralize(manifest.dimensions.n_genes, 'gene')}"
     yield f"        trained on {manifest.training_data}"
@@ -68,10 +67,10 @@ def _page(report: Report, bundle: str, engine: EngineOptions) -> Iterator[str]:
     yield ""
     for finding in report.findings:
         head = f"{finding.status:<7}  {finding.topic:<13} "
-        yield from _wrapped(compose(finding.text), width, head, _INDENT)
-        step = finding.step(_FLAGS)
+        yield from wrapped(compose(finding.text), head, _INDENT)
+        step = finding.step(PREDICT_FLAGS)
         if step:
-            yield from _wrapped(step, width, f"{_INDENT}-> ", f"{_INDENT}   ")
+            yield from wrapped(step, f"{_INDENT}-> ", f"{_INDENT}   ")
     yield ""
     if report.works:
         yield "This file will work:"
@@ -81,8 +80,9 @@ def _page(report: Report, bundle: str, engine: EngineOptions) -> Iterator[str]:
         yield f"This file will not work as it is: {pluralize(n_problems, 'problem')}."
 
 
-def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
-    # Options and paths are kept whole, to be copied.
+def wrapped(text: str, first: str, others: str) -> list[str]:
+    """Return a text in lines that fit the terminal; options and paths are kept whole, to be copied."""
+    width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _MAX_WIDTH)
     return textwrap.wrap(
         text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )

@@ -1,22 +1,96 @@
-"""`scgenept-rt inspect`: what a bundle holds."""
+"""`scgenept-rt inspect`: what a bundle, predictions or cells hold."""
 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
+import shlex
+from pathlib import Path
+from typing import Annotated
 
-from scgenept_rt.cli.options import BundleArgument, JsonOption
-from scgenept_rt.errors import pluralize
+import typer
+
+from scgenept_rt.cli.check import PREDICT_FLAGS, wrapped
+from scgenept_rt.cli.inspect_cells import after_cells, cells_page
+from scgenept_rt.cli.inspect_predictions import RunState, after_predictions, predictions_page
+from scgenept_rt.cli.messages import show
+from scgenept_rt.cli.options import JsonOption
+from scgenept_rt.errors import ShardsError, pluralize
 
 
 def inspect(
-    bundle: BundleArgument,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE|FILE", help="A bundle, or predictions or cells, .h5ad or .zarr (also an --out in progress)."
+        ),
+    ],
     json_output: JsonOption = False,
 ) -> None:
+    """Print what a bundle, predictions or cells hold, and what can be done with them next."""
+    if path.suffix.lower() in (".h5ad", ".zarr", ".partial") or path.is_file():
+        _inspect_file(path, json_output)
+    else:
+        _inspect_bundle(path, json_output)
+
+
+def _inspect_file(path: Path, json_output: bool) -> None:
+    from scgenept_rt.compatibility import summarize_cells
+    from scgenept_rt.evaluation import holds_predictions, summarize_predictions
+    from scgenept_rt.expression import open_cells
+    from scgenept_rt.output.journal import plain
+
+    state, source = _state(path)
+    with open_cells(source) as cells:
+        if holds_predictions(cells):
+            predicted = summarize_predictions(cells)
+            lines, commands = list(predictions_page(predicted, state)), after_predictions(predicted, state)
+            facts = {"kind": "predictions", **dataclasses.asdict(predicted), **dataclasses.asdict(state)}
+            if predicted.synthetic and not json_output:
+                print("SYNTHETIC weights: these predictions mean nothing in biology.\n")
+        else:
+            summary = summarize_cells(cells)
+            lines, commands = list(cells_page(summary)), after_cells(summary)
+            findings = [finding.to_json(PREDICT_FLAGS) for finding in summary.findings]
+            facts = {"kind": "cells", **dataclasses.asdict(summary), "findings": findings}
+    if json_output:
+        print(json.dumps(plain({**facts, "next": list(map(shlex.join, commands))}), indent=2))
+        return
+    for name, text in lines:
+        for line in wrapped(text, f"{name:<12} ", " " * 13):
+            show(line)
+    if commands:
+        print("\nnext")
+        for command in commands:
+            show(f"  {shlex.join(command)}")
+
+
+def _state(path: Path) -> tuple[RunState, Path]:
+    """Return how far the run got that writes an output, and the file that shows what it predicts."""
+    from scgenept_rt.output import find_parts, find_unfinished, output_of_part
+
+    path = path.with_suffix("") if path.suffix == ".partial" else path
+    output, ending = output_of_part(path) or (path, path.suffix)
+    parts, missing = [], ""
+    try:
+        parts = find_parts(output, ending)
+    except ShardsError as error:
+        missing = error.problem
+        if not path.exists() and any(path.parent.glob(f"{glob.escape(path.stem)}.shard-*-of-*")):
+            raise
+    if not path.exists() and (left := find_unfinished(path)):
+        return RunState(path, output, left.n_rows, left.n_safe, missing), left.data
+    if not path.exists() and parts:
+        path = parts[0]
+    return RunState(path, output, missing=missing), path
+
+
+def _inspect_bundle(path: Path, json_output: bool) -> None:
     """Check a bundle's files and print what it contains."""
     from scgenept_rt.bundle import FORMAT_VERSION, REFERENCE_WEIGHTS_NAME, Bundle
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(path)
     manifest = opened.manifest
     dimensions = dataclasses.asdict(manifest.dimensions)
     facts = {

@@ -98,15 +98,15 @@ def predict(
     for path in paths:
         print(f"wrote {path}")
     if output["for_cell_eval"] and output["shard"] is None:
-        say(f"compare with: {_cell_eval_command(out, cells)}")
+        from scgenept_rt.output import stored_entry
+        from scgenept_rt.predictor.cell_eval import CELL_EVAL_COLUMN, CONTROL_LABEL
+
+        column, label = (stored_entry(out, name) for name in (CELL_EVAL_COLUMN, CONTROL_LABEL))
+        say(f"compare with: {shlex.join(cell_eval_command(out, cells, column, label))}")
     say(f"{pluralize(n_rows, '(perturbation, control cell) pair')} in {seconds:.1f} s")
 
 
-def _cell_eval_command(out: Path, cells: Path) -> str:
-    from scgenept_rt.output import stored_entry
-    from scgenept_rt.predictor.cell_eval import CELL_EVAL_COLUMN, CONTROL_LABEL
-
-    column, label = stored_entry(out, CELL_EVAL_COLUMN), stored_entry(out, CONTROL_LABEL)
-    return shlex.join(
-        ["cell-eval", "run", "-ap", str(out), "-ar", str(cells), "--pert-col", column, "--control-pert", label]
-    )
+def cell_eval_command(predicted: Path, cells: Path, column: str, control_label: str) -> list[str]:
+    """Return the command that compares a file in the format of cell-eval with the cells that it was made for."""
+    files = ["-ap", str(predicted), "-ar", str(cells)]
+    return ["cell-eval", "run", *files, "--pert-col", column, "--control-pert", control_label]

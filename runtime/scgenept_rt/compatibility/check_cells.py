@@ -67,10 +67,7 @@ class Report:
             "bundle": {"path": str(self.bundle.directory), "variant": manifest.variant, "digest": self.bundle.digest},
             "cells": {"path": self.where, "n_obs": self.n_obs, "n_vars": self.n_vars},
             "options": dict(self.read),
-            "findings": [
-                {"topic": entry.topic, "status": entry.status, "text": entry.text, "step": entry.step(flags)}
-                for entry in self.findings
-            ],
+            "findings": [entry.to_json(flags) for entry in self.findings],
             "labels": self.labels and dataclasses.asdict(self.labels),
             "genes": genes,
             "values": self.values and dataclasses.asdict(self.values),

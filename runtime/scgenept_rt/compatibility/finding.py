@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from scgenept_rt.errors import Notice, ScgeneptError, UseOption, compose
 
@@ -44,3 +44,7 @@ class Finding:
     def step(self, flags: Mapping[str, str] | None = None) -> str:
         """Return remedy and options in words; see `compose` for `flags`. Empty where nothing needs doing."""
         return compose("", self.remedy, self.options, flags=flags)
+
+    def to_json(self, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return it as plain values; see `compose` for `flags`."""
+        return {"topic": self.topic, "status": self.status, "text": self.text, "step": self.step(flags)}

@@ -30,17 +30,9 @@ class Labels:
 def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[Labels, list[Finding]]:
     """Sort the labels of cells by whether the model has their genes."""
     key, label, n_controls = control.condition_key, control.control_label, len(control.rows)
+    findings = control_findings(control, n_obs)
     if key is None or label is None or control.labels is None:
-        name_column = UseOption("condition_key", "name the column of labels, if only some are control cells")
-        text = " ".join(control.notices)
-        return Labels(None, None, n_controls), [Finding("labels", "note", text, options=(name_column,))]
-    named = join_limited([repr(label) for label in control.control_labels])
-    text = f"{pluralize(n_controls, 'control cell')} of {n_obs:,}: obs column {key!r}, label {named}"
-    findings = [Finding("labels", "ok", text)]
-    if n_controls < 32:
-        findings = [Finding("labels", "note", f"{text}. Means over so few cells are noisy")]
-
-    findings += [Finding.from_notice("labels", notice) for notice in control.notices]
+        return Labels(None, None, n_controls), findings
     controls = (*CONTROL_LABELS, *control.control_labels)
     others = [name for name in control.labels.counts() if name not in controls]
     others = [name for name in others if name in panel or not is_control_word(name)]
@@ -66,6 +58,20 @@ def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[La
         text = f"{genes} out of the model's vocabulary ({join_limited(out_of_vocab)}): it cannot tell such genes apart"
         findings.append(Finding("perturbations", "note", text, "Treat predictions for these targets with care"))
     return facts, findings
+
+
+def control_findings(control: ControlRows, n_obs: int) -> list[Finding]:
+    """Say which cells are control cells."""
+    key, n_controls = control.condition_key, len(control.rows)
+    if key is None:
+        name_column = UseOption("condition_key", "name the column of labels, if only some are control cells")
+        return [Finding("labels", "note", " ".join(control.notices), options=(name_column,))]
+    named = join_limited([repr(label) for label in control.control_labels])
+    text = f"{pluralize(n_controls, 'control cell')} of {n_obs:,}: obs column {key!r}, label {named}"
+    findings = [Finding("labels", "ok", text)]
+    if n_controls < 32:
+        findings = [Finding("labels", "note", f"{text}. Means over so few cells are noisy")]
+    return findings + [Finding.from_notice("labels", notice) for notice in control.notices]
 
 
 def _predictable(facts: Labels, lacking: dict[str, list[str]], panel: GenePanel) -> Finding:

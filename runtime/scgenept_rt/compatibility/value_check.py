@@ -37,7 +37,11 @@ class Values:
 
 
 def check_values(
-    cells: OpenedCells, panel: GenePanel, match: GeneMatch | None, control_rows: NDArray[np.int64] | None, dataset: str
+    cells: OpenedCells,
+    panel: GenePanel | None,
+    match: GeneMatch | None,
+    control_rows: NDArray[np.int64] | None,
+    dataset: str,
 ) -> tuple[Values, Finding, Any]:
     """Look at up to `MAX_CELLS` control cells (any cells if these are not known); return these as `csr_array` too."""
     rows = np.arange(cells.n_obs, dtype=np.int64) if control_rows is None else control_rows
@@ -46,10 +50,10 @@ def check_values(
         rows = rows[Sampling("all", MAX_CELLS).draw(n_candidates)]
     every = np.arange(cells.var.n_rows, dtype=np.int64)
     names, columns = cells.var.index().tolist(), every
-    if match is not None and match.n_found:
+    if panel is not None and match is not None and match.n_found:
         names, columns = list(panel.names), match.columns
     sample = csr_array(vstack(list(cells.matrix.batches(rows, columns)), format="csr"))
-    signature, fault = cells.find_scale_fault(cells.sample(rows, columns), panel.training_total)
+    signature, fault = cells.find_scale_fault(cells.sample(rows, columns), panel.training_total if panel else None)
     finite = sample.data[np.isfinite(sample.data)].astype(np.float64)
     has_zeros = sample.nnz < len(rows) * np.count_nonzero(columns >= 0) or not finite.size
     bounds = np.append(finite, 0.0) if has_zeros else finite

@@ -5,7 +5,8 @@ from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.evaluate import evaluate
 from scgenept_rt.evaluation.metrics import metric_names, pearson, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means
-from scgenept_rt.evaluation.prediction_files import change_sizes, read_groups, read_predictions
+from scgenept_rt.evaluation.prediction_files import change_sizes, holds_predictions, read_groups, read_predictions
+from scgenept_rt.evaluation.prediction_summary import PredictionSummary, summarize_predictions
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split, shipped_splits
 from scgenept_rt.evaluation.tables import ALL_TESTED
@@ -15,10 +16,12 @@ __all__ = [
     "DeGenes",
     "Evaluation",
     "PredictedMeans",
+    "PredictionSummary",
     "Split",
     "change_sizes",
     "change_tables",
     "evaluate",
+    "holds_predictions",
     "load_split",
     "metric_names",
     "pearson",
@@ -27,4 +30,5 @@ __all__ = [
     "read_groups",
     "read_predictions",
     "shipped_splits",
+    "summarize_predictions",
 ]

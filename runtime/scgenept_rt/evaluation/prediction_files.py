@@ -158,7 +158,7 @@ def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
 def group_names(source: str | Path | AnnData) -> list[str | None]:
     """Return the groups of control cells that predictions were made for; None alone without `groupby`."""
     with open_cells(source) as cells:
-        column = _provenance(cells).get("groupby")
+        column = read_provenance(cells).get("groupby")
         return list(dict.fromkeys(as_text(cells.obs.column(column)))) if column in cells.obs.columns else [None]
 
 
@@ -217,14 +217,30 @@ def _labels(
     cells: OpenedCells, name: str | None, in_group: str | None
 ) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_]]:
     """Return what opened predictions hold, the rows of the group, and the label of each."""
-    provenance = _provenance(cells)
-    if not provenance and not any(column in cells.obs.columns for column in _PREDICTION_COLUMNS):
+    if not holds_predictions(cells):
         raise PredictionFileError(
             "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
             "control_cell): these may be measured cells",
             "Give a file that `scgenept-rt predict` wrote",
             where=cells.where,
         )
+    provenance = read_provenance(cells)
+    labels = read_labels(cells)
+    group, rows = _group(cells, provenance.get("groupby"), in_group)
+    labels = labels[rows]
+    distinct = tuple(label for label in dict.fromkeys(labels) if label)
+    name = name or str(provenance.get("variant") or Path(cells.where).stem)
+    predicted = PredictedLabels(name, cells.where, _panel(cells), distinct, group=group, provenance=provenance)
+    return predicted, rows, labels
+
+
+def holds_predictions(cells: OpenedCells) -> bool:
+    """Return whether opened cells are predictions."""
+    return bool(read_provenance(cells)) or any(column in cells.obs.columns for column in _PREDICTION_COLUMNS)
+
+
+def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
+    """Return the perturbation of each row of opened predictions."""
     key = next((column for column in _LABEL_COLUMNS if column in cells.obs.columns), None)
     if key is None:
         raise PredictionFileError(
@@ -233,15 +249,11 @@ def _labels(
             "Give a file that `scgenept-rt predict` wrote",
             where=cells.where,
         )
-    group, rows = _group(cells, provenance.get("groupby"), in_group)
-    labels = as_text(cells.obs.column(key))[rows]
-    distinct = tuple(label for label in dict.fromkeys(labels) if label)
-    name = name or str(provenance.get("variant") or Path(cells.where).stem)
-    predicted = PredictedLabels(name, cells.where, _panel(cells), distinct, group=group, provenance=provenance)
-    return predicted, rows, labels
+    return as_text(cells.obs.column(key))
 
 
-def _provenance(cells: OpenedCells) -> dict[str, Any]:
+def read_provenance(cells: OpenedCells) -> dict[str, Any]:
+    """Return a copy of ``uns["scgenept_rt"]``, empty if there is none."""
     recorded = cells.uns.get("scgenept_rt")
     return _as_dict(recorded) if isinstance(recorded, Mapping) else {}
 

@@ -134,8 +134,8 @@ class OpenedCells:
         Annotation of the cells.
     uns
         Unstructured annotation. On disk, entries are read on access, and dictionaries in it are mappings of that kind.
-    layer_names
-        The layers that there are.
+    layer_names, has_raw
+        The layers that there are, and whether there is raw.
     """
 
     def __init__(self, source: CellsSource, options: ReadOptions) -> None:
@@ -144,6 +144,7 @@ class OpenedCells:
         self.obs = source.obs
         self.uns = source.uns
         self.layer_names = source.layer_names
+        self.has_raw = source.has_raw
         self._source = source
 
     @property
@@ -198,7 +199,7 @@ class OpenedCells:
         known = others[0] if len(others) == 1 else None
         named = "" if known else f" ({join_limited(others, 12)})"
         options = [UseOption("layer", f"read {'that layer' if known else f'a layer{named}'}", known)] if others else []
-        if self._source.has_raw and not self.options["use_raw"]:
+        if self.has_raw and not self.options["use_raw"]:
             options.append(UseOption("use_raw", "read raw", True))
         return options
 
@@ -282,7 +283,7 @@ class OpenedCells:
         silent = np.flatnonzero(~expressed & (match.columns >= 0))
         if not len(silent) or self.options["layer"] is not None or self.options["use_raw"]:
             return blanked
-        if self._source.has_raw:
+        if self.has_raw:
             counts, var = self._source.matrix(None, use_raw=True), self._source.var(use_raw=True)
             column_of = {name: column for column, name in enumerate(var.index().tolist())}
             names = self.var.index()
@@ -407,7 +408,7 @@ class OpenedCells:
         return base if base > 1 and not np.isclose(base, np.e) else None
 
     def _check_raw(self) -> None:
-        if not self._source.has_raw:
+        if not self.has_raw:
             raise FieldNotFoundError("it has no raw", "Read X or a layer", where=self.where)
 
     def _fitting(self, matrix: MatrixRows) -> MatrixRows:
@@ -441,7 +442,7 @@ class OpenedCells:
         return match.without(panel, filtered, Caution(f"{have} blanked in X, as var[{_FILTERED!r}] says"))
 
     def _raw_with_genes(self) -> list[UseOption]:
-        if self.options["use_raw"] or not self._source.has_raw:
+        if self.options["use_raw"] or not self.has_raw:
             return []
         n_genes = self._source.var(use_raw=True).n_rows
         return [UseOption("use_raw", f"read raw, which has {pluralize(n_genes, 'gene')}", True)]

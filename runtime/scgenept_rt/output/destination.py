@@ -8,6 +8,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ from scgenept_rt.errors import (
     format_size,
     pluralize,
 )
+from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.h5ad_file import H5adTable
 from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Damage, Journal, plain, run_digest
 from scgenept_rt.output.partial_table import PartialTable
 from scgenept_rt.output.table_spec import RUN_DIGEST, TableSpec
-from scgenept_rt.output.work_directory import WorkDirectory, partial_path
+from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WAITING_NAME, WorkDirectory, partial_path
 from scgenept_rt.output.zarr_store import ZarrTable, import_zarr
 
 _TABLES: Mapping[str, type[PartialTable]] = {".h5ad": H5adTable, ".zarr": ZarrTable}
@@ -225,6 +228,37 @@ def interrupted_settings(path: str | Path) -> Mapping[str, Any] | None:
     except Damage:
         return None
     return None if journal is None else journal.settings
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The file that a run fills which has not finished, how many rows it will have, and how many are safe."""
+
+    data: Path
+    n_rows: int
+    n_safe: int
+
+
+def find_unfinished(path: Path) -> Unfinished | None:
+    """Return what a run left of an output, None if there is nothing.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged, of another release, or cannot be read.
+    """
+    directory = partial_path(path)
+    try:
+        journal = Journal.load(directory, path)
+    except Damage as damage:
+        problem = f"an interrupted run left a partial output in {directory} that cannot be continued: {damage}"
+        raise PartialOutputError(problem, where=path) from damage
+    if journal is None:
+        return None
+    n_safe = len(Checksums(directory / CHECKSUMS_NAME)) * int(journal.storage["piece_rows"])
+    with suppress(OSError), (directory / WAITING_NAME).open("rb") as waiting:  # rows of a chunk that is not full
+        n_safe = max(n_safe, int.from_bytes(waiting.read(8), "little"))
+    return Unfinished(directory / f"data{path.suffix.lower()}", journal.n_rows, min(n_safe, journal.n_rows))
 
 
 def stored_entry(path: str | Path, name: str) -> Any:

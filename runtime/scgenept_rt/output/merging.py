@@ -63,10 +63,10 @@ def merge_shards(
         If the output cannot be written.
     """
     out = Path(out)
-    parts = _read_parts(out, _found(out, out.suffix))
+    parts = _read_parts(out, find_parts(out, out.suffix))
     outputs = {out: parts}
     if parts[0].shard["aggregate"] == "both":
-        outputs[cells_path(out)] = _read_parts(out, _found(out, cells_path(out).name.removeprefix(out.stem)))
+        outputs[cells_path(out)] = _read_parts(out, find_parts(out, cells_path(out).name.removeprefix(out.stem)))
     options: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "command": command}
     with ExitStack() as stack:
         tables = [
@@ -112,8 +112,19 @@ class _Part:
         return int(self.shard["n_control_rows"]) if self.shard["number"] > 1 else 0
 
 
-def _found(out: Path, ending: str) -> list[Path]:
-    """Return the files of all parts, in order."""
+def find_parts(out: Path, ending: str) -> list[Path]:
+    """Return the files of all parts, in order.
+
+    Parameters
+    ----------
+    ending
+        That of the files: of the output, or ``.cells`` and it.
+
+    Raises
+    ------
+    ShardsError
+        If there are none, some are missing, or they are of different divisions.
+    """
     pattern = re.compile(rf"{re.escape(out.stem)}\.shard-(\d+)-of-(\d+){re.escape(ending)}(\.partial)?")
     names = [found for path in out.parent.glob("*") if (found := pattern.fullmatch(path.name))]
     finished = {(int(found[2]), int(found[1])): out.parent / found[0] for found in names if not found[3]}

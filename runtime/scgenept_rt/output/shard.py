@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, pluralize
 
+_PART = re.compile(r"(.+)\.shard-\d+-of-\d+((?:\.cells)?(\.[^.]+))")
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
@@ -69,3 +70,9 @@ class Shard:
             cuts.append(min(max(nearest, cuts[-1] + 1), len(bounds) - 1 - (self.count - part)))
         cuts.append(len(bounds) - 1)
         return range(int(bounds[cuts[self.number - 1]]), int(bounds[cuts[self.number]]))
+
+
+def output_of_part(part: Path) -> tuple[Path, str] | None:
+    """Return the output that a part belongs to and the ending of its file, by its name; None if it has no such name."""
+    found = _PART.fullmatch(part.name)
+    return (part.with_name(f"{found[1]}{found[3]}"), found[2]) if found else None
