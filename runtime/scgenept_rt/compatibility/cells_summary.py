@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from scgenept_rt.compatibility.finding import Finding
@@ -13,7 +12,7 @@ from scgenept_rt.compatibility.label_check import control_findings
 from scgenept_rt.compatibility.value_check import Values, check_values
 from scgenept_rt.errors import CellsFormatError, ScgeneptError
 from scgenept_rt.expression import OpenedCells
-from scgenept_rt.expression.groups import mixed_columns
+from scgenept_rt.expression.groups import usual_columns
 from scgenept_rt.expression.label_columns import Labels, label_columns
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.expression.matrix_rows import CompressedColumns
@@ -105,13 +104,13 @@ def summarize_cells(cells: OpenedCells) -> CellsSummary:
 
 def _columns(cells: OpenedCells, control: ControlRows | None) -> Iterator[ObsColumn]:
     labelled = {column.name: column for column in label_columns(cells.obs, None)}
-    groups = mixed_columns(cells.obs, np.arange(cells.n_obs))
+    groups = usual_columns(cells.obs)
     for name in cells.obs.columns:
         column = labelled.get(name)
         if column is None:
             yield _other_column(cells, name)
             continue
-        role, controls = "group" if name in groups else "", tuple[str, ...]()
+        role, controls = "group" if name in groups and len(column.counts) > 1 else "", tuple[str, ...]()
         if control is not None and name == control.condition_key:
             role, controls = "control", control.control_labels
         elif column.names_perturbations:

@@ -94,7 +94,7 @@ def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where:
     """
     if column not in obs.columns:
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
-        likely = [name for name in obs.columns if name.lower() in near] or _usual_columns(obs)
+        likely = [name for name in obs.columns if name.lower() in near] or usual_columns(obs)
         raise FieldNotFoundError(
             f"obs has no column {column!r} (it has: {join_limited(obs.columns, 12) or 'none'})",
             options=[UseOption("groupby", "choose one of these", likely[0] if likely else None)] if obs.columns else [],
@@ -182,7 +182,7 @@ def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[G
 def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
     """Say by which of the usual columns these cells differ, as means over all of them are of no kind of cell."""
     counts = {}
-    for column in _usual_columns(obs):
+    for column in usual_columns(obs):
         with suppress(CellsError, TypeError):  # nobody asked for this column
             counts[column] = len(GroupColumn.of(obs, column, rows).names)
     most = max(_MOST_NUMBERS, len(rows) // 2)
@@ -193,7 +193,8 @@ def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
     return [Notice(f"means are over control cells that differ in {', '.join(mixed)}", options=[separate])]
 
 
-def _usual_columns(obs: Annotation) -> list[str]:
+def usual_columns(obs: Annotation) -> list[str]:
+    """Return the columns by which cells are usually told apart, such as cell_type."""
     known = {column: re.sub(r"[-_. ]", "", column).casefold() for column in obs.columns}
     return sorted((name for name in known if known[name] in _USUAL), key=lambda name: _USUAL.index(known[name]))
 
