@@ -35,7 +35,7 @@ from scgenept_rt.bundle import (
     Precision,
     SourceCheckpoint,
     Target,
-    digest_of_genes,
+    checksums_of_genes,
 )
 from scgenept_rt.bundle.manifest import TRAINING_PERTURBATIONS
 from scgenept_rt.errors import (
@@ -174,8 +174,8 @@ def export_bundle(
                 files.append(_describe(path, "fp32", "merged"))
         loaded.raise_if_changed()  # which would explain misses
         check.raise_misses()
-        digest = digest_of_genes(gene_list.names, gene_list.ids, in_vocab)
-        replace(cells, gene_digest=digest).write(partial)
+        checksums = checksums_of_genes(gene_list.names, gene_list.ids, in_vocab)
+        replace(cells, gene_checksums=checksums).write(partial)
         files.append(_describe(partial / REFERENCE_NAME))
         if keep_reference_weights:
             progress(f"writing {REFERENCE_WEIGHTS_NAME}")

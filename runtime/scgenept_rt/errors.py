@@ -369,12 +369,16 @@ def foreign_data(
     except PermissionError as error:
         raise kind(f"{name or 'it'} cannot be read ({error.strerror})", "Check its permissions", where=where) from error
     except Exception as error:  # a damaged file: libraries raise many kinds
-        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # it would be quoted
-        reason = getattr(error, "strerror", None) or next(iter(text.splitlines()), type(error).__name__)
-        raise kind(f"{name or 'it'} cannot be read ({reason})", remedy, where=where) from error
+        raise kind(f"{name or 'it'} cannot be read ({reason(error)})", remedy, where=where) from error
 
 
 # --- wording of messages ---
+
+
+def reason(error: Exception) -> str:
+    """Return what a library says went wrong, in one line."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # it would be quoted
+    return getattr(error, "strerror", None) or next(iter(text.splitlines()), type(error).__name__)
 
 
 def join_limited(items: Sequence[object], limit: int = 5) -> str:

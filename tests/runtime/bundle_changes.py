@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from scgenept_rt.bundle import REFERENCE_NAME, Reference
 
 
 def keep_graphs(bundle: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -34,8 +31,6 @@ def keep_genes(bundle: Path, n_genes: int) -> None:
         manifest[name] = manifest[name][:n_genes]
     manifest["dimensions"]["n_genes"] = n_genes
     path.write_text(json.dumps(manifest))
-    replace(Reference.read(bundle), gene_digest=None).write(bundle)
-    update_manifest(bundle / REFERENCE_NAME)
 
 
 def change_weight(graph: Path, name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:

@@ -16,6 +16,7 @@ from scgenept_rt.errors import (
     BundleNotFoundError,
     GraphNotInBundleError,
 )
+from tests.runtime.bundle_changes import keep_genes
 
 FILES = ("ort_fp32.onnx", "ort_fp16.onnx", "portable_fp32.onnx", "portable_fp16.onnx", "reference.npz")
 """The files that matter to ONNX Runtime; a bundle may hold more."""
@@ -55,6 +56,20 @@ def test_two_genes_swapped_in_the_manifest_are_found(bundle_copy: Path, field: s
     values = fields[field]
     other = next(i for i in range(len(values)) if values[i] != values[0])
     values[0], values[other] = values[other], values[0]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(BundleFileError, match=r"genes in manifest\.json have changed"):
+        Bundle.open(bundle_copy)
+
+
+def test_a_manifest_may_list_the_first_genes_but_not_leave_one_out(bundle_copy: Path) -> None:
+    keep_genes(bundle_copy, 20)
+    opened = Bundle.open(bundle_copy)
+    assert opened.manifest.dimensions.n_genes == 20
+    path = bundle_copy / "manifest.json"
+    fields = json.loads(path.read_text())
+    for name in ("gene_names", "gene_ids", "in_vocab"):
+        del fields[name][7]
+    fields["dimensions"]["n_genes"] = 19
     path.write_text(json.dumps(fields))
     with pytest.raises(BundleFileError, match=r"genes in manifest\.json have changed"):
         Bundle.open(bundle_copy)

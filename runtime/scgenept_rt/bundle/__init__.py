@@ -15,7 +15,7 @@ from scgenept_rt.bundle.manifest import (
     SourceCheckpoint,
     Target,
 )
-from scgenept_rt.bundle.reference import REFERENCE_NAME, Reference, digest_of_genes
+from scgenept_rt.bundle.reference import REFERENCE_NAME, Reference, checksums_of_genes
 from scgenept_rt.bundle.tolerance import Comparison, Tolerance
 
 __all__ = [
@@ -34,6 +34,6 @@ __all__ = [
     "SourceCheckpoint",
     "Target",
     "Tolerance",
+    "checksums_of_genes",
     "demo_bundle_path",
-    "digest_of_genes",
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from scgenept_rt.bundle.graph_file import check_graph_file
 from scgenept_rt.bundle.manifest import COPY_OR_EXPORT, MANIFEST_NAME, BundleFile, Manifest, Precision, Target
-from scgenept_rt.bundle.reference import Reference, digest_of_genes
+from scgenept_rt.bundle.reference import Reference, checksums_of_genes
 from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import (
     BundleError,
@@ -44,7 +46,7 @@ class Bundle:
             The bundle's directory, or ``demo`` for the synthetic one that ships with the package.
         check_files
             Compare the size and sha256 of every file with the manifest (about 1 GB per second), and the manifest's
-            genes with the digest of them in ``reference.npz``.
+            genes with their checksums in ``reference.npz``.
 
         Raises
         ------
@@ -85,10 +87,10 @@ class Bundle:
             raise self.file_error(f"{file.path} has changed: sha256 {digest[:12]}, expected {file.sha256[:12]}")
 
     def _check_genes(self) -> None:
-        """Raise `BundleFileError` if the manifest's genes are not those that the bundle was exported with."""
-        genes = self.manifest
-        stated = Reference.read(self.directory).gene_digest
-        if stated not in (None, digest_of_genes(genes.gene_names, genes.gene_ids, genes.in_vocab)):
+        """Raise `BundleFileError` unless the manifest has the first genes that the bundle was exported with."""
+        found = checksums_of_genes(self.manifest.gene_names, self.manifest.gene_ids, self.manifest.in_vocab)
+        stated = Reference.read(self.directory).gene_checksums
+        if stated is not None and not np.array_equal(stated[: len(found)], found):
             raise self.file_error(f"the genes in {MANIFEST_NAME} have changed since the bundle was exported")
 
     def file_error(self, problem: str) -> BundleFileError:

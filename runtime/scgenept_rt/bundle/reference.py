@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,9 @@ class Reference:
     token_ids
         (n_model_genes,) int64, vocabulary id of each gene of the model in the source checkpoint; None in bundles that
         were exported before it was kept.
-    gene_digest
-        `digest_of_genes` of the model's genes, which ties the manifest to this file; None in bundles that were exported
-        before it was kept.
+    gene_checksums
+        (n_model_genes,) uint32, `checksums_of_genes` of the model, which tie the manifest to this file; None in bundles
+        that were exported before they were kept.
     """
 
     values: NDArray[np.float32]
@@ -45,7 +45,7 @@ class Reference:
     gene_index: NDArray[np.int64]
     predicted: NDArray[np.float32]
     token_ids: NDArray[np.int64] | None = None
-    gene_digest: str | None = None
+    gene_checksums: NDArray[np.uint32] | None = None
 
     @classmethod
     def read(cls, directory: Path) -> Reference:
@@ -60,13 +60,12 @@ class Reference:
             foreign_data(BundleFileError, directory, REFERENCE_NAME, COPY_OR_EXPORT),
             np.load(directory / REFERENCE_NAME, allow_pickle=False) as arrays,
         ):
-            digest = str(arrays["gene_digest"]) if "gene_digest" in arrays else None
             values, flags, index, predicted = (arrays[name].astype(dtype) for name, dtype in _REQUIRED.items())
             expected = (len(values), len(index))
             if not values.shape == flags.shape == predicted.shape == expected or not values.size:
                 shapes = [array.shape for array in (values, flags, index, predicted)]
                 raise ValueError(f"{', '.join(_REQUIRED)} have the shapes {shapes}")
-            return cls(values, flags, index, predicted, token_ids=arrays.get("token_ids"), gene_digest=digest)
+            return cls(values, flags, index, predicted, arrays.get("token_ids"), arrays.get("gene_checksums"))
 
     def write(self, directory: Path) -> None:
         """Write `reference.npz` into the directory of a bundle."""
@@ -81,6 +80,7 @@ class Reference:
 _REQUIRED: Final = {"values": np.float32, "pert_flags": np.int64, "gene_index": np.int64, "predicted": np.float32}
 
 
-def digest_of_genes(names: Sequence[str], ids: Sequence[str | None], in_vocab: Sequence[bool]) -> str:
-    """Return the sha256 of a model's genes, in its order: their names, ids and vocabulary flags."""
-    return hashlib.sha256(json.dumps([list(names), list(ids), list(in_vocab)]).encode()).hexdigest()
+def checksums_of_genes(names: Sequence[str], ids: Sequence[str | None], in_vocab: Sequence[bool]) -> NDArray[np.uint32]:
+    """Return the CRC-32 of each gene of a model: of its name, id and vocabulary flag."""
+    genes = zip(names, ids, map(bool, in_vocab), strict=True)
+    return np.array([zlib.crc32(json.dumps(gene).encode()) for gene in genes], np.uint32)

@@ -77,3 +77,8 @@ def text_columns(annotation: Annotation) -> Iterator[tuple[str, Any]]:
             dtype = dtype.categories.dtype
         if pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype):
             yield name, values
+
+
+def is_storable(column: str) -> bool:
+    """Return whether .h5ad and .zarr files alike can have a column of obs of this name."""
+    return column not in ("", ".", "..", "_index") and not set(column) & set("/\0")

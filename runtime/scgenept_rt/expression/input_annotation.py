@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import CellsFormatError
-from scgenept_rt.expression.annotation import Annotation, as_text, text_of
+from scgenept_rt.expression.annotation import Annotation, as_text, is_storable, text_of
 from scgenept_rt.expression.label_columns import Labels, label_columns
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.expression.opened_cells import OpenedCells
@@ -63,7 +63,7 @@ def _columns(
     of_perturbations = {column.name for column in label_columns(obs, panel) if column.names_perturbations}
     kept, left_out = {}, []
     for name in dict.fromkeys(obs.columns):
-        if name == control.condition_key:
+        if name == control.condition_key or not is_storable(name):
             continue
         try:
             values = obs.column(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption, pluralize
+from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption, pluralize, reason
 from scgenept_rt.files.durable import move_durably, write_durably
 from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.journal import Damage, Journal
@@ -65,7 +65,12 @@ class PartialTable(RowWriter):
     ) -> Self:
         """Begin a table in an empty work directory."""
         with _failures_explained(work.target, 0, spec.n_rows, command):
-            storage = cls._lay_out(work.data, spec)
+            try:
+                storage = cls._lay_out(work.data, spec)
+            except (TypeError, ValueError) as error:  # a name or value that its library cannot write
+                problem = f"what the cells bring with them cannot be stored ({reason(error)})"
+                remedy = "Rename it in the cells, or predict means"
+                raise OutputError(problem, remedy, where=work.target) from error
             journal = Journal(spec.n_rows, settings, spec.fingerprint(), storage)
             table = cls(work, spec.layout, journal, command, overwrite=overwrite)
             storage["fixed"] = table._checksum_of_fixed()
@@ -276,11 +281,6 @@ def read_rows(array: Any) -> Iterator[NDArray[np.float32]]:
     step = max(1, _READ_VALUES // n_vars)
     for begin in range(0, n_rows, step):
         yield np.asarray(array[begin : begin + step])
-
-
-def reason(error: OSError) -> str:
-    """Return what went wrong in a line."""
-    return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def write_fully(file: Any, offset: int, data: NDArray[Any]) -> None:

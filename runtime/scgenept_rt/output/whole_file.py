@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 
-from scgenept_rt.errors import OutputError
+from scgenept_rt.errors import OutputError, reason
 from scgenept_rt.files.durable import write_durably
-from scgenept_rt.output.partial_table import reason
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import ArgumentError, Caution, OutputError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, Caution, UseOption, join_limited, pluralize
 from scgenept_rt.expression import ControlCells
+from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import PredictFileOptions, ReadOptions
@@ -28,10 +28,8 @@ CELL_EVAL_COLUMN, CONTROL_LABEL = "cell_eval_column", "control_label"
 _NO_GENES = Perturbation(CONTROL, (), ())
 
 
-def check_options(out: Path, options: PredictFileOptions) -> None:
-    """Raise if an output or options do not go together with the cell-eval format."""
-    if out.suffix.lower() != ".h5ad":
-        raise OutputError("cell-eval reads .h5ad files alone", "Choose a path that ends in .h5ad", where=out)
+def check_options(options: PredictFileOptions) -> None:
+    """Raise `ArgumentError` if options do not go together with the cell-eval format."""
     if options["var_names"] != "input":
         raise ArgumentError(
             f"var_names is {options['var_names']!r}, but the cell-eval format has the gene names of the input",
@@ -116,12 +114,14 @@ def label_column(run: Run, given: str | None) -> str:
     Raises
     ------
     ArgumentError
-        If the output has another column of that name.
+        If the output has another column of that name, or no file can have one.
     """
     column = given or run.controls.condition_key or "target_gene"
-    if column in ("control_cell", run.options["groupby"], *run.controls.annotation.obs):
+    taken = column in ("control_cell", run.options["groupby"], *run.controls.annotation.obs)
+    if taken or not is_storable(column):
+        reason = "the output has another column of that name" if taken else "no file can have a column of that name"
         raise ArgumentError(
-            f"the column of labels is to be {column!r}, but the output has another column of that name",
+            f"the column of labels is to be {column!r}, but {reason}",
             options=[UseOption("cell_eval_column", "choose another name")],
         )
     return column

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, join_limited, pluralize, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
+from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import (
     CONTROL_LABELS,
@@ -99,7 +100,7 @@ class Run:
         """Parse the perturbations and read the control cells; see `Predictor.predict`."""
         read = resolve(ReadOptions, read)
         groupby = options["groupby"]
-        if groupby in _OWN_COLUMNS or "/" in (groupby or ""):
+        if groupby is not None and (groupby in _OWN_COLUMNS or not is_storable(groupby)):
             raise ArgumentError(
                 f"groupby is {groupby!r}, which predictions cannot have as a column of groups",
                 "Rename the column of the cells",

@@ -16,7 +16,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Caution, UseOption, pluralize, warn_caller
+from scgenept_rt.errors import Caution, Notice, UseOption, pluralize, warn_caller
 from scgenept_rt.expression import check_source
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.options import PredictFileOptions
@@ -53,7 +53,7 @@ def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | 
     """Check that the files of a run can be written, before its input is read; see `check_destination`."""
     check_source(cells)
     if options["for_cell_eval"]:
-        cell_eval.check_options(Path(out), options)
+        cell_eval.check_options(options)
     input_path = None if isinstance(cells, AnnData) else cells
     for path in _paths(out, options).values():
         check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
@@ -91,6 +91,9 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
     column = None
     if options["for_cell_eval"]:
         column = cell_eval.label_column(run, options["cell_eval_column"])
+        if out.suffix.lower() != ".h5ad" and run.on_notice is not None:
+            remedy = f"Write the file for it: `anndata.io.read_zarr({str(out)!r}).write_h5ad(NEW)`"
+            run.on_notice(Notice("cell-eval reads .h5ad files alone", remedy))
     paths = _paths(out, options)
     settings, specs = _settings(run, column), _specs(run, column)
     shard = None if options["shard"] is None else Shard.parse(options["shard"])

@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 import scgenept_rt as sgr
-from scgenept_rt.errors import ArgumentError, OutputError
+from scgenept_rt.errors import ArgumentError
 
 MakeCells = Callable[..., anndata.AnnData]
 Screen = Callable[..., anndata.AnnData]
@@ -119,13 +119,20 @@ def test_what_cell_eval_could_not_read_is_refused(model: sgr.Predictor, make_cel
     def predict(out: str = "p.h5ad", **options: object) -> None:
         model.predict_file(cells, tmp_path / out, "YFU19", aggregate="cells", for_cell_eval=True, **options)
 
-    with pytest.raises(OutputError, match=r"\.h5ad files alone"):
-        predict("p.zarr")
     with pytest.raises(ArgumentError) as raised:
         predict(var_names="ensembl")
     assert raised.value.options[0].name == "var_names"
-    for column in ("batch", "control_cell"):
+    for column in ("batch", "control_cell", "_index", ".", "a/b", "a\0b"):
         with pytest.raises(ArgumentError) as raised:
             predict(cell_eval_column=column)
         assert raised.value.options[0].name == "cell_eval_column"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zarr_store_says_that_cell_eval_needs_another_file(
+    model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    options = {"aggregate": "cells", "for_cell_eval": True, "on_notice": told.append}
+    model.predict_file(make_cells(3), tmp_path / "p.zarr", "YFU19", **options)
+    assert any(".h5ad files alone" in notice for notice in told)
