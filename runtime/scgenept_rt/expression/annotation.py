@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_FEATURE_COLUMNS = ("feature_types", "feature_type", "modality")
+_GENES = ("gene expression", "gene", "rna")
+
+
 class Annotation(Protocol):
     """Obs or var."""
 
@@ -46,6 +50,15 @@ class LoadedAnnotation:
     def column(self, name: str) -> Any:
         """Return a column."""
         return self._frame.iloc[:, self.columns.index(name)]
+
+
+def is_gene(var: Annotation) -> NDArray[np.bool_]:
+    """Return which rows of var are genes, and no antibodies, guides or peaks beside them (10x's feature_types)."""
+    for column in filter(var.columns.__contains__, _FEATURE_COLUMNS):
+        genes = np.isin([text.casefold() for text in as_text(var.column(column))], _GENES)
+        if genes.any():
+            return genes
+    return np.ones(var.n_rows, dtype=np.bool_)
 
 
 def as_text(values: Any) -> NDArray[np.object_]:

@@ -32,6 +32,8 @@ _MAX_TOTAL = 1e8
 _MIN_CELLS, _STEEPEST = 8, -1.5
 """Cells from which the slope of log depth over log unit tells, and the slope that normalised cells do not reach."""
 _MIN_ALIKE = 3
+_MOST = 0.8
+"""Share of cells that speak for all."""
 _MIN_OTHER = 0.2
 """Share of cells on another scale from which they are mentioned."""
 
@@ -93,6 +95,8 @@ class Signature:
         Of each of the latter, the sum of its counts, and the geometric mean of 1 + count over all genes.
     totals
         The sum of each cell with expression, after undoing the transform (log1p if it is None).
+    other
+        What a few cells have been through in the place of log1p, and their number.
     """
 
     transform: Transform | None
@@ -102,6 +106,7 @@ class Signature:
     depths: NDArray[np.float64] = field(repr=False)
     geometric_means: NDArray[np.float64] = field(repr=False)
     totals: NDArray[np.float64] = field(repr=False)
+    other: tuple[Transform, int] | None = None
 
     @property
     def total(self) -> float | None:
@@ -120,7 +125,8 @@ class Signature:
     def unnormalised(self) -> bool:
         """Whether a count is 1 in every cell, whatever the total of the cell."""
         alike = len(self.totals) < 2 or np.ptp(self.totals) <= ALIKE_WITHIN * np.median(self.totals)
-        return bool(self.units.size and np.all(np.abs(self.units - 1) < 1e-3) and not alike)
+        ones = np.abs(self.units - 1) < 1e-3  # a cell of few counts may have none of 1
+        return bool(self.units.size and np.mean(ones) >= _MOST and not alike)
 
     @property
     def differs_with_depth(self) -> bool:
@@ -177,7 +183,9 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
         for counts in [transform.undo(values) / unit]
     ]
     units, depths, means = np.array(shown).reshape(-1, 3).T
-    return Signature(chosen, len(votes), counted[chosen], units, depths, means, _totals(cells, chosen or LOG1P))
+    few = next(((entry, n) for entry, n in others if entry is not None and n > 1), None) if chosen is LOG1P else None
+    totals = _totals(cells, chosen or LOG1P)
+    return Signature(chosen, len(votes), counted[chosen], units, depths, means, totals, few)
 
 
 def divided_by_gene(sample: Any) -> bool:

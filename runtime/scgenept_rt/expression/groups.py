@@ -25,7 +25,10 @@ from scgenept_rt.errors import (
 from scgenept_rt.expression.annotation import Annotation, text_of
 from scgenept_rt.expression.sampling import Sampling
 
-_USUAL = ("celltype", "cellline", "tissue", "organism", "donorid", "donor", "patient", "batch")
+_USUAL = (
+    *("celltype", "cellline", "tissue", "organism", "donorid", "donor", "patient", "batch"),
+    *("treatment", "stimulation", "stim", "drug", "timepoint"),
+)
 """Columns by which cells are usually told apart, in lower case and without separators."""
 _MOST_NUMBERS = 50
 """Distinct numbers that may be groups; more are a measurement."""

@@ -97,7 +97,8 @@ class LabelColumn:
             return tuple(label for label in self.counts if label in _NO)
         if _CELL_KIND.search(self.name) or _ORIGIN.search(self.name):
             return tuple(label for label in CONTROL_LABELS if label in self.counts)
-        return tuple(label for label in self._frequent if is_control_word(label) and not self._targets.get(label))
+        texts = self._texts
+        return tuple(label for label in texts if is_control_word(texts[label]) and not self._targets.get(label))
 
     @cached_property
     def perturbed(self) -> tuple[str, ...]:
@@ -123,10 +124,34 @@ class LabelColumn:
         return list(self.counts)[:_MOST_LABELS]
 
     @cached_property
+    def _texts(self) -> Mapping[str, str]:
+        """The labels, without a cell type before them where they name genes only so: A549_KLF1+ctrl_1+1."""
+        texts = {label: label for label in self._frequent}
+        if self.panel is None or _CELL_KIND.search(self.name):
+            return texts
+        before = {text for label in texts for text in _before_control(label, self.panel)}
+        shorter = {
+            label: next((label.removeprefix(text) for text in before if label.startswith(text)), label)
+            for label in texts
+        }
+        names_genes = any(guide_targets(text, self.panel) for label, text in shorter.items() if text != label)
+        return shorter if names_genes else texts
+
+    @cached_property
     def _targets(self) -> Mapping[str, tuple[str, ...]]:
         if self.panel is None or _CELL_KIND.search(self.name):
             return {}
-        return {label: guide_targets(label, self.panel) for label in self._frequent}
+        return {label: guide_targets(text, self.panel) for label, text in self._texts.items()}
+
+
+def _before_control(label: str, panel: GenePanel) -> Iterator[str]:
+    """Yield what stands before a word for control cells, as in A549_ctrl_1."""
+    if is_control_word(label) or guide_targets(label, panel):
+        return
+    for separator in re.finditer(r"[-_|:/ ]+", label):
+        if is_control_word(label[separator.end() :]):
+            yield label[: separator.end()]
+            return
 
 
 def label_columns(obs: Annotation, panel: GenePanel | None) -> Iterator[LabelColumn]:

@@ -29,7 +29,7 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import Annotation, as_text
+from scgenept_rt.expression.annotation import Annotation, as_text, is_gene
 from scgenept_rt.expression.count_signature import MAX_CELLS, TRANSFORMS, Signature, logarithm, read_signature
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows
@@ -228,6 +228,10 @@ class OpenedCells:
                 names[column] = names[VAR_NAMES]
         return names
 
+    @cached_property
+    def _is_gene(self) -> NDArray[np.bool_]:
+        return is_gene(self.var)
+
     def match_genes(self, panel: GenePanel) -> GeneMatch:
         """Find the model's genes among the columns, whether or not any are missing.
 
@@ -246,7 +250,10 @@ class OpenedCells:
                 options=[UseOption("gene_key", "choose one of these")],
                 where=self.where,
             )
-        match = match_columns(panel, self.gene_names, gene_key, where=self.where)
+        genes = self._is_gene
+        # An antibody may have the name of a gene.
+        names = {source: np.where(genes, texts, "").tolist() for source, texts in self.gene_names.items()}
+        match = match_columns(panel, names, gene_key, where=self.where)
         return self._without_filtered(panel, match)
 
     def accept_missing(self, panel: GenePanel, match: GeneMatch) -> list[str]:
@@ -379,8 +386,7 @@ class OpenedCells:
         """Return cells over all genes as `csr_array`, or over those of `columns` where that would read everything."""
         from scipy.sparse import csr_array, vstack
 
-        every = np.arange(self.var.n_rows, dtype=np.int64)
-        chosen = columns if isinstance(self.matrix, CompressedColumns) else every
+        chosen = columns if isinstance(self.matrix, CompressedColumns) else np.flatnonzero(self._is_gene)
         return csr_array(vstack(list(self.matrix.batches(rows, chosen)), format="csr"))
 
     def find_scale_fault(self, sample: Any, training_total: float | None) -> tuple[Signature | None, ScaleFault | None]:

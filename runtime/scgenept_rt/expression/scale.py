@@ -34,7 +34,7 @@ _ALL_GENES = 7_000
 """Columns from which an input has all genes that were measured."""
 _MIN_WHOLE = 0.3
 _PERCENT = 100.0
-_MIN_DENOISED = 0.8
+_MIN_DENOISED = 0.65
 """Share of values that are not zero in smoothed or denoised cells; counts that were corrected stay sparse."""
 
 
@@ -87,9 +87,10 @@ def find_fault(
             f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
         )
         if found is LINEAR:
-            return ScaleFault(
-                f"the values of {cells} are {_linear_kind(signature)}", _step(signature, expected), certain=True
-            )
+            logged = not signature.n_alike and signature.totals.max() > 1.05 and data.max() <= MAX_LOG1P
+            kind = "normalised to one total, before a logarithm or after it" if logged else _linear_kind(signature)
+            step = _FROM_COUNTS if logged else _step(signature, expected)
+            return ScaleFault(f"the values of {cells} are {kind}", step, certain=True)
         undone = "whole multiples of one value per cell, as counts are" if signature.n_alike else "equal totals"
         problem = f"the values of {cells} are {found.name} and not log1p: undone, they are {undone}"
         return ScaleFault(problem, _step(signature, expected), certain=True)
@@ -114,6 +115,12 @@ def find_fault(
 def _fault_of_log1p(signature: Signature, n_genes: int, training_total: float | None) -> ScaleFault | None:
     expected = training_total or _USUAL_TOTAL
     step = _step(signature, expected)
+    if signature.other is not None:
+        other, n = signature.other
+        problem = (
+            f"{n:,} of {pluralize(signature.n_judged, 'cell')} that were looked at are on another scale ({other.name})"
+        )
+        return ScaleFault(f"{problem} than the others (log1p)", "Bring all cells to one scale", certain=False)
     if signature.unnormalised:
         problem = "Values are log1p of whole counts that were not normalised: they differ with the depth of a cell"
         return ScaleFault(problem, step, certain=False)

@@ -7,21 +7,22 @@ from collections.abc import Collection
 
 from scgenept_rt.genes import GenePanel
 
-_CONTROL_WORD = re.compile(
-    r"(?:neg(?:ative)?[-_ .]?)?(?:ctrl|control)s?|neg|ntc?|no[-_ .]?target|"
-    r"non[-_ .]?target(?:ing|ed)?(?:[-_ .]?(?:ctrl|control|(?:sg|g)rna|guide)s?)?|"
-    r"safe[-_ .]?(?:target(?:ing)?|harbou?r)|aavs1|rosa(?:[-_ .]?26)?|(?:one[-_ .])?intergenic(?:[-_ .]site)?|"
-    r"scrambled?|luc(?:iferase)?|[a-z]?e?gfp|lacz|mock|vehicle|dmso(?:_tf)?|untreated|unperturbed|unstimulated|"
-    r"ctl|wt|wild[-_ ]?type|empty[-_ ]?vector|no[-_ ]?perturbation|parental",
-    re.IGNORECASE,
+# With one blank in the place of each separator.
+_WORD = (
+    r"(?:neg(?:ative)? ?)?(?:ctrl|control|ctl)s?|neg|nt[cog]?|(?:no|non) ?target(?:ing|ed)?|nontarg|"
+    r"safe ?(?:target(?:ing)?|harbou?r)|safe|aavs1|rosa(?: ?26)?|(?:inter|non ?)genic|non ?gene|no ?site|"
+    r"scr(?:ambled?)?|luc(?:iferase)?|[a-z]?e?gfp|mcherry|tdtomato|[bry]fp|lacz|mock|vehicle|dmso(?: tf)?|pbs|"
+    r"saline|sham|(?:un|non ?|not ?)(?:treated|perturb(?:ed)?|stimulated|transduced|infected|edited)|unstim|"
+    r"wt|wild ?type|parental|empty ?vector|no ?(?:perturb(?:ation)?|guide|(?:sg|g)rna|ko|treatment)|nc|plko(?: 1)?|"
+    r"kontroll?e?|contr[oô]le|t[eé]moin|对照|対照"
 )
+# SCRG1 is a gene: short ones stand apart.
+_NUMBER = r"\d++|(?:(?:sg|g)rna|guide)s?\d*+"
+_BESIDE = rf"(?:{_NUMBER}|(?:sg|g|sh|si)\d*+|one|sites?|cells?|human|mouse|only|[nuµ]m|\d++h)"
+_CONTROL = re.compile(rf"(?:{_BESIDE} )*(?:sg|sh|si)?(?:{_WORD})(?: ?(?:{_WORD}|{_NUMBER})| {_BESIDE})*", re.IGNORECASE)
 _UNASSIGNED = re.compile(
     r"|nan|<na>|n/?a|none|null|unassigned|unknown|undetermined|ambiguous|negative|(multi|doub|sing)lets?|[*?.-]",
     re.IGNORECASE,
-)
-_GUIDE_NUMBERS = (
-    re.compile(r"[-_ .#]*\d+$"),
-    re.compile(r"[-_ .#]*(?:sgrna|grna|guide|sg|g)[-_ .#]*\d+$", re.IGNORECASE),
 )
 _SEPARATORS = re.compile(r"__|[+;,|:&/\s()]+")
 # Besides the gene: its number, promoters and coordinates (Replogle), a plasmid (Adamson), a response (mixscape).
@@ -34,18 +35,12 @@ _REST_OF_GUIDE = re.compile(
 
 def is_control_word(label: str) -> bool:
     """Return whether a label is a usual word for control cells in any case, numbered or not, or several of them."""
-    parts = re.split(r"__|[+;,|:&/]", label.strip())
-    return all(_is_word(part) or all(map(_is_word, part.split("_"))) for part in parts)
+    return bool(_CONTROL.fullmatch(re.sub(r"[\W_]+", " ", label).strip()))
 
 
 def is_unassigned(label: str) -> bool:
     """Return whether a label says that a cell has no perturbation assigned, or several."""
     return bool(_UNASSIGNED.fullmatch(label))
-
-
-def _is_word(text: str) -> bool:
-    bare = text.removeprefix("sg")
-    return any(_CONTROL_WORD.fullmatch(word) for word in (bare, *(number.sub("", bare) for number in _GUIDE_NUMBERS)))
 
 
 def guide_targets(label: str, panel: GenePanel, control_labels: Collection[str] = ()) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ def screen(**columns):
         *("non-targeting_00001|non-targeting_00002", "scramble", "scrambled", "AAVS1", "AAVS1_2", "ROSA26"),
         *("INTERGENIC216151", "luciferase", "EGFP", "LacZ", "mock", "vehicle", "DMSO_TF", "unperturbed", "CTRL"),
         *("ctrl_iegfp", "ctrl+ctrl", "NO-TARGET", "WT", "wild-type", "CTL_2", "empty vector", "no_perturbation"),
+        *("Non_Targeting_Human_0001", "NT1_g2", "guide_NT_3", "siNC", "shSCR-2", "NO_SITE_12", "ONE_NON-GENE_SITE_3"),
+        *("untransduced", "PBS", "sgmCherry", "no_gRNA", "non-perturbed", "Kontrolle", "[('DMSO_TF', 0.0, 'uM')]"),
     ],
 )
 def test_usual_words_for_controls(word):
@@ -43,7 +45,24 @@ def test_usual_words_for_controls(word):
 
 
 @pytest.mark.parametrize(
-    "label", ["KLF1", "CD4 T", "NK", "nan", "", "K562", "5", "*", "G1", "P1P2", "control lane", "NTN1", "untargeted"]
+    "label",
+    [
+        "KLF1",
+        "CD4 T",
+        "NK",
+        "nan",
+        "",
+        "K562",
+        "5",
+        "*",
+        "G1",
+        "P1P2",
+        "control lane",
+        "NTN1",
+        "untargeted",
+        "SCRG1",
+        "1" * 99,
+    ],
 )
 def test_what_is_no_word_for_controls(label):
     assert not is_control_word(label)
@@ -88,6 +107,9 @@ def test_targets_of_guides(label, targets):
         ("control", [1, 0]),
         ("nperts", [0, 1, 2]),
         ("drug", ["DMSO_TF", "Bosutinib"]),
+        ("condition_name", ["A549_ctrl_1", "A549_KLF1+ctrl_1+1", "A549_KLF1+BAK1_1+1"]),
+        ("cov_drug_dose_name", ["hTERT_RPE1_ctrl_1", "K562_ctrl_1", "K562_KLF1_1"]),
+        ("x", ["K562|control", "K562|KLF1", "RPE1|control"]),
     ],
 )
 def test_perturbed_cells_without_a_column_of_a_usual_name_are_refused(column, labels):
@@ -103,7 +125,7 @@ def test_perturbed_cells_without_a_column_of_a_usual_name_are_refused(column, la
         {"disease": ["normal", "COVID-19"], "tissue": ["blood"], "assay": ["10x 3' v3"], "sex": ["male", "female"]},
         {"phase": ["G1", "S", "G2M"], "sample": ["control_1", "case_2"], "cluster": ["CD4", "FOXA1"]},
         {"guide_identity": ["non-targeting_1", "non-targeting_2"]},
-        {"n_genes": [5, 7], "doublet": [True, False]},
+        {"n_genes": [5, 7], "doublet": [True, False], "orig.ident": ["P1_control", "P2_case"]},
     ],
 )
 def test_an_atlas_without_perturbations_is_all_controls(columns):

@@ -378,3 +378,18 @@ def test_a_flagged_gene_that_the_model_lacks_and_a_gene_without_counts_are_no_ma
     adata = cells(np.hstack([PLAIN, np.zeros((len(PLAIN), 1))]), [*SYMBOLS, "OTHER"])
     adata.var["feature_is_filtered"] = [False] * 12 + [True]
     assert not [notice for notice in read(adata, HUMAN).notices if "blanked" in notice]
+
+
+@pytest.mark.parametrize("kind", ["Antibody Capture", "CRISPR Guide Capture", "prot"])
+@pytest.mark.parametrize("dropped", [True, False])
+def test_an_antibody_or_guide_with_the_name_of_a_gene_is_not_the_gene(kind, dropped):
+    x = log1p_values()
+    genes = slice(1, None) if dropped else slice(None)
+    adata = cells(np.hstack([np.full((len(x), 1), -2.0), x[:, genes]]), ["A", *GENES[genes]])
+    column, gene = ("modality", "rna") if kind == "prot" else ("feature_types", "Gene Expression")
+    adata.var[column] = [kind, *[gene] * (adata.n_vars - 1)]
+    if dropped:
+        with pytest.raises(GeneMatchError, match="missing from var_names: A"):
+            read(adata)
+        return
+    np.testing.assert_array_equal(read(adata).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))

@@ -163,6 +163,20 @@ def test_a_part_of_the_cells_on_another_scale_is_named():
         read(cells(values), PANEL)
 
 
+def test_few_cells_on_another_scale_are_told():
+    values = RIGHT.copy()
+    values[::10] = np.log2(1 + NORMALISED[::10])
+    (notice,) = read(cells(values), PANEL).notices
+    assert "log2" in notice
+
+
+def test_a_logarithm_that_was_normalised_again_is_not_converted_as_if_there_were_none():
+    again = RIGHT / RIGHT.sum(axis=1, keepdims=True) * 100
+    with pytest.raises(ExpressionValueError, match="one total") as caught:
+        read(cells(again), PANEL)
+    assert "adata.X =" not in str(caught.value)
+
+
 def test_totals_show_the_scale_of_values_that_are_not_whole_multiples():
     estimated = COUNTS * np.random.default_rng(3).uniform(0.5, 1, COUNTS.shape)
     millions = estimated / estimated.sum(axis=1, keepdims=True) * 1e6
@@ -261,9 +275,12 @@ def test_cells_of_two_totals_are_told_with_the_step():
 
 
 def test_log1p_of_counts_that_were_not_normalised_is_told_with_the_step():
-    adata = cells(np.log1p(COUNTS))
+    counted = COUNTS.copy()
+    counted[0] *= 2  # a cell without a count of 1
+    adata, depth = cells(np.log1p(counted)), counted.sum(axis=1, keepdims=True)
     (notice,) = read(adata, PANEL).notices
-    np.testing.assert_allclose(run_step(adata, notice), RIGHT, rtol=1e-4, atol=1e-5)
+    expected = np.log1p(counted / depth * np.median(depth))
+    np.testing.assert_allclose(run_step(adata, notice), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_total_that_is_far_but_not_absurd_is_told():
