@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
+from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.hashing import sha256_of
 
 REFERENCE_WEIGHTS_NAME = "reference_weights.pt"
@@ -35,6 +37,7 @@ class Bundle:
         self.directory = directory
         self.manifest = manifest
         self.digest = digest
+        self._checked: dict[Path, Hashable] = {}
 
     @classmethod
     def open(cls, directory: str | Path, *, check_files: bool = True) -> Bundle:
@@ -79,12 +82,22 @@ class Bundle:
         with foreign_data(BundleFileError, self.directory, file.path, COPY_OR_EXPORT):
             if not self.path(file).is_file():
                 raise self.file_error(f"{file.path} is missing")
+            state = state_of(self.path(file))
             size = self.path(file).stat().st_size
             digest = sha256_of(self.path(file)) if size == file.size else ""
         if size != file.size:
             raise self.file_error(f"{file.path} has {pluralize(size, 'byte')}, the manifest states {file.size:,}")
         if digest != file.sha256:
             raise self.file_error(f"{file.path} has changed: sha256 {digest[:12]}, expected {file.sha256[:12]}")
+        self._checked[self.path(file)] = state
+
+    def check_unchanged(self) -> None:
+        """Raise `BundleFileError` if a file has changed since it was checked: sessions may read weights from it."""
+        for file in self.manifest.files:
+            state = state_of(self.path(file))
+            # A file that was removed lives on in whoever has it open.
+            if state is not None and state != self._checked.get(self.path(file), state):
+                self.check_file(file)
 
     def _check_genes(self) -> None:
         """Raise `BundleFileError` unless the manifest has the first genes that the bundle was exported with."""

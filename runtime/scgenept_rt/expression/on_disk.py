@@ -16,6 +16,7 @@ from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, MissingPack
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
 from scgenept_rt.expression.stored_element import REWRITE, absent_chunks, checked, reading
+from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.hdf5_source import Hdf5Source
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -39,14 +40,17 @@ def open_stored(path: Path) -> Iterator[StoredCells]:
     CellsNotFoundError
         If the path does not exist.
     CellsFormatError
-        If it cannot be read, or is something else.
+        If it cannot be read, is something else, or was changed meanwhile.
     MissingPackageError
         If the path is a .zarr directory and zarr is not installed.
     """
     if not path.exists():
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=path)
     with _open_zarr(path) if path.suffix.lower() == ".zarr" else _open_h5ad(path) as store:
+        before = state_of(path)
         yield StoredCells(store, str(path))
+        if state_of(path) != before:
+            raise CellsFormatError("it was changed while it was read", "Run again once it is complete", where=path)
 
 
 class StoredCells:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scgenept_rt.errors import ShardsError, foreign_data, join_limited, pluralize
+from scgenept_rt.files.changes import state_of
 from scgenept_rt.output.destination import cells_path, open_table
 from scgenept_rt.output.journal import differences
 from scgenept_rt.output.partial_table import PartialTable, finish_all
@@ -74,7 +76,7 @@ def merge_shards(
                 open_table(
                     path,
                     _whole(parts),
-                    settings={"merged parts": [part.path.name for part in parts]},
+                    settings={"merged parts": [part.path.name for part in parts], "run": parts[0].shard[RUN_DIGEST]},
                     on_notice=on_notice,
                     **options,
                 )
@@ -90,12 +92,18 @@ def merge_shards(
                     if progress is not None:
                         progress(done + n_rows, total)
             done += table.n_rows
+        for part in chain.from_iterable(outputs.values()):
+            if state_of(part.path) != part.state:
+                for table in tables:
+                    table.abort()  # nobody knows which rows are of which file
+                raise ShardsError(f"{part.path.name} was changed while it was merged", "Merge again", where=out)
         return [cast("Path", path) for path in finish_all(tables)]
 
 
 @dataclass(frozen=True)
 class _Part:
     path: Path
+    state: Hashable
     obs: pd.DataFrame
     var: pd.DataFrame
     uns: Mapping[str, Any]
@@ -172,12 +180,13 @@ def _read_parts(out: Path, paths: Sequence[Path]) -> list[_Part]:
 def _read_part(path: Path) -> _Part:
     from anndata.io import read_elem
 
+    state = state_of(path)
     with foreign_data(ShardsError, path, remedy="Predict this part again"), _opened(path) as store:
         uns = read_elem(store["uns"]).get(UNS_KEY, {})
         if SHARD_KEY not in uns:
             raise ShardsError("this is no part of a run", "Move it away, or predict the part", where=path)
         obs, var = read_elem(store["obs"]), read_elem(store["var"])
-        return _Part(path, obs, var, uns, tuple(uns[SHARD_KEY].get("layers", ())))
+        return _Part(path, state, obs, var, uns, tuple(uns[SHARD_KEY].get("layers", ())))
 
 
 @contextmanager

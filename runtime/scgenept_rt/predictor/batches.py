@@ -102,6 +102,8 @@ class BatchLoop:
         Reads control cells.
     cell_name
         Returns the name of a control cell for messages.
+    check
+        Called before a batch is yielded; raises if the network is not to be trusted any more.
     """
 
     def __init__(
@@ -113,9 +115,10 @@ class BatchLoop:
         batch_size: int,
         read_cells: ReadCells,
         cell_name: Callable[[int], str],
+        check: Callable[[], None],
     ) -> None:
         self._session, self._panel = session, panel
-        self._read_cells, self._cell_name = read_cells, cell_name
+        self._read_cells, self._cell_name, self._check = read_cells, cell_name, check
         self.n_devices = len(devices_of(session))
         self.batch_size = planned_size(n_rows, batch_size) if session.fixed_batches else min(batch_size, n_rows)
 
@@ -177,6 +180,7 @@ class BatchLoop:
                         (batch, executor.submit(predict, batch).result if threads else partial(predict, batch))
                     )
                 if ended is not None:
+                    self._check()
                     yield ended
         finally:
             executor.shutdown(cancel_futures=True)

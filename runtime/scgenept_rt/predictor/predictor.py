@@ -198,6 +198,8 @@ class Predictor:
             If a perturbation is not one of this model.
         NonFinitePredictionError
             If the network returned NaN or infinity.
+        BundleFileError
+            If the bundle was changed meanwhile.
         """
         session = self.session
         cells = from_array(values, self.panel)
@@ -209,6 +211,7 @@ class Predictor:
             batch_size=self._batch_size(resolve(PredictOptions, {"batch_size": batch_size})),
             read_cells=lambda begin, end, out: np.copyto(out, cells[begin:end]),
             cell_name=lambda cell: f"row {cell}",
+            check=self.bundle.check_unchanged,
         )
         predicted = np.empty(cells.shape, dtype=np.float32)
         for batch, rows in loop.run(loop.full_batches(schedule), threaded=False):

@@ -207,6 +207,7 @@ class Run:
             batch_size=self.batch_size,
             read_cells=self.controls.dense,
             cell_name=lambda cell: str(self.controls.obs_names[cell]),
+            check=self.predictor.bundle.check_unchanged,
         )
 
     def _rows(
