@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
 
 from scgenept_rt.bundle.graph_file import check_graph_file
-from scgenept_rt.bundle.manifest import COPY_OR_EXPORT, MANIFEST_NAME, BundleFile, Manifest, Precision, Target
+from scgenept_rt.bundle.manifest import (
+    COPY_OR_EXPORT,
+    MANIFEST_NAME,
+    TRAINING_PERTURBATIONS,
+    BundleFile,
+    Manifest,
+    Precision,
+    Target,
+)
 from scgenept_rt.bundle.reference import Reference, checksums_of_genes
 from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import (
@@ -157,6 +166,7 @@ def _not_found(directory: Path) -> BundleError:
     remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
     if not directory.exists():
         problem = "there is no such directory"
+        remedy = _how_to_get(directory) or remedy
     elif directory.suffix.lower() in (".h5ad", ".zarr"):
         problem = f"a bundle was expected, but this looks like cells ({directory.suffix})"
         remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
@@ -165,3 +175,16 @@ def _not_found(directory: Path) -> BundleError:
     else:
         problem = "it holds no manifest.json, so it is not a bundle, or its export did not finish"
     return BundleNotFoundError(problem, remedy, where=directory)
+
+
+def _how_to_get(directory: Path) -> str:
+    """Return how to get a bundle of the name of a released one, such as scgenept_go_c_norman; "" for other names."""
+    exported = Path("bundles", directory.name)  # where from-release writes
+    if (exported / MANIFEST_NAME).is_file():
+        return f"Did you mean {exported}?"
+    variant, _, dataset = directory.name.rpartition("_")
+    if dataset not in TRAINING_PERTURBATIONS or not variant.startswith("scg"):
+        return ""
+    make = shlex.join(["scgenept-export", "from-release", variant, "--dataset", dataset, "--out", str(directory)])
+    fetch = shlex.join(["scgenept-rt", "download", "--out", str(directory), "--bundle"])
+    return f"Make it with `{make}`, or, if somebody published it, fetch it with `{fetch} URL`"

@@ -8,7 +8,7 @@ import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import PureWindowsPath
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -124,8 +124,8 @@ class Manifest:
         return json.dumps(fields, separators=(",", ":")) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, directory: Path) -> Manifest:
-        """Read the text of manifest.json; `directory` is named in errors.
+    def from_json(cls, text: str | bytes, directory: object) -> Manifest:
+        """Read the text of manifest.json; `directory` (or its address) is named in errors.
 
         Raises
         ------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scgenept_rt.cli.messages import say
+from scgenept_rt.cli.messages import say, show
 from scgenept_rt.cli.options import one_of
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.errors import format_size, pluralize
@@ -59,8 +59,34 @@ def download(
         bool,
         typer.Option("--accept-changed", help="Accept files that differ from their recorded checksum, from now on."),
     ] = False,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="URL",
+            help="Download a published bundle instead: the http or https address of its directory (S3: the bucket's).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="With --bundle: its directory. Default: its name, below bundles."),
+    ] = None,
+    digest: Annotated[
+        str | None,
+        typer.Option("--digest", metavar="SHA256", help="With --bundle: refuse one whose manifest has another digest."),
+    ] = None,
 ) -> None:
-    """Download trained checkpoints, the vocabulary and data sets; files here are checked, not fetched again."""
+    """Download trained checkpoints, the vocabulary and data sets, or a bundle.
+
+    Files that are here are checked, not fetched again.
+    """
+    if bundle is not None:
+        if names or list_items or offline or accept_changed or mirror or directory:
+            raise typer.BadParameter("takes only --out and --digest beside it", param_hint="--bundle")
+        _download_bundle(bundle, out, digest)
+        return
+    if out is not None or digest is not None:
+        raise typer.BadParameter("they belong to --bundle", param_hint="--out, --digest")
     if not names and not list_items:
         raise typer.BadParameter("name what to download, or show what there is with --list", param_hint="NAME...")
     checked_mirror = check_mirror(mirror)
@@ -90,18 +116,23 @@ def download(
             raise OfflineError("\n\n".join(error.problem for error in missing), missing[0].remedy)
 
 
+def _download_bundle(url: str, out: Path | None, digest: str | None) -> None:
+    from scgenept_rt.download import download_bundle
+
+    with download_progress() as listener:
+        bundle = download_bundle(url, out, digest=digest, listener=listener)
+    manifest, size = bundle.manifest, sum(file.size for file in bundle.manifest.files)
+    show(f"{bundle.directory}: {manifest.variant}, trained on {manifest.training_data}, {format_size(size)}")
+    typer.echo(f"  every file has its checksum; digest {bundle.digest}")
+    if digest is None:
+        typer.echo("  where this bundle alone is wanted, pass that as --digest")
+
+
 def check_mirror(mirror: str | None) -> str | None:
     """Return the mirror's address; wrong usage unless it is one of http or https."""
-    from urllib.parse import urlsplit
+    from scgenept_rt.download.transfer import is_address
 
-    if mirror is None:
-        return None
-    try:
-        parts = urlsplit(mirror)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if mirror is not None and not is_address(mirror):
         raise typer.BadParameter(f"{mirror!r} is not an address such as https://HOST/PATH", param_hint="--mirror")
     return mirror
 

@@ -161,3 +161,12 @@ def shown_url(url: str) -> str:
     """Return an address without a password or a signed query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def is_address(url: str) -> bool:
+    """Return whether a text is an address of http or https, without a query."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and parts.port != 0
+    except ValueError:
+        return False
