@@ -14,6 +14,7 @@ import typer
 
 from scgenept_rt.cli.failure import exit_on_user_error
 from scgenept_rt.cli.messages import Command, note, say
+from scgenept_rt.cli.options import DebugOption, version_option
 from scgenept_rt.errors import MissingPackageError, OutputError, OutputExistsError, pluralize
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="scgenept-export",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn trained scGenePT checkpoints into ONNX bundles for scgenept-rt (needs PyTorch).",
@@ -56,7 +56,9 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an o
 
 
 @app.callback()
-def _global_options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+def _global_options(
+    debug: DebugOption = False, version: Annotated[bool, version_option("scgenept-export")] = False
+) -> None:
     pass
 
 

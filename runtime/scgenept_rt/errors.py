@@ -409,6 +409,14 @@ def format_size(n_bytes: int) -> str:
     return pluralize(n_bytes, "byte")
 
 
+def format_duration(seconds: float) -> str:
+    """Return a time in hours and minutes, such as "14:05 h", in seconds if it is short."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,}:{minutes:02} h"
+
+
 def describe(value: object) -> str:
     """Return what a value is, in one line: as Python writes it and its type, of a large one the type alone."""
     if value is None:

@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
+from scgenept_export.cli import app
 from scgenept_export.variants import RELEASED, VARIANTS
 from scgenept_rt.bundle import Bundle
 
@@ -148,6 +151,10 @@ def test_help_lists_the_options_without_importing_pytorch() -> None:
     for option in ("--checkpoint", "--vocab", "--genes", "--variant", "--out", "--nhead", "--precision", "--portable"):
         assert option in ended.stdout
     assert ended.stdout.rstrip().endswith("imported: []")
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"scgenept-export {version('scgenept-rt')}\n"
 
 
 def test_variants_lists_every_name(export_cli: ExportCli) -> None:

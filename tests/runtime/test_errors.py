@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scgenept_rt.errors import BundleError, ScgeneptError, foreign_data, join_limited, pluralize
+from scgenept_rt.errors import BundleError, ScgeneptError, foreign_data, format_duration, join_limited, pluralize
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,11 @@ from scgenept_rt.errors import BundleError, ScgeneptError, foreign_data, join_li
 )
 def test_a_count_with_its_noun(number: int, words: tuple[str, ...], text: str) -> None:
     assert pluralize(number, *words) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3, "3 s"), (59.7, "0:01 h"), (6296, "1:45 h"), (90_000, "25:00 h")])
+def test_a_time_is_in_hours_and_minutes_unless_it_is_short(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:

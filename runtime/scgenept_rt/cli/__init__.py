@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -29,29 +30,21 @@ from scgenept_rt.cli import (
 )
 from scgenept_rt.cli.failure import exit_on_user_error
 from scgenept_rt.cli.messages import Command
+from scgenept_rt.cli.options import DebugOption, version_option
 
 app = typer.Typer(
     name="scgenept-rt",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Predict how single cells respond to gene perturbations with scGenePT, on ONNX Runtime, without PyTorch.",
 )
 
 
-def _version(show: bool) -> None:
-    if show:
-        from importlib.metadata import version
-
-        typer.echo(f"scgenept-rt {version('scgenept-rt')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _global_options(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    debug: DebugOption = False,
+    version: Annotated[bool, version_option("scgenept-rt")] = False,
 ) -> None:
     pass
 

@@ -59,6 +59,7 @@ AllSinglesOption = Annotated[bool, typer.Option("--all-singles", help="Every gen
 PairsOfOption = Annotated[
     Path | None, typer.Option("--pairs-of", metavar="FILE", help="All pairs of the genes in a file.")
 ]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 
@@ -101,6 +102,19 @@ def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Call
         return call
 
     return decorate
+
+
+def version_option(program: str) -> Any:
+    """Return the flag --version of a program."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            from importlib.metadata import version
+
+            typer.echo(f"{program} {version('scgenept-rt')}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
 
 
 def one_of(choices: Any) -> Callable[[str], str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from scgenept_rt.cli.messages import say
+from scgenept_rt.errors import format_duration
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -18,7 +19,7 @@ def show_progress(unit: str, *, scale: float = 1.0) -> Iterator[Callable[[int, i
 
     Counts are shown in `unit`, divided by `scale`.
     """
-    rate = _Rate()
+    rate = Rate()
     if not sys.stderr.isatty():
         printed = time.monotonic()
 
@@ -28,7 +29,7 @@ def show_progress(unit: str, *, scale: float = 1.0) -> Iterator[Callable[[int, i
             if now - printed >= _SECONDS_BETWEEN_LINES:
                 printed = now
                 of_total = f" of {total / scale:,.0f}" if total else ""
-                left = f", {(total - done) / per_second:,.0f} s left" if total and per_second else ""
+                left = f", {format_duration((total - done) / per_second)} left" if total and per_second else ""
                 say(f"{done / scale:,.0f}{of_total} {unit}, {per_second / scale:,.1f} {unit}/s{left}")
 
         yield print_line
@@ -48,7 +49,7 @@ def show_progress(unit: str, *, scale: float = 1.0) -> Iterator[Callable[[int, i
         yield update
 
 
-class _Rate:
+class Rate:
     """Work done per second since the first call: what a resumed run found done does not count."""
 
     def __init__(self) -> None:
@@ -56,6 +57,7 @@ class _Rate:
         self._first: int | None = None
 
     def at(self, done: int) -> float:
+        """Return the rate at the moment; 0 at first."""
         now = time.monotonic()
         if self._first is None:
             self._first = done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from scgenept_rt.cli.options import JsonOption
+from scgenept_rt.errors import pluralize
 
 
 def providers(
@@ -22,6 +23,7 @@ def providers(
         return
     width = max(len(status.name) for status in statuses)
     for status in statuses:
-        typer.echo(f"{status.name:<{width}}  {'yes' if status.usable else 'no':<3}  {status.reason}")
+        threads = f", {pluralize(status.details['threads'], 'thread')}" if "threads" in status.details else ""
+        typer.echo(f"{status.name:<{width}}  {'yes' if status.usable else 'no':<3}  {status.reason}{threads}")
         if status.remedy:
             typer.echo(f"{'':<{width}}       -> {status.remedy}")

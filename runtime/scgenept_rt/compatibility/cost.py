@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import UseOption, pluralize
+from scgenept_rt.errors import UseOption, format_duration, pluralize
 from scgenept_rt.predictor import Predictor
 
 _ENOUGH_SECONDS = 1.0
@@ -35,7 +35,7 @@ class Cost:
     def finding(self) -> Finding:
         """Return the estimates in words."""
         text = (
-            f"About {_duration(self.seconds)} for {pluralize(self.n_controls, 'control cell')} x "
+            f"About {format_duration(max(self.seconds, 1))} for {pluralize(self.n_controls, 'control cell')} x "
             f"{pluralize(self.n_perturbations, 'perturbation')} ({1 / self.seconds_per_cell:,.3g} cells/s), estimated "
             f"from one batch of {pluralize(self.timed_cells, 'cell')} on {self.provider}, {self.precision}"
         )
@@ -80,10 +80,3 @@ def _timed(predictor: Predictor, sample: Any, n_cells: int) -> tuple[float, bool
     started = time.perf_counter()
     predicted = predictor.session.run(values, flags, np.arange(n_genes, dtype=np.int64))
     return time.perf_counter() - started, bool(np.all(np.isfinite(predicted)))
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{max(seconds, 1):,.0f} s"

@@ -9,7 +9,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Final
 
-from scgenept_rt.errors import ProviderUnavailableError, pluralize
+from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
 from scgenept_rt.providers.elf import runs_on
 from scgenept_rt.providers.installation import Fault, Installation, find_installation, version_of
@@ -74,13 +74,12 @@ def diagnose_provider(name: ProviderName) -> ProviderStatus:
 
 
 def _diagnose_cpu(installation: Installation) -> ProviderStatus:
-    threads = cpu_threads()
-    details: dict[str, Any] = {"wheels": dict(installation.wheels), "threads": threads}
+    details: dict[str, Any] = {"wheels": dict(installation.wheels), "threads": cpu_threads()}
     fault = installation.fault("cpu")
     if installation.module is None:
         return _status("cpu", fault, "", details)
     # Mixed wheels do run, but on whichever files were written last.
-    reason = f"{installation.label}, {pluralize(threads, 'thread')}" + (f"; {fault.reason}" if fault else "")
+    reason = installation.label + (f"; {fault.reason}" if fault else "")
     return ProviderStatus("cpu", True, reason, fault.remedy if fault else "", details)
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Unpack, cast
 
 from scgenept_rt.bundle import Bundle, Precision, Target
-from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, UseOption, join_limited
+from scgenept_rt.errors import (
+    ArgumentError,
+    ProviderError,
+    ProviderUnavailableError,
+    UseOption,
+    join_limited,
+    pluralize,
+)
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose_provider
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
@@ -128,7 +135,7 @@ def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOption
         status = diagnose_provider(name)
         if not status.usable:
             raise ProviderUnavailableError(status.reason, status.remedy, where=f"provider {name}")
-        choice = _choice(status, bundle, engine, f"{name}, as asked for: {status.reason}")
+        choice = _choice(status, bundle, engine, f"{name}, as asked for: {_runs_on(status, engine)}")
     _check_options(choice)
     return choice
 
@@ -156,6 +163,7 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> ProviderChoice:
     candidates = _auto_candidates()
     passed: list[str] = []
+    why_not: list[str] = []
     without_graph = 0
     for name in candidates:
         problem = _missing_graph(name, bundle, engine)
@@ -165,16 +173,22 @@ def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> Provi
         if not problem:
             status = diagnose_provider(name)
             if status.usable:
-                why = f"auto chose {name}: {status.reason}" + "".join(f" (not {other})" for other in passed)
+                why = f"auto chose {name}: {_runs_on(status, engine)}" + "".join(why_not)
                 return _choice(status, bundle, engine, why)
-            problem = status.reason
-        passed.append(f"{name}: {problem}")
+        why_not.append(f" (not {name}: {problem or '`scgenept-rt providers` says why'})")
+        passed.append(f"{name}: {problem or status.reason}")
     problem = f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})"
     if without_graph < len(candidates) or bundle is None:
         raise ProviderUnavailableError(problem, "Run `scgenept-rt providers`", where="provider auto")
     held = sorted({str(graph.precision) for graph in bundle.graphs()})
     use = () if engine["precision"] in ("auto", *held) else (UseOption("precision", "use what it holds", held[0]),)
     raise ProviderUnavailableError(problem, "Export the bundle again with such a graph", use, where="provider auto")
+
+
+def _runs_on(status: ProviderStatus, engine: EngineOptions) -> str:
+    if "threads" not in status.details:
+        return status.reason
+    return f"{status.reason}, {pluralize(engine['threads'] or status.details['threads'], 'thread')}"
 
 
 def _auto_candidates() -> tuple[ProviderName, ...]:
