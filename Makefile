@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, and each would c
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = -m pytest --numprocesses auto --dist loadfile
-TEST_EXTRAS = cpu,export,zarr,plot,eval,tensorrt-rtx-build,dev
+TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
 # What needs neither PyTorch nor onnx. Left out: the slowest, and machines that are built of stand-ins for packages.
 RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py --ignore tests/runtime/providers -m 'not slow'

@@ -25,7 +25,16 @@ any time: other modules, names that begin with `_`, and the wording of messages.
 """
 
 GROUPS = ("EngineOptions", "ReadOptions", "PredictOptions", "FileOptions", "FigureOptions")
-MODULES = ("evaluation", "genetic_interactions", "compatibility", "verification", "benchmark", "plotting", "download")
+MODULES = (
+    "cluster",
+    "evaluation",
+    "genetic_interactions",
+    "compatibility",
+    "verification",
+    "benchmark",
+    "plotting",
+    "download",
+)
 """Modules whose public functions are listed with their first sentence."""
 
 

@@ -24,6 +24,7 @@
     │   ├── DeviceMemoryError         MemoryError
     │   ├── NonFinitePredictionError  ArithmeticError
     │   └── ReferenceMismatchError    ArithmeticError
+    ├── ClusterError                  RuntimeError
     ├── OutputError                   OSError
     │   ├── OutputExistsError         FileExistsError
     │   ├── OutputBusyError
@@ -286,6 +287,10 @@ class NonFinitePredictionError(InferenceError, ArithmeticError):
 
 class ReferenceMismatchError(InferenceError, ArithmeticError):
     """A provider's outputs for the bundle's reference cells differ from PyTorch's by more than the tolerance."""
+
+
+class ClusterError(ScgeneptError, RuntimeError):
+    """A Ray cluster cannot be reached, or its workers cannot be used."""
 
 
 class OutputError(ScgeneptError, OSError):

@@ -39,7 +39,7 @@ def test_the_oldest_versions_are_the_declared_bounds() -> None:
 
 def test_every_package_of_the_test_environment_is_pinned() -> None:
     pins = pinned("constraints-test.txt")
-    for requirement in declared("cpu", "export", "zarr", "plot", "eval", "tensorrt-rtx-build", "dev"):
+    for requirement in declared("cpu", "export", "zarr", "plot", "eval", "ray", "tensorrt-rtx-build", "dev"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 

@@ -43,6 +43,15 @@ def flags_of(command: Any) -> dict[str, str]:
 class Command(TyperCommand):
     """A command whose messages word options as its own flags."""
 
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse arguments; the address of --ray may be left out, which typer has no way to declare."""
+        following = [*args[1:], "-"]
+        args = [
+            "--ray=" if arg == "--ray" and next_arg.startswith("-") else arg
+            for arg, next_arg in zip(args, following, strict=False)
+        ]
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command."""
         global _flags

@@ -15,20 +15,32 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_model(bundle: Path, engine: EngineOptions, *, check: bool = True) -> Iterator[Predictor]:
+def open_model(
+    bundle: Path, engine: EngineOptions, *, check: bool = True, ray: str | None = None, workers: int | None = None
+) -> Iterator[Predictor]:
     """Open a bundle for prediction, print which provider was chosen, and compare its reference cells.
+
+    Parameters
+    ----------
+    ray
+        Address of a Ray cluster whose `workers` predict; empty for the one of this machine, None for none.
 
     Raises
     ------
     ReferenceMismatchError
         If `check` is true and the provider's outputs differ from PyTorch's by more than the tolerance.
     """
+    from scgenept_rt import cluster
     from scgenept_rt.predictor import load
     from scgenept_rt.verification import check_reference
 
-    with load(bundle, on_notice=note, **engine) as model:
+    if ray is None:
+        opened = load(bundle, on_notice=note, **engine)
+    else:
+        opened = cluster.load(bundle, address=ray or None, workers=workers, check=check, on_notice=note, **engine)
+    with opened as model:
         say(f"provider: {model.choice_reason}, {model.precision}")
-        if check:
+        if check and ray is None:
             check_reference(model.bundle, model.session).raise_if_missed()
         if model.bundle.manifest.synthetic:
             note("this bundle's weights are synthetic; its predictions mean nothing in biology.")

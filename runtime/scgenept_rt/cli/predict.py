@@ -28,6 +28,7 @@ from scgenept_rt.errors import CellsNotFoundError, Notice, UseOption, format_dur
 from scgenept_rt.options import EngineOptions, FileOptions, PredictFileOptions, PredictOptions, ReadOptions, resolve
 
 _LONG_SECONDS, _SECONDS_TO_JUDGE = 3600.0, 5.0
+_PANEL = "Several machines"
 
 
 @with_options()
@@ -49,10 +50,31 @@ def predict(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Run the bundle's reference cells first (milliseconds).")
     ] = True,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="[HOST:PORT]",
+            rich_help_panel=_PANEL,
+            help="Predict on workers of a Ray cluster; without an address on that of this machine, or a new one on it.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            rich_help_panel=_PANEL,
+            help="Workers on the Ray cluster, one GPU (or --threads CPUs) each; default: as many as there is room for.",
+        ),
+    ] = None,
 ) -> None:
     """Predict how the control cells of CELLS respond to perturbations."""
     measured = (cells, read) if all_measured else None
     labels = requested(perturbation, perturbations, all_singles, pairs_of, measured)
+    if workers is not None and ray is None:
+        raise typer.BadParameter("needs --ray", param_hint="--workers")
     if output["for_cell_eval"]:
         if options["aggregate"] == "both":
             raise typer.BadParameter("--for-cell-eval writes cells only; leave it out", param_hint="--aggregate")
@@ -63,6 +85,7 @@ def predict(
                 raise typer.BadParameter("needs --for-cell-eval", param_hint=f"--{name.replace('_', '-')}")
 
     from scgenept_rt.bundle import Bundle
+    from scgenept_rt.cluster import ClusterPredictor
     from scgenept_rt.predictor.writing import check_outputs
 
     # Before the bundle is loaded, which takes longest: a typing error should cost no time.
@@ -75,7 +98,7 @@ def predict(
     started = time.monotonic()
     n_rows = 0
 
-    with open_model(bundle, engine, check=check) as model:
+    with open_model(bundle, engine, check=check, ray=ray, workers=workers) as model:
         with resume_hint(), show_progress("cells") as progress:
             warn_if_long = warning_of_long_runs(options)
 
@@ -83,7 +106,8 @@ def predict(
                 nonlocal n_rows
                 n_rows = total
                 warn_if_long(done, total)
-                progress(done, total)
+                also = [pluralize(model.n_workers, "worker")] if isinstance(model, ClusterPredictor) else []
+                progress(done, total, *also)
 
             paths = model.predict_file(
                 cells,

@@ -14,23 +14,24 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 @contextmanager
-def show_progress(unit: str, *, scale: float = 1.0) -> Iterator[Callable[[int, int | None], None]]:
+def show_progress(unit: str, *, scale: float = 1.0) -> Iterator[Callable[..., None]]:
     """Yield a function that takes how many of how many are done, and shows them with the rate and the time left.
 
-    Counts are shown in `unit`, divided by `scale`.
+    Counts are shown in `unit`, divided by `scale`. A third argument is shown after the rate.
     """
     rate = Rate()
     if not sys.stderr.isatty():
         printed = time.monotonic()
 
-        def print_line(done: int, total: int | None) -> None:
+        def print_line(done: int, total: int | None, also: str = "") -> None:
             nonlocal printed
             per_second, now = rate.at(done), time.monotonic()
             if now - printed >= _SECONDS_BETWEEN_LINES:
                 printed = now
                 of_total = f" of {total / scale:,.0f}" if total else ""
                 left = f", {format_duration((total - done) / per_second)} left" if total and per_second else ""
-                say(f"{done / scale:,.0f}{of_total} {unit}, {per_second / scale:,.1f} {unit}/s{left}")
+                last = f", {also}" if also else ""
+                say(f"{done / scale:,.0f}{of_total} {unit}, {per_second / scale:,.1f} {unit}/s{left}{last}")
 
         yield print_line
         return
@@ -41,9 +42,9 @@ def show_progress(unit: str, *, scale: float = 1.0) -> Iterator[Callable[[int, i
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, text="")
 
-        def update(done: int, total: int | None) -> None:
+        def update(done: int, total: int | None, also: str = "") -> None:
             of_total = f"/{total / scale:,.0f}" if total else ""
-            text = f"{done / scale:,.0f}{of_total} {unit}  {rate.at(done) / scale:,.1f} {unit}/s"
+            text = f"{done / scale:,.0f}{of_total} {unit}  {rate.at(done) / scale:,.1f} {unit}/s  {also}"
             bar.update(task, completed=done, total=total, text=text)
 
         yield update

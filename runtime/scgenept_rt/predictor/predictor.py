@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
     from scgenept_rt.predictor.batches import OnNotice, Progress
 
+
+RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+"""Packages that hold ONNX Runtime."""
 
 Labels = str | Sequence[str | PerturbationRequest]
 
@@ -412,6 +417,10 @@ class Predictor:
             "gpu": self.gpu,
         }
 
+    def versions(self) -> dict[str, str]:
+        """Return the versions of packages that outputs record."""
+        return installed_versions("scgenept-rt", *RUNTIME_PACKAGES, "numpy", "anndata")
+
     def _run(
         self,
         cells: str | Path | AnnData,
@@ -435,6 +444,15 @@ class Predictor:
     def _batch_size(self, options: PredictOptions) -> int:
         size = options["batch_size"]
         return self.automatic_batch_size() if size == "auto" else size
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _rows_of(run: Run) -> Iterator[PredictedRows]:

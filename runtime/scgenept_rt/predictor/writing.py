@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -251,7 +250,7 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
         "sampling": run.options["sampling"],
         "n_controls_available": run.controls.n_available,
         _BATCH_SIZE_ENTRY: run.batch_size,
-        "versions": _versions(),
+        "versions": run.predictor.versions(),
     }
     for name in ("groupby", "max_error", "n_controls_per_perturbation"):
         if run.options[name] is not None:
@@ -327,16 +326,8 @@ def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
         _BATCH_SIZE: run.batch_size,
         "cell-eval column": cell_eval_column,
         "obs": _digest(run.controls.annotation.obs),
-        "versions": _versions(),
+        "versions": run.predictor.versions(),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("scgenept-rt", "onnxruntime", "onnxruntime-gpu", "numpy", "anndata"):
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def _digest(obs: Mapping[str, Any]) -> str:

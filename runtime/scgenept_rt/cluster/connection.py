@@ -1,0 +1,84 @@
+"""Connecting to a Ray cluster, quietly, and in bounded time where there is none."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError
+
+_SECONDS_TO_ANSWER = 10
+# HTTP/2's preface and an empty frame of settings, which a gRPC server answers with its own.
+_GREETING, _HEADER_BYTES, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]), 9, 4
+
+
+def import_ray() -> Any:
+    """Return Ray; unless it was imported before, it prints little and reports nothing."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints paragraphs about lost workers on standard output, which this package says in a line.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "")
+    try:
+        import ray
+    except ImportError:
+        raise MissingPackageError("ray", "prediction on a Ray cluster", "ray") from None
+    return ray
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Mapping[str, float]]:
+    """Connect to a cluster and yield its resources; a connection that the process has already is used and kept.
+
+    Parameters
+    ----------
+    address
+        HOST:PORT. None: what the environment variable RAY_ADDRESS names, or the cluster that this machine belongs to,
+        or a new one of this machine alone.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray.cluster_resources()
+        return
+    check_answer(address or os.environ.get("RAY_ADDRESS", ""))
+    main = threading.current_thread() is threading.main_thread()
+    on_termination = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except ValueError as error:
+        raise ArgumentError(f"address is {address!r}, expected HOST:PORT ({error})") from error
+    except (OSError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ClusterError(f"no connection to a Ray cluster ({reason})", where=address or "") from error
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, on_termination)  # Ray's own would end the process as if it were an error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def check_answer(address: str) -> None:
+    """Raise ClusterError if nothing at an address speaks gRPC: Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit() or os.environ.get("RAY_USE_TLS") == "1":
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER) as connection:
+            connection.settimeout(_SECONDS_TO_ANSWER)
+            connection.sendall(_GREETING)
+            header = connection.recv(_HEADER_BYTES)
+    except (OSError, OverflowError) as error:
+        reason = f"no answer ({error})"
+    else:
+        if header[3:4] == bytes([_SETTINGS]):
+            return
+        reason = "what answers is not Ray"
+    raise ClusterError(
+        reason, "Give the address that `ray start --head` printed, with the port 6379 if none was chosen", where=address
+    )

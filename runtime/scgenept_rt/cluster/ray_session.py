@@ -1,0 +1,271 @@
+"""A session whose network runs on the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.bundle import Precision
+from scgenept_rt.cluster.connection import import_ray
+from scgenept_rt.cluster.worker import PRECISION, PROVIDER, Worker
+from scgenept_rt.errors import ClusterError, InferenceError, ScgeneptError, UseOption, pluralize
+from scgenept_rt.options import EngineOptions
+from scgenept_rt.providers import TRAITS
+from scgenept_rt.session import Session, SeveralDevices
+
+BATCHES_PER_WORKER = 2
+"""Batches that a worker holds: the next one arrives while one runs."""
+
+_MOST_LOSSES = 3
+"""Workers that one place may lose without a prediction in between."""
+_SECONDS_UNTIL_NOTICE = 30.0
+
+
+@dataclass(eq=False)
+class _Worker:
+    actor: Any
+    host: str = ""
+    n_predicted: int = 0
+    lost: threading.Event = field(default_factory=threading.Event)
+
+
+class RaySession(SeveralDevices):
+    """Runs each batch on a worker that is free; the batch of a lost worker goes to another. Thread-safe.
+
+    A worker whose provider, precision, GPU model or versions differ from those of the first is refused.
+
+    Parameters
+    ----------
+    bundle
+        The content of its files, from `read_bundle`.
+    n_workers
+        Workers to start, each as soon as the cluster has room for it.
+    on_gpu
+        Whether each takes one GPU.
+    versions
+        Versions of packages that the workers must have.
+    check
+        Compare the bundle's reference cells on every worker.
+
+    Attributes
+    ----------
+    n_alive
+        Workers that predict.
+    identity
+        What predictions depend on, alike on all workers: provider, precision, GPU model and versions.
+    choice_reason
+        Why the first worker chose its provider.
+    """
+
+    def __init__(
+        self,
+        bundle: Mapping[str, bytes],
+        engine: EngineOptions,
+        *,
+        n_workers: int,
+        on_gpu: bool,
+        versions: Mapping[str, str],
+        check: bool,
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self.sessions = {str(number): self for number in range(BATCHES_PER_WORKER * n_workers)}
+        self._ray = ray = import_ray()
+        errors = ray.exceptions
+        self._lost = (
+            errors.RayActorError,
+            errors.NodeDiedError,
+            errors.WorkerCrashedError,
+            errors.OutOfMemoryError,
+            errors.ObjectLostError,
+        )
+        self.n_workers, self.n_alive = n_workers, 0
+        self.identity: Mapping[str, Any] = versions
+        self._start_arguments = ray.put(dict(bundle)), engine, check
+        self._on_gpu, self._on_notice = on_gpu, on_notice
+        resources = {"num_cpus": engine["threads"] or 1, "num_gpus": int(on_gpu)}
+        self._make = ray.remote(Worker).options(**resources, max_restarts=0, scheduling_strategy="SPREAD").remote
+        self._compared_with, self._n_places = "this process", n_workers
+        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
+        self._failure: ScgeneptError | None = None
+        self._changing = threading.RLock()
+        self._workers: set[_Worker] = set()
+        self._keepers = [threading.Thread(target=self._keep_one, daemon=True) for _ in range(n_workers)]
+        for keeper in self._keepers:
+            keeper.start()
+        self._wait_for_first()
+
+    @property
+    def provider(self) -> str:
+        """Name of the provider."""
+        return str(self.identity[PROVIDER])
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the graph."""
+        return cast("Precision", self.identity[PRECISION])
+
+    @property
+    def fixed_batches(self) -> bool:
+        """Whether each batch size costs a new plan."""
+        return self._fixed_batches
+
+    @contextmanager
+    def free(self) -> Iterator[Session]:
+        """Return this session, in which a batch waits for a worker."""
+        yield self
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict one batch on the next worker that is free; see `Session.run`."""
+        perturbed = np.nonzero(pert_flags)
+        while True:
+            worker = self._take()
+            try:
+                predicted: NDArray[np.float32] = self._ray.get(worker.actor.run.remote(values, perturbed, gene_index))
+            except self._lost:
+                self._lose(worker)
+                continue
+            except self._ray.exceptions.RayError as error:
+                self._idle.put(worker)
+                raise self._cause(error, worker.host) from error
+            worker.n_predicted += 1
+            self._idle.put(worker)
+            return predicted
+
+    def close(self) -> None:
+        """End the workers; batches that wait for one fail."""
+        with self._changing:
+            self._fail(ClusterError("the connection to the Ray cluster was closed"))
+            for worker in self._workers:
+                worker.lost.set()
+                self._ray.kill(worker.actor)
+        for keeper in self._keepers:
+            keeper.join()
+
+    def _take(self, timeout: float | None = None) -> _Worker:
+        """Wait for a free worker and take it; raise what all of them failed of."""
+        while True:
+            worker = self._idle.get(timeout=timeout)
+            if worker is None:
+                self._idle.put(None)
+                raise cast("ScgeneptError", self._failure)
+            if not worker.lost.is_set():
+                return worker
+
+    def _wait_for_first(self) -> None:
+        try:
+            try:
+                first = self._take(_SECONDS_UNTIL_NOTICE)
+            except Empty:
+                held = self._ray.cluster_resources()
+                found = f"{held.get('CPU', 0):g} CPUs and {pluralize(int(held.get('GPU', 0)), 'GPU')}"
+                self._on_notice(f"The Ray cluster, with {found}, has started no worker yet; waiting until it has room.")
+                first = self._take()
+            self._idle.put(first)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- the life of a worker ---
+
+    def _keep_one(self) -> None:
+        """Keep one worker alive until the session ends, or it is refused, or too many are lost."""
+        n_losses, failure = 0, cast("ScgeneptError", None)
+        while n_losses < _MOST_LOSSES:
+            with self._changing:
+                if self._failure is not None:
+                    return
+                worker = _Worker(self._make())
+                self._workers.add(worker)
+            try:
+                facts = self._ray.get(worker.actor.start.remote(*self._start_arguments))
+                worker.host = facts["host"]
+                self._admit(worker, facts)
+            except self._lost as error:
+                failure = self._cause(error, worker.host)
+            except self._ray.exceptions.RayError as error:
+                failure, n_losses = self._cause(error, worker.host), _MOST_LOSSES
+            except ScgeneptError as error:
+                failure, n_losses = error, _MOST_LOSSES
+            else:
+                worker.lost.wait()
+                n_losses = 0 if worker.n_predicted else n_losses
+                failure = ClusterError("workers are lost before they predict anything", where=worker.host)
+            n_losses += 1
+            self._remove(worker)
+        self._give_up(failure)
+
+    def _admit(self, worker: _Worker, facts: Mapping[str, Any]) -> None:
+        """Let a worker predict, or raise ClusterError if it would predict other numbers."""
+        found = facts["identity"]
+        with self._changing:
+            if self._on_gpu and not TRAITS[found[PROVIDER]].on_gpu:
+                raise ClusterError(
+                    f"it has a GPU of the Ray cluster, but runs on the {found[PROVIDER]} ({facts['reason']})",
+                    options=[UseOption("provider", "run on GPUs only, or on the CPUs of all workers", "cpu")],
+                    where=f"worker on {worker.host}",
+                )
+            differing = [
+                f"{name} {found.get(name)} and not {wanted}"
+                for name, wanted in self.identity.items()
+                if found.get(name) != wanted
+            ]
+            if differing:
+                raise ClusterError(
+                    f"it is refused, because it could predict other numbers than {self._compared_with}: it has "
+                    f"{', '.join(differing)}",
+                    where=f"worker on {worker.host}",
+                )
+            if not self.n_alive:
+                self.identity, self._compared_with = found, f"the worker on {worker.host}"
+                self.choice_reason, self._fixed_batches = str(facts["reason"]), bool(facts["fixed_batches"])
+            self.n_alive += 1
+        for _ in range(BATCHES_PER_WORKER):
+            self._idle.put(worker)
+
+    def _lose(self, worker: _Worker) -> None:
+        with self._changing:
+            if worker.lost.is_set():
+                return
+            self.n_alive -= 1
+            worker.lost.set()
+        if self._failure is None:
+            alive = f"{self.n_alive:,} of {pluralize(self.n_workers, 'worker')}"
+            self._on_notice(f"The worker on {worker.host} was lost; others predict its cells ({alive} alive).")
+
+    def _remove(self, worker: _Worker) -> None:
+        with self._changing:
+            self._workers.discard(worker)
+            if self._failure is None:
+                self._ray.kill(worker.actor)
+
+    def _give_up(self, failure: ScgeneptError) -> None:
+        with self._changing:
+            self._n_places -= 1
+            if not self._n_places:
+                self._fail(failure)
+            elif self._failure is None:
+                self._on_notice(failure.message())
+
+    def _fail(self, failure: ScgeneptError) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._idle.put(None)
+
+    def _cause(self, error: Exception, host: str) -> ScgeneptError:
+        """Return what a worker raised, or an error with the last line of Ray's own."""
+        where = f"worker on {host}" if host else "worker"
+        if isinstance(error, self._ray.exceptions.RayTaskError):
+            if isinstance(error.cause, ScgeneptError):
+                return error.cause
+            return InferenceError(f"it failed: {type(error.cause).__name__}: {error.cause}", where=where)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return ClusterError(f"it ended while it started ({lines[-1]})", where=where)

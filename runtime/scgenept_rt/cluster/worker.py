@@ -1,0 +1,63 @@
+"""What a worker of a cluster runs, in a process of its own; needs only what `predict_array` needs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.options import EngineOptions
+from scgenept_rt.predictor import load
+from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.predictor.predictor import RUNTIME_PACKAGES, installed_versions
+from scgenept_rt.verification import check_reference
+
+PROVIDER, PRECISION, GPU, PACKAGE = "provider", "precision", "GPU model", "scgenept-rt"
+
+
+class Worker:
+    """A bundle's network on one worker."""
+
+    def start(self, bundle: Mapping[str, bytes], engine: EngineOptions, check: bool) -> dict[str, Any]:
+        """Load a bundle from the content of its files; return what its predictions depend on, and facts."""
+        with TemporaryDirectory(prefix="scgenept-rt-") as directory:  # gone once the network is loaded
+            write_bundle(bundle, Path(directory))
+            model = load(directory, **engine)
+            if check:
+                check_reference(model.bundle, model.session).raise_if_missed()
+        self._session, self._backoff = model.session, MemoryBackoff()
+        identity = {PROVIDER: model.provider, PRECISION: model.precision, GPU: model.gpu}
+        return {
+            "identity": {**identity, **installed_versions(PACKAGE, *RUNTIME_PACKAGES)},
+            "fixed_batches": model.session.fixed_batches,
+            "host": socket.gethostname(),
+            "reason": model.choice_reason,
+        }
+
+    def run(
+        self, values: NDArray[np.float32], perturbed: tuple[NDArray[np.int64], ...], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict one batch, of which `perturbed` are the indices of the flags; see `Session.run`."""
+        pert_flags = np.zeros(values.shape, np.int64)
+        pert_flags[perturbed] = 1
+        return self._backoff.run(self._session, values, pert_flags, gene_index)
+
+
+def read_bundle(bundle: Bundle) -> dict[str, bytes]:
+    """Return the content of the files of a bundle by name."""
+    names = ["manifest.json", *(file.path for file in bundle.manifest.files)]
+    return {name: (bundle.directory / name).read_bytes() for name in names}
+
+
+def write_bundle(files: Mapping[str, bytes], directory: Path) -> None:
+    """Write what `read_bundle` returned."""
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
