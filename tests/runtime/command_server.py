@@ -1,8 +1,9 @@
 """Runs `scgenept-rt` many times without importing everything anew: reads jobs from stdin and forks a process for each.
 
-A job is a JSON line with argv, stdout, stderr (paths), cwd, and finishing_step: the process kills itself at that
-step (a call or return of a function of the output package, once every row is computed); null for never. The answers
-are two lines: the id of the process, and, when it has ended, its status as `subprocess.Popen.returncode` gives it.
+A job is a JSON line with argv, stdout, stderr (paths), cwd, kill_at, from and devices. The process kills itself at
+the step kill_at (a call or return of a function of the output package, counted from the call of the function that from
+names); null for never. With devices its network runs in so many sessions. The answers are two lines: the id of the
+process, and, when it has ended, its status as `subprocess.Popen.returncode` gives it.
 Each process ends as an interpreter does.
 
 ONNX Runtime is left to the processes: importing it starts a thread, and a process forked beside one may hang.
@@ -24,6 +25,8 @@ import anndata  # noqa: F401 - what the commands import
 
 import scgenept_rt
 from scgenept_rt.cli import main
+from scgenept_rt.predictor import loading
+from scgenept_rt.session import SeveralDevices
 
 for module in pkgutil.walk_packages(scgenept_rt.__path__, "scgenept_rt."):
     importlib.import_module(module.name)
@@ -32,8 +35,8 @@ assert "onnxruntime" not in sys.modules
 assert threading.active_count() == 1
 
 
-def kill_at(finishing_step: int) -> None:
-    """Kill this process at a step; steps are counted from the call of `finish_all` on."""
+def kill_at(step: int, function: str) -> None:
+    """Kill this process at a step; steps are counted from the call of a function on."""
     seen = -1
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
@@ -42,9 +45,9 @@ def kill_at(finishing_step: int) -> None:
         ours = any(room in code.co_filename for room in ("scgenept_rt/output/", "scgenept_rt/files/"))
         if event not in ("call", "return") or not ours:
             return
-        if seen >= 0 or code.co_name == "finish_all":
+        if seen >= 0 or code.co_name == function:
             seen += 1
-        if seen == finishing_step:
+        if seen == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setprofile(watch)
@@ -71,6 +74,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so would commands
 os.chdir(job["cwd"])
 sys.argv = job["argv"]
-if job["finishing_step"] is not None:
-    kill_at(job["finishing_step"])
+if job["devices"] > 1:
+    open_session = loading.open_session
+    names = [f"device {number}" for number in range(job["devices"])]
+    loading.open_session = lambda *given, **options: SeveralDevices(
+        {name: open_session(*given, **options) for name in names}
+    )
+if job["kill_at"] is not None:
+    kill_at(job["kill_at"], job["from"])
 main()

@@ -10,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -88,14 +89,23 @@ class CommandServer:
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
 
-    def start(self, *arguments: str | Path, cwd: Path | None = None, finishing_step: int | None = None) -> int:
-        """Start a command and return the id of its process; see `command_server.py` for `finishing_step`."""
+    def start(
+        self,
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        kill_at: int | None = None,
+        of: str = "finish_all",
+        devices: int = 1,
+    ) -> int:
+        """Start a command and return the id of its process; see `command_server.py` for `kill_at` and `devices`."""
         job = {
             "argv": ["scgenept-rt", *map(str, arguments)],
             "stdout": str(self._stdout),
             "stderr": str(self._stderr),
             "cwd": str(cwd or Path.cwd()),
-            "finishing_step": finishing_step,
+            "kill_at": kill_at,
+            "from": of,
+            "devices": devices,
         }
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(job) + "\n")
@@ -107,11 +117,9 @@ class CommandServer:
         status = int(self._answer())
         return subprocess.CompletedProcess(["scgenept-rt"], status, self._stdout.read_text(), self._stderr.read_text())
 
-    def __call__(
-        self, *arguments: str | Path, cwd: Path | None = None, finishing_step: int | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        self.start(*arguments, cwd=cwd, finishing_step=finishing_step)
+    def __call__(self, *arguments: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; see `start`."""
+        self.start(*arguments, **how)
         return self.wait()
 
     def stop(self) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 MakeCells = Callable[..., anndata.AnnData]
 
 N_CELLS = 200
-KILLS = 4
+KILLS = int(os.environ.get("SCGENEPT_RT_TEST_KILLS", "4"))
+ON_DEVICES = ("both", "max_error")
+"""These go on with another number of devices after each kill."""
 FORMS = {
     "mean": ["--aggregate", "mean"],
     "cells": ["--aggregate", "cells"],
@@ -67,11 +69,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def kill_at_a_random_moment(
-    command_line: CommandServer, rng: np.random.Generator, out: Path, *arguments: str
+    command_line: CommandServer, rng: np.random.Generator, out: Path, *arguments: str, devices: int
 ) -> subprocess.CompletedProcess[str]:
     """Kill a run while it starts, or some time after it has committed more rows than the one before."""
     before = n_committed(out)
-    process = command_line.start(*arguments)
+    process = command_line.start(*arguments, devices=devices)
     delay = rng.uniform(0, 0.3)
     if rng.random() < 0.8:
         wait_for(lambda: n_committed(out) > before or out.exists())
@@ -92,8 +94,9 @@ def test_killed_at_random_moments_and_resumed_gives_the_very_file(
     rng = np.random.default_rng(list(FORMS).index(form))  # the moments of kills; what is computed is always the same
     killed = 0
     for _ in range(KILLS):
+        devices = int(rng.integers(1, 4)) if form in ON_DEVICES else 1
         result = kill_at_a_random_moment(
-            command_line, rng, out, *arguments, *FORMS[form], "--out", str(out), "--resume"
+            command_line, rng, out, *arguments, *FORMS[form], "--out", str(out), "--resume", devices=devices
         )
         killed += result.returncode == -signal.SIGKILL
         if out.exists():
@@ -119,7 +122,7 @@ def test_killed_at_any_step_of_finishing_and_resumed_gives_the_very_files(
     assert command_line(*arguments, "--out", whole).returncode == 0
     expected, killed = outputs(whole), 0
     for step in range(0, 1_000, 17):
-        result = command_line(*arguments, "--out", out, finishing_step=step)
+        result = command_line(*arguments, "--out", out, kill_at=step)
         if result.returncode == 0:  # it has fewer steps
             break
         assert result.returncode == -signal.SIGKILL, result.stderr

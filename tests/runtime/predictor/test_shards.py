@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata
+import numpy as np
 import pytest
 
 import scgenept_rt as sgr
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MakeCells = Callable[..., anndata.AnnData]
 
+KILLS = int(os.environ.get("SCGENEPT_RT_TEST_KILLS", "2"))
 FORMS: dict[str, dict[str, Any]] = {
     "mean": {"aggregate": "mean", "n_controls": 5},
     "cells": {"aggregate": "cells", "n_controls": 5},
@@ -167,14 +169,24 @@ def test_a_part_and_a_merge_that_are_killed_resume(
     arguments = ["predict", bundle, tmp_path / "cells.h5ad", "--all-singles", "--batch-size", "1", "--threads", "1"]
     arguments += ["--no-check", "--aggregate", "cells"]
     assert command_line(*arguments, "--out", whole).returncode == 0
+    rng = np.random.default_rng(0)  # the steps of kills; what is written is always the same
+
+    def run(*command: str | Path, written: Path) -> None:
+        """Kill a command at several steps of its writing, and let it end."""
+        for step in [*rng.integers(0, 4_000, KILLS), None]:
+            done = command_line(*command, kill_at=None if step is None else int(step), of="open_table")
+            assert done.returncode == (0 if written.exists() else -signal.SIGKILL), done.stderr
+            if written.exists():
+                return
+
     for number in (1, 2):
         part = [*arguments, "--out", out, "--shard", f"{number}/2", "--resume"]
-        assert command_line(*part, finishing_step=0).returncode == -signal.SIGKILL
+        assert command_line(*part, kill_at=0).returncode == -signal.SIGKILL
         refused = command_line("merge", out)
         assert (refused.returncode, f"{number}/2 (begun, not finished)" in refused.stderr) == (1, True)
-        assert command_line(*part).returncode == 0
-    assert command_line("merge", out, finishing_step=0).returncode == -signal.SIGKILL
+        run(*part, written=tmp_path / f"out.shard-{number}-of-2.h5ad")
+    assert command_line("merge", out, kill_at=0).returncode == -signal.SIGKILL
     assert n_committed(out) > 0
     assert command_line("merge", out).returncode == 1
-    assert command_line("merge", out, "--resume").returncode == 0
+    run("merge", out, "--resume", written=out)
     assert out.read_bytes() == whole.read_bytes()
