@@ -1,128 +1,167 @@
-"""How the cost of a prediction grows with the number of genes, of control cells and of perturbations.
+"""How a run scales: over several devices in a process, and over several processes.
+
+Devices are simulated: a batch sleeps 2.15 ms per cell, as long as the bare graph took on one H100. Reading, filling,
+means and writing are real, at the width of `demo`.
 
 python benchmarks/scaling.py --json benchmarks/results/NAME.json
-python benchmarks/scaling.py --layers 1 --genes 64,128 --panel 64 --cells 1,2 --perturbations 1,2 --tokens 200
+python benchmarks/scaling.py --rows 800 --devices 1,2 --worker-rows 16      # a try
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
+import subprocess
+import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
+from numpy.typing import NDArray
 
+import scgenept_rt as sgr
 from scgenept_rt.benchmark.machine import describe_machine
-from scgenept_rt.benchmark.measurement import benchmark_cells
-from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
-from scgenept_rt.benchmark.work import encoder_flops
-from scgenept_rt.predictor import Predictor, load
+from scgenept_rt.bundle import Bundle, demo_bundle_path
+from scgenept_rt.demo import demo_control_cells
+from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.providers import select_provider
-from tables import genes_table, growth_table
-from workload import VARIANT, Workload
+from scgenept_rt.session import SeveralDevices
+from tables import devices_table, processes_table
 
-_DEFAULT_GENES = "512,1024,2048,5045,10000,20000"
+SECONDS_PER_CELL = 0.00215
+N_CELLS, BATCH_SIZE, CELLS_OF_ESTIMATE = 200, 32, 16
+AGGREGATES: dict[str, dict[str, Any]] = {
+    "mean": {"aggregate": "mean"},
+    "cells": {"aggregate": "cells"},
+    "mean, 16 cells each": {"n_controls_per_perturbation": CELLS_OF_ESTIMATE},
+    "mean, --max-error": {"max_error": 0.12},
+}
+
+
+class SimulatedDevice:
+    """Takes its time, and none of the processor's, for predictions that are known at once."""
+
+    provider, precision, fixed_batches = "cuda", "fp16", True
+
+    def __init__(self, seconds_per_cell: float) -> None:
+        self.seconds_per_cell, self.n_cells = seconds_per_cell, 0
+
+    def run(
+        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], _: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict a batch."""
+        ended = time.perf_counter() + self.seconds_per_cell * len(values)
+        self.n_cells += len(values)
+        # Effects are half as strong in cells that do not express the gene after the perturbed one.
+        effect = pert_flags * (0.5 + 0.5 * (np.roll(values, 1, axis=1) > 0))
+        predicted: NDArray[np.float32] = (np.float32(0.7) * values + effect).astype(np.float32)
+        time.sleep(max(ended - time.perf_counter(), 0))
+        return predicted
+
+
+def time_devices(
+    bundle: Bundle, cells: ad.AnnData, directory: Path, numbers: list[int], n_rows: int, seconds_per_cell: float
+) -> list[dict[str, Any]]:
+    """Time runs on so many devices; without a cost per cell, what reading, filling, means and writing take."""
+    names = [name for name in bundle.manifest.gene_names if "+" not in name]
+    rows = []
+    for aggregate, options in AGGREGATES.items():
+        sampled = "aggregate" not in options
+        labels = names[: n_rows // (CELLS_OF_ESTIMATE if sampled else N_CELLS)]
+        out, digests = directory / "out.h5ad", set()
+        for n_devices in numbers:
+            devices = {f"device {number}": SimulatedDevice(seconds_per_cell) for number in range(n_devices)}
+            model = sgr.Predictor(bundle, SeveralDevices(devices))
+            with timed() as seconds:
+                model.predict_file(cells, out, labels, batch_size=BATCH_SIZE, overwrite=True, **options)
+            digests.add(sha256_of(out))
+            passes = sum(device.n_cells for device in devices.values())
+            rows.append({"aggregate": aggregate, "devices": n_devices, "passes": passes, **seconds})
+            print(f"{aggregate}, devices: {n_devices}, {seconds['seconds']:.1f} s", flush=True)
+        if len(digests) > 1:
+            raise SystemExit(f"{aggregate}: devices wrote different files")
+    return rows
+
+
+def time_processes(directory: Path, n_rows: int) -> list[dict[str, Any]]:
+    """Time the demo network in one process, in two at once, and a process that finds its part finished."""
+    demo_control_cells(n_rows // 4).write_h5ad(directory / "cells.h5ad")
+    genes = [name for name in sgr.Bundle.open("demo").manifest.gene_names if name.isalpha()][:4]
+    labels = [argument for gene in genes for argument in ("-p", gene)]
+
+    def predict(out: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "scgenept_rt", "predict", "demo", str(directory / "cells.h5ad"), *labels]
+        command += ["--out", str(directory / out), "--threads", "1", "--batch-size", "2", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def both(*more: str) -> list[subprocess.Popen[bytes]]:
+        return [predict("parts.h5ad", "--shard", f"{number}/2", *more) for number in (1, 2)]
+
+    cases: dict[str, Callable[[], list[subprocess.Popen[bytes]]]] = {
+        "1 process of 1 thread": lambda: [predict("whole.h5ad")],
+        "2 processes of 1 thread, a part each": both,
+        "a part that is finished: the cost of a start": lambda: both("--resume")[:1],
+    }
+    rows = []
+    for name, start in cases.items():
+        with timed(resource.RUSAGE_CHILDREN) as seconds:
+            codes = [process.wait() for process in start()]
+            if any(codes):
+                raise SystemExit(f"{name}: failed")
+        rows.append({"case": name, "predictions": n_rows if "start" not in name else 0, **seconds})
+        print(f"{name}: {seconds['seconds']:.1f} s", flush=True)
+    sgr.merge_shards(directory / "parts.h5ad")
+    if sha256_of(directory / "parts.h5ad") != sha256_of(directory / "whole.h5ad"):
+        raise SystemExit("the merged file is another one")
+    return rows
+
+
+@contextmanager
+def timed(who: int = resource.RUSAGE_SELF) -> Iterator[dict[str, float]]:
+    """Measure the time and the processor time of what runs within."""
+    found: dict[str, float] = {}
+    begin, usage = time.perf_counter(), resource.getrusage(who)
+    yield found
+    ended = resource.getrusage(who)
+    found["seconds"] = time.perf_counter() - begin
+    found["cpu_seconds"] = ended.ru_utime - usage.ru_utime + ended.ru_stime - usage.ru_stime
 
 
 def main() -> None:
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="scgenept-rt-scaling-") as temporary:
-        workload = Workload(
-            directory=(options.work or Path(temporary)).resolve(),
-            genes=options.panel,
-            layers=options.layers,
-            cells=max(options.cells),
-            tokens=options.tokens,
-            seed=0,
-            device=options.device,
-        )
-        workload.prepare()
-        # A new session for each question, since a session keeps the memory of its largest run.
-        with _open(workload) as model:
-            result: dict[str, Any] = {
-                "kind": "scaling",
-                "machine": describe_machine(select_provider(provider=options.device), threads=None, driver=None),
-                "provider": model.provider,
-                "precision": model.precision,
-                "variant": VARIANT,
-                "layers": options.layers,
-                "panel": options.panel,
-                "cells": [time_predict(model, workload, n_cells, 1) for n_cells in options.cells],
-            }
-        with _open(workload) as model:
-            result["perturbations"] = [
-                time_predict(model, workload, options.cells[0], number) for number in options.perturbations
-            ]
-        with _open(workload) as model:
-            result["genes"] = [time_genes(model, n_genes) for n_genes in options.genes]
+    bundle = Bundle.open(demo_bundle_path())
+    cells = demo_control_cells(N_CELLS)
+    warnings.simplefilter("ignore", sgr.PredictionWarning)  # of genes that are not in the vocabulary
+    with tempfile.TemporaryDirectory(prefix="scgenept-rt-scaling-", dir=options.work) as temporary:
+        directory = Path(temporary)
+        result = {
+            "kind": "devices",
+            "machine": describe_machine(select_provider(provider="cpu"), threads=None, driver=None),
+            "genes": len(bundle.manifest.gene_names),
+            "batch_size": BATCH_SIZE,
+            "seconds_per_cell": SECONDS_PER_CELL,
+            "devices": time_devices(bundle, cells, directory, options.devices, options.rows, SECONDS_PER_CELL),
+            "host": time_devices(bundle, cells, directory, [1], options.rows, 0.0),
+            "processes": time_processes(directory, options.worker_rows),
+        }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(genes_table(result), growth_table(result, "cells"), growth_table(result, "perturbations"), sep="\n\n")
-
-
-def _open(workload: Workload) -> Predictor:
-    return load(workload.bundle, provider=workload.device)
-
-
-def time_genes(model: Predictor, n_genes: int) -> dict[str, Any]:
-    """Time one cell of as many genes; more than the model's are its genes again, with values of their own."""
-    from scgenept_rt.errors import InferenceError
-
-    dimensions = model.bundle.manifest.dimensions
-    values, flags = benchmark_cells(1, n_genes, expressed=1.0)
-    index = np.arange(n_genes, dtype=np.int64) % dimensions.n_table_genes
-    row: dict[str, Any] = {"genes": n_genes, "gflop": encoder_flops(dimensions, n_genes) / 1e9, "problem": ""}
-    reset_host_peak()
-    try:
-        # What takes minutes is not made better by a warm-up, which takes minutes too.
-        found = _best(lambda: model.session.run(values, flags, index), warm_up=n_genes <= 6000)
-    except (MemoryError, InferenceError) as error:
-        return row | {"problem": "out of memory" if isinstance(error, MemoryError) else str(error)}
-    print(f"{n_genes:,} genes: {found['seconds']:.2f} s", flush=True)
-    return row | found
-
-
-def time_predict(model: Predictor, workload: Workload, n_cells: int, n_perturbations: int) -> dict[str, Any]:
-    """Time `predict` with the mean over control cells, from an AnnData in memory."""
-    import anndata
-
-    names = workload.gene_names()
-    cells = anndata.read_h5ad(workload.h5ad)[:n_cells].copy()
-    labels = [f"{names[i]}+ctrl" for i in range(n_perturbations)]
-    reset_host_peak()
-    found = _best(lambda: model.predict(cells, labels), warm_up=True)
-    print(f"{n_cells} cells, {n_perturbations} perturbations: {found['seconds']:.2f} s", flush=True)
-    return {"cells": n_cells, "perturbations": n_perturbations, **found}
-
-
-def _best(run: Any, *, warm_up: bool, repeats: int = 2) -> dict[str, Any]:
-    if warm_up:
-        run()
-    timed = []
-    for _ in range(repeats if warm_up else 1):
-        begin, cpu_begin = time.perf_counter(), time.process_time()
-        run()
-        timed.append((time.perf_counter() - begin, time.process_time() - cpu_begin))
-    seconds, cpu_seconds = (min(figures) for figures in zip(*timed, strict=True))
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": host_peak_bytes()}
+    print(devices_table(result), processes_table(result), sep="\n\n")
 
 
 def _options() -> argparse.Namespace:
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in text.split(",")]
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--genes", type=numbers, default=numbers(_DEFAULT_GENES))
-    parser.add_argument("--panel", type=int, default=1000, help="genes of the bundle that predicts cells")
-    parser.add_argument("--cells", type=numbers, default=[4, 8, 16, 32])
-    parser.add_argument("--perturbations", type=numbers, default=[1, 2, 4, 8])
-    parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--tokens", type=int, default=4096, help="rows of the checkpoint's embedding tables")
-    parser.add_argument("--work", type=Path, help="directory for checkpoint and bundle, kept for the next run")
+    parser.add_argument("--rows", type=int, default=32_000, help="predictions of a run on simulated devices")
+    parser.add_argument("--devices", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 4, 8])
+    parser.add_argument("--worker-rows", type=int, default=400, help="predictions of the demo network by processes")
+    parser.add_argument("--work", type=Path, help="directory for the outputs (700 MB); default: that of the system")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

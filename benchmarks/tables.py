@@ -27,6 +27,7 @@ SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", ROOT / "doc
 _TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 _MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
 WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
+_SECONDS = ("seconds", "cpu_seconds")
 _OPERATORS = {
     "MultiHeadAttention": "attention (products and softmax in one kernel)",
     "MatMul": "projections and linear layers",
@@ -136,6 +137,48 @@ def screens_table(result: dict[str, Any]) -> str:
     return _markdown(heads, rows, n_text=2)
 
 
+def devices_table(result: dict[str, Any]) -> str:
+    """Return a table of simulated devices: how much faster several are, and what the host could feed at most."""
+    heads = [
+        "output",
+        "devices",
+        "s",
+        "predictions/s",
+        "x one device",
+        "of linear",
+        "CPUs used",
+        "predictions per CPU s",
+    ]
+    alone = {row["aggregate"]: row for row in result["devices"] if row["devices"] == 1}
+    host = {row["aggregate"]: row["passes"] / row["cpu_seconds"] for row in result["host"]}
+    rows = []
+    for row in result["devices"]:
+        first = row is alone[row["aggregate"]]
+        gain = alone[row["aggregate"]]["seconds"] / row["seconds"]
+        rows.append(
+            [
+                row["aggregate"] if first else "",
+                f"{row['devices']}",
+                f"{row['seconds']:.1f}",
+                f"{row['passes'] / row['seconds']:,.0f}",
+                f"{gain:.2f}",
+                f"{gain / row['devices']:.1%}",
+                f"{row['cpu_seconds'] / row['seconds']:.2f}",
+                f"{host[row['aggregate']]:,.0f}" if first else "",
+            ]
+        )
+    return _markdown(heads, rows)
+
+
+def processes_table(result: dict[str, Any]) -> str:
+    """Return a table of runs in one and in several processes."""
+    rows = [
+        [row["case"], f"{row['predictions']:,}" if row["predictions"] else "", *(f"{row[k]:.1f}" for k in _SECONDS)]
+        for row in result["processes"]
+    ]
+    return _markdown(["", "predictions", "s", "CPU s"], rows)
+
+
 def is_timed(form: dict[str, Any]) -> bool:
     """Return whether a form has times, and did not fail."""
     return bool(form["seconds"]) and not form["problem"]
@@ -158,7 +201,7 @@ def with_tables(page: str) -> str:
         file, name, end = match.groups()
         result = json.loads((RESULTS / file).read_text("utf-8"))
         tables = {"forms": side_by_side_table, "operators": operator_table, "genes": genes_table}
-        tables |= {"networks": screens_table}
+        tables |= {"networks": screens_table, "devices": devices_table, "processes": processes_table}
         return f"{file}: {name}{end}{tables[name](result) if name in tables else growth_table(result, name)}"
 
     return _TABLE.sub(renewed, page)

@@ -94,15 +94,27 @@ def test_forms_agree_and_are_timed_side_by_side(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_scaling_times_genes_cells_and_perturbations(tmp_path: Path, tables: ModuleType):
+def test_growth_times_genes_cells_and_perturbations(tmp_path: Path, tables: ModuleType):
     small = ("--layers", 1, "--genes", "20,90", "--panel", 40, "--tokens", 100, "--cells", "1,2")
-    done = run_script("scaling.py", *small, "--perturbations", "1,3", "--json", tmp_path / "result.json")
+    done = run_script("growth.py", *small, "--perturbations", "1,3", "--json", tmp_path / "result.json")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert [row["genes"] for row in result["genes"]] == [20, 90]
     assert [row["cells"] for row in result["cells"]] == [1, 2]
     assert [row["perturbations"] for row in result["perturbations"]] == [1, 3]
     assert "| 90 |" in tables.genes_table(result)
+
+
+@pytest.mark.slow
+def test_scaling_runs_devices_and_processes(tmp_path: Path, tables: ModuleType):
+    small = ("--rows", 800, "--devices", "1,2", "--worker-rows", 8)
+    done = run_script("scaling.py", *small, "--json", tmp_path / "result.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [row["devices"] for row in result["devices"]] == [1, 2] * 4
+    assert all(row["passes"] >= 600 for row in result["devices"] + result["host"])
+    assert "of linear" in tables.devices_table(result)
+    assert "| 1 process of 1 thread | 8 |" in tables.processes_table(result)
 
 
 @pytest.mark.slow
