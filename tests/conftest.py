@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
+
+from tests.commands import CommandServer
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that import ONNX Runtime by themselves report nothing
 
@@ -78,6 +81,14 @@ def full_device() -> Path:
 
 
 @pytest.fixture(scope="session")
+def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs `scgenept-rt` with arguments in a process of its own."""
+    server = CommandServer("scgenept-rt", tmp_path_factory.mktemp("commands"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     unpacked = tmp_path_factory.mktemp("oracle")
     with tarfile.open(DATA / "oracle" / "checkpoints.tar.xz") as archive:
@@ -98,7 +109,19 @@ def oracle_perturbation(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def oracle_bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def quick_traces() -> Iterator[None]:
+    """Let traces share the exporter's table of operators, which takes a second to make."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def oracle_bundle(
+    oracle: Oracle, quick_traces: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
     """Return a function that gives the directory of a variant's bundle, exported once: do not change its files."""
     from scgenept_export.bundle_export import export_bundle
 

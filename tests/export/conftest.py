@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,17 @@ import torch
 
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.synthetic import synthetic_state_dict
+from tests.commands import CommandServer
 
 StateDict = OrderedDict[str, torch.Tensor]
 
 SIZES = {"n_tokens": 12, "d_model": 16, "n_layers": 2, "n_heads": 8, "d_ff": 24, "d_text": 10}
 """Every size differs from the others, so that no two can be mistaken for each other."""
 
-CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_traces(quick_traces: None) -> None:
+    """All exports of these tests trace quickly."""
 
 
 @pytest.fixture
@@ -75,9 +77,8 @@ def small_vocab(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def export_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [*CLI, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-
-    return run
+def export_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs `scgenept-export` with arguments in a process of its own."""
+    server = CommandServer("scgenept-export", tmp_path_factory.mktemp("exports"))
+    yield server
+    server.stop()

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
 from scgenept_export.release import export_release
 from scgenept_export.variants import RELEASED, released_name
 from scgenept_export.vocabulary import census_vocabulary
-from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import DownloadDirectory
 from scgenept_rt.download.catalogue import MODEL_TYPES
 from scgenept_rt.errors import ArgumentError, DownloadError, OfflineError, OutputExistsError
@@ -49,13 +44,6 @@ def release(oracle: Any) -> Iterator[Any]:
     server.close()
 
 
-def run(module: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", f"from {module}.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "200"}
-    )
-
-
 def test_the_runtime_knows_the_same_released_variants():
     assert {released_name(variant): variant for variant in RELEASED} == MODEL_TYPES
 
@@ -74,32 +62,6 @@ def test_shipped_gene_lists_are_those_of_the_published_models(dataset, n_genes, 
     assert hashlib.sha256("".join(f"{name}\n" for name in genes.names).encode()).hexdigest() == sha256
     assert sum(census_vocabulary().encode(genes.names)[1]) == n_in_vocab
     assert all(gene_id is not None and gene_id.startswith("ENSG") for gene_id in genes.ids)
-
-
-def test_from_the_release_to_a_prediction_through_the_command_line_only(release, oracle, tmp_path):
-    options = ("--dir", tmp_path / "downloads", "--mirror", release.url)
-    data = run("scgenept_rt", "download", "norman", "--accept-changed", *options, cwd=tmp_path)
-    assert data.returncode == 0, data.stderr
-    made = run(
-        "scgenept_export", "from-release", "scgenept_go_c", "--dataset", "norman", "--precision", "fp32", *options,
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    assert f"taking the genes of {tmp_path / 'downloads' / 'norman' / 'perturb_processed.h5ad'}" in made.stderr
-    assert "wrote bundles/scgenept_go_c_norman: scgenept_go_c_gpt_concat" in made.stdout
-    bundle = Bundle.open(tmp_path / "bundles" / "scgenept_go_c_norman")
-    checkpoint = hashlib.sha256(release.files[GO_C]).hexdigest()
-    assert bundle.manifest.source_checkpoint.sha256 == checkpoint
-    assert bundle.manifest.dataset == "norman"
-    assert bundle.manifest.gene_names == tuple(oracle.genes.read_text().split())
-
-    import scgenept_rt as sgr
-
-    label, golden = oracle.perturbations[0], oracle.golden(VARIANT)
-    with sgr.load(bundle, provider="cpu", threads=1) as model:
-        assert model.variant == VARIANT
-        predicted = model.predict_array(golden["X"], label)
-    np.testing.assert_allclose(predicted, golden["fwd"][0], rtol=1e-4, atol=2e-5)
 
 
 def test_what_was_downloaded_once_serves_offline(release, oracle, tmp_path):
@@ -150,8 +112,8 @@ def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
         (("go_c",), 1, "Did you mean scgenept_go_c?"),
     ],
 )
-def test_wrong_usage(arguments, code, words, tmp_path):
-    done = run("scgenept_export", "from-release", *arguments, cwd=tmp_path)
+def test_wrong_usage(arguments, code, words, export_cli, tmp_path):
+    done = export_cli("from-release", *arguments, cwd=tmp_path)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr

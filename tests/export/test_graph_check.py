@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_graphs_of_another_weight_are_all_listed_with_their_difference(
     right, wrong, also_wrong = (tmp_path / f"{name}.onnx" for name in ("right", "wrong", "also_wrong"))
     write_graph(model, TOKENS, right, "fp32", "ort")
     write_graph(shifted, TOKENS, wrong, "fp32", "ort")
-    write_graph(shifted, TOKENS, also_wrong, "fp32", "portable")
+    shutil.copyfile(wrong, also_wrong)
 
     assert check.run(right, FP32, whole_panel=True).passed
     check.raise_misses()  # nothing yet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph, write_merged_graph
 from scgenept_export.reference_cells import example_cells
+from scgenept_export.synthetic import synthetic_state_dict
 from scgenept_rt.session.graph_io import Feed
 from scgenept_rt.session.token_merging import run_merged
+from tests.export.conftest import SIZES
 
 GO_C = "scgenept_go_c_gpt_concat"
-N_GENES, N_CELLS, PAD = 300, 4, 11
+N_GENES, N_CELLS = 300, 4
+PAD = SIZES["n_tokens"] - 1
+"""The row of the gene table that all genes outside the vocabulary share."""
 EXACT = 1e-5
 """Merged and plain may differ by this much; outputs are of the order of 1."""
 
@@ -33,18 +38,11 @@ def opened(path: Path) -> Run:
 
 
 class Graphs:
-    """Both forms of one network over `n_shared` genes outside the vocabulary, the last ones, and others."""
+    """Both forms of one network, and cells of which `n_shared` genes, the last ones, are outside the vocabulary."""
 
-    def __init__(self, checkpoint: Checkpoint, directory: Path, n_shared: int) -> None:
-        self.shares_token = np.arange(N_GENES) >= N_GENES - n_shared
-        token_ids = torch.arange(N_GENES) % PAD
-        token_ids[torch.from_numpy(self.shares_token)] = PAD
-        model = ReferenceModel.from_checkpoint(checkpoint)
-        plain, merged = directory / "ort_fp32.onnx", directory / "merged_fp32.onnx"
-        write_graph(model, token_ids, plain, "fp32", "ort")
-        write_merged_graph(model, token_ids, merged, plain)
-        self.plain, self.merged = opened(plain), opened(merged)
-        self.index = np.arange(N_GENES)
+    def __init__(self, plain: Run, merged: Run, n_shared: int) -> None:
+        self.plain, self.merged = plain, merged
+        self.index = np.where(np.arange(N_GENES) >= N_GENES - n_shared, PAD, np.arange(N_GENES) % PAD)
 
     def compare(self, values: NDArray[np.float32], flags: NDArray[np.int64]) -> list[int]:
         """Compare both forms, cell by cell; returns how many tokens of each cell were computed."""
@@ -55,16 +53,22 @@ class Graphs:
             return self.merged(feed)
 
         together = self.plain({"values": values, "pert_flags": flags, "gene_index": self.index})
-        merged = run_merged(count_and_run, values, flags, self.index, self.shares_token)
+        merged = run_merged(count_and_run, values, flags, self.index, np.arange(PAD + 1) == PAD)
         assert np.abs(together).max() > 0.1
         assert np.ptp(together) > 0.1, "a network whose outputs are all alike would hide an error"
         np.testing.assert_allclose(merged, together, rtol=0, atol=EXACT)
         return computed
 
 
-@pytest.fixture
-def graphs(small_checkpoint: Callable[..., Checkpoint], tmp_path: Path) -> Callable[[int], Graphs]:
-    return lambda n_shared: Graphs(small_checkpoint(GO_C), tmp_path, n_shared)
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Graphs]:
+    directory = tmp_path_factory.mktemp("graphs")
+    torch.save(synthetic_state_dict(GO_C, **SIZES), directory / "model.pt")
+    model = ReferenceModel.from_checkpoint(load_checkpoint(directory / "model.pt", GO_C))
+    plain, merged = directory / "ort_fp32.onnx", directory / "merged_fp32.onnx"
+    write_graph(model, torch.arange(PAD + 1), plain, "fp32", "ort")
+    write_merged_graph(model, torch.arange(PAD + 1), merged, plain)
+    return partial(Graphs, opened(plain), opened(merged))
 
 
 def cells(n_shared: int, *, shared_value: float = 0.0) -> Inputs:
@@ -117,10 +121,10 @@ def test_without_log_count_it_is_the_plain_graph(graphs: Callable[[int], Graphs]
 
 def test_genes_in_another_order_and_a_subset(graphs: Callable[[int], Graphs]) -> None:
     both = graphs(150)
-    both.index = np.random.default_rng(5).permutation(N_GENES)[:200]
+    both.index = np.random.default_rng(5).permutation(both.index)[:200]
     values, flags = (array[:, :200] for array in cells(0))
-    values[:, both.shares_token[both.index]] = 0.0
-    flags[:, both.shares_token[both.index]] = 0
-    n_shared = int(both.shares_token[both.index].sum())
+    values[:, both.index == PAD] = 0.0
+    flags[:, both.index == PAD] = 0
+    n_shared = int((both.index == PAD).sum())
     assert n_shared > 50
     assert both.compare(values, flags) == [200 - n_shared + 1] * N_CELLS

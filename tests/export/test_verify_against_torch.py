@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +13,15 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.verification import verify_bundle
 
 if TYPE_CHECKING:
+    from tests.commands import CommandServer
     from tests.conftest import Oracle
 
 VARIANT = "scgenept_go_c_gpt_concat"
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scgenept_rt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_fresh_cells_against_pytorch(oracle_bundle: Callable[[str], Path]) -> None:
+def test_fresh_cells_against_pytorch(oracle_bundle: Callable[[str], Path], command_line: CommandServer) -> None:
     options = ["--provider", "cpu", "--against", "torch", "--precision", "fp32", "--cells", "3", "--json"]
-    result = run("verify", oracle_bundle(VARIANT), *options)
+    result = command_line("verify", oracle_bundle(VARIANT), *options)
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)
     assert [(each["graph"], each["against"]) for each in figures] == [
@@ -39,11 +33,13 @@ def test_fresh_cells_against_pytorch(oracle_bundle: Callable[[str], Path]) -> No
     assert all(each["passed"] and 0 <= each["times_tolerance"] < 1 for each in figures)
 
 
-def test_the_provider_torch_verifies_itself_against_the_kept_outputs(oracle_bundle: Callable[[str], Path]) -> None:
+def test_the_provider_torch_verifies_itself_against_the_kept_outputs(
+    oracle_bundle: Callable[[str], Path], command_line: CommandServer
+) -> None:
     (verified,) = verify_bundle(Bundle.open(oracle_bundle(VARIANT)), provider="torch")
     assert (verified.graph, verified.provider) == ("eager model", "torch")
     assert verified.comparison.max_difference < 1e-5
-    result = run("verify", oracle_bundle(VARIANT), "--provider", "torch", "--against", "torch")
+    result = command_line("verify", oracle_bundle(VARIANT), "--provider", "torch", "--against", "torch")
     assert result.returncode == 1
     assert "PyTorch would be compared with itself" in result.stderr
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from tests.commands import CommandServer
     from tests.conftest import Oracle
-
-
-def run_predict(*arguments: str | Path) -> None:
-    command = [sys.executable, "-m", "scgenept_rt", "predict", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
 
 
 def assert_close(predicted: NDArray[Any], expected: NDArray[Any]) -> None:
@@ -27,12 +20,19 @@ def assert_close(predicted: NDArray[Any], expected: NDArray[Any]) -> None:
 
 
 def test_predict_writes_upstreams_means_and_cells(
-    oracle: Oracle, oracle_variant: str, oracle_bundle: Callable[[str], Path], tmp_path: Path
+    oracle: Oracle,
+    oracle_variant: str,
+    oracle_bundle: Callable[[str], Path],
+    command_line: CommandServer,
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "out.h5ad"
     golden = oracle.golden(oracle_variant)
     labels = [word for label in oracle.perturbations for word in ("-p", label)]
-    run_predict(oracle_bundle(oracle_variant), oracle.h5ad, "--out", out, *labels, "--aggregate", "both")
+    done = command_line(
+        "predict", oracle_bundle(oracle_variant), oracle.h5ad, "--out", out, *labels, "--aggregate", "both"
+    )
+    assert done.returncode == 0, done.stderr
     mean, cells = anndata.read_h5ad(out), anndata.read_h5ad(tmp_path / "out.cells.h5ad")
     expected = golden["fwd64"]
     assert_close(cells.X, expected.reshape(-1, expected.shape[-1]))
@@ -45,12 +45,13 @@ def test_predict_writes_upstreams_means_and_cells(
 
 
 def test_predict_draws_as_pred_perturb_from_ctrl(
-    oracle: Oracle, oracle_bundle: Callable[[str], Path], tmp_path: Path
+    oracle: Oracle, oracle_bundle: Callable[[str], Path], command_line: CommandServer, tmp_path: Path
 ) -> None:
     variant, out = "scgenept_ncbi_gpt", tmp_path / "out.h5ad"
     labels = [word for label in oracle.perturbations for word in ("-p", label)]
     draw = ["--sampling", "upstream", "--seed", "123", "--n-controls", "5"]
-    run_predict(oracle_bundle(variant), oracle.h5ad, "-o", out, *labels, *draw)
+    done = command_line("predict", oracle_bundle(variant), oracle.h5ad, "-o", out, *labels, *draw)
+    assert done.returncode == 0, done.stderr
     golden = oracle.golden(variant)
     means = np.concatenate([golden[f"pfc_mean_5_{index}"] for index in range(len(oracle.perturbations))])
     assert_close(anndata.read_h5ad(out).X, means)

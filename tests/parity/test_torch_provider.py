@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,28 +14,37 @@ import pytest
 from scgenept_export.bundle_export import export_bundle
 
 if TYPE_CHECKING:
+    from tests.commands import CommandServer
     from tests.conftest import Oracle
 
 
-def predicted(bundle: Path, cells: Path, out: Path, *options: str | Path) -> anndata.AnnData:
-    perturbations = ["-p", "ctrl", "--all-singles", "--aggregate", "mean"]
-    command = [sys.executable, "-m", "scgenept_rt", "predict", bundle, cells, "--out", out, *perturbations, *options]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert f"provider: {options[1]}, as asked for" in result.stderr
-    return anndata.read_h5ad(out)
+@pytest.fixture
+def predicted(command_line: CommandServer, oracle: Oracle, tmp_path: Path) -> Callable[..., anndata.AnnData]:
+    """Return a function that predicts with a provider."""
+
+    def predict(bundle: Path, provider: str, *options: str | Path) -> anndata.AnnData:
+        out = tmp_path / f"{provider}.h5ad"
+        perturbations = ["-p", "ctrl", "--all-singles", "--aggregate", "mean"]
+        result = command_line(
+            "predict", bundle, oracle.h5ad, "--out", out, *perturbations, "--provider", provider, *options
+        )
+        assert result.returncode == 0, result.stderr
+        assert f"provider: {provider}, as asked for" in result.stderr
+        return anndata.read_h5ad(out)
+
+    return predict
 
 
 @pytest.mark.parametrize("variant", ["scgpt", "scgenept_go_c_gpt_concat", "scgenept_ncbi+uniprot_gpt"])
 def test_torch_and_cpu_write_the_same(
-    variant: str, oracle: Oracle, oracle_bundle: Callable[[str], Path], tmp_path: Path
+    variant: str, oracle: Oracle, oracle_bundle: Callable[[str], Path], predicted: Callable[..., anndata.AnnData]
 ) -> None:
     bundle = oracle_bundle(variant)
     # The third one keeps no weights: its source checkpoint serves.
     kept = (bundle / "reference_weights.pt").exists()
     source = [] if kept else ["--reference-checkpoint", oracle.checkpoint(variant)]
-    cpu = predicted(bundle, oracle.h5ad, tmp_path / "cpu.h5ad", "--provider", "cpu")
-    torch = predicted(bundle, oracle.h5ad, tmp_path / "torch.h5ad", "--provider", "torch", *source)
+    cpu = predicted(bundle, "cpu")
+    torch = predicted(bundle, "torch", *source)
     assert kept == (variant != "scgenept_ncbi+uniprot_gpt")
     for name in ("X", "delta", "sem"):
         a, b = (np.asarray(table.X if name == "X" else table.layers[name]) for table in (cpu, torch))
@@ -49,7 +56,9 @@ def test_torch_and_cpu_write_the_same(
     assert provenance[0].keys() == provenance[1].keys()
 
 
-def test_a_bundle_of_fp16_alone_runs_in_pytorch_too(oracle: Oracle, tmp_path: Path) -> None:
+def test_a_bundle_of_fp16_alone_runs_in_pytorch_too(
+    oracle: Oracle, command_line: CommandServer, predicted: Callable[..., anndata.AnnData], tmp_path: Path
+) -> None:
     bundle = tmp_path / "bundle"
     export_bundle(
         oracle.checkpoint("scgpt"),
@@ -60,16 +69,15 @@ def test_a_bundle_of_fp16_alone_runs_in_pytorch_too(oracle: Oracle, tmp_path: Pa
         precisions=("fp16",),
         keep_reference_weights=True,
     )
-    torch = predicted(bundle, oracle.h5ad, tmp_path / "torch.h5ad", "--provider", "torch")
-    cpu = predicted(bundle, oracle.h5ad, tmp_path / "cpu.h5ad", "--provider", "cpu", "--precision", "fp16")
+    torch = predicted(bundle, "torch")
+    cpu = predicted(bundle, "cpu", "--precision", "fp16")
     assert 0 < np.abs(np.asarray(cpu.X) - np.asarray(torch.X)).max() < 0.05
     # As exported before a bundle always had the bound of fp32.
     path = bundle / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["tolerances"]["fp32"]
     path.write_text(json.dumps(manifest))
-    command = [sys.executable, "-m", "scgenept_rt", "verify", str(bundle), "--provider", "torch"]
-    old = subprocess.run(command, capture_output=True, text=True, check=False)
+    old = command_line("verify", bundle, "--provider", "torch")
     assert old.returncode == 1
     assert "manifest.json has no tolerance for fp32" in old.stderr
     assert "Traceback" not in old.stderr

@@ -1,16 +1,11 @@
-"""What the tests of prediction share: one small bundle, control cells for it, and the command line as a process."""
+"""What the tests of prediction share: one small bundle, and control cells for it."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import anndata
 import numpy as np
@@ -74,65 +69,3 @@ def small_matrices() -> Iterator[None]:
         patch.setattr("scgenept_rt.benchmark.matrix_rate._CPU_SIZE", 256)
         patch.setattr("scgenept_rt.benchmark.matrix_rate._MIN_SECONDS", 0.0)
         yield
-
-
-class CommandServer:
-    """Starts `scgenept-rt` in processes of their own, see `command_server.py`; one at a time."""
-
-    def __init__(self, directory: Path) -> None:
-        self._stdout, self._stderr = directory / "stdout", directory / "stderr"
-        self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("command_server.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
-
-    def start(
-        self,
-        *arguments: str | Path,
-        cwd: Path | None = None,
-        kill_at: int | None = None,
-        of: str = "finish_all",
-        devices: int = 1,
-    ) -> int:
-        """Start a command and return the id of its process; see `command_server.py` for `kill_at` and `devices`."""
-        job = {
-            "argv": ["scgenept-rt", *map(str, arguments)],
-            "stdout": str(self._stdout),
-            "stderr": str(self._stderr),
-            "cwd": str(cwd or Path.cwd()),
-            "kill_at": kill_at,
-            "from": of,
-            "devices": devices,
-        }
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        return int(self._answer())
-
-    def wait(self) -> subprocess.CompletedProcess[str]:
-        """Wait for the command that was started; a negative return code is the signal that ended it."""
-        status = int(self._answer())
-        return subprocess.CompletedProcess(["scgenept-rt"], status, self._stdout.read_text(), self._stderr.read_text())
-
-    def __call__(self, *arguments: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; see `start`."""
-        self.start(*arguments, **how)
-        return self.wait()
-
-    def stop(self) -> None:
-        self._server.communicate(timeout=60)
-
-    def _answer(self) -> str:
-        assert self._server.stdout is not None
-        return self._server.stdout.readline()
-
-
-@pytest.fixture(scope="session")
-def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
-    """Runs `scgenept-rt` with arguments in a process of its own."""
-    server = CommandServer(tmp_path_factory.mktemp("commands"))
-    yield server
-    server.stop()

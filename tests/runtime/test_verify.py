@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.commands import CommandServer
 from tests.runtime.bundle_changes import change_weight
 from tests.runtime.conftest import CELLS
 
 GRAPHS = ["ort_fp32.onnx", "ort_fp16.onnx", "merged_fp32.onnx", "portable_fp32.onnx", "portable_fp16.onnx"]
-
-
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scgenept_rt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
 @pytest.fixture
@@ -30,8 +25,8 @@ def swapped(bundle_copy: Path) -> Path:
     return bundle_copy
 
 
-def test_every_graph_of_a_good_bundle_passes_on_the_cpu(bundle: Path) -> None:
-    result = run("verify", bundle, "--provider", "cpu")
+def test_every_graph_of_a_good_bundle_passes_on_the_cpu(command_line: CommandServer, bundle: Path) -> None:
+    result = command_line("verify", bundle, "--provider", "cpu")
     assert (result.returncode, result.stderr) == (0, "")
     heads, figures = result.stdout.splitlines()[::2], result.stdout.splitlines()[1::2]
     assert [head.split()[3] for head in heads] == GRAPHS
@@ -40,41 +35,45 @@ def test_every_graph_of_a_good_bundle_passes_on_the_cpu(bundle: Path) -> None:
     assert all("largest difference" in line and "of the tolerance" in line for line in figures)
 
 
-def test_a_swapped_graph_is_found_by_verify(swapped: Path) -> None:
-    result = run("verify", swapped, "--provider", "cpu")
+def test_a_swapped_graph_is_found_by_verify(command_line: CommandServer, swapped: Path) -> None:
+    result = command_line("verify", swapped, "--provider", "cpu")
     assert result.returncode == 1
     heads = result.stdout.splitlines()[::2]
     assert [head.split()[0] for head in heads] == ["MISS", "ok", "MISS", "ok", "ok"]
-    alone = run("verify", swapped, "--provider", "cpu", "--precision", "fp16")
+    alone = command_line("verify", swapped, "--provider", "cpu", "--precision", "fp16")
     assert alone.returncode == 0
     assert "ort_fp32" not in alone.stdout
 
 
-def test_predict_refuses_a_swapped_graph_unless_told_not_to_check(swapped: Path, tmp_path: Path) -> None:
+def test_predict_refuses_a_swapped_graph_unless_told_not_to_check(
+    command_line: CommandServer, swapped: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.h5ad"
     command = ["predict", swapped, CELLS, "--out", out, "-p", "ctrl", "--provider", "cpu"]
-    refused = run(*command)
+    refused = command_line(*command)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith(
         "error: on the provider cpu (fp32) this bundle's reference cells differ from PyTorch's outputs by"
     )
     assert "Traceback" not in refused.stderr
     assert not out.exists()
-    assert run(*command, "--no-check").returncode == 0
+    assert command_line(*command, "--no-check").returncode == 0
     assert out.exists()
 
 
-def test_a_graph_that_gives_nan_misses(bundle_copy: Path) -> None:
+def test_a_graph_that_gives_nan_misses(command_line: CommandServer, bundle_copy: Path) -> None:
     change_weight(bundle_copy / "ort_fp32.onnx", "gene_table", lambda values: np.full_like(values, np.nan))
-    result = run("verify", bundle_copy, "--provider", "cpu", "--precision", "fp32", "--json")
+    result = command_line("verify", bundle_copy, "--provider", "cpu", "--precision", "fp32", "--json")
     assert result.returncode == 1
     figures = json.loads(result.stdout)
     assert (figures[0]["passed"], figures[0]["times_tolerance"]) == (False, None)
     assert [figure["passed"] for figure in figures if figure["graph"] == "portable_fp32.onnx"] == [True]
 
 
-def test_switching_flash_attention_off_is_said(bundle: Path) -> None:
-    result = run("verify", bundle, "--provider", "cpu", "--precision", "fp32", ORT_DISABLE_FLASH_ATTENTION="1")
+def test_switching_flash_attention_off_is_said(command_line: CommandServer, bundle: Path) -> None:
+    result = command_line(
+        "verify", bundle, "--provider", "cpu", "--precision", "fp32", environment={"ORT_DISABLE_FLASH_ATTENTION": "1"}
+    )
     assert "attention: unfused, as ORT_DISABLE_FLASH_ATTENTION is set" in result.stdout
 
 
@@ -110,9 +109,10 @@ def test_kernel_names_are_read_from_what_the_library_prints() -> None:
 
 
 def test_verify_of_a_bundle_without_graphs_for_the_provider_says_how_to_export(
+    command_line: CommandServer,
     fp32_bundle: Path,
 ) -> None:
-    result: Any = run("verify", fp32_bundle, "--provider", "cpu", "--precision", "fp16")
+    result: Any = command_line("verify", fp32_bundle, "--provider", "cpu", "--precision", "fp16")
     assert result.returncode == 1
     assert "holds no fp16 graph" in result.stderr
     assert "Export it again with the precision fp16" in result.stderr

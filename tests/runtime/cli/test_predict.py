@@ -24,7 +24,7 @@ from scgenept_rt.options import PredictOptions
 from tests.runtime.bundle_changes import keep_genes
 
 if TYPE_CHECKING:
-    from tests.runtime.conftest import CommandServer
+    from tests.commands import CommandServer
 
 MakeCells = Callable[..., anndata.AnnData]
 

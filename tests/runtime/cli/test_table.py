@@ -14,7 +14,7 @@ import pytest
 import scgenept_rt as sgr
 
 if TYPE_CHECKING:
-    from tests.runtime.conftest import CommandServer
+    from tests.commands import CommandServer
 
 LABELS = ["YFU19", "EKKN10+YFU19"]
 

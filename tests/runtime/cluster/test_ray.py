@@ -21,7 +21,7 @@ from tests.runtime.partial_output import n_committed
 from tests.runtime.predictor.test_shards import content
 
 if TYPE_CHECKING:
-    from tests.runtime.conftest import CommandServer
+    from tests.commands import CommandServer
 
 pytest.importorskip("ray", reason="needs Ray, of the extra ray")
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from tests.commands import CommandServer
 from tests.runtime.download.conftest import GO_C, VOCAB
 
 COMMAND = (sys.executable, "-m", "scgenept_rt", "download")
 
 
-def download(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200", "TERM": "dumb"}
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+@pytest.fixture
+def download(command_line: CommandServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return partial(command_line, "download", environment={"COLUMNS": "200", "TERM": "dumb"})
 
 
-def test_names_come_and_are_listed_as_here(server, tmp_path):
+def test_names_come_and_are_listed_as_here(download, server, tmp_path):
     options = ("--dir", tmp_path / "d", "--mirror", server.url)
     done = download("scgenept_go_c_gpt_concat", "vocab", *options)
     assert done.returncode == 0, done.stderr
@@ -37,7 +38,7 @@ def test_names_come_and_are_listed_as_here(server, tmp_path):
     assert "168.8 MB" in lines["norman"]
 
 
-def test_everything_that_is_missing_offline_is_listed_at_once(tmp_path):
+def test_everything_that_is_missing_offline_is_listed_at_once(download, tmp_path):
     done = download("all", "--offline", "--dataset", "adamson", "--dir", tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("is not here, and nothing may be downloaded") == 9
@@ -55,14 +56,14 @@ def test_everything_that_is_missing_offline_is_listed_at_once(tmp_path):
         (("vocabulary",), 1, "Did you mean vocab?"),
     ],
 )
-def test_wrong_usage_and_wrong_names(arguments, code, words, tmp_path):
+def test_wrong_usage_and_wrong_names(download, arguments, code, words, tmp_path):
     done = download(*arguments, "--dir", tmp_path)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_refusal_ends_in_one_message(server, misbehave, tmp_path):
+def test_a_refusal_ends_in_one_message(download, server, misbehave, tmp_path):
     server.on(VOCAB, misbehave.status(403))
     done = download("vocab", "--dir", tmp_path, "--mirror", server.url)
     assert done.returncode == 1

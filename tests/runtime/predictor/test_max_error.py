@@ -16,7 +16,7 @@ from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor.run import Run
 
 if TYPE_CHECKING:
-    from tests.runtime.conftest import CommandServer
+    from tests.commands import CommandServer
 
 MakeCells = Callable[..., anndata.AnnData]
 LABELS = ["YFU19", "EKKN10", "YFU19+EKKN10", "ctrl"]

@@ -20,7 +20,7 @@ import pytest
 from tests.runtime import partial_output
 
 if TYPE_CHECKING:
-    from tests.runtime.conftest import CommandServer
+    from tests.commands import CommandServer
 
 MakeCells = Callable[..., anndata.AnnData]
 

@@ -19,7 +19,7 @@ from scgenept_rt.output.work_directory import partial_path
 from tests.runtime.partial_output import n_committed
 
 if TYPE_CHECKING:
-    from tests.runtime.conftest import CommandServer
+    from tests.commands import CommandServer
 
 MakeCells = Callable[..., anndata.AnnData]
 

@@ -1,9 +1,11 @@
-"""Runs `scgenept-rt` many times without importing everything anew: reads jobs from stdin and forks a process for each.
+"""Runs `scgenept-rt` or `scgenept-export` (the argument) many times without importing everything anew.
 
-A job is a JSON line with argv, stdout, stderr (paths), cwd, kill_at, from and devices. The process kills itself at
-the step kill_at (a call or return of a function of the output package, counted from the call of the function that from
-names); null for never. With devices its network runs in so many sessions. The answers are two lines: the id of the
-process, and, when it has ended, its status as `subprocess.Popen.returncode` gives it.
+Reads jobs from stdin and forks a process for each.
+
+A job is a JSON line with argv, stdout, stderr (paths), cwd, environment (variables to set), kill_at, from and devices.
+The process kills itself at the step kill_at (a call or return of a function of the output package, counted from the
+call of the function that from names); null for never. With devices its network runs in so many sessions. The answers
+are two lines: the id of the process, and, when it has ended, its status as `subprocess.Popen.returncode` gives it.
 Each process ends as an interpreter does.
 
 ONNX Runtime is left to the processes: importing it starts a thread, and a process forked beside one may hang.
@@ -23,13 +25,16 @@ from types import FrameType
 
 import anndata  # noqa: F401 - what the commands import
 
-import scgenept_rt
-from scgenept_rt.cli import main
 from scgenept_rt.predictor import loading
 from scgenept_rt.session import SeveralDevices
 
-for module in pkgutil.walk_packages(scgenept_rt.__path__, "scgenept_rt."):
-    importlib.import_module(module.name)
+PACKAGES = ["scgenept_rt"]
+if sys.argv[1] == "scgenept-export":
+    PACKAGES.append("scgenept_export")
+for name in PACKAGES:
+    for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
+        importlib.import_module(module.name)
+main = sys.modules[f"{PACKAGES[-1]}.cli"].main
 gc.freeze()  # the processes share what is imported with this one
 assert "onnxruntime" not in sys.modules
 assert threading.active_count() == 1
@@ -73,6 +78,7 @@ for descriptor, path, flags in (
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so would commands
 os.chdir(job["cwd"])
+os.environ.update(job["environment"])
 sys.argv = job["argv"]
 if job["devices"] > 1:
     open_session = loading.open_session
