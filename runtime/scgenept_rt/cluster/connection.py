@@ -13,6 +13,7 @@ from typing import Any
 
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError
 
+ADDRESS_VARIABLE = "RAY_ADDRESS"
 _SECONDS_TO_ANSWER = 10
 # HTTP/2's preface and an empty frame of settings, which a gRPC server answers with its own.
 _GREETING, _HEADER_BYTES, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]), 9, 4
@@ -22,7 +23,7 @@ def import_ray() -> Any:
     """Return Ray; unless it was imported before, it prints little and reports nothing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray prints paragraphs about lost workers on standard output, which this package says in a line.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError:
@@ -44,7 +45,7 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
     if ray.is_initialized():
         yield ray.cluster_resources()
         return
-    check_answer(address or os.environ.get("RAY_ADDRESS", ""))
+    check_answer(address or os.environ.get(ADDRESS_VARIABLE, ""))
     main = threading.current_thread() is threading.main_thread()
     on_termination = signal.getsignal(signal.SIGTERM)
     try:

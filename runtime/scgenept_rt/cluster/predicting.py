@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.cluster.connection import connected
+from scgenept_rt.cluster.connection import ADDRESS_VARIABLE, connected
 from scgenept_rt.cluster.ray_session import RaySession
 from scgenept_rt.cluster.worker import GPU, PACKAGE, read_bundle
-from scgenept_rt.errors import ArgumentError
+from scgenept_rt.errors import ArgumentError, ClusterError, UseOption, pluralize
 from scgenept_rt.options import EngineOptions, PredictFileOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor
@@ -96,6 +97,7 @@ def load(
         raise ArgumentError("device was given, but Ray chooses the GPU of each worker")
     if workers is not None and workers < 1:
         raise ArgumentError(f"workers is {workers}, expected a whole number from 1")
+    notify = on_notice or (lambda _: None)
     with ExitStack() as resources:
         held = resources.enter_context(connected(address))
         provider, n_gpus = engine["provider"], int(held.get("GPU", 0))
@@ -103,14 +105,21 @@ def load(
         if not on_gpu:
             engine["threads"] = engine["threads"] or 1
         room = n_gpus if on_gpu else int(held.get("CPU", 0)) // (engine["threads"] or 1)
+        n_workers = max(room, 1) if workers is None else workers
+        if n_workers > room:
+            needs = "one GPU" if on_gpu else pluralize(engine["threads"] or 1, "CPU")
+            told = f"The Ray cluster has room for {room:,} of {pluralize(n_workers, 'worker')}, which take {needs} each"
+            if not room and not (address or os.environ.get(ADDRESS_VARIABLE)):
+                raise ClusterError(told, options=[UseOption("provider", "run on CPUs", "cpu")] if on_gpu else [])
+            notify(f"{told}; others start when machines join.")
         session = RaySession(
             read_bundle(opened),
             engine,
-            n_workers=workers or max(room, 1),
+            n_workers=n_workers,
             on_gpu=on_gpu,
             versions=installed_versions(PACKAGE),
             check=check,
-            on_notice=on_notice or (lambda _: None),
+            on_notice=notify,
         )
         resources.callback(session.close)
         return ClusterPredictor(opened, session, resources.pop_all())

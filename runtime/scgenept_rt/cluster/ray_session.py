@@ -210,7 +210,7 @@ class RaySession(SeveralDevices):
             if self._on_gpu and not TRAITS[found[PROVIDER]].on_gpu:
                 raise ClusterError(
                     f"it has a GPU of the Ray cluster, but runs on the {found[PROVIDER]} ({facts['reason']})",
-                    options=[UseOption("provider", "run on GPUs only, or on the CPUs of all workers", "cpu")],
+                    options=[UseOption("provider", "run all workers on CPUs", "cpu")],
                     where=f"worker on {worker.host}",
                 )
             differing = [
@@ -266,6 +266,6 @@ class RaySession(SeveralDevices):
         if isinstance(error, self._ray.exceptions.RayTaskError):
             if isinstance(error.cause, ScgeneptError):
                 return error.cause
-            return InferenceError(f"it failed: {type(error.cause).__name__}: {error.cause}", where=where)
+            return InferenceError(f"it failed ({type(error.cause).__name__}: {error.cause})", where=where)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return ClusterError(f"it ended while it started ({lines[-1]})", where=where)
+        return ClusterError(f"it failed ({lines[-1]})", where=where)

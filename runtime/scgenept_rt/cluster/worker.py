@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle
+from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.options import EngineOptions
 from scgenept_rt.predictor import load
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
@@ -26,7 +28,7 @@ class Worker:
 
     def start(self, bundle: Mapping[str, bytes], engine: EngineOptions, check: bool) -> dict[str, Any]:
         """Load a bundle from the content of its files; return what its predictions depend on, and facts."""
-        with TemporaryDirectory(prefix="scgenept-rt-") as directory:  # gone once the network is loaded
+        with _named(), TemporaryDirectory(prefix="scgenept-rt-") as directory:  # gone once the network is loaded
             write_bundle(bundle, Path(directory))
             model = load(directory, **engine)
             if check:
@@ -46,7 +48,19 @@ class Worker:
         """Predict one batch, of which `perturbed` are the indices of the flags; see `Session.run`."""
         pert_flags = np.zeros(values.shape, np.int64)
         pert_flags[perturbed] = 1
-        return self._backoff.run(self._session, values, pert_flags, gene_index)
+        with _named():
+            return self._backoff.run(self._session, values, pert_flags, gene_index)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Name this machine in errors."""
+    try:
+        yield
+    except ScgeneptError as error:
+        error.where = f"worker on {socket.gethostname()}" + (f": {error.where}" if error.where else "")
+        error.args = (error.message(),)
+        raise
 
 
 def read_bundle(bundle: Bundle) -> dict[str, bytes]:

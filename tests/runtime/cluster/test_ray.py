@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata
-import psutil
 import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt import cluster
 from scgenept_rt.cluster.connection import check_answer, import_ray
-from scgenept_rt.errors import ArgumentError, ClusterError, ProviderUnavailableError
+from scgenept_rt.cluster.worker import GPU, PRECISION, Worker
+from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError, ProviderUnavailableError
 from tests.runtime.partial_output import n_committed
+from tests.runtime.predictor.test_resume import wait_for
 from tests.runtime.predictor.test_shards import content
 
 if TYPE_CHECKING:
     from tests.commands import CommandServer
 
-pytest.importorskip("ray", reason="needs Ray, of the extra ray")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray, of the extra ray")
 
 MakeCells = Callable[..., anndata.AnnData]
 MEGABYTE = 2**20
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def nodes() -> Iterator[Any]:
     """A cluster of one node, which says that it has a GPU."""
     ray = import_ray()
     from ray.cluster_utils import Cluster
@@ -38,13 +42,13 @@ def address() -> Iterator[str]:
     node = {"num_cpus": 8, "num_gpus": 1, "object_store_memory": 80 * MEGABYTE, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args=node)
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-    yield nodes.address
+    yield nodes
     ray.shutdown()
     nodes.shutdown()
 
 
 @pytest.fixture(scope="module")
-def workers(bundle: Path, address: str) -> Iterator[cluster.ClusterPredictor]:
+def workers(bundle: Path, nodes: Any) -> Iterator[cluster.ClusterPredictor]:
     with cluster.load(bundle, workers=2, provider="cpu") as model:
         yield model
 
@@ -60,9 +64,11 @@ def predict(model: sgr.Predictor, cells: anndata.AnnData, out: Path, **options: 
     model.predict_file(cells, out, model.gene_names[:8], batch_size=3, **options)
 
 
-def worker_pids() -> list[int]:
-    """Processes of workers that run on this machine."""
-    return [process.pid for process in psutil.process_iter() if process.name().startswith("ray::Worker")]
+def worker_pids(raylet: int) -> list[int]:
+    """Processes of the workers of a node."""
+    import psutil
+
+    return [child.pid for child in psutil.Process(raylet).children() if child.name().startswith("ray::Worker")]
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
@@ -84,47 +90,101 @@ def test_files_are_those_of_one_process(
     assert content(tmp_path, "ray") == content(tmp_path, "one")
 
 
+def raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
 def test_cells_of_a_killed_worker_are_predicted_by_others(
-    bundle: Path, address: str, model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
+    bundle: Path,
+    nodes: Any,
+    model: sgr.Predictor,
+    cells: anndata.AnnData,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    killed: list[int] = []
-    notices: list[str] = []
+    others, killed, notices = set(worker_pids(raylet(nodes.head_node))), [], []
 
     def kill(done: int, total: int) -> None:
         if done > total / 4 and not killed:
-            killed.extend(set(worker_pids()) - others)
+            killed.extend(set(worker_pids(raylet(nodes.head_node))) - others)
             os.kill(killed[0], signal.SIGKILL)
 
-    others = set(worker_pids())
-    out = tmp_path / "ray.h5ad"
     with cluster.load(bundle, workers=1, provider="cpu", on_notice=notices.append) as on_ray:
-        predict(on_ray, cells, out, progress=kill)
+        predict(on_ray, cells, tmp_path / "ray.h5ad", progress=kill)
     predict(model, cells, tmp_path / "one.h5ad")
-    assert out.read_bytes() == (tmp_path / "one.h5ad").read_bytes()
+    assert content(tmp_path, "ray") == content(tmp_path, "one")
     assert "lost" in notices[-1]
+    assert capfd.readouterr().out == ""
 
 
-def test_a_killed_driver_is_continued(
-    command_line: CommandServer, bundle: Path, address: str, make_cells: MakeCells, tmp_path: Path
+@pytest.mark.slow
+def test_workers_of_a_killed_node_are_replaced(
+    bundle: Path, nodes: Any, model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
 ) -> None:
-    make_cells(60).write_h5ad(tmp_path / "cells.h5ad")
-    arguments = ["predict", bundle, tmp_path / "cells.h5ad", "--all-singles", "--batch-size", "1", "--threads", "1"]
-    arguments += ["--provider", "cpu", "--out"]
-    out = tmp_path / "ray.h5ad"
-    on_ray = [*arguments, out, "--ray", address, "--workers", "1"]
+    node = nodes.add_node(num_cpus=1, object_store_memory=80 * MEGABYTE)
+    killed: list[int] = []
+
+    def kill(done: int, total: int) -> None:
+        if done > total / 4 and not killed:
+            killed.extend(worker_pids(raylet(node)))
+            os.kill(raylet(node), signal.SIGKILL)
+
+    with cluster.load(bundle, workers=2, provider="cpu") as on_ray:
+        wait_for(lambda: on_ray.n_workers == 2)
+        predict(on_ray, cells, tmp_path / "ray.h5ad", progress=kill, aggregate="both")
+    assert killed
+    predict(model, cells, tmp_path / "one.h5ad", aggregate="both")
+    assert content(tmp_path, "ray") == content(tmp_path, "one")
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_continued(
+    command_line: CommandServer,
+    bundle: Path,
+    nodes: Any,
+    model: sgr.Predictor,
+    make_cells: MakeCells,
+    tmp_path: Path,
+) -> None:
+    path, out = tmp_path / "cells.h5ad", tmp_path / "ray.h5ad"
+    make_cells(40).write_h5ad(path)
+    labels = [argument for gene in model.gene_names for argument in ("-p", gene)]
+    on_ray = ["predict", bundle, path, "--out", out, *labels, "--batch-size", "1", "--provider", "cpu"]
+    on_ray += ["--ray", nodes.address, "--workers", "1"]
     driver = command_line.start(*on_ray)
-    while not n_committed(out):
-        assert psutil.pid_exists(driver)
+    wait_for(lambda: n_committed(out) > 0)
     os.kill(driver, signal.SIGKILL)
     command_line.wait()
     assert not out.exists()
 
     resumed = command_line(*on_ray, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert command_line(*arguments, tmp_path / "one.h5ad").returncode == 0
-    assert out.read_bytes() == (tmp_path / "one.h5ad").read_bytes()
     assert resumed.stdout == f"wrote {out}\n"
     assert len(resumed.stderr.splitlines()) < 10
+    model.predict_file(path, tmp_path / "one.h5ad", model.gene_names, batch_size=1)
+    assert out.read_bytes() == (tmp_path / "one.h5ad").read_bytes()
+
+
+def test_a_worker_that_would_predict_other_numbers_is_refused(
+    bundle: Path, nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first"
+
+    class SecondDiffers(Worker):
+        def start(self, *arguments: Any) -> dict[str, Any]:
+            facts = super().start(*arguments)
+            try:
+                first.mkdir()
+            except FileExistsError:
+                facts["identity"] |= {PRECISION: "fp16", GPU: "NVIDIA A100"}
+            return facts
+
+    monkeypatch.setattr("scgenept_rt.cluster.ray_session.Worker", SecondDiffers)
+    notices: list[str] = []
+    with cluster.load(bundle, workers=2, provider="cpu", on_notice=notices.append) as model:
+        wait_for(lambda: bool(notices))
+        assert model.n_workers == 1
+    assert {"fp16", "fp32", "A100", "None"} <= set(re.findall(r"\w+", notices[0]))
 
 
 def test_nothing_at_an_address_is_said_at_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +199,7 @@ def test_nothing_at_an_address_is_said_at_once(bundle: Path, monkeypatch: pytest
             check_answer(address)
 
 
-def test_a_worker_without_the_gpu_that_it_was_given_is_refused(bundle: Path, address: str) -> None:
+def test_a_worker_without_the_gpu_that_it_was_given_is_refused(bundle: Path, nodes: Any) -> None:
     with pytest.raises(ClusterError, match="runs on the cpu") as refused:
         cluster.load(bundle, workers=1)
     assert refused.value.options[0].name == "provider"
@@ -151,3 +211,9 @@ def test_a_worker_without_the_gpu_that_it_was_given_is_refused(bundle: Path, add
 def test_options_without_meaning_are_refused(bundle: Path, given: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(given))):
         cluster.load(bundle, **given)
+
+
+def test_without_ray_the_extra_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackageError, match=r"\[ray\]"):
+        cluster.load(bundle)
