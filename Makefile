@@ -10,6 +10,8 @@ CUDA_VENV ?= .venv-cuda
 unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, and each would compile the package again
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+# Of environments for few tests: compiling whole packages takes as long as installing them.
+PIP_UNPACK = $(PIP_INSTALL) --no-compile
 PYTEST = -m pytest --numprocesses auto --dist loadfile
 TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
@@ -99,17 +101,17 @@ $(DEMO_VENV)/.installed: pyproject.toml
 # Without google-crc32c, numcodecs prints a warning of what zarr 3.1.3 brings.
 $(MINIMUM_VENV)/.installed: pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(MINIMUM_VENV)
-	$(MINIMUM_VENV)/bin/python $(PIP_INSTALL) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES) google-crc32c
+	$(MINIMUM_VENV)/bin/python $(PIP_UNPACK) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES) google-crc32c
 	touch $@
 
 $(NEWEST_VENV)/.installed: pyproject.toml
 	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
-	$(NEWEST_VENV)/bin/python $(PIP_INSTALL) -e $(RUNTIME_PACKAGES)
+	$(NEWEST_VENV)/bin/python $(PIP_UNPACK) -e $(RUNTIME_PACKAGES)
 	touch $@
 
 $(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt
 	$(PYTHON) -m venv $(CUDA_VENV)
-	$(CUDA_VENV)/bin/python $(PIP_INSTALL) -e '.[plot]' -r tests/cuda/requirements.txt
+	$(CUDA_VENV)/bin/python $(PIP_UNPACK) -e '.[plot]' -r tests/cuda/requirements.txt
 	touch $@
 
 # Of NVIDIA's wheels only the headers are used: beside ONNX Runtime, their libraries would be loaded instead.

@@ -50,7 +50,7 @@ def installed(wheel: Path, extra: str, directory: Path) -> Path:
     run(sys.executable, "-m", "venv", directory / "venv", cwd=directory)
     binaries = directory / "venv" / ("Scripts" if os.name == "nt" else "bin")
     requirement = f"scgenept-rt[{extra}] @ {wheel.as_uri()}"
-    run(binaries / "python", "-m", "pip", "install", "--quiet", requirement, cwd=directory)
+    run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-compile", requirement, cwd=directory)
     return binaries
 
 

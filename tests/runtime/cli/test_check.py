@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -165,15 +164,3 @@ def test_genes_are_columns_on_a_terminal(monkeypatch, capsys):
         "C3orf49    ENSG00000163632  yes",
         "C3orf72    ENSG00000206262  no",
     ]
-
-
-@pytest.mark.parametrize("arguments", [[], ["--search", "A"], ["--json"]])
-def test_a_reader_that_goes_away_ends_it_quietly(arguments):
-    command = [sys.executable, "-m", "scgenept_rt", "genes", BUNDLE, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait() in (0, 1)

@@ -27,8 +27,16 @@ def start(
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, **options)
 
 
-@pytest.mark.parametrize("unbuffered", [False, True])
-@pytest.mark.parametrize("arguments", [["--version"], ["predict", "--help"], ["inspect", "demo"], ["genes", "demo"]])
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [
+        (["--version"], False),
+        (["predict", "--help"], True),
+        (["inspect", "demo"], False),
+        (["genes", "demo"], False),
+        (["genes", "demo"], True),
+    ],
+)
 def test_full_device_is_one_message(arguments: list[str], unbuffered: bool, full_device: Path) -> None:
     with full_device.open("w") as full:
         process = start(*arguments, unbuffered=unbuffered, stdout=full)
@@ -40,7 +48,7 @@ def test_full_device_is_one_message(arguments: list[str], unbuffered: bool, full
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["genes", "demo"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["genes", "demo"], ["genes", "demo", "--json"]])
 def test_reader_that_went_away_is_met_quietly(arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -83,6 +83,7 @@ def kill_at_a_random_moment(
     return command_line.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_killed_at_random_moments_and_resumed_gives_the_very_file(
     command_line: CommandServer, arguments: list[str], tmp_path: Path, form: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +67,13 @@ def content(directory: Path, name: str) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("form", "ending", "divisions"),
     [
-        *((form, "h5ad", range(1, 8)) for form in ("mean", "cells")),
-        *((form, "h5ad", (1, 3, 7)) for form in ("max_error", "both", "limited", "cell_eval")),
-        *((form, "zarr", (3,)) for form in ("mean", "both")),
+        *((form, "h5ad", (1, 4, 7)) for form in ("mean", "cells")),
+        *((form, "h5ad", (2, 5)) for form in ("max_error", "both", "limited", "cell_eval")),
+        ("both", "zarr", (2,)),
     ],
 )
 def test_parts_make_the_very_file(
-    model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, form: str, ending: str, divisions: Iterator[int]
+    model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, form: str, ending: str, divisions: tuple[int, ...]
 ) -> None:
     options = FORMS[form]
     predict(model, cells, tmp_path / f"whole.{ending}", **options)
