@@ -6,6 +6,7 @@ DEMO_VENV ?= .venv-demo
 MINIMUM_VENV ?= .venv-minimum
 NEWEST_VENV ?= .venv-newest
 CUDA_VENV ?= .venv-cuda
+SNAKEMAKE_VENV ?= .venv-snakemake
 
 unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, and each would compile the package again
 
@@ -18,7 +19,7 @@ RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothe
 # What needs neither PyTorch nor onnx. Left out: the slowest, and machines that are built of stand-ins for packages.
 RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py --ignore tests/runtime/providers -m 'not slow'
 
-.PHONY: help demo test test-minimum test-newest test-cuda coverage
+.PHONY: help demo test test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
 
 help:  ## List the targets.
@@ -41,6 +42,9 @@ test-newest: $(NEWEST_VENV)/.installed  ## Run the tests of the runtime with the
 test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real CUDA provider without a GPU.
 	CUDA_STANDIN=1 LD_LIBRARY_PATH=$(abspath $(CUDA_VENV)/standin) \
 		$(CUDA_VENV)/bin/python -m pytest --numprocesses auto tests/cuda
+
+test-recipes: $(VENV)/.installed $(SNAKEMAKE_VENV)/.installed  ## Run the recipes of docs/scaling.md, with Snakemake.
+	PATH="$(abspath $(SNAKEMAKE_VENV))/bin:$$PATH" $(VENV)/bin/python -m pytest tests/packaging/test_scaling.py
 
 coverage: $(VENV)/.installed  ## Run all tests and report the lines that none of them reach.
 	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term-missing:skip-covered
@@ -83,7 +87,7 @@ constraints: $(VENV)/.installed  ## Pin the versions of the test environment in 
 	touch $(VENV)/.installed
 
 clean:  ## Remove environments, caches and the demo's output.
-	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) demo-output
+	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) $(SNAKEMAKE_VENV) demo-output
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 
 # scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
@@ -112,6 +116,11 @@ $(NEWEST_VENV)/.installed: pyproject.toml
 $(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt
 	$(PYTHON) -m venv $(CUDA_VENV)
 	$(CUDA_VENV)/bin/python $(PIP_UNPACK) -e '.[plot]' -r tests/cuda/requirements.txt
+	touch $@
+
+$(SNAKEMAKE_VENV)/.installed:
+	$(PYTHON) -m venv $(SNAKEMAKE_VENV)
+	$(SNAKEMAKE_VENV)/bin/python $(PIP_INSTALL) snakemake
 	touch $@
 
 # Of NVIDIA's wheels only the headers are used: beside ONNX Runtime, their libraries would be loaded instead.

@@ -89,6 +89,15 @@ def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandSe
 
 
 @pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of 24 genes with every graph (`tests/data/README.md`). Copy it before changing its files."""
+    directory = tmp_path_factory.mktemp("small") / "bundle"
+    with tarfile.open(DATA / "bundle.tar.xz") as archive:
+        archive.extractall(directory, filter="data")
+    return directory
+
+
+@pytest.fixture(scope="session")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     unpacked = tmp_path_factory.mktemp("oracle")
     with tarfile.open(DATA / "oracle" / "checkpoints.tar.xz") as archive:

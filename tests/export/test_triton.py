@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,11 @@ from scgenept_export.errors import ExportedGraphError
 from scgenept_export.triton import write_triton_model
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import ArgumentError, GraphNotInBundleError, OutputExistsError
-from tests.conftest import DATA
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    directory = tmp_path_factory.mktemp("small") / "bundle"
-    with tarfile.open(DATA / "bundle.tar.xz") as archive:
-        archive.extractall(directory, filter="data")
-    return Bundle.open(directory)
+def opened(bundle: Path) -> Bundle:
+    return Bundle.open(bundle)
 
 
 def read_config(model: Path) -> Any:
@@ -35,9 +30,9 @@ def read_config(model: Path) -> Any:
     return text_format.Parse((model / "config.pbtxt").read_text("utf-8"), protobuf.ModelConfig())
 
 
-def test_triton_reads_the_configuration(bundle: Bundle, tmp_path: Path) -> None:
-    model = write_triton_model(bundle, tmp_path, max_batch=5)
-    config, genes = read_config(model), bundle.manifest.gene_names
+def test_triton_reads_the_configuration(opened: Bundle, tmp_path: Path) -> None:
+    model = write_triton_model(opened, tmp_path, max_batch=5)
+    config, genes = read_config(model), opened.manifest.gene_names
     assert (config.name, config.backend, config.max_batch_size) == (model.name, "onnxruntime", 5)
     assert config.HasField("dynamic_batching")
     (group,) = config.instance_group
@@ -48,20 +43,20 @@ def test_triton_reads_the_configuration(bundle: Bundle, tmp_path: Path) -> None:
     for warm_up in config.model_warmup:
         given = {name: (tensor.data_type, list(tensor.dims)) for name, tensor in warm_up.inputs.items()}
         assert given == {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in config.input}
-    assert config.parameters["scgenept_rt.manifest_digest"].string_value == bundle.digest
+    assert config.parameters["scgenept_rt.manifest_digest"].string_value == opened.digest
     assert (model / "genes.txt").read_text("utf-8").splitlines() == list(genes)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_graph_predicts_as_the_bundle_does(bundle: Bundle, precision: Any, tmp_path: Path) -> None:
-    served = write_triton_model(bundle, tmp_path, precision=precision) / "1" / "model.onnx"
+def test_the_graph_predicts_as_the_bundle_does(opened: Bundle, precision: Any, tmp_path: Path) -> None:
+    served = write_triton_model(opened, tmp_path, precision=precision) / "1" / "model.onnx"
     session = onnxruntime.InferenceSession(str(served), providers=["CPUExecutionProvider"])
-    genes = bundle.manifest.gene_names
+    genes = opened.manifest.gene_names
     assert {given.name: given.shape[1] for given in session.get_inputs()} == dict.fromkeys(
         ("values", "pert_flags"), len(genes)
     )
     rng = np.random.default_rng(3)
-    with sgr.load(bundle, provider="cpu", precision=precision, threads=1) as model:
+    with sgr.load(opened, provider="cpu", precision=precision, threads=1) as model:
         for n_cells in (1, 3, 8):
             values = rng.gamma(1.0, 1.0, (n_cells, len(genes))).astype(np.float32)
             perturbed = rng.integers(len(genes), size=n_cells)
@@ -69,11 +64,11 @@ def test_the_graph_predicts_as_the_bundle_does(bundle: Bundle, precision: Any, t
             pert_flags[np.arange(n_cells), perturbed] = 1
             expected = model.predict_array(values, [f"{genes[gene]}+ctrl" for gene in perturbed])
             (predicted,) = session.run(None, {"values": values, "pert_flags": pert_flags})
-            assert bundle.tolerance(precision).compare(predicted, expected).passed
+            assert opened.tolerance(precision).compare(predicted, expected).passed
 
 
 def test_a_graph_that_predicts_otherwise_is_not_written(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold: Callable[..., Any] = triton._with_constant_genes
 
@@ -84,22 +79,22 @@ def test_a_graph_that_predicts_otherwise_is_not_written(
 
     monkeypatch.setattr(triton, "_with_constant_genes", fold_into_one_gene)
     with pytest.raises(ExportedGraphError, match="no model was written"):
-        write_triton_model(bundle, tmp_path)
+        write_triton_model(opened, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused(opened: Bundle, tmp_path: Path) -> None:
     with pytest.raises(GraphNotInBundleError, match="no fp16 graph"):
         write_triton_model(Bundle.open("demo"), tmp_path, precision="fp16")
     with pytest.raises(ArgumentError, match="expected up to"):
-        write_triton_model(bundle, tmp_path, max_batch=10**9)
+        write_triton_model(opened, tmp_path, max_batch=10**9)
     assert list(tmp_path.iterdir()) == []
-    model = write_triton_model(bundle, tmp_path, max_batch=1)
+    model = write_triton_model(opened, tmp_path, max_batch=1)
     with pytest.raises(OutputExistsError, match="not empty") as exists:
-        write_triton_model(bundle, tmp_path)
+        write_triton_model(opened, tmp_path)
     assert [option.name for option in exists.value.options] == ["overwrite"]
-    write_triton_model(bundle, tmp_path, max_batch=2, overwrite=True)
+    write_triton_model(opened, tmp_path, max_batch=2, overwrite=True)
     assert "max_batch_size: 2" in (model / "config.pbtxt").read_text()
     (model / "config.pbtxt").rename(model / "mine.txt")
     with pytest.raises(OutputExistsError, match="is not replaced"):
-        write_triton_model(bundle, tmp_path, overwrite=True)
+        write_triton_model(opened, tmp_path, overwrite=True)

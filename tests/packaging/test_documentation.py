@@ -22,7 +22,7 @@ BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 COMMANDS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
-NOT_CODE = {"text", "json", "csv", "mermaid", "groovy", "dockerfile"}
+NOT_CODE = {"text", "json", "csv", "mermaid", "groovy", "dockerfile", "yaml"}
 
 
 @dataclass(frozen=True)

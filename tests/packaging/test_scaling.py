@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent import futures
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+import yaml
 
 import scgenept_rt as sgr
 from scgenept_export.triton import write_triton_model
 from scgenept_rt.bundle import Bundle
+from tests.conftest import DATA
 from tests.packaging.test_documentation import ROOT, blocks
 
 PAGE = ROOT / "docs" / "scaling.md"
@@ -25,6 +32,96 @@ def recipe(containing: str) -> str:
     """Return the code block of the page that contains a text."""
     (found,) = (block.code for block in blocks(PAGE) if containing in block.code)
     return found
+
+
+@pytest.fixture
+def screen(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with what the recipes name: a bundle, control cells and a list of perturbations."""
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / "scgenept_go_c").symlink_to(bundle)
+    shutil.copy(DATA / "oracle" / "data.h5ad", tmp_path / "control.h5ad")
+    genes = Bundle.open(bundle).manifest.gene_names
+    (tmp_path / "pairs.txt").write_text("".join(f"{one}+{other}\n" for one, other in pairwise(genes[:6])))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.fixture
+def expected(screen: Path) -> bytes:
+    """The file of a run in one process."""
+    with sgr.load(screen / "bundles" / "scgenept_go_c") as model:
+        pairs = (screen / "pairs.txt").read_text().split()
+        (whole,) = model.predict_file(screen / "control.h5ad", screen / "whole.h5ad", pairs)
+    return Path(whole).read_bytes()
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> None:
+    done = subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_a_killed_job_of_slurm_is_submitted_again(screen: Path, expected: bytes) -> None:
+    (screen / "screen.sbatch").write_text(recipe("#SBATCH"))
+    environment = os.environ | {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_ID": "1"}
+    job = subprocess.Popen(["bash", "screen.sbatch"], cwd=screen, env=environment, stderr=subprocess.DEVNULL)
+    while job.poll() is None and not list(screen.glob("screen.shard-1-of-2.h5ad*")):
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    for part in ("1", "2"):
+        run("bash", "screen.sbatch", cwd=screen, SLURM_ARRAY_TASK_COUNT="2", SLURM_ARRAY_TASK_ID=part)
+    run(*re.findall('--wrap "(.*)"', recipe("--parsable"))[0].split(), cwd=screen)
+    assert (screen / "screen.h5ad").read_bytes() == expected
+
+
+def test_pods_of_kubernetes_predict_the_parts(screen: Path, expected: bytes) -> None:
+    job = yaml.safe_load(recipe("kind: Job"))
+    assert job["spec"]["completions"] == 8
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    for pod in ("0", "1"):
+        command = [part.replace("/8", "/2") for part in (*container["command"], *container["args"])]
+        run(*command, cwd=screen, JOB_COMPLETION_INDEX=pod)
+    assert Path(sgr.merge_shards(screen / "screen.h5ad")[0]).read_bytes() == expected
+
+
+def test_the_job_of_ray_is_a_command_that_the_package_has() -> None:
+    job = yaml.safe_load(recipe("kind: RayJob"))
+    program, command, *arguments = job["spec"]["entrypoint"].split()
+    assert (program, command) == ("scgenept-rt", "predict")
+    flags = {argument for argument in arguments if argument.startswith("--")}
+    shown = subprocess.run([sys.executable, "-m", "scgenept_rt", "predict", "--help"], capture_output=True, text=True)
+    assert flags <= set(re.findall(r"--[a-z-]+", shown.stdout))
+
+
+def test_processes_of_nextflow_predict_and_merge(screen: Path, expected: bytes) -> None:
+    part, merge = re.findall('script: "(.*)"', recipe("process PART"))
+    names = {"bundle": "bundles/scgenept_go_c", "cells": "control.h5ad", "pairs": "pairs.txt"}
+    for name, path in names.items():
+        part = part.replace(f"$params.{name}", str(screen / path))
+    (merging := screen / "merging").mkdir()
+    for number in ("1", "2"):
+        (directory := screen / f"work{number}").mkdir()
+        run("bash", "-c", part.replace("$part/8", f"{number}/2"), cwd=directory)
+        (made,) = directory.glob("screen.shard-*.h5ad")
+        (merging / made.name).symlink_to(made)
+    run("bash", "-c", merge, cwd=merging)
+    assert (merging / "screen.h5ad").read_bytes() == expected
+
+
+def test_submitit_predicts_the_parts_and_merges(screen: Path, expected: bytes) -> None:
+    pytest.importorskip("submitit", reason="submitit is one of the extra dev")
+    (screen / "screen.py").write_text(recipe("import submitit").replace("PARTS = 8", "PARTS = 2"))
+    run(sys.executable, "screen.py", cwd=screen)
+    assert (screen / "screen.h5ad").read_bytes() == expected
+
+
+@pytest.mark.skipif(
+    shutil.which("snakemake") is None, reason="Snakemake is not installed: `make test-workflows` does it"
+)
+def test_snakemake_predicts_the_parts_and_merges(screen: Path, expected: bytes) -> None:
+    (screen / "Snakefile").write_text(recipe("rule screen").replace("PARTS = 8", "PARTS = 2"))
+    run("snakemake", "--cores", "2", "--resources", "gpu=1", cwd=screen)
+    assert (screen / "screen.h5ad").read_bytes() == expected
 
 
 @pytest.fixture

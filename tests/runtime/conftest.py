@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,15 +17,6 @@ from tests.runtime.bundle_changes import keep_graphs
 
 CELLS = DATA / "oracle" / "data.h5ad"
 """Cells with the genes of the bundle."""
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of 24 genes with every graph (`tests/data/README.md`). Copy it before changing its files."""
-    directory = tmp_path_factory.mktemp("small") / "bundle"
-    with tarfile.open(DATA / "bundle.tar.xz") as archive:
-        archive.extractall(directory, filter="data")
-    return directory
 
 
 @pytest.fixture

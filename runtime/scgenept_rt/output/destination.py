@@ -190,7 +190,9 @@ def _open_locked(
             raise PartialOutputError(problem, options=[DISCARD], where=path) from damage
         on_notice(f"what an interrupted run left in {work.path} cannot be continued ({damage}): the run starts anew")
     if exists and not overwrite:
-        raise _exists(path)
+        raise _exists(
+            path, "the output exists already, and is not of this run" if resume else "the output exists already"
+        )
     work.clear()
     spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
     return table_class.create(work, spec, settings, command, overwrite=overwrite)
@@ -201,9 +203,9 @@ def _continues(work: WorkDirectory) -> bool:
     return work.begun and work.data.exists() and not _same_place(work.data, work.target)
 
 
-def _exists(path: Path) -> OutputExistsError:
+def _exists(path: Path, more: str = "") -> OutputExistsError:
     replace = UseOption("overwrite", "replace it", True)
-    return OutputExistsError("the output exists already", "Choose another path", [replace], where=path)
+    return OutputExistsError(f"the output exists already{more}", "Choose another path", [replace], where=path)
 
 
 def _left(work: WorkDirectory, table: PartialTable, command: str, *, beside: bool) -> PartialOutputError:

@@ -19,7 +19,7 @@ from scgenept_rt.files.changes import state_of
 from scgenept_rt.output.destination import cells_path, open_table
 from scgenept_rt.output.journal import differences
 from scgenept_rt.output.partial_table import PartialTable, finish_all
-from scgenept_rt.output.shard import Shard
+from scgenept_rt.output.shard import Shard, output_of_part
 from scgenept_rt.output.table_spec import N_CONTROLS, RUN_DIGEST, SHARD_KEY, UNS_KEY, TableSpec
 from scgenept_rt.output.zarr_store import import_zarr
 
@@ -140,7 +140,9 @@ def find_parts(out: Path, ending: str) -> list[Path]:
     counts = sorted({count for count, _ in {*finished, *begun}})
     if not counts:
         problem = f"there is no file {out.stem}.shard-I-of-N{ending} in {out.parent}"
-        raise ShardsError(problem, "Predict the parts, and give the output that they were predicted for", where=out)
+        part_of = output_of_part(out)
+        remedy = f"Give the output of which it is a part: {part_of[0]}" if part_of else "Predict the parts"
+        raise ShardsError(problem, remedy, where=out)
     if len(counts) > 1:
         problem = f"there are parts of a division by {' and of one by '.join(map(str, counts))}"
         raise ShardsError(problem, "Move those of one division away", where=out)
