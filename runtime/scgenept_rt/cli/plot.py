@@ -49,6 +49,28 @@ _WithoutTargetsOption = Annotated[
 ]
 
 
+def _parse_size(text: str) -> tuple[float, float]:
+    try:
+        width, height = map(float, text.lower().split("x"))
+    except ValueError:
+        width = height = 0.0
+    if not (1 <= width <= 50 and 1 <= height <= 50):
+        raise typer.BadParameter(f"{text!r} is not a width and a height from 1 to 50 inches, such as 3.5x3")
+    return width, height
+
+
+_SizeOption = Annotated[
+    Any,
+    typer.Option(
+        "--size",
+        metavar="WxH",
+        parser=_parse_size,
+        help="Width and height in inches, such as 3.5x3. Default: by what is drawn.",
+        rich_help_panel="The figure",
+    ),
+]
+
+
 @app.command("top-de", cls=Command)
 @with_options(sample=("n_controls",))
 def top_de(
@@ -64,6 +86,7 @@ def top_de(
     in_group: InGroupOption = None,
     n_genes: _GenesOption = 20,
     genes: _SeparatedGenesOption = None,
+    size: _SizeOption = None,
 ) -> None:
     """Draw measured change as boxes and predictions as points, for the genes that change most."""
     from scgenept_rt.plotting import top_de as draw
@@ -74,6 +97,7 @@ def top_de(
             data,
             perturbation,
             series,
+            ax=_axes(size),
             n_genes=n_genes,
             genes=_split(genes),
             read=read,
@@ -101,6 +125,7 @@ def agreement(
         str | None,
         typer.Option("--label-genes", metavar="A,B,...", help="Name these genes instead of those that change most."),
     ] = None,
+    size: _SizeOption = None,
 ) -> None:
     """Draw predicted against measured change, one point per gene, with Pearson's r."""
     from scgenept_rt.plotting import agreement as draw
@@ -111,6 +136,7 @@ def agreement(
             data,
             perturbation,
             series,
+            ax=_axes(size),
             read=read,
             n_controls=sample["n_controls"],
             in_group=in_group,
@@ -130,12 +156,20 @@ def delta(
     n_genes: _GenesOption = 20,
     in_group: InGroupOption = None,
     without_targets: _WithoutTargetsOption = False,
+    size: _SizeOption = None,
 ) -> None:
     """Draw the largest predicted changes as bars with their standard errors; needs no measured cells."""
     from scgenept_rt.plotting import delta as draw
 
     _check_path(out)
-    ax = draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets)
+    ax = draw(
+        predictions,
+        perturbation,
+        n_genes=n_genes,
+        in_group=in_group,
+        without_targets=without_targets,
+        ax=_axes(size),
+    )
     _save(ax, out, figure)
 
 
@@ -149,12 +183,20 @@ def volcano(
     n_genes: Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes to name.")] = 10,
     in_group: InGroupOption = None,
     without_targets: _WithoutTargetsOption = False,
+    size: _SizeOption = None,
 ) -> None:
     """Draw the predicted effect on every gene against the number of its standard errors; needs no measured cells."""
     from scgenept_rt.plotting import volcano as draw
 
     _check_path(out)
-    ax = draw(predictions, perturbation, n_genes=n_genes, in_group=in_group, without_targets=without_targets)
+    ax = draw(
+        predictions,
+        perturbation,
+        n_genes=n_genes,
+        in_group=in_group,
+        without_targets=without_targets,
+        ax=_axes(size),
+    )
     _save(ax, out, figure)
 
 
@@ -186,6 +228,7 @@ def heatmap(
     cluster: Annotated[
         bool, typer.Option("--cluster/--no-cluster", help="Put similar rows and columns side by side.")
     ] = True,
+    size: _SizeOption = None,
 ) -> None:
     """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
     from scgenept_rt.plotting import heatmap as draw
@@ -200,6 +243,7 @@ def heatmap(
         in_group=in_group,
         without_targets=without_targets,
         cluster=cluster,
+        ax=_axes(size),
         on_notice=note,
     )
     _save(ax, out, figure)
@@ -255,6 +299,13 @@ def _check_path(out: Path) -> None:
     from scgenept_rt.plotting.drawing import check_figure_path
 
     check_figure_path(out)
+
+
+def _axes(size: tuple[float, float] | None) -> Axes | None:
+    """Return the axes of a figure of this size; None leaves the size to what is drawn."""
+    from scgenept_rt.plotting.drawing import new_figure
+
+    return None if size is None else new_figure(*size).add_subplot()
 
 
 def _save(ax: Axes, out: Path, figure: FigureOptions) -> None:

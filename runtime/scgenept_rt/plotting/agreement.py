@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import PlotError, pluralize
+from scgenept_rt.errors import Notice, PlotError, join_limited, pluralize
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.expression.opened_cells import open_cells
@@ -53,7 +53,7 @@ def agreement(
     data, perturbation, predictions, n_controls, seed, in_group, read, ax
         As in `top_de`.
     on_notice
-        Called with each warning of what changes numbers.
+        Called with each warning of what changes numbers, and with the names of `label_genes` without room.
     n_labels
         Number of genes to name, those of the largest measured change, at the points of the first series. Names without
         room near their point are left out.
@@ -87,7 +87,11 @@ def agreement(
     add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
     settle_layout(figure_of(ax))
     chosen = None if label_genes is None else [panel.position(gene) for gene in label_genes]
-    name_genes(ax, change, deltas, panel.names, n_labels, chosen)
+    left_out = name_genes(ax, change, deltas, panel.names, n_labels, chosen)
+    if chosen is not None and left_out and on_notice is not None:
+        on_notice(
+            Notice(f"no room for the names of {join_limited(left_out, 20)}", "Name fewer, or draw a larger figure")
+        )
     return ax
 
 
@@ -129,9 +133,12 @@ def name_genes(
     genes: Sequence[str],
     n_labels: int,
     chosen: Sequence[int] | None = None,
-) -> None:
-    """Name genes, those of the largest measured change, at the points of the first series, after all else is drawn."""
+) -> list[str]:
+    """Name genes, those of the largest measured change, at the points of the first series, after all else is drawn.
+
+    Returns the names for which there is no room.
+    """
     first, *others = (np.column_stack([measured, predicted]).astype(np.float64) for predicted in deltas)
     if chosen is None:
         chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels].tolist()
-    name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))
+    return name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))

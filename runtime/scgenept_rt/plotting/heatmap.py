@@ -25,6 +25,8 @@ _MAX_SHOWN = 1500
 
 _BAR_INCHES = 1.6
 _LEFT_OUT = "#B0B0B0"
+_LEAST_SQUARE = 5.0
+"""Side of a square, in typographic points, in which a dash is seen."""
 
 
 @without_tex
@@ -131,6 +133,7 @@ def heatmap(
         aspect="auto",
         interpolation="nearest",
     )
+    _mark_down(ax, shown / limit)
     unnamed = []
     if not label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
         unnamed.append(f"{len(columns):,} genes")
@@ -146,7 +149,7 @@ def heatmap(
     figure = figure_of(ax)
     high = float(figure.get_size_inches()[1]) * ax.get_position().height
     bar = figure.colorbar(image, ax=ax, shrink=min(1.0, _BAR_INCHES / high), aspect=12, pad=0.02)
-    bar.set_label("predicted change\n(log1p)", fontsize="small")
+    bar.set_label("predicted change\n(log1p; dash: down)", fontsize="small")
     title = shown_name(means)
     if len(labels) < n_predicted:
         title += f"\n{len(labels):,} of {n_predicted:,} perturbations, those of the largest change"
@@ -154,6 +157,17 @@ def heatmap(
         title += "\nwithout the targets of each perturbation" + (" (grey)" if left_out.any() else "")
     set_small_title(ax, title)
     return ax
+
+
+def _mark_down(ax: Axes, strength: NDArray[np.float64]) -> None:
+    """Put a dash on decreases, which in grey look like increases; none where squares are too small for one."""
+    size, place = 72 * figure_of(ax).get_size_inches(), ax.get_position()
+    side = min(size[0] * place.width / strength.shape[1], size[1] * place.height / len(strength))
+    if side < _LEAST_SQUARE:
+        return
+    for colour, marked in (("black", (strength > -0.6) & (strength < -0.15)), ("white", strength <= -0.6)):
+        rows, columns = np.nonzero(marked)
+        ax.plot(columns, rows, linestyle="none", marker="_", markersize=0.45 * min(side, 12.0), color=colour)
 
 
 def _largest(sizes: Mapping[str, float], number: int) -> list[str]:

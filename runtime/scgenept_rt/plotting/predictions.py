@@ -11,6 +11,7 @@ from scgenept_rt.evaluation import change_sizes, predict_means, read_predictions
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text
+from scgenept_rt.plotting.text_layout import NO_BREAK
 from scgenept_rt.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ def shown_name(means: PredictedMeans) -> str:
 def title_of(means: PredictedMeans, perturbation: str, *, without_targets: bool) -> str:
     """Return the title of a figure of one perturbation: its label, the predictions and their control cells."""
     row = means.row(perturbation)
-    title = f"{means.labels[row]}\n{shown_name(means)}, {pluralize(int(means.n_controls[row]), 'control cell')}"
+    cells = pluralize(int(means.n_controls[row]), "control cell").replace(" ", NO_BREAK)
+    title = f"{means.labels[row]}\n{shown_name(means)}, {cells}"
     return f"{title}\nwithout its targets" if without_targets else title
 
 

@@ -22,6 +22,9 @@ NO_BREAK = "\u00a0"
 SMALL, MEDIUM = 8.33, 10.0
 """Font sizes in typographic points, as matplotlib's "small" and "medium"."""
 
+_LEAST, _USUAL_WIDTH = 6.0, 3.6
+"""Font size of legends in figures for narrow columns, and the inches of axes from which on they have the usual one."""
+
 _SMALLEST, _GENE_NAME = 5.0, 7.0
 _CHARACTER = 0.62
 """Mean width of a character, in units of the font size."""
@@ -57,11 +60,12 @@ def add_legend(ax: Axes, title: str = "", *, grow: bool = False) -> None:
     With `grow` the figure becomes higher by the legend, so that the axes keep their size.
     """
     figure, width = figure_of(ax), _inches(ax, "x")
+    size = max(_LEAST, SMALL * min(1.0, width / _USUAL_WIDTH))
     handles, labels = ax.get_legend_handles_labels()
-    handle = 3.2 * SMALL / 72  # with its distance from the text
-    entries = [wrapped(label, width - handle) for label in labels]
+    handle = 3.2 * size / 72  # with its distance from the text
+    entries = [wrapped(label, width - handle, size) for label in labels]
     longest = max(len(line) for entry in entries for line in entry.split("\n"))
-    column = handle + (1.5 + longest * _CHARACTER) * SMALL / 72
+    column = handle + (1.5 + longest * _CHARACTER) * size / 72
     legend = ax.legend(
         handles,
         entries,
@@ -72,12 +76,14 @@ def add_legend(ax: Axes, title: str = "", *, grow: bool = False) -> None:
         borderpad=0.2,
         columnspacing=1.5,
         frameon=False,
-        fontsize=SMALL,
+        fontsize=size,
     )
     for text in legend.get_texts():
         text.set_parse_math(False)  # a dollar sign in a name is a dollar sign
     height = float(legend.get_window_extent().height) / figure.dpi
-    ax.set_title(title, fontsize=MEDIUM, loc="left", pad=72 * height + 5, parse_math=False)
+    size *= MEDIUM / SMALL
+    title = wrapped(title, width, size)
+    ax.set_title(title, fontsize=size, loc="left", pad=72 * height + 5, parse_math=False)
     if grow:
         figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + height)
 
@@ -99,8 +105,8 @@ def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x", unless_small
 
 def name_points(
     ax: Axes, places: NDArray[np.float64], names: Sequence[str], chosen: Sequence[int], others: NDArray[np.float64]
-) -> None:
-    """Write names beside points, with a line to each; leave out those without room.
+) -> list[str]:
+    """Write names beside points, with a line to each; leave out those without room, and return them.
 
     No name covers a point or another name, and no line crosses several points.
 
@@ -139,6 +145,7 @@ def name_points(
     )
     dots = np.asarray(ax.transData.transform(points))  # adjustText may have moved the axes a little
     written: list[tuple[Bbox, NDArray[np.float64]]] = []
+    left_out: list[str] = []
     for text, index in zip(texts, chosen, strict=True):
         box = text.get_window_extent()
         line = np.linspace(dots[index], np.clip(dots[index], box.min, box.max), 20)
@@ -151,10 +158,12 @@ def name_points(
             or any(_collide(box, line, *other) for other in written)
         ):
             text.remove()
+            left_out.append(names[index])
             continue
         written.append((box, line))
         ends = ax.transData.inverted().transform(line[[0, -1]])
         ax.plot(*ends.T, color="black", linewidth=0.5, zorder=3, scalex=False, scaley=False)
+    return left_out
 
 
 def _collide(box: Bbox, line: NDArray[np.float64], other_box: Bbox, other_line: NDArray[np.float64]) -> bool:

@@ -24,7 +24,7 @@ from scgenept_rt.plotting.drawing import (
     without_tex,
 )
 from scgenept_rt.plotting.predictions import Predictions, common_group, legend_names, open_series, predict_series
-from scgenept_rt.plotting.text_layout import add_legend, label_genes
+from scgenept_rt.plotting.text_layout import SMALL, add_legend, label_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,7 +37,7 @@ _MANY_GENES = 30
 
 
 _FEW_CELLS = 100
-"""Up to so many measured cells are drawn one by one over their box."""
+"""Up to so many measured cells are all drawn over their box."""
 
 
 @without_tex
@@ -59,7 +59,7 @@ def top_de(
 
     Mirrors `plot_perturbation` of GEARS and the scGenePT tutorial. A box holds the middle half of the perturbed cells,
     whiskers reach to the furthest cell within 1.5 times its height, a dash marks the mean of the cells, which the
-    points predict.
+    points predict. Dots are cells: all of up to 100, else those beyond the whiskers. Perturbed genes are bold.
 
     Parameters
     ----------
@@ -146,9 +146,11 @@ def top_de(
     for name, text in zip(names, ax.get_xticklabels(), strict=False):
         if name in perturbed:
             text.set_fontweight("bold")
+    if perturbed.intersection(names):
+        ax.set_xlabel("bold: perturbed", fontsize=SMALL, loc="left")
     ax.set_ylabel("change over control (log1p)")
     plain(ax)
-    add_legend(ax, label, grow=own_figure)
+    add_legend(ax, f"{label} ({pluralize(len(change), 'cell')})", grow=own_figure)
     return ax
 
 
@@ -178,21 +180,24 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
         colors="black",
         linewidth=1.6,
         zorder=2.5,
-        label=f"measured mean ({pluralize(len(change), 'cell')}; box: quartiles)",
+        label="measured mean (box: quartiles)",
     )
     median = np.array([entry["med"] for entry in stats])
     ax.hlines(median, positions - 0.35, positions + 0.35, colors="black", linewidth=1.0, linestyle=":", label="median")
-    if len(change) <= _FEW_CELLS:
-        # Spread evenly, so that cells of one value (mostly zeros) stay apart.
-        aside = (np.arange(len(change)) * 0.618034 % 1.0 - 0.5) * 0.5
-        ax.plot(
-            (positions + aside[:, None]).ravel(),
-            change.ravel(),
-            linestyle="none",
-            marker="o",
-            markersize=1.8,
-            markeredgewidth=0,
-            color="#8C8C8C",
-            label="single cells",
-            zorder=2,
-        )
+    # Of many cells those beyond the whiskers, which are all that is seen of a gene that most cells lack.
+    every = len(change) <= _FEW_CELLS
+    shown = np.ones(change.shape, dtype=np.bool_) if every else (change < low) | (change > high)
+    # Spread evenly, so that cells of one value (mostly zeros) stay apart.
+    aside = (np.arange(len(change)) * 0.618034 % 1.0 - 0.5) * 0.5
+    ax.plot(
+        (positions + aside[:, None])[shown],
+        change[shown],
+        linestyle="none",
+        marker="o",
+        markersize=1.8 if every else 1.3,
+        markeredgewidth=0,
+        color="#8C8C8C",
+        label="single cells" if every else "cells beyond the whiskers",
+        zorder=2,
+        rasterized=bool(np.count_nonzero(shown) > 2000),  # else a vector file has a path for each
+    )

@@ -64,8 +64,8 @@ def test_top_de(data, means, n_genes, n_models) -> None:
     assert len(names) == n_genes
     assert names[0] == GENES[0], "the perturbed gene was planted to change most"
     legend = texts(ax.get_legend().get_texts())
-    assert set(legend) == {"measured mean (15 cells; box: quartiles)", "median", "single cells", *series}
-    assert ax.get_title(loc="left") == SINGLE
+    assert set(legend) == {"measured mean (box: quartiles)", "median", "single cells", *series}
+    assert ax.get_title(loc="left") == f"{SINGLE} (15 cells)"
     points = [line for line in ax.lines if line.get_label() in series]
     assert len(points) == n_models
     assert len({(line.get_color(), line.get_marker()) for line in points}) == n_models
@@ -115,6 +115,21 @@ def test_top_de_boxes_are_the_cells(data, means) -> None:
     assert ax.collections[2].get_segments()[0][1, 1] == pytest.approx(furthest, abs=1e-5)
 
 
+def test_of_many_cells_those_beyond_the_whiskers_are_drawn(data, means) -> None:
+    cells = anndata.read_h5ad(data)
+    rows = np.flatnonzero(cells.obs["condition"] == SINGLE)
+    many = anndata.concat([cells[cells.obs["condition"] == "ctrl"], *[cells[rows]] * 8], index_unique="-")
+    many.var = cells.var
+    sparse = many.X.toarray()
+    chosen = np.flatnonzero(many.obs["condition"] == SINGLE)
+    sparse[chosen, 5] = 0.0
+    sparse[chosen[:7], 5] = 2.0
+    many.X = sparse
+    ax = sgr.pl.top_de(many, SINGLE, means, genes=[GENES[5]])
+    (dots,) = (line for line in ax.lines if line.get_label() == "cells beyond the whiskers")
+    assert len(dots.get_ydata()) == 7
+
+
 def test_top_de_of_a_loaded_bundle(tmp_path) -> None:
     from scgenept_rt.demo import demo_control_cells
 
@@ -128,7 +143,7 @@ def test_top_de_of_a_loaded_bundle(tmp_path) -> None:
         wanted = model.predict(cells, "FOSB", var_names="symbol").to_df("delta").iloc[0]
     points = next(line for line in ax.lines if line.get_marker() == "o" and line.get_label() != "single cells")
     np.testing.assert_allclose(points.get_ydata(), wanted[texts(ax.get_xticklabels())], atol=1e-6)
-    assert ax.get_title(loc="left") == "FOSB+ctrl"
+    assert ax.get_title(loc="left") == "FOSB+ctrl (3 cells)"
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

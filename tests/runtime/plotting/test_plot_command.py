@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from matplotlib import image
+
 from scgenept_rt import cli
 from tests.runtime.plotting.screen import GENES, PAIR, SINGLE, many_rows
 
@@ -42,6 +44,15 @@ def test_commands(run, data, means_file, tmp_path) -> None:
         assert out.stat().st_size > 1000
 
 
+def test_size_is_that_of_the_file_and_names_without_room_are_said(run, data, means_file, tmp_path) -> None:
+    out = tmp_path / "figure.png"
+    chosen = ("-p", PAIR, "--predictions", means_file, "--label-genes", ",".join(GENES[40:50]))
+    code, _, err = run("agreement", data, *chosen, "--size", "2x2.5", "--dpi", 100, "--out", out)
+    assert code == 0
+    assert "no room for the names of " in err
+    assert image.imread(out).shape[:2] == (250, 200)
+
+
 def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) -> None:
     out = tmp_path / "figure.png"
     _, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
@@ -69,6 +80,7 @@ def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
         (("top-de", "DATA", "-p", SINGLE, "-o", "a.png"), 2, "give --predictions FILE or --bundle"),
         (("top-de", "DATA", "-p", SINGLE, "-o", "a.gif", "--predictions", "MEANS"), 1, "the suffix '.gif' is unknown"),
         (("heatmap", "MEANS", "-o", "no/such/a.png"), 1, "does not exist"),
+        (("heatmap", "MEANS", "-o", "a.png", "--size", "3"), 2, "a width and a height"),
         (("heatmap", "MEANS", "--genes", ",", "-o", "a.png"), 1, "0 genes were requested"),
         (("delta", "MEANS", "-p", SINGLE, "-o", "FOLDER"), 1, "a directory, expected a file"),
         (
