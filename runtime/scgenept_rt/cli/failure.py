@@ -13,6 +13,7 @@ from types import FrameType
 
 from scgenept_rt.cli.messages import say
 from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.files.slow_reads import let_signals_end_reads
 
 EXIT_USER_ERROR = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,10 +32,11 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         stopped_by.append(number)
         raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    for number in heard:  # nohup has SIGHUP ignored
+        if number != signal.SIGINT:
             signal.signal(number, stop)
+    let_signals_end_reads(heard)
     try:
         try:
             yield

@@ -8,6 +8,7 @@ matrices give equal batches whatever their layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +46,22 @@ class MatrixRows(Protocol):
         ...
 
 
+def _each_read(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """Read every batch within `reading`, which what becomes of the batch is no part of."""
+
+    @wraps(batches)
+    def read(self: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        remaining = batches(self, rows, columns)
+        while True:
+            with reading(self._where, "its expression values"):
+                batch = next(remaining, None)
+            if batch is None:
+                return
+            yield batch
+
+    return read
+
+
 class CompressedRows:
     """A CSR matrix: runs of selected rows are read as one slice each."""
 
@@ -55,20 +72,20 @@ class CompressedRows:
         self._arrays = arrays
         self._where = where
 
+    @_each_read
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield batches as `MatrixRows.batches` does."""
         gene_of_column = _gene_of_column(columns, self.shape[1])
-        with reading(self._where, "its expression values"):
-            data, indices = self._arrays["data"], self._arrays["indices"]
-            indptr = _indptr(self._arrays, self.shape[0])
-            begins, ends = indptr[rows], indptr[rows + 1]
-            for first, last in _runs(begins, ends, _READ_VALUES):
-                begin, end = int(begins[first]), int(ends[last - 1])
-                lengths = ends[first:last] - begins[first:last]
-                wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
-                genes = _at(gene_of_column, np.asarray(indices[begin:end])[wanted])
-                values = _float32(np.asarray(data[begin:end])[wanted])
-                yield _csr(values, np.repeat(np.arange(last - first), lengths), genes, last - first, len(columns))
+        data, indices = self._arrays["data"], self._arrays["indices"]
+        indptr = _indptr(self._arrays, self.shape[0])
+        begins, ends = indptr[rows], indptr[rows + 1]
+        for first, last in _runs(begins, ends, _READ_VALUES):
+            begin, end = int(begins[first]), int(ends[last - 1])
+            lengths = ends[first:last] - begins[first:last]
+            wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
+            genes = _at(gene_of_column, np.asarray(indices[begin:end])[wanted])
+            values = _float32(np.asarray(data[begin:end])[wanted])
+            yield _csr(values, np.repeat(np.arange(last - first), lengths), genes, last - first, len(columns))
 
 
 class CompressedColumns:
@@ -81,17 +98,17 @@ class CompressedColumns:
         self._arrays = arrays
         self._where = where
 
+    @_each_read
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield batches as `MatrixRows.batches` does."""
         gene_of_column = _gene_of_column(columns, self.shape[1])
         used = np.flatnonzero(gene_of_column >= 0)
-        with reading(self._where, "its expression values"):
-            indptr = _indptr(self._arrays, self.shape[1])
-            begins, ends = indptr[used], indptr[used + 1]
-            kept_bytes = _BYTES_PER_VALUE * int((ends - begins).sum()) * len(rows) / max(self.shape[0], 1)
-            n_bands = min(max(1, int(np.ceil(kept_bytes / _BAND_BYTES))), max(len(rows), 1))
-            for band in np.array_split(rows, n_bands):
-                yield self._band(band, begins, ends, gene_of_column[used], len(columns))
+        indptr = _indptr(self._arrays, self.shape[1])
+        begins, ends = indptr[used], indptr[used + 1]
+        kept_bytes = _BYTES_PER_VALUE * int((ends - begins).sum()) * len(rows) / max(self.shape[0], 1)
+        n_bands = min(max(1, int(np.ceil(kept_bytes / _BAND_BYTES))), max(len(rows), 1))
+        for band in np.array_split(rows, n_bands):
+            yield self._band(band, begins, ends, gene_of_column[used], len(columns))
 
     def _band(
         self,
@@ -130,17 +147,17 @@ class DenseRows:
         self._array = array
         self._where = where
 
+    @_each_read
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield batches as `MatrixRows.batches` does."""
         genes = np.flatnonzero(columns >= 0)
         n_vars = self.shape[1]
-        with reading(self._where, "its expression values"):
-            for first, last in _runs(rows * n_vars, (rows + 1) * n_vars, _READ_DENSE_VALUES):
-                begin, end = int(rows[first]), int(rows[last - 1]) + 1
-                dense = np.asarray(self._array[begin:end])[rows[first:last] - begin]
-                values = _float32(dense[:, columns[genes]])
-                at, places = np.nonzero(values)
-                yield _csr(values[at, places], at, genes[places].astype(np.int32), len(values), len(columns))
+        for first, last in _runs(rows * n_vars, (rows + 1) * n_vars, _READ_DENSE_VALUES):
+            begin, end = int(rows[first]), int(rows[last - 1]) + 1
+            dense = np.asarray(self._array[begin:end])[rows[first:last] - begin]
+            values = _float32(dense[:, columns[genes]])
+            at, places = np.nonzero(values)
+            yield _csr(values[at, places], at, genes[places].astype(np.int32), len(values), len(columns))
 
 
 class TakenRows:
@@ -153,12 +170,12 @@ class TakenRows:
         self._take = take
         self._where = where
 
+    @_each_read
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield batches as `MatrixRows.batches` does."""
         step = max(256, _READ_DENSE_VALUES // max(self.shape[1], 1))
         for start in range(0, len(rows), step):
-            with reading(self._where, "its expression values"):
-                taken = self._take(rows[start : start + step])
+            taken = self._take(rows[start : start + step])
             n_taken = min(step, len(rows) - start)
             yield from matrix_rows(taken, self._where).batches(np.arange(n_taken, dtype=np.int64), columns)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from scgenept_rt.errors import Caution, CellsFormatError, foreign_data, format_size, pluralize
+from scgenept_rt.files.slow_reads import watched
 
 REWRITE = "Copy, download or write the file again"
 _COMPRESSED = ("data", "indices", "indptr")
@@ -16,8 +17,8 @@ _COMPRESSED = ("data", "indices", "indptr")
 
 @contextmanager
 def reading(where: object, name: str = "") -> Iterator[None]:
-    """Turn whatever reading a part of a file raises into a `CellsFormatError` that names both."""
-    with foreign_data(CellsFormatError, where, name, REWRITE):
+    """Turn whatever reading a part of a file raises into a `CellsFormatError` that names both, and say if it lasts."""
+    with foreign_data(CellsFormatError, where, name, REWRITE), watched(f"{where}: {name}" if name else str(where)):
         try:
             yield
         except Exception as error:

@@ -1,0 +1,45 @@
+"""Reads that last: what is being read is said after a while, and signals end a command that hangs in its library."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+_log = logging.getLogger(__name__)
+_SECONDS_TO_NOTICE = 10.0
+_ending: set[int] = set()
+
+
+def let_signals_end_reads(numbers: Iterable[int]) -> None:
+    """Let these signals end the process at once while a file is read.
+
+    HDF5 may walk a damaged file for ever, and handlers in Python would wait for it.
+    """
+    _ending.update(numbers)
+
+
+@contextmanager
+def watched(what: str) -> Iterator[None]:
+    """Log that `what` is still being read once that has lasted, and again whenever it has lasted twice as long."""
+    ended = threading.Event()
+    threading.Thread(target=_log_duration, args=(what, ended), daemon=True).start()
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # no other may
+        handlers = {number: signal.signal(number, signal.SIG_DFL) for number in _ending}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        ended.set()
+
+
+def _log_duration(what: str, ended: threading.Event) -> None:
+    begun, seconds = time.monotonic(), _SECONDS_TO_NOTICE
+    while not ended.wait(seconds):
+        seconds = time.monotonic() - begun
+        _log.warning("still reading %s, for %.0f seconds now", what, seconds)
