@@ -30,7 +30,8 @@ def test_a_signal_ends_a_command_whose_library_never_returns(tmp_path: Path, num
     path = tmp_path / "cells.h5ad"
     anndata.AnnData(obs={"condition": ["ctrl"] * 400}).write_h5ad(path)
     with h5py.File(path, "r+") as file:
-        file["obs"][file["obs"].attrs["_index"]][...] = [f"cell number {at}" for at in range(400)]
+        del file["obs/_index"]
+        file["obs/_index"] = [f"cell number {at}" for at in range(400)]
     damaged = bytearray(path.read_bytes())
     heap = (damaged.rindex if of_names else damaged.index)(b"GCOL\x01") + 40
     damaged[heap : heap + 2000] = bytes(2000)  # a heap of texts, which has no end now
@@ -47,3 +48,7 @@ def test_a_signal_ends_a_command_whose_library_never_returns(tmp_path: Path, num
             assert process.wait(60) == -number
         finally:
             process.kill()
+
+
+def test_hdf5_is_one_without_known_overflows() -> None:
+    assert h5py.version.hdf5_version_tuple >= (1, 14, 4)
