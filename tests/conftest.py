@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 from tests.commands import CommandServer
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that import ONNX Runtime by themselves report nothing
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    # A worker, and what it starts, keeps to its share of the CPUs: threads of several workers would spin on the same.
+    _number, _count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    _allowed = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, _allowed[_number::_count] or _allowed)
 
 DATA = Path(__file__).parent / "data"
 ORACLE_VARIANTS = tuple(json.loads((DATA / "oracle" / "checkpoints.json").read_text()))
