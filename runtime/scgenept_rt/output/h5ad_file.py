@@ -53,11 +53,11 @@ class H5adTable(PartialTable):
                     name: _contiguous(file["layers"], name, (spec.n_rows, spec.n_vars), h5py.h5t.IEEE_F32LE)
                     for name in spec.layers
                 }
-                if N_CONTROLS in spec.obs:
+                if spec.kind == "mean":
                     # counts may become known with their rows, so they need a known offset too
                     del file["obs"][N_CONTROLS]
                     datasets[N_CONTROLS] = _contiguous(file["obs"], N_CONTROLS, (spec.n_rows,), h5py.h5t.STD_I64LE)
-                    datasets[N_CONTROLS][...] = spec.obs[N_CONTROLS].to_numpy()
+                    datasets[N_CONTROLS][...] = spec.obs_rows()[N_CONTROLS].to_numpy()
                 offsets = {name: int(dataset.id.get_offset()) for name, dataset in datasets.items()}
             stream.sync()
         return {"offsets": offsets, "piece_rows": 1}

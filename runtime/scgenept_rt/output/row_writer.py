@@ -11,7 +11,8 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableLayout, TableSpec, unique_names
+from scgenept_rt.output.cell_rows import unique_names
+from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableLayout, TableSpec
 
 
 class RowWriter(ABC):
@@ -107,7 +108,7 @@ class MemoryTable(RowWriter):
         self._spec = spec
         shape = (spec.n_rows, spec.n_vars)
         self._arrays = {name: np.empty(shape, dtype=np.float32) for name in self._layout.array_names}
-        self._n_controls = np.array(spec.obs[N_CONTROLS] if spec.kind == "mean" else [], dtype=np.int64)
+        self._n_controls = np.array(spec.obs_rows()[N_CONTROLS] if spec.kind == "mean" else [], dtype=np.int64)
 
     @property
     def n_committed(self) -> int:
@@ -133,7 +134,7 @@ class MemoryTable(RowWriter):
     def finish(self) -> AnnData:
         """Return the table."""
         self._check_complete()
-        obs, names = self._spec.obs, self._spec.var.index
+        obs, names = self._spec.obs_rows(), self._spec.var.index
         # anndata warns of repeated gene names on construction; these are the model's own and stay
         adata = AnnData(
             X=self._arrays["X"],

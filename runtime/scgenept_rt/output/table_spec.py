@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.output.cell_rows import BLOCK_ROWS, CellRows, Column, Positions, unique_names
 from scgenept_rt.perturbation import Perturbation
 
 Counts = int | Sequence[int] | NDArray[np.integer[Any]]
@@ -108,7 +108,7 @@ class TableSpec:
     kind
         "mean": one row per perturbation; "cells": one row per (perturbation, control cell).
     obs, var
-        Complete in advance, rows in the order in which they will be written.
+        Known in advance, rows in the order in which they will be written.
     layers
         Names of the layers that have values in every row, beside X.
     uns
@@ -118,14 +118,14 @@ class TableSpec:
     """
 
     kind: Kind
-    obs: pd.DataFrame
+    obs: pd.DataFrame | CellRows
     var: pd.DataFrame
     layers: tuple[str, ...]
     uns: Mapping[str, Any] = field(default_factory=dict)
     clip_at_zero: bool = False
 
     def __post_init__(self) -> None:
-        if self.obs.empty or self.var.empty:
+        if not len(self.obs) or self.var.empty:
             raise ValueError(f"a table needs rows and genes, this one has {len(self.obs)} and {len(self.var)}")
         if (self.kind == "mean") != (N_CONTROLS in self.obs.columns):
             raise ValueError(f"obs column {N_CONTROLS} belongs in tables of kind 'mean' alone, this is {self.kind!r}")
@@ -148,17 +148,29 @@ class TableSpec:
     @property
     def n_bytes(self) -> int:
         """Expected size of the output on disk, uncompressed, for the check of free space."""
-        names = sum(map(len, itertools.islice(self.obs.index, 1000)))
+        names = sum(map(len, self.obs_rows(0, 1000).index))
         per_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
         return self.layout.n_bytes + int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
 
-    def part(self, rows: NDArray[np.int64], shard: Mapping[str, Any]) -> TableSpec:
-        """Return some rows of the table as a table of its own, with what its uns says of the part."""
-        obs = self.obs.iloc[rows]
-        for name, column in obs.items():
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                obs = obs.assign(**{str(name): column.cat.remove_unused_categories()})
+    def obs_rows(self, begin: int = 0, end: int | None = None) -> pd.DataFrame:
+        """Return obs of the rows from `begin` up to `end`."""
+        return self.obs.frame(begin, end) if isinstance(self.obs, CellRows) else self.obs.iloc[begin:end]
+
+    def part(self, entries: NDArray[np.int64], shard: Mapping[str, Any]) -> TableSpec:
+        """Return the rows of some perturbations as a table of its own, with what its uns says of the part."""
+        if isinstance(self.obs, CellRows):
+            obs: pd.DataFrame | CellRows = self.obs.take(entries)
+        else:
+            obs = self.obs.iloc[entries]
+            for name, column in obs.items():
+                if isinstance(column.dtype, pd.CategoricalDtype):
+                    obs = obs.assign(**{str(name): column.cat.remove_unused_categories()})
         return replace(self, obs=obs, uns={**self.uns, SHARD_KEY: {**shard, "layers": list(self.layers)}})
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of rows whose obs is held at once."""
+        for begin in range(0, self.n_rows, BLOCK_ROWS):
+            yield begin, min(begin + BLOCK_ROWS, self.n_rows)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must be the same when a run is resumed."""
@@ -167,8 +179,8 @@ class TableSpec:
             "n_rows": self.n_rows,
             "layers": list(self.layers),
             "columns": [str(column) for column in self.obs.columns],
-            "row_names_sha256": _sha256(self.obs.index),
-            "gene_names_sha256": _sha256(self.var.index),
+            "row_names_sha256": _sha256(self.obs_rows(*block).index for block in self.blocks()),
+            "gene_names_sha256": _sha256([self.var.index]),
             "clip_at_zero": self.clip_at_zero,
         }
 
@@ -182,11 +194,38 @@ def write_annotations(store: Any, spec: TableSpec) -> None:
     from anndata.io import write_elem
 
     store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    write_elem(store, "obs", _with_plain_texts(spec.obs))
+    _write_obs(store, spec)
     write_elem(store, "var", _with_plain_texts(spec.var))
     write_elem(store, "uns", spec.stored_uns())
     for group in ("layers", "obsm", "varm", "obsp", "varp"):
         write_elem(store, group, {})
+
+
+def _write_obs(store: Any, spec: TableSpec) -> None:
+    """Write obs, a block of rows at a time."""
+    from anndata.io import write_elem
+
+    first, *others = spec.blocks()
+    options: dict[str, Any] = {}
+    if others and hasattr(store, "id"):  # HDF5; arrays of zarr can always be extended
+        options = {"dataset_kwargs": {"maxshape": (None,), "chunks": (BLOCK_ROWS,)}}
+    write_elem(store, "obs", _with_plain_texts(spec.obs_rows(*first)), **options)
+    for begin, end in others:
+        frame, stored = _with_plain_texts(spec.obs_rows(begin, end)), store["obs"]
+        _extend(stored[stored.attrs["_index"]], end, frame.index.to_numpy(object))
+        for name, column in frame.items():
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                _extend(stored[name]["codes"], end, column.cat.codes.to_numpy())
+            elif pd.api.types.is_extension_array_dtype(column.dtype):  # nullable numbers
+                _extend(stored[name]["mask"], end, column.isna().to_numpy())
+                _extend(stored[name]["values"], end, column.array._data)
+            else:
+                _extend(stored[name], end, column.to_numpy())
+
+
+def _extend(array: Any, end: int, values: NDArray[Any]) -> None:
+    array.resize((end,))
+    array[end - len(values) : end] = values
 
 
 def _with_plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -266,21 +305,11 @@ def cells_table(
     var_names
         As in `mean_table`.
     """
-    rows = _CellRows.of(len(perturbations), len(control_names), n_controls, first_cells)
     labels = [perturbation.label for perturbation in perturbations]
-    condition = _categorical(labels, rows.perturbations)
-    obs = rows.obs(
-        {
-            "condition": condition,
-            label_column: condition,
-            "target_genes": _categorical(
-                [perturbation.canonical for perturbation in perturbations], rows.perturbations
-            ),
-        },
-        labels,
-        control_names,
-        annotation,
-    )
+    condition = Column.of_perturbations(labels)
+    targets = Column.of_perturbations([perturbation.canonical for perturbation in perturbations])
+    columns = {"condition": condition, label_column: condition, "target_genes": targets}
+    obs = CellRows.of(columns, labels, control_names, annotation, n_controls, first_cells)
     return TableSpec("cells", obs, _var(panel, var_names), (), dict(uns))
 
 
@@ -311,85 +340,22 @@ def cell_eval_table(
     n_controls, first_cells, annotation
         As in `cells_table`.
     """
-    rows = _CellRows.of(len(perturbations), len(control_names), n_controls, first_cells)
     labels = [perturbation.label for perturbation in perturbations]
-    position = {label: code for code, label in enumerate(dict.fromkeys([*control_labels, *labels]))}
     is_control = np.array([not perturbation.target_genes for perturbation in perturbations])
-    codes = np.where(
-        is_control[rows.perturbations],
-        np.array([position[label] for label in control_labels], dtype=np.int32)[rows.cells],
-        np.array([position[label] for label in labels], dtype=np.int32)[rows.perturbations],
-    )
-    written = pd.Categorical.from_codes(codes, categories=pd.Index(list(position), dtype=object))
-    obs = rows.obs({column: written.remove_unused_categories()}, labels, control_names, annotation)
+    names = list(dict.fromkeys([*control_labels, *labels]))
+    written = pd.Categorical([*control_labels, *labels], categories=pd.Index(names, dtype=object))
+
+    def position(perturbations: Positions, cells: Positions) -> Positions:
+        return np.where(is_control[perturbations], cells, len(control_labels) + perturbations)
+
+    obs = CellRows.of({column: Column(written, position)}, labels, control_names, annotation, n_controls, first_cells)
     return TableSpec("cells", obs, var, (), {**uns, "clipped_at_zero": True}, clip_at_zero=True)
-
-
-def unique_names(names: Iterable[str]) -> list[str]:
-    """Make names unique: the second ``A`` becomes ``A#2``, or takes the next free number."""
-    names = list(names)
-    taken = set(names)
-    if len(taken) == len(names):
-        return names
-    seen: dict[str, int] = {}
-    unique = []
-    for name in names:
-        number = seen.get(name, 0) + 1
-        candidate = name
-        if number > 1:
-            while (candidate := f"{name}#{number}") in taken:
-                number += 1
-            taken.add(candidate)
-        seen[name] = number
-        unique.append(candidate)
-    return unique
-
-
-@dataclass(frozen=True)
-class _CellRows:
-    """Perturbation and control cell of each row of a table of cells, by their positions."""
-
-    perturbations: NDArray[np.int32]
-    cells: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, n_perturbations: int, n_cells: int, n_controls: Counts | None, first_cells: Counts) -> _CellRows:
-        counts = np.full(n_perturbations, n_cells) if n_controls is None else np.asarray(n_controls)
-        if counts.shape != (n_perturbations,) or not np.all((counts > 0) & (counts <= n_cells)):
-            raise ValueError(f"n_controls must be {n_perturbations} numbers from 1 to {n_cells}, not {n_controls}")
-        starts = np.broadcast_to(first_cells, n_perturbations).tolist()
-        ranges = [np.arange(start, start + n, dtype=np.int32) for start, n in zip(starts, counts, strict=True)]
-        return cls(np.repeat(np.arange(n_perturbations, dtype=np.int32), counts), np.concatenate(ranges))
-
-    def obs(
-        self,
-        columns: Mapping[str, pd.Categorical],
-        labels: Sequence[str],
-        control_names: Sequence[str],
-        annotation: Mapping[str, Any] | None,
-    ) -> pd.DataFrame:
-        """Return obs of these columns, the annotation of the control cells and their names."""
-        obs = pd.DataFrame(dict(columns))
-        for name, values in (annotation or {}).items():
-            if name not in obs:
-                obs[name] = values[self.cells]
-        obs["control_cell"] = _categorical(control_names, self.cells).remove_unused_categories()
-        cells = unique_names(control_names)
-        rows = zip(self.perturbations, self.cells, strict=True)
-        obs.index = _index(unique_names(f"{labels[perturbation]}|{cells[cell]}" for perturbation, cell in rows))
-        return obs
 
 
 def _index(names: Sequence[str]) -> pd.Index[Any]:
     # object dtype is stored alike by every version of pandas and anndata
     index: pd.Index[Any] = pd.Index(np.asarray(names, dtype=object))
     return index
-
-
-def _categorical(values: Sequence[str], rows: NDArray[np.int32]) -> pd.Categorical:
-    """Return ``values[rows]`` as a categorical with its categories in order of appearance."""
-    codes, categories = pd.factorize(np.asarray(values, dtype=object))
-    return pd.Categorical.from_codes(codes.astype(np.int32)[rows], categories=pd.Index(categories, dtype=object))
 
 
 def _var(panel: GenePanel, names: Sequence[str] | None) -> pd.DataFrame:
@@ -406,10 +372,10 @@ def _var(panel: GenePanel, names: Sequence[str] | None) -> pd.DataFrame:
     return var
 
 
-def _sha256(names: pd.Index[Any]) -> str:
+def _sha256(names: Iterable[pd.Index[Any]]) -> str:
     digest = hashlib.sha256()
-    for start in range(0, len(names), 100_000):
-        digest.update("".join(f"{name}\n" for name in names[start : start + 100_000]).encode())
+    for some in names:
+        digest.update("".join(f"{name}\n" for name in some).encode())
     return digest.hexdigest()
 
 

@@ -62,8 +62,8 @@ class ZarrTable(PartialTable):
                 fill_value=0.0,
             )
             array.attrs.update(_ARRAY_ENCODING)
-        if N_CONTROLS in spec.obs:
-            counts = np.ascontiguousarray(spec.obs[N_CONTROLS].to_numpy(), dtype="<i8")
+        if spec.kind == "mean":
+            counts = np.ascontiguousarray(spec.obs_rows()[N_CONTROLS].to_numpy(), dtype="<i8")
             write_durably(data.parent / COUNTS_NAME, counts.data.cast("B"))
         sync_tree(data)
         return {"piece_rows": chunk_rows}

@@ -133,11 +133,10 @@ def _paths(out: str | Path, options: PredictFileOptions) -> dict[str, Path]:
 def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any], column: str | None) -> TableSpec:
     """Return the table of a part, which knows of the whole one what `merge_shards` needs."""
     means = run.means(shard)
-    rows = np.arange(means.start, means.stop)
+    entries = np.arange(means.start, means.stop)
     n_control_rows = 0 if column is None else cell_eval.n_own_rows(run)
-    if whole.kind == "cells":
-        begin, end = run.schedule.starts[[means.start, means.stop]]
-        rows = np.concatenate([np.arange(n_control_rows), n_control_rows + np.arange(begin, end)])
+    if n_control_rows:
+        entries = np.append(0, entries + 1)
     entry = {
         "number": shard.number,
         "count": shard.count,
@@ -146,7 +145,7 @@ def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any],
         RUN_DIGEST: run_digest(settings, whole.fingerprint()),
         "settings": digests_of_lists(settings),
     }
-    return whole.part(rows, entry)
+    return whole.part(entries, entry)
 
 
 def _write(

@@ -90,6 +90,19 @@ def test_parts_make_the_very_file(
     assert adata.uns["scgenept_rt"]["shard"]["number"] == 1
 
 
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+def test_parts_of_many_rows_make_the_very_file(
+    model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    for module in ("cell_rows", "table_spec"):
+        monkeypatch.setattr(f"scgenept_rt.output.{module}.BLOCK_ROWS", 9)
+    predict(model, cells, tmp_path / f"whole.{ending}", **FORMS["cells"])
+    for number in (1, 2):
+        predict(model, cells, tmp_path / f"parts.{ending}", **FORMS["cells"], shard=f"{number}/2")
+    sgr.merge_shards(tmp_path / f"parts.{ending}")
+    assert content(tmp_path, "parts") == content(tmp_path, "whole")
+
+
 def test_parts_are_equal_and_none_is_empty(model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path) -> None:
     out = tmp_path / "out.h5ad"
     sizes = [anndata.read_h5ad(predict(model, cells, out, shard=f"{i}/3")[0]).n_obs for i in (1, 2, 3)]
