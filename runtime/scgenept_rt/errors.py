@@ -67,11 +67,14 @@ class UseOption:
         Completes the sentence "Pass ... to ...", such as "name the control cells".
     value
         The value to pass; None to leave that to the user.
+    together
+        Whether it goes together with the option before it; else it is an alternative.
     """
 
     name: str
     purpose: str
     value: Any = None
+    together: bool = False
 
     def in_python(self) -> str:
         """Return the keyword argument, such as ``control_label='ctrl'``."""
@@ -101,13 +104,12 @@ def compose(
         Flags of the command at hand by option name: options are worded as flags, and those that the command lacks are
         left out. None words them as keyword arguments.
     """
-    if flags is None:
-        worded = [(option.in_python(), option.purpose) for option in options]
-    else:
-        worded = [
-            (option.on_command_line(flags[option.name]), option.purpose) for option in options if option.name in flags
-        ]
-    use = ", or ".join(f"{text} to {purpose}" for text, purpose in worded)
+    use = ""
+    for option in options:
+        if flags is None or option.name in flags:
+            text = option.in_python() if flags is None else option.on_command_line(flags[option.name])
+            joined = "" if not use else ", and " if option.together else ", or "
+            use += f"{joined}{text} to {option.purpose}"
     sentences = [f"{where}: {problem}" if where else problem, remedy, f"Pass {use}" if use else ""]
     ended = (text if text.endswith((".", "!", "?", ":")) else f"{text}." for text in sentences if text)
     return printable(" ".join(ended))

@@ -18,7 +18,7 @@ class Timing:
     Attributes
     ----------
     p50_ms, p95_ms
-        Milliseconds per batch, from inputs to outputs in host memory, without warm-up.
+        Milliseconds per batch, from inputs to outputs in host memory, without warm-up; p95 of 20 runs or more only.
     cells_per_second
         `batch_size` over the median.
     cpu_seconds_per_cell

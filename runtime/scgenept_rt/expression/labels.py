@@ -230,7 +230,7 @@ def _check_other_columns(obs: Annotation, where: str, given: Sequence[str], pane
     controls = columns[only].controls if only else ()
     if only and not (len(controls) == 1 and controls[0] in CONTROL_LABELS):
         passed = _patterns(columns[only], controls)
-        options.append(UseOption("control_label", "name, together with the column, its label of control cells", passed))
+        options.append(UseOption("control_label", "name its label of control cells", passed, together=True))
     raise ControlCellsError(
         f"obs has no column {', '.join(CONDITION_KEYS)}, but other columns label control cells or perturbations: "
         f"{join_limited([_held(column, obs.n_rows) for column in columns.values()])}",

@@ -33,7 +33,8 @@ def test_every_row_has_its_error_first_and_consistent_figures(measured: Benchmar
     for row in measured.timings:
         assert row.problem == ""
         assert (row.provider, row.precision, row.n_genes, row.repeats) == ("cpu", "fp32", 24, 2)
-        assert 0 < row.p50_ms <= row.p95_ms
+        assert row.p50_ms > 0
+        assert row.p95_ms is None, "of so few runs it would be the slowest one"
         assert row.cells_per_second == pytest.approx(row.batch_size / row.p50_ms * 1e3)
         # Of the tokens that were computed: genes outside the vocabulary that are not expressed are one.
         assert row.tokens_per_cell < 24
