@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.predictor.standard_errors import standard_error
+
 Values = NDArray[np.float64]
 
 N_ERRORS = 2
@@ -21,8 +23,18 @@ def largest_error(gradient: Values, errors: Values) -> float:
     return float(np.abs(gradient) @ errors)
 
 
+def error_of(by_part: Values) -> Values:
+    """Return the standard error of the mean over the last axis, 0 where it is empty; see `Score.by_part`."""
+    n = by_part.shape[-1]
+    return standard_error(by_part.var(axis=-1, ddof=1), n) if n else np.zeros(by_part.shape[:-1])
+
+
 def rank_ranges(
-    scores: Values, errors: Values, of_differences: Values | None = None, n_best: int = 0
+    scores: Values,
+    errors: Values,
+    of_differences: Values | None = None,
+    n_best: int = 0,
+    by_part: Values | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the best and the worst rank of each entry that its error allows; ranks begin at 1.
 
@@ -39,13 +51,16 @@ def rank_ranges(
         [n, n], standard errors of the differences between the first n entries where these are known.
     n_best
         How many of those are known to be ahead of all that come after the n.
+    by_part
+        [n_entries, n_parts], what all entries share; see `Score.by_part`.
     """
     ahead, behind = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
     known = 0 if of_differences is None else len(of_differences)
     for index, (score, error) in enumerate(zip(scores, errors, strict=True)):
-        differences, margins = scores - score, N_ERRORS * np.hypot(errors, error)
+        differences, of_both = scores - score, np.hypot(errors, error)
         if of_differences is not None and index < known:
-            margins[:known] = N_ERRORS * of_differences[index]
+            of_both[:known] = of_differences[index]
+        margins = N_ERRORS * (of_both if by_part is None else np.hypot(of_both, error_of(by_part - by_part[index])))
         ahead[index] = np.count_nonzero(differences > margins)
         behind[index] = np.count_nonzero(differences < -margins)
     best, worst = ahead + 1, len(scores) - behind

@@ -81,7 +81,7 @@ def open_question(panel: GenePanel, by: RankBy, read: ReadOptions | None) -> Que
     """
     if "toward" in by:
         state = read_target_state(by["toward"], panel, by["group"], by.get("start"), read)
-        closeness = TowardState(state.change, state.genes, by.get("metric", _METRICS[0]))
+        closeness = TowardState(state.change, state.genes, by.get("metric", _METRICS[0]), state.parts)
         return Question(closeness, f"{closeness.description}, {state.description}", state.notices)
     if {"up", "down", "weights"} & by.keys():
         weights, notices = signature_weights(panel, by.get("up", ()), by.get("down", ()), by.get("weights", {}))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited, pluralize
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
@@ -112,7 +113,8 @@ def rank(
     else:
         means = read_predictions(predictions, in_group=in_group, effects=True)
     question = open_question(means.panel, by, read)
-    table = ranked(question, _scores(question, means))
+    scores, by_part = _scores(question, means)
+    table = ranked(question, scores, by_part)
     notices = [*question.notices, *_notices(table)]
     tell(notices, on_notice)
     changes = "effect" if means.from_effects else "delta"
@@ -120,14 +122,15 @@ def rank(
     return Ranking(table, question.score.name, description, means.name, means.synthetic, tuple(notices))
 
 
-def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:
-    """Return the scores in order."""
-    rows = []
+def _scores(question: Question, means: PredictedMeans) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Return the scores in order, and `Score.by_part` of each."""
+    rows, by_part = [], []
     for row, label in enumerate(means.labels):
         if is_control_word(label):
             continue
         score, gradient = question.score.of(means.delta(label), means.targets(label), np.zeros(len(means.panel)))
         error = np.nan if means.sems is None else largest_error(gradient, means.sems[row].astype(np.float64))
+        by_part.append(question.score.by_part(means.delta(label), means.targets(label)))
         rows.append((label, score, error, int(means.n_controls[row])))
     if not rows:
         raise PredictionFileError(
@@ -137,7 +140,8 @@ def _scores(question: Question, means: PredictedMeans) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
     ascending = not question.score.higher_is_better
-    return table.sort_values("score", ascending=ascending, kind="stable", na_position="last", ignore_index=True)
+    table = table.sort_values("score", ascending=ascending, kind="stable", na_position="last")
+    return table.reset_index(drop=True), np.array(by_part)[table.index]
 
 
 def _notices(table: pd.DataFrame) -> list[str]:

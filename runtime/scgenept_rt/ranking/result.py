@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, warn_caller
-from scgenept_rt.ranking.errors import rank_ranges
+from scgenept_rt.ranking.errors import error_of, rank_ranges
 from scgenept_rt.ranking.question import Question
 
 
@@ -51,7 +51,11 @@ class Ranking:
 
 
 def ranked(
-    question: Question, table: pd.DataFrame, of_differences: NDArray[np.float64] | None = None, n_best: int = 0
+    question: Question,
+    table: pd.DataFrame,
+    by_part: NDArray[np.float64],
+    of_differences: NDArray[np.float64] | None = None,
+    n_best: int = 0,
 ) -> pd.DataFrame:
     """Return a table of scores, which are in order, as that of a `Ranking`; for the others see `rank_ranges`.
 
@@ -69,10 +73,10 @@ def ranked(
         )
     scored = table[:n_scored]
     scores, errors = sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy()
-    best, worst = rank_ranges(scores, errors, of_differences, n_best)
+    best, worst = rank_ranges(scores, errors, of_differences, n_best, by_part[:n_scored])
     ranks = {"rank": np.arange(1, n_scored + 1), "best_rank": best, "worst_rank": worst}
     columns = pd.DataFrame(ranks).reindex(table.index).astype("Int64")
-    return pd.concat([columns, table], axis=1)
+    return pd.concat([columns, table.assign(error=np.hypot(table["error"], error_of(by_part)))], axis=1)
 
 
 def tell(notices: Iterable[str], on_notice: Callable[[str], None] | None) -> None:

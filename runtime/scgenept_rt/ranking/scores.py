@@ -6,7 +6,8 @@ The genes that a perturbation targets are left out of its own score: that they c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +44,13 @@ class Score(Protocol):
         """
         ...
 
+    def by_part(self, change: Values, targets: Sequence[int]) -> Values:
+        """Return what each part of the measured cells adds to the score, [n_parts]; their spread is its error.
+
+        Empty where no cells were measured.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class EffectSize:
@@ -54,7 +62,11 @@ class EffectSize:
 
     def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
         """Return score and gradient."""
-        return _length(_without(change, targets), _without(var, targets))
+        return _length(_without(change, targets), float(_without(var, targets).sum()))
+
+    def by_part(self, change: Values, targets: Sequence[int]) -> Values:  # noqa: ARG002
+        """Return nothing: no cells were measured."""
+        return np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +103,24 @@ class SignatureScore:
                 gradient[side] = weights[side] / np.abs(weights[side]).sum()
         return float(gradient @ change) if gradient.any() else np.nan, gradient
 
+    def by_part(self, change: Values, targets: Sequence[int]) -> Values:  # noqa: ARG002
+        """Return nothing: no cells were measured."""
+        return np.empty(0)
+
 
 @dataclass(frozen=True, eq=False)
 class TowardState:
     """How near a change comes to the change [n_genes] that leads to a state, over the genes that were measured there.
 
-    `genes` is bool [n_genes]. The cosine and Pearson's correlation compare directions alone, the distance (root of the
-    sum of squared differences) sizes too.
+    `genes` is bool [n_genes]; `parts` are the changes [n_parts, n_genes] that parts of the measured cells show. The
+    cosine and Pearson's correlation compare directions alone, the distance (root of the sum of squared differences)
+    sizes too.
     """
 
     target: Values
     genes: NDArray[np.bool_]
     metric: Metric = "cosine"
+    parts: Values = field(default_factory=lambda: np.empty((0, 0)))
 
     @property
     def name(self) -> str:
@@ -124,22 +142,53 @@ class TowardState:
 
     def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
         """Return score and gradient."""
-        used = self.genes.copy()
-        used[list(targets)] = False
-        ours, theirs, noise = change[used], self.target[used], float(var[used].sum())
-        gradient = np.zeros_like(change)
+        used, ours, theirs = self._compared(change, targets)
+        noise, gradient = float(var[used].sum()), np.zeros_like(change)
         if self.metric == "distance":
-            value, gradient[used] = _length(ours - theirs, var[used])
+            value, gradient[used] = _length(ours - theirs, noise + self._noise)
             return value, gradient
-        if self.metric == "pearson":
-            ours, theirs = ours - ours.mean(), theirs - theirs.mean()
-        square, length = float(ours @ ours), float(np.linalg.norm(theirs))
-        if not square or not length:
+        size, length = _size(ours, noise), _size(theirs, self._noise)
+        if not size or not length:
             return np.nan, gradient
-        size = np.sqrt(max(square - noise, noise))
         value = float(ours @ theirs) / (size * length)
         gradient[used] = (theirs / length - value * ours / size) / size  # sums to 0 where both are centred
         return value, gradient
+
+    def by_part(self, change: Values, targets: Sequence[int]) -> Values:
+        """Return what each part of the measured cells adds, along the gradient by the target."""
+        used, ours, theirs = self._compared(change, targets)
+        if not len(self.parts):
+            return np.empty(0)
+        if self.metric == "distance":
+            _, gradient = _length(theirs - ours, self._noise)
+        else:
+            size, length = _size(ours, 0.0), _size(theirs, self._noise)
+            if not size or not length:
+                return np.zeros(len(self.parts))
+            value = float(ours @ theirs) / (size * length)
+            gradient = (ours / size - value * theirs / length) / length
+        found: Values = self.parts[:, used] @ gradient
+        return found
+
+    def _compared(self, change: Values, targets: Sequence[int]) -> tuple[NDArray[np.bool_], Values, Values]:
+        """Return which genes count, and the two changes of these."""
+        used = self.genes.copy()
+        used[list(targets)] = False
+        ours, theirs = change[used], self.target[used]
+        if self.metric == "pearson":
+            ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+        return used, ours, theirs
+
+    @cached_property
+    def _noise(self) -> float:
+        """What its errors add to the squared length of the target."""
+        n = len(self.parts)
+        if not n:
+            return 0.0
+        parts = self.parts[:, self.genes]
+        if self.metric == "pearson":
+            parts = parts - parts.mean(axis=1, keepdims=True)
+        return float(parts.var(axis=0, ddof=1).sum()) / n
 
 
 def _without(values: Values, targets: Sequence[int]) -> Values:
@@ -148,8 +197,17 @@ def _without(values: Values, targets: Sequence[int]) -> Values:
     return kept
 
 
-def _length(values: Values, var: Values) -> tuple[float, Values]:
+def _size(values: Values, noise: float) -> float:
+    """Return the length of values without what their errors add to it.
+
+    Not 0 where there is noise alone: its error is not infinite.
+    """
+    square = float(values @ values)
+    return float(np.sqrt(max(square - noise, noise)))
+
+
+def _length(values: Values, noise: float) -> tuple[float, Values]:
     """Return the length of values without what their errors add to it, and its gradient."""
-    square, noise = float(values @ values), float(var.sum())
-    length = np.sqrt(max(square - noise, noise))  # not 0 where there is noise alone: its error is not infinite
-    return float(np.sqrt(max(square - noise, 0.0))), values / length if length else np.zeros_like(values)
+    length = _size(values, noise)
+    value = float(np.sqrt(max(float(values @ values) - noise, 0.0)))
+    return value, values / length if length else np.zeros_like(values)

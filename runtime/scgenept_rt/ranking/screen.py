@@ -108,7 +108,7 @@ class Screen:
         n_best = min(self._top, search.n_left)
         n_cells = pluralize(self._n_cells, "control cell")
         return Ranking(
-            ranked(question, search.table(), search.errors_of_differences(), n_best),
+            ranked(question, *search.table(), search.errors_of_differences(), n_best),
             question.score.name,
             f"{question.description}; effects on {n_cells}, without the targets",
             self._predictor.variant,

@@ -43,7 +43,9 @@ class _Candidate:
     per_cell
         float64 [n]: what each cell adds to the value, along its gradient.
     unseen_var
-        What sparse genes may add to the variance of that between cells.
+        What sparse genes, and genes that respond otherwise in cells of another kind, may add to the variance of that.
+    by_part
+        See `Score.by_part`.
     is_out
         Whether it is surely not among the best.
     """
@@ -53,6 +55,7 @@ class _Candidate:
         self.n, self.value = 0, np.nan
         self.per_cell: Values = np.empty(0)
         self.unseen_var = 0.0
+        self.by_part: Values = np.empty(0)
         self.is_out = False
         self._n_genes = n_genes
         self._effects: RunningMoments | None = None
@@ -65,7 +68,9 @@ class _Candidate:
         found, gradient = score.of(moments.mean, self.perturbation.columns, var * (1 / self.n - 1 / n_cells))
         self.value = found if score.higher_is_better else -found
         self.per_cell = np.concatenate([self.per_cell, effects @ gradient])
-        self.unseen_var = float(np.square(gradient) @ np.nan_to_num(estimator.effect_var(moments) - var))
+        unseen = np.nan_to_num(estimator.effect_var(moments) - var) + 2 * np.square(moments.mean) / (self.n + 1)
+        self.unseen_var = float(np.square(gradient) @ unseen)
+        self.by_part = score.by_part(moments.mean, self.perturbation.columns)
 
     @property
     def error(self) -> float:
@@ -126,16 +131,15 @@ class Search:
                 if all(_is_better(*pair, N_ERRORS) for pair in pairwise(self._best())):
                     return
 
-    def table(self) -> pd.DataFrame:
-        """Return perturbation, score, error and n_controls of what was predicted, the best first."""
+    def table(self) -> tuple[pd.DataFrame, Values]:
+        """Return perturbation, score, error and n_controls of what was predicted, the best first, and its `by_part`."""
         sign = 1.0 if self._score.higher_is_better else -1.0
         compared = self._compared()
         others = [candidate for candidate in self._candidates if candidate.n and candidate not in compared]
-        rows = [
-            (entry.perturbation.label, sign * entry.value, entry.error, entry.n)
-            for entry in (*compared, *_sorted(others))
-        ]
-        return pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
+        entries = [*compared, *_sorted(others)]
+        rows = [(entry.perturbation.label, sign * entry.value, entry.error, entry.n) for entry in entries]
+        table = pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
+        return table, np.array([entry.by_part for entry in entries]).reshape(len(entries), -1)
 
     def errors_of_differences(self) -> Values:
         """Return the standard errors of the differences between the first n of the table, [n, n]."""
@@ -194,9 +198,14 @@ def _error_of_difference(first: _Candidate, second: _Candidate) -> float:
 
 
 def _error(per_cell: Values, unseen_var: float) -> float:
+    """Return the standard error of a mean over cells.
+
+    Two more count, in which the perturbation does nothing and twice as much: a few cells may all be of one kind, and
+    show no spread. This hardly blurs comparisons, as both perturbations change in such cells.
+    """
     n = len(per_cell)
-    var = np.array(per_cell.var(ddof=1) + unseen_var if n > 1 else np.nan)
-    return float(standard_error(var, n))
+    var = per_cell.var(ddof=1) + 2 * per_cell.mean() ** 2 / (n + 1) + unseen_var if n > 1 else np.nan
+    return float(standard_error(np.array(var), n))
 
 
 def _joined(parts: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:

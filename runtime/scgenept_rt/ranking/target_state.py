@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.int64]
 
+_N_PARTS = 16
+"""Parts of measured cells: so many show the error of their means well, however genes vary together."""
+
 
 @dataclass(frozen=True, eq=False)
 class TargetState:
@@ -43,6 +46,8 @@ class TargetState:
         bool (n_genes,), the genes that were measured.
     description
         The two groups, in words.
+    parts
+        [n_parts, n_genes], the same of parts of the cells: their spread shows the error of `change`.
     notices
         What users should know.
     """
@@ -50,6 +55,7 @@ class TargetState:
     change: NDArray[np.float64]
     genes: NDArray[np.bool_]
     description: str
+    parts: NDArray[np.float64]
     notices: tuple[str, ...]
 
 
@@ -94,11 +100,15 @@ def read_target_state(
                 f"the cells of {group} are compared with themselves",
                 options=[UseOption("start", "name the cells to start from, as COLUMN=VALUE")],
             )
-        means, measured = [], match.columns >= 0
+        n_parts = min(_N_PARTS, len(chosen), len(first))
+        means, parts, measured = [], [], match.columns >= 0
         for rows in (chosen, first):
-            mean, blanked = _mean(cells, panel, match, rows, notices)
-            means.append(mean)
+            of_parts, blanked = _means(cells, panel, match, rows, n_parts, notices)
+            means.append(np.bincount(np.arange(len(rows)) % n_parts) @ of_parts / len(rows))
+            parts.append(of_parts)
             measured &= ~blanked
+    if n_parts == 1:
+        notices.append(Caution("A group of a single measured cell shows no error: the state is taken as exact."))
     n_missing = int(np.count_nonzero(~measured))
     if n_missing:
         lacking = join_limited([panel.names[position] for position in np.flatnonzero(~measured)])
@@ -108,18 +118,24 @@ def read_target_state(
         )
     counts = pluralize(len(chosen), "cell"), pluralize(len(first), "cell")
     description = f"{group} ({counts[0]}) minus {name} ({counts[1]})"
-    return TargetState(means[0] - means[1], measured, description, tuple(dict.fromkeys(notices)))
+    spread = (parts[0] - parts[1])[: n_parts if n_parts > 1 else 0]
+    return TargetState(means[0] - means[1], measured, description, spread, tuple(dict.fromkeys(notices)))
 
 
-def _mean(
-    cells: OpenedCells, panel: GenePanel, match: GeneMatch, rows: Rows, notices: list[str]
+def _means(
+    cells: OpenedCells, panel: GenePanel, match: GeneMatch, rows: Rows, n_parts: int, notices: list[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the mean expression of cells, and the genes whose values were blanked in them."""
-    total, expressed = np.zeros(len(panel)), np.zeros(len(panel), dtype=np.bool_)
+    """Return the mean expression of each of `n_parts` parts of cells, and the genes whose values were blanked."""
+    from scipy.sparse import csr_array
+
+    totals, n_read = np.zeros((n_parts, len(panel))), 0
     for batch in cells.values(panel, match.columns, rows, notices):
-        total += np.bincount(batch.indices, weights=batch.data, minlength=len(panel))
-        expressed[batch.indices] = True
-    return total / len(rows), cells.blanked_genes(match, rows, expressed)
+        n = batch.shape[0]
+        part = np.arange(n_read, n_read + n) % n_parts
+        totals += (csr_array((np.ones(n), (part, np.arange(n))), shape=(n_parts, n)) @ batch).toarray()
+        n_read += n
+    blanked = cells.blanked_genes(match, rows, np.any(totals, axis=0))
+    return totals / np.bincount(np.arange(len(rows)) % n_parts)[:, None], blanked
 
 
 def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str) -> Rows:

@@ -22,7 +22,7 @@ from scgenept_rt.errors import (
     UnknownGeneError,
 )
 from scgenept_rt.options import Metric
-from scgenept_rt.ranking.errors import largest_error, rank_ranges
+from scgenept_rt.ranking.errors import error_of, largest_error, rank_ranges
 from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, TowardState
 from tests.runtime.ranking.screens import GENES, cells_of, effects_of, mean_and_error, prediction_file
 
@@ -117,6 +117,22 @@ def test_toward_a_state(screen, metric: Metric) -> None:
     assert any("10 predicted genes are not measured" in notice for notice in notices)
 
 
+def test_few_measured_cells_make_bars_longer_but_hardly_blur_ranks(screen) -> None:
+    noise = np.random.default_rng(5).normal(0, 0.3, (2000, len(GENES)))
+    data = measured(screen.layers["delta"][3], {"state": ["from"] * 20 + ["to"] * 20})
+    many = data[np.repeat(np.arange(40), 50)].copy()
+    many.X = (many.X + noise).astype(np.float32)
+    many.obs_names_make_unique()
+    few = many[::50].copy()
+    by: dict[str, Any] = {"group": "state=to", "start": "state=from", "read": {"allow_unnormalized": True}}
+    exact, long, short = (sgr.rank(screen, toward=cells, **by).table for cells in (data, few, many))
+    assert long["error"][0] > short["error"][0] + 0.01
+    assert abs(long["score"][0] - exact["score"][0]) < 2 * long["error"][0]
+    assert long["worst_rank"][0] == 1
+    with pytest.warns(sgr.PredictionWarning, match="single measured cell"):
+        sgr.rank(screen, toward=data[19:21].copy(), **by)
+
+
 def test_toward_the_measured_cells_of_a_perturbation(screen) -> None:
     data = measured(screen.layers["delta"][2].copy(), {"condition": ["ctrl"] * 20 + ["ctrl+GENE2"] * 20})
     with pytest.warns(sgr.PredictionWarning, match="not log1p"):
@@ -190,6 +206,23 @@ def test_two_errors_of_a_score_cover_the_truth(name: str, together: float) -> No
             found, gradient = score.of(mean, (0,), np.zeros(len(effect)))
             covered.append(abs(found - truth) <= 2 * largest_error(gradient, sem))
     assert np.mean(covered) >= 0.95
+
+
+@pytest.mark.parametrize("metric", ["cosine", "pearson", "distance"])
+@pytest.mark.parametrize("together", [0.0, 0.9])
+def test_errors_of_the_measured_state_are_in_those_of_the_score(metric: Metric, together: float) -> None:
+    rng = np.random.default_rng(4)
+    target, other = effects_of(np.array([2.0, 2.0]), rng)
+    change = target + 0.5 * other
+    cells, exact, genes = cells_of(target, together, rng), np.zeros(len(target)), np.ones(len(target), bool)
+    truth = TowardState(cells.mean(axis=0), genes, metric).of(change, (0, 1), exact)[0]
+    covered = []
+    for _ in range(200):
+        parts = cells[rng.integers(0, len(cells), 32)].reshape(16, 2, -1).mean(axis=1)
+        state = TowardState(parts.mean(axis=0), genes, metric, parts)
+        error = error_of(state.by_part(change, (0, 1)))
+        covered.append(abs(state.of(change, (0, 1), exact)[0] - truth) <= 2 * error)
+    assert np.mean(covered) >= 0.92
 
 
 @pytest.mark.parametrize("name", SCORES)
