@@ -87,6 +87,7 @@ class DeLists:
             and self._agree(_NON_DROPOUT, label, non_dropout)
             and (leading is None or bool(np.isin(leading, non_dropout).all()))
             and (ranked is None or _leads(ranked, ranked_by_t(moments, label)))
+            and (ranked is None or leading is None or _follows(leading, ranked[np.isin(ranked, non_dropout)]))
         )
         if not agree:
             self._stale.append(label)
@@ -142,6 +143,11 @@ class DeLists:
 def _leads(ranked: NDArray[np.int64], by_t: NDArray[np.int64]) -> bool:
     """Return whether the genes that lead a ranking are mostly among those that change most by these cells."""
     return bool(np.isin(ranked[:20], by_t[: max(len(by_t) // 4, 40)]).mean() >= 0.5)
+
+
+def _follows(leading: NDArray[np.int64], ranked: NDArray[np.int64]) -> bool:
+    """Return whether genes are mostly those that lead a ranking, as GEARS takes them from it."""
+    return bool(np.isin(leading, ranked[: len(leading)]).sum() >= len(leading) / 2)
 
 
 def ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,7 +104,8 @@ def training_labels(measured: MeasuredCells, split: Split) -> TrainingLabels:
         genes, spelling = reader.genes(name), reader.spelling(name)
         listed = trained is not None and spelling in trained
         in_split = listed or spelling in held_out
-        if genes == () or (genes is None and (not in_split or is_control_word(name) or is_unassigned(name))):
+        unclear = is_control_word(name) or any(map(is_unassigned, re.split(r"[+;,|&/]", name)))
+        if genes == () or (genes is None and (unclear or not in_split)):
             other_cells[name] = labels.n_cells[name]
         elif spelling not in held_out and (trained is None or listed):
             train.append(name)

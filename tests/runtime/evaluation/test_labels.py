@@ -155,7 +155,7 @@ def test_guides_of_one_gene_are_one_perturbation(perfect, adata, plain) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["nan", "unassigned", "AAVS1", "NegCtrl7", "ctrl+ctrl", "*", "SOX2", "multiplet", None]
+    "word", ["nan", "unassigned", "AAVS1", "NegCtrl7", "ctrl+ctrl", "*", "SOX2", "multiplet", "G1+unknown", None]
 )
 def test_other_cells_are_named_and_never_trained_on(perfect, adata, plain, word) -> None:
     """Copies of control cells under another label: counted as perturbed, they would pull the training mean to them."""

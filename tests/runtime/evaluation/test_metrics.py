@@ -247,7 +247,16 @@ def test_lists_of_unknown_genes_are_not_used(gears) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["none", "genes re-ordered", "genes left out", "cells left out", "beyond the end", "1-based", "last first"],
+    [
+        "none",
+        "genes re-ordered",
+        "genes left out",
+        "cells left out",
+        "beyond the end",
+        "1-based",
+        "last first",
+        "other first",
+    ],
 )
 def test_lists_in_uns_must_agree_with_the_cells(gears, change) -> None:
     arrays, _ = gears
@@ -261,6 +270,11 @@ def test_lists_in_uns_must_agree_with_the_cells(gears, change) -> None:
     elif change == "last first":
         ranked = adata.uns["rank_genes_groups_cov_all"]
         ranked |= {name: genes[::-1] for name, genes in ranked.items()}
+    elif change == "other first":  # leads as well, but not to the 20 genes beside it
+        ranked = adata.uns["rank_genes_groups_cov_all"]
+        ranked |= {
+            name: np.roll(genes, -len(adata.uns["top_non_dropout_de_20"][name])) for name, genes in ranked.items()
+        }
     elif change in ("beyond the end", "1-based"):
         shift = 1 if change == "1-based" else 10_000
         for positions in (adata.uns["non_zeros_gene_idx"], adata.uns["non_dropout_gene_idx"]):
