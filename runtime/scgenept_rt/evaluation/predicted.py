@@ -83,6 +83,10 @@ class PredictedLabels:
             )
         return found
 
+    def is_control(self, label: str) -> bool:
+        """Return whether a label is that of control cells, and not a gene of such a name (WT1)."""
+        return self.reader.genes(label) == ()
+
     def targets(self, label: str) -> list[int]:
         """Return the columns of the genes that a label perturbs, as far as they were predicted."""
         genes = self.reader.genes(label)

@@ -17,7 +17,6 @@ from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.stored_element import reading
 from scgenept_rt.genes import GenePanel, ensembl_id
-from scgenept_rt.perturbation import is_control_word
 from scgenept_rt.predictor.moments import RunningMoments
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def read_predictions(
             wanted = set(predicted.labels)
         else:
             wanted = {predicted.labels[predicted.row(label)] for label in labels}
-            wanted |= set(filter(is_control_word, predicted.labels)) if of_cells else set()
+            wanted |= set(filter(predicted.is_control, predicted.labels)) if of_cells else set()
         chosen = np.flatnonzero([label in wanted for label in label_of_row])
         rows, label_of_row = rows[chosen], label_of_row[chosen]
         if of_cells:
@@ -312,7 +311,7 @@ def _averaged(
     predicted: PredictedLabels,
 ) -> PredictedMeans:
     distinct = list(dict.fromkeys(label_of_row))
-    control = next((label for label in distinct if is_control_word(label)), None)
+    control = next((label for label in distinct if predicted.is_control(label)), None)
     kept = [label for label in distinct if label != control]
     if not kept:
         raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 _FEATURE_COLUMNS = ("feature_types", "feature_type", "modality")
-_GENES = ("gene expression", "gene", "rna")
+_GENES = ("gene expression", "rna")
 
 
 class Annotation(Protocol):

@@ -13,12 +13,12 @@ _WORD = (
     r"safe ?(?:target(?:ing)?|harbou?r)|safe|aavs1|rosa(?: ?26)?|(?:inter|non ?)genic|non ?gene|no ?site|"
     r"scr(?:ambled?)?|luc(?:iferase)?|[a-z]?e?gfp|mcherry|tdtomato|[bry]fp|lacz|mock|vehicle|dmso(?: tf)?|pbs|"
     r"saline|sham|(?:un|non ?|not ?)(?:treated|perturb(?:ed)?|stimulated|transduced|infected|edited)|unstim|"
-    r"wt|wild ?type|parental|empty ?vector|no ?(?:perturb(?:ation)?|guide|(?:sg|g)rna|ko|treatment)|nc|plko(?: 1)?|"
-    r"kontroll?e?|contr[oô]le|t[eé]moin|对照|対照"
+    r"wt(?!1\b)|wild ?type|parental|empty ?vector|no ?(?:perturb(?:ation)?|guide|(?:sg|g)rna|ko|treatment)|nc|"
+    r"plko(?: 1)?|kontroll?e?|contr[oô]le|t[eé]moin|对照|対照"
 )
-# SCRG1 is a gene: short ones stand apart.
+# WT1 and SCRG1 are genes: short ones stand apart.
 _NUMBER = r"\d++|(?:(?:sg|g)rna|guide)s?\d*+"
-_BESIDE = rf"(?:{_NUMBER}|(?:sg|g|sh|si)\d*+|one|sites?|cells?|human|mouse|only|[nuµ]m|\d++h)"
+_BESIDE = rf"(?:{_NUMBER}|s?g\d++|one|sites?|cells?|human|mouse|only|[nuµ]m|\d++h)"
 _CONTROL = re.compile(rf"(?:{_BESIDE} )*(?:sg|sh|si)?(?:{_WORD})(?: ?(?:{_WORD}|{_NUMBER})| {_BESIDE})*", re.IGNORECASE)
 _UNASSIGNED = re.compile(
     r"|nan|<na>|n/?a|none|null|unassigned|unknown|undetermined|ambiguous|negative|(multi|doub|sing)lets?|[*?.-]",
@@ -35,7 +35,8 @@ _REST_OF_GUIDE = re.compile(
 
 def is_control_word(label: str) -> bool:
     """Return whether a label is a usual word for control cells in any case, numbered or not, or several of them."""
-    return bool(_CONTROL.fullmatch(re.sub(r"[\W_]+", " ", label).strip()))
+    parts = re.split(r"__|[+;|:&/]|,(?! )", label)  # Tahoe: [('DMSO_TF', 0.0, 'uM')]
+    return all(_CONTROL.fullmatch(re.sub(r"[\W_]+", " ", part).strip()) for part in parts)
 
 
 def is_unassigned(label: str) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited, pluralize
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
 from scgenept_rt.options import ReadOptions
-from scgenept_rt.perturbation import PerturbationRequest, is_control_word
+from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.ranking.errors import largest_error
 from scgenept_rt.ranking.question import Question, RankBy, check_question, open_question
@@ -126,7 +126,7 @@ def _scores(question: Question, means: PredictedMeans) -> tuple[pd.DataFrame, ND
     """Return the scores in order, and `Score.by_part` of each."""
     rows, by_part = [], []
     for row, label in enumerate(means.labels):
-        if is_control_word(label):
+        if means.is_control(label):
             continue
         score, gradient = question.score.of(means.delta(label), means.targets(label), np.zeros(len(means.panel)))
         error = np.nan if means.sems is None else largest_error(gradient, means.sems[row].astype(np.float64))

@@ -15,6 +15,7 @@ from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.expression.label_matching import LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.ranking import rank
 from tests.runtime.evaluation.conftest import GENES
 
 NAMES = ("FOSB", "KLF1", "CDKN1B", "HLA-A", "Y_RNA", "CTRL")
@@ -223,3 +224,14 @@ def test_predictions_that_are_not_finite_are_refused_by_name(perfect, adata, whe
         del means.obs["n_controls"]
     with pytest.raises(PredictionFileError, match=r"G1\+G2 is -?(nan|inf) for G3"):
         read_predictions(means)
+
+
+def test_genes_that_are_called_like_controls_are_no_controls() -> None:
+    labels = ["WT1+ctrl", "CTRL", "ctrl", "WT1+ctrl", "CTRL", "ctrl"]
+    values = np.array([[1.0, 0], [0, 2], [0.5, 0.5]] * 2, np.float32)
+    cells = anndata.AnnData(values, pd.DataFrame({"condition": labels, "control_cell": list("aaabbb")}))
+    cells.var_names = ["WT1", "CTRL"]
+    means = read_predictions(cells)
+    assert means.labels == ("WT1+ctrl", "CTRL")
+    np.testing.assert_allclose(means.deltas, [[0.5, -0.5], [-0.5, 1.5]])
+    assert set(rank(means).table["perturbation"]) == {"WT1+ctrl", "CTRL"}
