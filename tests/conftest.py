@@ -103,6 +103,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def export_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs `scgenept-export` with arguments in a process of its own."""
+    server = CommandServer("scgenept-export", tmp_path_factory.mktemp("exports"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     unpacked = tmp_path_factory.mktemp("oracle")
     with tarfile.open(DATA / "oracle" / "checkpoints.tar.xz") as archive:

@@ -1,10 +1,10 @@
-"""Fixtures of the export tests: small made-up checkpoints, and the command line in a process of its own."""
+"""Fixtures of the export tests: small made-up checkpoints."""
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.synthetic import synthetic_state_dict
-from tests.commands import CommandServer
 
 StateDict = OrderedDict[str, torch.Tensor]
 
@@ -74,11 +73,3 @@ def small_vocab(tmp_path: Path) -> Path:
     names = ["A1", "B2", "C3", "D4", "E5", "F6", "G7", "H8", "I9"]
     path.write_text("{" + ", ".join(f'"{name}": {i}' for i, name in enumerate(names)) + "}")
     return path
-
-
-@pytest.fixture(scope="session")
-def export_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
-    """Runs `scgenept-export` with arguments in a process of its own."""
-    server = CommandServer("scgenept-export", tmp_path_factory.mktemp("exports"))
-    yield server
-    server.stop()

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
-import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from runpy import run_path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +23,7 @@ import pytest
 from scgenept_rt.demo import norman_layout
 
 if TYPE_CHECKING:
+    from tests.commands import CommandServer
     from tests.conftest import Oracle
 
 TESTS = Path(__file__).parents[1]
@@ -36,20 +34,16 @@ CHECKPOINT = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_s
 class Journey:
     """A directory to work in, and the command line in it."""
 
-    def __init__(self, directory: Path, server: Any) -> None:
+    def __init__(self, directory: Path, server: Any, scripts: Mapping[str, CommandServer]) -> None:
         self.directory = directory
         self.server = server
-        proxies = {"http_proxy", "https_proxy", "all_proxy"}
-        self.environment = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
-        self.environment |= {"COLUMNS": "200", "SCGENEPT_RT_DOWNLOADS": str(directory / "downloads")}
+        self.scripts = scripts
+        self.environment = {"COLUMNS": "200", "NO_PROXY": "*", "SCGENEPT_RT_DOWNLOADS": str(directory / "downloads")}
 
     def run(self, script: str, *arguments: str, code: int = 0) -> str:
-        """Run an installed script and return what it printed; standard error follows standard output."""
-        command = [str(Path(sys.executable).parent / script), *arguments]
-        done = subprocess.run(
-            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == code, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        """Run a script in its own process and return what it printed; standard error follows standard output."""
+        done = self.scripts[script](*arguments, cwd=self.directory, environment=self.environment)
+        assert done.returncode == code, f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
 
@@ -72,7 +66,13 @@ def norman(oracle: Oracle) -> anndata.AnnData:
 
 
 @pytest.fixture(scope="module")
-def journey(oracle: Oracle, norman: anndata.AnnData, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
+def journey(
+    oracle: Oracle,
+    norman: anndata.AnnData,
+    command_line: CommandServer,
+    export_cli: CommandServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Journey]:
     directory = tmp_path_factory.mktemp("journey")
     norman.write_h5ad(directory / "packed.h5ad")
     packed = io.BytesIO()
@@ -85,7 +85,7 @@ def journey(oracle: Oracle, norman: anndata.AnnData, tmp_path_factory: pytest.Te
         "/models/pretrained/scgpt/vocab.json": oracle.vocab.read_bytes(),
         "/api/access/datafile/6154020": packed.getvalue(),
     }
-    yield Journey(directory, server)
+    yield Journey(directory, server, {"scgenept-rt": command_line, "scgenept-export": export_cli})
     server.close()
 
 
