@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError
@@ -45,7 +46,7 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
     if ray.is_initialized():
         yield ray.cluster_resources()
         return
-    check_answer(address or os.environ.get(ADDRESS_VARIABLE, ""))
+    address = reachable(address)
     main = threading.current_thread() is threading.main_thread()
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
@@ -54,7 +55,10 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
         raise ArgumentError(f"address is {address!r}, expected HOST:PORT ({error})") from error
     except (OSError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ClusterError(f"no connection to a Ray cluster ({reason})", where=address or "") from error
+        remedy = (
+            "If the cluster checks tokens, as Ray's later versions do, set the environment variable RAY_AUTH_MODE=token"
+        )
+        raise ClusterError(f"no connection to a Ray cluster ({reason})", remedy, where=address or "") from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, on_termination)  # Ray's own would end the process as if it were an error
@@ -64,8 +68,24 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
         ray.shutdown()
 
 
-def check_answer(address: str) -> None:
-    """Raise ClusterError if nothing at an address speaks gRPC: Ray would try for minutes."""
+def reachable(address: str | None) -> str | None:
+    """Return the address to give to Ray, or raise ClusterError if nothing answers there: Ray would try for minutes."""
+    named = address or os.environ.get(ADDRESS_VARIABLE, "auto")
+    if named != "auto":
+        _check_answer(named)
+        return address
+    last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    try:
+        _check_answer(last.read_text().strip() if last.exists() else "")
+    except ClusterError:  # of this machine's last cluster, which was killed
+        if address is None:
+            return "local"
+        raise
+    return address
+
+
+def _check_answer(address: str) -> None:
+    """Raise ClusterError if nothing at an address speaks gRPC."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdigit() or os.environ.get("RAY_USE_TLS") == "1":
         return

@@ -125,7 +125,7 @@ class RaySession(SeveralDevices):
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Predict one batch on the next worker that is free; see `Session.run`."""
-        perturbed = np.nonzero(pert_flags)
+        perturbed = pert_flags.astype(bool).nonzero()
         while True:
             worker = self._take()
             try:
@@ -166,7 +166,7 @@ class RaySession(SeveralDevices):
                 first = self._take(_SECONDS_UNTIL_NOTICE)
             except Empty:
                 held = self._ray.cluster_resources()
-                found = f"{held.get('CPU', 0):g} CPUs and {pluralize(int(held.get('GPU', 0)), 'GPU')}"
+                found = " and ".join(pluralize(int(held.get(kind, 0)), kind) for kind in ("CPU", "GPU"))
                 self._on_notice(f"The Ray cluster, with {found}, has started no worker yet; waiting until it has room.")
                 first = self._take()
             self._idle.put(first)

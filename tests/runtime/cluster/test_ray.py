@@ -17,7 +17,7 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt import cluster
-from scgenept_rt.cluster.connection import check_answer, import_ray
+from scgenept_rt.cluster.connection import import_ray, reachable
 from scgenept_rt.cluster.worker import GPU, PRECISION, Worker
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError, ProviderUnavailableError
 from tests.runtime.partial_output import n_committed
@@ -193,10 +193,21 @@ def test_nothing_at_an_address_is_said_at_once(bundle: Path, monkeypatch: pytest
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(ClusterError, match=address):
-            check_answer(address)
+            reachable(address)
         listener.listen()
         with pytest.raises(ClusterError, match=address):
-            check_answer(address)
+            reachable(address)
+
+
+def test_what_a_killed_cluster_left_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert reachable(None) is None
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    assert reachable(None) == "local"
+    with pytest.raises(ClusterError, match="127"):
+        reachable("auto")
 
 
 def test_a_worker_without_the_gpu_that_it_was_given_is_refused(bundle: Path, nodes: Any) -> None:
