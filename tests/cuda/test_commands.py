@@ -57,6 +57,10 @@ def test_verify_compares_and_names_the_kernels(run: Callable[..., Run], bundle: 
     fp32, fp16 = done.stdout.splitlines()[::2]
     assert fp32.endswith("attention: MATH")
     assert fp16.endswith("attention: CUDNN_FLASH_ATTENTION")
+    each = succeeded(run("verify", bundle, "--device", "0,1", "--json", STANDIN_GPUS="2"))
+    assert [(row["device"], row["precision"]) for row in json.loads(each.stdout)] == [
+        (device, precision) for precision in ("fp32", "fp16") for device in (0, 1)
+    ]
     wrong = run("verify", "demo", "--provider", "cuda")
     assert wrong.code == 1  # zeros
     assert wrong.stdout.startswith("MISS  cuda fp32")
@@ -77,6 +81,12 @@ def test_benchmark(run: Callable[..., Run], bundle: Path, tmp_path: Path) -> Non
 
 def test_check(run: Callable[..., Run], bundle: Path, cells: Path) -> None:
     assert "cuda" in succeeded(run("check", bundle, cells, "--provider", "cuda")).stdout
+    assert "on each of 2 devices" in succeeded(run("check", bundle, cells, "--device", "all", STANDIN_GPUS="2")).stdout
+
+
+def test_benchmark_measures_one_device(run: Callable[..., Run], bundle: Path) -> None:
+    refused = run("benchmark", bundle, "--device", "all", STANDIN_GPUS="2")
+    assert (refused.code, "--device 0" in refused.stderr) == (1, True)
 
 
 def test_demo(run: Callable[..., Run], tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def _lines(verified: Verified) -> str:
     comparison, bound = verified.comparison, verified.tolerance
     outcome = "ok  " if comparison.passed else "MISS"
     of = "largest output" if bound.relative_to_largest else "output"
-    device = "" if verified.device_id is None else f" device {verified.device_id}"
+    device = "" if verified.device_id is None else f" on device {verified.device_id}"
     kernel = f"; attention: {verified.attention_kernel}" if verified.attention_kernel else ""
     return (
-        f"{outcome}  {verified.provider}{device} {verified.precision}, {verified.graph} against {verified.against}, "
+        f"{outcome}  {verified.provider} {verified.precision}{device}, {verified.graph} against {verified.against}, "
         f"{verified.cells}{kernel}\n"
         f"      largest difference {comparison.max_difference:.2e}, {comparison.max_relative:.2e} of the largest "
         f"output; {comparison.worst:.2g} of the tolerance {bound.atol:.2g} + {bound.rtol:.2g} x |{of}|"

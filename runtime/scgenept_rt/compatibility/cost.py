@@ -11,6 +11,7 @@ import numpy as np
 from scgenept_rt.compatibility.finding import Finding
 from scgenept_rt.errors import UseOption, format_duration, pluralize
 from scgenept_rt.predictor import Predictor
+from scgenept_rt.session import devices_of
 
 _ENOUGH_SECONDS = 1.0
 _MAX_TIMED_CELLS = 32
@@ -26,17 +27,21 @@ class Cost:
     seconds_per_cell: float
     n_controls: int
     n_perturbations: int
+    n_devices: int = 1
 
     @property
     def seconds(self) -> float:
         """How long the whole run takes."""
-        return self.n_controls * self.n_perturbations * self.seconds_per_cell
+        return self.n_controls * self.n_perturbations * self.seconds_per_cell / self.n_devices
 
     def finding(self) -> Finding:
         """Return the estimates in words."""
+        rate = f"{1 / self.seconds_per_cell:,.3g} cells/s"
+        if self.n_devices > 1:
+            rate += f" on each of {self.n_devices} devices"
         text = (
             f"About {format_duration(max(self.seconds, 1))} for {pluralize(self.n_controls, 'control cell')} x "
-            f"{pluralize(self.n_perturbations, 'perturbation')} ({1 / self.seconds_per_cell:,.3g} cells/s), estimated "
+            f"{pluralize(self.n_perturbations, 'perturbation')} ({rate}), estimated "
             f"from one batch of {pluralize(self.timed_cells, 'cell')} on {self.provider}, {self.precision}"
         )
         if self.seconds < 3600:
@@ -60,7 +65,8 @@ def check_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturbatio
             _timed(predictor, sample, timed)
         seconds, finite = _timed(predictor, sample, timed)
     per_cell = max(seconds / timed, 1e-6)
-    cost = Cost(predictor.provider, predictor.precision, timed, per_cell, n_controls, n_perturbations)
+    n_devices = len(devices_of(predictor.session))
+    cost = Cost(predictor.provider, predictor.precision, timed, per_cell, n_controls, n_perturbations, n_devices)
     if finite:
         return cost, [cost.finding()]
     use_fp32 = UseOption("precision", "compute in full precision", "fp32")
@@ -78,5 +84,6 @@ def _timed(predictor: Predictor, sample: Any, n_cells: int) -> tuple[float, bool
     flags = np.zeros((n_cells, n_genes), dtype=np.int64)
     flags[:, 0] = 1
     started = time.perf_counter()
-    predicted = predictor.session.run(values, flags, np.arange(n_genes, dtype=np.int64))
+    first, *_ = devices_of(predictor.session).values()
+    predicted = first.run(values, flags, np.arange(n_genes, dtype=np.int64))
     return time.perf_counter() - started, bool(np.all(np.isfinite(predicted)))
