@@ -24,6 +24,7 @@ from scgenept_rt.errors import (
     UseOption,
 )
 from scgenept_rt.files.durable import write_durably
+from scgenept_rt.installing import install_command
 
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """What TensorRT-RTX 1.7 builds for."""
@@ -133,7 +134,7 @@ def _tensorrt_rtx() -> Any:
             raise
         raise MissingPackageError("TensorRT-RTX", "building engines", _EXTRA) from None
     except (ImportError, OSError) as error:  # the bindings without their libraries, or libraries without theirs
-        install = f"Run `pip install 'scgenept-rt[{_EXTRA}]'`"
+        install = f"Run `{install_command(_EXTRA)}`"
         raise ProviderUnavailableError(f"TensorRT-RTX is installed but does not load: {error}", install) from error
 
 

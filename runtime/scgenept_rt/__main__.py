@@ -2,6 +2,8 @@
 
 import sys
 
+from scgenept_rt.installing import install_command
+
 
 def main() -> None:
     """Run the command line, or say what to install for it."""
@@ -10,7 +12,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(
             f"error: the commands need {error.name}, which this installation for `predict_array` alone lacks. "
-            "Install the extra `cpu` or `gpu` in place of `arrays`."
+            f"Install the extra `cpu` or `gpu` in place of `arrays`, such as by `{install_command('cpu')}`."
         )
     run()
 

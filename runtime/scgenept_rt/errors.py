@@ -54,6 +54,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scgenept_rt.installing import install_command
+
 
 @dataclass(frozen=True)
 class UseOption:
@@ -345,7 +347,7 @@ class MissingPackageError(ScgeneptError, ImportError):
     def __init__(self, package: str, purpose: str, extra: str) -> None:
         super().__init__(
             f"{purpose} needs {package}, which is not installed",
-            f"Install it with `pip install 'scgenept-rt[{extra}]'`",
+            f"Install it with `{install_command(extra)}`",
         )
 
 

@@ -35,14 +35,13 @@ def recipe(containing: str) -> str:
 
 
 @pytest.fixture
-def screen(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def screen(bundle: Path, tmp_path: Path) -> Path:
     """A directory with what the recipes name: a bundle, control cells and a list of perturbations."""
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / "scgenept_go_c").symlink_to(bundle)
     shutil.copy(DATA / "oracle" / "data.h5ad", tmp_path / "control.h5ad")
     genes = Bundle.open(bundle).manifest.gene_names
     (tmp_path / "pairs.txt").write_text("".join(f"{one}+{other}\n" for one, other in pairwise(genes[:6])))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,9 +16,15 @@ from scgenept_rt.errors import Notice, PredictionWarning, ScgeneptError, printab
 _flags: dict[str, str] = {}
 
 
+def program() -> list[str]:
+    """Return how this program was started: as the script, or by ``python -m``."""
+    by_module = Path(sys.argv[0]).name == "__main__.py"
+    return [sys.executable, "-m", "scgenept_rt"] if by_module else ["scgenept-rt"]
+
+
 def say(text: str) -> None:
-    """Print a line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line on standard error; commands of this program in it are worded as it was started."""
+    print(text.replace("`scgenept-rt ", f"`{shlex.join(program())} "), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:

@@ -6,15 +6,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from scgenept_rt.cli.messages import say
+from scgenept_rt.cli.messages import program, say
 
 
 def resume_command() -> str:
     """Return this command with --resume, in the form in which it was given (the script, or `python -m`)."""
-    script = [sys.executable, "-m", "scgenept_rt"] if Path(sys.argv[0]).name == "__main__.py" else ["scgenept-rt"]
-    return shlex.join([*script, *(argument for argument in sys.argv[1:] if argument != "--resume"), "--resume"])
+    return shlex.join([*program(), *(argument for argument in sys.argv[1:] if argument != "--resume"), "--resume"])
 
 
 @contextmanager

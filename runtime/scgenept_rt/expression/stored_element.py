@@ -10,6 +10,7 @@ from typing import Any
 
 from scgenept_rt.errors import Caution, CellsFormatError, foreign_data, format_size, pluralize
 from scgenept_rt.files.slow_reads import watched
+from scgenept_rt.installing import pip_command
 
 REWRITE = "Copy, download or write the file again"
 _COMPRESSED = ("data", "indices", "indptr")
@@ -24,7 +25,8 @@ def reading(where: object, name: str = "") -> Iterator[None]:
         except Exception as error:
             if "plugin" in str(error) or "required filter" in str(error):
                 problem = "its compression (zstd, blosc or the like) needs a filter that HDF5 lacks"
-                raise CellsFormatError(problem, "Install it: `pip install hdf5plugin`", where=where) from error
+                remedy = f"Install it: `{pip_command('install hdf5plugin')}`"
+                raise CellsFormatError(problem, remedy, where=where) from error
             raise
 
 

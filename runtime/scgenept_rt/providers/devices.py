@@ -6,6 +6,7 @@ import ctypes
 import os
 from dataclasses import dataclass
 
+from scgenept_rt.installing import pip_command
 from scgenept_rt.providers.installation import Fault
 
 _CUDA_LIBRARY, _NVML_LIBRARY = "libcuda.so.1", "libnvidia-ml.so.1"
@@ -112,7 +113,8 @@ def driver_too_old(devices: CudaDevices, cuda_major: int | None) -> Fault | None
     first = f" to {_FIRST_DRIVER[cuda_major]} or newer" if cuda_major in _FIRST_DRIVER else ""
     remedy = f"Update the NVIDIA driver{first}"
     if devices.driver_cuda[0] == 12:  # on a cluster nobody but its administrators can update the driver
-        remedy += f", or run `pip install '{BUILD_FOR_CUDA_12}'`, the last builds for CUDA 12"
+        install = pip_command(f"install '{BUILD_FOR_CUDA_12}'")
+        remedy += f", or run `{install}`, the last builds for CUDA 12"
     return Fault(reason, remedy)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata, util
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scgenept_rt.errors import ProviderUnavailableError
+from scgenept_rt.installing import install_command, pip_command
 from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
 from scgenept_rt.providers.elf import runs_on
 from scgenept_rt.providers.installation import Fault, Installation, find_installation, version_of
@@ -96,7 +98,7 @@ def _diagnose_cuda_or_tensorrt(name: ProviderName, installation: Installation) -
             fault = Fault(f"{installation.label}: {_failed(failures)}", remedy)
         elif not devices.fault and TRAITS[name].ort_name not in installation.available_providers():
             reason = f"{installation.label} has the library of the provider but does not offer it"
-            fault = Fault(reason, "Run `pip install --force-reinstall --no-deps onnxruntime-gpu`")
+            fault = Fault(reason, f"Run `{pip_command('install --force-reinstall --no-deps onnxruntime-gpu')}`")
     supported = [device for device in devices.devices if library is None or runs_on(library, device.compute_capability)]
     details = {
         "wheels": dict(installation.wheels),
@@ -122,7 +124,7 @@ def _diagnose_tensorrt_rtx(installation: Installation) -> ProviderStatus:
     fault = installation.fault("tensorrt-rtx")
     if not fault and util.find_spec(PLUGIN_MODULE) is None:
         # Not the extra: it would put the CPU wheel beside a GPU wheel that may be there.
-        fault = Fault(f"the plugin {PLUGIN_WHEEL} is not installed", f"Run `pip install {PLUGIN_WHEEL}`")
+        fault = Fault(f"the plugin {PLUGIN_WHEEL} is not installed", f"Run `{pip_command(f'install {PLUGIN_WHEEL}')}`")
     fault = _with_devices(fault, devices)
     if not devices.fault and not supported:
         unsupported = f"TensorRT-RTX does not support {devices}: it needs 7.5, 8.6, 8.9 or 12.x"
@@ -139,7 +141,7 @@ def _diagnose_torch() -> ProviderStatus:
     version = version_of("torch")
     backends = [entry.value for entry in metadata.entry_points(group=BACKEND_ENTRY_POINTS, name="torch")]
     fault = None
-    install = "Run `pip install 'scgenept-rt[export]'`"
+    install = f"Run `{install_command('export')}`"
     if version is None:
         fault = Fault("PyTorch is not installed (the extra `export` brings it)", install)
     elif not backends:
@@ -161,7 +163,7 @@ def _without_provider(name: ProviderName, installation: Installation, library: P
     wheels = " ".join(installation.wheels) or "onnxruntime"
     return Fault(
         f"{kind}{installation.label} has no {TRAITS[name].title} provider",
-        f"Run `pip uninstall -y {wheels} && pip install 'scgenept-rt[gpu]'`",
+        f"Run `{pip_command(f'uninstall -y {wheels}')} && {install_command('gpu')}`",
     )
 
 
@@ -174,7 +176,8 @@ def _library_failures(name: ProviderName, installation: Installation, library: P
 def _unsupported(devices: CudaDevices, installation: Installation) -> Fault:
     old = any(device.compute_capability < _FIRST_CAPABILITY_OF_CUDA_13 for device in devices.devices)
     build = BUILD_FOR_CUDA_12 if old else _BUILD_FOR_NEW_GPUS
-    return Fault(f"{installation.label} has no kernels for {devices}", f"Run `pip install '{build}'`")
+    install = pip_command(f"install {shlex.quote(build)}")
+    return Fault(f"{installation.label} has no kernels for {devices}", f"Run `{install}`")
 
 
 def _tensorrt_rtx_supports(device: CudaDevice) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from scgenept_rt.installing import install_command, pip_command
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 # Each of these distributions writes the same package directory `onnxruntime`.
@@ -78,8 +79,9 @@ class Installation:
 
     def reinstall(self, extra: str) -> str:
         """Return the remedy that replaces the wheels by those of an extra."""
-        install = f"pip install 'scgenept-rt[{extra}]'"
-        return f"Run `pip uninstall -y {' '.join(self.wheels)} && {install}`" if self.wheels else f"Run `{install}`"
+        install = install_command(extra)
+        remove = pip_command(f"uninstall -y {' '.join(self.wheels)}") + " && " if self.wheels else ""
+        return f"Run `{remove}{install}`"
 
     def available_providers(self) -> tuple[str, ...]:
         """Return ONNX Runtime's names of the providers that are compiled in or registered."""

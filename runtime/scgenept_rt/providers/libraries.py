@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scgenept_rt.installing import pip_command
 from scgenept_rt.providers import elf
 
 # Examined with the devices, where a missing driver is explained better than by a file name.
@@ -83,10 +84,10 @@ def remedy_for(failures: Sequence[LoadFailure], cuda_major: int) -> str:
             "own package index), or use the provider cuda"
         )
     if any(name.startswith("libonnxruntime") for name in names):
-        return "Run `pip install --force-reinstall --no-deps onnxruntime-gpu`"
+        return f"Run `{pip_command('install --force-reinstall --no-deps onnxruntime-gpu')}`"
     requirements = dict.fromkeys(found for name in names if (found := wheel_of(name, cuda_major)))
     if requirements:
-        return f"Run `pip install {' '.join(requirements)}`"
+        return f"Run `{pip_command('install ' + ' '.join(requirements))}`"
     return f"Install the system package that provides {', '.join(names)}"
 
 

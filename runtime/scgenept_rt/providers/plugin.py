@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from scgenept_rt.errors import ProviderUnavailableError
+from scgenept_rt.installing import pip_command
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -35,7 +36,7 @@ def register_tensorrt_rtx() -> list[Any]:
     except Exception as error:
         first_line = "".join(str(error).strip().splitlines()[:1]) or repr(error)
         problem = f"its plugin does not load ({first_line})"
-        remedy = f"Run `pip install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}`"
+        remedy = f"Run `{pip_command(f'install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}')}`"
         raise ProviderUnavailableError(problem, remedy, where="provider tensorrt-rtx") from error
     if not devices:
         problem = "its plugin lists no device"

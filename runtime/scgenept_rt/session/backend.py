@@ -11,6 +11,7 @@ from typing import cast
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import ProviderUnavailableError
+from scgenept_rt.installing import install_command
 from scgenept_rt.providers import BACKEND_ENTRY_POINTS, ProviderChoice
 from scgenept_rt.session.protocol import Session
 
@@ -32,9 +33,9 @@ def open_backend(bundle: Bundle, choice: ProviderChoice) -> Session:
         except Exception as error:  # broken installations raise anything: missing modules, libraries, symbols
             raise ProviderUnavailableError(
                 f"its backend {entry.value} cannot be imported ({type(error).__name__}: {error})",
-                "Run `pip install --force-reinstall 'scgenept-rt[export]'`",
+                f"Run `{install_command('export', '--force-reinstall ')}`",
                 where=where,
             ) from error
         return cast("Session", backend(bundle, choice))
-    remedy = "Run `pip install 'scgenept-rt[export]'`"
+    remedy = f"Run `{install_command('export')}`"
     raise ProviderUnavailableError("no installed package offers it", remedy, where=where)

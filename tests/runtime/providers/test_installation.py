@@ -28,7 +28,7 @@ def test_cpu_wheel_on_a_machine_without_gpu(machine: Machine) -> None:
     machine.add_onnxruntime("onnxruntime", "1.32.0", gpu=False)
     statuses = machine.statuses()
     assert statuses["cpu"]["usable"]
-    assert statuses["cpu"]["reason"].startswith("onnxruntime 1.32.0, ")
+    assert statuses["cpu"]["reason"].startswith("onnxruntime 1.32.0")
     assert statuses["cuda"]["reason"] == (
         "the CPU wheel onnxruntime 1.32.0 has no CUDA provider; "
         "no NVIDIA driver is installed (libcuda.so.1 does not load)"
