@@ -69,10 +69,10 @@ def written(adata: anndata.AnnData, folder: Path, name: str = "cells.h5ad") -> P
     return folder / name
 
 
-def predict_works(predictor: Predictor, path: Path, options: ReadOptions, folder: Path) -> bool:
+def predict_works(predictor: Predictor, path: Path, options: ReadOptions, folder: Path, **limits: int) -> bool:
     label = f"{predictor.gene_names[5]}+ctrl"
     try:
-        predictor.predict_file(path, folder / "predicted.h5ad", [label], read=options, overwrite=True)
+        predictor.predict_file(path, folder / "predicted.h5ad", [label], read=options, overwrite=True, **limits)
     except ScgeneptError:
         return False
     return True
@@ -470,4 +470,4 @@ def test_scanpy_pbmc68k_reduced_as_a_new_user_would_try_it(tmp_path: Path):
     assert followed.works
     assert "only 5% of what the model reads is measured" in finding(followed, "genes").text
     with load(bundle, provider="cpu") as model:
-        assert predict_works(model, path, options, tmp_path)
+        assert predict_works(model, path, options, tmp_path, n_controls=2)
