@@ -88,7 +88,7 @@ def after_predictions(predicted: PredictionSummary, state: RunState) -> list[lis
     group = ["--in-group", predicted.groups[0]] if len(predicted.groups) > 1 else []
     label = ["-p", next(iter(predicted.perturbations))]
     csv = str(state.path.with_suffix(".csv"))
-    commands: list[list[Any]] = [["table", path, "--out", csv, *group]]
+    commands: list[list[Any]] = [["table", path, "--out", csv]]
     if "delta" in predicted.layers:
         commands[0] += ["--top", "50"]
         commands += [["rank", path, *group], ["plot", "delta", path, *label, *group, "--out", "delta.png"]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import MissingPackageError, OutputError
+from scgenept_rt.errors import MissingPackageError, OutputError, PredictionFileError
 from scgenept_rt.evaluation.prediction_files import group_names, open_rows
 from scgenept_rt.files.durable import move_durably
 from scgenept_rt.files.text import csv_cell
@@ -57,7 +57,7 @@ def change_tables(
     Raises
     ------
     ScgeneptError
-        As `read_predictions`, and if one of `genes` was not predicted.
+        As `read_predictions`, and if one of `genes` was not predicted, or `top` is given and there are no changes.
     """
     for name in group_names(source) if in_group is None else [in_group]:
         with open_rows(source, perturbations, LAYERS, in_group=name) as (predicted, rows):
@@ -68,8 +68,13 @@ def change_tables(
                 delta = layers["delta"]
                 shown = columns
                 if top is not None:
-                    size = np.abs(X if delta is None else delta)[columns]
-                    shown = columns[np.argsort(-size, kind="stable")[:top]]
+                    if delta is None:
+                        raise PredictionFileError(
+                            "it has no layer delta, by which to find the genes of the largest change",
+                            "Give a file of means that `scgenept-rt predict` wrote",
+                            where=predicted.where,
+                        )
+                    shown = columns[np.argsort(-np.abs(delta[columns]), kind="stable")[:top]]
                 values = {name: np.nan if layer is None else layer[shown] for name, layer in layers.items()}
                 control = np.nan if delta is None else X[shown] - delta[shown]
                 first = {"perturbation": label, "gene": names[shown], "control": control, "predicted": X[shown]}

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
+from scgenept_rt.errors import PredictionFileError
+from scgenept_rt.evaluation import change_tables
 
 if TYPE_CHECKING:
     from tests.commands import CommandServer
@@ -72,6 +74,8 @@ def test_cells_are_averaged(
     out = tmp_path / "table.csv"
     assert command_line("table", tmp_path / "cells.h5ad", "--out", out, "-p", "YFU19").returncode == 0
     np.testing.assert_allclose(pd.read_csv(out)["predicted"], cells.X[:5].mean(axis=0), rtol=1e-4, atol=1e-5)
+    with pytest.raises(PredictionFileError, match="no layer delta"):  # the largest values are not the largest changes
+        next(change_tables(cells, top=3))
 
 
 def test_faults_are_found_before_a_file_is_replaced(
