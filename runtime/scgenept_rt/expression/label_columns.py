@@ -165,3 +165,14 @@ def label_columns(obs: Annotation, panel: GenePanel | None) -> Iterator[LabelCol
                 column = LabelColumn(name, Labels(obs.column(name)), panel)
                 if set(column.counts) <= {*_NO, *_YES, *map(str, range(10))}:
                     yield column
+
+
+def design_columns(obs: Annotation, panel: GenePanel) -> list[str]:
+    """Return the columns named by genes or guides that hold 0 and 1, as the design matrix of a screen."""
+    design = []
+    for name in obs.columns:
+        if guide_targets(name, panel):
+            with suppress(CellsFormatError, TypeError):
+                values = Labels(obs.column(name)).counts().keys()
+                design += [name] if len(values) == 2 and values <= {*_NO, *_YES} else []
+    return design

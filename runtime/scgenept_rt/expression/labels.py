@@ -20,7 +20,7 @@ from scgenept_rt.errors import (
     pluralize,
 )
 from scgenept_rt.expression.annotation import Annotation
-from scgenept_rt.expression.label_columns import LabelColumn, Labels, label_columns
+from scgenept_rt.expression.label_columns import LabelColumn, Labels, design_columns, label_columns
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS
 
@@ -223,6 +223,16 @@ def _check_other_columns(obs: Annotation, where: str, given: Sequence[str], pane
             where=where,
         )
     columns = {name: column for name, column in columns.items() if column.names_perturbations}
+    design = design_columns(obs, panel) if panel is not None and not columns else []
+    if len(design) > 1:
+        labels = "(adata.obs[genes] > 0).apply(lambda cell: '+'.join(cell.index[cell]) or 'ctrl', axis=1)"
+        raise ControlCellsError(
+            "obs columns named by genes of the model hold 0 and 1, as those that mark perturbed cells: "
+            f"{join_limited(design)}",
+            f"Write these `genes` as one column, such as `adata.obs['condition'] = {labels}`; rename them if they mark "
+            "something else",
+            where=where,
+        )
     if not columns:
         return
     only = _only(columns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,6 +120,17 @@ def test_perturbed_cells_without_a_column_of_a_usual_name_are_refused(column, la
     assert proposed(caught)["condition_key"] == column
 
 
+@pytest.mark.parametrize("names", [("KLF1", "BAK1"), ("sgKLF1", "BAK1_g2"), IDS[:2]])
+@pytest.mark.parametrize("kind", [bool, int, float])
+def test_perturbed_cells_of_a_design_matrix_are_refused(names, kind):
+    adata = screen(**{name: np.arange(N_OBS) % 3 == at for at, name in enumerate(names)})
+    adata.obs = adata.obs.astype(kind)
+    with pytest.raises(ControlCellsError, match=r"adata\.obs\['condition'\] = ") as caught:
+        read(adata, PANEL)
+    exec(re.search("`(adata.*)`", str(caught.value))[1], {"adata": adata, "genes": list(names)})
+    assert read(adata, PANEL).n_obs == N_OBS / 3
+
+
 @pytest.mark.parametrize(
     "columns",
     [
@@ -125,6 +138,7 @@ def test_perturbed_cells_without_a_column_of_a_usual_name_are_refused(column, la
         {"disease": ["normal", "COVID-19"], "tissue": ["blood"], "assay": ["10x 3' v3"], "sex": ["male", "female"]},
         {"phase": ["G1", "S", "G2M"], "sample": ["control_1", "case_2"], "cluster": ["CD4", "FOXA1"]},
         {"guide_identity": ["non-targeting_1", "non-targeting_2"]},
+        {"KLF1": [0.5, 1.2, 0.0], "CD4": [0, 3, 1], "SPI1": [True, False]},
         {"n_genes": [5, 7], "doublet": [True, False], "orig.ident": ["P1_control", "P2_case"]},
     ],
 )
