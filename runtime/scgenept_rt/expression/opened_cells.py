@@ -51,7 +51,7 @@ _GENE_COLUMNS = (
 )
 _FILTERED = "feature_is_filtered"
 """CELLxGENE's column of var: True for genes that were blanked in X and are whole in raw."""
-_COUNTS = re.compile(r"count|umi|raw", re.IGNORECASE)
+_COUNTS = re.compile(r"^(?!.*log).*(?:count|umi|raw)", re.IGNORECASE)
 """In the names of layers of counts."""
 _COUNTED_CELLS = 2000
 """Of so many cells the counts of genes that are zero in X are looked at."""

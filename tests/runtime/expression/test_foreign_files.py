@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from scgenept_rt.errors import CellsFormatError, GeneMatchError, OutputError, ScgeneptError
+from scgenept_rt.errors import CellsFormatError, ExpressionValueError, GeneMatchError, OutputError, ScgeneptError
 from scgenept_rt.perturbation import parse_perturbations
-from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, IDS, N_OBS, PANEL, cells, log1p_values, read
+from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, IDS, N_OBS, PANEL, cells, log1p_values, proposed, read
 
 LABELS = ["ctrl" if row % 3 == 0 else "A" for row in range(N_OBS)]
 
@@ -215,6 +215,16 @@ def test_zellkonverter(tmp_path):
     adata.layers["counts"] = np.round(adata.X)
     adata.write_h5ad(tmp_path / "cells.h5ad")
     assert_read_without_warning(tmp_path / "cells.h5ad", adata, CONTROL_ROWS)
+
+
+@pytest.mark.parametrize("name", ["logcounts", "log1p_counts", "lognorm"])
+def test_counts_of_zellkonverter_are_told_the_layer_of_logarithms(name):
+    adata = cells(np.round(4 * log1p_values()))
+    adata.layers[name], adata.layers["rawcounts"] = log1p_values(), adata.X
+    with pytest.raises(ExpressionValueError) as caught:
+        read(adata)
+    assert proposed(caught)["layer"] == name
+    assert read(adata, layer=name).n_obs == len(CONTROL_ROWS)
 
 
 def assert_read_without_warning(path, adata, rows):
