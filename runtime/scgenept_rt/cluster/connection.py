@@ -7,9 +7,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError
@@ -47,7 +48,6 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
         yield ray.cluster_resources()
         return
     address = reachable(address)
-    main = threading.current_thread() is threading.main_thread()
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -60,12 +60,35 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
         )
         raise ClusterError(f"no connection to a Ray cluster ({reason})", remedy, where=address or "") from error
     finally:
-        if main:
+        if _in_main_thread():
             signal.signal(signal.SIGTERM, on_termination)  # Ray's own would end the process as if it were an error
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def before_interrupts(call: Callable[[], None]) -> Iterator[None]:
+    """Call a function when SIGINT or SIGTERM arrives, before what they do otherwise; in the main thread only."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        call()
+        before[signal.Signals(number)](number, frame)  # type: ignore[operator, misc]
+
+    handled = [number for number, handler in before.items() if callable(handler) and _in_main_thread()]
+    for number in handled:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def reachable(address: str | None) -> str | None:

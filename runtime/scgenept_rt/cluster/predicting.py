@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.cluster.connection import ADDRESS_VARIABLE, connected
+from scgenept_rt.cluster.connection import ADDRESS_VARIABLE, before_interrupts, connected
 from scgenept_rt.cluster.ray_session import RaySession
 from scgenept_rt.cluster.worker import GPU, PACKAGE, read_bundle
 from scgenept_rt.errors import ArgumentError, ClusterError, UseOption, pluralize
@@ -122,6 +122,7 @@ def load(
             on_notice=notify,
         )
         resources.callback(session.close)
+        resources.enter_context(before_interrupts(session.stop_waiting))
         return ClusterPredictor(opened, session, resources.pop_all())
 
 

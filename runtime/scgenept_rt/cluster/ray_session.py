@@ -140,6 +140,11 @@ class RaySession(SeveralDevices):
             self._idle.put(worker)
             return predicted
 
+    def stop_waiting(self) -> None:
+        """Let batches fail that wait for a worker while there is none: whoever is interrupted waits for them."""
+        if not self.n_alive:
+            self._fail(ClusterError("no worker of the Ray cluster is left"))
+
     def close(self) -> None:
         """End the workers; batches that wait for one fail."""
         with self._changing:

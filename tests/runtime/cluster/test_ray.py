@@ -17,7 +17,7 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt import cluster
-from scgenept_rt.cluster.connection import import_ray, reachable
+from scgenept_rt.cluster.connection import before_interrupts, import_ray, reachable
 from scgenept_rt.cluster.worker import GPU, PRECISION, Worker
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError, ProviderUnavailableError
 from tests.runtime.partial_output import n_committed
@@ -216,6 +216,18 @@ def test_a_worker_without_the_gpu_that_it_was_given_is_refused(bundle: Path, nod
     assert refused.value.options[0].name == "provider"
     with pytest.raises(ProviderUnavailableError, match="cuda"):
         cluster.load(bundle, workers=1, provider="cuda")
+
+
+def test_an_interrupt_stops_waiting_for_workers_first() -> None:
+    called: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
+    try:
+        with pytest.raises(KeyboardInterrupt), before_interrupts(lambda: called.append("stop")):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert called == ["stop"]
 
 
 @pytest.mark.parametrize("given", [{"workers": 0}, {"device": 0}], ids=str)
