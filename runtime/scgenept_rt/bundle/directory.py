@@ -178,12 +178,14 @@ def _not_found(directory: Path) -> BundleError:
 
 
 def _how_to_get(directory: Path) -> str:
-    """Return how to get a bundle of the name of a released one, such as scgenept_go_c_norman; "" for other names."""
+    """Return how to get a bundle of the name of a released one, such as scgenept_go_c_adamson; "" for other names."""
     exported = Path("bundles", directory.name)  # where from-release writes
     if (exported / MANIFEST_NAME).is_file():
         return f"Did you mean {exported}?"
     variant, _, dataset = directory.name.rpartition("_")
-    if dataset not in TRAINING_PERTURBATIONS or not variant.startswith("scg"):
+    if dataset not in TRAINING_PERTURBATIONS:
+        variant, dataset = directory.name, "norman"
+    if not variant.startswith(("scgpt", "scgenept_")):
         return ""
     make = shlex.join(["scgenept-export", "from-release", variant, "--dataset", dataset, "--out", str(directory)])
     fetch = shlex.join(["scgenept-rt", "download", "--out", str(directory), "--bundle"])

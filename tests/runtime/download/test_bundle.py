@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ import scgenept_rt as sgr
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import download_bundle
 from scgenept_rt.errors import ArgumentError, BundleError, ChecksumError, DownloadError, OutputExistsError
-from tests.runtime.download.test_cli_download import download
 
 PLACE = "/shared/scgenept_go_c_norman/"
 
@@ -100,7 +100,8 @@ def test_addresses_without_a_bundle_are_refused_before_anything_is_asked(url, sa
         download_bundle(url)
 
 
-def test_the_command_prints_the_digest_that_it_enforces(server, published, tmp_path):
+def test_the_command_prints_the_digest_that_it_enforces(server, published, tmp_path, command_line):
+    download = partial(command_line, "download")
     out = tmp_path / "b"
     done = download("--bundle", server.url + PLACE, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -121,5 +122,9 @@ def test_the_name_of_a_released_bundle_says_how_to_get_it(tmp_path, monkeypatch,
     shutil.copytree(bundle, "bundles/scgenept_go_c_norman")
     with pytest.raises(BundleError, match="Did you mean bundles/scgenept_go_c_norman"):
         sgr.load("scgenept_go_c_norman")
+    with pytest.raises(BundleError, match=r"from-release scgpt --dataset adamson --out mine/scgpt_adamson"):
+        sgr.load("mine/scgpt_adamson")
+    with pytest.raises(BundleError, match=r"from-release scgenept_go_c --dataset norman --out bundles/scgenept_go_c`"):
+        sgr.load("bundles/scgenept_go_c")
     with pytest.raises(BundleError, match="scgenept-export bundle"):
         sgr.load("another")
