@@ -1,0 +1,105 @@
+"""Random damage to files, for `test_mutated_inputs.py`: bytes, JSON trees, and the objects of an HDF5 file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+ODD = (None, True, -1, 0, 2**70, 1e308, float("nan"), "", "x", "\0", "\x1b[31m", "../../x", "x" * 9999, [], {}, [None])
+ARRAYS = (
+    np.float32(1),
+    np.zeros(0),
+    np.arange(7.0),
+    np.full(3, np.nan),
+    np.array([2**62, -1, 0]),
+    np.zeros((2, 3, 2), "i1"),
+    np.zeros((9, 24), "c8"),
+    np.array([b"a", b"ctrl"]),
+    h5py.Empty("f4"),
+    np.dtype("f4"),
+    h5py.SoftLink("/nowhere"),
+    h5py.SoftLink("/obs"),
+    h5py.ExternalLink("elsewhere.h5", "/X"),
+)
+
+
+def damage_bytes(path: Path, rng: random.Random) -> str:
+    """Flip, cut, zero, overwrite, insert or repeat bytes; return which."""
+    data = bytearray(path.read_bytes())
+    at, length = rng.randrange(len(data) + 1), rng.choice((1, 16, 256, 4096))
+    kind = rng.choice(("flip", "flip the head", "cut", "zero", "noise", "insert", "repeat"))
+    if kind.startswith("flip"):
+        for _ in range(rng.choice((1, 8, 64))):
+            if data:
+                data[rng.randrange(min(len(data), 2000) if "head" in kind else len(data))] ^= 1 << rng.randrange(8)
+    elif kind == "cut":
+        del data[at:]
+    elif kind == "insert":
+        data[at:at] = rng.randbytes(7)
+    elif kind == "repeat":
+        data[at:at] = data[at : at + length]
+    else:
+        n = len(data[at : at + length])
+        data[at : at + n] = bytes(n) if kind == "zero" else rng.randbytes(n)
+    path.write_bytes(data)
+    return f"{kind} at {at}"
+
+
+def damage_json(path: Path, rng: random.Random) -> str:
+    """Replace or delete a random entry of a JSON file."""
+    tree = json.loads(path.read_text())
+    places: list[tuple[Any, Any]] = []
+
+    def walk(node: Any) -> None:
+        for key in list(node) if isinstance(node, dict) else range(min(len(node), 2)) if isinstance(node, list) else ():
+            places.append((node, key))
+            walk(node[key])
+
+    walk(tree)
+    node, key = rng.choice(places)
+    if rng.random() < 0.2:
+        del node[key]
+        change = f"{key!r} deleted"
+    else:
+        node[key] = rng.choice(ODD)
+        change = f"{key!r} = {str(node[key])[:20]!r}"
+    path.write_text(json.dumps(tree))
+    return change
+
+
+def damage_objects(path: Path, rng: random.Random) -> str:
+    """Delete or replace a random group, array or attribute of an HDF5 file."""
+    with h5py.File(path, "r+") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        name = rng.choice(names)
+        attributes = list(file[name].attrs)
+        if attributes and rng.random() < 0.4:
+            attribute, value = rng.choice(attributes), rng.choice(("", "x", 7, np.zeros(3), "dict", b"\xff"))
+            file[name].attrs[attribute] = value
+            return f"{name}.{attribute} = {value!r}"
+        kept = dict(file[name].attrs)
+        value = rng.choice((None, *ARRAYS))
+        del file[name]
+        if value is None:
+            return f"{name} deleted"
+        file[name] = value
+        if rng.random() < 0.7 and name in file and isinstance(value, (np.ndarray, np.generic, h5py.Empty)):
+            file[name].attrs.update(kept)
+        return f"{name} = {value!r}"
+
+
+def seal(bundle: Path) -> None:
+    """Enter sizes and checksums in the manifest as they are, as whoever makes a bundle would."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for file in manifest["files"]:
+        data = (bundle / file["path"]).read_bytes()
+        file["size"], file["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+    path.write_text(json.dumps(manifest))

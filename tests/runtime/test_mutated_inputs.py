@@ -1,0 +1,156 @@
+"""Whatever the files, a command does its work or says in words why not: random damage to every kind of input.
+
+`make fuzz` tries more: SEED chooses the damage, SCALE how much of it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import pytest
+from scipy.sparse import csr_matrix
+
+import scgenept_rt as sgr
+from scgenept_rt.cli import app
+from scgenept_rt.errors import ScgeneptError
+from tests.runtime.mutations import damage_bytes, damage_json, damage_objects, seal
+
+SEED, SCALE = os.environ.get("FUZZ_SEED", "1"), float(os.environ.get("FUZZ_SCALE", "1"))
+PREDICT = ["predict", "bundle", "cells.h5ad", "-p", "YFU19", "--out", "out.h5ad", "--threads", "1", "--provider", "cpu"]
+COMMANDS: dict[str, list[list[str]]] = {
+    "cells.h5ad": [PREDICT, ["check", "bundle", "cells.h5ad"], ["inspect", "cells.h5ad"]],
+    "predictions.h5ad": [
+        ["plot", "delta", "predictions.h5ad", "-p", "YFU19", "-o", "out.png"],
+        ["table", "predictions.h5ad", "--out", "out.csv"],
+        ["rank", "predictions.h5ad"],
+        ["inspect", "predictions.h5ad"],
+    ],
+    "cells.zarr": [["predict", "bundle", "cells.zarr", *PREDICT[3:]]],
+    "bundle/manifest.json": [PREDICT, ["inspect", "bundle"], ["verify", "bundle"], ["genes", "bundle"]],
+    "bundle/reference.npz": [PREDICT, ["verify", "bundle"]],
+    "bundle/ort_fp32.onnx": [PREDICT],
+    "list.csv": [["predict", "bundle", "cells.h5ad", "--perturbations", "list.csv", *PREDICT[5:]]],
+}
+
+
+def times(n: int) -> range:
+    return range(max(1, round(n * SCALE)))
+
+
+@pytest.fixture
+def inputs(fp32_bundle: Path, make_cells: Callable[..., anndata.AnnData], tmp_path: Path) -> Path:
+    """A directory with one sound file of each kind."""
+    directory = tmp_path / "sound"
+    directory.mkdir()
+    shutil.move(fp32_bundle, directory / "bundle")
+    cells = make_cells(4)
+    cells.X = csr_matrix(cells.X)
+    cells.obs["batch"] = ["a", "b", "a", "b"]
+    cells.write_h5ad(directory / "cells.h5ad")
+    cells.write_zarr(directory / "cells.zarr")
+    model = sgr.load(directory / "bundle", provider="cpu", threads=1)
+    model.predict_file(cells, directory / "predictions.h5ad", ["YFU19", "EKKN10"])
+    (directory / "list.csv").write_text("perturbation,n_controls\nYFU19,2\nEKKN10+ctrl,1\n")
+    return directory
+
+
+@pytest.fixture
+def attempt() -> Callable[[list[str], str], bool]:
+    """Return a function that runs a command, and returns whether it did its work."""
+
+    def run(command: list[str], change: str) -> bool:
+        # A library that hangs may let no other thread run; this names the test and ends it.
+        faulthandler.dump_traceback_later(120, exit=True)
+        try:
+            app(args=command)
+        except SystemExit as ended:
+            done = not ended.code
+        except (ScgeneptError, OSError, MemoryError):  # the command line words these
+            done = False
+        except Exception as error:
+            raise AssertionError(f"{change}: {command}") from error
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        assert done or not list(Path().glob("out*")), f"{change}: {command} left an output"
+        return done
+
+    return run
+
+
+def damage(path: Path, rng: random.Random) -> str:
+    """Damage a file of an input; of a .zarr directory, one of its files."""
+    if path.is_dir():
+        path = rng.choice(sorted(found for found in path.rglob("*") if found.is_file()))
+    kinds: list[Callable[[Path, random.Random], str]] = [damage_bytes]
+    if path.suffix == ".h5ad":
+        kinds = [damage_bytes, damage_objects, damage_objects]
+    elif path.suffix == ".json" or path.name.startswith(".z"):
+        kinds = [damage_bytes, damage_json, damage_json]
+    return f"{path.name}: {rng.choice(kinds)(path, rng)}"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_damaged_input_is_refused_in_words_or_read(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, attempt: Callable[..., bool]
+) -> None:
+    rng = random.Random(f"{SEED} {name}")
+    sound = []
+    for number in times(12):
+        case = tmp_path / "case"
+        shutil.copytree(inputs, case)
+        monkeypatch.chdir(case)
+        change = damage(case / name, rng)
+        if name in ("bundle/reference.npz", "bundle/ort_fp32.onnx"):
+            seal(case / "bundle")
+        commands = COMMANDS[name]
+        sound.append(attempt(commands[number % len(commands)], f"{name}: {change}"))
+        shutil.rmtree(case)
+    if len(sound) > 40:
+        assert 0 < sum(sound) < len(sound)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+def test_a_damaged_partial_output_never_gives_another_result(
+    model: sgr.Predictor, make_cells: Callable[..., anndata.AnnData], tmp_path: Path, ending: str
+) -> None:
+    cells, labels = make_cells(4), model.gene_names[:12]
+    out = tmp_path / f"out.{ending}"
+    options: dict[str, Any] = {"aggregate": "cells", "batch_size": 4}
+
+    def stop(done: int, _: int | None) -> None:
+        if done >= 30:
+            raise KeyboardInterrupt
+
+    def contents() -> dict[str, bytes]:
+        files = [out, *out.rglob("*")]
+        return {str(path.relative_to(tmp_path)): path.read_bytes() for path in files if path.is_file()}
+
+    model.predict_file(cells, out, labels, **options)
+    expected = contents()
+    shutil.rmtree(out) if out.is_dir() else out.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        model.predict_file(cells, out, labels, progress=stop, **options)
+    (partial,) = tmp_path.iterdir()
+    shutil.copytree(partial, tmp_path / "kept")
+    rng = random.Random(f"{SEED} {ending}")
+    for _ in times(20):
+        path = rng.choice(sorted(found for found in partial.rglob("*") if found.is_file() and found.stat().st_size))
+        change = damage_bytes(path, rng)
+        try:
+            model.predict_file(cells, out, labels, resume=True, **options)
+        except ScgeneptError:
+            assert not out.exists(), f"{path.name}: {change}"
+        else:
+            assert contents() == expected, f"{path.name}: {change}"
+            shutil.rmtree(out) if out.is_dir() else out.unlink()
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(tmp_path / "kept", partial)
