@@ -46,6 +46,11 @@ test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real 
 test-recipes: $(VENV)/.installed $(SNAKEMAKE_VENV)/.installed  ## Run the recipes of docs/scaling.md, with Snakemake.
 	PATH="$(abspath $(SNAKEMAKE_VENV))/bin:$$PATH" $(VENV)/bin/python -m pytest tests/packaging/test_scaling.py
 
+SEED ?= $(shell date +%s)
+SCALE ?= 20
+fuzz: $(VENV)/.installed  ## Damage inputs at random, SCALE times as many as the tests do, with SEED.
+	FUZZ_SEED=$(SEED) FUZZ_SCALE=$(SCALE) $(VENV)/bin/python $(PYTEST) --dist load tests/runtime/test_mutated_inputs.py
+
 coverage: $(VENV)/.installed  ## Run all tests and report the lines that none of them reach.
 	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term-missing:skip-covered
 

@@ -53,7 +53,7 @@ def damage_bytes(path: Path, rng: random.Random) -> str:
 
 def damage_json(path: Path, rng: random.Random) -> str:
     """Replace or delete a random entry of a JSON file."""
-    tree = json.loads(path.read_text())
+    tree = [json.loads(path.read_text())]
     places: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
@@ -62,14 +62,14 @@ def damage_json(path: Path, rng: random.Random) -> str:
             walk(node[key])
 
     walk(tree)
-    node, key = rng.choice(places)
-    if rng.random() < 0.2:
+    node, key = rng.choice(places[1:] or places)
+    if rng.random() < 0.2 and node is not tree:
         del node[key]
         change = f"{key!r} deleted"
     else:
         node[key] = rng.choice(ODD)
         change = f"{key!r} = {str(node[key])[:20]!r}"
-    path.write_text(json.dumps(tree))
+    path.write_text(json.dumps(tree[0]))
     return change
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption, join_limited
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption, describe, join_limited
 from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 _LABEL_COLUMNS = ("condition", "perturbation", "target_gene", "gene")
 _PREDICTION_COLUMNS = ("n_controls", "control_cell")
 """Columns of obs that only predictions have."""
+
+_SCALARS = (str, bool, int, float, np.generic)
+_ENTRY_KINDS = {
+    **dict.fromkeys(("variant", "groupby", "synthetic"), _SCALARS),
+    **dict.fromkeys(("versions", "shard"), (dict,)),
+    "notices": (np.ndarray, list),
+}
+"""What the entries of uns that are used may be."""
 
 _ROWS_AT_ONCE = 256
 
@@ -252,9 +260,21 @@ def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
 
 
 def read_provenance(cells: OpenedCells) -> dict[str, Any]:
-    """Return a copy of ``uns["scgenept_rt"]``, empty if there is none."""
+    """Return a copy of ``uns["scgenept_rt"]``, empty if there is none.
+
+    Raises
+    ------
+    CellsFormatError
+        If an entry is of another kind than `predict` writes.
+    """
     recorded = cells.uns.get("scgenept_rt")
-    return _as_dict(recorded) if isinstance(recorded, Mapping) else {}
+    provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
+    with reading(cells.where, "uns['scgenept_rt']"):
+        for name, value in provenance.items():
+            kinds = _ENTRY_KINDS.get(name, (*_SCALARS, np.ndarray, dict))
+            if not isinstance(value, kinds):
+                raise ValueError(f"its entry {name} is {describe(value)}")
+    return provenance
 
 
 def _group(

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -200,9 +201,25 @@ def _open_zarr(path: Path) -> Iterator[Any]:
         import zarr
     except ImportError:
         raise MissingPackageError("zarr", f"reading {path}", "zarr") from None
+    _check_blosc()
     with reading(path, "its zarr group"):
         store = zarr.open_group(str(path), mode="r")
     yield store
+
+
+@cache
+def _check_blosc() -> None:
+    """Let Blosc refuse chunks whose length is not the stated one: it reads beyond the end of these, and may crash."""
+    from numcodecs import Blosc, register_codec
+
+    class CheckedBlosc(Blosc):  # type: ignore[misc]
+        def decode(self, buf: Any, out: Any = None) -> Any:
+            data = memoryview(buf).cast("B")
+            if len(data) < 16 or int.from_bytes(data[12:16], "little") != len(data):
+                raise ValueError("a chunk is damaged")
+            return super().decode(buf, out)
+
+    register_codec(CheckedBlosc, "blosc")
 
 
 def _annotation(group: Any, where: str, name: str) -> Annotation:
