@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, Manifest
 from tests.data.make_bundle import VARIANT
-from tests.runtime.conftest import bundle
-
-committed = bundle
-"""The fixture of the runtime's tests, under a name that says what it is here."""
 
 
 @pytest.fixture
@@ -30,8 +26,8 @@ def comparable(manifest: Manifest) -> Manifest:
     return replace(manifest, files=files, versions={}, tolerances={}, activation_range={})
 
 
-def test_the_manifest_is_the_same(committed: Path, exported: Path) -> None:
-    old, new = Bundle.open(committed).manifest, Bundle.open(exported).manifest
+def test_the_manifest_is_the_same(bundle: Path, exported: Path) -> None:
+    old, new = Bundle.open(bundle).manifest, Bundle.open(exported).manifest
     assert comparable(old) == comparable(new)
     assert old.versions.keys() == new.versions.keys()
     assert old.tolerances["fp32"] == new.tolerances["fp32"]
@@ -39,22 +35,22 @@ def test_the_manifest_is_the_same(committed: Path, exported: Path) -> None:
     assert old.activation_range == pytest.approx(new.activation_range, rel=1e-3)
 
 
-def test_the_reference_is_the_same(committed: Path, exported: Path) -> None:
-    with np.load(committed / "reference.npz") as old, np.load(exported / "reference.npz") as new:
+def test_the_reference_is_the_same(bundle: Path, exported: Path) -> None:
+    with np.load(bundle / "reference.npz") as old, np.load(exported / "reference.npz") as new:
         assert old.keys() == new.keys()
         for name in old:
             np.testing.assert_allclose(old[name], new[name], rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("graph", ["ort_fp32", "ort_fp16", "portable_fp32", "portable_fp16"])
-def test_a_graph_gives_the_same(committed: Path, exported: Path, graph: str) -> None:
-    opened = Bundle.open(committed)
+def test_a_graph_gives_the_same(bundle: Path, exported: Path, graph: str) -> None:
+    opened = Bundle.open(bundle)
     tolerance = opened.manifest.tolerances[graph[-4:]]
-    with np.load(committed / "reference.npz") as reference:
+    with np.load(bundle / "reference.npz") as reference:
         inputs = {name: reference[name] for name in ("values", "pert_flags", "gene_index")}
 
     def outputs(directory: Path) -> NDArray[np.float32]:
         session = onnxruntime.InferenceSession(directory / f"{graph}.onnx", providers=["CPUExecutionProvider"])
         return np.asarray(session.run(None, inputs)[0])
 
-    np.testing.assert_allclose(outputs(exported), outputs(committed), rtol=tolerance.rtol, atol=tolerance.atol)
+    np.testing.assert_allclose(outputs(exported), outputs(bundle), rtol=tolerance.rtol, atol=tolerance.atol)
