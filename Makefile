@@ -19,7 +19,7 @@ RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothe
 # What needs neither PyTorch nor onnx. Left out: the slowest, and machines that are built of stand-ins for packages.
 RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py --ignore tests/runtime/providers -m 'not slow'
 
-.PHONY: help demo test test-minimum test-newest test-cuda test-recipes coverage
+.PHONY: help demo fuzz sbom test test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
 
 help:  ## List the targets.
@@ -50,6 +50,14 @@ SEED ?= $(shell date +%s)
 SCALE ?= 20
 fuzz: $(VENV)/.installed  ## Damage inputs at random, SCALE times as many as the tests do, with SEED.
 	FUZZ_SEED=$(SEED) FUZZ_SCALE=$(SCALE) $(VENV)/bin/python $(PYTEST) --dist load tests/runtime/test_mutated_inputs.py
+
+# What `pip install '.[cpu]'` brings, with versions and licences.
+sbom: $(DEMO_VENV)/.installed  ## Write a software bill of materials of the runtime, in CycloneDX's format.
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python $(PIP_INSTALL) 'cyclonedx-bom>=7.5'
+	mkdir -p dist
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o dist/sbom.json $(DEMO_VENV)/bin/python
 
 coverage: $(VENV)/.installed  ## Run all tests and report the lines that none of them reach.
 	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term-missing:skip-covered
@@ -92,7 +100,7 @@ constraints: $(VENV)/.installed  ## Pin the versions of the test environment in 
 	touch $(VENV)/.installed
 
 clean:  ## Remove environments, caches and the demo's output.
-	rm -rf $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) $(SNAKEMAKE_VENV) demo-output
+	rm -rf .venv-sbom $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) $(SNAKEMAKE_VENV) demo-output
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 
 # scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
