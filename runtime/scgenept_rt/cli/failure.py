@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.files.slow_reads import let_signals_end_reads
 
 EXIT_USER_ERROR = 1
+_SECONDS_OF_ONE_STOP = 1.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,15 +29,22 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
     """
     _prepare_standard_streams()
     stopped_by: list[int] = []
+    stopped_at = 0.0
 
     def stop(number: int, _: FrameType | None) -> None:
-        stopped_by.append(number)
-        raise KeyboardInterrupt
+        nonlocal stopped_at
+        if not stopped_by:
+            stopped_by.append(number)
+            stopped_at = time.monotonic()
+            raise KeyboardInterrupt
+        # `timeout` and others send a signal twice. Asked again later, the network is not waited for: Python would end
+        # while it runs, which aborts.
+        if time.monotonic() - stopped_at > _SECONDS_OF_ONE_STOP:
+            os._exit(128 + number)
 
     heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
     for number in heard:  # nohup has SIGHUP ignored
-        if number != signal.SIGINT:
-            signal.signal(number, stop)
+        signal.signal(number, stop)
     let_signals_end_reads(heard)
     try:
         try:
@@ -53,7 +62,7 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         raise SystemExit(EXIT_USER_ERROR) from None
     except KeyboardInterrupt:
         say("interrupted")
-        raise SystemExit(128 + (stopped_by[0] if stopped_by else signal.SIGINT)) from None
+        raise SystemExit(128 + stopped_by[0]) from None
     except BrokenPipeError:
         # The reader of our output went away (`| head`): end quietly.
         _drop_output()
