@@ -102,7 +102,10 @@ class StoredMapping(Mapping[str, Any]):
         self._name = name
 
     def __getitem__(self, key: str) -> Any:
-        if key not in list(self):
+        with reading(self._where, self._name):
+            # A name with a slash is a path: anndata writes it as groups within groups.
+            found = not key.startswith("/") and key in self._group
+        if not found:
             raise KeyError(key)
         name = f"{self._name}[{key!r}]"
         with reading(self._where, name):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -328,3 +329,26 @@ def test_odd_lists_in_uns_are_computed_instead(adata, h5ad, split, predict, tmp_
     pd.testing.assert_frame_equal(result.perturbations, evaluate(model, plain, split).perturbations)
     assert any("computed instead" in notice for notice in result.notices)
     assert not result.provenance["synthetic_data"]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_lists_filed_under_a_cell_type_with_a_slash(adata, h5ad, split, predict, tmp_path, stored) -> None:
+    def renamed(name: str) -> str:
+        return name.replace("A549", "CD4/CD8")
+
+    changed = adata.copy()
+    changed.obs["condition_name"] = [renamed(name) for name in adata.obs["condition_name"]]
+    if stored:
+        changed.write_h5ad(tmp_path / "slash.h5ad")
+        changed = tmp_path / "slash.h5ad"
+        with h5py.File(changed, "a") as file:  # as anndata wrote it up to 0.11: a group within a group
+            for lists in (lists for lists in file["uns"].values() if isinstance(lists, h5py.Group)):
+                for name in list(lists):
+                    lists.move(name, renamed(name))
+    else:
+        for key in (key for key, lists in adata.uns.items() if isinstance(lists, dict)):
+            changed.uns[key] = {renamed(name): entry for name, entry in adata.uns[key].items()}
+    model = predict({"G0+ctrl": np.zeros(60), "G1+G2": np.ones(60)})
+    result, wanted = evaluate(model, changed, split), evaluate(model, h5ad, split)
+    assert result.de_source == wanted.de_source
+    pd.testing.assert_frame_equal(result.perturbations, wanted.perturbations)
