@@ -114,9 +114,7 @@ def test_submitit_predicts_the_parts_and_merges(screen: Path, expected: bytes) -
     assert (screen / "screen.h5ad").read_bytes() == expected
 
 
-@pytest.mark.skipif(
-    shutil.which("snakemake") is None, reason="Snakemake is not installed: `make test-workflows` does it"
-)
+@pytest.mark.skipif(shutil.which("snakemake") is None, reason="Snakemake is not installed: `make test-recipes` does it")
 def test_snakemake_predicts_the_parts_and_merges(screen: Path, expected: bytes) -> None:
     (screen / "Snakefile").write_text(recipe("rule screen").replace("PARTS = 8", "PARTS = 2"))
     run("snakemake", "--cores", "2", "--resources", "gpu=1", cwd=screen)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-_log = logging.getLogger(__name__)
 _SECONDS_TO_NOTICE = 10.0
 _ending: set[int] = set()
 
@@ -39,7 +38,8 @@ def watched(what: str) -> Iterator[None]:
 
 
 def _log_duration(what: str, ended: threading.Event) -> None:
+    log = logging.getLogger(__name__)  # here: importing this package sets up nothing
     begun, seconds = time.monotonic(), _SECONDS_TO_NOTICE
     while not ended.wait(seconds):
         seconds = time.monotonic() - begun
-        _log.warning("still reading %s, for %.0f seconds now", what, seconds)
+        log.warning("still reading %s, for %.0f seconds now", what, seconds)
