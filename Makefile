@@ -121,9 +121,10 @@ $(MINIMUM_VENV)/.installed: pyproject.toml constraints-minimum.txt
 	$(MINIMUM_VENV)/bin/python $(PIP_UNPACK) -c constraints-minimum.txt -e $(RUNTIME_PACKAGES) google-crc32c
 	touch $@
 
+# dask and xarray: for cells that are not loaded yet.
 $(NEWEST_VENV)/.installed: pyproject.toml
 	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
-	$(NEWEST_VENV)/bin/python $(PIP_UNPACK) -e $(RUNTIME_PACKAGES)
+	$(NEWEST_VENV)/bin/python $(PIP_UNPACK) -e $(RUNTIME_PACKAGES) dask xarray
 	touch $@
 
 $(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt

@@ -16,7 +16,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scgenept_rt.errors import FieldNotFoundError, ScgeneptError
+from scgenept_rt.errors import CellsFormatError, FieldNotFoundError, ScgeneptError
 from scgenept_rt.expression import Sampling
 from tests.runtime.expression.inputs import (
     CONTROL_ROWS,
@@ -81,6 +81,29 @@ def test_a_reversed_view_of_a_backed_object(tmp_path, encoding, shown):
         expected = x[shown[0] if isinstance(shown, tuple) else shown]
         control = read(view)
         np.testing.assert_array_equal(control.dense(0, view.n_obs), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("form", ["dask", "dask layer", "lazy"])
+def test_cells_that_are_not_loaded_yet_say_how_to_load_them(tmp_path, form):
+    reason = "make test-newest installs it"
+    dask, _ = pytest.importorskip("dask.array", reason=reason), pytest.importorskip("xarray", reason=reason)
+    adata = cells(log1p_values(), GENES)
+    if form == "lazy":
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        source = anndata.experimental.read_lazy(tmp_path / "cells.h5ad")
+    else:
+        source = adata.copy()
+        array = dask.from_array(log1p_values(), chunks=(4, -1))
+        if form == "dask":
+            source.X = array
+        else:
+            source.layers["lognorm"] = array
+    options = {"layer": "lognorm"} if form == "dask layer" else {}
+    with pytest.raises(CellsFormatError) as caught:
+        read(source, **options)
+    assert "adata.to_memory()" in caught.value.remedy
+    expected = read(adata)
+    np.testing.assert_array_equal(read(source.to_memory(), **options).dense(0, 2), expected.dense(0, 2))
 
 
 def test_an_empty_entry_in_place_of_raw(tmp_path):
