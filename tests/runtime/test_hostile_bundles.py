@@ -32,7 +32,7 @@ ENDS += field(12, field(1, b"predicted"))
 GRAPHS = {
     "endless loop": field(7, ENDS + node(b"Loop", attribute=field(1, b"body") + field(6, b""))),
     "operator of a library": field(7, ENDS + node(b"Add", b"stranger.ops")),
-    "compiled engine that names a file": field(7, ENDS + node(b"EPContext", b"com.microsoft")),
+    "precompiled engine in another file": field(7, ENDS + node(b"EPContext", b"com.microsoft")),
     "operator of its own": field(7, ENDS) + field(25, b""),
     "weights in a file that is not listed": field(7, ENDS + field(5, stored_in(b"weights.bin"))),
     "weights out of the directory": field(7, ENDS + field(5, stored_in(b"../../.ssh/id_rsa"))),

@@ -62,7 +62,7 @@ def write_report(path: Path, data: bytes) -> None:
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a file or directory and wait until the new name is on disk; its content must be there already.
+    """Rename a file or directory, and wait until the new name is on disk. Its content must be on disk before.
 
     Raises
     ------

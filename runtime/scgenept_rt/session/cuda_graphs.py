@@ -1,6 +1,6 @@
 """CUDA graphs: all kernels of a small batch, recorded when a session is opened and launched together from then on.
 
-With a batch of one cell a GPU waits for the next launch between kernels. A recorded graph reads and writes the
+In small batches, a GPU idles between kernels until the next one is launched. A recorded graph reads and writes the
 addresses that it was recorded with, so its inputs and outputs are bound to fixed places on the device.
 """
 
