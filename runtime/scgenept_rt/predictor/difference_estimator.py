@@ -167,7 +167,7 @@ class DifferenceEstimator:
         if asked_for or (self._max_error is None and self._pays(self._limits)):
             self._predict_unperturbed()
             return []
-        if self._max_error is None or not self._pays([FEWEST_CELLS]):
+        if self._max_error is None or not self._pays([FEWEST_CELLS] * len(self._perturbations)):
             return []
         pilot = [
             np.empty((min(FEWEST_CELLS, self._limits[index]), self._controls.n_genes), np.float32) for index in block
@@ -176,6 +176,7 @@ class DifferenceEstimator:
             pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted
         # Compared with each other: where even that takes too many cells, nothing is predicted in vain.
         # Their mean stands for what is predicted without one: variances are 1 - 1/k of those of k effects.
+        # What these save has to be worth it, since what later ones need is not known.
         shared, k = min(map(len, pilot)), len(pilot)
         middle = np.mean([rows[:shared] for rows in pilot], axis=0)
         scale = np.sqrt(k / max(k - 1, 1))
@@ -188,9 +189,8 @@ class DifferenceEstimator:
         return found
 
     def _pays(self, n_cells: Sequence[float]) -> bool:
-        """Return whether so many cells of each perturbation, and all unperturbed, cost less than all of each."""
-        mean = float(np.minimum(n_cells, self._n_cells).mean())
-        return self._n_cells + len(self._perturbations) * mean < len(self._perturbations) * self._n_cells
+        """Return whether so many cells of some perturbations, and all unperturbed, cost less than all of each."""
+        return self._n_cells + np.minimum(n_cells, self._n_cells).sum() < len(n_cells) * self._n_cells
 
     def _first_guess(self, effects: Rows) -> int:
         n = len(effects)

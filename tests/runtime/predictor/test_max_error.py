@@ -119,6 +119,30 @@ def test_few_perturbations_never_cost_more_than_all_cells(
         assert counting.n_cells <= n_cells * n_perturbations, max_error
 
 
+class VaryingEffects(Counting):
+    """A session whose effects vary between cells: up and down with the first two genes, much with the others."""
+
+    def __init__(self, model: sgr.Predictor, of_first: float) -> None:
+        super().__init__(model)
+        self._strengths = np.array([of_first, -of_first, *[10.0] * (len(model.gene_names) - 2)], np.float32)
+
+    def run(self, values: np.ndarray, pert_flags: np.ndarray, gene_index: np.ndarray) -> np.ndarray:
+        varying = (pert_flags @ self._strengths)[:, None] * values
+        return super().run(values, pert_flags, gene_index) + varying.astype(np.float32)
+
+
+@pytest.mark.parametrize(("of_first", "n_of_first"), [(0.0, 8), (1.1, 40)])
+def test_what_later_perturbations_need_never_costs_more_than_all_cells(
+    model: sgr.Predictor, make_cells: MakeCells, of_first: float, n_of_first: int
+) -> None:
+    """Few cells stand for all only if the first perturbations, a batch's double, are worth it alone."""
+    session = VaryingEffects(model, of_first)
+    labels = list(model.gene_names[:10])
+    found = sgr.Predictor(model.bundle, session).predict(make_cells(40), labels, max_error=0.3, batch_size=1)
+    assert found.obs["n_controls"].tolist() == [n_of_first] * 2 + [40] * 8
+    assert session.n_cells <= 40 * 10
+
+
 def test_means_that_were_limited_and_missed_the_error_are_named(model: sgr.Predictor, make_cells: MakeCells) -> None:
     notices: list[str] = []
     requests = [PerturbationRequest("YFU19", 8), *map(PerturbationRequest, LABELS[1:])]
