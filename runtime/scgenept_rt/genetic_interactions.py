@@ -198,10 +198,8 @@ def predicted_interactions(
     min_control_mean
         Score over the genes with at least this mean in the control cells (log1p scale); 0 for all genes. GEARS uses a
         list of highly expressed genes of the Norman data instead.
-    n_controls, seed, read, on_notice
+    n_controls, seed, read, progress, on_notice
         As in `Predictor.predict`.
-    progress
-        Called with the number of perturbations that are done, and their total.
 
     Raises
     ------
@@ -224,13 +222,11 @@ def predicted_interactions(
     requests: list[str | PerturbationRequest] = [*singles, *(pair.label for pair in parsed)]
     deltas: dict[str, NDArray[np.float64]] = {}
     for rows in predictor.iter_predict(
-        cells, requests, n_controls=n_controls, seed=seed, read=read, on_notice=on_notice
+        cells, requests, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=on_notice
     ):
         deltas[rows.perturbation.canonical] = rows.layers["delta"][0].astype(np.float64)
         control = rows.X[0] - deltas[rows.perturbation.canonical]  # the same for all, up to rounding
         used = rows.n_controls
-        if progress is not None:
-            progress(len(deltas), len(requests))
     genes = control >= min_control_mean if min_control_mean > 0 else np.ones(len(control), dtype=np.bool_)
     if (n_genes := int(genes.sum())) < MIN_GENES:
         raise ArgumentError(

@@ -13,7 +13,7 @@ from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, one_of, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
+from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import Evaluation
@@ -96,7 +96,8 @@ def evaluate(
                 note(f"{means.where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
         result = evaluate_predictions(means if len(groups) == 1 else groups, data, chosen, read=read)
     else:
-        with open_model(inputs[0], engine) as model, show_progress("predictions") as progress:
+        shorter = [FEWER_CONTROLS] if protocol == "all" else []
+        with open_model(inputs[0], engine) as model, show_progress("cells", shorter=shorter) as progress:
             result = evaluate_predictions(
                 model,
                 data,

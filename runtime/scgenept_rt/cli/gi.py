@@ -18,7 +18,7 @@ from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.errors import pluralize
 from scgenept_rt.files.text import csv_cell
-from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions
+from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.genetic_interactions import PairInteraction
@@ -71,7 +71,7 @@ def gi(
     pairs = list(perturbation or [])
     if perturbations is not None:
         pairs += [request.label for request in read_perturbation_file(perturbations)]
-    with open_model(bundle, engine) as model, show_progress("predictions") as progress:
+    with open_model(bundle, engine) as model, show_progress("cells", shorter=[FEWER_CONTROLS]) as progress:
         found = predicted_interactions(
             model,
             cells,

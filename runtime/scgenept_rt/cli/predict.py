@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +21,20 @@ from scgenept_rt.cli.options import (
     with_options,
 )
 from scgenept_rt.cli.perturbations import requested
-from scgenept_rt.cli.progress import Rate, show_progress
+from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.resume import resume_command, resume_hint
-from scgenept_rt.errors import CellsNotFoundError, Notice, UseOption, format_duration, pluralize
-from scgenept_rt.options import EngineOptions, FileOptions, PredictFileOptions, PredictOptions, ReadOptions, resolve
+from scgenept_rt.errors import CellsNotFoundError, pluralize
+from scgenept_rt.options import (
+    FEWER_CONTROLS,
+    FEWER_PREDICTIONS,
+    EngineOptions,
+    FileOptions,
+    PredictFileOptions,
+    PredictOptions,
+    ReadOptions,
+    resolve,
+)
 
-_LONG_SECONDS, _SECONDS_TO_JUDGE = 3600.0, 5.0
 _PANEL = "Several machines"
 
 
@@ -99,13 +106,14 @@ def predict(
     n_rows = 0
 
     with open_model(bundle, engine, check=check, ray=ray, workers=workers) as model:
-        with resume_hint(), show_progress("cells") as progress:
-            warn_if_long = warning_of_long_runs(options)
+        shorter = [FEWER_CONTROLS]
+        if options["aggregate"] == "mean" and options["max_error"] is None:
+            shorter.insert(0, FEWER_PREDICTIONS)
+        with resume_hint(), show_progress("cells", shorter=shorter) as progress:
 
             def count(done: int, total: int) -> None:
                 nonlocal n_rows
                 n_rows = total
-                warn_if_long(done, total)
                 also = [pluralize(model.n_workers, "worker")] if isinstance(model, ClusterPredictor) else []
                 progress(done, total, *also)
 
@@ -133,26 +141,6 @@ def predict(
         column, label = (stored_entry(out, name) for name in (CELL_EVAL_COLUMN, CONTROL_LABEL))
         say(f"compare with: {shlex.join(cell_eval_command(out, cells, column, label))}")
     say(f"{pluralize(n_rows, '(perturbation, control cell) pair')} in {seconds:.1f} s")
-
-
-def warning_of_long_runs(options: PredictOptions) -> Callable[[int, int], None]:
-    """Return a function that takes the progress of a run and, once its rate is known, says if it will be long."""
-    rate, begun, judged = Rate(), time.monotonic(), False
-    shorter = [UseOption("n_controls", "use fewer control cells")]
-    if options["aggregate"] == "mean" and options["max_error"] is None:
-        shorter.insert(0, UseOption("max_error", "use only as many control cells as the means need", 0.01))
-
-    def see(done: int, total: int) -> None:
-        nonlocal judged
-        per_second = rate.at(done)
-        if judged or not per_second or time.monotonic() - begun < _SECONDS_TO_JUDGE:
-            return
-        judged = True
-        left = (total - done) / per_second
-        if left > _LONG_SECONDS:
-            note(Notice(f"this run will take about {format_duration(left)}", "", shorter))
-
-    return see
 
 
 def cell_eval_command(predicted: Path, cells: Path, column: str, control_label: str) -> list[str]:

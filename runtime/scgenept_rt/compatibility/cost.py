@@ -10,6 +10,7 @@ import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
 from scgenept_rt.errors import UseOption, format_duration, pluralize
+from scgenept_rt.options import FEWER_CONTROLS, FEWER_PREDICTIONS
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.session import devices_of
 
@@ -46,8 +47,7 @@ class Cost:
         )
         if self.seconds < 3600:
             return Finding("run", "ok", text)
-        fewer = UseOption("max_error", "use only as many control cells as the means need", 0.01)
-        return Finding("run", "ok", text, options=(fewer,))
+        return Finding("run", "ok", text, options=(FEWER_PREDICTIONS, FEWER_CONTROLS))
 
 
 def check_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturbations: int) -> tuple[Cost, list[Finding]]:

@@ -190,14 +190,11 @@ def predict_means(
     ScgeneptError
         As `Predictor.predict`.
     """
-    kept = []
-    labels = [labels] if isinstance(labels, str) else labels
-    for predicted in predictor.iter_predict(
-        cells, labels, n_controls=n_controls, seed=seed, read=read, on_notice=on_notice
-    ):
-        kept.append(predicted)
-        if progress is not None:
-            progress(len(kept), len(labels))
+    kept = list(
+        predictor.iter_predict(
+            cells, labels, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=on_notice
+        )
+    )
     return PredictedMeans(
         name or predictor.variant,
         str(predictor.bundle.directory),

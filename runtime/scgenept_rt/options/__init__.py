@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
+from scgenept_rt.errors import UseOption
 from scgenept_rt.options.declaration import Option, checked, declared_options, resolve
 
 __all__ = [
@@ -29,6 +30,8 @@ SamplingMode = Literal["all", "random", "upstream"]
 Metric = Literal["cosine", "pearson", "distance"]
 
 MOST_CELLS_PER_BATCH = 65_536
+FEWER_PREDICTIONS = UseOption("max_error", "use only as many control cells as the means need", 0.01)
+FEWER_CONTROLS = UseOption("n_controls", "use fewer control cells")
 _MOST_THREADS = max(128, os.cpu_count() or 1)
 """Hundreds more than there are CPUs stall for minutes."""
 

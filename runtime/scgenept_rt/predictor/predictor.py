@@ -375,6 +375,7 @@ class Predictor:
         perturbations: Labels,
         *,
         read: ReadOptions | None = None,
+        progress: Progress | None = None,
         on_notice: OnNotice | None = None,
         **options: Unpack[PredictOptions],
     ) -> Iterator[PredictedRows]:
@@ -397,7 +398,7 @@ class Predictor:
         resolved = resolve(PredictOptions, options)
         if resolved["aggregate"] == "both":
             raise ArgumentError("aggregate is 'both', expected one of 'mean', 'cells'")
-        return _rows_of(self._run(cells, perturbations, resolved, read, on_notice))
+        return _rows_of(self._run(cells, perturbations, resolved, read, on_notice), progress)
 
     def parse(self, perturbations: Labels) -> tuple[list[Any], list[str]]:
         """Parse labels for this model; see `parse_perturbations`."""
@@ -455,6 +456,6 @@ def installed_versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _rows_of(run: Run) -> Iterator[PredictedRows]:
+def _rows_of(run: Run, progress: Progress | None) -> Iterator[PredictedRows]:
     with run:
-        yield from run.rows()
+        yield from run.rows(progress)

@@ -25,7 +25,7 @@ from scgenept_rt.perturbation import (
     unmeasured_target_notices,
 )
 from scgenept_rt.predictor.batches import BatchLoop, OnNotice, Progress, Schedule
-from scgenept_rt.predictor.difference_estimator import DifferenceEstimator, block_size
+from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator, block_size
 from scgenept_rt.predictor.moments import CellMoments
 from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all
 
@@ -217,6 +217,7 @@ class Run:
         begin_row, end_row = (int(schedule.starts[index]) for index in (means.start, means.stop))
         moments = CellMoments(controls.n_genes)
         own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.totals(start, start + n)))
+        progress(first_row - begin_row, end_row - begin_row)
         # Closed with this generator and not some time later, so that no batch runs on once the caller has left.
         with closing(loop.run(loop.full_batches(schedule, first_row, end_row))) as results:
             for batch, predicted in results:
@@ -241,20 +242,23 @@ class Run:
                             own = own_values(int(schedule.first_cells[part.index]), moments.n)
                             yield self._mean(part.index, mean_of_all(moments, own))
                             moments = CellMoments(controls.n_genes)
-                    progress(begin + skipped + len(rows) - begin_row, end_row - begin_row)
+                done = min(schedule.first_row(part) + part.rows.stop - part.rows.start, end_row)
+                progress(done - begin_row, end_row - begin_row)
 
     def _estimated_rows(
         self, loop: BatchLoop, progress: Progress, first: int, means: range
     ) -> Generator[PredictedRows, None, None]:
-        n_predicted, n_ended = 0, 0
-        at_most = self.controls.n_obs + self.schedule.n_rows
+        n_predicted, n_ended, n_used = 0, 0, 0
+        counts = self.schedule.counts[first : means.stop]
+        fewest = counts if self.options["max_error"] is None else np.minimum(counts, FEWEST_CELLS)
 
         def count(n_rows: int) -> None:
             nonlocal n_predicted
             n_predicted += n_rows
-            left = (means.stop - first - n_ended) / n_ended if n_ended else np.inf
-            progress(n_predicted, max(n_predicted, int(min(n_predicted * (1 + left), at_most))))
+            per_mean = n_used / n_ended if n_ended else fewest.mean()
+            progress(n_predicted, max(n_predicted, self.controls.n_obs + round(per_mean * len(counts))))
 
+        count(0)
         n, groups, whole = len(self.perturbations), self.controls.groups, []
         for group in range(first // n, -(-means.stop // n)):
             estimator = DifferenceEstimator(
@@ -268,7 +272,7 @@ class Run:
             )
             for estimate in estimator.estimates(first + n_ended - group * n, min(means.stop - group * n, n)):
                 yield self._mean(first + n_ended, estimate)
-                n_ended += 1
+                n_ended, n_used = n_ended + 1, n_used + estimate.n
             if not estimator.samples:
                 whole.append(group)
         progress(n_predicted, n_predicted)

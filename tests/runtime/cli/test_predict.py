@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +16,6 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.cli.predict import warning_of_long_runs
-from scgenept_rt.errors import Notice
-from scgenept_rt.options import PredictOptions
 from tests.runtime.bundle_changes import keep_genes
 
 if TYPE_CHECKING:
@@ -49,27 +44,6 @@ def test_the_module_run_as_a_program_writes_what_predict_returns(
     expected = model.predict(anndata.read_h5ad(cells), "YFU19+ctrl")
     np.testing.assert_allclose(anndata.read_h5ad(out).X, expected.X, rtol=1e-4, atol=2e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "out.h5ad"]
-
-
-@pytest.mark.parametrize(
-    ("options", "total", "named"),
-    [
-        ({"aggregate": "mean", "max_error": None}, 10_000, ["max_error", "n_controls"]),
-        ({"aggregate": "cells", "max_error": None}, 10_000, ["n_controls"]),
-        ({"aggregate": "mean", "max_error": None}, 2_000, []),
-    ],
-)
-def test_a_run_of_more_than_an_hour_is_told_once_with_what_shortens_it(
-    options: PredictOptions, total: int, named: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = itertools.count(0, 5)
-    told: list[Notice] = []
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr("scgenept_rt.cli.predict.note", told.append)
-    see = warning_of_long_runs(options)
-    for done in range(10, 100, 10):  # 10 cells in 5 or 10 seconds
-        see(done, total)
-    assert [[option.name for option in notice.options] for notice in told] == ([named] if named else [])
 
 
 def test_perturbations_of_every_source_are_joined_in_order_and_predicted_once(

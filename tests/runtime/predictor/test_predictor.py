@@ -223,15 +223,22 @@ def test_notices_are_told_and_kept(model: sgr.Predictor, make_cells: MakeCells) 
     assert predicted.uns["scgenept_rt"]["notices"].tolist() == told
 
 
-def test_progress_counts_pairs_up_to_all(model: sgr.Predictor, make_cells: MakeCells) -> None:
+def test_progress_is_told_at_the_start_and_after_each_batch(model: sgr.Predictor, make_cells: MakeCells) -> None:
     seen: list[tuple[int, int]] = []
-    model.predict(
-        make_cells(5), ["YFU19", "EKKN10"], batch_size=3, progress=lambda done, total: seen.append((done, total))
+    list(
+        model.iter_predict(
+            make_cells(2), ["YFU19", "EKKN10", "SWR9"], batch_size=4, progress=lambda *counts: seen.append(counts)
+        )
     )
-    assert [total for _, total in seen] == [10] * len(seen)
-    done = [count for count, _ in seen]
-    assert done == sorted(done)
-    assert done[-1] == 10
+    assert seen == [(0, 6), (4, 6), (6, 6)]
+
+
+def test_progress_of_an_estimate_knows_the_total_from_the_start(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    seen: list[tuple[int, int]] = []
+    labels = [f"{name}+ctrl" for name in model.gene_names[:10]]
+    model.predict(make_cells(40), labels, max_error=1e3, progress=lambda *counts: seen.append(counts))
+    assert seen[0] == (0, 40 + 10 * 8)
+    assert {total for _, total in seen} == {40 + 10 * 8}
 
 
 def test_output_says_what_made_it(model: sgr.Predictor, make_cells: MakeCells) -> None:
