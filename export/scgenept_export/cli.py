@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.failure import exit_on_user_error
-from scgenept_rt.cli.messages import Command, note, say
-from scgenept_rt.cli.options import DebugOption, version_option
+from scgenept_rt.cli.messages import Command, Group, note, say
+from scgenept_rt.cli.options import DebugOption, one_of, version_option
 from scgenept_rt.errors import MissingPackageError, OutputError, OutputExistsError, pluralize
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="scgenept-export",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -68,8 +69,9 @@ def bundle(
     genes: Annotated[
         Path,
         typer.Option(
-            metavar="FILE|norman|adamson",
-            help="Genes that the model predicts, in order: .h5ad, .csv with a gene_name column, or one name per line.",
+            metavar="FILE",
+            help="Genes that the model predicts, in order: .h5ad, .csv with a gene_name column, one name per line, or "
+            "norman or adamson.",
         ),
     ],
     variant: VariantOption,
@@ -124,7 +126,14 @@ def bundle(
 @app.command("from-release", cls=Command)
 def from_release(
     variant: Annotated[str, typer.Argument(metavar="VARIANT", help="Released variant, such as scgenept_go_c.")],
-    dataset: Annotated[Literal["norman", "adamson"], typer.Option(help="Data that it was trained on.")] = "norman",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            parser=one_of(Literal["norman", "adamson"]),
+            help="Data that it was trained on: norman or adamson.",
+        ),
+    ] = "norman",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Directory of the bundle; default: bundles/VARIANT_DATASET."),
@@ -132,7 +141,7 @@ def from_release(
     genes: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|norman|adamson",
+            metavar="FILE",
             help="Genes that the model predicts, in order; default: those of the downloaded data set, else the list "
             "that ships with the package.",
         ),

@@ -29,11 +29,12 @@ from scgenept_rt.cli import (
     verify,
 )
 from scgenept_rt.cli.failure import exit_on_user_error
-from scgenept_rt.cli.messages import Command
+from scgenept_rt.cli.messages import Command, Group
 from scgenept_rt.cli.options import DebugOption, version_option
 
 app = typer.Typer(
     name="scgenept-rt",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scgenept_rt.cli.messages import Command, note
+from scgenept_rt.cli.messages import Command, Group, note
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, with_options
 from scgenept_rt.options import EngineOptions, FigureOptions, PredictOptions, ReadOptions
@@ -16,7 +16,7 @@ from scgenept_rt.options import EngineOptions, FigureOptions, PredictOptions, Re
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-app = typer.Typer(no_args_is_help=True, help="Draw predictions as .png, .svg or .pdf (needs matplotlib).")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Draw predictions as .png, .svg or .pdf (needs matplotlib).")
 
 _DataArgument = Annotated[
     Path, typer.Argument(metavar="DATA", help="The measured cells, perturbed and controls, .h5ad or .zarr.")

@@ -84,9 +84,9 @@ def rank(
 ) -> None:
     """Rank perturbations by effect size, by a signature of genes, or by closeness to a state of cells.
 
-    The genes that a perturbation targets are left out of its score. A range of ranks is a tie. With BUNDLE CELLS in
-    the place of predictions, those with -p, --perturbations, --all-singles or --pairs-of are predicted as far as it
-    takes to find the best K.
+    The genes that a perturbation targets are left out of its score. A range of ranks is a tie.
+
+    With BUNDLE CELLS in the place of predictions, perturbations are predicted as far as it takes to find the best K.
     """
     from scgenept_rt.perturbation import read_gene_list, read_gene_weights
 

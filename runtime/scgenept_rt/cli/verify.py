@@ -32,7 +32,7 @@ def verify(
         ),
     ] = None,
     cells: Annotated[int, typer.Option("--cells", metavar="N", min=1, help="Fresh cells to compare.")] = 8,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the fresh cells.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the fresh cells.")] = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Run the bundle's reference cells through every graph that a provider can run, and compare with PyTorch.

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import scgenept_export.cli
 from scgenept_rt.cli import app
 
 
@@ -19,18 +20,25 @@ def commands(command: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]
     yield names, command
 
 
-COMMANDS = dict(commands(typer.main.get_command(app)))
+COMMANDS = [
+    pytest.param(program, names, command, id=" ".join([str(program.info.name), *names]))
+    for program in (app, scgenept_export.cli.app)
+    for names, command in commands(typer.main.get_command(program))
+]
 
 
-@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
-def test_the_names_of_all_options_are_whole(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("program", "names", "command"), COMMANDS)
+def test_the_names_of_all_options_are_whole_and_flags_have_no_type(
+    program: typer.Typer, names: tuple[str, ...], command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
-    result = CliRunner().invoke(app, [*names, "--help"])
+    result = CliRunner().invoke(program, [*names, "--help"])
     assert result.exit_code == 0
     words = result.output.split()
-    options = [name for option in COMMANDS[names].params for name in option.opts if name.startswith("--")]
+    options = [name for option in command.params for name in option.opts if name.startswith("--")]
     assert [name for name in options if name not in words] == []
+    assert "<bool>" not in words
     assert max(map(len, result.output.splitlines())) <= 80
 
 
