@@ -373,7 +373,7 @@ def test_cost_grows_with_cells_and_perturbations(bundle: Bundle):
     assert cost.seconds == pytest.approx(2 * N_CONTROL * cost.seconds_per_cell)
     long = dataclasses.replace(cost, n_controls=7353, n_perturbations=300, seconds_per_cell=5.0).finding()
     assert long.text.startswith("About 3,063:45 h for 7,353 control cells x 300 perturbations (0.2 cells/s)")
-    assert [option.name for option in long.options] == ["max_error"]
+    assert [option.name for option in long.options] == ["max_error", "n_controls"]
 
 
 def test_a_provider_that_cannot_be_used_is_a_problem_of_its_own(bundle: Bundle):
