@@ -7,7 +7,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from types import TracebackType
 from typing import IO, Any
 
@@ -51,6 +50,18 @@ class CsrRows:
         """Return columns and values of the rows from `first_row` up to `end_row`."""
         begin, end = int(self.indptr[first_row]), int(self.indptr[end_row])
         return _part(self._indices, np.int32, begin, end), _part(self._data, np.float32, begin, end)
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Return the numbers of values of rows in any order, and their columns and values."""
+        begins = self.indptr[rows]
+        lengths = self.indptr[rows + 1] - begins
+        if isinstance(self._indices, np.ndarray) and isinstance(self._data, np.ndarray):
+            at = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
+            return lengths, self._indices[at], self._data[at]
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        windows = [self.window(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
+        columns, values = zip(self.window(0, 0), *windows, strict=True)
+        return lengths, np.concatenate(columns), np.concatenate(values)
 
     def close(self) -> None:
         """Drop the values; a temporary file goes with them."""
@@ -182,12 +193,7 @@ class OrderedRows:
         ValueError
             If the cells were closed.
         """
-        if self._order is not None:
-            return self._gathered(self._order[start:stop], out)
-        self._check_open()
-        out = self._zeroed(stop - start, out)
-        self._scatter(start, stop, out)
-        return out
+        return self._gathered(np.arange(start, stop) if self._order is None else self._order[start:stop], out)
 
     def gather(
         self, indices: Sequence[int] | NDArray[np.integer[Any]], out: NDArray[np.float32] | None = None
@@ -200,26 +206,14 @@ class OrderedRows:
         if self._closed:
             raise ValueError("these control cells were closed")
 
-    def _zeroed(self, n_cells: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        if out is None:
-            return np.zeros((n_cells, self.n_genes), dtype=np.float32)
-        out.fill(0.0)
-        return out
-
-    def _scatter(self, first: int, end: int, out: NDArray[np.float32]) -> None:
-        columns, values = self._rows.window(first, end)
-        lengths = np.diff(self._rows.indptr[first : end + 1])
-        out[np.repeat(np.arange(end - first), lengths), columns] = values
-
     def _gathered(self, stored: NDArray[np.int64], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Return stored rows in any order, each run of consecutive ones read at once."""
+        """Return stored rows in any order."""
         self._check_open()
-        out = self._zeroed(len(stored), out)
-        bounds = [0, *(np.flatnonzero(np.diff(stored) != 1) + 1).tolist(), len(stored)]
-        for begin, end in pairwise(bounds):
-            if begin < end:
-                first = int(stored[begin])
-                self._scatter(first, first + end - begin, out[begin:end])
+        if out is None:
+            out = np.empty((len(stored), self.n_genes), dtype=np.float32)
+        out.fill(0.0)
+        lengths, columns, values = self._rows.take(stored)
+        out[np.repeat(np.arange(len(stored)), lengths), columns] = values
         return out
 
 

@@ -26,6 +26,9 @@ OnNotice = Callable[[str], None]
 ReadCells = Callable[[int, int, NDArray[np.float32]], object]
 """Writes the control cells of a range into an array (n_cells, n_genes)."""
 
+BATCHES_PER_DEVICE = 4
+"""Batches that wait or run, of several devices: none idles while means are written, or another one is slower."""
+
 THREAD_NAME = "scgenept-rt-network"
 
 
@@ -164,8 +167,7 @@ class BatchLoop:
             If the network returned NaN or infinity.
         """
         predict, n_devices = partial(self._predict, MemoryBackoff()), self.n_devices
-        # Devices differ in speed: a fast one goes on while the oldest batch is waited for.
-        at_most = 1 if n_devices == 1 else 2 * n_devices
+        at_most = 1 if n_devices == 1 else BATCHES_PER_DEVICE * n_devices
         waiting, running = iter(batches), deque[tuple[Batch, Callable[[], NDArray[np.float32]]]]()
         executor = ThreadPoolExecutor(n_devices, thread_name_prefix=THREAD_NAME)
         try:

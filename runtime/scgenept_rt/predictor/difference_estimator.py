@@ -27,10 +27,10 @@ from scgenept_rt.predictor.standard_errors import (
     MeanEstimate,
     OwnValues,
     Values,
-    floored,
     mean_of_all,
     mean_of_some,
     standard_error,
+    var_of_some,
 )
 
 FEWEST_CELLS = 8
@@ -149,9 +149,8 @@ class DifferenceEstimator:
     def effect_var(self, effects: RunningMoments) -> Values:
         """Return variances of effects on the first cells, as large as sparse expression makes plausible."""
         assert self._unperturbed is not None, "effects need it"
-        every, own = self._unperturbed.moments.predicted.var(), self._own
-        plausible = floored(every, own.var, own.sparse_var)
-        return floored(effects.var(), self._over_first(effects.n).predicted.var(), plausible)
+        some, every = self._over_first(effects.n), self._unperturbed.moments
+        return var_of_some(effects, some.predicted, every.predicted, self._own)
 
     def _moments(self, perturbation: Perturbation) -> CellMoments:
         """Return moments to add cells to; those without a perturbation are complete once they are known."""
@@ -260,10 +259,10 @@ class DifferenceEstimator:
             return limit
         if moments.n < FEWEST_CELLS:
             return min(FEWEST_CELLS, limit)
-        layers = self._estimate(moments).layers
-        if layers["sampling_error"].max() <= self._max_error:
+        effect_sem = standard_error(self.effect_var(moments.effects), moments.n).max()
+        if effect_sem * np.sqrt(1 - moments.n / self._n_cells) <= self._max_error:
             return moments.n
-        needed = cells_needed(float(layers["effect_sem"].max()), moments.n, self._n_cells, self._max_error)
+        needed = cells_needed(float(effect_sem), moments.n, self._n_cells, self._max_error)
         return min(max(needed, moments.n + FEWEST_CELLS), limit)
 
     # --- predictions ---

@@ -24,9 +24,11 @@ class RunningMoments:
         rows = batch.astype(np.float64)
         n_rows = len(rows)
         batch_mean = rows.mean(axis=0)
+        rows -= batch_mean
+        np.square(rows, out=rows)
         shift = batch_mean - self.mean
         total = self.n + n_rows
-        self._squares += np.square(rows - batch_mean).sum(axis=0) + np.square(shift) * (self.n * n_rows / total)
+        self._squares += rows.sum(axis=0) + np.square(shift) * (self.n * n_rows / total)
         self.mean = self.mean + shift * (n_rows / total)
         self.n = total
 

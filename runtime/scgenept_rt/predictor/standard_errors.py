@@ -65,6 +65,21 @@ def floored(var: Values, compared: Values, floor: Values | float) -> Values:
     return found
 
 
+def var_of_some(found: RunningMoments, some: RunningMoments, every: RunningMoments, own: OwnValues) -> Values:
+    """Return variances over some cells, none smaller than what is predicted without a perturbation makes plausible.
+
+    Parameters
+    ----------
+    found
+        Of a perturbation, over n cells drawn at random.
+    some, every
+        Predictions without a perturbation, over the same n cells and over all N.
+    own
+        Of all N cells.
+    """
+    return floored(found.var(), some.var(), floored(every.var(), own.var, own.sparse_var))
+
+
 def standard_error(var: Values, n: int) -> Values:
     """Return standard errors of means over `n` cells; NaN for a single one.
 
@@ -123,8 +138,7 @@ def mean_of_some(
     n, n_cells = moments.n, all_unperturbed.n
 
     def error(found: RunningMoments, some: RunningMoments, every: RunningMoments) -> Values:
-        plausible = floored(every.var(), own.var, own.sparse_var)
-        return standard_error(floored(found.var(), some.var(), plausible), n)
+        return standard_error(var_of_some(found, some, every, own), n)
 
     mean = all_unperturbed.predicted.mean + moments.effects.mean
     effect_sem = error(moments.effects, unperturbed.predicted, all_unperturbed.predicted)
