@@ -6,7 +6,7 @@ DEMO_VENV ?= .venv-demo
 MINIMUM_VENV ?= .venv-minimum
 NEWEST_VENV ?= .venv-newest
 CUDA_VENV ?= .venv-cuda
-SNAKEMAKE_VENV ?= .venv-snakemake
+RECIPES_VENV ?= .venv-recipes
 
 unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, and each would compile the package again
 
@@ -43,8 +43,9 @@ test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real 
 	CUDA_STANDIN=1 LD_LIBRARY_PATH=$(abspath $(CUDA_VENV)/standin) \
 		$(CUDA_VENV)/bin/python -m pytest --numprocesses auto tests/cuda
 
-test-recipes: $(VENV)/.installed $(SNAKEMAKE_VENV)/.installed  ## Run the recipes of docs/scaling.md, with Snakemake.
-	PATH="$(abspath $(SNAKEMAKE_VENV))/bin:$$PATH" $(VENV)/bin/python -m pytest tests/packaging/test_scaling.py
+# SLURM's too, as root and where it is installed: the Debian packages slurmctld, slurmd, slurm-client and munge.
+test-recipes: $(VENV)/.installed $(RECIPES_VENV)/.installed  ## Run the recipes of docs/scaling.md, with Snakemake.
+	PATH="$(abspath $(RECIPES_VENV))/bin:$$PATH" $(VENV)/bin/python -m pytest tests/packaging/test_scaling.py
 
 SEED ?= $(shell date +%s)
 SCALE ?= 20
@@ -100,7 +101,7 @@ constraints: $(VENV)/.installed  ## Pin the versions of the test environment in 
 	touch $(VENV)/.installed
 
 clean:  ## Remove environments, caches and the demo's output.
-	rm -rf .venv-sbom $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) $(SNAKEMAKE_VENV) demo-output
+	rm -rf .venv-sbom $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) $(RECIPES_VENV) demo-output
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 
 # scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
@@ -132,9 +133,9 @@ $(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt
 	$(CUDA_VENV)/bin/python $(PIP_UNPACK) -e '.[plot]' -r tests/cuda/requirements.txt
 	touch $@
 
-$(SNAKEMAKE_VENV)/.installed:
-	$(PYTHON) -m venv $(SNAKEMAKE_VENV)
-	$(SNAKEMAKE_VENV)/bin/python $(PIP_INSTALL) snakemake
+$(RECIPES_VENV)/.installed:
+	$(PYTHON) -m venv $(RECIPES_VENV)
+	$(RECIPES_VENV)/bin/python $(PIP_INSTALL) snakemake kubernetes-validate
 	touch $@
 
 # Of NVIDIA's wheels only the headers are used: beside ONNX Runtime, their libraries would be loaded instead.

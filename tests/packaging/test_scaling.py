@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,66 @@ def test_a_killed_job_of_slurm_is_submitted_again(screen: Path, expected: bytes)
     assert (screen / "screen.h5ad").read_bytes() == expected
 
 
+SLURM_CONF = """\
+ClusterName=test
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort=26817
+SlurmdPort=26818
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmUser=root
+AuthInfo=socket={0}/munge.socket,cred_expire=5
+StateSaveLocation={0}/state
+SlurmdSpoolDir={0}/spool
+SlurmctldPidFile={0}/slurmctld.pid
+SlurmdPidFile={0}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+NodeName=localhost NodeAddr=127.0.0.1 NodeHostname={1} CPUs=2 Gres=gpu:2
+PartitionName=all Nodes=localhost Default=YES
+"""
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster of this machine, which says that it has two GPUs; it talks over loopback alone."""
+    with tempfile.TemporaryDirectory() as directory:  # of a short name, as that of a socket may not be long
+        here = Path(directory)
+        (here / "spool").mkdir()
+        (here / "key").write_bytes(os.urandom(128))
+        (here / "key").chmod(0o400)
+        (here / "slurm.conf").write_text(SLURM_CONF.format(here, socket.gethostname().split(".")[0]))
+        (here / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
+        monkeypatch.setenv("SLURM_CONF", str(here / "slurm.conf"))
+        files = [f"--{name}={here / name}" for name in ("pid-file", "log-file", "seed-file")]
+        daemons = [
+            ["munged", "-F", "-f", f"--key-file={here}/key", f"--socket={here}/munge.socket", *files],
+            ["slurmctld", "-D", "-i"],
+            ["slurmd", "-D", "-N", "localhost"],
+        ]
+        with ExitStack() as stack:
+            for command in daemons:
+                log = stack.enter_context((here / f"{command[0]}.log").open("w"))
+                process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
+                stack.callback(process.terminate)
+            yield
+
+
+@pytest.mark.skipif(shutil.which("slurmctld") is None, reason="SLURM is not installed (Debian: slurmctld slurmd munge)")
+def test_slurm_requeues_a_job_and_merges_after_the_last(screen: Path, expected: bytes, slurm: None) -> None:
+    (screen / "screen.sbatch").write_text(recipe("#SBATCH").replace("1-8", "1-2"))
+    submit, merge = recipe("--parsable").splitlines()
+    begun = "until ls screen.shard-1-of-2.h5ad*; do sleep 0.1; done"
+    ended = 'until [ -z "$(squeue --noheader)" ]; do sleep 0.1; done'
+    script = f"{submit} && {begun} && scontrol requeue ${{job}}_1 && {merge} && {ended}"
+    run("timeout", "300", "bash", "-c", script, cwd=screen)
+    assert (screen / "screen.h5ad").read_bytes() == expected
+
+
 def test_pods_of_kubernetes_predict_the_parts(screen: Path, expected: bytes) -> None:
     job = yaml.safe_load(recipe("kind: Job"))
     assert job["spec"]["completions"] == 8
@@ -90,6 +153,20 @@ def test_the_job_of_ray_is_a_command_that_the_package_has() -> None:
     flags = {argument for argument in arguments if argument.startswith("--")}
     shown = subprocess.run([sys.executable, "-m", "scgenept_rt", "predict", "--help"], capture_output=True, text=True)
     assert flags <= set(re.findall(r"--[a-z-]+", shown.stdout))
+
+
+@pytest.mark.skipif(
+    shutil.which("kubernetes-validate") is None, reason="`make test-recipes` installs kubernetes-validate"
+)
+def test_kubernetes_knows_every_field_of_the_jobs(tmp_path: Path) -> None:
+    cluster = yaml.safe_load(recipe("kind: RayJob"))["spec"]["rayClusterSpec"]
+    pods = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    jobs = [
+        yaml.safe_load(recipe("kind: Job")),
+        *({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "pod"}} | pod for pod in pods),
+    ]
+    (tmp_path / "jobs.yaml").write_text(yaml.safe_dump_all(jobs))
+    run("kubernetes-validate", "--strict", "jobs.yaml", cwd=tmp_path)
 
 
 def test_processes_of_nextflow_predict_and_merge(screen: Path, expected: bytes) -> None:
