@@ -1,4 +1,4 @@
-"""Runs `scgenept-rt` or `scgenept-export` (the argument) many times without importing everything anew.
+"""Runs `scgenept-rt` in many processes without importing everything anew.
 
 Reads jobs from stdin and forks a process for each.
 
@@ -21,20 +21,20 @@ import pkgutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import anndata  # noqa: F401 - what the commands import
 
-from scgenept_rt.predictor import loading
+import scgenept_rt
+from scgenept_rt.cli import main
+from scgenept_rt.output import merging
+from scgenept_rt.predictor import loading, writing
 from scgenept_rt.session import SeveralDevices
 
-PACKAGES = ["scgenept_rt"]
-if sys.argv[1] == "scgenept-export":
-    PACKAGES.append("scgenept_export")
-for name in PACKAGES:
-    for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
-        importlib.import_module(module.name)
-main = sys.modules[f"{PACKAGES[-1]}.cli"].main
+for module in pkgutil.walk_packages(scgenept_rt.__path__, "scgenept_rt."):
+    importlib.import_module(module.name)
 gc.freeze()  # the processes share what is imported with this one
 assert "onnxruntime" not in sys.modules
 assert threading.active_count() == 1
@@ -46,16 +46,21 @@ def kill_at(step: int, function: str) -> None:
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
         nonlocal seen
-        code = frame.f_code
-        ours = any(room in code.co_filename for room in ("scgenept_rt/output/", "scgenept_rt/files/"))
-        if event not in ("call", "return") or not ours:
-            return
-        if seen >= 0 or code.co_name == function:
+        ours = any(room in frame.f_code.co_filename for room in ("scgenept_rt/output/", "scgenept_rt/files/"))
+        if event in ("call", "return") and ours:
             seen += 1
-        if seen == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if seen == step:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.setprofile(watch)
+    def watched(called: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            sys.setprofile(watch)
+            return called(*arguments, **options)
+
+        return call
+
+    for module in (writing, merging):
+        setattr(module, function, watched(getattr(module, function)))
 
 
 for line in sys.stdin:
@@ -80,6 +85,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so would c
 os.chdir(job["cwd"])
 os.environ.update(job["environment"])
 sys.argv = job["argv"]
+writing._SECONDS_BETWEEN_COMMITS, writing._COMMIT_SHARE = 0.02, 0.5  # short runs are killed between many commits
 if job["devices"] > 1:
     open_session = loading.open_session
     names = [f"device {number}" for number in range(job["devices"])]

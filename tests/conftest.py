@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from tests.commands import CommandServer
+from tests.commands import CommandLine, CommandServer
 
 # As in a shell that activated this environment: its commands, and its pip, are found by name.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -89,9 +89,21 @@ def full_device() -> Path:
 
 
 @pytest.fixture(scope="session")
-def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
-    """Runs `scgenept-rt` with arguments in a process of its own."""
-    server = CommandServer("scgenept-rt", tmp_path_factory.mktemp("commands"))
+def command_line() -> CommandLine:
+    """Runs `scgenept-rt` with arguments."""
+    return CommandLine("scgenept-rt")
+
+
+@pytest.fixture(scope="session")
+def export_cli() -> CommandLine:
+    """Runs `scgenept-export` with arguments."""
+    return CommandLine("scgenept-export")
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs `scgenept-rt` with arguments in a process of its own, which a test may kill."""
+    server = CommandServer(tmp_path_factory.mktemp("commands"))
     yield server
     server.stop()
 
@@ -103,14 +115,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(DATA / "bundle.tar.xz") as archive:
         archive.extractall(directory, filter="data")
     return directory
-
-
-@pytest.fixture(scope="session")
-def export_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
-    """Runs `scgenept-export` with arguments in a process of its own."""
-    server = CommandServer("scgenept-export", tmp_path_factory.mktemp("exports"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")

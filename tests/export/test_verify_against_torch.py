@@ -13,13 +13,13 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.verification import verify_bundle
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine
     from tests.conftest import Oracle
 
 VARIANT = "scgenept_go_c_gpt_concat"
 
 
-def test_fresh_cells_against_pytorch(oracle_bundle: Callable[[str], Path], command_line: CommandServer) -> None:
+def test_fresh_cells_against_pytorch(oracle_bundle: Callable[[str], Path], command_line: CommandLine) -> None:
     options = ["--provider", "cpu", "--against", "torch", "--precision", "fp32", "--cells", "3", "--json"]
     result = command_line("verify", oracle_bundle(VARIANT), *options)
     assert result.returncode == 0, result.stderr
@@ -34,7 +34,7 @@ def test_fresh_cells_against_pytorch(oracle_bundle: Callable[[str], Path], comma
 
 
 def test_the_provider_torch_verifies_itself_against_the_kept_outputs(
-    oracle_bundle: Callable[[str], Path], command_line: CommandServer
+    oracle_bundle: Callable[[str], Path], command_line: CommandLine
 ) -> None:
     (verified,) = verify_bundle(Bundle.open(oracle_bundle(VARIANT)), provider="torch")
     assert (verified.graph, verified.provider) == ("eager model", "torch")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine
     from tests.conftest import Oracle
 
 
@@ -23,7 +23,7 @@ def test_predict_writes_upstreams_means_and_cells(
     oracle: Oracle,
     oracle_variant: str,
     oracle_bundle: Callable[[str], Path],
-    command_line: CommandServer,
+    command_line: CommandLine,
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out.h5ad"
@@ -45,7 +45,7 @@ def test_predict_writes_upstreams_means_and_cells(
 
 
 def test_predict_draws_as_pred_perturb_from_ctrl(
-    oracle: Oracle, oracle_bundle: Callable[[str], Path], command_line: CommandServer, tmp_path: Path
+    oracle: Oracle, oracle_bundle: Callable[[str], Path], command_line: CommandLine, tmp_path: Path
 ) -> None:
     variant, out = "scgenept_ncbi_gpt", tmp_path / "out.h5ad"
     labels = [word for label in oracle.perturbations for word in ("-p", label)]

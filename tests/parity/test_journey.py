@@ -1,4 +1,4 @@
-"""The whole journey through the command line alone: download, export, predict, evaluate, plot, each in its own process.
+"""The whole journey through the command line: download, export, predict, evaluate, plot.
 
 A server on loopback stands in for the release and for Dataverse. Checkpoint and vocabulary are the oracle's (the
 published layout, small, synthetic); the data set is a stand-in of Norman's layout over the oracle's genes, zipped as
@@ -23,7 +23,7 @@ import pytest
 from scgenept_rt.demo import norman_layout
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine
     from tests.conftest import Oracle
 
 TESTS = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ CHECKPOINT = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_s
 class Journey:
     """A directory to work in, and the command line in it."""
 
-    def __init__(self, directory: Path, server: Any, scripts: Mapping[str, CommandServer]) -> None:
+    def __init__(self, directory: Path, server: Any, scripts: Mapping[str, CommandLine]) -> None:
         self.directory = directory
         self.server = server
         self.scripts = scripts
@@ -69,8 +69,8 @@ def norman(oracle: Oracle) -> anndata.AnnData:
 def journey(
     oracle: Oracle,
     norman: anndata.AnnData,
-    command_line: CommandServer,
-    export_cli: CommandServer,
+    command_line: CommandLine,
+    export_cli: CommandLine,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Journey]:
     directory = tmp_path_factory.mktemp("journey")

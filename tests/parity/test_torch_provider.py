@@ -14,12 +14,12 @@ import pytest
 from scgenept_export.bundle_export import export_bundle
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine
     from tests.conftest import Oracle
 
 
 @pytest.fixture
-def predicted(command_line: CommandServer, oracle: Oracle, tmp_path: Path) -> Callable[..., anndata.AnnData]:
+def predicted(command_line: CommandLine, oracle: Oracle, tmp_path: Path) -> Callable[..., anndata.AnnData]:
     """Return a function that predicts with a provider."""
 
     def predict(bundle: Path, provider: str, *options: str | Path) -> anndata.AnnData:
@@ -57,7 +57,7 @@ def test_torch_and_cpu_write_the_same(
 
 
 def test_a_bundle_of_fp16_alone_runs_in_pytorch_too(
-    oracle: Oracle, command_line: CommandServer, predicted: Callable[..., anndata.AnnData], tmp_path: Path
+    oracle: Oracle, command_line: CommandLine, predicted: Callable[..., anndata.AnnData], tmp_path: Path
 ) -> None:
     bundle = tmp_path / "bundle"
     export_bundle(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.commands import CommandServer
+from tests.commands import CommandLine
 from tests.runtime.bundle_changes import change_weight
 from tests.runtime.conftest import CELLS
 
@@ -25,7 +25,7 @@ def swapped(bundle_copy: Path) -> Path:
     return bundle_copy
 
 
-def test_every_graph_of_a_good_bundle_passes_on_the_cpu(command_line: CommandServer, bundle: Path) -> None:
+def test_every_graph_of_a_good_bundle_passes_on_the_cpu(command_line: CommandLine, bundle: Path) -> None:
     result = command_line("verify", bundle, "--provider", "cpu")
     assert (result.returncode, result.stderr) == (0, "")
     heads, figures = result.stdout.splitlines()[::2], result.stdout.splitlines()[1::2]
@@ -35,7 +35,7 @@ def test_every_graph_of_a_good_bundle_passes_on_the_cpu(command_line: CommandSer
     assert all("largest difference" in line and "of the tolerance" in line for line in figures)
 
 
-def test_a_swapped_graph_is_found_by_verify(command_line: CommandServer, swapped: Path) -> None:
+def test_a_swapped_graph_is_found_by_verify(command_line: CommandLine, swapped: Path) -> None:
     result = command_line("verify", swapped, "--provider", "cpu")
     assert result.returncode == 1
     heads = result.stdout.splitlines()[::2]
@@ -46,7 +46,7 @@ def test_a_swapped_graph_is_found_by_verify(command_line: CommandServer, swapped
 
 
 def test_predict_refuses_a_swapped_graph_unless_told_not_to_check(
-    command_line: CommandServer, swapped: Path, tmp_path: Path
+    command_line: CommandLine, swapped: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5ad"
     command = ["predict", swapped, CELLS, "--out", out, "-p", "ctrl", "--provider", "cpu"]
@@ -61,7 +61,7 @@ def test_predict_refuses_a_swapped_graph_unless_told_not_to_check(
     assert out.exists()
 
 
-def test_a_graph_that_gives_nan_misses(command_line: CommandServer, bundle_copy: Path) -> None:
+def test_a_graph_that_gives_nan_misses(command_line: CommandLine, bundle_copy: Path) -> None:
     change_weight(bundle_copy / "ort_fp32.onnx", "gene_table", lambda values: np.full_like(values, np.nan))
     result = command_line("verify", bundle_copy, "--provider", "cpu", "--precision", "fp32", "--json")
     assert result.returncode == 1
@@ -70,7 +70,7 @@ def test_a_graph_that_gives_nan_misses(command_line: CommandServer, bundle_copy:
     assert [figure["passed"] for figure in figures if figure["graph"] == "portable_fp32.onnx"] == [True]
 
 
-def test_switching_flash_attention_off_is_said(command_line: CommandServer, bundle: Path) -> None:
+def test_switching_flash_attention_off_is_said(command_line: CommandLine, bundle: Path) -> None:
     result = command_line(
         "verify", bundle, "--provider", "cpu", "--precision", "fp32", environment={"ORT_DISABLE_FLASH_ATTENTION": "1"}
     )
@@ -109,7 +109,7 @@ def test_kernel_names_are_read_from_what_the_library_prints() -> None:
 
 
 def test_verify_of_a_bundle_without_graphs_for_the_provider_says_how_to_export(
-    command_line: CommandServer,
+    command_line: CommandLine,
     fp32_bundle: Path,
 ) -> None:
     result: Any = command_line("verify", fp32_bundle, "--provider", "cpu", "--precision", "fp16")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import anndata
 import numpy as np
 import pytest
 
-CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.commands import CommandLine
+
 MakeCells = Callable[..., anndata.AnnData]
 Refusal = Callable[..., str]
 

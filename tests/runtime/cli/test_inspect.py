@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import anndata
@@ -21,9 +20,9 @@ from scgenept_rt.errors import CellsFormatError, PartialOutputError, ShardsError
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.output import mean_table, merge_shards, open_table
 from scgenept_rt.perturbation import parse_perturbations
+from tests.commands import CommandLine
 from tests.runtime.conftest import CELLS
 
-CommandLine = Callable[..., CompletedProcess[str]]
 FactsOf = Callable[[Path], dict[str, Any]]
 PageOf = Callable[[Path], str]
 

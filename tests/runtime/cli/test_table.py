@@ -16,7 +16,7 @@ from scgenept_rt.errors import PredictionFileError
 from scgenept_rt.evaluation import change_tables
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine
 
 LABELS = ["YFU19", "EKKN10+YFU19"]
 
@@ -31,7 +31,7 @@ def means(model: sgr.Predictor, make_cells: Callable[..., anndata.AnnData]) -> a
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
 def test_a_table_has_every_value_under_the_symbol_of_its_gene(
-    command_line: CommandServer, model: sgr.Predictor, means: anndata.AnnData, tmp_path: Path, ending: str
+    command_line: CommandLine, model: sgr.Predictor, means: anndata.AnnData, tmp_path: Path, ending: str
 ) -> None:
     if ending == "parquet":
         pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
@@ -52,7 +52,7 @@ def test_a_table_has_every_value_under_the_symbol_of_its_gene(
 
 
 def test_top_genes_of_one_perturbation_from_a_list(
-    command_line: CommandServer, model: sgr.Predictor, means: anndata.AnnData, tmp_path: Path
+    command_line: CommandLine, model: sgr.Predictor, means: anndata.AnnData, tmp_path: Path
 ) -> None:
     means.write_h5ad(tmp_path / "means.h5ad")
     chosen = model.gene_names[3:12]
@@ -67,7 +67,7 @@ def test_top_genes_of_one_perturbation_from_a_list(
 
 
 def test_cells_are_averaged(
-    command_line: CommandServer, model: sgr.Predictor, make_cells: Callable[..., anndata.AnnData], tmp_path: Path
+    command_line: CommandLine, model: sgr.Predictor, make_cells: Callable[..., anndata.AnnData], tmp_path: Path
 ) -> None:
     cells = model.predict(make_cells(5), LABELS, aggregate="cells")
     cells.write_h5ad(tmp_path / "cells.h5ad")
@@ -79,7 +79,7 @@ def test_cells_are_averaged(
 
 
 def test_faults_are_found_before_a_file_is_replaced(
-    command_line: CommandServer, means: anndata.AnnData, bundle: Path, tmp_path: Path
+    command_line: CommandLine, means: anndata.AnnData, bundle: Path, tmp_path: Path
 ) -> None:
     means.write_h5ad(tmp_path / "means.h5ad")
     out = tmp_path / "old.csv"

@@ -139,7 +139,7 @@ def test_workers_of_a_killed_node_are_replaced(
 
 @pytest.mark.slow
 def test_a_killed_driver_is_continued(
-    command_line: CommandServer,
+    processes: CommandServer,
     bundle: Path,
     nodes: Any,
     model: sgr.Predictor,
@@ -151,13 +151,13 @@ def test_a_killed_driver_is_continued(
     labels = [argument for gene in model.gene_names for argument in ("-p", gene)]
     on_ray = ["predict", bundle, path, "--out", out, *labels, "--batch-size", "1", "--provider", "cpu"]
     on_ray += ["--ray", nodes.address, "--workers", "1"]
-    driver = command_line.start(*on_ray)
+    driver = processes.start(*on_ray)
     wait_for(lambda: n_committed(out) > 0)
     os.kill(driver, signal.SIGKILL)
-    command_line.wait()
+    processes.wait()
     assert not out.exists()
 
-    resumed = command_line(*on_ray, "--resume")
+    resumed = processes(*on_ray, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == f"wrote {out}\n"
     assert len(resumed.stderr.splitlines()) < 10

@@ -23,7 +23,7 @@ from scgenept_rt.demo import (
 from scgenept_rt.demo.screen import SCREEN_CONTROLS
 from scgenept_rt.errors import PerturbationError
 from scgenept_rt.predictor import Predictor, load
-from tests.commands import CommandServer
+from tests.commands import CommandLine
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_one_cell_has_no_standard_error():
 
 
 def test_out_writes_the_cells_and_predictions_and_a_command_that_gives_them_again(
-    command_line: CommandServer, tmp_path: Path
+    command_line: CommandLine, tmp_path: Path
 ):
     code, output = run_command("--cells", "3", "--out", str(tmp_path / "demo dir"))
     assert code == 0
@@ -168,7 +168,7 @@ def test_the_printed_command_names_the_shipped_bundle_also_beside_a_directory_ca
 
 
 @pytest.mark.parametrize("existing", ["cells.h5ad", "predictions.h5ad"])
-def test_out_replaces_files_only_when_told_to(command_line: CommandServer, tmp_path: Path, existing: str):
+def test_out_replaces_files_only_when_told_to(command_line: CommandLine, tmp_path: Path, existing: str):
     (tmp_path / existing).write_text("mine")
     failed = command_line("demo", "--cells", "1", "--provider", "cpu", "--out", tmp_path)
     assert failed.returncode == 1
@@ -182,7 +182,7 @@ def test_out_replaces_files_only_when_told_to(command_line: CommandServer, tmp_p
     assert anndata.read_h5ad(tmp_path / "predictions.h5ad").n_obs == 2
 
 
-def test_out_that_cannot_be_a_directory_is_one_message(command_line: CommandServer, tmp_path: Path):
+def test_out_that_cannot_be_a_directory_is_one_message(command_line: CommandLine, tmp_path: Path):
     (tmp_path / "file").write_text("")
     failed = command_line("demo", "--cells", "1", "--out", tmp_path / "file")
     assert failed.returncode == 1

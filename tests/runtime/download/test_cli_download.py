@@ -1,4 +1,4 @@
-"""`scgenept-rt download` as a process: exit codes, what it prints, and a bar on a terminal."""
+"""`scgenept-rt download`: exit codes, what it prints, and a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from functools import partial
 
 import pytest
 
-from tests.commands import CommandServer
+from tests.commands import CommandLine
 from tests.runtime.download.conftest import GO_C, VOCAB
 
 COMMAND = (sys.executable, "-m", "scgenept_rt", "download")
 
 
 @pytest.fixture
-def download(command_line: CommandServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+def download(command_line: CommandLine) -> Callable[..., subprocess.CompletedProcess[str]]:
     return partial(command_line, "download", environment={"COLUMNS": "200", "TERM": "dumb"})
 
 

@@ -18,7 +18,7 @@ from scgenept_rt.options import PredictOptions, resolve
 from scgenept_rt.predictor.run import Run
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine
 
 MakeCells = Callable[..., anndata.AnnData]
 LABELS = ["YFU19", "EKKN10", "YFU19+EKKN10", "ctrl"]
@@ -218,7 +218,7 @@ def test_mixed_control_cells_get_one_line(
 
 
 def test_the_line_names_the_flag(
-    command_line: CommandServer, bundle: Path, cells: anndata.AnnData, tmp_path: Path
+    command_line: CommandLine, bundle: Path, cells: anndata.AnnData, tmp_path: Path
 ) -> None:
     path = tmp_path / "cells.h5ad"
     cells.write_h5ad(path)

@@ -16,7 +16,7 @@ from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor.run import Run
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine
 
 MakeCells = Callable[..., anndata.AnnData]
 LABELS = ["YFU19", "EKKN10", "YFU19+EKKN10", "ctrl"]
@@ -176,7 +176,7 @@ def test_a_run_that_begins_later_gives_the_same_bits(
 
 
 def test_command_writes_the_layers_and_the_settings(
-    command_line: CommandServer, bundle: Path, make_cells: MakeCells, tmp_path: Path
+    command_line: CommandLine, bundle: Path, make_cells: MakeCells, tmp_path: Path
 ) -> None:
     cells, out = tmp_path / "cells.h5ad", tmp_path / "out.h5ad"
     make_cells(300).write_h5ad(cells)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,30 +17,29 @@ import anndata
 import numpy as np
 import pytest
 
+from scgenept_rt.output.work_directory import partial_path
 from tests.runtime import partial_output
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine, CommandServer
 
 MakeCells = Callable[..., anndata.AnnData]
 
-N_CELLS = 200
+N_CELLS = 40
 KILLS = int(os.environ.get("SCGENEPT_RT_TEST_KILLS", "4"))
 ON_DEVICES = ("both", "max_error")
 """These go on with another number of devices after each kill."""
 FORMS = {
-    "mean": ["--aggregate", "mean"],
-    "cells": ["--aggregate", "cells"],
     "both": ["--aggregate", "both", "--groupby", "cell_type"],
     "cell_eval": ["--for-cell-eval"],
-    "max_error": ["--max-error", "0.05", "--groupby", "cell_type"],
+    "max_error": ["--max-error", "0.2", "--groupby", "cell_type"],
 }
 
 
-@pytest.fixture
-def arguments(bundle: Path, make_cells: MakeCells, tmp_path: Path) -> list[str]:
-    """A run of some thousand pairs in batches of one cell, so that it takes a while; without --out."""
-    path = tmp_path / "cells.h5ad"
+@pytest.fixture(scope="module")
+def arguments(bundle: Path, make_cells: MakeCells, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A run of a thousand pairs in batches of one cell, so that it takes a while; without --out."""
+    path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
     cells = make_cells(N_CELLS)
     cells.obs["cell_type"] = ["T", "B"] * (N_CELLS // 2)
     cells.write_h5ad(path)
@@ -69,24 +68,24 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def kill_at_a_random_moment(
-    command_line: CommandServer, rng: np.random.Generator, out: Path, *arguments: str, devices: int
+    processes: CommandServer, rng: np.random.Generator, out: Path, *arguments: str, devices: int
 ) -> subprocess.CompletedProcess[str]:
     """Kill a run while it starts, or some time after it has committed more rows than the one before."""
     before = n_committed(out)
-    process = command_line.start(*arguments, devices=devices)
-    delay = rng.uniform(0, 0.3)
+    process = processes.start(*arguments, devices=devices)
+    delay = rng.uniform(0, 0.1)
     if rng.random() < 0.8:
         wait_for(lambda: n_committed(out) > before or out.exists())
     time.sleep(delay)
     with contextlib.suppress(ProcessLookupError):  # it has ended by itself
         os.kill(process, signal.SIGKILL)
-    return command_line.wait()
+    return processes.wait()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_killed_at_random_moments_and_resumed_gives_the_very_file(
-    command_line: CommandServer, arguments: list[str], tmp_path: Path, form: str
+    command_line: CommandLine, processes: CommandServer, arguments: list[str], tmp_path: Path, form: str
 ) -> None:
     whole, out = tmp_path / "whole.h5ad", tmp_path / "killed.h5ad"
     result = command_line(*arguments, *FORMS[form], "--out", whole)
@@ -97,7 +96,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_very_file(
     for _ in range(KILLS):
         devices = int(rng.integers(1, 4)) if form in ON_DEVICES else 1
         result = kill_at_a_random_moment(
-            command_line, rng, out, *arguments, *FORMS[form], "--out", str(out), "--resume", devices=devices
+            processes, rng, out, *arguments, *FORMS[form], "--out", str(out), "--resume", devices=devices
         )
         killed += result.returncode == -signal.SIGKILL
         if out.exists():
@@ -111,9 +110,14 @@ def test_killed_at_random_moments_and_resumed_gives_the_very_file(
         assert anndata.read_h5ad(out).obs["n_controls"].max() < N_CELLS // 2, "some cells stand for all of a group"
 
 
-@pytest.mark.parametrize("form", ["mean", "both", "cell_eval"])
+@pytest.mark.parametrize("form", ["both", "cell_eval"])
 def test_killed_at_any_step_of_finishing_and_resumed_gives_the_very_files(
-    command_line: CommandServer, bundle: Path, make_cells: MakeCells, tmp_path: Path, form: str
+    command_line: CommandLine,
+    processes: CommandServer,
+    bundle: Path,
+    make_cells: MakeCells,
+    tmp_path: Path,
+    form: str,
 ) -> None:
     cells, whole, out = (tmp_path / f"{name}.h5ad" for name in ("cells", "whole", "killed"))
     adata = make_cells(5)
@@ -122,8 +126,8 @@ def test_killed_at_any_step_of_finishing_and_resumed_gives_the_very_files(
     arguments = ["predict", bundle, cells, "-p", "YFU19", "-p", "EKKN10", "--no-check", *FORMS[form]]
     assert command_line(*arguments, "--out", whole).returncode == 0
     expected, killed = outputs(whole), 0
-    for step in range(0, 1_000, 17):
-        result = command_line(*arguments, "--out", out, kill_at=step)
+    for step in range(0, 1_000, 23):
+        result = processes(*arguments, "--out", out, kill_at=step)
         if result.returncode == 0:  # it has fewer steps
             break
         assert result.returncode == -signal.SIGKILL, result.stderr
@@ -133,45 +137,45 @@ def test_killed_at_any_step_of_finishing_and_resumed_gives_the_very_files(
         assert outputs(out) == expected, step
         for path in tmp_path.glob("killed*"):
             path.unlink() if path.is_file() else shutil.rmtree(path)
-    assert killed >= 4
+    assert killed >= 3
 
 
 # --- without or with other settings -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def interrupted(command_line: CommandServer, arguments: list[str], tmp_path: Path) -> Path:
-    """The output of a run that was killed once it had committed rows."""
-    out = tmp_path / "an output.h5ad"
-    process = command_line.start(*arguments, "--out", out)
+@pytest.fixture(scope="module")
+def left(processes: CommandServer, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run left that was killed once it had committed rows."""
+    out = tmp_path_factory.mktemp("killed") / "out.h5ad"
+    process = processes.start(*arguments, "--out", out)
     wait_for(lambda: n_committed(out) > 0)
     os.kill(process, signal.SIGKILL)
-    assert command_line.wait().returncode == -signal.SIGKILL
+    assert processes.wait().returncode == -signal.SIGKILL
     assert not out.exists()
+    return partial_path(out)
+
+
+@pytest.fixture
+def interrupted(left: Path, tmp_path: Path) -> Path:
+    """The output of the run that was killed."""
+    out = tmp_path / "an output.h5ad"
+    shutil.copytree(left, partial_path(out))
     return out
 
 
 def test_partial_output_is_refused_with_the_command_that_completes_it(
-    command_line: CommandServer, arguments: list[str], interrupted: Path, tmp_path: Path
+    command_line: CommandLine, arguments: list[str], interrupted: Path, tmp_path: Path
 ) -> None:
     partial = n_committed(interrupted)
-    command = [sys.executable, "-m", "scgenept_rt", *arguments, "--out", str(interrupted)]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused = command_line(*arguments, "--out", interrupted)
     assert refused.returncode == 1
-    assert "Traceback" not in refused.stderr
     assert f"left {partial:,} of 24 rows" in refused.stderr
     assert n_committed(interrupted) == partial
-    printed = refused.stderr.split("Continue it with: ")[1].splitlines()[0]
-    subprocess.run(printed, shell=True, check=True, capture_output=True)
+    printed = shlex.split(refused.stderr.split("Continue it with: ")[1].splitlines()[0])
+    assert printed == ["scgenept-rt", *arguments, "--out", str(interrupted), "--resume"]
+    assert command_line(*printed[1:]).returncode == 0
     assert command_line(*arguments, "--out", tmp_path / "whole.h5ad").returncode == 0
     assert outputs(interrupted) == outputs(tmp_path / "whole.h5ad")
-
-
-def test_the_script_names_itself_in_the_command_that_continues(
-    command_line: CommandServer, arguments: list[str], interrupted: Path
-) -> None:
-    message = command_line(*arguments, "--out", interrupted).stderr
-    assert f"Continue it with: scgenept-rt {' '.join(arguments)} --out '{interrupted}' --resume\n" in message
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def test_the_script_names_itself_in_the_command_that_continues(
     ],
 )
 def test_changed_settings_are_refused_by_name(
-    command_line: CommandServer, arguments: list[str], interrupted: Path, changed: list[str], facts: list[str]
+    command_line: CommandLine, arguments: list[str], interrupted: Path, changed: list[str], facts: list[str]
 ) -> None:
     partial = n_committed(interrupted)
     result = command_line(*arguments, "--out", interrupted, *changed, "--resume")
@@ -199,24 +203,28 @@ def test_changed_settings_are_refused_by_name(
 
 
 def test_changed_cells_and_changed_bundle_are_refused(
-    command_line: CommandServer, arguments: list[str], interrupted: Path, make_cells: MakeCells, tmp_path: Path
+    command_line: CommandLine,
+    arguments: list[str],
+    interrupted: Path,
+    bundle_copy: Path,
+    make_cells: MakeCells,
+    tmp_path: Path,
 ) -> None:
-    bundle = tmp_path / "bundle"
-    shutil.copytree(arguments[1], bundle)
-    manifest = bundle / "manifest.json"
+    manifest = bundle_copy / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"dataset":"norman"', '"dataset":"other"'))
-    result = command_line("predict", bundle, *arguments[2:], "--out", interrupted, "--resume")
+    result = command_line("predict", bundle_copy, *arguments[2:], "--out", interrupted, "--resume")
     assert result.returncode == 1
     assert "dataset: norman before, other now" in result.stderr
 
-    make_cells(N_CELLS, seed=1).write_h5ad(arguments[2])
-    result = command_line(*arguments, "--out", interrupted, "--resume")
+    cells = tmp_path / "cells.h5ad"
+    make_cells(N_CELLS, seed=1).write_h5ad(cells)
+    result = command_line("predict", arguments[1], cells, *arguments[3:], "--out", interrupted, "--resume")
     assert result.returncode == 1
     assert "control cells: " in result.stderr
 
 
 def test_overwrite_discards_a_partial_output(
-    command_line: CommandServer, arguments: list[str], interrupted: Path
+    command_line: CommandLine, arguments: list[str], interrupted: Path
 ) -> None:
     result = command_line(*arguments, "--out", interrupted, "--n-controls", "2", "--overwrite")
     assert result.returncode == 0, result.stderr
@@ -225,14 +233,14 @@ def test_overwrite_discards_a_partial_output(
 
 
 def test_run_that_replaces_a_file_is_resumed_in_its_place(
-    command_line: CommandServer, arguments: list[str], tmp_path: Path
+    command_line: CommandLine, processes: CommandServer, arguments: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5ad"
     out.write_text("the old one")
-    process = command_line.start(*arguments, "--out", out, "--overwrite")
+    process = processes.start(*arguments, "--out", out, "--overwrite")
     wait_for(lambda: n_committed(out) > 0)
     os.kill(process, signal.SIGKILL)
-    command_line.wait()
+    processes.wait()
     assert out.read_text() == "the old one"
     partial = n_committed(out)
     for options in ([], ["--resume"]):
@@ -249,7 +257,7 @@ def test_run_that_replaces_a_file_is_resumed_in_its_place(
 
 
 def test_resume_with_nothing_to_continue_starts_afresh(
-    command_line: CommandServer, arguments: list[str], tmp_path: Path
+    command_line: CommandLine, arguments: list[str], tmp_path: Path
 ) -> None:
     result = command_line(*arguments, "--out", tmp_path / "out.h5ad", "--n-controls", "2", "--resume")
     assert result.returncode == 0, result.stderr
@@ -257,7 +265,7 @@ def test_resume_with_nothing_to_continue_starts_afresh(
 
 
 def test_resume_of_a_finished_run_says_that_nothing_was_predicted(
-    command_line: CommandServer, arguments: list[str], tmp_path: Path
+    command_line: CommandLine, arguments: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5ad"
     for wanted in (
@@ -271,20 +279,18 @@ def test_resume_of_a_finished_run_says_that_nothing_was_predicted(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_keeps_what_was_committed(
-    command_line: CommandServer, arguments: list[str], tmp_path: Path, number: signal.Signals
+    processes: CommandServer, arguments: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out.h5ad"
-    process = command_line.start(*arguments, "--out", out)
+    process = processes.start(*arguments, "--out", out)
     wait_for(lambda: n_committed(out) > 0)
     first = n_committed(out)
     wait_for(lambda: n_committed(out) > first)  # an interrupt in the midst of the first commit leaves nothing
     for _ in range(2):  # as `timeout` does
         os.kill(process, number)
-    result = command_line.wait()
+    result = processes.wait()
     assert result.returncode == 128 + number
     assert "Traceback" not in result.stderr
     assert f"interrupted. Continue with: scgenept-rt predict {arguments[1]}" in result.stderr
     assert not out.exists()
     assert n_committed(out) > 0
-    assert command_line(*arguments, "--out", out, "--resume").returncode == 0
-    assert list(outputs(out)) == [".h5ad"]
