@@ -13,7 +13,7 @@ import torch
 
 from scgenept_export.errors import CheckpointError
 from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, variant_encoders, variants_with
-from scgenept_rt.errors import ArgumentError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, UseOption, foreign_data, join_limited, pluralize
 
 UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""
@@ -27,6 +27,9 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
 
 _DAMAGED = "Its training diverged or the file is damaged; use another checkpoint"
 _FETCH_AGAIN = "The download may be incomplete: fetch the file again"
+_NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64}
+"""Of weights; int64 is of counters, which the network does not have: they are named as such."""
+_SAVE = "Save the model's state_dict() with torch.save"
 
 _REFUSED = re.compile(r"\bGLOBAL (\S+)|[Tt]rying to (?:call|instantiate)")
 """In torch's message about a pickle that it understands and refuses to execute."""
@@ -193,34 +196,32 @@ def _tensor_error(
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    save = "Save the model's state_dict() with torch.save"
-    if not path.is_file():
-        raise _error(path, "there is no such file", "Check the path")
-    try:
-        try:
-            # Mapped: of about 950 MB only the rows of the model's genes are ever read.
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):  # files of the format before zip cannot be mapped
-                raise
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the unpickler fail in any way
-        is_pickle_error = isinstance(error, pickle.UnpicklingError)
-        refused = _REFUSED.search(str(error)) if is_pickle_error else None
-        if refused:
-            found = refused.group(1) or "it makes objects"
-            problem = f"is not a file of tensors alone: unpickling it would execute code, which is refused ({found})"
-            raise _error(path, problem, save) from error
-        # The text of an unpickling error is advice on how to load unsafely.
-        detail = "not a pickle" if is_pickle_error else (str(error).splitlines() or ["empty"])[0][:160]
-        problem = f"cannot be read as a PyTorch checkpoint ({detail})"
-        raise _error(path, problem, _FETCH_AGAIN) from error
-    _check_members(path)
+    with foreign_data(CheckpointError, f"checkpoint {path}", remedy=_FETCH_AGAIN):
+        if not path.is_file():  # opening a pipe would wait for a writer
+            raise FileNotFoundError(path)
+        # Mapped, where the format allows it: of about 950 MB only the rows of the model's genes are ever read.
+        loaded = _unpickled(path, mapped=zipfile.is_zipfile(path))
+        _check_members(path)
     if not isinstance(loaded, Mapping):
-        raise _error(path, f"is not a state dict of tensors (it holds a {type(loaded).__name__})", save)
+        raise _error(path, f"is not a state dict of tensors (it holds a {type(loaded).__name__})", _SAVE)
     if not all(isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in loaded.items()):
-        raise _error(path, f"is not a state dict of tensors (it holds the keys {join_limited(list(loaded))})", save)
+        raise _error(path, f"is not a state dict of tensors (it holds the keys {join_limited(list(loaded))})", _SAVE)
+    odd = [key for key, tensor in loaded.items() if not _holds_all(tensor)]
+    if odd:
+        raise _error(path, f"holds no plain numbers, or fewer than stated, for {join_limited(odd)}", _SAVE)
     return dict(loaded)
+
+
+def _unpickled(path: Path, *, mapped: bool) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:  # its text is advice on how to load unsafely
+        refused = _REFUSED.search(str(error))
+        if refused is None:
+            raise ValueError("not a pickle") from error
+        found = refused.group(1) or "it makes objects"
+        problem = f"is not a file of tensors alone: unpickling it would execute code, which is refused ({found})"
+        raise _error(path, problem, _SAVE) from error
 
 
 def _check_members(path: Path) -> None:
@@ -230,6 +231,17 @@ def _check_members(path: Path) -> None:
             damaged = archive.testzip()
         if damaged is not None:
             raise _error(path, f"is damaged: the checksum of {damaged} is wrong", _FETCH_AGAIN)
+
+
+def _holds_all(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor has a stored real number for each of its values; a view can repeat one without end."""
+    return (
+        tensor.dtype in _NUMBERS
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"  # not meta, which has no values
+        and not tensor.is_nested
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def _plain_naming(state_dict: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:

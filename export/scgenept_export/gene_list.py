@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 from anndata.io import read_elem
@@ -18,7 +17,8 @@ from scgenept_export.errors import GeneListError
 from scgenept_rt.errors import ScgeneptError, foreign_data, join_limited, pluralize
 from scgenept_rt.expression import open_cells
 from scgenept_rt.expression.count_signature import LOG1P, MAX_CELLS
-from scgenept_rt.files.hdf5_source import Hdf5Source
+from scgenept_rt.expression.stored_element import checked
+from scgenept_rt.files.stores import open_store
 from scgenept_rt.files.text import read_text
 from scgenept_rt.genes import ensembl_id
 
@@ -82,8 +82,8 @@ def normalised_total(path: str | Path) -> float | None:
 
 
 def _read_h5ad(path: Path) -> GeneList:
-    with Hdf5Source(path) as source, h5py.File(source, "r") as file:
-        var = read_elem(file["var"]) if "var" in file else None  # var alone: the matrix may be large
+    with open_store(path) as store:
+        var = read_elem(checked(store["var"])) if "var" in store else None  # var alone: the matrix may be large
     if not isinstance(var, pd.DataFrame):
         raise GeneListError("has no var table", "Use an AnnData file written by anndata 0.7 or newer")
     index = [str(name) for name in var.index]

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, MissingPackageError, join_limited
+from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, join_limited
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
 from scgenept_rt.expression.stored_element import REWRITE, absent_chunks, checked, reading
 from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.hdf5_source import Hdf5Source
+from scgenept_rt.files.stores import open_store
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _CATEGORIES = "__categories"
@@ -47,8 +47,11 @@ def open_stored(path: Path) -> Iterator[StoredCells]:
     """
     if not path.exists():
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=path)
-    with _open_zarr(path) if path.suffix.lower() == ".zarr" else _open_h5ad(path) as store:
-        before = state_of(path)
+    with ExitStack() as opened:
+        with reading(path, "its zarr group" if path.suffix.lower() == ".zarr" else ""):
+            _check_kind(path)
+            before = state_of(path)
+            store = opened.enter_context(open_store(path))
         yield StoredCells(store, str(path))
         if state_of(path) != before:
             raise CellsFormatError("it was changed while it was read", "Run again once it is complete", where=path)
@@ -163,66 +166,26 @@ class _StoredAnnotation:
             return read
 
 
-@contextmanager
-def _open_h5ad(path: Path) -> Iterator[Any]:
-    import h5py
-
-    def unusable(problem: str, remedy: str = "") -> CellsFormatError:
-        return CellsFormatError(problem, remedy, where=path)
-
+def _check_kind(path: Path) -> None:
+    """Raise `CellsFormatError` if the path does not look like an AnnData on disk."""
+    if path.suffix.lower() == ".zarr":
+        if not path.is_dir():
+            problem = "it is a file, expected a .zarr directory as AnnData.write_zarr writes it"
+            raise CellsFormatError(problem, where=path)
+        return
     if path.is_dir():
-        raise unusable("it is a directory, expected an .h5ad file or a directory that ends in .zarr")
+        problem = "it is a directory, expected an .h5ad file or a directory that ends in .zarr"
+        raise CellsFormatError(problem, where=path)
     if path.suffix.lower() != ".h5ad":
         remedy = _CONVERSIONS.get(path.suffix.lower(), "")
-        raise unusable(f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr", remedy)
-    if not path.is_file():  # opening a pipe would wait for a writer
-        raise unusable("it is not a regular file (a pipe or a device), expected an .h5ad file")
-    with ExitStack() as opened:
-        with reading(path):
-            try:
-                source = opened.enter_context(Hdf5Source(path))
-            except BlockingIOError as error:
-                remedy = "Close it there, or set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
-                raise unusable("it is open for writing elsewhere", remedy) from error
-            magic = os.pread(source.fileno(), len(_HDF5_MAGIC), 0)
-            if magic != _HDF5_MAGIC:
-                found = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
-                remedy = _CONVERSIONS[".gz"] if magic.startswith(b"\x1f\x8b") else ""
-                raise unusable(f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it", remedy)
-            with suppress(ImportError):  # registers the filters of compressions such as zstd
-                import hdf5plugin  # noqa: F401
-            store = opened.enter_context(h5py.File(source, "r"))
-        yield store
-
-
-@contextmanager
-def _open_zarr(path: Path) -> Iterator[Any]:
-    if not path.is_dir():
-        problem = "it is a file, expected a .zarr directory as AnnData.write_zarr writes it"
-        raise CellsFormatError(problem, where=path)
-    try:
-        import zarr
-    except ImportError:
-        raise MissingPackageError("zarr", f"reading {path}", "zarr") from None
-    _check_blosc()
-    with reading(path, "its zarr group"):
-        store = zarr.open_group(str(path), mode="r")
-    yield store
-
-
-@cache
-def _check_blosc() -> None:
-    """Let Blosc refuse chunks whose length is not the stated one: it reads beyond the end of these, and may crash."""
-    from numcodecs import Blosc, register_codec
-
-    class CheckedBlosc(Blosc):  # type: ignore[misc]
-        def decode(self, buf: Any, out: Any = None) -> Any:
-            data = memoryview(buf).cast("B")
-            if len(data) < 16 or int.from_bytes(data[12:16], "little") != len(data):
-                raise ValueError("a chunk is damaged")
-            return super().decode(buf, out)
-
-    register_codec(CheckedBlosc, "blosc")
+        raise CellsFormatError(f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr", remedy, where=path)
+    with Hdf5Source(path) as source:
+        magic = os.pread(source.fileno(), len(_HDF5_MAGIC), 0)
+    if magic != _HDF5_MAGIC:
+        found = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
+        remedy = _CONVERSIONS[".gz"] if magic.startswith(b"\x1f\x8b") else ""
+        problem = f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it"
+        raise CellsFormatError(problem, remedy, where=path)
 
 
 def _annotation(group: Any, where: str, name: str) -> Annotation:

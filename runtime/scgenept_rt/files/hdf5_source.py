@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import struct
 from io import FileIO
 from pathlib import Path
@@ -26,9 +27,13 @@ class Hdf5Source(FileIO):
     ------
     BlockingIOError
         If the file is open for writing elsewhere.
+    ValueError
+        If it is no regular file; opening a pipe would wait for a writer.
     """
 
     def __init__(self, path: Path) -> None:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is not a regular file")
         super().__init__(path, "r")
         self._size = os.fstat(self.fileno()).st_size
         self._sound: set[int] = set()

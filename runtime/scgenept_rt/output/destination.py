@@ -24,13 +24,14 @@ from scgenept_rt.errors import (
     format_size,
     pluralize,
 )
+from scgenept_rt.files.stores import import_zarr, open_store
 from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.h5ad_file import H5adTable
 from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Damage, Journal, plain, run_digest
-from scgenept_rt.output.partial_table import PartialTable
-from scgenept_rt.output.table_spec import RUN_DIGEST, TableSpec
+from scgenept_rt.output.partial_table import PartialTable, read_rows
+from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY, TableSpec
 from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WAITING_NAME, WorkDirectory, partial_path
-from scgenept_rt.output.zarr_store import ZarrTable, import_zarr
+from scgenept_rt.output.zarr_store import ZarrTable
 
 _TABLES: Mapping[str, type[PartialTable]] = {".h5ad": H5adTable, ".zarr": ZarrTable}
 
@@ -75,7 +76,7 @@ def check_destination(
     path = Path(path)
     _table_class(path)
     if path.suffix.lower() == ".zarr":
-        import_zarr(path)
+        import_zarr(f"writing {path}")
     _check_name(path)
     if isinstance(input_path, (str, Path)) and _same_place(path, Path(input_path)):
         raise OutputError("this is the input file itself, which is never replaced", "Choose another path", where=path)
@@ -266,9 +267,11 @@ def find_unfinished(path: Path) -> Unfinished | None:
 def stored_entry(path: str | Path, name: str) -> Any:
     """Return an entry of ``uns["scgenept_rt"]`` of a finished output, None if it has none or cannot be read."""
     try:
-        return _table_class(Path(path)).stored_entry(Path(path), name)
-    except (OSError, KeyError, ValueError, TypeError):
+        with open_store(Path(path)) as store:
+            value = np.asarray(store["uns"][UNS_KEY][name][()]).item()
+    except Exception:  # a damaged file: libraries raise many kinds
         return None
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
@@ -279,7 +282,8 @@ def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
     OSError, KeyError
         If there is no such output or layer.
     """
-    return _table_class(Path(path)).stored_layer(Path(path), name)
+    with open_store(Path(path)) as store:
+        yield from read_rows(store["layers"][name])
 
 
 def _table_class(path: Path) -> type[PartialTable]:

@@ -7,20 +7,18 @@ in which the committed rows are safe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.files.durable import sync_data
 from scgenept_rt.output.checksums import checksum_of_file
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
-from scgenept_rt.output.partial_table import PartialTable, read_rows, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Rows, TableLayout, TableSpec, write_annotations
+from scgenept_rt.output.partial_table import PartialTable, write_fully
+from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableLayout, TableSpec, write_annotations
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
@@ -29,19 +27,6 @@ class H5adTable(PartialTable):
     """A `RowWriter` to an .h5ad file."""
 
     _file: FileIO | None = None
-
-    @classmethod
-    def stored_entry(cls, path: Path, name: str) -> Any:
-        """Read an entry of a file's uns."""
-        with h5py.File(path, "r") as file:
-            value = file["uns"][UNS_KEY][name][()]
-        return value.decode() if isinstance(value, bytes) else value
-
-    @classmethod
-    def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
-        """Yield a layer of a file, some rows at a time."""
-        with h5py.File(path, "r") as file:
-            yield from read_rows(file["layers"][name])
 
     @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:

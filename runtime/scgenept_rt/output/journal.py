@@ -16,7 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import OutputError, PartialOutputError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import (
+    OutputError,
+    PartialOutputError,
+    ScgeneptError,
+    UseOption,
+    foreign_data,
+    join_limited,
+    pluralize,
+)
 from scgenept_rt.files.durable import write_durably
 
 JOURNAL_NAME = "journal.json"
@@ -37,7 +45,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 DISCARD = UseOption("overwrite", "discard it and start anew", True)
 
 
-class Damage(Exception):  # noqa: N818 - never shown: the run starts anew, or an error of its own names the damage
+class Damage(ScgeneptError):  # noqa: N818 - never shown: the run starts anew, or an error of its own names the damage
     """What a killed run left cannot be continued; the message says why."""
 
 
@@ -82,17 +90,15 @@ class Journal:
         OutputError
             If it cannot be read.
         """
-        try:
-            content = json.loads((directory / JOURNAL_NAME).read_bytes())
+        path = directory / JOURNAL_NAME
+        if not path.exists():
+            return None
+        with foreign_data(OutputError, target, str(path)):
+            data = path.read_bytes()
+        with foreign_data(Damage, "", JOURNAL_NAME, ""):
+            content = json.loads(data)
             stated, version = content.pop("sha256", None), content["format_version"]
             intact = stated == _sha256(content)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            problem = f"{directory / JOURNAL_NAME} cannot be read ({error.strerror})"
-            raise OutputError(problem, "Put that right", [DISCARD], where=target) from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Damage(f"{JOURNAL_NAME} is not a journal") from error
         if version != FORMAT_VERSION and (intact or stated is None):
             problem = f"an interrupted run of another release left a partial output of format {version} in {directory}"
             raise PartialOutputError(
@@ -100,7 +106,8 @@ class Journal:
             )
         if not intact:
             raise Damage(f"{JOURNAL_NAME} does not match its own checksum")
-        return cls(**content)
+        with foreign_data(Damage, "", JOURNAL_NAME, ""):
+            return cls(**content)
 
     def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:
         """Raise `PartialOutputError` unless the settings and the table are those of this journal."""

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-import h5py
 import numpy as np
 import pandas as pd
 
 from scgenept_rt.errors import ShardsError, foreign_data, join_limited, pluralize
+from scgenept_rt.expression.stored_element import checked
 from scgenept_rt.files.changes import state_of
+from scgenept_rt.files.stores import open_store
 from scgenept_rt.output.destination import cells_path, open_table
 from scgenept_rt.output.journal import differences
 from scgenept_rt.output.partial_table import PartialTable, finish_all
 from scgenept_rt.output.shard import Shard, output_of_part
 from scgenept_rt.output.table_spec import N_CONTROLS, RUN_DIGEST, SHARD_KEY, UNS_KEY, TableSpec
-from scgenept_rt.output.zarr_store import import_zarr
 
 _BLOCK_VALUES = 1 << 20
 
@@ -183,21 +183,12 @@ def _read_part(path: Path) -> _Part:
     from anndata.io import read_elem
 
     state = state_of(path)
-    with foreign_data(ShardsError, path, remedy="Predict this part again"), _opened(path) as store:
-        uns = read_elem(store["uns"]).get(UNS_KEY, {})
+    with foreign_data(ShardsError, path, remedy="Predict this part again"), open_store(path) as store:
+        uns = read_elem(checked(store["uns"])).get(UNS_KEY, {})
         if SHARD_KEY not in uns:
             raise ShardsError("this is no part of a run", "Move it away, or predict the part", where=path)
-        obs, var = read_elem(store["obs"]), read_elem(store["var"])
+        obs, var = (read_elem(checked(store[name])) for name in ("obs", "var"))
         return _Part(path, state, obs, var, uns, tuple(uns[SHARD_KEY].get("layers", ())))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if path.suffix.lower() == ".zarr":
-        yield import_zarr(path).open_group(str(path), mode="r")
-    else:
-        with h5py.File(path, "r") as file:
-            yield file
 
 
 def _whole(parts: Sequence[_Part]) -> TableSpec:
@@ -228,7 +219,7 @@ def _copy(parts: Sequence[_Part], table: PartialTable) -> Iterator[int]:
     for part in parts:
         n_skipped, n_rows = part.skipped_rows, len(part.obs) - part.skipped_rows
         step = max(1, _BLOCK_VALUES // len(part.var))
-        with foreign_data(ShardsError, part.path, remedy="Predict this part again"), _opened(part.path) as store:
+        with foreign_data(ShardsError, part.path, remedy="Predict this part again"), open_store(part.path) as store:
             while table.n_written < begin + n_rows:
                 start = n_skipped + table.n_written - begin
                 rows = slice(start, min(start + step, n_skipped + n_rows))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption, pluralize, reason
+from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption, foreign_data, pluralize, reason
 from scgenept_rt.files.durable import move_durably, write_durably
 from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.journal import Damage, Journal
@@ -86,11 +86,9 @@ class PartialTable(RowWriter):
         Damage
             If more than rows is damaged.
         """
-        try:
+        with foreign_data(Damage, "", self._work.data.name, ""):
             fixed = self._checksum_of_fixed()
             stored = self._checksums.read()[: self.n_rows // self._piece_rows]
-        except OSError as error:
-            raise Damage(f"{Path(error.filename or self._work.data).name} cannot be read ({reason(error)})") from error
         if fixed != self._journal.storage["fixed"]:
             raise Damage(f"{self._work.data.name} is damaged")
         n_before = self._n_committed
@@ -100,16 +98,6 @@ class PartialTable(RowWriter):
         return n_before - self._n_committed
 
     # --- what each format implements ---
-
-    @classmethod
-    @abstractmethod
-    def stored_entry(cls, path: Path, name: str) -> Any:
-        """Read an entry of ``uns["scgenept_rt"]``; raises KeyError, or what its library does, if there is none."""
-
-    @classmethod
-    @abstractmethod
-    def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
-        """Yield a layer of a finished file, some rows at a time."""
 
     @classmethod
     @abstractmethod

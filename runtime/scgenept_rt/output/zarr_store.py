@@ -7,19 +7,18 @@ beside the store, so that a run never has to continue from a rewritten or incomp
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import MissingPackageError
 from scgenept_rt.files.durable import sync_directory, sync_file, sync_tree, write_durably
+from scgenept_rt.files.stores import import_zarr
 from scgenept_rt.output.checksums import checksum_of_file
 from scgenept_rt.output.journal import Damage
-from scgenept_rt.output.partial_table import PartialTable, read_rows, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, UNS_KEY, Rows, TableSpec, write_annotations
+from scgenept_rt.output.partial_table import PartialTable, write_fully
+from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableSpec, write_annotations
 from scgenept_rt.output.work_directory import COUNTS_NAME, WAITING_NAME
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -37,19 +36,8 @@ class ZarrTable(PartialTable):
         self._arrays: dict[str, Any] = {}
 
     @classmethod
-    def stored_entry(cls, path: Path, name: str) -> Any:
-        """Read an entry of a store's uns."""
-        value = import_zarr(path).open_group(str(path), mode="r")["uns"][UNS_KEY][name][()]
-        return np.asarray(value).item()
-
-    @classmethod
-    def stored_layer(cls, path: Path, name: str) -> Iterator[NDArray[np.float32]]:
-        """Yield a layer of a store, some rows at a time."""
-        yield from read_rows(import_zarr(path).open_group(str(path), mode="r")["layers"][name])
-
-    @classmethod
     def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:
-        zarr = import_zarr(data)
+        zarr = import_zarr(f"writing {data}")
         chunk_rows = min(spec.n_rows, max(1, _CHUNK_BYTES // (4 * spec.n_vars)))
         store = zarr.open_group(data, mode="w", zarr_format=2)
         write_annotations(store, spec)
@@ -175,7 +163,7 @@ class ZarrTable(PartialTable):
         n_waiting = self.n_rows % self._piece_rows
         if n_waiting:
             self._write_chunk(self.n_rows // self._piece_rows, n_waiting)
-        zarr = import_zarr(self.path)
+        zarr = import_zarr(f"writing {self.path}")
         store = zarr.open_group(self._work.data, mode="r+", zarr_format=2)
         if self._layout.kind == "mean":
             store[f"obs/{N_CONTROLS}"][...] = np.fromfile(self._work.path / COUNTS_NAME, dtype="<i8")
@@ -203,21 +191,12 @@ class ZarrTable(PartialTable):
 
     def _open_arrays(self) -> dict[str, Any]:
         if not self._arrays:
-            zarr = import_zarr(self.path)
+            zarr = import_zarr(f"writing {self.path}")
             store = zarr.open_group(self._work.data, mode="r+", zarr_format=2)
             # a chunk of zeros is written like any other: -0.0 counts as zero and would come back as 0.0
             with zarr.config.set({"array.write_empty_chunks": True}):  # kept by the arrays that are opened meanwhile
                 self._arrays = {name: store[_key(name)] for name in self._layout.array_names}
         return self._arrays
-
-
-def import_zarr(path: Path) -> Any:
-    """Return the zarr module; raise `MissingPackageError` if it is not installed."""
-    try:
-        import zarr
-    except ImportError:
-        raise MissingPackageError("zarr", f"writing {path}", "zarr") from None
-    return zarr
 
 
 def _key(name: str) -> str:

@@ -1,0 +1,58 @@
+"""Files of arrays and groups, .h5ad and .zarr, opened for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scgenept_rt.errors import MissingPackageError
+from scgenept_rt.files.hdf5_source import Hdf5Source
+
+
+@contextmanager
+def open_store(path: Path) -> Iterator[Any]:
+    """Open an .h5ad file or a .zarr directory for reading; what is wrong with it, its library raises.
+
+    Raises
+    ------
+    MissingPackageError
+        If the path is a .zarr directory and zarr is not installed.
+    """
+    if path.suffix.lower() == ".zarr":
+        zarr = import_zarr(f"reading {path}")
+        _check_blosc()
+        yield zarr.open_group(str(path), mode="r")
+    else:
+        import h5py
+
+        with suppress(ImportError):  # registers the filters of compressions such as zstd
+            import hdf5plugin  # noqa: F401
+        with Hdf5Source(path) as source, h5py.File(source, "r") as file:
+            yield file
+
+
+def import_zarr(purpose: str) -> Any:
+    """Return the zarr module; raise `MissingPackageError` if it is not installed."""
+    try:
+        import zarr
+    except ImportError:
+        raise MissingPackageError("zarr", purpose, "zarr") from None
+    return zarr
+
+
+@cache
+def _check_blosc() -> None:
+    """Let Blosc refuse chunks whose length is not the stated one: it reads beyond the end of these, and may crash."""
+    from numcodecs import Blosc, register_codec
+
+    class CheckedBlosc(Blosc):  # type: ignore[misc]
+        def decode(self, buf: Any, out: Any = None) -> Any:
+            data = memoryview(buf).cast("B")
+            if len(data) < 16 or int.from_bytes(data[12:16], "little") != len(data):
+                raise ValueError("a chunk is damaged")
+            return super().decode(buf, out)
+
+    register_codec(CheckedBlosc, "blosc")
