@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,13 +36,15 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
 
 
 def check_own(path: Path) -> None:
-    """Raise PermissionError if a working file or directory is a link, or belongs to another user: a planted one.
+    """Raise PermissionError if a working file or directory is or holds a planted link, or belongs to another user.
 
     Where the system gives new files to somebody else, as servers of files do with those of root, that is the owner of
     the directory that holds it.
     """
-    if path.is_symlink():
-        raise PermissionError(errno.EPERM, "it is a symbolic link, which may lead anywhere", str(path))
+    entries = (Path(directory, name) for directory, *names in os.walk(path) for name in chain(*names))
+    for entry in chain([path], entries):
+        if entry.is_symlink():
+            raise PermissionError(errno.EPERM, "it is a symbolic link, which may lead anywhere", str(entry))
     if path.exists() and path.stat().st_uid not in (os.geteuid(), path.parent.stat().st_uid):
         raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
 

@@ -369,3 +369,10 @@ def test_a_planted_link_in_place_of_the_work_directory_is_refused(tmp_path):
     with pytest.raises(OutputError, match="symbolic link"):
         WorkDirectory(tmp_path / "o.h5ad")
     assert [path.name for path in victim.iterdir()] == ["journal.json"]
+
+
+def test_a_planted_link_in_the_work_directory_is_refused(tmp_path):
+    (tmp_path / "o.h5ad.partial").mkdir()
+    (tmp_path / "o.h5ad.partial" / "checksums.bin").symlink_to(tmp_path / "victim")
+    with pytest.raises(OutputError, match=r"checksums\.bin.*symbolic link"):
+        WorkDirectory(tmp_path / "o.h5ad")
