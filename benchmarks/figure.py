@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
 
 _SHOWN = {
     "published": "published code, as it comes",
@@ -20,9 +24,6 @@ _OWN, _OTHER = "#0072b2", "#b0b0b0"  # told apart by colour-blind readers, and i
 
 def draw(result: dict[str, Any], measured: Mapping[str, tuple[float, int]], path: Path) -> None:
     """Draw seconds per cell and peak bytes of the forms of a comparison, by name."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     on_cpu, machine = result["device"] == "cpu", result["machine"]
     hidden = "scgenept-rt-fp16" if on_cpu else "scgenept-rt-fp32"  # meant for the other device
     names = [name for name in _SHOWN if name in measured and name != hidden]
@@ -34,8 +35,7 @@ def draw(result: dict[str, Any], measured: Mapping[str, tuple[float, int]], path
         ("peak memory", memory, [f"{value:,.0f} MB" for value in memory]),
     )
     colours = [_OWN if name.startswith("scgenept-rt") else _OTHER for name in names]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scgenept-rt", "font.size": 9}):
-        figure = Figure(figsize=(8.4, 0.36 * len(names) + 1.1), layout="constrained")
+    with _written(path, 0.36 * len(names) + 1.1) as figure:
         axes = figure.subplots(1, 2, sharey=True)
         for ax, (title, values, labels) in zip(axes, columns, strict=True):
             ax.bar_label(ax.barh([_SHOWN[name] for name in names], values, color=colours), labels, padding=3)
@@ -51,21 +51,16 @@ def draw(result: dict[str, Any], measured: Mapping[str, tuple[float, int]], path
             f"medians of {result['rounds']} rounds of one run",
             fontsize=8,
         )
-        figure.savefig(path, metadata={"Date": None})
 
 
 def draw_screens(result: dict[str, Any], path: Path) -> None:
     """Draw the rms error of a screen's means against the share of the passes, one panel per network."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     networks = result["networks"]
     lines = (
         ("some", "mean over some cells", {"color": _OTHER, "marker": "s"}),
         ("difference", "difference estimator", {"color": _OWN, "marker": "o"}),
     )
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scgenept-rt", "font.size": 9}):
-        figure = Figure(figsize=(8.4, 3.0), layout="constrained")
+    with _written(path, 3.0) as figure:
         for ax, network in zip(figure.subplots(1, len(networks), squeeze=False, sharey=True)[0], networks, strict=True):
             whole, *others = network["ways"]
             for way, label, style in lines:
@@ -89,4 +84,12 @@ def draw_screens(result: dict[str, Any], path: Path) -> None:
             "perturbations; numbers: cells per perturbation",
             fontsize=8,
         )
+
+
+@contextmanager
+def _written(path: Path, height: float) -> Iterator[Figure]:
+    """Yield a figure of this height in inches, which is written at the end."""
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scgenept-rt", "font.size": 9}):
+        figure = Figure(figsize=(8.4, height), layout="constrained")
+        yield figure
         figure.savefig(path, metadata={"Date": None})

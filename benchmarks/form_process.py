@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from forms import Form, cells_of, form_named
-from scgenept_rt.benchmark.memory import reset_host_peak
+from scgenept_rt.benchmark.memory import process_bytes, reset_host_peak
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers.devices import DeviceMeter
 from workload import Workload
@@ -40,8 +39,8 @@ def main() -> None:
         predict = form.open(workload)
         opened = {
             "open_seconds": time.perf_counter() - begin,
-            "opened_bytes": memory("VmRSS"),
-            "open_peak_bytes": memory("VmHWM"),
+            "opened_bytes": process_bytes("VmRSS"),
+            "open_peak_bytes": process_bytes("VmHWM"),
         }
         # Opening may take more than a run does: from here on the peak is that of runs.
         reset_host_peak()
@@ -61,7 +60,7 @@ def main() -> None:
                     answer({"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu_begin})
                 case "end":
                     # Not getrusage's: that begins with the peak of the process that started this one.
-                    run_peak, open_peak = memory("VmHWM"), opened["open_peak_bytes"]
+                    run_peak, open_peak = process_bytes("VmHWM"), opened["open_peak_bytes"]
                     answer({"run_peak_bytes": run_peak, "peak_bytes": max(run_peak or 0, open_peak or 0) or None})
                     return
     except Exception as error:  # whatever a form raises is its result
@@ -79,16 +78,6 @@ def compare(form: Form, workload: Workload, predicted: np.ndarray[Any, Any]) -> 
         "times_tolerance": comparison.worst,
         "passed": bool(comparison.passed),
     }
-
-
-def memory(name: str) -> int | None:
-    """Return VmRSS or VmHWM (the peak) of this process in bytes."""
-    try:
-        text = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    return int(match.group(1)) * 1024 if match else None
 
 
 if __name__ == "__main__":

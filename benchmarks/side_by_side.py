@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from forms import Form, cells_of, form_named, forms_on
+from matrix_rate import MatrixProduct
 from scgenept_rt.benchmark.machine import describe_machine
-from scgenept_rt.benchmark.matrix_rate import MatrixProduct
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import select_provider
@@ -120,7 +120,7 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
     choice = select_provider(provider=workload.device)
     product = MatrixProduct(choice)
     bundle = Bundle.open(workload.bundle, check_files=False)
-    rates = [product.best_rate()]
+    rates = [product.best_gflops()]
     loads, forms = [], []
     # Forms that take turns keep their memory: on a GPU, where one may need all of it, each ends before the next.
     groups = [[form] for form in chosen] if workload.device != "cpu" else [chosen]
@@ -131,10 +131,9 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
             # Another order in each round, so that no form always comes after the same one.
             for process in (*processes[number % len(processes) :], *processes[: number % len(processes)]):
                 process.time()
-            rates.append(product.best_rate())
+            rates.append(product.best_gflops())
             print(f"round {number + 1} of {rounds} done", flush=True)
         forms += [process.end() for process in processes]
-    best = max(rates, key=lambda rate: rate.gflops)
     machine = describe_machine(choice, threads=None, driver=DeviceMeter(choice.device_id).driver)
     machine["versions"]["torch"] = metadata.version("torch")
     return {
@@ -152,11 +151,10 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
         "tokens_computed": _tokens_computed(workload, bundle) if workload.device == "cpu" else workload.genes,
         "dimensions": asdict(bundle.manifest.dimensions),
         "gflop_a_cell": encoder_flops(bundle.manifest.dimensions, workload.genes) / 1e9,
-        "matrix_gflops": best.gflops,
-        "matrix_precision": best.precision,
-        "matrix_size": best.size,
+        "matrix_gflops": max(rates),
+        "matrix_precision": product.precision,
+        "matrix_size": product.size,
         "forms": forms,
-        "operators": _operators(workload) if workload.device == "cpu" else {},
     }
 
 
@@ -177,11 +175,6 @@ def _tokens_computed(workload: Workload, bundle: Bundle) -> float:
     cells = zip(workload.array("values"), workload.array("pert_flags"), strict=True)
     shared = shares_token(bundle.manifest)
     return float(np.mean([len(merge_tokens(*cell, shared).columns) for cell in cells]))
-
-
-def _operators(workload: Workload) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).with_name("operator_profile.py")), str(workload.bundle)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _options() -> argparse.Namespace:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import figure
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Dimensions
 
@@ -27,12 +26,8 @@ SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", ROOT / "doc
 _TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 _MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
 WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
-_SECONDS = ("seconds", "cpu_seconds")
-_OPERATORS = {
-    "MultiHeadAttention": "attention (products and softmax in one kernel)",
-    "MatMul": "projections and linear layers",
-    "SkipLayerNormalization": "sums and norms",
-}
+
+Cell = Callable[[dict[str, Any]], str]
 
 
 def side_by_side_table(result: dict[str, Any]) -> str:
@@ -40,143 +35,118 @@ def side_by_side_table(result: dict[str, Any]) -> str:
     on_gpu = result["device"] != "cpu"
     digits = 5 if on_gpu else 2  # hundredths of a millisecond
     published = next((form for form in result["forms"] if form["name"] == "published" and is_timed(form)), None)
-    heads = ["", "form", "s per cell", "(range)", "CPU s per cell", "x published", "GFLOP/s", "of matrix rate"]
-    heads += ["peak memory, MB", *(["device memory, MB"] if on_gpu else []), "largest error", "of its tolerance"]
-    rows = []
-    for form in result["forms"]:
-        row = [form["letter"], form["what"]]
-        if is_timed(form):
-            seconds = seconds_per_cell(form)
-            merged = form["name"] in _MERGED_ON_CPU and not on_gpu
-            rate = (merged_gflop(result) if merged else result["gflop_a_cell"]) / seconds
-            fastest, slowest = (limit(form["seconds"]) / form["cells"] for limit in (min, max))
-            row += [
-                f"{seconds:.{digits}f}",
-                f"{fastest:.{digits}f} to {slowest:.{digits}f}",
-                f"{median(form['cpu_seconds']) / form['cells']:.2f}",
-                f"{seconds_per_cell(published) / seconds:.2f}" if published else "-",
-                f"{rate:,.0f}",
-                f"{rate / result['matrix_gflops']:.0%}",
-                _megabytes(form.get("peak_bytes")),
-                *([_megabytes(form.get("device_bytes"))] if on_gpu else []),
-                f"{form['max_difference']:.1e}",
-                f"{form['times_tolerance']:.2f}",
-            ]
-        else:
-            row += [form["problem"] or "not timed", *[""] * (len(heads) - 3)]
-        rows.append(row)
-    return _markdown(heads, rows, n_text=2)
 
+    def times(form: dict[str, Any]) -> str:
+        fastest, slowest = (limit(form["seconds"]) / form["cells"] for limit in (min, max))
+        return f"{fastest:.{digits}f} to {slowest:.{digits}f}"
 
-def operator_table(result: dict[str, Any]) -> str:
-    """Return a table of the time of one cell by operator."""
-    operators = result["operators"]
-    total = sum(row["seconds"] for row in operators.values())
-    rest = [row for name, row in operators.items() if name not in _OPERATORS]
-    parts = [(text, operators[name]) for name, text in _OPERATORS.items() if name in operators]
-    parts.append(("everything else", {key: sum(row[key] for row in rest) for key in ("seconds", "gflop")}))
-    rows = []
-    for text, part in parts:
-        rate = part["gflop"] / part["seconds"] if part["seconds"] else 0.0
-        rates = [f"{part['gflop']:,.0f}", f"{rate:,.0f}", f"{rate / result['matrix_gflops']:.0%}"]
-        row = [text, f"{part['seconds']:.2f}", f"{part['seconds'] / total:.0%}"]
-        rows.append(row + (rates if part["gflop"] else ["-"] * 3))
-    return _markdown(["part", "s", "share", "GFLOP", "GFLOP/s", "of matrix rate"], rows)
+    def rate(form: dict[str, Any]) -> float:
+        merged = form["name"] in _MERGED_ON_CPU and not on_gpu
+        return (merged_gflop(result) if merged else result["gflop_a_cell"]) / seconds_per_cell(form)
+
+    measured: dict[str, Cell] = {
+        "(range)": times,
+        "CPU s per cell": lambda form: f"{median(form['cpu_seconds']) / form['cells']:.2f}",
+        "x published": lambda form: f"{seconds_per_cell(published) / seconds_per_cell(form):.2f}" if published else "-",
+        "GFLOP/s": lambda form: f"{rate(form):,.0f}",
+        "of matrix rate": lambda form: f"{rate(form) / result['matrix_gflops']:.0%}",
+        "peak memory, MB": lambda form: _megabytes(form.get("peak_bytes")),
+        **({"device memory, MB": lambda form: _megabytes(form.get("device_bytes"))} if on_gpu else {}),
+        "largest error": lambda form: f"{form['max_difference']:.1e}",
+        "of its tolerance": lambda form: f"{form['times_tolerance']:.2f}",
+    }
+    columns: dict[str, Cell] = {
+        "": lambda form: form["letter"],
+        "form": lambda form: form["what"],
+        "s per cell": lambda form: (
+            f"{seconds_per_cell(form):.{digits}f}" if is_timed(form) else form["problem"] or "not timed"
+        ),
+        **{head: lambda form, cell=cell: cell(form) if is_timed(form) else "" for head, cell in measured.items()},
+    }
+    return _table(result["forms"], columns, n_text=2)
 
 
 def genes_table(result: dict[str, Any]) -> str:
     """Return a table of the cost of one cell by number of genes."""
-    heads = ["genes", "s per cell", "CPU s per cell", "GFLOP", "GFLOP/s", "peak memory, MB"]
-    rows = []
-    for row in result["genes"]:
-        found = [row["problem"], *[""] * 4]
-        if not row["problem"]:
-            rates = [f"{row['gflop']:,.0f}", f"{row['gflop'] / row['seconds']:,.0f}"]
-            found = [f"{row['seconds']:.2f}", f"{row['cpu_seconds']:.2f}", *rates, _megabytes(row["peak_bytes"])]
-        rows.append([f"{row['genes']:,}", *found])
-    return _markdown(heads, rows, n_text=0)
-
-
-def growth_table(result: dict[str, Any], what: str) -> str:
-    """Return a table of the cost of `predict` by number of ``cells`` or ``perturbations``."""
-    rows = [
-        [
-            f"{row[what]:,}",
-            f"{row['seconds']:.2f}",
-            f"{row['cpu_seconds']:.2f}",
-            f"{row['cpu_seconds'] / (row['cells'] * row['perturbations']):.3f}",
-            _megabytes(row["peak_bytes"]),
-        ]
-        for row in result[what]
-    ]
-    return _markdown([what, "s", "CPU s", "CPU s per prediction", "peak memory, MB"], rows, n_text=0)
+    measured: dict[str, Cell] = {
+        "CPU s per cell": lambda row: f"{row['cpu_seconds']:.2f}",
+        "GFLOP": lambda row: f"{row['gflop']:,.0f}",
+        "GFLOP/s": lambda row: f"{row['gflop'] / row['seconds']:,.0f}",
+        "peak memory, MB": lambda row: _megabytes(row["peak_bytes"]),
+    }
+    columns: dict[str, Cell] = {
+        "genes": lambda row: f"{row['genes']:,}",
+        "s per cell": lambda row: row["problem"] or f"{row['seconds']:.2f}",
+        **{head: lambda row, cell=cell: "" if row["problem"] else cell(row) for head, cell in measured.items()},
+    }
+    return _table(result["genes"], columns, n_text=0)
 
 
 def screens_table(result: dict[str, Any]) -> str:
     """Return a table of what the means of a screen cost and how wrong they are, by network and control cells."""
-    heads = ["network", "means from", "passes", "of all", "s", "CPU s", "rms error", "largest error", "covered"]
-    rows = []
-    for network in result["networks"]:
-        whole = network["ways"][0]
-        for row in network["ways"]:
-            every = row is whole
-            # Means over all cells are what the others are held against.
-            errors = [f"(sem {row['rms']:.1e})", ""] if every else [f"{row['rms']:.1e}", f"{row['largest']:.1e}"]
-            rows.append(
-                [
-                    network["name"] if every else "",
-                    f"{row['n']} cells{WAYS[row['way']]}",
-                    f"{row['passes']:,}",
-                    f"{row['passes'] / whole['passes']:.1%}",
-                    f"{row['seconds']:.1f}" if "seconds" in row else "",
-                    f"{row['cpu_seconds']:.1f}" if "seconds" in row else "",
-                    *errors,
-                    f"{row['covered']:.2f}" if "covered" in row else "",
-                ]
-            )
-    return _markdown(heads, rows, n_text=2)
+    rows = [
+        {**row, "network": network["name"] if row["way"] == "all" else "", "share": row["passes"] / whole["passes"]}
+        for network in result["networks"]
+        for whole in network["ways"][:1]
+        for row in network["ways"]
+    ]
+    columns: dict[str, Cell] = {
+        "network": lambda row: row["network"],
+        "means from": lambda row: f"{row['n']} cells{WAYS[row['way']]}",
+        "passes": lambda row: f"{row['passes']:,}",
+        "of all": lambda row: f"{row['share']:.1%}",
+        "s": lambda row: f"{row['seconds']:.1f}" if "seconds" in row else "",
+        "CPU s": lambda row: f"{row['cpu_seconds']:.1f}" if "seconds" in row else "",
+        # Means over all cells are what the others are held against.
+        "rms error": lambda row: f"(sem {row['rms']:.1e})" if row["way"] == "all" else f"{row['rms']:.1e}",
+        "largest error": lambda row: "" if row["way"] == "all" else f"{row['largest']:.1e}",
+        "covered": lambda row: f"{row['covered']:.2f}" if "covered" in row else "",
+    }
+    return _table(rows, columns, n_text=2)
 
 
 def devices_table(result: dict[str, Any]) -> str:
     """Return a table of simulated devices: how much faster several are, and what the host could feed at most."""
-    heads = [
-        "output",
-        "devices",
-        "s",
-        "predictions/s",
-        "x one device",
-        "of linear",
-        "CPUs used",
-        "predictions per CPU s",
-    ]
     alone = {row["aggregate"]: row for row in result["devices"] if row["devices"] == 1}
     host = {row["aggregate"]: row["passes"] / row["cpu_seconds"] for row in result["host"]}
-    rows = []
-    for row in result["devices"]:
-        first = row is alone[row["aggregate"]]
-        gain = alone[row["aggregate"]]["seconds"] / row["seconds"]
-        rows.append(
-            [
-                row["aggregate"] if first else "",
-                f"{row['devices']}",
-                f"{row['seconds']:.1f}",
-                f"{row['passes'] / row['seconds']:,.0f}",
-                f"{gain:.2f}",
-                f"{gain / row['devices']:.1%}",
-                f"{row['cpu_seconds'] / row['seconds']:.2f}",
-                f"{host[row['aggregate']]:,.0f}" if first else "",
-            ]
-        )
-    return _markdown(heads, rows)
+
+    def is_first(row: dict[str, Any]) -> bool:
+        return row is alone[row["aggregate"]]
+
+    def gain(row: dict[str, Any]) -> float:
+        return float(alone[row["aggregate"]]["seconds"] / row["seconds"])
+
+    columns: dict[str, Cell] = {
+        "output": lambda row: row["aggregate"] if is_first(row) else "",
+        "devices": lambda row: f"{row['devices']}",
+        "s": lambda row: f"{row['seconds']:.1f}",
+        "predictions/s": lambda row: f"{row['passes'] / row['seconds']:,.0f}",
+        "x one device": lambda row: f"{gain(row):.2f}",
+        "of linear": lambda row: f"{gain(row) / row['devices']:.1%}",
+        "CPUs used": lambda row: f"{row['cpu_seconds'] / row['seconds']:.2f}",
+        "predictions per CPU s": lambda row: f"{host[row['aggregate']]:,.0f}" if is_first(row) else "",
+    }
+    return _table(result["devices"], columns)
 
 
 def processes_table(result: dict[str, Any]) -> str:
     """Return a table of runs in one and in several processes."""
-    rows = [
-        [row["case"], f"{row['predictions']:,}" if row["predictions"] else "", *(f"{row[k]:.1f}" for k in _SECONDS)]
-        for row in result["processes"]
-    ]
-    return _markdown(["", "predictions", "s", "CPU s"], rows)
+    columns: dict[str, Cell] = {
+        "": lambda row: row["case"],
+        "predictions": lambda row: f"{row['predictions']:,}" if row["predictions"] else "",
+        "s": lambda row: f"{row['seconds']:.1f}",
+        "CPU s": lambda row: f"{row['cpu_seconds']:.1f}",
+    }
+    return _table(result["processes"], columns)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "forms": side_by_side_table,
+    "genes": genes_table,
+    "networks": screens_table,
+    "devices": devices_table,
+    "processes": processes_table,
+}
 
 
 def is_timed(form: dict[str, Any]) -> bool:
@@ -199,17 +169,15 @@ def with_tables(page: str) -> str:
 
     def renewed(match: re.Match[str]) -> str:
         file, name, end = match.groups()
-        result = json.loads((RESULTS / file).read_text("utf-8"))
-        tables = {"forms": side_by_side_table, "operators": operator_table, "genes": genes_table}
-        tables |= {"networks": screens_table, "devices": devices_table, "processes": processes_table}
-        return f"{file}: {name}{end}{tables[name](result) if name in tables else growth_table(result, name)}"
+        return f"{file}: {name}{end}{TABLES[name](json.loads((RESULTS / file).read_text('utf-8')))}"
 
     return _TABLE.sub(renewed, page)
 
 
-def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], n_text: int = 1) -> str:
-    rule = ["---"] * n_text + ["---:"] * (len(heads) - n_text)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+def _table(rows: Iterable[dict[str, Any]], columns: Mapping[str, Cell], n_text: int = 1) -> str:
+    rule = ["---"] * n_text + ["---:"] * (len(columns) - n_text)
+    lines = [columns, rule, *([cell(row) for cell in columns.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _megabytes(count: int | None) -> str:
@@ -224,6 +192,8 @@ def main() -> None:
         if with_tables(page) != page:
             raise SystemExit(f"tables in {PAGE.relative_to(ROOT)} are out of date: run python benchmarks/tables.py")
         return
+    import figure
+
     PAGE.write_text(with_tables(page), encoding="utf-8")
     result = json.loads(DRAWN.read_text("utf-8"))
     timed = {form["name"]: form for form in result["forms"] if is_timed(form) and form.get("peak_bytes")}

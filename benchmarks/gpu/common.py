@@ -117,14 +117,12 @@ def median_ms(run: Callable[[], Any], repeats: int = 15, warm_up: int = 3) -> di
     return {"ms": statistics.median(seconds) * 1e3, "best_ms": min(seconds) * 1e3, "worst_ms": max(seconds) * 1e3}
 
 
-def feed(cells: int, genes: int, table: int, seed: int = 0) -> dict[str, np.ndarray]:
+def feed(cells: int, genes: int, table: int) -> dict[str, np.ndarray]:
     """Return inputs of a graph: 8% of the values are non-zero, and one gene per cell is perturbed."""
-    rng = np.random.default_rng(seed)
-    values = np.log1p(rng.gamma(1.0, 3.0, (cells, genes))) * (rng.random((cells, genes)) < 0.08)
-    flags = np.zeros((cells, genes), np.int64)
-    flags[np.arange(cells), np.arange(cells) % genes] = 1
-    index = np.arange(genes, dtype=np.int64) % table
-    return {"values": values.astype(np.float32), "pert_flags": flags, "gene_index": index}
+    from scgenept_rt.benchmark.measurement import benchmark_cells
+
+    values, flags = benchmark_cells(cells, genes)
+    return {"values": values, "pert_flags": flags, "gene_index": np.arange(genes, dtype=np.int64) % table}
 
 
 def torch_gpu() -> Any:

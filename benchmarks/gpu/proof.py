@@ -30,29 +30,25 @@ from common import (
 )
 
 _PACKAGES = """
-scgenept-rt onnxruntime onnxruntime-gpu torch triton onnx onnxscript numpy scipy pandas h5py anndata
+scgenept-rt onnxruntime onnxruntime-gpu torch triton onnx onnxscript numpy scipy pandas h5py anndata zarr typer rich
 nvidia-cudnn-cu13 nvidia-cublas nvidia-cuda-runtime
 """
+_GPU_FACTS = (
+    "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu"
+)
 
 
 def env() -> None:
     """Record versions, the GPU and its clocks."""
     found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    wanted = (
-        "torch triton onnx onnxscript onnxruntime onnxruntime-gpu numpy pandas scipy h5py anndata zarr typer rich pooch"
-    )
-    for name in (*wanted.split(), "nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-cuda-runtime", "scgenept-rt"):
+    for name in _PACKAGES.split():
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
-    query = (
-        "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu"
-    )
     try:
-        done = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
-        )
+        command = ["nvidia-smi", f"--query-gpu={_GPU_FACTS}", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
         found["gpu"] = done.stdout.strip() or done.stderr.strip()
     except (OSError, subprocess.TimeoutExpired) as error:
         found["gpu"] = str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -50,12 +50,3 @@ def make_cells(model: sgr.Predictor) -> Callable[..., anndata.AnnData]:
         return anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=model.gene_names))
 
     return make
-
-
-@pytest.fixture(scope="module")
-def small_matrices() -> Iterator[None]:
-    """Let `benchmark` multiply small matrices: large ones take seconds, and only their rate depends on the size."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scgenept_rt.benchmark.matrix_rate._CPU_SIZE", 256)
-        patch.setattr("scgenept_rt.benchmark.matrix_rate._MIN_SECONDS", 0.0)
-        yield

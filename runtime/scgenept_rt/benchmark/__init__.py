@@ -1,7 +1,4 @@
-"""How fast a bundle runs on this machine, how accurate it is there, and what the machine could do at best.
-
-`run_benchmark` measures; `BenchmarkResult.to_json` keeps the figures and `scgenept_rt.plotting.throughput` draws them.
-"""
+"""How fast a bundle runs on this machine, and how accurate it is there."""
 
 from scgenept_rt.benchmark.measurement import run_benchmark
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing

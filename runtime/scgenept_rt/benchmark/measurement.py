@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import describe_machine
-from scgenept_rt.benchmark.matrix_rate import MatrixProduct
 from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing
 from scgenept_rt.benchmark.work import encoder_flops
@@ -139,9 +138,6 @@ def _measure_precision(
         progress(f"comparing {name} with the reference")
         reference = check_reference(bundle, model.session)
         reference.raise_if_missed()
-        product = MatrixProduct(choice) if choice.traits.ort_name else None  # else ONNX Runtime has no provider for it
-        progress("measuring the rate of matrix products")
-        rates = [product.best_rate()] if product else []
         timings = []
         for batch_size in sorted(set(batch_sizes or _BATCH_SIZES[on_gpu])):
             progress(f"timing {name}, batches of {batch_size:,}")
@@ -154,25 +150,13 @@ def _measure_precision(
             if on_gpu:
                 n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // ran[-1].batch_size))
             files = _end_to_end(bundle, model, options, ran[-1], n_perturbations)
-        if product:  # again: others may have used the machine before
-            progress("measuring the rate of matrix products again")
-            rates.append(product.best_rate())
-        best = max(rates, key=lambda rate: rate.gflops, default=None)
         return PrecisionResult(
             reference=reference,
             choice_reason=choice.reason,
             cuda_graphs=choice.engine["cuda_graphs"],
             attention_kernel=", ".join(kernels) or None,
             open_seconds=open_seconds,
-            matrix_gflops=best.gflops if best else None,
-            matrix_size=best.size if best else None,
-            matrix_precision=best.precision if best else None,
-            timings=tuple(
-                dataclasses.replace(timing, share_of_matrix_rate=timing.gflops / best.gflops)
-                if best and timing.gflops
-                else timing
-                for timing in timings
-            ),
+            timings=tuple(timings),
             end_to_end=files,
         )
 

@@ -25,8 +25,8 @@ class Timing:
         Processor time of all threads of the process.
     tokens_per_cell
         Tokens computed per cell: the genes, less those merged as identical.
-    gflops, share_of_matrix_rate
-        `encoder_flops` of these tokens over the median, and its share of the machine's own rate of matrix products.
+    gflops
+        `encoder_flops` of these tokens over the median.
     peak_host_bytes
         Largest resident size while this batch size ran (since the process started, where the system cannot tell).
     peak_device_bytes
@@ -44,7 +44,6 @@ class Timing:
     cpu_seconds_per_cell: float | None = None
     tokens_per_cell: float | None = None
     gflops: float | None = None
-    share_of_matrix_rate: float | None = None
     peak_host_bytes: int | None = None
     peak_device_bytes: int | None = None
     problem: str = ""
@@ -72,16 +71,13 @@ class EndToEnd:
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """All figures of one precision; `matrix_gflops` is None if the machine's own rate cannot be measured."""
+    """All figures of one precision."""
 
     reference: ReferenceResult
     choice_reason: str
     cuda_graphs: bool
     attention_kernel: str | None
     open_seconds: float
-    matrix_gflops: float | None
-    matrix_size: int | None
-    matrix_precision: str | None
     timings: tuple[Timing, ...]
     end_to_end: EndToEnd | None
 

@@ -1,4 +1,4 @@
-"""`scgenept-rt benchmark`: how fast a bundle runs here, and how far that is from what the machine could do."""
+"""`scgenept-rt benchmark`: how fast a bundle runs here."""
 
 from __future__ import annotations
 
@@ -46,9 +46,6 @@ def benchmark(
         bool, typer.Option("--end-to-end", help="Also time a prediction from an .h5ad to an .h5ad.")
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
-    plot_file: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw throughput against batch size.")
-    ] = None,
 ) -> None:
     """Measure throughput, latency and memory by batch size, after comparing the outputs with PyTorch's.
 
@@ -58,11 +55,7 @@ def benchmark(
 
     sizes = _batch_sizes(batch_sizes)
     # What cannot be written has to be known before minutes of measuring, not after.
-    check_report_paths((json_file, plot_file), ())
-    if plot_file is not None:
-        from scgenept_rt.plotting.drawing import check_figure_path
-
-        check_figure_path(plot_file)
+    check_report_paths((json_file,), ())
     result = run_benchmark(
         bundle,
         precisions=cast("Any", _precisions(precision)),
@@ -74,10 +67,6 @@ def benchmark(
         **engine,
     )
     write_reports([(json_file, result.to_json)], lambda: _print(result))
-    if plot_file is not None:
-        from scgenept_rt.plotting import save, throughput
-
-        print(f"wrote {save(throughput(result), plot_file)}")
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -122,12 +111,7 @@ def _print_precision(result: PrecisionResult) -> None:
         f"({pluralize(checked.n_cells, 'cell')} x {pluralize(checked.n_genes, 'gene')} against PyTorch eager fp32)"
     )
     print(f"opened in {result.open_seconds:.2f} s; attention kernel: {result.attention_kernel or 'not known'}")
-    if result.matrix_gflops is not None:
-        print(
-            f"this machine's rate of matrix products, {result.matrix_precision}, {result.matrix_size} x "
-            f"{result.matrix_size}: {result.matrix_gflops:,.0f} GFLOP/s"
-        )
-    heads = ("batch", "genes", "tokens", "p50 ms", "p95 ms", "cells/s", "GFLOP/s", "share", "host MB", "device MB")
+    heads = ("batch", "genes", "tokens", "p50 ms", "p95 ms", "cells/s", "GFLOP/s", "host MB", "device MB")
     print("".join(f"{head:>11}" for head in heads))
     for timing in result.timings:
         print("".join(f"{cell:>11}" for cell in _cells(timing)))
@@ -157,7 +141,6 @@ def _cells(timing: Timing) -> list[str]:
         shown(timing.p95_ms, ",.2f"),
         shown(timing.cells_per_second, ",.2f"),
         shown(timing.gflops, ",.0f"),
-        shown(timing.share_of_matrix_rate, ".0%"),
         shown(timing.peak_host_bytes, ",.0f", 1e-6),
         shown(timing.peak_device_bytes, ",.0f", 1e-6),
     ]

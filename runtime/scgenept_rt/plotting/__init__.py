@@ -9,8 +9,7 @@ from scgenept_rt.plotting.drawing import save
 from scgenept_rt.plotting.evaluation_figures import evaluation_figures
 from scgenept_rt.plotting.heatmap import heatmap
 from scgenept_rt.plotting.ranking import ranking
-from scgenept_rt.plotting.throughput import throughput
 from scgenept_rt.plotting.top_de import top_de
 from scgenept_rt.plotting.volcano import volcano
 
-__all__ = ["agreement", "delta", "evaluation_figures", "heatmap", "ranking", "save", "throughput", "top_de", "volcano"]
+__all__ = ["agreement", "delta", "evaluation_figures", "heatmap", "ranking", "save", "top_de", "volcano"]

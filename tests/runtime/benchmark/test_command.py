@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import builtins
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from scgenept_rt.benchmark import measurement
 from scgenept_rt.benchmark.machine import cpu_model
 from scgenept_rt.cli import app
-from scgenept_rt.errors import MissingPackageError
 
 
 def run_command(*arguments: object) -> tuple[int, str]:
@@ -23,17 +19,15 @@ def run_command(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_command_prints_error_and_figures_and_writes_both_files(bundle: Path, tmp_path: Path):
-    pytest.importorskip("matplotlib")
-    json_file, plot_file = tmp_path / "figures.json", tmp_path / "throughput.png"
+def test_command_prints_error_and_figures_and_writes_them(bundle: Path, tmp_path: Path):
+    json_file = tmp_path / "figures.json"
     options = ("--provider", "cpu", "--batch-sizes", "1,2", "--repeats", 1, "--threads", 1, "--end-to-end")
-    code, output = run_command(bundle, *options, "--json", json_file, "--plot", plot_file)
+    code, output = run_command(bundle, *options, "--json", json_file)
     assert code == 0, output
     assert output.index("largest error") < output.index("p50 ms"), "the error first"
     for expected in (cpu_model(), "onnxruntime", "GFLOP/s", "from .h5ad to .h5ad", "attention kernel"):
         assert expected in output
     assert len(json.loads(json_file.read_text())["results"][0]["timings"]) == 2
-    assert plot_file.is_file()
 
 
 @pytest.mark.parametrize("wrong", ["0", "1,x", "", "1,,2", "-3", "1.5"])
@@ -57,25 +51,3 @@ def test_errors_of_the_command_are_found_before_measuring(
     assert "does not exist" in done.stderr
     assert "Traceback" not in done.stderr
     assert "timing" not in done.stderr
-
-
-def test_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch, bundle: Path, tmp_path: Path):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        "scgenept_rt.plotting.drawing.find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
-    )
-    # Before anything is measured.
-    monkeypatch.setattr(measurement, "load", lambda *_args, **_options: pytest.fail("measured all the same"))
-    with pytest.raises(MissingPackageError, match=r"pip install .*\[plot\]"):
-        run_command(bundle, "--provider", "cpu", "--plot", tmp_path / "throughput.png")
-
-
-def test_matplotlib_is_not_imported_without_a_plot(monkeypatch: pytest.MonkeyPatch, bundle: Path):
-    real = builtins.__import__
-
-    def guarded(name: str, *args: Any, **options: Any) -> Any:
-        assert not name.startswith("matplotlib")
-        return real(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", guarded)
-    assert run_command(bundle, "--provider", "cpu", "--batch-sizes", 1, "--repeats", 1)[0] == 0

@@ -27,8 +27,6 @@ def test_every_row_has_its_error_first_and_consistent_figures(measured: Benchmar
     (result,) = measured.results
     assert result.reference.comparison.passed
     assert result.attention_kernel == "flash (tiled)"
-    assert result.matrix_gflops is not None
-    assert result.matrix_gflops > 0.1
     assert [row.batch_size for row in measured.timings] == [1, 3]
     for row in measured.timings:
         assert row.problem == ""
@@ -40,7 +38,6 @@ def test_every_row_has_its_error_first_and_consistent_figures(measured: Benchmar
         assert row.tokens_per_cell < 24
         one_more, one_less = (encoder_flops(measured.dimensions, round(row.tokens_per_cell) + i) for i in (1, -1))
         assert one_less < row.gflops * 1e9 / row.cells_per_second < one_more
-        assert row.share_of_matrix_rate == pytest.approx(row.gflops / result.matrix_gflops)
         assert row.peak_host_bytes > 10e6
         assert row.peak_device_bytes is None
 
@@ -68,8 +65,6 @@ def test_versions_are_those_installed():
 def test_several_precisions_are_several_results(bundle: Path):
     result = run_benchmark(bundle, precisions=("fp32", "fp16"), **QUICK)
     assert [row.precision for row in result.timings] == ["fp32", "fp32", "fp16", "fp16"]
-    # The CPU provider casts fp16 graphs to fp32: that is their ceiling too.
-    assert [part.matrix_precision for part in result.results] == ["fp32", "fp32"]
 
 
 @pytest.mark.parametrize("n_genes", [1, 10, 24])
@@ -98,7 +93,7 @@ def test_a_batch_that_the_provider_cannot_hold_is_a_row_with_the_reason(bundle: 
     first, second = run_benchmark(bundle, **QUICK).timings
     assert first.problem == ""
     assert second.problem == "out of memory"
-    assert second.p50_ms is second.cells_per_second is second.share_of_matrix_rate is None
+    assert second.p50_ms is second.cells_per_second is None
 
 
 def test_inputs_that_cannot_be_allocated_are_a_row_too(bundle: Path, monkeypatch: pytest.MonkeyPatch):
