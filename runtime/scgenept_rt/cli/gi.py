@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +14,7 @@ from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.errors import pluralize
-from scgenept_rt.files.text import csv_cell
+from scgenept_rt.files.text import csv_text, json_text
 from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
@@ -64,6 +61,8 @@ def gi(
     if not perturbation and perturbations is None:
         raise typer.BadParameter("give pairs with -p A+B or --perturbations FILE")
 
+    import pandas as pd
+
     from scgenept_rt.genetic_interactions import predicted_interactions
     from scgenept_rt.perturbation import read_perturbation_file
 
@@ -85,11 +84,10 @@ def gi(
         )
         synthetic = model.bundle.manifest.synthetic
     rows = [{**pair.as_row(), "synthetic": synthetic} for pair in found]
-    content = [{key: _finite(value) for key, value in row.items()} for row in rows]
     write_reports(
         [
-            (csv_file, lambda: _csv(rows)),
-            (json_file, lambda: json.dumps(content, indent=1, allow_nan=False) + "\n"),
+            (csv_file, lambda: csv_text(pd.DataFrame(rows))),
+            (json_file, lambda: json_text(rows, indent=1) + "\n"),
         ],
         lambda: _print(found, synthetic),
     )
@@ -120,17 +118,3 @@ def _print(found: list[PairInteraction], synthetic: bool) -> None:
 
 def _shown(value: Any) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "-"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: csv_cell(_finite(value)) for key, value in row.items()})
-    return stream.getvalue()
-
-
-def _finite(value: Any) -> Any:
-    """Return None for what is not a number: dominance is not defined where the coefficients differ in sign."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ from scgenept_rt.cli.inspect_predictions import RunState, after_predictions, pre
 from scgenept_rt.cli.messages import show
 from scgenept_rt.cli.options import JsonOption
 from scgenept_rt.errors import ShardsError, pluralize
+from scgenept_rt.files.text import json_text
 
 
 def inspect(
@@ -39,7 +39,6 @@ def _inspect_file(path: Path, json_output: bool) -> None:
     from scgenept_rt.compatibility import summarize_cells
     from scgenept_rt.evaluation import holds_predictions, summarize_predictions
     from scgenept_rt.expression import open_cells
-    from scgenept_rt.output.journal import plain
 
     state, source = _state(path)
     with open_cells(source) as cells:
@@ -55,7 +54,7 @@ def _inspect_file(path: Path, json_output: bool) -> None:
             findings = [finding.to_json(PREDICT_FLAGS) for finding in summary.findings]
             facts = {"kind": "cells", **dataclasses.asdict(summary), "findings": findings}
     if json_output:
-        print(json.dumps(plain({**facts, "next": list(map(shlex.join, commands))}), indent=2))
+        print(json_text({**facts, "next": list(map(shlex.join, commands))}))
         return
     for name, text in lines:
         for line in wrapped(text, f"{name:<12} ", " " * 13):
@@ -111,7 +110,7 @@ def _inspect_bundle(path: Path, json_output: bool) -> None:
         "manifest_digest": opened.digest,
     }
     if json_output:
-        print(json.dumps(facts, indent=2))
+        print(json_text(facts))
         return
     if manifest.synthetic:
         print("SYNTHETIC weights: predictions of this bundle mean nothing in biology.\n")

@@ -21,7 +21,7 @@ from scgenept_rt.cli.options import (
 from scgenept_rt.cli.perturbations import requested
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.files.text import csv_cell
+from scgenept_rt.files.text import csv_text
 from scgenept_rt.options import EngineOptions, Metric, PredictOptions, ReadOptions
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def rank(
 
     def report(found: Ranking) -> None:
         table = found.table.assign(synthetic=found.synthetic)
-        write_reports([(csv_file, lambda: table.map(csv_cell).to_csv(index=False))], lambda: _print(found, top))
+        write_reports([(csv_file, lambda: csv_text(table))], lambda: _print(found, top))
         if figure is not None:
             from scgenept_rt import plotting
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from scgenept_rt.cli.messages import note
 from scgenept_rt.cli.options import BundleArgument, JsonOption, one_of, with_options
+from scgenept_rt.files.text import json_text
 from scgenept_rt.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def verify(
         if not json_output:
             print(_lines(verified), flush=True)
     if json_output:
-        print(json.dumps([_figures(verified) for verified in results], indent=2))
+        print(json_text([_figures(verified) for verified in results]))
     if not all(verified.comparison.passed for verified in results):
         raise typer.Exit(1)
 
@@ -82,14 +81,9 @@ def _figures(verified: Verified) -> dict[str, object]:
         "graph": verified.graph,
         "against": verified.against,
         "cells": verified.cells,
-        # JSON has no NaN: an output that is not a number is null, and not passed.
-        "max_difference": _finite(verified.comparison.max_difference),
-        "max_relative": _finite(verified.comparison.max_relative),
-        "times_tolerance": _finite(verified.comparison.worst),
+        "max_difference": verified.comparison.max_difference,
+        "max_relative": verified.comparison.max_relative,
+        "times_tolerance": verified.comparison.worst,
         "passed": verified.comparison.passed,
         "attention_kernel": verified.attention_kernel or None,
     }
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None

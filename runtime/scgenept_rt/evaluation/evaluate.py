@@ -13,7 +13,6 @@ from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeList
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells
-from scgenept_rt.evaluation.mode_collapse import collapse_finding, profile_similarity
 from scgenept_rt.evaluation.over_groups import evaluate_groups
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
 from scgenept_rt.evaluation.result import Evaluation, published_table
@@ -129,34 +128,21 @@ def evaluate(
         )
     profiles = method_profiles(kept, predicted, moments, train)
     table = metric_table(kept, tested, split, predicted, moments, de, top_cells, profiles)
-    predicted_deltas = predicted.means[rows].astype(np.float64) - moments.control
-    own_deltas = predicted_deltas if predicted.deltas is None else predicted.deltas[rows].astype(np.float64)
-    observed_deltas = np.stack([moments.mean(tested[label]) for label in kept]) - moments.control
-    # One row per set of genes: A+ctrl and ctrl+A are one prediction, which is no mode collapse.
-    reader = predicted.reader
-    distinct = list({reader.canonical(label): row for row, label in reversed(list(enumerate(kept)))}.values())
-    predicted_similarity = profile_similarity(own_deltas[distinct])
-    observed_similarity = profile_similarity(observed_deltas[distinct])
+    observed = np.stack([moments.mean(tested[label]) for label in kept])
     return Evaluation(
         model=predicted.name,
         where=cells.where,
         split=split,
         perturbations=table,
         summary=macro_averages(table, split),
-        findings=(
-            *baseline_findings(table, split),
-            *collapse_finding(predicted.name, predicted_similarity, observed_similarity),
-        ),
+        findings=tuple(baseline_findings(table, split)),
         notices=tuple(dict.fromkeys(notices)),
         protocol=how,
         de_source=_de_source(de),
-        predicted_similarity=predicted_similarity,
-        observed_similarity=observed_similarity,
         gene_names=panel.names,
         tested=tuple(kept),
-        predicted_deltas=predicted_deltas.astype(np.float32),
-        observed_deltas=observed_deltas.astype(np.float32),
-        own_deltas=own_deltas.astype(np.float32),
+        predicted_deltas=(predicted.means[rows] - moments.control).astype(np.float32),
+        observed_deltas=(observed - moments.control).astype(np.float32),
         published=published_table(split.dataset),
         provenance={
             **predicted.provenance,

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from scgenept_rt.errors import ControlCellsError, EvaluationError, LabelNotFoundError, ScgeneptError, join_limited
-from scgenept_rt.evaluation.mode_collapse import ProfileSimilarity, collapse_finding
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.tables import GROUP, baseline_findings, macro_averages
@@ -45,17 +44,13 @@ def evaluate_groups(groups: Sequence[PredictedMeans], evaluate: Callable[[Predic
         table.insert(1, GROUP, f"{column} = {name}")
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
-    predicted, observed = (
-        _mean_similarity([getattr(result, which) for result in results])
-        for which in ("predicted_similarity", "observed_similarity")
-    )
     left_out = [f"{name} ({error.problem})" for name, error in missing.items()]
     common = [notice for notice in first.notices if all(notice in result.notices for result in results)]
     return replace(
         first,
         perturbations=table,
         summary=macro_averages(table, first.split),
-        findings=(*baseline_findings(table, first.split), *collapse_finding(first.model, predicted, observed)),
+        findings=tuple(baseline_findings(table, first.split)),
         notices=(
             *([f"Groups that were not measured are left out: {join_limited(left_out, 3)}."] if left_out else []),
             *common,
@@ -68,12 +63,9 @@ def evaluate_groups(groups: Sequence[PredictedMeans], evaluate: Callable[[Predic
         ),
         protocol=f"predictions of {groups[0].where} by {column} ({join_limited(list(found))}), each compared with the "
         "cells of its own group",
-        predicted_similarity=predicted,
-        observed_similarity=observed,
         tested=tuple(label for name, result in found.items() for label in _row_names(result.tested, name)),
         predicted_deltas=np.concatenate([result.predicted_deltas for result in results]),
         observed_deltas=np.concatenate([result.observed_deltas for result in results]),
-        own_deltas=np.concatenate([result.own_deltas for result in results]),
         n_groups=len(groups),
     )
 
@@ -81,10 +73,3 @@ def evaluate_groups(groups: Sequence[PredictedMeans], evaluate: Callable[[Predic
 def _row_names(labels: Iterable[str], group: str) -> list[str]:
     """Return the names that predictions by group have."""
     return [f"{label}|{group}" for label in labels]
-
-
-def _mean_similarity(similarities: Sequence[ProfileSimilarity]) -> ProfileSimilarity:
-    """Return the mean over groups: similarity is that of different perturbations of the same cells."""
-    known = [entry for entry in similarities if entry.n_perturbations > 1] or [similarities[0]]
-    median, p10, p90 = (float(np.mean([getattr(entry, name) for entry in known])) for name in ("median", "p10", "p90"))
-    return ProfileSimilarity(median, p10, p90, max(entry.n_perturbations for entry in known))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
-
-import pandas as pd
 
 from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.result import Evaluation
-from scgenept_rt.files.text import csv_cell
+from scgenept_rt.files.text import csv_text, json_text
 
 SHOWN = (*HEADLINE, "pearson_delta_top20_de_non_dropout", "frac_correct_direction_20")
 """Metrics of the short tables; CSV and JSON hold all."""
@@ -68,8 +64,7 @@ def csv_report(evaluation: Evaluation) -> str:
 
     The last column, `synthetic`, tells whether weights or cells were made up.
     """
-    table = evaluation.perturbations.assign(synthetic=bool(evaluation.synthetic))
-    return str(table.map(csv_cell).to_csv(index=False, lineterminator="\n"))
+    return csv_text(evaluation.perturbations.assign(synthetic=bool(evaluation.synthetic)))
 
 
 def json_report(evaluation: Evaluation) -> str:
@@ -84,19 +79,12 @@ def json_report(evaluation: Evaluation) -> str:
         "findings": list(evaluation.findings),
         "notices": list(evaluation.notices),
         "baselines": {method: DESCRIPTIONS[method] for method in evaluation.methods[1:]},
-        "similarity": {
-            "predicted": {
-                **asdict(evaluation.predicted_similarity),
-                "collapsed": evaluation.predicted_similarity.collapsed,
-            },
-            "observed": asdict(evaluation.observed_similarity),
-        },
-        "summary": _records(evaluation.summary),
-        "perturbations": _records(evaluation.perturbations),
+        "summary": evaluation.summary.to_dict(orient="records"),
+        "perturbations": evaluation.perturbations.to_dict(orient="records"),
         "published": None if published is None else {**asdict(published), "caveats": evaluation.caveats},
         "provenance": dict(evaluation.provenance),
     }
-    return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+    return json_text(content, indent=1) + "\n"
 
 
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -130,20 +118,3 @@ def rounded(value: float) -> str:
     if not math.isfinite(value):
         return "-"
     return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:#.3g}"
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict(orient="records")]
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; None for NaN and infinity."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, (str, int)) or value is None else str(value)

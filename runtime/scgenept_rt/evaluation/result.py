@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE
-from scgenept_rt.evaluation.mode_collapse import ProfileSimilarity
 from scgenept_rt.evaluation.split import Split
 
 
@@ -72,24 +71,19 @@ class Evaluation:
         One row per (subgroup, method): `subgroup`, `method`, `n_perturbations`, then the macro-averages of the metrics;
         the last subgroup is `ALL_TESTED`.
     findings
-        Sentences: baselines that beat the model, and mode collapse.
+        Sentences on the baselines that beat the model.
     notices
         Sentences about how the evaluation was done.
     protocol
         How the predictions were made, one phrase.
     de_source
         Origin of the differentially expressed genes.
-    predicted_similarity, observed_similarity
-        Similarity of the changes of different perturbations.
     gene_names
         The genes of the columns of the arrays below.
     tested
         The perturbations of the rows of the arrays below, in order of subgroups.
     predicted_deltas, observed_deltas
         (n_tested, n_genes) float32, change against the mean of all control cells, as in the metrics.
-    own_deltas
-        Predicted change against the mean of the control cells that were predicted from, if known. Differences between
-        that draw and all control cells are common to all predictions and would count as profile similarity.
     published
         The published table of this data set, if there is one.
     provenance
@@ -107,13 +101,10 @@ class Evaluation:
     notices: tuple[str, ...]
     protocol: str
     de_source: str
-    predicted_similarity: ProfileSimilarity
-    observed_similarity: ProfileSimilarity
     gene_names: tuple[str, ...] = field(repr=False)
     tested: tuple[str, ...]
     predicted_deltas: NDArray[np.float32] = field(repr=False)
     observed_deltas: NDArray[np.float32] = field(repr=False)
-    own_deltas: NDArray[np.float32] = field(repr=False)
     published: PublishedTable | None
     provenance: Mapping[str, Any]
     n_groups: int = 1

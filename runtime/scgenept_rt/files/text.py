@@ -1,11 +1,16 @@
-"""Text files: those of others, and what spreadsheets make of ours."""
+"""Text files: those of others, and our own for spreadsheets and programs."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MOST_BYTES = 1 << 29
 
@@ -31,6 +36,28 @@ def read_text(path: Path | None) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 text: byte {error.start}") from error
+
+
+def json_text(value: Any, indent: int = 2) -> str:
+    """Return a value as JSON: arrays are lists, and what is not a number, or infinite, is null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int)) or value is None else str(value)
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a table as CSV, with `csv_cell` for its cells."""
+    return str(table.map(csv_cell).to_csv(index=False, lineterminator="\n"))
 
 
 def csv_cell(value: Any) -> Any:

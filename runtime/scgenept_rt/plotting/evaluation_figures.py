@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.evaluation import Evaluation
-from scgenept_rt.evaluation.mode_collapse import at_most_compared, profile_correlations
 from scgenept_rt.plotting.agreement import draw_agreement, name_genes
 from scgenept_rt.plotting.drawing import (
-    DIVERGING,
     NEUTRAL,
     legend_text,
     new_figure,
@@ -24,8 +22,6 @@ from scgenept_rt.plotting.text_layout import MEDIUM, add_legend, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_MAX_NAMED_ROWS = 60
 
 
 @without_tex
@@ -54,15 +50,6 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
             _examples(evaluation),
         ),
     ]
-    if len(evaluation.tested) > 1:
-        figures.append(
-            (
-                "Correlation between the changes of different perturbations, measured and predicted. Predictions "
-                "that are much more similar than the measurements do not distinguish perturbations as they should. "
-                "A+ctrl and ctrl+A are two measurements of one prediction.",
-                _similarity(evaluation),
-            )
-        )
     mark = f" Not biology: {' and '.join(evaluation.synthetic)}." if evaluation.synthetic else ""
     return [(caption + mark, svg_of(figure, f"drawing{number}")) for number, (caption, figure) in enumerate(figures)]
 
@@ -143,25 +130,4 @@ def _examples(evaluation: Evaluation) -> Figure:
     settle_layout(figure)
     for ax, measured, predicted in drawn:  # last, as every legend moves the axes of the others
         name_genes(ax, measured, [predicted], evaluation.gene_names, n_labels=6)
-    return figure
-
-
-def _similarity(evaluation: Evaluation) -> Figure:
-    from scipy.cluster.hierarchy import leaves_list, linkage
-
-    measured, predicted = (
-        profile_correlations(at_most_compared(deltas)) for deltas in (evaluation.observed_deltas, evaluation.own_deltas)
-    )
-    order = leaves_list(linkage(measured, "average")) if len(measured) > 2 else np.arange(len(measured))
-    labels = at_most_compared(np.array(evaluation.tested, dtype=object))[order].tolist()
-    named = len(labels) <= _MAX_NAMED_ROWS
-    side = min(5.0, max(2.6, 0.16 * len(labels) + 1.2))
-    figure = new_figure(2 * side + 1.6, side + (0.9 if named else 0.4))
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, matrix, title in zip(axes, (measured, predicted), ("measured", evaluation.model), strict=True):
-        image = ax.imshow(matrix[np.ix_(order, order)], cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
-        ax.set_title(wrapped(title, side - 0.6, MEDIUM), fontsize="medium")
-        ax.set_xticks(range(len(labels)) if named else [], labels if named else [], rotation=90, fontsize=6)
-        ax.set_yticks(range(len(labels)) if named else [], labels if named else [], fontsize=6)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="correlation of changes")
     return figure
