@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +13,6 @@ from scgenept_rt.cli.messages import Command, Group, note
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, with_options
 from scgenept_rt.options import EngineOptions, FigureOptions, PredictOptions, ReadOptions
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Draw predictions as .png, .svg or .pdf (needs matplotlib).")
 
@@ -40,10 +38,11 @@ _BundleOption = Annotated[
 _OutOption = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf; replaced if it exists.")
 ]
-_GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes.")]
+_GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes to show by name.")]
 _SeparatedGenesOption = Annotated[
     str | None, typer.Option("--genes", metavar="A,B,...", help="Draw these genes instead.")
 ]
+_N_GENES = {"delta": 20, "volcano": 10}
 _WithoutTargetsOption = Annotated[
     bool, typer.Option("--without-targets", help="Leave out the genes that a perturbation targets.")
 ]
@@ -89,23 +88,9 @@ def top_de(
     size: _SizeOption = None,
 ) -> None:
     """Draw measured change as boxes and predictions as points, for the genes that change most."""
-    from scgenept_rt.plotting import top_de as draw
-
-    with ExitStack() as stack:
-        series = _series(out, perturbation, predictions, bundle, in_group, engine, stack)
-        ax = draw(
-            data,
-            perturbation,
-            series,
-            ax=_axes(size),
-            n_genes=n_genes,
-            genes=_split(genes),
-            read=read,
-            n_controls=sample["n_controls"],
-            in_group=in_group,
-            on_notice=note,
-        )
-    _save(ax, out, figure)
+    with _series(out, perturbation, predictions, bundle, in_group, engine) as series:
+        chosen = {"n_genes": n_genes, "genes": _split(genes), "read": read, "in_group": in_group, **sample}
+        _draw("top_de", out, figure, size, data, perturbation, series, on_notice=note, **chosen)
 
 
 @app.command("agreement", cls=Command)
@@ -128,76 +113,39 @@ def agreement(
     size: _SizeOption = None,
 ) -> None:
     """Draw predicted against measured change, one point per gene, with Pearson's r."""
-    from scgenept_rt.plotting import agreement as draw
-
-    with ExitStack() as stack:
-        series = _series(out, perturbation, predictions, bundle, in_group, engine, stack)
-        ax = draw(
-            data,
-            perturbation,
-            series,
-            ax=_axes(size),
-            read=read,
-            n_controls=sample["n_controls"],
-            in_group=in_group,
-            label_genes=_split(label_genes),
-            on_notice=note,
-        )
-    _save(ax, out, figure)
+    with _series(out, perturbation, predictions, bundle, in_group, engine) as series:
+        chosen = {"label_genes": _split(label_genes), "read": read, "in_group": in_group, **sample}
+        _draw("agreement", out, figure, size, data, perturbation, series, on_notice=note, **chosen)
 
 
-@app.command("delta", cls=Command)
-@with_options()
-def delta(
-    predictions: _PredictionsArgument,
-    perturbation: _PerturbationOption,
-    out: _OutOption,
-    figure: FigureOptions,
-    n_genes: _GenesOption = 20,
-    in_group: InGroupOption = None,
-    without_targets: _WithoutTargetsOption = False,
-    size: _SizeOption = None,
-) -> None:
-    """Draw the largest predicted changes as bars with their standard errors; needs no measured cells."""
-    from scgenept_rt.plotting import delta as draw
+def _draw_changes(kind: str) -> Callable[..., None]:
+    """Return the command that draws the changes of one perturbation."""
 
-    _check_path(out)
-    ax = draw(
-        predictions,
-        perturbation,
-        n_genes=n_genes,
-        in_group=in_group,
-        without_targets=without_targets,
-        ax=_axes(size),
-    )
-    _save(ax, out, figure)
+    @with_options()
+    def command(
+        predictions: _PredictionsArgument,
+        perturbation: _PerturbationOption,
+        out: _OutOption,
+        figure: FigureOptions,
+        n_genes: _GenesOption = _N_GENES[kind],
+        in_group: InGroupOption = None,
+        without_targets: _WithoutTargetsOption = False,
+        size: _SizeOption = None,
+    ) -> None:
+        chosen = {"n_genes": n_genes, "in_group": in_group, "without_targets": without_targets}
+        _draw(kind, out, figure, size, predictions, perturbation, **chosen)
+
+    return command
 
 
-@app.command("volcano", cls=Command)
-@with_options()
-def volcano(
-    predictions: _PredictionsArgument,
-    perturbation: _PerturbationOption,
-    out: _OutOption,
-    figure: FigureOptions,
-    n_genes: Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes to name.")] = 10,
-    in_group: InGroupOption = None,
-    without_targets: _WithoutTargetsOption = False,
-    size: _SizeOption = None,
-) -> None:
-    """Draw the predicted effect on every gene against the number of its standard errors; needs no measured cells."""
-    from scgenept_rt.plotting import volcano as draw
-
-    _check_path(out)
-    ax = draw(
-        predictions,
-        perturbation,
-        n_genes=n_genes,
-        in_group=in_group,
-        without_targets=without_targets,
-        ax=_axes(size),
-    )
-    _save(ax, out, figure)
+for _kind, _help in (
+    ("delta", "Draw the largest predicted changes as bars with their standard errors; needs no measured cells."),
+    (
+        "volcano",
+        "Draw the predicted effect on every gene against the number of its standard errors; needs no measured cells.",
+    ),
+):
+    app.command(_kind, cls=Command, help=_help)(_draw_changes(_kind))
 
 
 @app.command("heatmap", cls=Command)
@@ -231,24 +179,22 @@ def heatmap(
     size: _SizeOption = None,
 ) -> None:
     """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
-    from scgenept_rt.plotting import heatmap as draw
-
-    _check_path(out)
-    ax = draw(
+    chosen = {"n_genes": n_genes, "genes": _split(genes), "n_perturbations": n_perturbations, "cluster": cluster}
+    _draw(
+        "heatmap",
+        out,
+        figure,
+        size,
         predictions,
         perturbation,
-        genes=_split(genes),
-        n_genes=n_genes,
-        n_perturbations=n_perturbations,
         in_group=in_group,
         without_targets=without_targets,
-        cluster=cluster,
-        ax=_axes(size),
         on_notice=note,
+        **chosen,
     )
-    _save(ax, out, figure)
 
 
+@contextmanager
 def _series(
     out: Path,
     perturbation: str,
@@ -256,15 +202,15 @@ def _series(
     bundles: list[str] | None,
     in_group: str | None,
     engine: EngineOptions,
-    stack: ExitStack,
-) -> Any:
-    """Return the predictions to draw, by name where one was given; bundles are opened until the stack closes."""
+) -> Iterator[dict[str, Any]]:
+    """Yield the predictions to draw by name: what was read of files, and opened bundles."""
     if not predictions and not bundles:
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
     from scgenept_rt.errors import PlotError
     from scgenept_rt.evaluation import read_predictions
+    from scgenept_rt.plotting.drawing import check_figure_path
 
-    _check_path(out)
+    check_figure_path(out)  # before minutes of prediction
     named: dict[str, Any] = {}
 
     def add(name: str, entry: Any) -> None:
@@ -272,15 +218,16 @@ def _series(
             raise PlotError(f"two series are called {name!r}", "Name them with NAME=FILE or NAME=BUNDLE")
         named[name] = entry
 
-    for text in predictions or []:
-        name, path = _name_and_path(text)
-        means = read_predictions(path, name=name, labels=[perturbation], in_group=in_group)
-        add(means.name, means)
-    for text in bundles or []:
-        name, path = _name_and_path(text)
-        model = stack.enter_context(open_model(path, engine))
-        add(name or model.variant, model)
-    return named
+    with ExitStack() as stack:
+        for text in predictions or []:
+            name, path = _name_and_path(text)
+            means = read_predictions(path, name=name, labels=[perturbation], in_group=in_group)
+            add(means.name, means)
+        for text in bundles or []:
+            name, path = _name_and_path(text)
+            model = stack.enter_context(open_model(path, engine))
+            add(name or model.variant, model)
+        yield named
 
 
 def _name_and_path(text: str) -> tuple[str | None, Path]:
@@ -294,21 +241,14 @@ def _split(genes: str | None) -> list[str] | None:
     return None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
 
 
-def _check_path(out: Path) -> None:
-    """Check before anything is read that a figure can be written there."""
-    from scgenept_rt.plotting.drawing import check_figure_path
+def _draw(
+    kind: str, out: Path, figure: FigureOptions, size: tuple[float, float] | None, *inputs: Any, **chosen: Any
+) -> None:
+    """Draw a figure of `scgenept_rt.plotting`; without a size, that follows from what is drawn."""
+    from scgenept_rt import plotting
+    from scgenept_rt.plotting.drawing import check_figure_path, new_figure
 
     check_figure_path(out)
-
-
-def _axes(size: tuple[float, float] | None) -> Axes | None:
-    """Return the axes of a figure of this size; None leaves the size to what is drawn."""
-    from scgenept_rt.plotting.drawing import new_figure
-
-    return None if size is None else new_figure(*size).add_subplot()
-
-
-def _save(ax: Axes, out: Path, figure: FigureOptions) -> None:
-    from scgenept_rt.plotting import save
-
-    print(f"wrote {save(ax, out, **figure)}")
+    ax = None if size is None else new_figure(*size).add_subplot()
+    drawn = getattr(plotting, kind)(*inputs, ax=ax, **chosen)
+    print(f"wrote {plotting.save(drawn, out, **figure)}")
