@@ -48,7 +48,7 @@ import reprlib
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,8 +172,12 @@ class Caution(Notice):
     """A notice about what changes numbers: Python callers get it as a `PredictionWarning` too."""
 
 
-def warn_caller(notices: Iterable[str]) -> None:
-    """Warn of the cautions among notices, once each, at the line outside this package that called it."""
+def warn_caller(notices: Iterable[str], on_notice: Callable[[str], None] | None = None) -> None:
+    """Warn of the cautions among notices, once each, at the line outside this package that called it.
+
+    `on_notice` is called with every notice.
+    """
+    notices = tuple(notices)
     package = str(Path(__file__).parent)
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
@@ -181,6 +185,9 @@ def warn_caller(notices: Iterable[str]) -> None:
     for notice in dict.fromkeys(notices):
         if isinstance(notice, Caution):
             warnings.warn(notice, PredictionWarning, stacklevel=level)
+    if on_notice is not None:
+        for notice in notices:
+            on_notice(notice)
 
 
 class ArgumentError(ScgeneptError, ValueError, TypeError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import MissingPackageError, OutputError, PredictionFileError
+from scgenept_rt.errors import MissingPackageError, OutputError
 from scgenept_rt.evaluation.prediction_files import group_names, open_rows
 from scgenept_rt.files.durable import move_durably
 from scgenept_rt.files.text import csv_cell
@@ -60,25 +60,20 @@ def change_tables(
         As `read_predictions`, and if one of `genes` was not predicted, or `top` is given and there are no changes.
     """
     for name in group_names(source) if in_group is None else [in_group]:
-        with open_rows(source, perturbations, LAYERS, in_group=name) as (predicted, rows):
+        with open_rows(source, perturbations, ["X", *LAYERS], in_group=name) as (predicted, rows):
             panel = predicted.panel
             columns = np.arange(len(panel)) if genes is None else np.array([panel.position(gene) for gene in genes])
             names = np.array(panel.names, dtype=object)
-            for label, X, layers in rows:
-                delta = layers["delta"]
+            for label, layers in rows:
                 shown = columns
                 if top is not None:
-                    if delta is None:
-                        raise PredictionFileError(
-                            "it has no layer delta, by which to find the genes of the largest change",
-                            "Give a file of means that `scgenept-rt predict` wrote",
-                            where=predicted.where,
-                        )
-                    shown = columns[np.argsort(-np.abs(delta[columns]), kind="stable")[:top]]
+                    change = predicted.change(layers["delta"])[columns]
+                    shown = columns[np.argsort(-np.abs(change), kind="stable")[:top]]
                 values = {name: np.nan if layer is None else layer[shown] for name, layer in layers.items()}
-                control = np.nan if delta is None else X[shown] - delta[shown]
-                first = {"perturbation": label, "gene": names[shown], "control": control, "predicted": X[shown]}
-                table = pd.DataFrame({**first, **values}).astype(dict.fromkeys(["control", *LAYERS], np.float32))
+                predicted_values = values.pop("X")
+                first = {"perturbation": label, "gene": names[shown], "control": predicted_values - values["delta"]}
+                table = pd.DataFrame({**first, "predicted": predicted_values, **values})
+                table = table.astype(dict.fromkeys(["control", *LAYERS], np.float32))
                 if predicted.group is not None:
                     table.insert(1, "group", predicted.group[1])
                 yield table.assign(synthetic=predicted.synthetic)

@@ -112,6 +112,20 @@ class PredictedLabels:
             where=self.where,
         )
 
+    def change(self, delta: NDArray[np.float32] | None) -> NDArray[np.float64]:
+        """Return a copy of a predicted change.
+
+        Raises
+        ------
+        PredictionFileError
+            If it is not known.
+        """
+        if delta is None:
+            raise PredictionFileError(
+                "it has no layer delta", "Give a file of means that `scgenept-rt predict` wrote", where=self.where
+            )
+        return delta.astype(np.float64)
+
     @cached_property
     def _rows(self) -> Mapping[str, int]:
         return {label: row for row, label in enumerate(self.labels)}
@@ -160,15 +174,10 @@ class PredictedMeans(PredictedLabels):
             If neither is known.
         """
         row = self.row(label)
-        if self.deltas is not None:
-            own: NDArray[np.float64] = self.deltas[row].astype(np.float64)
-            return own
-        if control is None:
-            raise PredictionFileError(
-                "it has no layer delta", "Give a file of means that `scgenept-rt predict` wrote", where=self.where
-            )
-        delta: NDArray[np.float64] = self.means[row].astype(np.float64) - control
-        return delta
+        if self.deltas is None and control is not None:
+            delta: NDArray[np.float64] = self.means[row].astype(np.float64) - control
+            return delta
+        return self.change(None if self.deltas is None else self.deltas[row])
 
 
 def predict_means(
@@ -195,16 +204,13 @@ def predict_means(
             cells, labels, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=on_notice
         )
     )
-    return PredictedMeans(
-        name or predictor.variant,
-        str(predictor.bundle.directory),
-        predictor.panel,
-        tuple(predicted.perturbation.label for predicted in kept),
+    return _means(
+        predictor,
+        {predicted.perturbation.label: predicted.n_controls for predicted in kept},
         np.concatenate([predicted.X for predicted in kept]),
         np.concatenate([predicted.layers["delta"] for predicted in kept]),
         np.concatenate([predicted.layers["delta_sem"] for predicted in kept]),
-        np.array([predicted.n_controls for predicted in kept], dtype=np.int64),
-        provenance=predictor.provenance(),
+        name,
     )
 
 
@@ -215,7 +221,6 @@ def predict_published_protocol(
     *,
     seed: int = 0,
     read: ReadOptions | None = None,
-    name: str | None = None,
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> PredictedMeans:
@@ -238,10 +243,7 @@ def predict_published_protocol(
     done, total = 0, sum(n_cells.values())
     step = predictor.automatic_batch_size()
     with read_control_cells(cells, predictor.panel, options=read, sampling=Sampling()) as controls:
-        warn_caller(controls.notices)
-        for notice in controls.notices:
-            if on_notice is not None:
-                on_notice(notice)
+        warn_caller(controls.notices, on_notice)
         for label, count in n_cells.items():
             drawn = rng.integers(0, controls.n_obs, count)
             moments = RunningMoments(controls.n_genes)
@@ -252,14 +254,25 @@ def predict_published_protocol(
                 if progress is not None:
                     progress(done, total)
             means.append(moments.mean.astype(np.float32))
+    return _means(predictor, n_cells, np.stack(means))
+
+
+def _means(
+    predictor: Predictor,
+    n_controls: Mapping[str, int],
+    means: NDArray[np.float32],
+    deltas: NDArray[np.float32] | None = None,
+    sems: NDArray[np.float32] | None = None,
+    name: str | None = None,
+) -> PredictedMeans:
     return PredictedMeans(
         name or predictor.variant,
         str(predictor.bundle.directory),
         predictor.panel,
-        tuple(n_cells),
-        np.stack(means),
-        None,
-        None,
-        np.array(list(n_cells.values()), dtype=np.int64),
+        tuple(n_controls),
+        means,
+        deltas,
+        sems,
+        np.array(list(n_controls.values()), dtype=np.int64),
         provenance=predictor.provenance(),
     )

@@ -69,24 +69,9 @@ def read_predictions(
         If it cannot be read.
     """
     with open_cells(source) as cells:
-        predicted, rows, label_of_row = _labels(cells, name, in_group)
-        of_cells = "n_controls" not in cells.obs.columns
-        if labels is None:
-            wanted = set(predicted.labels)
-        else:
-            wanted = {predicted.labels[predicted.row(label)] for label in labels}
-            wanted |= set(filter(predicted.is_control, predicted.labels)) if of_cells else set()
-        chosen = np.flatnonzero([label in wanted for label in label_of_row])
-        rows, label_of_row = rows[chosen], label_of_row[chosen]
-        if of_cells:
+        predicted, rows, label_of_row = _selected(cells, name, labels, in_group)
+        if not _of_means(cells):
             return _averaged(cells, rows, label_of_row, predicted)
-        if len(wanted) < len(rows):
-            label = next(label for label in label_of_row if np.count_nonzero(label_of_row == label) > 1)
-            raise PredictionFileError(
-                f"it has several rows for {label}, and nothing says which to take",
-                "Keep one of each",
-                where=cells.where,
-            )
         with reading(cells.where, "obs column 'n_controls'"):
             counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)[rows]
         deltas, sems = (_layer(cells, name, rows) for name in ("effect", "effect_sem")) if effects else (None, None)
@@ -108,37 +93,41 @@ def read_predictions(
         )
 
 
-Row = tuple[str, NDArray[np.float32], Mapping[str, NDArray[np.float32] | None]]
-"""Label, prediction and layers of one perturbation, (n_genes,) each."""
+Row = tuple[str, Mapping[str, NDArray[np.float32] | None]]
+"""Label and layers of one perturbation, (n_genes,) each; None for those that are not there."""
 
 
 @contextmanager
 def open_rows(
-    source: str | Path | AnnData, labels: Sequence[str] | None, layers: Sequence[str], *, in_group: str | None = None
+    source: str | Path | AnnData | PredictedMeans,
+    labels: Sequence[str] | None,
+    layers: Sequence[str],
+    *,
+    in_group: str | None = None,
 ) -> Iterator[tuple[PredictedLabels, Iterator[Row]]]:
-    """Open predictions; their rows are read as they are taken. Layers that are not there are None.
+    """Open predictions, of which only these layers are read (`X` is one of them), and by the rows that are taken.
 
     Raises
     ------
     ScgeneptError
         As `read_predictions`.
     """
+    if isinstance(source, PredictedMeans):
+        yield source, _mean_rows(source, layers)
+        return
     with open_cells(source) as cells:
-        predicted, rows, label_of_row = _labels(cells, None, in_group)
-        if "n_controls" not in cells.obs.columns:
+        if _of_means(cells):
+            predicted, rows, label_of_row = _selected(cells, None, labels, in_group)
+            yield predicted, _stored_rows(cells, predicted, rows, label_of_row, layers)
+        else:
             means = read_predictions(source, labels=labels, in_group=in_group)
             yield means, _mean_rows(means, layers)
-            return
-        if labels is not None:
-            wanted = {predicted.labels[predicted.row(label)] for label in labels}
-            rows, label_of_row = rows[kept := [label in wanted for label in label_of_row]], label_of_row[kept]
-        yield predicted, _stored_rows(cells, predicted, rows, label_of_row, layers)
 
 
 def _mean_rows(means: PredictedMeans, layers: Sequence[str]) -> Iterator[Row]:
     for row, label in enumerate(means.labels):
-        known = {"delta": None if means.deltas is None else means.deltas[row]}
-        yield label, means.means[row], {name: known.get(name) for name in layers}
+        known = {"X": means.means[row], "delta": None if means.deltas is None else means.deltas[row]}
+        yield label, {name: known.get(name) for name in layers}
 
 
 def _stored_rows(
@@ -150,11 +139,12 @@ def _stored_rows(
 ) -> Iterator[Row]:
     for begin in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(begin, begin + _ROWS_AT_ONCE)
-        X = _dense(cells.matrix, rows[part])
-        predicted.check_finite(X, labels[part])
         read = {name: _layer(cells, name, rows[part]) for name in layers}
+        for name in ("X", "delta"):  # errors and effects may be undefined
+            if (values := read.get(name)) is not None:
+                predicted.check_finite(values, labels[part])
         for at, label in enumerate(labels[part]):
-            yield label, X[at], {name: None if values is None else values[at] for name, values in read.items()}
+            yield label, {name: None if values is None else values[at] for name, values in read.items()}
 
 
 def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
@@ -195,29 +185,40 @@ def change_sizes(
         As `read_predictions`, and if the predictions hold no change.
     """
     sizes: dict[str, float] = {}
-
-    def add(predicted: PredictedLabels, labels: Sequence[str] | NDArray[np.object_], changes: NDArray[Any]) -> None:
-        predicted.check_finite(changes, labels)
-        for label, change in zip(labels, changes, strict=True):
+    with open_rows(source, None, ["delta"], in_group=in_group) as (predicted, rows):
+        columns = slice(None) if genes is None else [predicted.panel.position(gene) for gene in genes]
+        for label, layers in rows:
+            change = predicted.change(layers["delta"])
             if without_targets:
                 change[predicted.targets(label)] = 0.0
-            sizes[label] = float(np.linalg.norm(change if genes is None else change[columns]))
-
-    if not isinstance(source, PredictedMeans):
-        with open_cells(source) as cells:
-            predicted, rows, labels = _labels(cells, None, in_group)
-            columns = [predicted.panel.position(gene) for gene in genes or ()]
-            deltas = cells.layer("delta")
-            if deltas is not None and len(predicted.labels) == len(labels):
-                for begin in range(0, len(labels), _ROWS_AT_ONCE):
-                    part = slice(begin, begin + _ROWS_AT_ONCE)
-                    add(predicted, labels[part], _dense(deltas, rows[part]))
-                return sizes
-        source = read_predictions(source, in_group=in_group)
-    columns = [source.panel.position(gene) for gene in genes or ()]
-    for label in source.labels:
-        add(source, [label], source.delta(label)[None])
+            sizes[label] = float(np.linalg.norm(change[columns]))
     return sizes
+
+
+def _of_means(cells: OpenedCells) -> bool:
+    return "n_controls" in cells.obs.columns
+
+
+def _selected(
+    cells: OpenedCells, name: str | None, labels: Sequence[str] | None, in_group: str | None
+) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_]]:
+    """Return what opened predictions hold, and rows and their labels: those of `labels`, and control cells."""
+    predicted, rows, label_of_row = _labels(cells, name, in_group)
+    if labels is None:
+        wanted = set(predicted.labels)
+    else:
+        wanted = {predicted.labels[predicted.row(label)] for label in labels}
+        wanted |= set() if _of_means(cells) else set(filter(predicted.is_control, predicted.labels))
+    chosen = np.flatnonzero([label in wanted for label in label_of_row])
+    rows, label_of_row = rows[chosen], label_of_row[chosen]
+    if _of_means(cells) and len(wanted) < len(rows):
+        label = next(label for label in label_of_row if np.count_nonzero(label_of_row == label) > 1)
+        raise PredictionFileError(
+            f"it has several rows for {label}, and nothing says which to take",
+            "Keep one of each",
+            where=cells.where,
+        )
+    return predicted, rows, label_of_row
 
 
 def _labels(
@@ -315,7 +316,7 @@ def _panel(cells: OpenedCells) -> GenePanel:
 
 
 def _layer(cells: OpenedCells, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    matrix = cells.layer(name)
+    matrix = cells.matrix if name == "X" else cells.layer(name)
     return None if matrix is None else _dense(matrix, rows)
 
 

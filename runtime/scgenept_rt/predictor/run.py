@@ -139,10 +139,7 @@ class Run:
         mixed = [] if options["aggregate"] == "cells" else controls.mixed
         of_controls = [*controls.notices, *_left_out(controls), *mixed]
         notices = [*_full_coverage(controls), *of_controls, *notices, *unmeasured]
-        warn_caller(notices)
-        if on_notice is not None:
-            for notice in notices:
-                on_notice(notice)
+        warn_caller(notices, on_notice)
         most = options["n_controls_per_perturbation"]
         counts = [
             min(perturbation.n_controls or n_cells, most or n_cells, n_cells)

@@ -235,9 +235,7 @@ def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32
             UseOption("max_error", "accept a larger error"),
         ],
     )
-    warn_caller([notice])
-    if run.on_notice is not None:
-        run.on_notice(notice)
+    warn_caller([notice], run.on_notice)
     return notice
 
 

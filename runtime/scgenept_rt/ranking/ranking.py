@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited, pluralize, warn_caller
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.ranking.errors import largest_error
 from scgenept_rt.ranking.question import Question, RankBy, check_question, open_question
-from scgenept_rt.ranking.result import Ranking, ranked, tell
+from scgenept_rt.ranking.result import Ranking, ranked
 from scgenept_rt.ranking.screen import Screen
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def rank(
     scores, by_part = _scores(question, means)
     table = ranked(question, scores, by_part)
     notices = [*question.notices, *_notices(table)]
-    tell(notices, on_notice)
+    warn_caller(notices, on_notice)
     changes = "effect" if means.from_effects else "delta"
     description = f"{question.description}; from the layer {changes}, without the targets"
     return Ranking(table, question.score.name, description, means.name, means.synthetic, tuple(notices))

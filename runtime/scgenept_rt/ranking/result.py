@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, warn_caller
+from scgenept_rt.errors import ArgumentError
 from scgenept_rt.ranking.errors import error_of, rank_ranges
 from scgenept_rt.ranking.question import Question
 
@@ -77,12 +76,3 @@ def ranked(
     ranks = {"rank": np.arange(1, n_scored + 1), "best_rank": best, "worst_rank": worst}
     columns = pd.DataFrame(ranks).reindex(table.index).astype("Int64")
     return pd.concat([columns, table.assign(error=np.hypot(table["error"], error_of(by_part)))], axis=1)
-
-
-def tell(notices: Iterable[str], on_notice: Callable[[str], None] | None) -> None:
-    """Hand over what users should know."""
-    notices = tuple(notices)
-    warn_caller(notices)
-    if on_notice is not None:
-        for notice in notices:
-            on_notice(notice)

@@ -44,16 +44,16 @@ class Score(Protocol):
         """
         ...
 
-    def by_part(self, change: Values, targets: Sequence[int]) -> Values:
+    def by_part(self, change: Values, targets: Sequence[int]) -> Values:  # noqa: ARG002
         """Return what each part of the measured cells adds to the score, [n_parts]; their spread is its error.
 
         Empty where no cells were measured.
         """
-        ...
+        return np.empty(0)
 
 
 @dataclass(frozen=True)
-class EffectSize:
+class EffectSize(Score):
     """Length of the change: root of the sum of squares over genes."""
 
     name = "effect size"
@@ -64,13 +64,9 @@ class EffectSize:
         """Return score and gradient."""
         return _length(_without(change, targets), float(_without(var, targets).sum()))
 
-    def by_part(self, change: Values, targets: Sequence[int]) -> Values:  # noqa: ARG002
-        """Return nothing: no cells were measured."""
-        return np.empty(0)
-
 
 @dataclass(frozen=True, eq=False)
-class SignatureScore:
+class SignatureScore(Score):
     """Weighted mean change of the genes with positive weights minus that of the genes with negative ones.
 
     `weights` is [n_genes], 0 for genes that are not in the signature.
@@ -103,13 +99,9 @@ class SignatureScore:
                 gradient[side] = weights[side] / np.abs(weights[side]).sum()
         return float(gradient @ change) if gradient.any() else np.nan, gradient
 
-    def by_part(self, change: Values, targets: Sequence[int]) -> Values:  # noqa: ARG002
-        """Return nothing: no cells were measured."""
-        return np.empty(0)
-
 
 @dataclass(frozen=True, eq=False)
-class TowardState:
+class TowardState(Score):
     """How near a change comes to the change [n_genes] that leads to a state, over the genes that were measured there.
 
     `genes` is bool [n_genes]; `parts` are the changes [n_parts, n_genes] that parts of the measured cells show. The

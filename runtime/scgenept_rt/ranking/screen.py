@@ -7,14 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from scgenept_rt.errors import ArgumentError, PerturbationError, pluralize
+from scgenept_rt.errors import ArgumentError, PerturbationError, pluralize, warn_caller
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator
 from scgenept_rt.predictor.run import Run
 from scgenept_rt.ranking.question import RankBy, check_question, open_question
-from scgenept_rt.ranking.result import Ranking, ranked, tell
+from scgenept_rt.ranking.result import Ranking, ranked
 from scgenept_rt.ranking.search import Search
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Screen:
         if not candidates:
             self._run.controls.close()
             raise PerturbationError("there is no perturbation to rank but the control", "Name some that target genes")
-        tell([*self._question.notices, *_notices(candidates)], on_notice)
+        warn_caller([*self._question.notices, *_notices(candidates)], on_notice)
         controls = self._run.controls
         self._n_candidates, self._n_cells = len(candidates), controls.n_obs
         self.n_passes, self.n_passes_of_all = 0, len(candidates) * controls.n_obs
