@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ from common import (
     workload,
 )
 
+from scgenept_rt.providers.installation import version_of
+
 _PACKAGES = """
 scgenept-rt onnxruntime onnxruntime-gpu torch triton onnx onnxscript numpy scipy pandas h5py anndata zarr typer rich
 nvidia-cudnn-cu13 nvidia-cublas nvidia-cuda-runtime
@@ -41,11 +42,7 @@ _GPU_FACTS = (
 def env() -> None:
     """Record versions, the GPU and its clocks."""
     found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    for name in _PACKAGES.split():
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
+    found |= {name: version_of(name) for name in _PACKAGES.split()}
     try:
         command = ["nvidia-smi", f"--query-gpu={_GPU_FACTS}", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)

@@ -6,7 +6,6 @@ import platform
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +44,7 @@ from scgenept_rt.errors import (
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.genes import panel_doubts
+from scgenept_rt.providers.installation import version_of
 
 _MERGED_SHARE = 0.02
 """Share of genes outside the vocabulary from which merging their tokens surely pays: by itself it costs 1%."""
@@ -234,10 +234,6 @@ def _describe(path: Path, precision: Precision | None = None, target: Target | N
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("scgenept-rt", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    packages = ("scgenept-rt", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+    found = {package: version for package in packages if (version := version_of(package))}
+    return {"python": platform.python_version(), **found}

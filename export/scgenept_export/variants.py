@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from types import MappingProxyType
 
+from scgenept_rt.download.catalogue import MODEL_TYPES
 from scgenept_rt.errors import ArgumentError
 
 TOKEN_ENCODER = "encoder"
@@ -50,21 +51,8 @@ def _table() -> dict[str, tuple[str, ...]]:
 VARIANTS = MappingProxyType(_table())
 """Encoders beside `pert_encoder` by upstream's model type."""
 
-RELEASED = (
-    "scgpt",
-    "scgenept_ncbi_gpt",
-    "scgenept_ncbi+uniprot_gpt",
-    "scgenept_go_c_gpt_concat",
-    "scgenept_go_f_gpt_concat",
-    "scgenept_go_p_gpt_concat",
-    "scgenept_go_all_gpt_concat",
-)
+RELEASED = tuple(MODEL_TYPES.values())
 """Variants with published weights."""
-
-
-def released_name(variant: str) -> str:
-    """Return the directory name of a variant in the release (`scgenept_go_c_gpt_concat` -> `scgenept_go_c`)."""
-    return variant.split("_gpt", maxsplit=1)[0]
 
 
 def variant_encoders(variant: str) -> tuple[str, ...]:
@@ -86,9 +74,9 @@ def variant_encoders(variant: str) -> tuple[str, ...]:
 
 
 def _near(variant: str) -> list[str]:
-    directories = [name for name in RELEASED if released_name(name) == variant]
+    directory = [MODEL_TYPES[variant]] if variant in MODEL_TYPES else []
     containing = [name for name in RELEASED if variant.casefold() in name] if len(variant) > 1 else []
-    return directories or containing or difflib.get_close_matches(variant, VARIANTS, n=3, cutoff=0.6)
+    return directory or containing or difflib.get_close_matches(variant, VARIANTS, n=3, cutoff=0.6)
 
 
 def variants_with(encoders: tuple[str, ...]) -> list[str]:

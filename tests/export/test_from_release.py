@@ -14,10 +14,8 @@ import pytest
 
 from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
 from scgenept_export.release import export_release
-from scgenept_export.variants import RELEASED, released_name
 from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.download import DownloadDirectory
-from scgenept_rt.download.catalogue import MODEL_TYPES
 from scgenept_rt.errors import ArgumentError, DownloadError, OfflineError, OutputExistsError
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
@@ -42,10 +40,6 @@ def release(oracle: Any) -> Iterator[Any]:
     server.files["/api/access/datafile/6154020"] = packed.getvalue()
     yield server
     server.close()
-
-
-def test_the_runtime_knows_the_same_released_variants():
-    assert {released_name(variant): variant for variant in RELEASED} == MODEL_TYPES
 
 
 @pytest.mark.parametrize(

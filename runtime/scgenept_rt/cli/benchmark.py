@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from scgenept_rt.cli.messages import say
-from scgenept_rt.cli.options import BundleArgument, with_options
+from scgenept_rt.cli.options import BundleArgument, JsonFileOption, with_options
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.errors import pluralize
 from scgenept_rt.options import EngineOptions
@@ -45,7 +44,7 @@ def benchmark(
     end_to_end: Annotated[
         bool, typer.Option("--end-to-end", help="Also time a prediction from an .h5ad to an .h5ad.")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
+    json_file: JsonFileOption = None,
 ) -> None:
     """Measure throughput, latency and memory by batch size, after comparing the outputs with PyTorch's.
 

@@ -10,7 +10,7 @@ import typer
 
 from scgenept_rt.cli.messages import note, show, worded
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import InGroupOption, one_of, with_options
+from scgenept_rt.cli.options import CsvFileOption, InGroupOption, JsonFileOption, one_of, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, PredictOptions, ReadOptions
@@ -55,10 +55,8 @@ def evaluate(
             help="all: mean prediction over all control cells; published: one random control cell per test cell.",
         ),
     ] = "all",
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write every metric of every perturbation there.")
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
+    csv_file: CsvFileOption = None,
+    json_file: JsonFileOption = None,
     html_file: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write a page with tables and plots there (needs matplotlib)."),

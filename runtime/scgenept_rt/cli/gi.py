@@ -10,7 +10,7 @@ import typer
 
 from scgenept_rt.cli.messages import note, show
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
+from scgenept_rt.cli.options import BundleArgument, CellsArgument, CsvFileOption, JsonFileOption, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.errors import pluralize
@@ -54,8 +54,8 @@ def gi(
             help="Score over the genes of at least this mean in control cells (log1p); 0: all genes.",
         ),
     ] = 0.25,
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all scores there.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all scores there.")] = None,
+    csv_file: CsvFileOption = None,
+    json_file: JsonFileOption = None,
 ) -> None:
     """Score how predicted pairs relate to their singles: synergy, suppression, dominance (Norman 2019, GEARS)."""
     if not perturbation and perturbations is None:

@@ -61,6 +61,8 @@ PairsOfOption = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+CsvFileOption = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all rows there.")]
+JsonFileOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")]
 
 
 def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -11,6 +11,7 @@ from scgenept_rt.cli.messages import note, say, show
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import (
     AllSinglesOption,
+    CsvFileOption,
     InGroupOption,
     PairsOfOption,
     PerturbationOption,
@@ -77,7 +78,7 @@ def rank(
     top: Annotated[
         int, typer.Option("--top", metavar="K", min=1, help="How many to find with a bundle, print and draw.")
     ] = 20,
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all ranks there.")] = None,
+    csv_file: CsvFileOption = None,
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="Draw the first K: .png, .svg or .pdf.")
     ] = None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scgenept_rt.errors import OutputError
-from scgenept_rt.files.durable import write_report
+from scgenept_rt.files.durable import check_report_path, write_report
 
 
 def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
@@ -22,10 +22,7 @@ def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | N
     for path in outputs:
         if path is None:
             continue
-        if not path.parent.is_dir():
-            raise OutputError(f"the directory {path.parent} does not exist", "Create it", where=path)
-        if path.is_dir():
-            raise OutputError("there is a directory, expected a file", "Choose another path", where=path)
+        check_report_path(path)
         place = path.resolve()
         if place in used:
             raise OutputError("this is an input of the command", "Choose another path", where=path)
@@ -49,17 +46,9 @@ def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show
     try:
         for path, text in reports:
             if path is not None:
-                _write(path, text())
+                write_report(path, text().encode())
                 written.append(path)
     finally:
         show()
         for path in written:
             print(f"wrote {path}")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_report(path, text.encode())
-    except OSError as error:
-        problem = f"writing failed ({error.strerror or error})"
-        raise OutputError(problem, "Choose another path", where=path) from error

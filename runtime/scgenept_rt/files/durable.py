@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from scgenept_rt.errors import OutputError
+
 
 def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Write a file, or replace it; returns once the content and the name are on disk.
@@ -54,14 +56,25 @@ def write_report(path: Path, data: bytes) -> None:
 
     Raises
     ------
-    OSError
+    OutputError
         If it cannot be written; an old file stays.
     """
-    # Replacing /dev/stdout would replace the file that it stands for behind the back of whoever opened it.
-    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
-        path.write_bytes(data)
-    else:
-        write_durably(path.resolve(), data)
+    try:
+        # Replacing /dev/stdout would replace the file that it stands for behind the back of whoever opened it.
+        if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+            path.write_bytes(data)
+        else:
+            write_durably(path.resolve(), data)
+    except OSError as error:
+        raise OutputError(f"writing failed ({error.strerror or error})", "Choose another path", where=path) from error
+
+
+def check_report_path(path: Path) -> None:
+    """Raise `OutputError` unless there is a directory for a file at this path, and none in its place."""
+    if not path.parent.is_dir():
+        raise OutputError(f"the directory {path.parent} does not exist", "Create it", where=path)
+    if path.is_dir():
+        raise OutputError("this is a directory, expected a file", "Choose another path", where=path)
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from scgenept_rt.errors import MissingPackageError, OutputError, PlotError, UseOption
-from scgenept_rt.files.durable import write_report
+from scgenept_rt.errors import MissingPackageError, PlotError, UseOption
+from scgenept_rt.files.durable import check_report_path, write_report
 from scgenept_rt.options import FigureOptions, resolve
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ def check_figure_path(path: str | Path) -> Path:
         raise PlotError(
             f"the suffix {path.suffix!r} is unknown, expected one of {', '.join(FORMATS)}", where=f"figure {path}"
         )
-    if not path.parent.is_dir():
-        raise OutputError(
-            f"the directory {path.parent} does not exist", "Create it, or choose another path", where=f"figure {path}"
-        )
-    if path.is_dir():
-        raise OutputError("this is a directory, expected a file", "Choose another path", where=f"figure {path}")
+    check_report_path(path)
     return path
 
 
@@ -186,12 +181,7 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, **options: Unpack[Figure
     # Without the salt, ids in .svg files are random.
     with rc_context({"svg.hashsalt": "scgenept-rt", "svg.fonttype": "none", "pdf.fonttype": 42}):
         figure.savefig(drawn, format=suffix[1:], dpi=resolved["dpi"], metadata=metadata)
-    try:
-        write_report(path, drawn.getvalue())
-    except OSError as error:
-        raise OutputError(
-            f"writing failed ({error.strerror or error})", "Choose another path", where=f"figure {path}"
-        ) from error
+    write_report(path, drawn.getvalue())
     return path
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Notice, UseOption
+from scgenept_rt.evaluation import change_sizes
 from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, without_tex
-from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name, sizes_of
+from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name, without_bundle
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def heatmap(
     """
     n_predicted = 0
     if perturbations is None:
-        sizes = sizes_of(prediction, genes, in_group=in_group, without_targets=without_targets)
+        sizes = change_sizes(without_bundle(prediction), genes, in_group=in_group, without_targets=without_targets)
         n_predicted = len(sizes)
         wanted = min(n_predicted, _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
         fewer = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from scgenept_rt.errors import Caution, PlotError, pluralize, warn_caller
-from scgenept_rt.evaluation import change_sizes, predict_means, read_predictions
+from scgenept_rt.evaluation import predict_means, read_predictions
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text
@@ -84,29 +84,27 @@ def means_of(
     in_group: str | None = None,
     effects: bool = False,
 ) -> PredictedMeans:
-    """Return predictions as they are, or read these perturbations from a file or table; see `read_predictions`.
+    """Return predictions as they are, or read these perturbations from a file or table.
 
     Raises
     ------
-    PlotError
-        If a loaded bundle is given, which has no cells to predict from.
     ScgeneptError
-        As `read_predictions`.
+        As `without_bundle` and `read_predictions`.
     """
-    prediction = _without_bundle(prediction)
+    prediction = without_bundle(prediction)
     if isinstance(prediction, PredictedMeans):
         return prediction
     return read_predictions(prediction, name=name, labels=labels, in_group=in_group, effects=effects)
 
 
-def sizes_of(
-    prediction: Prediction, genes: Sequence[str] | None, *, in_group: str | None, without_targets: bool
-) -> dict[str, float]:
-    """Return the size of each perturbation's change; as `change_sizes` and `means_of`."""
-    return change_sizes(_without_bundle(prediction), genes, in_group=in_group, without_targets=without_targets)
+def without_bundle(prediction: Prediction) -> str | Path | AnnData | PredictedMeans:
+    """Return predictions; a loaded bundle has no cells to predict from.
 
-
-def _without_bundle(prediction: Prediction) -> str | Path | AnnData | PredictedMeans:
+    Raises
+    ------
+    PlotError
+        If it is one.
+    """
     if isinstance(prediction, Predictor):
         raise PlotError(
             f"{prediction!r} is a loaded bundle, but this figure takes predictions",
