@@ -21,10 +21,6 @@ WARN_ABOVE: Final = FP16_MAX / 4
 """The reference cells are few: other cells may have activations a few times larger."""
 
 
-class ActivationRangeWarning(UserWarning):
-    """A fp16 graph was exported whose activations are near or beyond the range of half precision."""
-
-
 def activation_range(model: ReferenceModel, token_ids: torch.Tensor, cells: Reference) -> dict[str, float]:
     """Return the largest absolute activation of each part of the network on the reference cells, in fp32.
 

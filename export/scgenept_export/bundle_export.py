@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from scgenept_export.activation_range import ActivationRangeWarning, activation_range, range_problem
+from scgenept_export.activation_range import activation_range, range_problem
 from scgenept_export.checkpoint import load_checkpoint
-from scgenept_export.errors import VocabularyError
-from scgenept_export.gene_list import GeneList, GeneListWarning, normalised_total
+from scgenept_export.errors import ExportWarning, VocabularyError
+from scgenept_export.gene_list import GeneList, normalised_total
 from scgenept_export.gene_lists import resolve_gene_list
 from scgenept_export.graph_check import GraphCheck, recorded_tolerances, tolerances
 from scgenept_export.model import ReferenceModel
@@ -107,8 +107,7 @@ def export_bundle(
     progress
         Called with the name of each step as it begins.
     on_notice
-        Called with each warning message. None: `warnings.warn` with category `GeneListWarning`
-        or `ActivationRangeWarning`.
+        Called with each warning message. None: `warnings.warn` with category `ExportWarning`.
 
     Raises
     ------
@@ -120,6 +119,7 @@ def export_bundle(
         If the bundle cannot be written, or exists and is not to be replaced.
     """
     out, progress = Path(out), progress or (lambda _step: None)
+    on_notice = on_notice or (lambda message: warnings.warn(message, ExportWarning, stacklevel=3))
     out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
     if find_spec("onnxruntime") is None:
         raise MissingPackageError("onnxruntime", "an export, which checks its graphs with ONNX Runtime,", "export,cpu")
@@ -140,7 +140,7 @@ def export_bundle(
             where=f"vocabulary {vocabulary.source}",
         )
     for doubt in panel_doubts(dataset, gene_list.names, in_vocab):
-        _notify(on_notice, doubt, GeneListWarning)
+        on_notice(doubt)
     token_ids = torch.tensor(ids)
     model = ReferenceModel.from_checkpoint(loaded)
 
@@ -149,7 +149,7 @@ def export_bundle(
     largest = activation_range(model, token_ids, cells)
     if "fp16" in precisions and (problem := range_problem(largest)):
         # Before the check of the graphs, which it may explain.
-        _notify(on_notice, problem, ActivationRangeWarning)
+        on_notice(problem)
     bounds = tolerances(model, token_ids, cells, variant, precisions)
     check = GraphCheck(model, token_ids, in_vocab, cells)
 
@@ -211,13 +211,6 @@ def export_bundle(
         loaded.raise_if_changed()
         write_durably(partial / MANIFEST_NAME, manifest.to_json().encode())
     return Bundle.open(out)
-
-
-def _notify(on_notice: Callable[[str], None] | None, message: str, category: type[Warning]) -> None:
-    if on_notice is not None:
-        on_notice(message)
-    else:
-        warnings.warn(message, category, stacklevel=3)
 
 
 def check_bundle_destination(out: Path, overwrite: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from scgenept_export.errors import CheckpointError
 from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, variant_encoders, variants_with
 from scgenept_rt.errors import ArgumentError, UseOption, foreign_data, join_limited, pluralize
+from scgenept_rt.files.changes import state_of
 
 UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""
@@ -64,12 +65,12 @@ class Checkpoint:
     variant: str
     shape: NetworkShape
     state_dict: Mapping[str, torch.Tensor]
-    file_state: tuple[int, int] | None = None
-    """Size and mtime_ns of the file when it was opened: its tensors are mapped, and read as they are used."""
+    file_state: Hashable = None
+    """Of the file when it was opened: its tensors are mapped, and read as they are used."""
 
     def raise_if_changed(self) -> None:
         """Raise `CheckpointError` if the file is no longer the one that was opened."""
-        if _file_state(self.path) != self.file_state:
+        if state_of(self.path) != self.file_state:
             raise _error(
                 self.path,
                 "changed while it was read",
@@ -100,7 +101,7 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
     """
     path = Path(path)
     encoders = variant_encoders(variant)
-    file_state = _file_state(path)
+    file_state = state_of(path)
     state_dict = _plain_naming(_read_tensors(path), path)
     _check_encoders(state_dict, encoders, path, variant)
     shape = _network_shape(state_dict, encoders, n_heads, path, variant)
@@ -172,14 +173,6 @@ def expected_shapes(shape: NetworkShape) -> dict[str, tuple[int, ...]]:
     linear("decoder.fc.2", shape.d_decoder, shape.d_decoder)
     linear("decoder.fc.4", 1, shape.d_decoder)
     return shapes
-
-
-def _file_state(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _error(path: Path | str, problem: str, remedy: str = "", *options: UseOption) -> CheckpointError:

@@ -150,7 +150,7 @@ def from_release(
         Path | None, typer.Option("--dir", metavar="DIR", help="Download directory, as for `scgenept-rt download`.")
     ] = None,
     mirror: Annotated[
-        str | None, typer.Option(metavar="URL", help="Take this address in place of every host's.")
+        str | None, typer.Option(metavar="URL", help="Download from this address, not from the publishers.")
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Download nothing; use what was downloaded or placed.")

@@ -13,6 +13,10 @@ from __future__ import annotations
 from scgenept_rt.errors import ScgeneptError
 
 
+class ExportWarning(UserWarning):
+    """A bundle was exported that may not be what is wanted: its genes are doubtful, or fp16 is near its range."""
+
+
 class CheckpointError(ScgeneptError, ValueError):
     """A checkpoint cannot be read, or is not one of the variant; `where` is its file."""
 

@@ -25,10 +25,6 @@ from scgenept_rt.genes import ensembl_id
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id")
 
 
-class GeneListWarning(UserWarning):
-    """A gene list is hardly the one that the model was trained on."""
-
-
 @dataclass(frozen=True)
 class GeneList:
     """Gene names in model order, and the Ensembl id of each where it is known."""

@@ -12,13 +12,12 @@ import torch
 from scgenept_export.activation_range import (
     FP16_MAX,
     WARN_ABOVE,
-    ActivationRangeWarning,
     activation_range,
     range_problem,
 )
 from scgenept_export.bundle_export import export_bundle
 from scgenept_export.checkpoint import Checkpoint
-from scgenept_export.errors import ExportedGraphError
+from scgenept_export.errors import ExportedGraphError, ExportWarning
 from scgenept_export.model import ReferenceModel
 from scgenept_export.reference_cells import reference_cells
 from scgenept_rt.bundle import Bundle, Manifest
@@ -101,7 +100,7 @@ def test_manifests_without_the_range_load(oracle_bundle: Callable[[str], Path]) 
     assert Manifest.from_json(json.dumps(fields), directory).activation_range == {}
 
 
-@pytest.mark.filterwarnings("error::scgenept_export.activation_range.ActivationRangeWarning")
+@pytest.mark.filterwarnings("error::scgenept_export.errors.ExportWarning")
 def test_the_range_does_not_matter_to_fp32(
     small_state_dict: Callable[[str], StateDict],
     small_checkpoint: Callable[..., Checkpoint],
@@ -132,7 +131,7 @@ def test_a_network_beyond_the_range_is_never_a_fp16_bundle(
     tmp_path: Path,
 ) -> None:
     path = save(scaled_to(small_state_dict, small_checkpoint, 1e6))
-    with pytest.warns(ActivationRangeWarning, match="beyond the end"), pytest.raises(ExportedGraphError, match="fp16"):
+    with pytest.warns(ExportWarning, match="beyond the end"), pytest.raises(ExportedGraphError, match="fp16"):
         export_bundle(path, small_genes, GO_C, tmp_path / "bundle", vocab=small_vocab, precisions=("fp16",))
     assert not (tmp_path / "bundle").exists()
 

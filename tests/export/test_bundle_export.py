@@ -19,8 +19,7 @@ import torch
 from scgenept_export import bundle_export
 from scgenept_export.bundle_export import export_bundle
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
-from scgenept_export.errors import CheckpointError, ExportedGraphError, GeneListError, VocabularyError
-from scgenept_export.gene_list import GeneListWarning
+from scgenept_export.errors import CheckpointError, ExportedGraphError, ExportWarning, GeneListError, VocabularyError
 from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_weights import write_reference_weights
@@ -161,7 +160,7 @@ def test_other_genes_than_the_data_sets_are_told(
     notices: list[str] = []
     export(tmp_path / "norman", dataset="norman", on_notice=notices.append)
     assert any("not the 5,045 of the Norman data" in notice for notice in notices)
-    with pytest.warns(GeneListWarning, match="not the 5,060 of the Adamson data"):
+    with pytest.warns(ExportWarning, match="not the 5,060 of the Adamson data"):
         bundle = export(tmp_path / "adamson", dataset="adamson")
     report = check_cells(bundle, oracle.h5ad, provider="cpu")
     assert any("not the 5,060 of the Adamson data" in entry.text for entry in report.findings)

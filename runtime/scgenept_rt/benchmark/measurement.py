@@ -17,7 +17,7 @@ from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import ArgumentError, InferenceError, UseOption, describe, pluralize
+from scgenept_rt.errors import ArgumentError, InferenceError, UseOption, describe
 from scgenept_rt.options import MOST_CELLS_PER_BATCH, EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
@@ -43,7 +43,6 @@ def run_benchmark(
     *,
     precisions: Sequence[Literal["auto", "fp32", "fp16"]] = (),
     batch_sizes: Sequence[int] = (),
-    n_genes: int | None = None,
     repeats: int | None = None,
     end_to_end: bool = False,
     progress: Callable[[str], None] = lambda _step: None,
@@ -62,8 +61,6 @@ def run_benchmark(
         Precisions to measure, one after the other; by default the option `precision`.
     batch_sizes
         Cells per batch; by default 1, 8 and 32 on GPUs, 1 and 4 on the CPU.
-    n_genes
-        Genes per cell, at most the model's; None for all of them.
     repeats
         Timed runs of each batch size; None for 20 on GPUs, 5 on the CPU.
     end_to_end
@@ -76,7 +73,7 @@ def run_benchmark(
     Raises
     ------
     ArgumentError
-        If a number is below 1 or above the model's, or `n_genes` is given with `end_to_end` or `cuda_graphs`.
+        If a number is below 1, or several devices are given.
     ReferenceMismatchError
         If outputs differ from the reference by more than the tolerance.
     ScgeneptError
@@ -84,21 +81,11 @@ def run_benchmark(
     """
     engine = resolve(EngineOptions, options)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    dimensions = opened.manifest.dimensions
-    for name, numbers in (("batch_sizes", batch_sizes), ("n_genes", [n_genes]), ("repeats", [repeats])):
+    for name, numbers in (("batch_sizes", batch_sizes), ("repeats", [repeats])):
         for number in numbers:
             if number is not None and not (isinstance(number, int) and 1 <= number <= MOST_CELLS_PER_BATCH):
                 expected = f"expected whole numbers from 1 to {MOST_CELLS_PER_BATCH:,}"
                 raise ArgumentError(f"{name} has {describe(number)}, {expected}")
-    n_genes = n_genes or dimensions.n_genes
-    if n_genes > dimensions.n_genes:
-        # Repeated genes outside the vocabulary might be merged, and cost less than others.
-        raise ArgumentError(f"n_genes is {n_genes:,}, but the model has {pluralize(dimensions.n_genes, 'gene')}")
-    for name, given in (("end_to_end", end_to_end), ("cuda_graphs", engine["cuda_graphs"])):
-        if given and n_genes != dimensions.n_genes:
-            raise ArgumentError(
-                f"{name} is for all {dimensions.n_genes:,} genes of the model, but n_genes is {n_genes:,}"
-            )
     machine: dict[str, Any] = {}
     results = []
     for precision in precisions or (engine["precision"],):
@@ -108,17 +95,18 @@ def run_benchmark(
             one = UseOption("device", "choose it", choice.device_ids[0])
             raise ArgumentError("one device is measured at a time", options=(one,))
         meter = DeviceMeter(choice.device_id)
-        results.append(_measure_precision(opened, choice, meter, n_genes, batch_sizes, repeats, end_to_end, progress))
+        results.append(_measure_precision(opened, choice, meter, batch_sizes, repeats, end_to_end, progress))
         machine = describe_machine(choice, threads=engine["threads"], driver=meter.driver)
     manifest = opened.manifest
-    return BenchmarkResult(machine, manifest.variant, manifest.synthetic, opened.digest, dimensions, tuple(results))
+    return BenchmarkResult(
+        machine, manifest.variant, manifest.synthetic, opened.digest, manifest.dimensions, tuple(results)
+    )
 
 
 def _measure_precision(
     bundle: Bundle,
     choice: ProviderChoice,
     meter: DeviceMeter,
-    n_genes: int,
     batch_sizes: Sequence[int],
     repeats: int | None,
     end_to_end: bool,
@@ -128,6 +116,7 @@ def _measure_precision(
     # In a session of its own: one that prints its kernels does so in every run.
     with attention_kernels(choice) as kernels:
         if choice.traits.is_cuda:
+            n_genes = bundle.manifest.dimensions.n_genes
             open_session(bundle, choice, record=()).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
     progress("opening the bundle")
     begin = time.perf_counter()
@@ -141,7 +130,7 @@ def _measure_precision(
         timings = []
         for batch_size in sorted(set(batch_sizes or _BATCH_SIZES[on_gpu])):
             progress(f"timing {name}, batches of {batch_size:,}")
-            timings.append(_time(model, choice, batch_size, n_genes, repeats or _REPEATS[on_gpu], meter, used_before))
+            timings.append(_time(model, choice, batch_size, repeats or _REPEATS[on_gpu], meter, used_before))
         files = None
         ran = [timing for timing in timings if timing.cells_per_second]
         if end_to_end and ran:
@@ -165,12 +154,12 @@ def _time(
     model: Predictor,
     choice: ProviderChoice,
     batch_size: int,
-    n_genes: int,
     repeats: int,
     meter: DeviceMeter,
     used_before: int | None,
 ) -> Timing:
     """Time one batch size; `used_before` is the device memory before the model was opened."""
+    n_genes = model.bundle.manifest.dimensions.n_genes
     gene_index = np.arange(n_genes, dtype=np.int64)
     problem, seconds, cpu_seconds = "", [], []
     reset_host_peak()
@@ -193,7 +182,7 @@ def _time(
     if problem:
         return row
     median, used = float(np.median(seconds)), meter.used_bytes()
-    shared = shares_token(model.bundle.manifest)[gene_index] & (choice.target == "merged")
+    shared = shares_token(model.bundle.manifest) & (choice.target == "merged")
     tokens = [len(merge_tokens(*cell, shared).columns) for cell in zip(values, flags, strict=True)]
     work = sum(encoder_flops(model.bundle.manifest.dimensions, n_tokens) for n_tokens in tokens)
     return dataclasses.replace(

@@ -34,9 +34,6 @@ def benchmark(
         str,
         typer.Option("--batch-sizes", metavar="auto|N,N,...", help="Cells per batch; auto: 1,8,32, on the CPU 1,4."),
     ] = "auto",
-    n_genes: Annotated[
-        int | None, typer.Option("--n-genes", metavar="N", min=1, help="Genes per cell; default and most: the model's.")
-    ] = None,
     repeats: Annotated[
         int | None,
         typer.Option("--repeats", metavar="N", min=1, help="Timed runs per batch size; default: 20, on the CPU 5."),
@@ -59,7 +56,6 @@ def benchmark(
         bundle,
         precisions=cast("Any", _precisions(precision)),
         batch_sizes=sizes,
-        n_genes=n_genes,
         repeats=repeats,
         end_to_end=end_to_end,
         progress=say,

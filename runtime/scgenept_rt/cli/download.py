@@ -46,9 +46,10 @@ def download(
         ),
     ] = None,
     mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="URL", help="Take this address in place of every host's.")
+        str | None,
+        typer.Option("--mirror", metavar="URL", help="Download from this address, not from the publishers."),
     ] = None,
-    list_items: Annotated[bool, typer.Option("--list", help="Show what there is and what is here.")] = False,
+    list_items: Annotated[bool, typer.Option("--list", help="Show what can be downloaded, and what is here.")] = False,
     offline: Annotated[
         bool,
         typer.Option(
@@ -69,7 +70,7 @@ def download(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="With --bundle: its directory. Default: its name, below bundles."),
+        typer.Option("--out", metavar="DIR", help="With --bundle: where it goes. Default: bundles/NAME."),
     ] = None,
     digest: Annotated[
         str | None,
@@ -78,7 +79,7 @@ def download(
 ) -> None:
     """Download trained checkpoints, the vocabulary and data sets, or a bundle.
 
-    Files that are here are checked, not fetched again.
+    Files that are already here are checked, not downloaded again.
     """
     if bundle is not None:
         if names or list_items or offline or accept_changed or mirror or directory:
@@ -125,7 +126,7 @@ def _download_bundle(url: str, out: Path | None, digest: str | None) -> None:
     show(f"{bundle.directory}: {manifest.variant}, trained on {manifest.training_data}, {format_size(size)}")
     typer.echo(f"  every file has its checksum; digest {bundle.digest}")
     if digest is None:
-        typer.echo("  where this bundle alone is wanted, pass that as --digest")
+        typer.echo("  to accept this bundle only, pass that as --digest")
 
 
 def check_mirror(mirror: str | None) -> str | None:
@@ -138,7 +139,7 @@ def check_mirror(mirror: str | None) -> str | None:
 
 
 def print_fetched(name: str, fetched: Fetched) -> None:
-    """Print what came of one name."""
+    """Print where a file is, and how it came there."""
     words = {
         "downloaded": "downloaded, checksum recorded",
         "present": "here already, checksum right",

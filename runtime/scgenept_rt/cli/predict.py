@@ -52,7 +52,7 @@ def predict(
     all_singles: AllSinglesOption = False,
     pairs_of: PairsOfOption = None,
     all_measured: Annotated[
-        bool, typer.Option("--all-measured", help="Every perturbation that CELLS has cells of and the model can read.")
+        bool, typer.Option("--all-measured", help="Every perturbation measured in CELLS whose genes the model has.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Run the bundle's reference cells first (milliseconds).")

@@ -55,11 +55,13 @@ def rank(
     ] = None,
     toward: Annotated[
         Path | None,
-        typer.Option("--toward", metavar="DATA", help="Measured cells with a state to come close to, .h5ad or .zarr."),
+        typer.Option("--toward", metavar="DATA", help="Measured cells, .h5ad or .zarr, with the state to reach."),
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option("--group", metavar="COLUMN=VALUE", help="That state: cells by an obs column, or a perturbation."),
+        typer.Option(
+            "--group", metavar="COLUMN=VALUE", help="The cells of that state, or the label of a perturbation."
+        ),
     ] = None,
     start: Annotated[
         str | None,
@@ -80,14 +82,14 @@ def rank(
     ] = 20,
     csv_file: CsvFileOption = None,
     figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Draw the first K: .png, .svg or .pdf.")
+        Path | None, typer.Option("--figure", metavar="FILE", help="Draw the best K: .png, .svg or .pdf.")
     ] = None,
 ) -> None:
     """Rank perturbations by effect size, by a signature of genes, or by closeness to a state of cells.
 
     The genes that a perturbation targets are left out of its score. A range of ranks is a tie.
 
-    With BUNDLE CELLS in the place of predictions, perturbations are predicted as far as it takes to find the best K.
+    With a bundle and CELLS instead of predictions, perturbations are predicted only as far as needed to find the best K.
     """
     from scgenept_rt.perturbation import read_gene_list, read_gene_weights
 

@@ -15,7 +15,7 @@ def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | N
     Raises
     ------
     OutputError
-        If a directory is missing or in the place of a file, or if a report would replace an input or another report.
+        If a directory is missing, or a report would replace a directory, an input or another report.
     """
     used = {path.resolve() for path in inputs if path is not None}
     written: set[Path] = set()

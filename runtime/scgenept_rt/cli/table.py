@@ -23,10 +23,10 @@ def table(
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option("--top", metavar="N", min=1, help="Of each perturbation the N genes of the largest change."),
+        typer.Option("--top", metavar="N", min=1, help="Only the N genes that change most in each perturbation."),
     ] = None,
     genes: Annotated[
-        Path | None, typer.Option("--genes", metavar="FILE", help="These genes alone, one per line or .csv.")
+        Path | None, typer.Option("--genes", metavar="FILE", help="Only these genes, one per line or .csv.")
     ] = None,
     in_group: InGroupOption = None,
 ) -> None:

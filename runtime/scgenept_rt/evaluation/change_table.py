@@ -43,9 +43,9 @@ def change_tables(
     genes
         Genes by symbol or Ensembl id, all by default.
     top
-        Only so many genes of the largest absolute delta, that one first.
+        Only this number of genes, those of the largest absolute delta, the largest first.
     in_group
-        A single group of control cells.
+        One group of control cells; all by default.
 
     Yields
     ------

@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
-from scgenept_rt.evaluation.metrics import HEADLINE, better, metric_names
+from scgenept_rt.evaluation.metrics import HEADLINE, higher_is_better, metric_names
 from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
 from scgenept_rt.evaluation.result import Evaluation
 
@@ -82,8 +82,7 @@ def _summary(evaluation: Evaluation) -> str:
         n_all = int(group["n_perturbations"].max())
         compared = group[group["n_perturbations"] == n_all]
         best = {
-            metric: compared[metric].max() if better(metric) == "higher" else compared[metric].min()
-            for metric in metrics
+            metric: compared[metric].max() if higher_is_better(metric) else compared[metric].min() for metric in metrics
         }
         lines = [_group_row(f"{subgroup}: {pluralize(n_all, 'perturbation')}", len(metrics) + 2)]
         for _, row in group.iterrows():
@@ -223,7 +222,7 @@ def _column_heads(*names: str) -> str:
 
 
 def _metric_head(metric: str, scope: str = "col") -> str:
-    direction, arrow = ("higher", "↑") if better(metric) == "higher" else ("lower", "↓")
+    direction, arrow = ("higher", "↑") if higher_is_better(metric) else ("lower", "↓")
     long = ' class="long-name"' if len(metric) > _LONG_NAME else ""
     return (
         f'<th scope="{scope}"{long}>{_breakable(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'

@@ -6,7 +6,7 @@ Reimplements `compute_metrics`, `deeper_analysis` and `non_dropout_analysis` of 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,10 @@ _LOWER_IS_BETTER = ("mse", "frac_opposite", "frac_0/1", "mean_sigma", "std_sigma
 HEADLINE = ("pearson_delta", "pearson_delta_de", "mse", "mse_de")
 """Metrics of the scGenePT publication, by which models and baselines are compared."""
 
-Better = Literal["higher", "lower"]
 
-
-def better(metric: str) -> Better:
-    """Return which values of a metric are better."""
-    return "lower" if metric.startswith(_LOWER_IS_BETTER) else "higher"
+def higher_is_better(metric: str) -> bool:
+    """Return whether higher values of a metric are better, and not lower ones."""
+    return not metric.startswith(_LOWER_IS_BETTER)
 
 
 class TopGeneCells(NamedTuple):

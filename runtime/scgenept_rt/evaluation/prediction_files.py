@@ -153,7 +153,7 @@ def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
 
 
 def group_names(source: str | Path | AnnData) -> list[str | None]:
-    """Return the groups of control cells that predictions were made for; None alone without `groupby`."""
+    """Return the groups of control cells that predictions were made for; ``[None]`` without `groupby`."""
     with open_cells(source) as cells:
         column = read_provenance(cells).get("groupby")
         return list(dict.fromkeys(as_text(cells.obs.column(column)))) if column in cells.obs.columns else [None]

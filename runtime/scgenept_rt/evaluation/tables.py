@@ -14,7 +14,13 @@ from scgenept_rt.evaluation.baselines import ADDITIVE, BASELINES, CONTROL_MEAN, 
 from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.held_out import TrainingLabels
 from scgenept_rt.evaluation.measured import GroupMoments
-from scgenept_rt.evaluation.metrics import HEADLINE, TopGeneCells, better, metrics_of_methods, most_variable_genes
+from scgenept_rt.evaluation.metrics import (
+    HEADLINE,
+    TopGeneCells,
+    higher_is_better,
+    metrics_of_methods,
+    most_variable_genes,
+)
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.split import Split
 from scgenept_rt.expression.label_matching import CONTROL
@@ -122,7 +128,7 @@ def baseline_findings(table: pd.DataFrame, split: Split) -> list[str]:
             won = []
             for metric in HEADLINE:
                 ours, theirs = float(own.loc[common, metric].mean()), float(other.loc[common, metric].mean())
-                if theirs > ours if better(metric) == "higher" else theirs < ours:
+                if theirs > ours if higher_is_better(metric) else theirs < ours:
                     won.append(f"{metric} ({theirs:.3g} against {ours:.3g})")
             if won:
                 # The additive baseline predicts pairs alone.

@@ -127,7 +127,7 @@ class SharedPredictOptions(TypedDict, total=False):
         float | None,
         Option(
             None,
-            "Predict only as many control cells (at least 8) as bring the sampling error of every gene's mean to T.",
+            "Predict only as many control cells (at least 8) as keep the sampling error of every gene's mean within T.",
             "T",
             above=0,
             requires=("aggregate", "mean"),

@@ -34,10 +34,8 @@ _MANY_SERIES = 4
 """From this number of series on, points are smaller and wider apart, so that they do not cover each other."""
 
 _MANY_GENES = 30
-
-
 _FEW_CELLS = 100
-"""Up to so many measured cells are all drawn over their box."""
+"""Up to this number of measured cells, every cell is drawn over its box."""
 
 
 @without_tex

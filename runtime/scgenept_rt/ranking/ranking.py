@@ -70,7 +70,7 @@ def rank(
         up, down
             Genes of a signature: the score is the mean change of those to go up minus that of those to go down.
         weights
-            The weight of each gene of a signature, in the place of `up` and `down`; negative for genes to go down.
+            The weight of each gene of a signature, instead of `up` and `down`; negative for genes to go down.
         toward, group
             Measured cells, log1p-normalised, and the state among them to come close to: ``COLUMN=VALUE`` of obs, or the
             label of a perturbation.

@@ -67,13 +67,6 @@ def test_several_precisions_are_several_results(bundle: Path):
     assert [row.precision for row in result.timings] == ["fp32", "fp32", "fp16", "fp16"]
 
 
-@pytest.mark.parametrize("n_genes", [1, 10, 24])
-def test_any_number_of_the_models_genes_can_be_timed(bundle: Path, n_genes: int):
-    (row,) = run_benchmark(bundle, provider="cpu", batch_sizes=(2,), repeats=1, threads=1, n_genes=n_genes).timings
-    assert row.n_genes == n_genes
-    assert row.cells_per_second > 0
-
-
 def test_wrong_outputs_are_never_timed(bundle: Path, monkeypatch: pytest.MonkeyPatch):
     run = OrtSession.run
     monkeypatch.setattr(OrtSession, "run", lambda self, *inputs: run(self, *inputs) + np.float32(0.1))
@@ -116,24 +109,12 @@ def test_outputs_that_are_not_finite_are_a_row_with_the_reason(bundle: Path, mon
     assert [row.problem for row in run_benchmark(bundle, **QUICK).timings] == ["", "the outputs are not finite"]
 
 
-def test_cuda_graphs_are_of_the_models_genes_on_cuda(bundle: Path):
-    with pytest.raises(ArgumentError, match="cuda_graphs is for all 24 genes of the model, but n_genes is 7"):
-        run_benchmark(bundle, provider="cpu", n_genes=7, cuda_graphs=True)
+def test_cuda_graphs_are_for_cuda(bundle: Path):
     with pytest.raises(ArgumentError, match="for the provider cuda, not for cpu"):
         run_benchmark(bundle, provider="cpu", cuda_graphs=True)
 
 
-def test_more_genes_than_the_model_has_are_refused(bundle: Path):
-    with pytest.raises(ArgumentError, match="n_genes is 25, but the model has 24 genes"):
-        run_benchmark(bundle, provider="cpu", n_genes=25)
-
-
-def test_end_to_end_needs_the_models_genes(bundle: Path):
-    with pytest.raises(ArgumentError, match="end_to_end is for all 24 genes of the model, but n_genes is 7"):
-        run_benchmark(bundle, provider="cpu", n_genes=7, end_to_end=True)
-
-
-@pytest.mark.parametrize("wrong", [{"batch_sizes": (1, 0)}, {"n_genes": 0}, {"repeats": -1}])
+@pytest.mark.parametrize("wrong", [{"batch_sizes": (1, 0)}, {"repeats": -1}])
 def test_numbers_below_1_are_refused(bundle: Path, wrong: dict[str, Any]):
     with pytest.raises(ArgumentError, match="expected whole numbers from 1"):
         run_benchmark(bundle, provider="cpu", **wrong)

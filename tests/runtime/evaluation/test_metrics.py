@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from scgenept_rt.evaluation import DeGenes, evaluate, metric_names, pearson, perturbation_metrics
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeLists, ranked_by_t
 from scgenept_rt.evaluation.measured import MeasuredCells
-from scgenept_rt.evaluation.metrics import TopGeneCells, better, most_variable_genes
+from scgenept_rt.evaluation.metrics import TopGeneCells, higher_is_better, most_variable_genes
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.genes import GenePanel
 
@@ -223,10 +223,9 @@ def test_pearson_stays_within_its_range() -> None:
 
 
 def test_which_way_is_better() -> None:
-    assert better("mse_de") == "lower"
-    assert better("frac_opposite_direction_non_zero") == "lower"
-    assert better("pearson_delta") == better("frac_correct_direction_20") == better("frac_sigma_below_1") == "higher"
-    assert better("mean_sigma_non_dropout") == better("fold_change_gap_all") == "lower"
+    assert all(map(higher_is_better, ("pearson_delta", "frac_correct_direction_20", "frac_sigma_below_1")))
+    lower = ("mse_de", "frac_opposite_direction_non_zero", "mean_sigma_non_dropout", "fold_change_gap_all")
+    assert not any(map(higher_is_better, lower))
     assert set(ASKED_FOR) <= set(metric_names())
 
 
