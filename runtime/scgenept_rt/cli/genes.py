@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scgenept_rt.cli.options import BundleArgument
+from scgenept_rt.errors import UnknownGeneError, join_limited
 
 if TYPE_CHECKING:
     from scgenept_rt.genes import GenePanel
@@ -33,11 +34,11 @@ def genes(
 
     # Only the manifest is read: the graphs' checksums would take longer than everything else.
     panel = GenePanel.from_manifest(Bundle.open(bundle, check_files=False).manifest)
-    positions = _matching(panel, search)
-    if in_vocab:
-        matching, positions = positions, [position for position in positions if panel.in_vocab[position]]
-        if not positions:
-            _raise_none_in_vocab(panel, search, matching)
+    found = list(range(len(panel))) if search is None else _matching(panel, search.strip())
+    positions = [position for position in found if panel.in_vocab[position] or not in_vocab]
+    if not positions:
+        names = join_limited([panel.names[position] for position in found])
+        raise UnknownGeneError(f"no gene found is in the vocabulary ({names})", "List them without --in-vocab")
     rows = [(panel.names[at], panel.ids[at], bool(panel.in_vocab[at])) for at in positions]
     if json_output:
         print(json.dumps([dict(zip(_HEADER, row, strict=True)) for row in rows], indent=2))
@@ -49,24 +50,12 @@ def genes(
             print(f"{name:<{width}}  {gene_id:<{id_width}}  {known}" if columns else f"{name}\t{gene_id}\t{known}")
 
 
-def _matching(panel: GenePanel, search: str | None) -> list[int]:
-    from scgenept_rt.errors import UnknownGeneError
+def _matching(panel: GenePanel, search: str) -> list[int]:
     from scgenept_rt.genes import ensembl_id
 
-    if search is None:
-        return list(range(len(panel)))
-    wanted = search.strip()
-    positions = panel.find(ensembl_id(wanted.upper()) or wanted)
+    positions = panel.find(ensembl_id(search.upper()) or search)
     if positions:
         return positions
-    near = panel.suggestions(wanted)
+    near = panel.suggestions(search)
     remedy = f"Did you mean {' or '.join(near)}?" if near else "Search for a shorter part of the name"
     raise UnknownGeneError(f"none of the model's {len(panel):,} genes has {search!r} in its name or Ensembl id", remedy)
-
-
-def _raise_none_in_vocab(panel: GenePanel, search: str | None, matching: list[int]) -> None:
-    from scgenept_rt.errors import UnknownGeneError, join_limited
-
-    names = join_limited([panel.names[position] for position in matching])
-    about = f"that have {search!r} in their name or Ensembl id" if search is not None else "of the model"
-    raise UnknownGeneError(f"none of the genes {about} is in the vocabulary ({names})", "List them without --in-vocab")

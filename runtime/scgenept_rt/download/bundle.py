@@ -99,19 +99,18 @@ class _Download:
             raise ChecksumError(problem, "Ask its publisher which one is right", where=where)
         bundle = Bundle(self._staged, Manifest.from_json(text, where), found)
         if (self._out / MANIFEST_NAME).exists():
-            return self._compared(Bundle.open(self._out), found)
+            here = Bundle.open(self._out)
+            if here.digest != found:
+                problem = f"is another bundle (digest {here.digest}) than the published one ({found})"
+                use = [UseOption("out", "write elsewhere")]
+                raise OutputExistsError(problem, "Remove it", use, where=self._out)
+            return here
         for file in bundle.manifest.files:
             self._bring(bundle, file)
         write_durably(self._staged / MANIFEST_NAME, text)
         Bundle.open(self._staged)  # compares the genes, too
         move_durably(self._staged, self._out)
         return Bundle.open(self._out, check_files=False)
-
-    def _compared(self, here: Bundle, published: str) -> Bundle:
-        if here.digest != published:
-            problem = f"is another bundle (digest {here.digest}) than the published one ({published})"
-            raise OutputExistsError(problem, "Remove it", [UseOption("out", "write elsewhere")], where=self._out)
-        return here
 
     def _bring(self, bundle: Bundle, file: BundleFile) -> None:
         """Download a file of the manifest, unless an earlier attempt brought it."""
