@@ -15,7 +15,7 @@ import typer
 from scgenept_rt.cli.failure import exit_on_user_error
 from scgenept_rt.cli.messages import Command, Group, note, say
 from scgenept_rt.cli.options import DebugOption, one_of, version_option
-from scgenept_rt.errors import MissingPackageError, OutputError, OutputExistsError, pluralize
+from scgenept_rt.errors import MissingPackageError, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle, Precision
@@ -262,25 +262,6 @@ def variants() -> None:
 
     for name, encoders in VARIANTS.items():
         print(f"{name:<46}{'released' if name in RELEASED else '':<10}{', '.join(encoders) or '-'}")
-
-
-@app.command("synthetic-checkpoint", cls=Command)
-def synthetic_checkpoint(
-    out: Annotated[Path, typer.Argument(metavar="FILE.pt", help="File to write.")],
-    variant: VariantOption = "scgenept_go_c_gpt_concat",
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights.")] = 0,
-    layers: Annotated[int, typer.Option(metavar="N", min=1, help="Transformer layers.")] = 12,
-) -> None:
-    """Write a checkpoint of the published size with made-up weights, to try or to benchmark the runtime."""
-    _require_export_extra()
-    from scgenept_export.synthetic import write_synthetic_checkpoint
-
-    if out.exists():
-        raise OutputExistsError("exists", "Remove it or choose another path", where=out)
-    if not out.parent.is_dir():
-        raise OutputError(f"there is no directory {out.parent}", where=out)
-    write_synthetic_checkpoint(out, variant, seed=seed, n_layers=layers)
-    print(f"wrote {out}: synthetic weights, without any biological meaning")
 
 
 def _require_export_extra() -> None:

@@ -7,7 +7,6 @@ demo bundle are made from them where trained weights cannot be had; speed does n
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 
 import torch
 
@@ -62,8 +61,3 @@ def synthetic_state_dict(
             gain = 2.0 if "in_proj" in name else 1.2
             weights[name] = normal * gain / (size[-1] if len(size) > 1 else 1) ** 0.5
     return weights
-
-
-def write_synthetic_checkpoint(path: str | Path, variant: str, *, seed: int = 0, n_layers: int = 12) -> None:
-    """Save a checkpoint of the published size (up to 1 GB) with made-up weights; see `synthetic_state_dict`."""
-    torch.save(synthetic_state_dict(variant, seed=seed, n_layers=n_layers), Path(path))

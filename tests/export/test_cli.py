@@ -110,7 +110,7 @@ def test_debug_shows_the_traceback(export_cli: ExportCli, options: dict[str, obj
         (["bundle"], "--checkpoint"),
         (["bundle", "--no-such-option"], "--no-such-option"),
         (["no-such-command"], "no-such-command"),
-        (["synthetic-checkpoint", "x.pt", "--layers", "0"], "--layers"),
+        (["triton", "demo", "--out", "x", "--max-batch", "0"], "--max-batch"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(given: list[str], named: str, export_cli: ExportCli, tmp_path: Path) -> None:
@@ -158,17 +158,6 @@ def test_variants_lists_every_name(export_cli: ExportCli) -> None:
     assert set(rows) == set(VARIANTS)
     assert {name for name, row in rows.items() if " released " in row} == set(RELEASED)
     assert rows[GO_C].endswith("encoder, value_encoder, gopt_encoder_c")
-
-
-def test_a_synthetic_checkpoint_replaces_nothing(export_cli: ExportCli, tmp_path: Path) -> None:
-    existing = tmp_path / "mine.pt"
-    existing.write_text("mine")
-    ended = export_cli("synthetic-checkpoint", existing)
-    assert (ended.returncode, existing.read_text()) == (1, "mine")
-    assert f"error: {existing}: exists" in ended.stderr
-    ended = export_cli("synthetic-checkpoint", tmp_path / "nowhere" / "new.pt")
-    assert ended.returncode == 1
-    assert f"there is no directory {tmp_path / 'nowhere'}" in ended.stderr
 
 
 def test_an_interrupted_export_exits_with_130_and_leaves_nothing(options: dict[str, object], tmp_path: Path) -> None:

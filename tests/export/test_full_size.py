@@ -13,8 +13,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from scgenept_export.graph_check import FP32
+from scgenept_export.synthetic import synthetic_state_dict
 from scgenept_rt.bundle import Bundle
 
 NORMAN = Path(__file__).parents[1] / "data" / "norman_genes.csv"
@@ -27,8 +29,7 @@ GIB = 2**30
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "published_size.pt"
-    options = ["--variant", VARIANT, "--layers", str(N_LAYERS)]
-    subprocess.run([*CLI, "synthetic-checkpoint", path, *options], check=True, capture_output=True)
+    torch.save(synthetic_state_dict(VARIANT, n_layers=N_LAYERS), path)
     yield path
     path.unlink(missing_ok=True)  # about 0.9 GB
 

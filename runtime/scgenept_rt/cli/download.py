@@ -142,7 +142,7 @@ def print_fetched(name: str, fetched: Fetched) -> None:
     """Print where a file is, and how it came there."""
     words = {
         "downloaded": "downloaded, checksum recorded",
-        "present": "here already, checksum right",
+        "present": "already here, checksum right",
         "recorded": "found here, checksum recorded",
         "unpacked": "unpacked, checksum recorded",
     }

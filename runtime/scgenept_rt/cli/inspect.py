@@ -66,7 +66,7 @@ def _inspect_file(path: Path, json_output: bool) -> None:
 
 
 def _state(path: Path) -> tuple[RunState, Path]:
-    """Return how far the run got that writes an output, and the file that shows what it predicts."""
+    """Return the progress of the run that writes an output, and the file to read its predictions from."""
     from scgenept_rt.output import find_parts, find_unfinished, output_of_part
 
     path = path.with_suffix("") if path.suffix == ".partial" else path

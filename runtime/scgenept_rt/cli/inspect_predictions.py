@@ -19,16 +19,16 @@ _DATA = "DATA.h5ad"
 
 @dataclass(frozen=True)
 class RunState:
-    """How far the run got that wrote predictions.
+    """The progress of the run that wrote predictions.
 
     Attributes
     ----------
     path
         The file that was asked for.
     output
-        The output of the whole run, which differs from `path` where that is a part of it.
+        The output of the whole run; differs from `path` if that is one part of it.
     n_rows, n_safe
-        Rows that an unfinished output will have, and those that are safe; None of a finished one.
+        Rows that an unfinished output will have, and those already safe; None if it is finished.
     missing
         Why the parts of the run cannot be merged; empty if they can be.
     """

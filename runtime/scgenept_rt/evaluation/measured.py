@@ -96,7 +96,7 @@ class MeasuredCells:
 
     @property
     def notices(self) -> list[str]:
-        """What users should know of genes and labels and, once they were read, of values."""
+        """Messages about genes and labels and, once they were read, about values."""
         return [*self.match.notices, *self.labels.notices, *dict.fromkeys(self._of_values)]
 
     def label(self, perturbation: str) -> str:

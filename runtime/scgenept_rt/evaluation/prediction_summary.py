@@ -1,4 +1,4 @@
-"""What a prediction file holds besides its values."""
+"""A summary of a prediction file, without its values."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Group = TypeVar("Group")
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of an option besides its name and type.
+    """The declaration of an option, without its name and type.
 
     Attributes
     ----------

@@ -34,7 +34,7 @@ class RankBy(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Question:
-    """A score, what it is in words, and what users should know."""
+    """A score, its description, and warning messages."""
 
     score: Score
     description: str

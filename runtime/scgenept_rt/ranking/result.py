@@ -32,7 +32,7 @@ class Ranking:
     synthetic
         Whether the weights are synthetic.
     notices
-        What users should know.
+        Warning messages.
     """
 
     table: pd.DataFrame

@@ -102,7 +102,7 @@ class SignatureScore(Score):
 
 @dataclass(frozen=True, eq=False)
 class TowardState(Score):
-    """How near a change comes to the change [n_genes] that leads to a state, over the genes that were measured there.
+    """How close a change is to the change [n_genes] that leads to a state, over the genes measured there.
 
     `genes` is bool [n_genes]; `parts` are the changes [n_parts, n_genes] that parts of the measured cells show. The
     cosine and Pearson's correlation compare directions alone, the distance (root of the sum of squared differences)
@@ -192,7 +192,7 @@ def _without(values: Values, targets: Sequence[int]) -> Values:
 def _size(values: Values, noise: float) -> float:
     """Return the length of values without what their errors add to it.
 
-    Not 0 where there is noise alone: its error is not infinite.
+    Not 0 if there is only noise: its error is not infinite.
     """
     square = float(values @ values)
     return float(np.sqrt(max(square - noise, noise)))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Rows = NDArray[np.int64]
 
 _N_PARTS = 16
-"""Parts of measured cells: so many show the error of their means well, however genes vary together."""
+"""Parts of the measured cells: enough to show the error of their means, however genes vary together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class TargetState:
     parts
         [n_parts, n_genes], the same of parts of the cells: their spread shows the error of `change`.
     notices
-        What users should know.
+        Warning messages.
     """
 
     change: NDArray[np.float64]

@@ -28,7 +28,7 @@ def test_names_come_and_are_listed_as_here(download, server, tmp_path):
     assert "scgenept_go_c: downloaded, checksum recorded" in done.stdout
     assert str(tmp_path / "d" / VOCAB[1:]) in done.stdout
     again = download("scgenept_go_c", *options)
-    assert "here already, checksum right" in again.stdout
+    assert "already here, checksum right" in again.stdout
     listed = download("--list", *options)
     assert listed.returncode == 0
     lines = {line.split()[0]: line for line in listed.stdout.splitlines() if not line.startswith(" ")}
