@@ -89,7 +89,7 @@ def rank(
 
     The genes that a perturbation targets are left out of its score. A range of ranks is a tie.
 
-    With a bundle and CELLS instead of predictions, perturbations are predicted only as far as needed to find the best K.
+    With a bundle and CELLS instead of predictions, perturbations are predicted only as far as the best K need.
     """
     from scgenept_rt.perturbation import read_gene_list, read_gene_weights
 
