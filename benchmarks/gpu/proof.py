@@ -28,7 +28,7 @@ from common import (
     workload,
 )
 
-from scgenept_rt.providers.installation import version_of
+from scgenept_rt.installing import installed_versions
 
 _PACKAGES = """
 scgenept-rt onnxruntime onnxruntime-gpu torch triton onnx onnxscript numpy scipy pandas h5py anndata zarr typer rich
@@ -42,7 +42,7 @@ _GPU_FACTS = (
 def env() -> None:
     """Record versions, the GPU and its clocks."""
     found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    found |= {name: version_of(name) for name in _PACKAGES.split()}
+    found |= dict.fromkeys(_PACKAGES.split()) | installed_versions(*_PACKAGES.split())
     try:
         command = ["nvidia-smi", f"--query-gpu={_GPU_FACTS}", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)

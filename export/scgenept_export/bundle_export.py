@@ -44,7 +44,7 @@ from scgenept_rt.errors import (
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.genes import panel_doubts
-from scgenept_rt.providers.installation import version_of
+from scgenept_rt.installing import installed_versions
 
 _MERGED_SHARE = 0.02
 """Share of genes outside the vocabulary from which merging their tokens surely pays: by itself it costs 1%."""
@@ -228,5 +228,5 @@ def _describe(path: Path, precision: Precision | None = None, target: Target | N
 
 def _versions() -> dict[str, str]:
     packages = ("scgenept-rt", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
-    found = {package: version for package in packages if (version := version_of(package))}
+    found = installed_versions(*packages)
     return {"python": platform.python_version(), **found}

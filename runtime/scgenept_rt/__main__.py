@@ -11,7 +11,7 @@ def main() -> None:
         from scgenept_rt.cli import main as run
     except ModuleNotFoundError as error:
         sys.exit(
-            f"error: the commands need {error.name}, which this installation for `predict_array` alone lacks. "
+            f"error: the commands need {error.name}, which this installation, made for `predict_array`, does not have. "
             f"Install the extra `cpu` or `gpu` in place of `arrays`, such as by `{install_command('cpu')}`."
         )
     run()

@@ -386,7 +386,7 @@ def foreign_data(
         raise kind(f"{name or 'it'} cannot be read ({error.strerror})", "Check its permissions", where=where) from error
     except BlockingIOError as error:
         unlock = "Close it there, or set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
-        raise kind("it is open for writing elsewhere", unlock, where=where) from error
+        raise kind("another program has it open for writing", unlock, where=where) from error
     except Exception as error:  # a damaged file: libraries raise many kinds
         raise kind(f"{name or 'it'} cannot be read ({reason(error)})", remedy, where=where) from error
 

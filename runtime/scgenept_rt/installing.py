@@ -1,4 +1,4 @@
-"""Commands that install packages, worded so that they work for this installation."""
+"""What is installed, and commands that install more, worded so that they work for this installation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ import json
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+"""Packages that hold ONNX Runtime."""
+
 _NAME = "scgenept-rt"
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    from importlib import metadata  # here, as every command imports this module and few need it
+
+    found = {}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def pip_command(arguments: str) -> str:
@@ -30,7 +45,7 @@ def install_command(extra: str, options: str = "") -> str:
 
 def _requirement(extra: str) -> str:
     """Return what pip recorded (PEP 610) as an argument of ``pip install``."""
-    from importlib import metadata  # here, as every command imports this module and few need it
+    from importlib import metadata  # as above
 
     named = f"{_NAME}[{extra}]"
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scgenept_rt.benchmark.memory import total_bytes
+from scgenept_rt.installing import installed_versions
 from scgenept_rt.providers import ProviderChoice, cpu_threads
-from scgenept_rt.providers.installation import version_of
 
 _PACKAGES = (
     "scgenept-rt",
@@ -61,5 +61,4 @@ def cpu_model() -> str:
 
 def versions() -> dict[str, str]:
     """Return the version of Python and of every installed package that takes part."""
-    found = {package: version for package in _PACKAGES if (version := version_of(package))}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **installed_versions(*_PACKAGES)}

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.options import EngineOptions
 from scgenept_rt.predictor import load
 from scgenept_rt.predictor.memory_backoff import MemoryBackoff
-from scgenept_rt.predictor.predictor import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.verification import check_reference
 
 PROVIDER, PRECISION, GPU, PACKAGE = "provider", "precision", "GPU model", "scgenept-rt"

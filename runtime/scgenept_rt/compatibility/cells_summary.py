@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.compatibility.finding import Finding, Findings
 from scgenept_rt.compatibility.label_check import control_findings
 from scgenept_rt.compatibility.value_check import Values, check_values
-from scgenept_rt.errors import CellsFormatError, ScgeneptError
+from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression import OpenedCells
 from scgenept_rt.expression.groups import usual_columns
 from scgenept_rt.expression.label_columns import Labels, label_columns
@@ -59,30 +60,26 @@ class CellsSummary:
     n_control_cells: int | None
     labels: tuple[str, ...]
     values: Values | None
-    findings: tuple[Finding, ...]
+    findings: Findings
 
 
 def summarize_cells(cells: OpenedCells) -> CellsSummary:
     """Summarize opened cells; of X a sample of rows is read."""
-    findings: list[Finding] = []
+    findings = Findings()
     control: ControlRows | None = None
     values: Values | None = None
-    try:
+    with findings.problems("labels"):
         control = cells.find_control_cells()
         findings += control_findings(control, cells.n_obs)
-    except ScgeneptError as error:
-        findings.append(Finding.from_error("labels", error))
-    try:
+    with findings.problems("file"):
         if isinstance(cells.matrix, CompressedColumns):
             text = (
                 "Values are stored by gene (CSC), of which no few cells can be read; `scgenept-rt check` looks at them"
             )
             findings.append(Finding("scale", "note", text))
         else:
-            values, scale, _ = check_values(cells, None, None, None if control is None else control.rows, "")
-            findings.append(scale)
-    except ScgeneptError as error:
-        findings.append(Finding.from_error("file", error))
+            candidates = np.arange(cells.n_obs) if control is None else control.rows
+            values, _ = check_values(cells, candidates, findings)
     known = control.labels.counts() if control is not None and control.labels is not None else {}
     controls = control.control_labels if control is not None else ()
     return CellsSummary(
@@ -98,7 +95,7 @@ def summarize_cells(cells: OpenedCells) -> CellsSummary:
         n_control_cells=None if control is None else len(control.rows),
         labels=tuple(label for label in known if label not in controls),
         values=values,
-        findings=tuple(findings),
+        findings=findings,
     )
 
 

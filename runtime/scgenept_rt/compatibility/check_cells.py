@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.compatibility.cost import Cost, check_cost
-from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.compatibility.cost import Cost, estimate_cost
+from scgenept_rt.compatibility.finding import Finding, Findings
 from scgenept_rt.compatibility.gene_check import check_blanked, check_genes, check_panel
 from scgenept_rt.compatibility.label_check import Labels, check_labels
-from scgenept_rt.compatibility.value_check import Values, check_values
-from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.compatibility.value_check import Values, check_values, sample_rows
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.expression.groups import mixed_notices
 from scgenept_rt.genes import GeneMatch, GenePanel
@@ -38,7 +39,7 @@ class Report:
     read: ReadOptions
     n_obs: int | None = None
     n_vars: int | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
     labels: Labels | None = None
     genes: GeneMatch | None = None
     values: Values | None = None
@@ -91,22 +92,17 @@ def check_cells(
     options = resolve(EngineOptions, engine)
     where = str(source) if isinstance(source, (str, Path)) else "AnnData object"
     report = Report(bundle, where, resolve(ReadOptions, read))
-    try:
-        with open_cells(source, report.read) as cells:
-            _check_opened(report, cells)
-    except ScgeneptError as error:
-        report.findings.append(Finding.from_error("file", error))
-    try:
-        with load(bundle, **options) as predictor:
-            report.findings.append(Finding("provider", "ok", f"{predictor.choice_reason}, {predictor.precision}"))
-            check_reference(bundle, predictor.session).raise_if_missed()
-            if report.labels is not None and report.genes is not None and report.genes.n_found:
-                sample = report.sample if report.works else None
-                n_perturbations = max(len(report.labels.perturbations), 1)
-                report.cost, found = check_cost(predictor, sample, report.labels.n_control_cells, n_perturbations)
-                report.findings += found
-    except ScgeneptError as error:
-        report.findings.append(Finding.from_error("provider", error))
+    with report.findings.problems("file"), open_cells(source, report.read) as cells:
+        _check_opened(report, cells)
+    with report.findings.problems("provider"), load(bundle, **options) as predictor:
+        report.findings.append(Finding("provider", "ok", f"{predictor.choice_reason}, {predictor.precision}"))
+        check_reference(bundle, predictor.session).raise_if_missed()
+        if report.labels is not None and report.genes is not None and report.genes.n_found:
+            sample = report.sample if report.works else None
+            n_perturbations = max(len(report.labels.perturbations), 1)
+            with report.findings.problems("run"):
+                report.cost = estimate_cost(predictor, sample, report.labels.n_control_cells, n_perturbations)
+                report.findings.append(report.cost.finding())
     return report
 
 
@@ -115,24 +111,18 @@ def _check_opened(report: Report, cells: OpenedCells) -> None:
     panel = GenePanel.from_manifest(report.bundle.manifest)
     report.where, report.n_obs = cells.where, cells.n_obs
     report.findings += check_panel(report.bundle.manifest)
-    control_rows = None
-    try:
+    candidates, findings = np.arange(cells.n_obs, dtype=np.int64), report.findings
+    with findings.problems("labels"):
         if cells.n_obs:
             control = cells.find_control_cells(panel)
-            control_rows = control.rows
+            candidates = control.rows
             report.labels, found = check_labels(control, cells.n_obs, panel)
             mixed = mixed_notices(cells.obs, control.rows)
-            report.findings += [*found, *(Finding.from_notice("labels", notice) for notice in mixed)]
-    except ScgeneptError as error:
-        report.findings.append(Finding.from_error("labels", error))
+            findings += [*found, *(Finding.from_notice("labels", notice) for notice in mixed)]
     report.n_vars = cells.matrix.shape[1]
-    try:
-        report.genes, found = check_genes(cells, panel)
-        report.findings += found
-    except ScgeneptError as error:
-        report.findings.append(Finding.from_error("genes", error))
-    dataset = report.bundle.manifest.dataset
-    report.values, scale, report.sample = check_values(cells, panel, report.genes, control_rows, dataset)
-    report.findings.append(scale)
+    with findings.problems("genes"):
+        report.genes = check_genes(cells, panel, findings)
+    manifest = report.bundle.manifest
+    report.values, report.sample = check_values(cells, candidates, findings, report.genes, manifest)
     if report.genes is not None and report.genes.n_found:
-        report.findings += check_blanked(cells, panel, report.genes, control_rows, report.sample)
+        check_blanked(cells, report.genes, sample_rows(candidates), report.sample, findings)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import UseOption, format_duration, pluralize
+from scgenept_rt.errors import format_duration, pluralize
 from scgenept_rt.options import FEWER_CONTROLS, FEWER_PREDICTIONS
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.session import devices_of
@@ -50,40 +50,32 @@ class Cost:
         return Finding("run", "ok", text, options=(FEWER_PREDICTIONS, FEWER_CONTROLS))
 
 
-def check_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturbations: int) -> tuple[Cost, list[Finding]]:
+def estimate_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturbations: int) -> Cost:
     """Time one small batch: one cell, or as many as fit into about a second.
 
     `sample` are control cells, `csr_array` [n_cells, n_genes] in model gene order; None to time empty ones.
+
+    Raises
+    ------
+    NonFinitePredictionError
+        If a prediction is NaN or infinite.
     """
-    seconds, finite = _timed(predictor, sample, 1)
-    timed = 1
+    timed, seconds = 1, _seconds(predictor, sample, 1)
     if seconds < _ENOUGH_SECONDS:
         # The first cell also paid for what a session sets up once.
         fits = max(1, int(_ENOUGH_SECONDS / max(seconds, 1e-3)))
         timed = min(predictor.automatic_batch_size(), n_controls * n_perturbations, fits, _MAX_TIMED_CELLS)
         if predictor.session.fixed_batches and timed > 1:
-            _timed(predictor, sample, timed)
-        seconds, finite = _timed(predictor, sample, timed)
-    per_cell = max(seconds / timed, 1e-6)
-    n_devices = len(devices_of(predictor.session))
-    cost = Cost(predictor.provider, predictor.precision, timed, per_cell, n_controls, n_perturbations, n_devices)
-    if finite:
-        return cost, [cost.finding()]
-    use_fp32 = UseOption("precision", "compute in full precision", "fp32")
-    text, remedy = "Predictions for a control cell are NaN or infinite", "Run `scgenept-rt verify BUNDLE`"
-    options = (use_fp32,) if cost.precision == "fp16" else ()
-    return cost, [cost.finding(), Finding("run", "problem", text, remedy, options)]
+            _seconds(predictor, sample, timed)
+        seconds = _seconds(predictor, sample, timed)
+    per_cell, n_devices = max(seconds / timed, 1e-6), len(devices_of(predictor.session))
+    return Cost(predictor.provider, predictor.precision, timed, per_cell, n_controls, n_perturbations, n_devices)
 
 
-def _timed(predictor: Predictor, sample: Any, n_cells: int) -> tuple[float, bool]:
-    """Return the seconds that a batch takes, and whether its outputs are finite."""
-    n_genes = len(predictor.panel)
-    values = np.zeros((n_cells, n_genes), dtype=np.float32)
+def _seconds(predictor: Predictor, sample: Any, n_cells: int) -> float:
+    values = np.zeros((n_cells, len(predictor.panel)), dtype=np.float32)
     if sample is not None:
         values[:] = sample[np.arange(n_cells) % sample.shape[0]].toarray()
-    flags = np.zeros((n_cells, n_genes), dtype=np.int64)
-    flags[:, 0] = 1
     started = time.perf_counter()
-    first, *_ = devices_of(predictor.session).values()
-    predicted = first.run(values, flags, np.arange(n_genes, dtype=np.int64))
-    return time.perf_counter() - started, bool(np.all(np.isfinite(predicted)))
+    predictor.predict_array(values, predictor.gene_names[0], batch_size=n_cells)
+    return time.perf_counter() - started

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,11 +31,6 @@ class Finding:
     options: tuple[UseOption, ...] = ()
 
     @classmethod
-    def from_error(cls, topic: Topic, error: ScgeneptError) -> Finding:
-        """Return the problem that `predict` would report as this error."""
-        return cls(topic, "problem", error.problem, error.remedy, error.options)
-
-    @classmethod
     def from_notice(cls, topic: Topic, notice: str) -> Finding:
         """Return what `predict` would say as this notice."""
         if not isinstance(notice, Notice):
@@ -48,3 +44,15 @@ class Finding:
     def to_json(self, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return it as plain values; see `compose` for `flags`."""
         return {"topic": self.topic, "status": self.status, "text": self.text, "step": self.step(flags)}
+
+
+class Findings(list[Finding]):
+    """What a check found, in order."""
+
+    @contextmanager
+    def problems(self, topic: Topic) -> Iterator[None]:
+        """Add what the context raises as the problem that `predict` would report."""
+        try:
+            yield
+        except ScgeneptError as error:
+            self.append(Finding(topic, "problem", error.problem, error.remedy, error.options))

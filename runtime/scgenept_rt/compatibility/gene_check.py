@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.compatibility.value_check import MAX_CELLS
-from scgenept_rt.errors import GeneMatchError, pluralize
+from scgenept_rt.compatibility.finding import Finding, Findings
+from scgenept_rt.errors import pluralize
 from scgenept_rt.expression import OpenedCells
-from scgenept_rt.expression.sampling import Sampling
+from scgenept_rt.expression.missing_genes import accept_blanked, accept_missing
 from scgenept_rt.genes import GeneMatch, GenePanel, panel_doubts
 
 
-def check_genes(cells: OpenedCells, panel: GenePanel) -> tuple[GeneMatch, list[Finding]]:
+def check_genes(cells: OpenedCells, panel: GenePanel, findings: Findings) -> GeneMatch:
     """Match the genes as `predict` does; raises what `OpenedCells.match_genes` raises."""
     match = cells.match_genes(panel)
     source = match.source if match.source == "var_names" else f"var column {match.source!r}"
@@ -24,42 +23,36 @@ def check_genes(cells: OpenedCells, panel: GenePanel) -> tuple[GeneMatch, list[F
     text += f", {match.n_by_id:,} by Ensembl id" if match.n_by_id else ""
     text += f", {match.n_respelled:,} in another spelling" if match.n_respelled else ""
     text += f"; {pluralize(match.n_extra, 'other gene')} ignored" if match.n_extra else ""
-    found = [Finding("genes", "ok", text)] if match.n_found else []
-    try:
-        notices = cells.accept_missing(panel, match)
-    except GeneMatchError as error:
-        found.append(Finding.from_error("genes", error))
-    else:
+    if match.n_found:
+        findings.append(Finding("genes", "ok", text))
+    with findings.problems("genes"):
+        notices = accept_missing(cells, match)
         if notices:
             remedy = "Use the cells before genes were filtered, if you have them"
-            found = [Finding("genes", "note", " ".join([f"{text}.", *notices]), remedy)]
+            findings[-1] = Finding("genes", "note", " ".join([f"{text}.", *notices]), remedy)
     if match.n_found:
         n_in_vocab = int(np.count_nonzero(panel.in_vocab))
         text = (
             f"{match.n_found_in_vocab:,} of the {pluralize(match.n_found, 'gene')} found are in the vocabulary, which "
             f"has {n_in_vocab:,} of the model's {len(panel):,} genes; it cannot tell the others apart by name"
         )
-        found.append(Finding("vocabulary", "ok", text))
+        findings.append(Finding("vocabulary", "ok", text))
     warned = [notice for notice in match.notices if notice.startswith("Warning:")]
     if warned:
-        found.append(Finding("genes", "note", " ".join(warned)))
-    return match, found
+        findings.append(Finding("genes", "note", " ".join(warned)))
+    return match
 
 
 def check_blanked(
-    cells: OpenedCells, panel: GenePanel, match: GeneMatch, control_rows: NDArray[np.int64] | None, sample: Any
-) -> list[Finding]:
-    """Return what `predict` would say of genes that are zero in X and not in the counts, by a sample of cells."""
-    rows = np.arange(cells.n_obs, dtype=np.int64) if control_rows is None else control_rows
-    if len(rows) > MAX_CELLS:
-        rows = rows[Sampling("all", MAX_CELLS).draw(len(rows))]
-    expressed = np.zeros(len(panel), dtype=np.bool_)
+    cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], sample: Any, findings: Findings
+) -> None:
+    """Add what `predict` would say of genes that are zero in X and not in the counts, by a sample of cells."""
+    expressed = np.zeros(len(match.panel), dtype=np.bool_)
     expressed[sample.indices] = True
-    try:
-        accepted = cells.accept_blanked(panel, match, rows, expressed)
-    except GeneMatchError as error:
-        return [Finding.from_error("genes", error)]
-    return [Finding("genes", "note", notice) for notice in accepted.unmeasured if notice not in match.unmeasured]
+    with findings.problems("genes"):
+        accepted = accept_blanked(cells, match, rows, expressed)
+        new = accepted.unmeasured[len(match.unmeasured) :]
+        findings += [Finding("genes", "note", notice) for notice in new]
 
 
 def check_panel(manifest: Manifest) -> list[Finding]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, join_limited
 from scgenept_rt.expression.label_matching import CONTROL, LabelledRows, did_you_mean
+from scgenept_rt.expression.missing_genes import accept_blanked
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
 
@@ -158,7 +159,7 @@ class MeasuredCells:
             values.data = np.square(values.data)
             squares[present[:n_squared]] += (pick[:n_squared] @ values).toarray()
         rows = np.flatnonzero(self.labels.group_of_rows(groups) >= 0)
-        self.match = self.cells.accept_blanked(self.panel, self.match, rows, np.any(sums != 0, axis=0))
+        self.match = accept_blanked(self.cells, self.match, rows, np.any(sums != 0, axis=0))
         return GroupMoments(groups, n_cells, sums, squares)
 
     def _batches(
@@ -168,7 +169,7 @@ class MeasuredCells:
         group_of_rows = self.labels.group_of_rows(groups)
         rows = np.flatnonzero(group_of_rows >= 0).astype(np.int64)
         if genes is None:
-            batches = self.cells.values(self.panel, self.match.columns, rows, self._of_values)
+            batches = self.cells.values(self.match, rows, self._of_values)
         else:  # values of single genes say nothing about the scale
             batches = self.cells.matrix.batches(rows, self.match.columns[genes])
         done = 0

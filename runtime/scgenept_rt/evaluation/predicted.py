@@ -248,7 +248,7 @@ def predict_published_protocol(
             drawn = rng.integers(0, controls.n_obs, count)
             moments = RunningMoments(controls.n_genes)
             for begin in range(0, count, step):
-                values = controls.gather(drawn[begin : begin + step])
+                values = controls.values.gather(drawn[begin : begin + step])
                 moments.add(predictor.predict_array(values, label))
                 done += len(values)
                 if progress is not None:

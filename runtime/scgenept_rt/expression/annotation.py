@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError
+from scgenept_rt.errors import CellsFormatError, FieldNotFoundError, UseOption, join_limited
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_FEATURE_COLUMNS = ("feature_types", "feature_type", "modality")
-_GENES = ("gene expression", "rna")
 
 
 class Annotation(Protocol):
@@ -52,13 +48,13 @@ class LoadedAnnotation:
         return self._frame.iloc[:, self.columns.index(name)]
 
 
-def is_gene(var: Annotation) -> NDArray[np.bool_]:
-    """Return which rows of var are genes, and no antibodies, guides or peaks beside them (10x's feature_types)."""
-    for column in filter(var.columns.__contains__, _FEATURE_COLUMNS):
-        genes = np.isin([text.casefold() for text in as_text(var.column(column))], _GENES)
-        if genes.any():
-            return genes
-    return np.ones(var.n_rows, dtype=np.bool_)
+def no_column(frame: str, name: str, there: Sequence[str], choose: UseOption, where: str) -> FieldNotFoundError:
+    """Return the error about a column of obs or var that is not there, with the option by which to choose another."""
+    return FieldNotFoundError(
+        f"{frame} has no column {name!r} (it has: {join_limited(there, 12) or 'none'})",
+        options=[choose] if there else [],
+        where=where,
+    )
 
 
 def as_text(values: Any) -> NDArray[np.object_]:

@@ -22,7 +22,7 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import Annotation, text_of
+from scgenept_rt.expression.annotation import Annotation, no_column, text_of
 from scgenept_rt.expression.sampling import Sampling
 
 _USUAL = (
@@ -98,11 +98,8 @@ def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where:
     if column not in obs.columns:
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
         likely = [name for name in obs.columns if name.lower() in near] or usual_columns(obs)
-        raise FieldNotFoundError(
-            f"obs has no column {column!r} (it has: {join_limited(obs.columns, 12) or 'none'})",
-            options=[UseOption("groupby", "choose one of these", likely[0] if likely else None)] if obs.columns else [],
-            where=where,
-        )
+        choose = UseOption("groupby", "choose one of these", likely[0] if likely else None)
+        raise no_column("obs", column, obs.columns, choose, where)
     groups = GroupColumn.of(obs, column, rows)
     if not groups.names:
         raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
@@ -132,7 +129,7 @@ def in_group(obs: Annotation, group: tuple[str, str], where: str) -> NDArray[np.
         raise FieldNotFoundError(
             f"obs has no column {column!r}, by which the predictions are grouped (it has: "
             f"{join_limited(obs.columns, 12) or 'none'})",
-            "Name the column so, or predict without groups",
+            "Rename the column to that, or predict without groups",
             where=where,
         )
     found = GroupColumn.of(obs, column, np.arange(obs.n_rows))

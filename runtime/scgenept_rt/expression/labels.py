@@ -19,7 +19,7 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import Annotation
+from scgenept_rt.expression.annotation import Annotation, no_column
 from scgenept_rt.expression.label_columns import LabelColumn, Labels, design_columns, label_columns
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS
@@ -88,11 +88,8 @@ def find_control_rows(
         column says that control cells are perturbed.
     """
     if condition_key is not None and condition_key not in obs.columns:
-        raise FieldNotFoundError(
-            f"obs has no column {condition_key!r} (it has: {_listed(obs.columns)})",
-            options=[UseOption("condition_key", "choose one of these")],
-            where=where,
-        )
+        choose = UseOption("condition_key", "choose one of these")
+        raise no_column("obs", condition_key, obs.columns, choose, where)
     keys = [key for key in CONDITION_KEYS if key in obs.columns] if condition_key is None else [condition_key]
     given = [control_label] if isinstance(control_label, str) else list(control_label or ())
     if not keys:
@@ -144,7 +141,7 @@ def _selected(column: LabelColumn, given: Sequence[str], where: str) -> tuple[st
             listed = join_limited([f"{name!r} ({pluralize(counts[name], 'cell')})" for name in perturbed])
             raise ControlCellsError(
                 f"the pattern {label!r} also selects perturbed cells in obs column {column.name!r}: {listed}",
-                options=[UseOption("control_label", "name control cells alone", _patterns(column, column.controls))],
+                options=[UseOption("control_label", "select only control cells", _patterns(column, column.controls))],
                 where=where,
             )
         if not matches:

@@ -160,26 +160,6 @@ class DenseRows:
             yield _csr(values[at, places], at, genes[places].astype(np.int32), len(values), len(columns))
 
 
-class TakenRows:
-    """A matrix that gives rows on request only, such as that of a view."""
-
-    notices: Sequence[str] = ()
-
-    def __init__(self, take: Callable[[NDArray[np.int64]], Any], shape: tuple[int, int], where: str) -> None:
-        self.shape = shape
-        self._take = take
-        self._where = where
-
-    @_each_read
-    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield batches as `MatrixRows.batches` does."""
-        step = max(256, _READ_DENSE_VALUES // max(self.shape[1], 1))
-        for start in range(0, len(rows), step):
-            taken = self._take(rows[start : start + step])
-            n_taken = min(step, len(rows) - start)
-            yield from matrix_rows(taken, self._where).batches(np.arange(n_taken, dtype=np.int64), columns)
-
-
 def matrix_rows(matrix: Any, where: str) -> MatrixRows:
     """Return the rows of a matrix in anndata's layouts: on disk (h5py, zarr), backed, or in memory.
 

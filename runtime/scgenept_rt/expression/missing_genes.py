@@ -1,9 +1,12 @@
-"""What is said of genes of the model that an input lacks."""
+"""Genes of the model that an input lacks, or has no values of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption, join_limited, pluralize
 from scgenept_rt.expression.annotation import as_text, text_columns
@@ -12,11 +15,83 @@ from scgenept_rt.genes import GeneMatch, GenePanel
 if TYPE_CHECKING:
     from scgenept_rt.expression.opened_cells import OpenedCells
 
+_FLAG = "feature_is_filtered"
+"""CELLxGENE's column of var: True for genes that were blanked in X and are whole in raw."""
+_COUNTED_CELLS = 2000
+"""Of so many cells the counts of genes that are zero in X are looked at."""
 _LOW_COVERAGE = 0.8
 """Below this share of genes found, an input that is accepted with missing_genes="zero" deserves a warning."""
 
 
-def missing_notices(panel: GenePanel, match: GeneMatch) -> list[str]:
+def accept_missing(cells: OpenedCells, match: GeneMatch) -> list[str]:
+    """Return notices about genes that the input lacks.
+
+    Raises
+    ------
+    GeneMatchError
+        If genes are missing and the options do not accept that, or none was found.
+    """
+    if not match.missing:
+        return []
+    if not match.n_found:
+        raise _none_found(cells, match)
+    if cells.options["missing_genes"] == "error":
+        raise _some_missing(cells, match)
+    return _missing_notices(match)
+
+
+def without_flagged(cells: OpenedCells, match: GeneMatch) -> GeneMatch:
+    """Return the match with genes as missing that the input flags as blanked in X."""
+    if cells.options["use_raw"] or _FLAG not in cells.var.columns:
+        return match
+    flagged = np.isin(as_text(cells.var.column(_FLAG)), ("True", "TRUE", "true", "1"))
+    return _without(match, (match.columns >= 0) & flagged[match.columns], f"blanked in X, as var[{_FLAG!r}] says")
+
+
+def accept_blanked(
+    cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]
+) -> GeneMatch:
+    """Return the match with the genes that `blanked_genes` finds as missing, or raise as `accept_missing` does."""
+    blanked = blanked_genes(cells, match, rows, expressed)
+    listed = join_limited([match.panel.names[position] for position in np.flatnonzero(blanked)])
+    why = f"zero in X in all cells that were read and not in the counts beside it: {listed}"
+    match = _without(match, blanked, why)
+    if blanked.any() and cells.options["missing_genes"] == "error":
+        raise _some_missing(cells, match)
+    return match
+
+
+def blanked_genes(
+    cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which of a model's genes are zero in X in all of these cells and not in their counts.
+
+    Parameters
+    ----------
+    match
+        Which columns hold the genes.
+    rows
+        int64 [n_cells], the cells.
+    expressed
+        bool [n_genes], the genes of the model that X holds values of in them.
+    """
+    blanked = np.zeros(len(expressed), dtype=np.bool_)
+    silent = np.flatnonzero(~expressed & (match.columns >= 0))
+    beside = cells.counts_beside(match.columns[silent]) if len(silent) else None
+    if beside is not None:
+        counts, columns = beside
+        for batch in counts.batches(rows[:: max(len(rows) // _COUNTED_CELLS, 1)], columns):
+            blanked[silent[batch.indices[batch.data != 0]]] = True
+    return blanked
+
+
+def _without(match: GeneMatch, lost: NDArray[np.bool_], why: str) -> GeneMatch:
+    n = int(np.count_nonzero(lost))
+    have = pluralize(n, "gene of the model is", "genes of the model are")
+    return match.without(lost, Caution(f"{have} {why}")) if n else match
+
+
+def _missing_notices(match: GeneMatch) -> list[str]:
     """Return notices about genes that were taken as not expressed."""
     notices = [
         f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
@@ -25,8 +100,8 @@ def missing_notices(panel: GenePanel, match: GeneMatch) -> list[str]:
     if match.unclear:
         are = f"{len(match.unclear):,} of them may be"
         notices.append(f"Warning: {are} there in another spelling ({_spelled(match)}).")
-    if match.n_found < _LOW_COVERAGE * len(panel):
-        found = match.n_found / len(panel)
+    if match.n_found < _LOW_COVERAGE * len(match.panel):
+        found = match.n_found / len(match.panel)
         share = f"only {found:.0%}" if found >= 0.01 else "less than 1%"
         notices.append(
             f"Warning: {share} of what the model reads is measured: such cells are far from those that it was "
@@ -35,12 +110,12 @@ def missing_notices(panel: GenePanel, match: GeneMatch) -> list[str]:
     return [Caution(notice) for notice in notices]
 
 
-def none_found(cells: OpenedCells, panel: GenePanel, match: GeneMatch, raw: Sequence[UseOption]) -> GeneMatchError:
-    """Return the error for an input in which no gene was found; `raw` are options that read other genes."""
+def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
+    """Return the error for an input in which no gene was found."""
     names = cells.gene_names[match.source]
     columns = [name for name, _ in text_columns(cells.var) if name != match.source]
     remedy = "" if columns else "Write gene symbols or Ensembl ids into var_names"
-    in_rows = next(filter(lambda rows: _are_genes(rows, panel), _names_of_rows(cells)), None)
+    in_rows = next(filter(lambda rows: _are_genes(rows, match.panel), _names_of_rows(cells)), None)
     if in_rows is not None:
         return GeneMatchError(
             f"it is transposed: its rows are genes ({join_limited(in_rows, 3)}), and its columns "
@@ -51,10 +126,10 @@ def none_found(cells: OpenedCells, panel: GenePanel, match: GeneMatch, raw: Sequ
         )
     use = f"name the column with the gene names ({join_limited(columns, 12)})"
     return GeneMatchError(
-        f"none of the model's {len(panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, "
+        f"none of the model's {len(match.panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, "
         f"expected gene symbols or Ensembl ids{_elsewhere(match)}",
         remedy,
-        [*([UseOption("gene_key", use)] if columns else []), *raw],
+        [*([UseOption("gene_key", use)] if columns else []), *cells.raw_option()],
         where=cells.where,
         genes=match.missing,
     )
@@ -72,8 +147,8 @@ def _are_genes(names: list[str], panel: GenePanel) -> bool:
     return 2 * sum(name in panel for name in distinct) >= min(len(names), len(panel)) and len(distinct) > len(names) / 2
 
 
-def some_missing(cells: OpenedCells, panel: GenePanel, match: GeneMatch, raw: Sequence[UseOption]) -> GeneMatchError:
-    """Return the error for an input that lacks genes; `raw` are options that read other genes."""
+def _some_missing(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
+    """Return the error for an input that lacks genes."""
     n_missing = len(match.missing)
     which = "one" if n_missing == 1 else f"{n_missing:,}"
     zero = UseOption("missing_genes", "take missing genes as not expressed", "zero")
@@ -85,10 +160,10 @@ def some_missing(cells: OpenedCells, panel: GenePanel, match: GeneMatch, raw: Se
         )
     blanked = f" ({' '.join(match.unmeasured)[:-1]})" if match.unmeasured else ""
     return GeneMatchError(
-        f"{which} of the model's {len(panel):,} genes {'is' if n_missing == 1 else 'are'} missing from "
+        f"{which} of the model's {len(match.panel):,} genes {'is' if n_missing == 1 else 'are'} missing from "
         f"{match.source}: {join_limited(match.missing)}{blanked}{_elsewhere(match)}",
         remedy,
-        [*([] if match.unclear or match.unmeasured else [zero]), *raw],
+        [*([] if match.unclear or match.unmeasured else [zero]), *cells.raw_option()],
         where=cells.where,
         genes=match.missing,
     )

@@ -37,7 +37,7 @@ def find_negative_fault(sample: Any) -> ScaleFault | None:
         # A correction leaves few zeros, and falls below 0 in more than single values.
         if np.count_nonzero(values) < values.size / 2 or np.mean(values < 0) < _MIN_NEGATIVE:
             return None
-        problem = "Some values are negative, as logarithms are that were corrected for batches or covariates"
+        problem = "Some values are negative, as in log expression that was corrected for batches or covariates"
         return ScaleFault(problem, "Set these to 0: `adata.X = adata.X.clip(0)`", certain=False, below_zero=True)
     # Scaled, the zeros of a gene are still one value; residuals depend on the cell.
     if np.mean(np.diff(np.sort(values, axis=0), axis=0) == 0) > _MIN_REPEATED:

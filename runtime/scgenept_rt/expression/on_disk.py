@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, join_limited
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
-from scgenept_rt.expression.stored_element import REWRITE, absent_chunks, checked, reading
+from scgenept_rt.expression.stored_element import REWRITE, check_chunks, checked, reading
 from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.hdf5_source import Hdf5Source
 from scgenept_rt.files.stores import open_store
@@ -140,8 +140,7 @@ class _StoredAnnotation:
         self._name = name
         stored_index = group[index_key]
         # Where names could be missing, they are the values of a group.
-        if n := absent_chunks(stored_index["values"] if hasattr(stored_index, "keys") else stored_index):
-            raise ValueError(f"{n} of the chunks of its names are absent: the copy is incomplete")
+        check_chunks(stored_index["values"] if hasattr(stored_index, "keys") else stored_index, "its names")
         self._index = as_text(_read(stored_index))
         self.n_rows = len(self._index)
 

@@ -3,7 +3,7 @@
 >>> with open_cells("screen.h5ad", {"layer": "lognorm"}) as cells:
 ...     match = cells.require_genes(panel)  # which columns hold the model's genes
 ...     control = cells.find_control_cells(panel)  # labels and rows of the control cells
-...     for batch in cells.values(panel, match.columns, control.rows):  # checked, in model gene order
+...     for batch in cells.values(match, control.rows):  # checked, in model gene order
 ...         ...
 """
 
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
     ArgumentError,
-    Caution,
     CellsFormatError,
     FieldNotFoundError,
     UseOption,
@@ -29,11 +28,12 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import Annotation, as_text, is_gene
+from scgenept_rt.expression.annotation import Annotation, no_column
 from scgenept_rt.expression.count_signature import MAX_CELLS, TRANSFORMS, Signature, logarithm, read_signature
+from scgenept_rt.expression.gene_columns import VAR_NAMES, gene_names, is_gene
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows
-from scgenept_rt.expression.missing_genes import missing_notices, none_found, some_missing
+from scgenept_rt.expression.missing_genes import accept_missing, without_flagged
 from scgenept_rt.expression.negatives import find_negative_fault
 from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, find_fault
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
@@ -42,19 +42,8 @@ from scgenept_rt.options import ReadOptions, resolve
 if TYPE_CHECKING:
     from anndata import AnnData
 
-VAR_NAMES = "var_names"
-# Columns of var that hold gene names or Ensembl ids in public data sets, in lower case and without separators.
-_GENE_COLUMNS = (
-    *("genename", "featurename", "genesymbols", "genesymbol", "symbol", "geneshortname", "hgncsymbol", "features"),
-    *("genenames", "gene", "genes", "symbols", "externalgenename", "originalgenesymbols", "hgnc", "name", "index"),
-    *("geneids", "geneid", "ensemblid", "ensemblids", "ensembl", "ensemblgeneid", "featureid", "id", "accession"),
-)
-_FILTERED = "feature_is_filtered"
-"""CELLxGENE's column of var: True for genes that were blanked in X and are whole in raw."""
 _COUNTS = re.compile(r"^(?!.*log).*(?:count|umi|raw)", re.IGNORECASE)
 """In the names of layers of counts."""
-_COUNTED_CELLS = 2000
-"""Of so many cells the counts of genes that are zero in X are looked at."""
 
 
 class CellsSource(Protocol):
@@ -185,7 +174,9 @@ class OpenedCells:
         elif layer is None and not self._source.has_x:
             others = self.other_matrices()
             problem = "it has no X" if others else "it has no X, no layers and no raw"
-            raise FieldNotFoundError(problem, "" if others else "Give cells with expression", others, where=self.where)
+            raise FieldNotFoundError(
+                problem, "" if others else "Give cells with expression values", others, where=self.where
+            )
         return self._fitting(self._source.matrix(layer, use_raw=self.options["use_raw"]))
 
     def layer(self, name: str) -> MatrixRows | None:
@@ -214,19 +205,7 @@ class OpenedCells:
 
         With a gene_key the others stay: their Ensembl ids tell columns of the same name apart.
         """
-        names: dict[str, Sequence[str]] = {VAR_NAMES: self.var.index().tolist()}
-        gene_key = self.options["gene_key"]
-        known = {column: re.sub(r"[-_. ]", "", column).casefold() for column in self.var.columns}
-        usual = sorted(
-            (column for column in known if known[column] in _GENE_COLUMNS),
-            key=lambda column: _GENE_COLUMNS.index(known[column]),
-        )
-        for column in dict.fromkeys([*usual, *([gene_key] if gene_key else [])]):
-            if column in self.var.columns:
-                names[column] = as_text(self.var.column(column)).tolist()
-            elif column == gene_key == self.var.index_name:
-                names[column] = names[VAR_NAMES]
-        return names
+        return gene_names(self.var, self.options["gene_key"])
 
     @cached_property
     def _is_gene(self) -> NDArray[np.bool_]:
@@ -244,92 +223,40 @@ class OpenedCells:
         """
         gene_key = self.options["gene_key"]
         if gene_key is not None and gene_key not in self.gene_names:
-            found = join_limited([VAR_NAMES, *self.var.columns], 12)
-            raise FieldNotFoundError(
-                f"var has no column {gene_key!r} (it has: {found})",
-                options=[UseOption("gene_key", "choose one of these")],
-                where=self.where,
-            )
+            choose = UseOption("gene_key", "choose one of these")
+            raise no_column("var", gene_key, [VAR_NAMES, *self.var.columns], choose, self.where)
         genes = self._is_gene
         # An antibody may have the name of a gene.
         names = {source: np.where(genes, texts, "").tolist() for source, texts in self.gene_names.items()}
         match = match_columns(panel, names, gene_key, where=self.where)
-        return self._without_filtered(panel, match)
-
-    def accept_missing(self, panel: GenePanel, match: GeneMatch) -> list[str]:
-        """Return notices about genes that the input lacks.
-
-        Raises
-        ------
-        GeneMatchError
-            If genes are missing and the options do not accept that, or none was found.
-        """
-        if not match.missing:
-            return []
-        if not match.n_found:
-            raise none_found(self, panel, match, self._raw_with_genes())
-        if self.options["missing_genes"] == "error":
-            raise some_missing(self, panel, match, self._raw_with_genes())
-        return missing_notices(panel, match)
-
-    def blanked_genes(
-        self, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Return which of a model's genes are zero in X in all of these cells and not in their counts.
-
-        Parameters
-        ----------
-        match
-            Which columns hold the genes.
-        rows
-            int64 [n_cells], the cells.
-        expressed
-            bool [n_genes], the genes of the model that X holds values of in them.
-        """
-        blanked = np.zeros(len(expressed), dtype=np.bool_)
-        silent = np.flatnonzero(~expressed & (match.columns >= 0))
-        if not len(silent) or self.options["layer"] is not None or self.options["use_raw"]:
-            return blanked
-        if self.has_raw:
-            counts, var = self._source.matrix(None, use_raw=True), self._source.var(use_raw=True)
-            column_of = {name: column for column, name in enumerate(var.index().tolist())}
-            names = self.var.index()
-            columns = np.array([column_of.get(names[at], -1) for at in match.columns[silent]], dtype=np.int64)
-        else:
-            layer = next(filter(_COUNTS.search, self.layer_names), None)
-            if layer is None:
-                return blanked
-            counts, columns = self._fitting(self._source.matrix(layer, use_raw=False)), match.columns[silent]
-        some = rows[:: max(len(rows) // _COUNTED_CELLS, 1)]
-        for batch in counts.batches(some, columns):
-            blanked[silent[batch.indices[batch.data != 0]]] = True
-        return blanked
-
-    def accept_blanked(
-        self, panel: GenePanel, match: GeneMatch, rows: NDArray[np.int64], expressed: NDArray[np.bool_]
-    ) -> GeneMatch:
-        """Return the match with the genes that `blanked_genes` finds as missing, or raise as `accept_missing` does."""
-        blanked = self.blanked_genes(match, rows, expressed)
-        n = int(np.count_nonzero(blanked))
-        if not n:
-            return match
-        genes = join_limited([panel.names[position] for position in np.flatnonzero(blanked)])
-        have = pluralize(n, "gene of the model is", "genes of the model are")
-        problem = f"{have} zero in X in all cells that were read and not in the counts beside it: {genes}"
-        match = match.without(panel, blanked, Caution(problem))
-        if self.options["missing_genes"] == "error":
-            raise some_missing(self, panel, match, self._raw_with_genes())
-        return match
+        return without_flagged(self, match)
 
     def require_genes(self, panel: GenePanel) -> GeneMatch:
         """Find the model's genes as `match_genes` does, and accept missing ones as `accept_missing` does."""
         match = self.match_genes(panel)
-        return match.with_notices(self.accept_missing(panel, match))
+        return match.with_notices(accept_missing(self, match))
+
+    def counts_beside(self, columns: NDArray[np.int64]) -> tuple[MatrixRows, NDArray[np.int64]] | None:
+        """Return the counts in raw or in a layer beside X, and where they have these columns of X; None without any."""
+        if self.options["layer"] is not None or self.options["use_raw"]:
+            return None
+        if self.has_raw:
+            column_of = {name: column for column, name in enumerate(self._source.var(use_raw=True).index().tolist())}
+            of_raw = [column_of.get(name, -1) for name in self.var.index()[columns]]
+            return self._source.matrix(None, use_raw=True), np.array(of_raw, dtype=np.int64)
+        counts = self.layer(next(filter(_COUNTS.search, self.layer_names), ""))
+        return None if counts is None else (counts, columns)
+
+    def raw_option(self) -> list[UseOption]:
+        """Return the option that reads raw, unless it is read already or not there."""
+        if self.options["use_raw"] or not self.has_raw:
+            return []
+        n_genes = self._source.var(use_raw=True).n_rows
+        return [UseOption("use_raw", f"read raw, which has {pluralize(n_genes, 'gene')}", True)]
 
     def values(
         self,
-        panel: GenePanel,
-        columns: NDArray[np.int64],
+        match: GeneMatch,
         rows: NDArray[np.int64],
         notices: list[str] | None = None,
     ) -> Iterator[Any]:
@@ -337,10 +264,8 @@ class OpenedCells:
 
         Parameters
         ----------
-        panel
-            The model's genes.
-        columns
-            int64 [n_genes], the column of each gene, -1 for one that is missing (which is zero).
+        match
+            The model's genes, of which missing ones are zero.
         rows
             int64 [n_cells], sorted, without repeats.
         notices
@@ -359,9 +284,9 @@ class OpenedCells:
         fault = None
         if len(rows):
             chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
-            fault = self.find_scale_fault(self.sample(chosen, columns), panel.training_total)[1]
-        check = self.scale_check(panel.names, rows, fault)
-        for batch in self.matrix.batches(rows, columns):
+            fault = self.find_scale_fault(self.sample(chosen, match.columns), match.panel.training_total)[1]
+        check = self.scale_check(match.panel.names, rows, fault)
+        for batch in self.matrix.batches(rows, match.columns):
             check.check(batch)
             yield batch
         found = check.finish()
@@ -434,21 +359,3 @@ class OpenedCells:
                 where=self.where,
             )
         return matrix
-
-    def _without_filtered(self, panel: GenePanel, match: GeneMatch) -> GeneMatch:
-        """Take genes as missing that the file flags as blanked in X."""
-        if self.options["use_raw"] or _FILTERED not in self.var.columns:
-            return match
-        flagged = np.isin(as_text(self.var.column(_FILTERED)), ("True", "TRUE", "true", "1"))
-        filtered = (match.columns >= 0) & flagged[match.columns]
-        n = int(np.count_nonzero(filtered))
-        if not n:
-            return match
-        have = pluralize(n, "gene of the model is", "genes of the model are")
-        return match.without(panel, filtered, Caution(f"{have} blanked in X, as var[{_FILTERED!r}] says"))
-
-    def _raw_with_genes(self) -> list[UseOption]:
-        if self.options["use_raw"] or not self.has_raw:
-            return []
-        n_genes = self._source.var(use_raw=True).n_rows
-        return [UseOption("use_raw", f"read raw, which has {pluralize(n_genes, 'gene')}", True)]

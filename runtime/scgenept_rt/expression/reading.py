@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, CsrRows, CsrRowsWriter, OrderedRows
+from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, RowsWriter, StoredRows
 from scgenept_rt.expression.groups import Groups, draw_groups, mixed_notices, require_groups
 from scgenept_rt.expression.input_annotation import InputAnnotation, read_annotation
+from scgenept_rt.expression.missing_genes import accept_blanked
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GeneMatch, GenePanel
@@ -64,71 +65,55 @@ def read_control_cells(
     ExpressionValueError
         If the values of the control cells in use are not log1p-normalised expression.
     """
+    sampling = sampling or Sampling()
     with open_cells(source, options) as cells:
-        return _read(cells, panel, sampling or Sampling(), groupby, annotated, all_genes, spill_bytes)
+        cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
+        match = cells.require_genes(panel)
+        control = cells.find_control_cells(panel)
+        notices: list[str] = []
+        told: list[str] = []
+        if groupby is None:
+            drawn = sampling.draw(len(control.rows))
+            groups = Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64))
+        else:
+            found = require_groups(cells.obs, groupby, control.rows, cells.where)
+            groups, drawn, told = draw_groups(found, groupby, sampling)
+        stored, order = np.unique(drawn, return_inverse=True)
+        rows = control.rows[stored]
+        writer = RowsWriter(spill_bytes)
+        expressed = np.zeros(len(panel), dtype=np.bool_)
+        try:
+            for batch in cells.values(match, rows, notices):
+                writer.append(batch)
+                expressed[batch.indices] = True
+            match = accept_blanked(cells, match, rows, expressed)
+        except BaseException:
+            writer.discard()
+            raise
+        return ControlCells(
+            writer.finish(order, len(panel)),
+            obs_names=cells.obs.index()[rows[order]],
+            n_available=len(control.rows),
+            groups=groups,
+            mixed=mixed_notices(cells.obs, rows) if groupby is None else [],
+            match=match,
+            condition_key=control.condition_key,
+            control_label=control.control_label,
+            notices=[*match.notices, *control.notices, *told, *notices],
+            annotation=read_annotation(cells, panel, control, rows[order])
+            if annotated
+            else InputAnnotation(cells.var.index()),
+            others=_other_genes(cells, match, rows, order, spill_bytes) if all_genes else None,
+        )
 
 
-def _read(
-    cells: OpenedCells,
-    panel: GenePanel,
-    sampling: Sampling,
-    groupby: str | None,
-    annotated: bool,
-    all_genes: bool,
-    spill_bytes: int,
-) -> ControlCells:
-    cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
-    match = cells.require_genes(panel)
-    control = cells.find_control_cells(panel)
-    notices: list[str] = []
-    told: list[str] = []
-    if groupby is None:
-        drawn = sampling.draw(len(control.rows))
-        groups = Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64))
-    else:
-        found = require_groups(cells.obs, groupby, control.rows, cells.where)
-        groups, drawn, told = draw_groups(found, groupby, sampling)
-    stored, order = np.unique(drawn, return_inverse=True)
-    rows = control.rows[stored]
-    names = cells.obs.index()[rows]
-    writer = CsrRowsWriter(spill_bytes)
-    expressed = np.zeros(len(panel), dtype=np.bool_)
-    try:
-        for batch in cells.values(panel, match.columns, rows, notices):
-            writer.append(batch)
-            expressed[batch.indices] = True
-        match = cells.accept_blanked(panel, match, rows, expressed)
-    except BaseException:
-        writer.discard()
-        raise
-    in_order = len(order) == len(stored) and bool(np.all(np.diff(order) == 1))
-    place = None if in_order else order.astype(np.int64)
-    others = None
-    if all_genes:
-        others = OrderedRows(_other_genes(cells, match, rows, spill_bytes), place, cells.var.n_rows)
-    return ControlCells(
-        writer.finish(),
-        order=place,
-        obs_names=names if in_order else names[order],
-        n_available=len(control.rows),
-        groups=groups,
-        mixed=mixed_notices(cells.obs, rows) if groupby is None else [],
-        match=match,
-        condition_key=control.condition_key,
-        control_label=control.control_label,
-        notices=[*match.notices, *control.notices, *told, *notices],
-        annotation=read_annotation(cells, panel, control, rows[order])
-        if annotated
-        else InputAnnotation(cells.var.index()),
-        others=others,
-    )
-
-
-def _other_genes(cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], spill_bytes: int) -> CsrRows:
+def _other_genes(
+    cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], order: NDArray[np.int64], spill_bytes: int
+) -> StoredRows:
     """Read the genes of the input that no gene of the model was found in; the columns of the others stay empty."""
     columns = np.arange(cells.var.n_rows, dtype=np.int64)
     columns[match.columns[match.columns >= 0]] = -1
-    writer = CsrRowsWriter(spill_bytes)
+    writer = RowsWriter(spill_bytes)
     for batch in cells.matrix.batches(rows, columns):
         writer.append(batch)
-    return writer.finish()
+    return writer.finish(order, cells.var.n_rows)

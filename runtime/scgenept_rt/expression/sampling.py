@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, ControlCellsError, UseOption
+from scgenept_rt.errors import ControlCellsError, UseOption
 from scgenept_rt.options import SamplingMode
 
 
@@ -31,10 +31,6 @@ class Sampling:
     mode: SamplingMode = "all"
     n_controls: int | None = None
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ArgumentError(f"seed is {self.seed}, expected a number from 0 to 4294967295")
 
     def draw(self, n_available: int) -> NDArray[np.int64]:
         """Return the drawn cells as positions among the `n_available` control cells.

@@ -46,7 +46,7 @@ def checked(element: Any, *, whole: bool = True) -> Any:
     if hasattr(element, "keys"):
         for key in list(element.keys()):
             checked(element[key], whole=whole)
-        _check_chunks(element)
+        _check_complete(element)
         return element
     if getattr(element, "external", None) or getattr(element, "is_virtual", False):
         raise ValueError("its values lie in another file")
@@ -56,21 +56,28 @@ def checked(element: Any, *, whole: bool = True) -> Any:
     n_bytes = math.prod(shape or ()) * element.dtype.itemsize
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if n_bytes > memory:
-        raise ValueError(f"it would take {format_size(n_bytes)} of memory, and there are {format_size(memory)}")
+        raise ValueError(f"it would take {format_size(n_bytes)} of memory, and this machine has {format_size(memory)}")
     return element
 
 
-def absent_chunks(array: Any) -> int:
-    """Return how many chunks of a zarr array have no file, which count as zeros; 0 for other arrays."""
-    return int(array.nchunks - array.nchunks_initialized) if hasattr(array, "nchunks_initialized") else 0
+def check_chunks(array: Any, name: str) -> None:
+    """Raise ValueError if chunks of a zarr array have no file."""
+    if n := _absent_chunks(array):
+        are = pluralize(n, f"chunk of {name} is", f"chunks of {name} are")
+        raise ValueError(f"{are} missing: the copy is incomplete")
 
 
 def absent_notices(array: Any) -> list[str]:
     """Return a caution about chunks of a dense matrix that have no file: they may be zeros, or an incomplete copy."""
-    if not (n := absent_chunks(array)):
+    if not (n := _absent_chunks(array)):
         return []
     problem = f"{n:,} of {pluralize(array.nchunks, 'chunk')} of its matrix have no file, and count as zeros"
     return [Caution(problem, "Check that the copy is complete")]
+
+
+def _absent_chunks(array: Any) -> int:
+    """Return how many chunks of a zarr array have no file, which count as zeros; 0 for other arrays."""
+    return int(array.nchunks - array.nchunks_initialized) if hasattr(array, "nchunks_initialized") else 0
 
 
 def _codecs(array: Any) -> Sequence[Any]:
@@ -81,7 +88,7 @@ def _codecs(array: Any) -> Sequence[Any]:
     return (*(getattr(metadata, "filters", None) or ()), getattr(metadata, "compressor", None))
 
 
-def _check_chunks(group: Any) -> None:
+def _check_complete(group: Any) -> None:
     """Raise ValueError if a compressed matrix or a categorical column has chunks that are not there.
 
     zarr leaves out chunks of zeros alone, which a column of one category is, and in a matrix only one of nothing.
@@ -97,5 +104,4 @@ def _check_chunks(group: Any) -> None:
     else:
         return
     for name in names:
-        if n := absent_chunks(group[name]):
-            raise ValueError(f"{pluralize(n, 'chunk is', 'chunks are')} absent of its {name}: the copy is incomplete")
+        check_chunks(group[name], f"its {name}")

@@ -21,16 +21,14 @@ class GeneMatch:
 
     Attributes
     ----------
+    panel
+        The model's genes.
     columns
         int64 [n_model_genes], the input's column, -1 where the input lacks the gene.
     source
         Where the names came from: "var_names" or a column of var.
-    n_found, n_found_in_vocab
-        How many model genes were found, and how many of these are in the model's vocabulary.
     n_by_id
         How many were found through an Ensembl id.
-    missing
-        Names of the model's genes that were not found, in model order.
     n_respelled
         How many were found in another spelling.
     unclear
@@ -43,34 +41,39 @@ class GeneMatch:
         Why genes that have a column count as missing all the same.
     """
 
+    panel: GenePanel
     columns: NDArray[np.int64]
     source: str
-    n_found: int
-    n_found_in_vocab: int
     n_by_id: int
-    missing: tuple[str, ...]
     n_respelled: int
     unclear: Mapping[str, str]
     n_extra: int
-    notices: tuple[str, ...]
+    notices: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
+
+    @property
+    def n_found(self) -> int:
+        """How many model genes were found."""
+        return int(np.count_nonzero(self.columns >= 0))
+
+    @property
+    def n_found_in_vocab(self) -> int:
+        """How many of these are in the model's vocabulary."""
+        return int(np.count_nonzero((self.columns >= 0) & self.panel.in_vocab))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the model's genes that were not found, in model order."""
+        return tuple(name for name, column in zip(self.panel.names, self.columns, strict=True) if column < 0)
 
     def with_notices(self, notices: Iterable[str]) -> GeneMatch:
         """Return this match with further notices."""
         return dataclasses.replace(self, notices=(*self.notices, *notices))
 
-    def without(self, panel: GenePanel, lost: NDArray[np.bool_], notice: str) -> GeneMatch:
+    def without(self, lost: NDArray[np.bool_], notice: str) -> GeneMatch:
         """Return this match with genes (by position in the model) taken as missing, and the notice that says why."""
-        columns = np.where(lost, -1, self.columns)
-        return dataclasses.replace(
-            self,
-            columns=columns,
-            n_found=int(np.count_nonzero(columns >= 0)),
-            n_found_in_vocab=int(np.count_nonzero((columns >= 0) & panel.in_vocab)),
-            missing=tuple(name for name, column in zip(panel.names, columns, strict=True) if column < 0),
-            notices=(*self.notices, notice),
-            unmeasured=(*self.unmeasured, notice),
-        )
+        columns, unmeasured = np.where(lost, -1, self.columns), (*self.unmeasured, notice)
+        return dataclasses.replace(self, columns=columns, unmeasured=unmeasured).with_notices([notice])
 
 
 def match_columns(
@@ -261,37 +264,28 @@ class _Assignment:
 
     def match(self) -> GeneMatch:
         """Return the result, without ambiguous names."""
-        found = self.columns >= 0
-        n_found = int(np.count_nonzero(found))
-        n_found_in_vocab = int(np.count_nonzero(found & self.panel.in_vocab))
-        n_extra = len(self.candidates[self.source]) - n_found
-        return GeneMatch(
+        names = self.panel.names
+        match = GeneMatch(
+            panel=self.panel,
             columns=self.columns,
             source=self.source,
-            n_found=n_found,
-            n_found_in_vocab=n_found_in_vocab,
             n_by_id=self.n_by_id,
-            missing=tuple(name for name, here in zip(self.panel.names, found, strict=True) if not here),
             n_respelled=sum(map(len, self.respelled.kinds.values())),
-            unclear={
-                self.panel.names[position]: written
-                for position, written in self.respelled.unclear.items()
-                if not found[position]
-            },
-            n_extra=n_extra,
-            notices=tuple(self._notices(n_found, n_found_in_vocab, n_extra)),
+            unclear={names[at]: written for at, written in self.respelled.unclear.items() if self.columns[at] < 0},
+            n_extra=len(self.candidates[self.source]) - int(np.count_nonzero(self.columns >= 0)),
         )
+        return match.with_notices(self._notices(match))
 
-    def _notices(self, n_found: int, n_found_in_vocab: int, n_extra: int) -> list[str]:
+    def _notices(self, match: GeneMatch) -> list[str]:
         notices = []
         if self.source != "var_names":
             notices.append(f"Gene names were taken from the var column {self.source!r}.")
-        if n_found < len(self.panel):
+        if match.n_found < len(self.panel):
             n_in_vocab = int(np.count_nonzero(self.panel.in_vocab))
-            were = "was" if n_found == 1 else "were"
+            were = "was" if match.n_found == 1 else "were"
             notices.append(
-                f"{n_found:,} of the model's {len(self.panel):,} genes {were} found in the input "
-                f"({n_found_in_vocab:,} of the {n_in_vocab:,} in its vocabulary)."
+                f"{match.n_found:,} of the model's {len(self.panel):,} genes {were} found in the input "
+                f"({match.n_found_in_vocab:,} of the {n_in_vocab:,} in its vocabulary)."
             )
         if self.n_by_id:
             are = pluralize(self.n_by_id, "gene name is an Ensembl id", "gene names are Ensembl ids")
@@ -305,9 +299,9 @@ class _Assignment:
             notices.append(self.respelled.notice())
         if not self._id_of_column:
             notices += self._made_unique_notices()
-        if n_extra:
-            genes = pluralize(n_extra, "gene of the input is", "genes of the input are")
-            notices.append(f"{genes} not in the model and {'is' if n_extra == 1 else 'are'} ignored.")
+        if match.n_extra:
+            genes = pluralize(match.n_extra, "gene of the input is", "genes of the input are")
+            notices.append(f"{genes} not in the model and {'is' if match.n_extra == 1 else 'are'} ignored.")
         return notices
 
     def _made_unique_notices(self) -> list[str]:

@@ -170,13 +170,13 @@ def _open_locked(
     if resume and exists and not _continues(work) and stored_entry(path, RUN_DIGEST) == digest:
         # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
         done = Journal(spec.n_rows, settings, fingerprint, {})
-        return table_class(work, spec.layout, done, command, published=True)
+        return table_class(work, spec, done, command, published=True)
     try:
         journal = Journal.load(work.path, path) if resume or (_continues(work) and not overwrite) else None
         if journal is not None:
             # Before a command to continue is named, which continues a run of its own settings alone.
             journal.check_same(settings, fingerprint, path)
-            table = table_class(work, spec.layout, journal, command, overwrite=overwrite)
+            table = table_class(work, spec, journal, command, overwrite=overwrite)
             if exists and not overwrite:
                 raise _left(work, table, _replacing(command), beside=True)
             if not resume:
@@ -189,11 +189,9 @@ def _open_locked(
         if not resume:
             problem = f"an interrupted run left a partial output in {work.path} that cannot be continued: {damage}"
             raise PartialOutputError(problem, options=[DISCARD], where=path) from damage
-        on_notice(f"what an interrupted run left in {work.path} cannot be continued ({damage}): the run starts anew")
+        on_notice(f"what an interrupted run left in {work.path} cannot be continued ({damage}): the run starts over")
     if exists and not overwrite:
-        raise _exists(
-            path, "the output exists already, and is not of this run" if resume else "the output exists already"
-        )
+        raise _exists(path, ", and is not of this run" if resume else "")
     work.clear()
     spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
     return table_class.create(work, spec, settings, command, overwrite=overwrite)

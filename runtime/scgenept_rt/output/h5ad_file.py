@@ -18,7 +18,7 @@ from scgenept_rt.files.durable import sync_data
 from scgenept_rt.output.checksums import checksum_of_file
 from scgenept_rt.output.hdf5_stream import Hdf5Stream
 from scgenept_rt.output.partial_table import PartialTable, write_fully
-from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableLayout, TableSpec, write_annotations
+from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableSpec, write_annotations
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
@@ -52,13 +52,13 @@ class H5adTable(PartialTable):
         with self._work.data.open("rb") as file:
             for offset, name in sorted((offset, name) for name, offset in self._journal.storage["offsets"].items()):
                 checksum = checksum_of_file(file, offset - file.tell(), checksum)
-                file.seek(offset + self.n_rows * _row_bytes(name, self._layout))
+                file.seek(offset + self.n_rows * _row_bytes(name, self._spec))
             return checksum_of_file(file, size - file.tell(), checksum)
 
     def _checksum(self, piece: int) -> int:
         checksum, file = piece, self._open_file()
         for name, offset in self._journal.storage["offsets"].items():
-            n_bytes = _row_bytes(name, self._layout)
+            n_bytes = _row_bytes(name, self._spec)
             file.seek(offset + piece * n_bytes)
             checksum = checksum_of_file(file, n_bytes, checksum)
         return checksum
@@ -68,7 +68,7 @@ class H5adTable(PartialTable):
         if rows.n_controls is not None:
             arrays[N_CONTROLS] = rows.n_controls
         for name, array in arrays.items():
-            offset = self._journal.storage["offsets"][name] + row * _row_bytes(name, self._layout)
+            offset = self._journal.storage["offsets"][name] + row * _row_bytes(name, self._spec)
             write_fully(self._open_file(), offset, array)
 
     def _sync(self) -> None:
@@ -89,8 +89,8 @@ class H5adTable(PartialTable):
             file.close()
 
 
-def _row_bytes(name: str, layout: TableLayout) -> int:
-    return 8 if name == N_CONTROLS else 4 * layout.n_vars
+def _row_bytes(name: str, spec: TableSpec) -> int:
+    return 8 if name == N_CONTROLS else 4 * spec.n_vars
 
 
 def _contiguous(group: Any, name: str, shape: tuple[int, ...], h5_type: Any) -> Any:

@@ -42,7 +42,7 @@ _WORDS = {
 """Names of journal entries in messages, where their own say little."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 
-DISCARD = UseOption("overwrite", "discard it and start anew", True)
+DISCARD = UseOption("overwrite", "discard it and start over", True)
 
 
 class Damage(ScgeneptError):  # noqa: N818 - never shown: the run starts anew, or an error of its own names the damage
@@ -116,7 +116,7 @@ class Journal:
         if found:
             raise PartialOutputError(
                 "the interrupted run that left part of it had other settings:\n  " + "\n  ".join(found),
-                "Resume with the settings of before",
+                "Resume with the previous settings",
                 [DISCARD],
                 where=target,
             )

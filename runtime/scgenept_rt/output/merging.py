@@ -144,8 +144,8 @@ def find_parts(out: Path, ending: str) -> list[Path]:
         remedy = f"Give the output of which it is a part: {part_of[0]}" if part_of else "Predict the parts"
         raise ShardsError(problem, remedy, where=out)
     if len(counts) > 1:
-        problem = f"there are parts of a division by {' and of one by '.join(map(str, counts))}"
-        raise ShardsError(problem, "Move those of one division away", where=out)
+        problem = f"there are parts of runs that were divided by {' and by '.join(map(str, counts))}"
+        raise ShardsError(problem, "Move the parts of all but one run away", where=out)
     count = counts[0]
     missing = [number for number in range(1, count + 1) if (count, number) not in finished]
     if missing:

@@ -17,7 +17,7 @@ from scgenept_rt.files.durable import move_durably, write_durably
 from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.journal import Damage, Journal
 from scgenept_rt.output.row_writer import RowWriter
-from scgenept_rt.output.table_spec import TableLayout, TableSpec
+from scgenept_rt.output.table_spec import TableSpec
 from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WorkDirectory
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ class PartialTable(RowWriter):
     def __init__(
         self,
         work: WorkDirectory,
-        layout: TableLayout,
+        spec: TableSpec,
         journal: Journal,
         command: str,
         *,
         overwrite: bool = False,
         published: bool = False,
     ) -> None:
-        super().__init__(layout)
+        super().__init__(spec)
         self.path = work.target
         self._work = work
         self._journal = journal
@@ -57,7 +57,7 @@ class PartialTable(RowWriter):
         self._overwrite = overwrite
         self._published = published
         self._checksums = Checksums(work.path / CHECKSUMS_NAME)
-        self._n_committed = self._n_written = layout.n_rows if published else self._stored_rows(len(self._checksums))
+        self._n_committed = self._n_written = spec.n_rows if published else self._stored_rows(len(self._checksums))
 
     @classmethod
     def create(
@@ -68,11 +68,11 @@ class PartialTable(RowWriter):
             try:
                 storage = cls._lay_out(work.data, spec)
             except (TypeError, ValueError) as error:  # a name or value that its library cannot write
-                problem = f"what the cells bring with them cannot be stored ({reason(error)})"
+                problem = f"an annotation of the cells cannot be stored ({reason(error)})"
                 remedy = "Rename it in the cells, or predict means"
                 raise OutputError(problem, remedy, where=work.target) from error
             journal = Journal(spec.n_rows, settings, spec.fingerprint(), storage)
-            table = cls(work, spec.layout, journal, command, overwrite=overwrite)
+            table = cls(work, spec, journal, command, overwrite=overwrite)
             storage["fixed"] = table._checksum_of_fixed()
             write_durably(work.path / CHECKSUMS_NAME, b"")
             journal.save(work.path)
@@ -203,9 +203,7 @@ class PartialTable(RowWriter):
             try:
                 move_durably(self._work.data, self.path, replace=self._overwrite)
             except FileExistsError:
-                problem = (
-                    f"something else has got this name since the run began; its result is kept in {self._work.path}"
-                )
+                problem = f"another file took this name after the run began; its result is kept in {self._work.path}"
                 replace = UseOption("overwrite", "replace it, together with the option that resumes", True)
                 raise OutputExistsError(
                     problem, "Move that away and resume this run", [replace], where=self.path
@@ -245,7 +243,7 @@ def _failures_explained(path: Path, n_committed: int, n_rows: int, command: str)
         kept = f"{n_committed:,} of {pluralize(n_rows, 'row')} kept"
         raise OutputError(
             f"writing failed ({reason(error)}); {kept}",
-            f"Put that right, then continue with: {command}" if command else "Put that right",
+            f"Fix this, then continue with: {command}" if command else "Fix this",
             [] if command else [UseOption("resume", "continue", True)],
             where=path,
         ) from error

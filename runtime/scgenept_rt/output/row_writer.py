@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scgenept_rt.output.cell_rows import unique_names
-from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableLayout, TableSpec
+from scgenept_rt.output.table_spec import N_CONTROLS, Rows, TableSpec
 
 
 class RowWriter(ABC):
@@ -21,14 +21,14 @@ class RowWriter(ABC):
     As a context manager it closes itself: committed rows stay and can be continued.
     """
 
-    def __init__(self, layout: TableLayout, n_written: int = 0) -> None:
-        self._layout = layout
+    def __init__(self, spec: TableSpec, n_written: int = 0) -> None:
+        self._spec = spec
         self._n_written = n_written
 
     @property
     def n_rows(self) -> int:
         """Number of rows of the finished table."""
-        return self._layout.n_rows
+        return self._spec.n_rows
 
     @property
     def n_written(self) -> int:
@@ -57,7 +57,7 @@ class RowWriter(ABC):
         n_controls
             Number of control cells of each row, shape (rows,), where it was not known before.
         """
-        rows = self._layout.checked(self._n_written, X, layers, n_controls)
+        rows = self._spec.checked(self._n_written, X, layers, n_controls)
         if rows.n_rows:
             self._put(self._n_written, rows)
             self._n_written += rows.n_rows
@@ -104,10 +104,9 @@ class MemoryTable(RowWriter):
     """A `RowWriter` whose `finish` returns an `anndata.AnnData`."""
 
     def __init__(self, spec: TableSpec) -> None:
-        super().__init__(spec.layout)
-        self._spec = spec
+        super().__init__(spec)
         shape = (spec.n_rows, spec.n_vars)
-        self._arrays = {name: np.empty(shape, dtype=np.float32) for name in self._layout.array_names}
+        self._arrays = {name: np.empty(shape, dtype=np.float32) for name in self._spec.array_names}
         self._n_controls = np.array(spec.obs_rows()[N_CONTROLS] if spec.kind == "mean" else [], dtype=np.int64)
 
     @property
@@ -138,9 +137,9 @@ class MemoryTable(RowWriter):
         # anndata warns of repeated gene names on construction; these are the model's own and stay
         adata = AnnData(
             X=self._arrays["X"],
-            obs=obs.assign(**{N_CONTROLS: self._n_controls}) if self._layout.kind == "mean" else obs,
+            obs=obs.assign(**{N_CONTROLS: self._n_controls}) if self._spec.kind == "mean" else obs,
             var=self._spec.var.set_axis(unique_names(names), axis="index"),
-            layers={name: self._arrays[name] for name in self._layout.layers},
+            layers={name: self._arrays[name] for name in self._spec.layers},
             uns=self._spec.stored_uns(),
         )
         adata.var.index = names

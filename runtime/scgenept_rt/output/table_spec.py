@@ -40,66 +40,6 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class TableLayout:
-    """The sizes of a table: what a writer keeps of a `TableSpec` once the metadata are written."""
-
-    kind: Kind
-    n_rows: int
-    n_vars: int
-    layers: tuple[str, ...]
-    clip_at_zero: bool
-
-    @property
-    def array_names(self) -> tuple[str, ...]:
-        """The arrays that every row has values in: X, then the layers."""
-        return ("X", *self.layers)
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the values alone, uncompressed."""
-        return len(self.array_names) * self.n_rows * self.n_vars * 4
-
-    def checked(
-        self,
-        row: int,
-        X: NDArray[Any],
-        layers: Mapping[str, NDArray[Any]] | None,
-        n_controls: NDArray[Any] | None,
-    ) -> Rows:
-        """Check rows to be written from `row` on, and return them as stored.
-
-        Raises
-        ------
-        ValueError
-            If a shape or the set of layers is not that of the table, or there are too many rows.
-        """
-        layers = layers or {}
-        if set(layers) != set(self.layers):
-            raise ValueError(f"layers are {sorted(layers)}, this table has {sorted(self.layers)}")
-        given = {"X": X, **layers}
-        arrays: dict[str, NDArray[np.float32]] = {}
-        for name in self.array_names:
-            array = np.ascontiguousarray(given[name], dtype="<f4")
-            if array.ndim != 2 or array.shape != (len(X), self.n_vars):
-                raise ValueError(f"{name} has shape {array.shape}, expected ({len(X)}, {self.n_vars})")
-            arrays[name] = array
-        n_rows = len(X)
-        if row + n_rows > self.n_rows:
-            raise ValueError(f"rows {row} to {row + n_rows} do not fit in a table of {self.n_rows} rows")
-        if self.clip_at_zero:
-            arrays["X"] = np.maximum(arrays["X"], np.float32(0))
-        counts: NDArray[np.int64] | None = None
-        if n_controls is not None:
-            counts = np.ascontiguousarray(n_controls, dtype="<i8")
-            if self.kind != "mean" or counts.shape != (n_rows,):
-                raise ValueError(
-                    f"n_controls has shape {counts.shape} in a table of kind {self.kind!r}, "
-                    f"expected ({n_rows},) in one of kind 'mean'"
-                )
-        return Rows(arrays, counts, n_rows)
-
-
-@dataclass(frozen=True)
 class TableSpec:
     """A table of predictions without its values.
 
@@ -141,16 +81,56 @@ class TableSpec:
         return len(self.var)
 
     @property
-    def layout(self) -> TableLayout:
-        """The sizes alone."""
-        return TableLayout(self.kind, self.n_rows, self.n_vars, self.layers, self.clip_at_zero)
+    def array_names(self) -> tuple[str, ...]:
+        """The arrays that every row has values in: X, then the layers."""
+        return ("X", *self.layers)
 
     @property
     def n_bytes(self) -> int:
         """Expected size of the output on disk, uncompressed, for the check of free space."""
         names = sum(map(len, self.obs_rows(0, 1000).index))
         per_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
-        return self.layout.n_bytes + int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
+        values = 4 * len(self.array_names) * self.n_rows * self.n_vars
+        return values + int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
+
+    def checked(
+        self,
+        row: int,
+        X: NDArray[Any],
+        layers: Mapping[str, NDArray[Any]] | None,
+        n_controls: NDArray[Any] | None,
+    ) -> Rows:
+        """Check rows to be written from `row` on, and return them as stored.
+
+        Raises
+        ------
+        ValueError
+            If a shape or the set of layers is not that of the table, or there are too many rows.
+        """
+        layers = layers or {}
+        if set(layers) != set(self.layers):
+            raise ValueError(f"layers are {sorted(layers)}, this table has {sorted(self.layers)}")
+        given = {"X": X, **layers}
+        arrays: dict[str, NDArray[np.float32]] = {}
+        for name in self.array_names:
+            array = np.ascontiguousarray(given[name], dtype="<f4")
+            if array.ndim != 2 or array.shape != (len(X), self.n_vars):
+                raise ValueError(f"{name} has shape {array.shape}, expected ({len(X)}, {self.n_vars})")
+            arrays[name] = array
+        n_rows = len(X)
+        if row + n_rows > self.n_rows:
+            raise ValueError(f"rows {row} to {row + n_rows} do not fit in a table of {self.n_rows} rows")
+        if self.clip_at_zero:
+            arrays["X"] = np.maximum(arrays["X"], np.float32(0))
+        counts: NDArray[np.int64] | None = None
+        if n_controls is not None:
+            counts = np.ascontiguousarray(n_controls, dtype="<i8")
+            if self.kind != "mean" or counts.shape != (n_rows,):
+                raise ValueError(
+                    f"n_controls has shape {counts.shape} in a table of kind {self.kind!r}, "
+                    f"expected ({n_rows},) in one of kind 'mean'"
+                )
+        return Rows(arrays, counts, n_rows)
 
     def obs_rows(self, begin: int = 0, end: int | None = None) -> pd.DataFrame:
         """Return obs of the rows from `begin` up to `end`."""

@@ -36,4 +36,4 @@ def write_whole(adata: AnnData, path: Path, *, compression: Literal["gzip"] | No
         write_durably(path, made.getvalue())
     except OSError as error:
         problem = f"it cannot be written ({reason(error)}); nothing of it is left"
-        raise OutputError(problem, "Put that right and run the command again", where=path) from error
+        raise OutputError(problem, "Fix this and run the command again", where=path) from error

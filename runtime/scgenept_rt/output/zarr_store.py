@@ -41,7 +41,7 @@ class ZarrTable(PartialTable):
         chunk_rows = min(spec.n_rows, max(1, _CHUNK_BYTES // (4 * spec.n_vars)))
         store = zarr.open_group(data, mode="w", zarr_format=2)
         write_annotations(store, spec)
-        for name in spec.layout.array_names:
+        for name in spec.array_names:
             array = store.create_array(
                 _key(name),
                 shape=(spec.n_rows, spec.n_vars),
@@ -58,7 +58,7 @@ class ZarrTable(PartialTable):
 
     def _checksum_of_fixed(self) -> int:
         data = self._work.data
-        rows = [data / _key(name) for name in self._layout.array_names]
+        rows = [data / _key(name) for name in self._spec.array_names]
         rows.append(data / "obs" / N_CONTROLS)
         checksum = 0
         for path in sorted(data.rglob("*")):
@@ -73,20 +73,20 @@ class ZarrTable(PartialTable):
         for leftover in self._work.data.rglob("*.partial"):  # chunks that a kill caught before they had their name
             leftover.unlink()
         (self._work.data / _CONSOLIDATED).unlink(missing_ok=True)  # it would be read instead of what it repeats
-        if self._layout.kind == "mean":
+        if self._spec.kind == "mean":
             path = self._work.path / COUNTS_NAME
             if not path.exists() or path.stat().st_size != 8 * self.n_rows:
                 raise Damage(f"{COUNTS_NAME} is missing or damaged")
         n_lost = super().load()
         _, rows = self._read_waiting()
         if self.n_committed % self._piece_rows:
-            for name, array in zip(self._layout.array_names, rows, strict=True):
+            for name, array in zip(self._spec.array_names, rows, strict=True):
                 self._buffer(name)[: len(array)] = array
         return n_lost
 
     def _checksum(self, piece: int) -> int:
         checksum = self._checksum_of_counts(piece * self._piece_rows, (piece + 1) * self._piece_rows)
-        for name in self._layout.array_names:
+        for name in self._spec.array_names:
             checksum = zlib.crc32(self._chunk_path(name, piece).read_bytes(), checksum)
         return checksum
 
@@ -96,7 +96,7 @@ class ZarrTable(PartialTable):
         return n_waiting if n_filled < n_waiting < n_filled + self._piece_rows else n_filled
 
     def _checksum_of_counts(self, begin: int, end: int) -> int:
-        if self._layout.kind != "mean":
+        if self._spec.kind != "mean":
             return begin
         with (self._work.path / COUNTS_NAME).open("rb") as file:
             file.seek(8 * begin)
@@ -104,8 +104,8 @@ class ZarrTable(PartialTable):
 
     def _read_waiting(self) -> tuple[int, NDArray[np.float32]]:
         """Return the number of rows with those that wait, and these [arrays, rows, genes]; 0 if they are damaged."""
-        names, path = self._layout.array_names, self._work.path / WAITING_NAME
-        nothing = np.empty((len(names), 0, self._layout.n_vars), np.float32)
+        names, path = self._spec.array_names, self._work.path / WAITING_NAME
+        nothing = np.empty((len(names), 0, self._spec.n_vars), np.float32)
         try:
             stored = path.read_bytes()
             n_written, checksum = (int.from_bytes(part, "little") for part in (stored[:8], stored[8:12]))
@@ -113,7 +113,7 @@ class ZarrTable(PartialTable):
             counts = self._checksum_of_counts(n_written - n_waiting, n_written)
         except OSError:
             return 0, nothing
-        n_bytes = nothing.itemsize * len(names) * n_waiting * self._layout.n_vars
+        n_bytes = nothing.itemsize * len(names) * n_waiting * self._spec.n_vars
         if len(stored) != 12 + n_bytes or zlib.crc32(stored[12:], counts) != checksum:
             return 0, nothing
         return n_written, np.frombuffer(stored, "<f4", offset=12).reshape(len(names), n_waiting, -1)
@@ -145,13 +145,13 @@ class ZarrTable(PartialTable):
         for directory in {path.parent for path in self._unsynced}:
             sync_directory(directory)
         self._unsynced = []
-        if self._layout.kind == "mean":
+        if self._spec.kind == "mean":
             sync_file(self._work.path / COUNTS_NAME)
 
     def _save_waiting(self) -> None:
         path, n_waiting = self._work.path / WAITING_NAME, self._n_written % self._piece_rows
         if n_waiting:
-            rows = np.stack([self._buffer(name)[:n_waiting] for name in self._layout.array_names]).tobytes()
+            rows = np.stack([self._buffer(name)[:n_waiting] for name in self._spec.array_names]).tobytes()
             counts = self._checksum_of_counts(self._n_written - n_waiting, self._n_written)
             header = self._n_written.to_bytes(8, "little") + zlib.crc32(rows, counts).to_bytes(4, "little")
             write_durably(path, header + rows)
@@ -165,7 +165,7 @@ class ZarrTable(PartialTable):
             self._write_chunk(self.n_rows // self._piece_rows, n_waiting)
         zarr = import_zarr(f"writing {self.path}")
         store = zarr.open_group(self._work.data, mode="r+", zarr_format=2)
-        if self._layout.kind == "mean":
+        if self._spec.kind == "mean":
             store[f"obs/{N_CONTROLS}"][...] = np.fromfile(self._work.path / COUNTS_NAME, dtype="<i8")
         zarr.consolidate_metadata(store.store)
         sync_tree(self._work.data)
@@ -177,7 +177,7 @@ class ZarrTable(PartialTable):
 
     def _buffer(self, name: str) -> NDArray[np.float32]:
         if name not in self._pending:
-            self._pending[name] = np.zeros((self._piece_rows, self._layout.n_vars), dtype=np.float32)
+            self._pending[name] = np.zeros((self._piece_rows, self._spec.n_vars), dtype=np.float32)
         return self._pending[name]
 
     def _write_chunk(self, chunk: int, n_rows: int) -> None:
@@ -195,7 +195,7 @@ class ZarrTable(PartialTable):
             store = zarr.open_group(self._work.data, mode="r+", zarr_format=2)
             # a chunk of zeros is written like any other: -0.0 counts as zero and would come back as 0.0
             with zarr.config.set({"array.write_empty_chunks": True}):  # kept by the arrays that are opened meanwhile
-                self._arrays = {name: store[_key(name)] for name in self._layout.array_names}
+                self._arrays = {name: store[_key(name)] for name in self._spec.array_names}
         return self._arrays
 
 

@@ -6,7 +6,9 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from scgenept_rt.errors import PerturbationFileError, foreign_data, join_limited, pluralize
@@ -86,7 +88,7 @@ def read_perturbation_file(path: str | Path) -> list[PerturbationRequest]:
     """
     path = Path(path)
     requests = [
-        PerturbationRequest(entry.label, _count(path, entry), path, entry.line)
+        PerturbationRequest(entry.label, _count(path, entry), (path, entry.line))
         for entry in _entries(path, _LABEL_COLUMNS)
     ]
     if not requests:
@@ -116,7 +118,7 @@ def _entries(
     with foreign_data(PerturbationFileError, path, remedy="Save it as UTF-8 text: .txt, .csv or .tsv"):
         text = read_text(None if path == _STANDARD_INPUT else path)
     if path.suffix.lower() in _DELIMITERS:
-        yield from table_entries(path, text, label_columns, other_columns)
+        yield from _table(path, text, label_columns, other_columns)
         return
     for number, line in enumerate(io.StringIO(text, newline=""), start=1):
         label = line.strip()
@@ -128,104 +130,61 @@ def _entries(
         yield Entry(number, label, {})
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    cells: list[str]
-
-    def cell(self, index: int | None) -> str:
-        return self.cells[index].strip() if index is not None and index < len(self.cells) else ""
-
-
-def table_entries(path: Path, text: str, label_columns: Sequence[str], other_columns: Sequence[str]) -> Iterator[Entry]:
-    """Yield the entries of a delimited table whose header has one of the label columns, in any case.
-
-    Parameters
-    ----------
-    path
-        The file, for messages and for its usual delimiter.
-    text
-        Its text.
-    label_columns
-        Names of the column to read, the first that is there.
-    other_columns
-        Columns to read as well if they are there.
-
-    Raises
-    ------
-    PerturbationFileError
-        If the column is missing, a label is empty, or a row has more cells than the header.
-    """
+def _table(path: Path, text: str, label_columns: Sequence[str], other_columns: Sequence[str]) -> Iterator[Entry]:
+    """Yield the entries of a delimited table whose header has one of the label columns, in any case."""
     rows = _rows(path, text, _delimiter(path, text, label_columns))
-    header = next(rows, None)
-    names = [] if header is None else _without_blank_end(header.cells)
-    index = {name: _column(path, header, names, name) for name in (*label_columns, *other_columns)}
-    at = next((index[name] for name in label_columns if index[name] is not None), None)
-    if at is None:
-        raise _error(
-            path,
-            f"its header has no column {' or '.join(label_columns)} (it has: {join_limited(names, 12) or 'none'})",
-            f"Name the column {label_columns[0]}",
-            header.line if header else None,
+    line, header = next(rows, (None, []))
+    names = [name.casefold() for name in header]
+    for name in (*label_columns, *other_columns):
+        if names.count(name) > 1:
+            problem = f"its header has {names.count(name)} columns {name!r}"
+            raise _error(path, problem, "Rename all but one of them", line)
+    label_column = next((name for name in label_columns if name in names), None)
+    if label_column is None:
+        problem = (
+            f"its header has no column {' or '.join(label_columns)} (it has: {join_limited(header, 12) or 'none'})"
         )
-    for row in rows:
-        if len(_without_blank_end(row.cells)) > len(names):
+        raise _error(path, problem, f"Name the column {label_columns[0]}", line)
+    for line, cells in rows:
+        if len(cells) > len(header):
             # A cell left out may be the second gene of a pair.
             raise _error(
                 path,
-                f"the row has {len(_without_blank_end(row.cells)):,} cells, and the header "
-                f"{pluralize(len(names), 'column')}",
+                f"the row has {len(cells):,} cells, and the header {pluralize(len(header), 'column')}",
                 "Name every column; join genes that are perturbed together by a plus, such as FOSB+KLF1",
-                row.line,
+                line,
             )
-        label = row.cell(at)
-        if not label:
-            raise _error(path, "the cell is empty", line=row.line, column=names[at])
-        yield Entry(row.line, label, {name: row.cell(index[name]) for name in other_columns if index[name] is not None})
-
-
-def _without_blank_end(cells: Sequence[str]) -> list[str]:
-    """Return cells, stripped, without the blank ones at the end, which spreadsheets write where a table is wider."""
-    stripped = [cell.strip() for cell in cells]
-    while stripped and not stripped[-1]:
-        stripped.pop()
-    return stripped
+        cell_of = dict(zip_longest(names, cells, fillvalue=""))
+        if not cell_of[label_column]:
+            raise _error(path, "the cell is empty", line=line, column=header[names.index(label_column)])
+        yield Entry(line, cell_of[label_column], {name: cell_of[name] for name in other_columns if name in cell_of})
 
 
 def _delimiter(path: Path, text: str, label_columns: Sequence[str]) -> str:
     """Return what separates the cells of a table: the usual, unless only another one gives a header with the column."""
-    usual = _DELIMITERS.get(path.suffix.lower(), ",")
+    usual = _DELIMITERS[path.suffix.lower()]
     for delimiter in (usual, *_OTHER_DELIMITERS):
-        try:
-            header = next(_rows(path, text, delimiter), None)
-        except PerturbationFileError:  # quotes that this delimiter does not fit
-            continue
-        if header is not None and any(name.strip().casefold() in label_columns for name in header.cells):
-            return delimiter
+        with suppress(PerturbationFileError):  # quotes that this delimiter does not fit
+            _, header = next(_rows(path, text, delimiter), (None, []))
+            if any(name.casefold() in label_columns for name in header):
+                return delimiter
     return usual
 
 
-def _column(path: Path, header: _Row | None, names: Sequence[str], wanted: str) -> int | None:
-    """Return where the header has a column, in any case; None if it has none."""
-    found = [index for index, name in enumerate(names) if name.casefold() == wanted]
-    if header is not None and len(found) > 1:
-        raise _error(path, f"its header has {len(found)} columns {wanted!r}", "Rename all but one of them", header.line)
-    return found[0] if found else None
-
-
-def _rows(path: Path, text: str, delimiter: str) -> Iterator[_Row]:
+def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of each row, without the blank cells at its end, which spreadsheets write."""
     # Comments may hold any quotes; an empty line in their place keeps the count of lines.
     stream = io.StringIO(text, newline="")
     lines = ("\n" if line.lstrip().startswith("#") else line for line in stream)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begin = 1
     try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
-                yield _Row(reader.line_num, cells)
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            while cells and not cells[-1]:
+                cells.pop()
+            if cells and not cells[0].startswith("#"):
+                yield reader.line_num, cells
             begin = reader.line_num + 1
     except csv.Error as error:
         problem = f"the row that begins here cannot be read ({error})"

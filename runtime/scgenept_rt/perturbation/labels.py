@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, Caution, PerturbationError, join_limited
+from scgenept_rt.errors import ArgumentError, Caution, PerturbationError, join_limited, pluralize
 from scgenept_rt.genes import GenePanel, at_line
 from scgenept_rt.perturbation.spellings import guide_targets, is_control_word
 
@@ -55,18 +55,12 @@ class Perturbation:
 class PerturbationRequest:
     """A label, and how many control cells to use (None for the run's setting).
 
-    `file` and `line` are where it was read, for messages; they do not count for equality.
+    `place` is the file and line where it was read, for messages; it does not count for equality.
     """
 
     label: str
     n_controls: int | None = None
-    file: Path | None = field(default=None, compare=False, repr=False)
-    line: int | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def place(self) -> tuple[Path, int] | None:
-        """File and line that it was read from, None if it was not read from a file."""
-        return None if self.file is None or self.line is None else (self.file, self.line)
+    place: tuple[Path, int] | None = field(default=None, compare=False, repr=False)
 
 
 def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[str] = CONTROL_LABELS) -> Perturbation:
@@ -277,10 +271,9 @@ def _conditions_named(label: str, panel: GenePanel, control_labels: Sequence[str
 
 
 def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterator[str]:
-    if len(repeats) == 1:
-        yield f"1 perturbation repeats another and is predicted once: {repeats[0]}."
-    elif repeats:
-        yield f"{len(repeats):,} perturbations repeat others and are predicted once: {join_limited(repeats)}."
+    if repeats:
+        repeat = pluralize(len(repeats), "perturbation repeats another and is", "perturbations repeat others and are")
+        yield f"{repeat} predicted once: {join_limited(repeats)}."
     if conflicts:
         yield f"Repeats ask for different n_controls; that of the first is used: {join_limited(conflicts)}."
 
@@ -295,7 +288,8 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
     unnamed = _targets(perturbations, ~panel.in_vocab)
     if unnamed:
         targets, them = (
-            ("1 target gene is", "it") if len(unnamed) == 1 else (f"{len(unnamed):,} target genes are", "them")
+            pluralize(len(unnamed), "target gene is", "target genes are"),
+            "it" if len(unnamed) == 1 else "them",
         )
         yield Caution(
             f"{targets} not in the model's vocabulary ({join_limited(unnamed)}): "
@@ -316,13 +310,11 @@ def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: ND
     missing = _targets(perturbations, columns < 0)
     if not missing:
         return []
-    targets, their = (
-        ("1 target gene is", "its") if len(missing) == 1 else (f"{len(missing):,} target genes are", "their")
-    )
+    targets = pluralize(len(missing), "target gene is", "target genes are")
     return [
         Caution(
             f"Warning: {targets} not in the input ({join_limited(missing)}): "
-            f"{their} expression in the control cells is taken as zero."
+            f"{'its' if len(missing) == 1 else 'their'} expression in the control cells is taken as zero."
         )
     ]
 

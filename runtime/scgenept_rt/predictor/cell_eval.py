@@ -54,7 +54,7 @@ def as_measured(
     if len(given) < len(perturbations) and not predicted_controls:
         label = next(perturbation.label for perturbation in perturbations if not perturbation.target_genes)
         raise ArgumentError(
-            f"perturbation {label!r} is the control, which the cell-eval format has measured cells of",
+            f"perturbation {label!r} is the control, for which the cell-eval format has measured cells",
             f"Leave the perturbation {label} out",
             [UseOption("predicted_controls", "write predicted control cells instead", True)],
         )
@@ -121,7 +121,7 @@ def label_column(run: Run, given: str | None) -> str:
     if taken or not is_storable(column):
         reason = "the output has another column of that name" if taken else "no file can have a column of that name"
         raise ArgumentError(
-            f"the column of labels is to be {column!r}, but {reason}",
+            f"the column of labels would be {column!r}, but {reason}",
             options=[UseOption("cell_eval_column", "choose another name")],
         )
     return column

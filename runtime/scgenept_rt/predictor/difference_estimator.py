@@ -113,7 +113,7 @@ class DifferenceEstimator:
     ) -> None:
         self._loop, self._controls, self._start, self._n_cells = loop, controls, start, stop - start
         self._perturbations, self._limits, self._max_error = perturbations, limits, max_error
-        self._own = OwnValues.of(self._n_cells, *controls.totals(start, stop))
+        self._own = OwnValues.of(self._n_cells, *controls.values.totals(start, stop))
         self._unperturbed: _Unperturbed | None = None
         self._on_predicted = on_predicted
         self._over_first = lru_cache(maxsize=16)(self._unperturbed_over_first)

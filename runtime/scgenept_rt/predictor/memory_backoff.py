@@ -15,16 +15,16 @@ class MemoryBackoff:
     """Runs batches through sessions; once memory runs out in one, in halves, quarters and so on in all of them.
 
     Running out of memory is an error only if a single cell does not fit. Thread-safe.
+
+    Attributes
+    ----------
+    max_cells
+        Cells that fit at once; None if memory never ran out.
     """
 
     def __init__(self) -> None:
-        self._max_cells: int | None = None
+        self.max_cells: int | None = None
         self._learning = Lock()
-
-    @property
-    def max_cells(self) -> int | None:
-        """Cells that fit at once; None if memory never ran out."""
-        return self._max_cells
 
     def run(
         self,
@@ -39,7 +39,7 @@ class MemoryBackoff:
         if not len(values):
             return predicted
         while True:
-            size = min(self._max_cells or len(values), len(values))
+            size = min(self.max_cells or len(values), len(values))
             try:
                 for begin in range(0, len(values), size):
                     part = slice(begin, begin + size)
@@ -50,4 +50,4 @@ class MemoryBackoff:
                     raise
                 half = -(-size // 2)
                 with self._learning:  # another thread may have found a smaller size
-                    self._max_cells = min(self._max_cells or half, half)
+                    self.max_cells = min(self.max_cells or half, half)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +15,7 @@ from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.errors import ArgumentError, pluralize
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.options import PredictFileOptions, PredictOptions, ReadOptions, SharedPredictOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.batches import BatchLoop, Schedule
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
     from scgenept_rt.predictor.batches import OnNotice, Progress
 
-
-RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
-"""Packages that hold ONNX Runtime."""
 
 Labels = str | Sequence[str | PerturbationRequest]
 
@@ -445,15 +441,6 @@ class Predictor:
     def _batch_size(self, options: PredictOptions) -> int:
         size = options["batch_size"]
         return self.automatic_batch_size() if size == "auto" else size
-
-
-def installed_versions(*packages: str) -> dict[str, str]:
-    """Return the versions of those packages that are installed."""
-    found = {}
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def _rows_of(run: Run, progress: Progress | None) -> Iterator[PredictedRows]:

@@ -213,7 +213,7 @@ class Run:
         schedule, controls, aggregate = self.schedule, self.controls, self.options["aggregate"]
         begin_row, end_row = (int(schedule.starts[index]) for index in (means.start, means.stop))
         moments = CellMoments(controls.n_genes)
-        own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.totals(start, start + n)))
+        own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.values.totals(start, start + n)))
         progress(first_row - begin_row, end_row - begin_row)
         # Closed with this generator and not some time later, so that no batch runs on once the caller has left.
         with closing(loop.run(loop.full_batches(schedule, first_row, end_row))) as results:

@@ -92,7 +92,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
         column = cell_eval.label_column(run, options["cell_eval_column"])
         if out.suffix.lower() != ".h5ad" and run.on_notice is not None:
             remedy = f"Write the file for it: `anndata.io.read_zarr({str(out)!r}).write_h5ad(NEW)`"
-            run.on_notice(Notice("cell-eval reads .h5ad files alone", remedy))
+            run.on_notice(Notice("cell-eval only reads .h5ad files", remedy))
     paths = _paths(out, options)
     settings, specs = _settings(run, column), _specs(run, column)
     shard = None if options["shard"] is None else Shard.parse(options["shard"])

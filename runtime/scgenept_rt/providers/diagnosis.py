@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from scgenept_rt.errors import ProviderUnavailableError
-from scgenept_rt.installing import install_command, pip_command
+from scgenept_rt.installing import install_command, installed_versions, pip_command
 from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
 from scgenept_rt.providers.elf import runs_on
-from scgenept_rt.providers.installation import Fault, Installation, find_installation, version_of
+from scgenept_rt.providers.installation import Fault, Installation, find_installation
 from scgenept_rt.providers.libraries import LoadFailure, load_failures, remedy_for
 from scgenept_rt.providers.plugin import PLUGIN_MODULE, PLUGIN_WHEEL, register_tensorrt_rtx
 from scgenept_rt.providers.threads import cpu_threads
@@ -118,7 +118,7 @@ def _diagnose_tensorrt_rtx(installation: Installation) -> ProviderStatus:
     supported = [device for device in devices.devices if _tensorrt_rtx_supports(device)]
     details = {
         "wheels": dict(installation.wheels),
-        "plugin": version_of(PLUGIN_WHEEL),
+        "plugin": installed_versions(PLUGIN_WHEEL).get(PLUGIN_WHEEL),
         **_device_details(devices, supported),
     }
     fault = installation.fault("tensorrt-rtx")
@@ -138,7 +138,7 @@ def _diagnose_tensorrt_rtx(installation: Installation) -> ProviderStatus:
 
 
 def _diagnose_torch() -> ProviderStatus:
-    version = version_of("torch")
+    version = installed_versions("torch").get("torch")
     backends = [entry.value for entry in metadata.entry_points(group=BACKEND_ENTRY_POINTS, name="torch")]
     fault = None
     install = f"Run `{install_command('export')}`"

@@ -100,14 +100,6 @@ class Installation:
             self.module.preload_dlls()  # type: ignore[union-attr]
 
 
-def version_of(distribution: str) -> str | None:
-    """Return the version of an installed distribution; None if it is not installed."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def find_installation() -> Installation:
     """Look for ONNX Runtime and import it."""
     spec = importlib.util.find_spec("onnxruntime")

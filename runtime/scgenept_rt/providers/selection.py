@@ -22,8 +22,6 @@ from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, P
 
 AUTO_PROVIDERS_VARIABLE: Final = "SCGENEPT_RT_AUTO_PROVIDERS"
 _AUTO_PROVIDERS: Final[tuple[ProviderName, ...]] = ("cuda", "cpu")
-_MOST_THREADS: Final = max(128, os.cpu_count() or 1)
-"""More threads than CPUs are slow, and hundreds more stall for minutes."""
 
 # The name in ONNX Runtime's C API; the plugin registers under a name of its own.
 _TENSORRT_RTX_ORT_NAME = "NvTensorRTRTXExecutionProvider"
@@ -122,9 +120,6 @@ def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOption
         If all graphs of the bundle need a later version of this package.
     """
     engine = resolve(EngineOptions, options)
-    threads = engine["threads"]
-    if threads is not None and threads > _MOST_THREADS:
-        raise ArgumentError(f"threads is {threads:,}, expected a whole number from 1 to {_MOST_THREADS}, or None")
     requested = engine["provider"]
     if requested == "auto":
         choice = _select_automatically(bundle, engine)
@@ -181,8 +176,12 @@ def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> Provi
     if without_graph < len(candidates) or bundle is None:
         raise ProviderUnavailableError(problem, "Run `scgenept-rt providers`", where="provider auto")
     held = sorted({str(graph.precision) for graph in bundle.graphs()})
-    use = () if engine["precision"] in ("auto", *held) else (UseOption("precision", "use what it holds", held[0]),)
-    raise ProviderUnavailableError(problem, "Export the bundle again with such a graph", use, where="provider auto")
+    use = (
+        ()
+        if engine["precision"] in ("auto", *held)
+        else (UseOption("precision", "use a precision that it has", held[0]),)
+    )
+    raise ProviderUnavailableError(problem, "Export the bundle again with a graph for it", use, where="provider auto")
 
 
 def _runs_on(status: ProviderStatus, engine: EngineOptions) -> str:
@@ -265,7 +264,7 @@ def _devices(status: ProviderStatus, wanted: int | Sequence[int] | Literal["all"
     if len(by_model) > 1:
         models = join_limited([f"{model} ({_listed(devices)})" for model, devices in by_model.items()])
         raise ArgumentError(
-            f"device {_listed(wanted)} names GPUs of different models, which differ in last digits: {models}",
+            f"device {_listed(wanted)} names GPUs of different models, which differ in their last digits: {models}",
             options=(UseOption("device", "use those of one model", _listed(max(by_model.values(), key=len))),),
         )
     return tuple(numbers)

@@ -21,6 +21,7 @@ from scgenept_rt.errors import (
 )
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.label_matching import CONTROL, LabelledRows, did_you_mean
+from scgenept_rt.expression.missing_genes import accept_missing, blanked_genes
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import ReadOptions
@@ -80,7 +81,7 @@ def read_target_state(
         cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
         match = cells.match_genes(panel)
         if not match.n_found:
-            cells.accept_missing(panel, match)  # raises
+            accept_missing(cells, match)  # raises
         chosen = _rows(cells, panel, group, "group")
         notices = list(match.notices)
         if start is not None:
@@ -129,12 +130,12 @@ def _means(
     from scipy.sparse import csr_array
 
     totals, n_read = np.zeros((n_parts, len(panel))), 0
-    for batch in cells.values(panel, match.columns, rows, notices):
+    for batch in cells.values(match, rows, notices):
         n = batch.shape[0]
         part = np.arange(n_read, n_read + n) % n_parts
         totals += (csr_array((np.ones(n), (part, np.arange(n))), shape=(n_parts, n)) @ batch).toarray()
         n_read += n
-    blanked = cells.blanked_genes(match, rows, np.any(totals, axis=0))
+    blanked = blanked_genes(cells, match, rows, np.any(totals, axis=0))
     return totals / np.bincount(np.arange(len(rows)) % n_parts)[:, None], blanked
 
 

@@ -282,7 +282,7 @@ def test_a_file_that_may_not_grow_is_one_message_and_leaves_nothing(tmp_path: Pa
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1] == (
         f"error: {file}: it cannot be written (File too large); nothing of it is left. "
-        "Put that right and run the command again."
+        "Fix this and run the command again."
     )
     assert "HDF5" not in failed.stderr
     assert list(tmp_path.iterdir()) == []

@@ -134,7 +134,7 @@ def test_a_file_that_is_open_for_writing_elsewhere(tmp_path):
     holding = [sys.executable, "-c", code, str(path)]
     with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(CellsFormatError, match="open for writing elsewhere") as caught:
+        with pytest.raises(CellsFormatError, match="has it open for writing") as caught:
             read(path)
         holder.communicate("\n")
     assert "HDF5_USE_FILE_LOCKING" in caught.value.remedy

@@ -69,18 +69,10 @@ def test_a_view_with_its_own_rows_and_genes():
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize(
-    "shown",
-    [np.s_[::-3], np.s_[27::-1], np.s_[:, ::-1], np.s_[::-1, ::-1], ([9, 3, 9], np.s_[::-1])],
-    ids=str,
-)
-def test_a_reversed_view_of_a_backed_object(tmp_path, encoding, shown):
-    x = log1p_values()
-    with as_form(cells(ENCODINGS[encoding](x), conditions=False), "backed", tmp_path) as backed:
-        view = backed[shown]
-        expected = x[shown[0] if isinstance(shown, tuple) else shown]
-        control = read(view)
-        np.testing.assert_array_equal(control.dense(0, view.n_obs), expected.astype(np.float32))
+def test_a_reversed_view_of_a_backed_object_is_refused(tmp_path, encoding):
+    source = as_form(cells(ENCODINGS[encoding](log1p_values())), "backed", tmp_path)
+    with source as backed, pytest.raises(CellsFormatError):  # anndata gives no or too few values
+        read(backed[::-1])
 
 
 @pytest.mark.parametrize("form", ["dask", "dask layer", "lazy"])

@@ -259,7 +259,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_leaves_nothing(ending, tmp_pat
         text=True,
         check=True,
     )
-    message = "writing failed (File too large); 0 of 9 rows kept. Put that right, then continue with: predict --resume."
+    message = "writing failed (File too large); 0 of 9 rows kept. Fix this, then continue with: predict --resume."
     assert result.stdout.splitlines() == [f"{tmp_path / f'o.{ending}'}: {message}"] * len(limits)
     assert result.stderr == ""
     assert list(tmp_path.iterdir()) == []

@@ -155,7 +155,7 @@ def test_missing_unfinished_and_foreign_parts_are_named(
     third.write_bytes(b"damaged")
     refused("shard-3-of-4.h5ad")
     predict(model, cells, out, shard="1/2")
-    refused("division by 2 and of one by 4")
+    refused("divided by 2 and by 4")
     assert not out.exists()
 
 

@@ -62,7 +62,7 @@ def test_precision_that_the_bundle_holds_for_no_provider_that_auto_may_choose(
 ) -> None:
     message = refused(gpu_machine, bundle, "--precision", "fp16", command="predict")
     assert "cuda: the bundle has no fp16 graph for it; cpu: the bundle has no fp16 graph for it" in message
-    assert "Export the bundle again with such a graph" in message
+    assert "Export the bundle again with a graph for it" in message
 
 
 @pytest.mark.parametrize("command", ["predict", "verify"])
