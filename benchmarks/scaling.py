@@ -1,7 +1,7 @@
-"""How a run scales: over several devices in a process, over workers of Ray, and over several processes.
+"""How a run scales: over several devices in a process, and over several processes.
 
 Devices are simulated: a batch sleeps 2.15 ms per cell, as long as the bare graph took on one H100. Reading, filling,
-means and writing are real, at the width of `demo`. It takes 25 minutes of an idle machine.
+means and writing are real, at the width of `demo`. It takes half an hour of an idle machine.
 
 python benchmarks/scaling.py --json benchmarks/results/NAME.json
 python benchmarks/scaling.py --rows 800 --devices 1,2 --worker-rows 16      # a try
@@ -160,10 +160,10 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=64_000, help="predictions of a run on simulated devices")
+    parser.add_argument("--rows", type=int, default=96_000, help="predictions of a run on simulated devices")
     parser.add_argument("--devices", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 4, 8])
     parser.add_argument("--worker-rows", type=int, default=1_600, help="predictions of the demo network by processes")
-    parser.add_argument("--work", type=Path, help="directory for the outputs (1.4 GB); default: that of the system")
+    parser.add_argument("--work", type=Path, help="directory for the outputs (2 GB); default: that of the system")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -143,16 +143,16 @@ def mean_of_some(
     mean = all_unperturbed.predicted.mean + moments.effects.mean
     effect_sem = error(moments.effects, unperturbed.predicted, all_unperturbed.predicted)
     sampling_error = effect_sem * np.sqrt(1 - n / n_cells)
-    # The N cells are a sample too: their mean is as far from that of all cells like them as their spread makes it.
-    share = np.sqrt(n / n_cells)
+
+    def with_spread(found: Values) -> Values:
+        # The N cells are a sample too: their mean is as far from that of all cells like them as their spread makes it.
+        error: Values = np.sqrt(np.square(sampling_error) + n / n_cells * np.square(found))
+        return error
+
     layers = {
         "delta": mean - own.mean,
-        "sem": np.hypot(
-            sampling_error, share * error(moments.predicted, unperturbed.predicted, all_unperturbed.predicted)
-        ),
-        "delta_sem": np.hypot(
-            sampling_error, share * error(moments.changes, unperturbed.changes, all_unperturbed.changes)
-        ),
+        "sem": with_spread(error(moments.predicted, unperturbed.predicted, all_unperturbed.predicted)),
+        "delta_sem": with_spread(error(moments.changes, unperturbed.changes, all_unperturbed.changes)),
         "sampling_error": sampling_error,
         "effect": moments.effects.mean,
         "effect_sem": effect_sem,
