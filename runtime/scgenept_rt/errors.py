@@ -429,9 +429,11 @@ def format_size(n_bytes: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time in hours and minutes, such as "14:05 h", in seconds if it is short."""
+    """Return a time such as "14:05 h", "25 min" or "9 s"."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
+    if seconds < 3570:
+        return f"{seconds / 60:.0f} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,}:{minutes:02} h"
 

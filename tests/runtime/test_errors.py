@@ -21,7 +21,10 @@ def test_a_count_with_its_noun(number: int, words: tuple[str, ...], text: str) -
     assert pluralize(number, *words) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(3, "3 s"), (59.7, "0:01 h"), (6296, "1:45 h"), (90_000, "25:00 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3, "3 s"), (59.7, "1 min"), (1500, "25 min"), (3580, "1:00 h"), (6296, "1:45 h"), (90_000, "25:00 h")],
+)
 def test_a_time_is_in_hours_and_minutes_unless_it_is_short(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 

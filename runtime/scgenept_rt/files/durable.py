@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -60,8 +61,7 @@ def write_report(path: Path, data: bytes) -> None:
         If it cannot be written; an old file stays.
     """
     try:
-        # Replacing /dev/stdout would replace the file that it stands for behind the back of whoever opened it.
-        if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+        if _is_stream(path):
             path.write_bytes(data)
         else:
             write_durably(path.resolve(), data)
@@ -70,11 +70,30 @@ def write_report(path: Path, data: bytes) -> None:
 
 
 def check_report_path(path: Path) -> None:
-    """Raise `OutputError` unless there is a directory for a file at this path, and none in its place."""
-    if not path.parent.is_dir():
-        raise OutputError(f"the directory {path.parent} does not exist", "Create it", where=path)
+    """Raise `OutputError` unless `write_report` can write a file at this path; nothing is left behind."""
     if path.is_dir():
         raise OutputError("this is a directory, expected a file", "Choose another path", where=path)
+    if not _is_stream(path):
+        check_directory(path.resolve() if path.is_symlink() else path)
+
+
+def check_directory(path: Path) -> None:
+    """Raise `OutputError` unless a file can be made beside this path; nothing is left behind."""
+    directory = path.parent
+    if not directory.is_dir():
+        found = "is not a directory" if directory.exists() else "does not exist"
+        raise OutputError(f"the directory {directory} {found}", "Create it, or choose another path", where=path)
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        problem = f"the directory {directory} cannot be written ({error.strerror})"
+        raise OutputError(problem, "Check permissions and free space, or choose another path", where=path) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a file is a device or pipe: replacing /dev/stdout would replace the file that it stands for."""
+    return path.is_relative_to("/dev") or (path.exists() and not path.is_file())
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from scgenept_rt.errors import (
     format_size,
     pluralize,
 )
+from scgenept_rt.files.durable import check_directory
 from scgenept_rt.files.stores import import_zarr, open_store
 from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.h5ad_file import H5adTable
@@ -85,18 +85,9 @@ def check_destination(
         continues = (partial_path(path) / JOURNAL_NAME).exists()
         if not (overwrite or continues or (resume and stored_entry(path, RUN_DIGEST) is not None)):
             raise _exists(path)
-    directory = path.parent
-    if not directory.is_dir():
-        found = "is not a directory" if directory.exists() else "does not exist"
-        raise OutputError(f"the directory {directory} {found}", "Create it, or choose another path", where=path)
-    try:
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        problem = f"the directory {directory} cannot be written ({error.strerror})"
-        raise OutputError(problem, "Check permissions and free space, or choose another path", where=path) from error
+    check_directory(path)
     # what an interrupted run takes up is either part of the output or deleted first
-    free = shutil.disk_usage(directory).free + _allocated(partial_path(path))
+    free = shutil.disk_usage(path.parent).free + _allocated(partial_path(path))
     if n_bytes > free:
         problem = f"the output needs about {format_size(n_bytes)}, but its disk has {format_size(free)} free"
         raise OutputError(problem, "Free some space, or choose a path on another disk", fewer, where=path)
@@ -293,6 +284,8 @@ def _table_class(path: Path) -> type[PartialTable]:
         if path.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".xlsx"):
             h5ad = path.with_suffix(".h5ad")
             remedy = f"Write {h5ad}, then make a table of it with `scgenept-rt table {h5ad} --out {path}`"
+        elif path.is_dir():
+            remedy = f"It is a directory: write a file in it, such as {path / 'predicted.h5ad'}"
         raise OutputError(problem, remedy, where=path) from None
 
 

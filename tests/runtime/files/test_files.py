@@ -12,12 +12,24 @@ from pathlib import Path
 import filelock
 import pytest
 
+from scgenept_rt.errors import OutputError
 from scgenept_rt.files.cache import cache_directory
-from scgenept_rt.files.durable import move_durably, sync_tree, write_durably
+from scgenept_rt.files.durable import check_report_path, move_durably, sync_tree, write_durably
 from scgenept_rt.files.hashing import digest_of, sha256_of
 from scgenept_rt.files.locking import Busy, lock
 from scgenept_rt.files.text import csv_cell, read_text
 from tests.runtime.overtaken import overtake_mkdir
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, from root neither")
+def test_a_report_that_cannot_be_written_is_found_before(tmp_path):
+    (tmp_path / "link.csv").symlink_to("/proc/report.csv")
+    for path in (Path("/proc/report.csv"), tmp_path / "link.csv"):
+        with pytest.raises(OutputError, match="the directory /proc cannot be written"):
+            check_report_path(path)
+    check_report_path(Path("/dev/stdout"))
+    check_report_path(tmp_path / "report.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["link.csv"]
 
 
 def test_a_lock_has_one_holder_whom_the_error_names(tmp_path):
