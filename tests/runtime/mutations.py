@@ -1,9 +1,13 @@
-"""Random damage to files, for `test_mutated_inputs.py`: bytes, JSON trees, and the objects of an HDF5 file."""
+"""Random damage to files, for `test_mutated_inputs.py`: bytes, JSON trees, and the objects of an HDF5 file.
+
+`make fuzz` chooses `SEED`, and `SCALE`, how much more is tried than in the tests; of kills as well.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+SEED, SCALE = int(os.environ.get("FUZZ_SEED", "1")), float(os.environ.get("FUZZ_SCALE", "1"))
 ODD = (None, True, -1, 0, 2**70, 1e308, float("nan"), "", "x", "\0", "\x1b[31m", "../../x", "x" * 9999, [], {}, [None])
 ARRAYS = (
     np.float32(1),

@@ -1,12 +1,8 @@
-"""Whatever the files, a command does its work or says in words why not: random damage to every kind of input.
-
-`make fuzz` tries more: SEED chooses the damage, SCALE how much of it.
-"""
+"""Whatever the files, a command does its work or says in words why not: random damage to every kind of input."""
 
 from __future__ import annotations
 
 import faulthandler
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -20,9 +16,8 @@ from scipy.sparse import csr_matrix
 import scgenept_rt as sgr
 from scgenept_rt.cli import app
 from scgenept_rt.errors import ScgeneptError
-from tests.runtime.mutations import damage_bytes, damage_json, damage_objects, seal
+from tests.runtime.mutations import SCALE, SEED, damage_bytes, damage_json, damage_objects, seal
 
-SEED, SCALE = os.environ.get("FUZZ_SEED", "1"), float(os.environ.get("FUZZ_SCALE", "1"))
 PREDICT = ["predict", "bundle", "cells.h5ad", "-p", "YFU19", "--out", "out.h5ad", "--threads", "1", "--provider", "cpu"]
 COMMANDS: dict[str, list[list[str]]] = {
     "cells.h5ad": [PREDICT, ["check", "bundle", "cells.h5ad"], ["inspect", "cells.h5ad"]],

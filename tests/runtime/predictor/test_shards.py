@@ -16,6 +16,7 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError, OutputExistsError, ShardsError
 from scgenept_rt.output.work_directory import partial_path
+from tests.runtime.mutations import SCALE, SEED
 from tests.runtime.partial_output import n_committed
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 MakeCells = Callable[..., anndata.AnnData]
 
-KILLS = int(os.environ.get("SCGENEPT_RT_TEST_KILLS", "2"))
 FORMS: dict[str, dict[str, Any]] = {
     "mean": {"aggregate": "mean", "n_controls": 5},
     "cells": {"aggregate": "cells", "n_controls": 5},
@@ -182,11 +182,11 @@ def test_a_part_and_a_merge_that_are_killed_resume(
     arguments = ["predict", bundle, tmp_path / "cells.h5ad", "--all-singles", "--batch-size", "1", "--threads", "1"]
     arguments += ["--no-check", "--aggregate", "cells"]
     assert command_line(*arguments, "--out", whole).returncode == 0
-    rng = np.random.default_rng(0)  # the steps of kills; what is written is always the same
+    rng = np.random.default_rng(SEED)  # of the steps of kills
 
     def run(*command: str | Path, written: Path) -> None:
         """Kill a command at several steps of its writing, and let it end."""
-        for step in [*rng.integers(0, 4_000, KILLS), None]:
+        for step in [*rng.integers(0, 4_000, max(2, round(2 * SCALE))), None]:
             done = processes(*command, kill_at=None if step is None else int(step), of="open_table")
             assert done.returncode == (0 if written.exists() else -signal.SIGKILL), done.stderr
             if written.exists():
