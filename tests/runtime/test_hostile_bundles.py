@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.bundle.graph_file import check_graph_file
 from scgenept_rt.errors import BundleFileError
+from tests.runtime.bundle_changes import keep_graphs
+from tests.runtime.mutations import seal
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -58,3 +62,27 @@ def test_every_graph_of_a_bundle_is_of_the_format(bundle_copy: Path) -> None:
     (merged,) = (graph for graph in opened.graphs() if graph.target == "merged")
     with pytest.raises(BundleFileError, match=r"merged_fp32\.onnx .*Loop"):
         opened.check_graph(merged)
+
+
+def test_a_graph_takes_no_more_memory_than_there_is(bundle_copy: Path) -> None:
+    keep_graphs(bundle_copy, lambda file: (file["precision"], file["target"]) == ("fp32", "ort"))
+    along_cells = field(5, field(1, b"axis") + b"\x18\x00\xa0\x01\x02")
+    doubled = b"".join(
+        field(1, field(1, before) * 2 + field(2, b"doubled%d" % number) + field(4, b"Concat") + along_cells)
+        for number, before in enumerate([b"values", *(b"doubled%d" % number for number in range(29))])
+    )
+    added = field(1, field(1, b"doubled29") + field(1, b"predictex") + field(2, b"predicted") + field(4, b"Add"))
+    graph = bundle_copy / "ort_fp32.onnx"
+    data = graph.read_bytes()
+    assert data.count(field(2, b"predicted")) == 1
+    renamed = data.replace(field(2, b"predicted"), field(2, b"predictex"))
+    graph.write_bytes(renamed + field(7, doubled + added))  # protobuf merges both
+    seal(bundle_copy)
+    script = (
+        "import sys, numpy as np, scgenept_rt as sgr, scgenept_rt.session.ort_session as ort_session\n"
+        "ort_session.memory_limit = lambda: 1 << 26\n"
+        "model = sgr.load(sys.argv[1], provider='cpu', threads=1)\n"
+        "model.predict_array(np.zeros((1, len(model.gene_names)), np.float32), model.gene_names[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(bundle_copy)], capture_output=True, text=True)
+    assert "DeviceMemoryError: the provider cpu ran out of memory" in done.stderr

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from scgenept_rt.errors import Caution, CellsFormatError, foreign_data, format_size, pluralize
+from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.files.slow_reads import watched
 from scgenept_rt.installing import pip_command
 
@@ -54,7 +54,7 @@ def checked(element: Any, *, whole: bool = True) -> Any:
         raise ValueError("it is a pickle, which could execute anything")
     shape = element.shape if whole else element.chunks
     n_bytes = math.prod(shape or ()) * element.dtype.itemsize
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_limit()
     if n_bytes > memory:
         raise ValueError(f"it would take {format_size(n_bytes)} of memory, and this machine has {format_size(memory)}")
     return element

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from pathlib import Path
+
+from scgenept_rt.files.machine_limits import control_groups
 
 
 def cpu_threads(root: Path = Path("/")) -> int:
@@ -24,26 +27,9 @@ def cpu_threads(root: Path = Path("/")) -> int:
 
 def _cgroup_quotas(root: Path) -> Iterator[int]:
     """Yield every CPU quota, in whole CPUs, of the process's control groups and the groups that hold them."""
-    mount = root / "sys/fs/cgroup"
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if not controllers:  # version 2
-            mounts, files = [mount], ["cpu.max"]
-        elif "cpu" in controllers.split(","):  # version 1: a directory named after all its controllers, or a link to it
-            mounts, files = [mount / controllers, mount / "cpu"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
-        else:
-            continue
-        # In a container the group's path may be the host's, which is not below the mount: its parents' end, the mount
-        # itself, then is the container's own group.
-        path = PurePosixPath(group.lstrip("/"))
-        for directory in (above / below for above in mounts for below in (path, *path.parents)):
-            try:
-                quota, period = " ".join((directory / file).read_text() for file in files).split()
-                if int(quota) > 0:
-                    yield int(quota) // int(period)
-            except (OSError, ValueError):  # not there, or without a quota: "max"
-                continue
+    for directory, is_v2 in control_groups("cpu", root):
+        files = ["cpu.max"] if is_v2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        with suppress(OSError, ValueError):  # not there, or without a quota: "max"
+            quota, period = " ".join((directory / file).read_text() for file in files).split()
+            if int(quota) > 0:
+                yield int(quota) // int(period)

@@ -9,7 +9,7 @@ from typing import Final
 from scgenept_rt.errors import DeviceMemoryError, GraphNotLoadedError, InferenceError, UseOption, pluralize
 
 _OUT_OF_MEMORY: Final = re.compile(
-    r"failed to allocate|unable to allocate|out of memory|bad_alloc|bad allocation"
+    r"failed to allocate|unable to allocate|available memory of \d+ is smaller|out of memory|bad_alloc|bad allocation"
     # cuBLAS's own words for it; its workspace did not fit.
     r"|CUBLAS failure 3\b|CUBLAS_STATUS_ALLOC_FAILED",
     re.IGNORECASE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import ProviderUnavailableError, UseOption, pluralize
+from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.providers import (
     ProviderChoice,
     cpu_threads,
@@ -128,6 +130,9 @@ class OrtSession:
         if choice.traits.on_gpu:
             # A node that silently ran on the CPU would cost more than all others together.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        else:
+            _bound_memory()
+            options.add_session_config_entry("session.use_env_allocators", "1")
         providers: list[tuple[str, dict[str, str]]] | None = choice.ort_providers
         with ExitStack() as stack:
             if self._max_batch is not None:
@@ -162,6 +167,16 @@ class OrtSession:
     def __reduce__(self) -> Any:
         """Refuse: a session holds native memory."""
         raise TypeError("a session cannot be pickled: it holds native memory. Open the bundle again in each process.")
+
+
+@cache
+def _bound_memory() -> None:
+    """Let all sessions together take no more memory of the CPU than there is: a graph may state tensors of any size."""
+    onnxruntime = import_onnxruntime()
+    kind, place = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, place)
+    arena = onnxruntime.OrtArenaCfg({"max_mem": memory_limit()})
+    onnxruntime.create_and_register_allocator(memory, arena)
 
 
 def _most_cells(bundle: Bundle, choice: ProviderChoice) -> int:

@@ -1,0 +1,45 @@
+"""What the control groups of a container or batch job leave of the machine, read from the files of Linux."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Return how much memory, in bytes, this process can ever have: the machine's, or what its container allows."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for directory, is_v2 in control_groups("memory", root):
+        with suppress(OSError, ValueError):  # not there, or without a limit: "max"
+            limits.append(int((directory / ("memory.max" if is_v2 else "memory.limit_in_bytes")).read_text()))
+    return min(limits)
+
+
+def control_groups(controller: str, root: Path = Path("/")) -> Iterator[tuple[Path, bool]]:
+    """Yield where the control groups of this process and the groups that hold them are, and if they are of version 2.
+
+    Parameters
+    ----------
+    root
+        Where `proc/self/cgroup` and `sys/fs/cgroup` are read.
+    """
+    mount = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2
+            mounts = [mount]
+        elif controller in controllers.split(","):  # version 1: named after all its controllers, or a link to that
+            mounts = [mount / controllers, mount / controller]
+        else:
+            continue
+        # In a container the group's path may be the host's, which is not below the mount: its parents' end, the mount
+        # itself, then is the container's own group.
+        path = PurePosixPath(group.lstrip("/"))
+        for directory in (above / below for above in mounts for below in (path, *path.parents)):
+            yield directory, not controllers
