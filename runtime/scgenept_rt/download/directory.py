@@ -95,7 +95,7 @@ class DownloadDirectory:
         path = self.path / "checksums.json"
         remedy = "Restore it from a copy, or remove it: files in its directory are then recorded as they are"
         with foreign_data(DownloadError, path, remedy=remedy):
-            files = json.loads(path.read_text("utf-8"))["files"] if path.exists() else {}
+            files = json.loads(path.read_text("utf-8"))["files"] if path.is_file() else {}
             for place, record in files.items():
                 if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
                     raise ValueError(f"{place} is no place in its directory")

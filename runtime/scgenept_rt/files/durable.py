@@ -39,15 +39,15 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
 
 
 def check_own(path: Path) -> None:
-    """Raise PermissionError if a working file or directory is or holds a planted link, or belongs to another user.
+    """Raise PermissionError if a working file or directory was planted: links are there, or it is another user's.
 
     Where the system gives new files to somebody else, as servers of files do with those of root, that is the owner of
     the directory that holds it.
     """
     entries = (Path(directory, name) for directory, *names in os.walk(path) for name in chain(*names))
     for entry in chain([path], entries):
-        if entry.is_symlink():
-            raise PermissionError(errno.EPERM, "it is a symbolic link, which may lead anywhere", str(entry))
+        if entry.is_symlink() or (entry.exists() and not entry.is_file() and not entry.is_dir()):
+            raise PermissionError(errno.EPERM, "it is a symbolic link, a pipe or a device", str(entry))
     if path.exists() and path.stat().st_uid not in (os.geteuid(), path.parent.stat().st_uid):
         raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
 

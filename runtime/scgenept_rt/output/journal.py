@@ -91,7 +91,7 @@ class Journal:
             If it cannot be read.
         """
         path = directory / JOURNAL_NAME
-        if not path.exists():
+        if not path.is_file():
             return None
         with foreign_data(OutputError, target, str(path)):
             data = path.read_bytes()

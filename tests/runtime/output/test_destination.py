@@ -371,8 +371,12 @@ def test_a_planted_link_in_place_of_the_work_directory_is_refused(tmp_path):
     assert [path.name for path in victim.iterdir()] == ["journal.json"]
 
 
-def test_a_planted_link_in_the_work_directory_is_refused(tmp_path):
+def test_a_planted_link_or_pipe_in_the_work_directory_is_refused(tmp_path, spec):
     (tmp_path / "o.h5ad.partial").mkdir()
     (tmp_path / "o.h5ad.partial" / "checksums.bin").symlink_to(tmp_path / "victim")
     with pytest.raises(OutputError, match=r"checksums\.bin.*symbolic link"):
         WorkDirectory(tmp_path / "o.h5ad")
+    (tmp_path / "o.h5ad.partial" / "checksums.bin").unlink()
+    os.mkfifo(tmp_path / "o.h5ad.partial" / "journal.json")  # opening it would wait for a writer
+    with pytest.raises(OutputError, match=r"journal\.json.*a pipe"):
+        open_table(tmp_path / "o.h5ad", spec, settings={}, resume=True)
