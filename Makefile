@@ -13,11 +13,17 @@ unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, and each would c
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 # Of environments for few tests: compiling whole packages takes as long as installing them.
 PIP_UNPACK = $(PIP_INSTALL) --no-compile
-PYTEST = -m pytest --numprocesses auto --dist loadfile
+# In the order of directories: reordered, files of one slow test would come last, when only one process has work.
+PYTEST = -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
-RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
+RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.8' 'hypothesis>=6.100'
 # What needs neither PyTorch nor onnx. Left out: the slowest, and machines that are built of stand-ins for packages.
 RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py --ignore tests/runtime/providers -m 'not slow'
+# What touches other packages: files, tables, options, figures, sessions. The rest computes with what these give.
+NEWEST_TESTS = $(addprefix tests/runtime/,cli evaluation expression output perturbation plotting session) \
+	$(addprefix tests/runtime/predictor/test_,annotation.py cell_eval.py groupby.py predictor.py threads.py) \
+	tests/packaging/test_embedding.py --ignore tests/runtime/output/test_kill.py \
+	--ignore tests/runtime/expression/test_scale_of_counts.py -m 'not slow'
 
 .PHONY: help demo fuzz sbom test test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
@@ -35,8 +41,8 @@ test-minimum: $(MINIMUM_VENV)/.installed  ## Run the tests of the runtime with t
 	$(MINIMUM_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
 
 # The newest anndata and pandas need a newer Python than the oldest that is allowed.
-test-newest: $(NEWEST_VENV)/.installed  ## Run the tests of the runtime with the newest versions.
-	$(NEWEST_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
+test-newest: $(NEWEST_VENV)/.installed  ## Run what touches other packages with their newest versions.
+	$(NEWEST_VENV)/bin/python $(PYTEST) $(NEWEST_TESTS)
 
 # On CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
 test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real CUDA provider without a GPU.

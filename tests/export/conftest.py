@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from scgenept_export import bundle_export
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.synthetic import synthetic_state_dict
 
@@ -23,6 +25,16 @@ SIZES = {"n_tokens": 12, "d_model": 16, "n_layers": 2, "n_heads": 8, "d_ff": 24,
 @pytest.fixture(scope="session", autouse=True)
 def _quick_traces(quick_traces: None) -> None:
     """All exports of these tests trace quickly."""
+
+
+@pytest.fixture
+def copy_graphs(monkeypatch: pytest.MonkeyPatch, oracle_bundle: Callable[[str], Path]) -> None:
+    """Take graphs from the oracle's bundle of GO-C: tracing them again would take seconds each."""
+    source = oracle_bundle("scgenept_go_c_gpt_concat")
+    for writer in ("write_graph", "write_merged_graph"):
+        monkeypatch.setattr(
+            bundle_export, writer, lambda _model, _tokens, path, *_: shutil.copyfile(source / path.name, path)
+        )
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_shipped_gene_lists_are_those_of_the_published_models(dataset, n_genes, 
     assert all(gene_id is not None and gene_id.startswith("ENSG") for gene_id in genes.ids)
 
 
-def test_what_was_downloaded_once_serves_offline(release, oracle, tmp_path):
+def test_what_was_downloaded_once_serves_offline(release, oracle, copy_graphs, tmp_path):
     here = tmp_path / "downloads"
     options: dict[str, Any] = {"genes": str(oracle.genes), "precisions": ("fp32",)}
     with pytest.raises(OfflineError):

@@ -22,7 +22,7 @@ from scgenept_rt.bundle import Bundle
 NORMAN = Path(__file__).parents[1] / "data" / "norman_genes.csv"
 CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
 VARIANT = "scgenept_go_c_gpt_concat"
-N_LAYERS = 3  # of 12: most of the file is embedding tables, most of the time is layers
+N_LAYERS = 1  # of 12: most of the file is embedding tables, most of the time is layers
 GIB = 2**30
 
 

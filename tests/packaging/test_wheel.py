@@ -45,15 +45,6 @@ def imported_by(arguments: str) -> set[str]:
     return set(json.loads(report.splitlines()[-1]))
 
 
-def installed(wheel: Path, extra: str, directory: Path) -> Path:
-    """Install the wheel with one extra into a new environment; return the directory of its commands."""
-    run(sys.executable, "-m", "venv", directory / "venv", cwd=directory)
-    binaries = directory / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    requirement = f"scgenept-rt[{extra}] @ {wheel.as_uri()}"
-    run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-compile", requirement, cwd=directory)
-    return binaries
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
@@ -102,31 +93,36 @@ def test_wheel_declares_its_scripts_and_no_heavy_requirement(wheel: Path):
 
 
 @pytest.mark.slow
-def test_demo_runs_where_only_the_cpu_extra_is_installed(wheel: Path, tmp_path: Path):
-    binaries = installed(wheel, "cpu", tmp_path)
-    output = run(binaries / "scgenept-rt", "demo", "--out", "made", cwd=tmp_path)
-    assert "synthetic" in output
-    assert "FOSB+ctrl" in output
-    assert (tmp_path / "made" / "predictions.h5ad").is_file()
+def test_arrays_and_then_the_demo_run_where_only_their_extras_are_installed(wheel: Path, tmp_path: Path):
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    binaries = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
 
-    find = f"from importlib.util import find_spec; print([n for n in {EXPORT_ONLY!r} if find_spec(n)])"
-    assert run(binaries / "python", "-c", find, cwd=tmp_path).strip() == "[]"
-    # The export stage is in the wheel: without its packages it answers, and says what it needs.
-    assert "bundle" in run(binaries / "scgenept-export", "--help", cwd=tmp_path)
+    def install(extra: str) -> None:
+        requirement = f"scgenept-rt[{extra}] @ {wheel.as_uri()}"
+        run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-compile", requirement, cwd=tmp_path)
 
+    def found(*packages: str) -> str:
+        find = f"from importlib.util import find_spec; print([n for n in {packages} if find_spec(n)])"
+        return run(binaries / "python", "-c", find, cwd=tmp_path).strip()
 
-@pytest.mark.slow
-def test_predict_array_runs_where_only_the_arrays_extra_is_installed(wheel: Path, tmp_path: Path):
-    binaries = installed(wheel, "arrays", tmp_path)
+    install("arrays")
     run(binaries / "python", "-m", "pip", "check", cwd=tmp_path)
     page = (ROOT / "docs" / "embedding.md").read_text("utf-8")
     script = page.split("```python\n")[1].split("```")[0]
     assert "FOSB" in run(binaries / "python", "-c", script, cwd=tmp_path)
-    find = "from importlib.util import find_spec; print([n for n in ('anndata', 'pandas', 'scipy') if find_spec(n)])"
-    assert run(binaries / "python", "-c", find, cwd=tmp_path).strip() == "[]"
+    assert found("anndata", "pandas", "scipy") == "[]"
     answer = subprocess.run([binaries / "scgenept-rt", "--help"], capture_output=True, text=True)
     assert answer.returncode == 1
     assert "Install the extra `cpu`" in answer.stderr
+
+    install("cpu")
+    output = run(binaries / "scgenept-rt", "demo", "--out", "made", cwd=tmp_path)
+    assert "synthetic" in output
+    assert "FOSB+ctrl" in output
+    assert (tmp_path / "made" / "predictions.h5ad").is_file()
+    assert found(*EXPORT_ONLY) == "[]"
+    # The export stage is in the wheel: without its packages it answers, and says what it needs.
+    assert "bundle" in run(binaries / "scgenept-export", "--help", cwd=tmp_path)
 
 
 def test_demo_imports_no_package_of_the_export_stage():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import warnings
 
@@ -19,6 +20,7 @@ from tests.runtime.expression.inputs import read
 N_GENES = 600
 NAMES = tuple(f"G{number}" for number in range(N_GENES))
 PANEL = GenePanel(NAMES, (None,) * N_GENES, np.ones(N_GENES, dtype=bool))
+FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, np.asarray)
 SHIFT = np.random.default_rng(7)
 
 
@@ -99,8 +101,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("form", [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, np.asarray], ids=str)
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize(("name", "form"), zip(WRONG, itertools.cycle(FORMS)))
 def test_other_scales_are_refused_by_name_and_the_step_mends_them(name, form):
     values, named, right = WRONG[name]
     if form is scipy.sparse.csc_matrix and right is not None and "million" in name and values.max() < 14:
@@ -334,7 +335,7 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("form", [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, np.asarray], ids=str)
+@pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("name", GOOD)
 def test_right_files_give_no_notice(name, form):
     assert read(cells(GOOD[name], form=form), PANEL).notices == []

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -17,6 +18,7 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError
+from scgenept_rt.expression import read_control_cells
 
 MakeCells = Callable[..., anndata.AnnData]
 
@@ -125,20 +127,19 @@ def test_iter_predict_hands_out_what_predict_returns(model: sgr.Predictor, make_
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
 def test_closing_iter_predict_early_drops_the_cells_and_their_temporary_file(
-    model: sgr.Predictor, make_cells: MakeCells
+    model: sgr.Predictor, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n_cells = 700_000  # 67 MB of values and columns: more than is held in memory
+    # More than is held in memory.
+    monkeypatch.setattr("scgenept_rt.predictor.run.read_control_cells", partial(read_control_cells, spill_bytes=100))
 
     def temporary_files() -> int:
         links = (link for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
         return sum(str(link.readlink()).startswith(tempfile.gettempdir()) for link in links)
 
-    cells = make_cells(1000)
-    cells = anndata.concat([cells] * (n_cells // 1000), index_unique="-")
     before = temporary_files()
-    rows = model.iter_predict(cells, "YFU19", aggregate="cells", batch_size=2)
+    rows = model.iter_predict(make_cells(1000), "YFU19", aggregate="cells", batch_size=2)
     assert next(rows).X.shape == (2, 24)
-    assert temporary_files() == before + 2, "the cells were to be large enough for temporary files"
+    assert temporary_files() == before + 2
     rows.close()
     assert temporary_files() == before
 
