@@ -22,8 +22,8 @@ RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py --ignore tests/r
 # What touches other packages: files, tables, options, figures, sessions. The rest computes with what these give.
 NEWEST_TESTS = $(addprefix tests/runtime/,cli evaluation expression output perturbation plotting session) \
 	$(addprefix tests/runtime/predictor/test_,annotation.py cell_eval.py groupby.py predictor.py threads.py) \
-	tests/packaging/test_embedding.py --ignore tests/runtime/output/test_kill.py \
-	--ignore tests/runtime/expression/test_scale_of_counts.py -m 'not slow'
+	tests/packaging/test_embedding.py -m 'not slow' \
+	$(addprefix --ignore tests/runtime/,output/test_kill.py output/test_damage.py expression/test_scale_of_counts.py)
 
 .PHONY: help demo fuzz sbom test test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean

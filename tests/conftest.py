@@ -21,6 +21,8 @@ from tests.commands import CommandLine, CommandServer
 
 # As in a shell that activated this environment: its commands, and its pip, are found by name.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+for _name in ("fsync", "fdatasync"):  # no machine fails here, and waiting for its disk takes time
+    setattr(os, _name, lambda _: None)
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that import ONNX Runtime by themselves report nothing
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     # A worker, and what it starts, keeps to its share of the CPUs: threads of several workers would spin on the same.

@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
+from tests.commands import CommandServer
 
 STANDIN = os.environ.get("CUDA_STANDIN")
 collect_ignore_glob = [] if STANDIN else ["test_*.py"]  # the other environments have no CUDA provider
@@ -46,7 +47,7 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Run]:
+def run(processes: CommandServer, tmp_path: Path) -> Callable[..., Run]:
     """Return a function that runs `scgenept-rt`, or with `code=` a program, on the stand-in with some settings."""
     number = 0
 
@@ -54,16 +55,15 @@ def run(tmp_path: Path) -> Callable[..., Run]:
         nonlocal number
         number += 1
         log = tmp_path / f"cuda{number}.log"
-        environment = {**os.environ, "STANDIN_LOG": str(log), "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200", **settings}
-        what = ["-m", "scgenept_rt"] if code is None else ["-c", code]
-        done = subprocess.run(
-            [sys.executable, *what, *map(str, arguments)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        environment = {"STANDIN_LOG": str(log), "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200", **settings}
+        if code is None and "LD_LIBRARY_PATH" not in settings:
+            done = processes(*arguments, environment=environment)
+        else:  # the loader of libraries reads its variable when a process starts
+            what = ["-m", "scgenept_rt"] if code is None else ["-c", code]
+            command = [sys.executable, *what, *map(str, arguments)]
+            done = subprocess.run(
+                command, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False
+            )
         lines = [line.split(" ", 1) for line in log.read_text().splitlines()] if log.exists() else []
         return Run(
             done.returncode,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -22,8 +21,6 @@ def name(request):
 
 @pytest.fixture
 def spec(name, perturbations, panel, controls, monkeypatch):
-    for name_of_sync in ("fsync", "fdatasync"):  # no machine fails here, and each takes its time
-        monkeypatch.setattr(os, name_of_sync, lambda _: None, raising=False)
     monkeypatch.setattr(zarr_store, "_CHUNK_BYTES", 4 * 5 * (2 if name.startswith("mean") else 4))  # 2 or 4 rows
     return (
         mean_table(perturbations, panel, 4, {})

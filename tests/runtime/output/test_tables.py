@@ -321,6 +321,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_million_rows_need_well_under_two_gigabytes(ending, tmp_path):
     result = subprocess.run(

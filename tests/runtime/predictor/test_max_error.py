@@ -40,7 +40,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("max_error", [1e-9, 0.05, 1e6])
-@pytest.mark.parametrize("n_perturbations", [1, 4, 20])
+@pytest.mark.parametrize("n_perturbations", [1, 20])
 def test_every_error_is_reached_at_no_more_than_the_cost_of_all_cells(
     model: sgr.Predictor, make_cells: MakeCells, max_error: float, n_perturbations: int
 ) -> None:
@@ -106,8 +106,7 @@ def test_effects_are_known_beside_the_control_itself(
     assert np.abs(found.layers["effect"][1]).max() == found.layers["effect_sem"][1].max() == 0
 
 
-@pytest.mark.parametrize("n_cells", [60, 200])
-@pytest.mark.parametrize("n_perturbations", [2, 5])
+@pytest.mark.parametrize(("n_cells", "n_perturbations"), [(60, 5), (200, 2)])
 def test_few_perturbations_never_cost_more_than_all_cells(
     model: sgr.Predictor, make_cells: MakeCells, n_cells: int, n_perturbations: int
 ) -> None:
@@ -155,8 +154,7 @@ def test_means_that_were_limited_and_missed_the_error_are_named(model: sgr.Predi
     assert found.uns["scgenept_rt"]["notices"][-1] == notices[-1]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-@pytest.mark.parametrize("first", [1, 5, 17])
+@pytest.mark.parametrize(("batch_size", "first"), [(8, 1), (1, 5), (3, 17)])
 def test_a_run_that_begins_later_gives_the_same_bits(
     model: sgr.Predictor, make_cells: MakeCells, batch_size: int, first: int
 ) -> None:

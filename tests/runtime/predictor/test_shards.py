@@ -34,13 +34,6 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No machine fails here, and each takes its time."""
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda _: None, raising=False)
-
-
 @pytest.fixture(scope="module")
 def cells(make_cells: MakeCells) -> anndata.AnnData:
     adata = make_cells(37)
