@@ -397,7 +397,7 @@ def foreign_data(
 def reason(error: Exception) -> str:
     """Return what a library says went wrong, in one line."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # it would be quoted
-    return getattr(error, "strerror", None) or next(iter(text.splitlines()), type(error).__name__)
+    return getattr(error, "strerror", None) or next(iter(text.strip().splitlines()), type(error).__name__)
 
 
 def join_limited(items: Sequence[object], limit: int = 5) -> str:

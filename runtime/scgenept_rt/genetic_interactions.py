@@ -309,6 +309,8 @@ def distance_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> floa
     x, y
         (n_samples,) or (n_samples, n_dimensions); 0 is returned if one of them does not vary.
     """
+    from scipy.spatial.distance import cdist
+
     x, y = (values[:, None] if values.ndim == 1 else values for values in (x, y))
     n = len(x)
     step = max(1, _DISTANCES_AT_ONCE // n)
@@ -316,7 +318,7 @@ def distance_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> floa
     rows_x, rows_y = np.empty(n), np.empty(n)
     for begin in range(0, n, step):
         end = min(begin + step, n)
-        a, b = (np.sqrt(np.square(v[begin:end, None] - v).sum(axis=2)) for v in (x, y))
+        a, b = (cdist(v[begin:end], v) for v in (x, y))
         rows_x[begin:end], rows_y[begin:end] = a.mean(axis=1), b.mean(axis=1)
         products += [float((a * b).sum()), float((a * a).sum()), float((b * b).sum())]
     products /= n * n

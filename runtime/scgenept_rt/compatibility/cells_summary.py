@@ -13,7 +13,7 @@ from scgenept_rt.compatibility.label_check import control_findings
 from scgenept_rt.compatibility.value_check import Values, check_values
 from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression import OpenedCells
-from scgenept_rt.expression.groups import usual_columns
+from scgenept_rt.expression.groups import group_columns
 from scgenept_rt.expression.label_columns import Labels, label_columns
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.expression.matrix_rows import CompressedColumns
@@ -101,7 +101,7 @@ def summarize_cells(cells: OpenedCells) -> CellsSummary:
 
 def _columns(cells: OpenedCells, control: ControlRows | None) -> Iterator[ObsColumn]:
     labelled = {column.name: column for column in label_columns(cells.obs, None)}
-    groups = usual_columns(cells.obs)
+    groups = group_columns(cells.obs)
     for name in cells.obs.columns:
         column = labelled.get(name)
         if column is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,6 +56,12 @@ def no_column(frame: str, name: str, there: Sequence[str], choose: UseOption, wh
         options=[choose] if there else [],
         where=where,
     )
+
+
+def usual_columns(annotation: Annotation, usual: Sequence[str]) -> list[str]:
+    """Return the columns that have usual names (in lower case, without separators), the most usual first."""
+    known = {column: re.sub(r"[-_. ]", "", column).casefold() for column in annotation.columns}
+    return sorted((name for name in known if known[name] in usual), key=lambda name: usual.index(known[name]))
 
 
 def as_text(values: Any) -> NDArray[np.object_]:

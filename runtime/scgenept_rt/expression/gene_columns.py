@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.expression.annotation import Annotation, as_text
+from scgenept_rt.expression.annotation import Annotation, as_text, usual_columns
 
 VAR_NAMES = "var_names"
 # Columns that hold gene names or Ensembl ids in public data sets, in lower case and without separators.
@@ -24,12 +23,7 @@ _GENES = ("gene expression", "rna")
 def gene_names(var: Annotation, gene_key: str | None) -> Mapping[str, Sequence[str]]:
     """Return the names that genes have, by source: "var_names", the columns that usually hold them, and `gene_key`."""
     names: dict[str, Sequence[str]] = {VAR_NAMES: var.index().tolist()}
-    known = {column: re.sub(r"[-_. ]", "", column).casefold() for column in var.columns}
-    usual = sorted(
-        (column for column in known if known[column] in _GENE_COLUMNS),
-        key=lambda column: _GENE_COLUMNS.index(known[column]),
-    )
-    for column in dict.fromkeys([*usual, *([gene_key] if gene_key else [])]):
+    for column in dict.fromkeys([*usual_columns(var, _GENE_COLUMNS), *([gene_key] if gene_key else [])]):
         if column in var.columns:
             names[column] = as_text(var.column(column)).tolist()
         elif column == gene_key == var.index_name:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -22,7 +21,7 @@ from scgenept_rt.errors import (
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import Annotation, no_column, text_of
+from scgenept_rt.expression.annotation import Annotation, no_column, text_of, usual_columns
 from scgenept_rt.expression.sampling import Sampling
 
 _USUAL = (
@@ -97,7 +96,7 @@ def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where:
     """
     if column not in obs.columns:
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
-        likely = [name for name in obs.columns if name.lower() in near] or usual_columns(obs)
+        likely = [name for name in obs.columns if name.lower() in near] or group_columns(obs)
         choose = UseOption("groupby", "choose one of these", likely[0] if likely else None)
         raise no_column("obs", column, obs.columns, choose, where)
     groups = GroupColumn.of(obs, column, rows)
@@ -182,7 +181,7 @@ def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[G
 def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
     """Say by which of the usual columns these cells differ, as means over all of them are of no kind of cell."""
     counts = {}
-    for column in usual_columns(obs):
+    for column in group_columns(obs):
         with suppress(CellsError, TypeError):  # nobody asked for this column
             counts[column] = len(GroupColumn.of(obs, column, rows).names)
     most = max(_MOST_NUMBERS, len(rows) // 2)
@@ -193,10 +192,9 @@ def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
     return [Notice(f"means are over control cells that differ in {', '.join(mixed)}", options=[separate])]
 
 
-def usual_columns(obs: Annotation) -> list[str]:
+def group_columns(obs: Annotation) -> list[str]:
     """Return the columns by which cells are usually told apart, such as cell_type."""
-    known = {column: re.sub(r"[-_. ]", "", column).casefold() for column in obs.columns}
-    return sorted((name for name in known if known[name] in _USUAL), key=lambda name: _USUAL.index(known[name]))
+    return usual_columns(obs, _USUAL)
 
 
 def _is_number(values: Any) -> bool:

@@ -162,7 +162,7 @@ def _without_provider(name: ProviderName, installation: Installation, library: P
     kind = "the CPU wheel " if set(installation.wheels) == {"onnxruntime"} else ""
     wheels = " ".join(installation.wheels) or "onnxruntime"
     return Fault(
-        f"{kind}{installation.label} has no {TRAITS[name].title} provider",
+        f"{kind}{installation.label} has no provider {name}",
         f"Run `{pip_command(f'uninstall -y {wheels}')} && {install_command('gpu')}`",
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from scgenept_rt.errors import reason
 from scgenept_rt.installing import install_command, pip_command
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
@@ -115,8 +116,7 @@ def find_installation() -> Installation:
             warnings.simplefilter("ignore")  # a GPU wheel warns of libraries that are examined later
             module = import_onnxruntime()
     except Exception as error:
-        first_line = "".join(str(error).strip().splitlines()[:1]) or repr(error)
-        return Installation(wheels, problem=f"{recorded} does not import ({first_line})")
+        return Installation(wheels, problem=f"{recorded} does not import ({reason(error)})")
     if not hasattr(module, "get_available_providers"):
         return Installation(wheels, problem=f"{recorded} is incomplete: some of its files are gone")
     return Installation(wheels, module)

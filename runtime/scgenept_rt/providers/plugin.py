@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from scgenept_rt.errors import ProviderUnavailableError
+from scgenept_rt.errors import ProviderUnavailableError, reason
 from scgenept_rt.installing import pip_command
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 
@@ -34,8 +34,7 @@ def register_tensorrt_rtx() -> list[Any]:
                 raise
         devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     except Exception as error:
-        first_line = "".join(str(error).strip().splitlines()[:1]) or repr(error)
-        problem = f"its plugin does not load ({first_line})"
+        problem = f"its plugin does not load ({reason(error)})"
         remedy = f"Run `{pip_command(f'install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}')}`"
         raise ProviderUnavailableError(problem, remedy, where="provider tensorrt-rtx") from error
     if not devices:

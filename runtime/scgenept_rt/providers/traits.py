@@ -18,8 +18,6 @@ class ProviderTraits:
 
     Attributes
     ----------
-    title
-        Name in messages.
     ort_name
         Name in ONNX Runtime; None for PyTorch, and for a plugin, which chooses its own name when it is registered.
     target
@@ -29,7 +27,6 @@ class ProviderTraits:
         the thread that runs it.
     """
 
-    title: str
     ort_name: str | None
     target: Target | None
     on_gpu: bool
@@ -46,9 +43,9 @@ class ProviderTraits:
 
 
 TRAITS: Final[Mapping[str, ProviderTraits]] = {
-    "cpu": ProviderTraits("CPU", "CPUExecutionProvider", "ort", on_gpu=False),
-    "cuda": ProviderTraits("CUDA", "CUDAExecutionProvider", "ort", on_gpu=True),
-    "tensorrt": ProviderTraits("TensorRT", "TensorrtExecutionProvider", "portable", on_gpu=True),
-    "tensorrt-rtx": ProviderTraits("TensorRT-RTX", None, "portable", on_gpu=True),
-    "torch": ProviderTraits("PyTorch", None, None, on_gpu=False),
+    "cpu": ProviderTraits("CPUExecutionProvider", "ort", on_gpu=False),
+    "cuda": ProviderTraits("CUDAExecutionProvider", "ort", on_gpu=True),
+    "tensorrt": ProviderTraits("TensorrtExecutionProvider", "portable", on_gpu=True),
+    "tensorrt-rtx": ProviderTraits(None, "portable", on_gpu=True),
+    "torch": ProviderTraits(None, None, on_gpu=False),
 }

@@ -30,7 +30,7 @@ def test_cpu_wheel_on_a_machine_without_gpu(machine: Machine) -> None:
     assert statuses["cpu"]["usable"]
     assert statuses["cpu"]["reason"].startswith("onnxruntime 1.32.0")
     assert statuses["cuda"]["reason"] == (
-        "the CPU wheel onnxruntime 1.32.0 has no CUDA provider; "
+        "the CPU wheel onnxruntime 1.32.0 has no provider cuda; "
         "no NVIDIA driver is installed (libcuda.so.1 does not load)"
     )
     assert statuses["cuda"]["remedy"] == (
@@ -45,7 +45,7 @@ def test_cpu_wheel_beside_a_gpu_says_to_change_the_wheel(machine: Machine) -> No
     machine.add_driver((9, 0))
     machine.add_onnxruntime("onnxruntime", "1.32.0", gpu=False)
     cuda = machine.statuses()["cuda"]
-    assert cuda["reason"] == "the CPU wheel onnxruntime 1.32.0 has no CUDA provider"
+    assert cuda["reason"] == "the CPU wheel onnxruntime 1.32.0 has no provider cuda"
     assert cuda["remedy"] == "Run `pip uninstall -y onnxruntime && pip install 'scgenept-rt[gpu]'`"
     assert cuda["details"]["devices"][0]["name"] == "Test GPU 0"
 

@@ -57,7 +57,7 @@ def test_unusable_provider_is_refused_with_reason_and_remedy(machine: Machine) -
     machine.add_onnxruntime("onnxruntime", "1.32.0", gpu=False)
     assert machine.select("select_provider(provider='cuda')") == {
         "error": "ProviderUnavailableError",
-        "message": "provider cuda: the CPU wheel onnxruntime 1.32.0 has no CUDA provider. "
+        "message": "provider cuda: the CPU wheel onnxruntime 1.32.0 has no provider cuda. "
         "Run `pip uninstall -y onnxruntime && pip install 'scgenept-rt[gpu]'`.",
     }
 
