@@ -16,7 +16,7 @@ from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.session import Session, attention_kernels, devices_of, open_session
 
 MAX_WHOLE_GENES = 1_024
-"""With up to this many genes every fresh cell is compared on all of them; with more one cell is, others on subsets."""
+"""Up to this many genes, every fresh cell is compared on all of them; above, one cell is, and the others on subsets."""
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 

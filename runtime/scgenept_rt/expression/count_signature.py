@@ -1,4 +1,4 @@
-"""What transform values have been through, from what counts leave in them.
+"""Which transform values went through, by the traces that counts leave in them.
 
 Undone, the values of a cell are whole multiples of one value, that of a single count; and where cells were normalised
 and no gene has been dropped, they sum to the same total.
@@ -33,9 +33,9 @@ _MIN_CELLS, _STEEPEST = 8, -1.5
 """Cells from which the slope of log depth over log unit tells, and the slope that normalised cells do not reach."""
 _MIN_ALIKE = 3
 _MOST = 0.8
-"""Share of cells that speak for all."""
+"""Share of cells that decides for all."""
 _MIN_OTHER = 0.2
-"""Share of cells on another scale from which they are mentioned."""
+"""Share of cells on another scale from which a notice mentions them."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Signature:
     Attributes
     ----------
     transform
-        What the values have been through; None if they do not show it.
+        What the values went through; None if they do not show it.
     n_judged, n_alike
         Cells with enough values to tell, and how many of them have that transform (or none, if it is None); 0 if totals
         alone show it.
@@ -96,7 +96,7 @@ class Signature:
     totals
         The sum of each cell with expression, after undoing the transform (log1p if it is None).
     other
-        What a few cells have been through in the place of log1p, and their number.
+        What a few cells went through in the place of log1p, and their number.
     """
 
     transform: Transform | None
@@ -149,7 +149,7 @@ class Signature:
 
 
 def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) -> Signature:
-    """Find what transform the cells of a sample have been through.
+    """Find which transform the cells of a sample went through.
 
     Parameters
     ----------

@@ -179,7 +179,7 @@ def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[G
 
 
 def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
-    """Say by which of the usual columns these cells differ, as means over all of them are of no kind of cell."""
+    """Return a notice of the usual columns in which cells differ: a mean over all of them describes no kind of cell."""
     counts = {}
     for column in group_columns(obs):
         with suppress(CellsError, TypeError):  # nobody asked for this column

@@ -212,7 +212,9 @@ def _check_other_columns(obs: Annotation, where: str, given: Sequence[str], pane
     columns = {column.name: column for column in label_columns(obs, panel)}
     if given:
         holding = [name for name, column in columns.items() if _selected(column, given, where)]
-        found = f"it is in {join_limited(holding)}" if holding else f"obs has: {_listed(obs.columns)}"
+        found = (
+            f"it is in {join_limited(holding)}" if holding else f"obs has: {join_limited(obs.columns, 12) or 'none'}"
+        )
         raise FieldNotFoundError(
             f"obs has no column {', '.join(CONDITION_KEYS)} in which to look for the control label "
             f"{' and '.join(map(repr, given))} ({found})",
@@ -275,10 +277,6 @@ def _no_control_cells(
         options=([name_label] if frequent else []) + ([] if passed else [name_column]),
         where=where,
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return join_limited(names, 12) or "none"
 
 
 def _only(names: Iterable[str]) -> str | None:

@@ -47,7 +47,7 @@ class MatrixRows(Protocol):
 
 
 def _each_read(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """Read every batch within `reading`, which what becomes of the batch is no part of."""
+    """Read every batch within `reading`, but not what the caller does with it."""
 
     @wraps(batches)
     def read(self: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:

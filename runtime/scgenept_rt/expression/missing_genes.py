@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _FLAG = "feature_is_filtered"
 """CELLxGENE's column of var: True for genes that were blanked in X and are whole in raw."""
 _COUNTED_CELLS = 2000
-"""Of so many cells the counts of genes that are zero in X are looked at."""
+"""Number of cells whose counts are read to find genes that are blanked in X."""
 _LOW_COVERAGE = 0.8
-"""Below this share of genes found, an input that is accepted with missing_genes="zero" deserves a warning."""
+"""Share of genes found, below which an input that is accepted with missing_genes="zero" deserves a warning."""
 
 
 def accept_missing(cells: OpenedCells, match: GeneMatch) -> list[str]:

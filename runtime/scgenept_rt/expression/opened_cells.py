@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _COUNTS = re.compile(r"^(?!.*log).*(?:count|umi|raw)", re.IGNORECASE)
-"""In the names of layers of counts."""
+"""Names of layers of counts."""
 
 
 class CellsSource(Protocol):

@@ -63,7 +63,7 @@ _NO_TRACE = ScaleFault(
 def find_fault(
     signature: Signature, sample: Any, base: float | None, training_total: float | None = None
 ) -> ScaleFault | None:
-    """Judge what a sample of cells has been through; None for log1p of normalised counts, or where nothing tells.
+    """Judge what a sample of cells went through; None for log1p of normalised counts, or where values do not show it.
 
     Parameters
     ----------

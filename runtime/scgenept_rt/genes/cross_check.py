@@ -10,7 +10,7 @@ from scgenept_rt.genes.panel import GenePanel, ensembl_id
 from scgenept_rt.genes.spelling import made_unique
 
 _FEW, _FEW_SHARE = 3, 0.01
-"""So many genes, or this share of those compared, may contradict each other, as in annotations of two releases."""
+"""Number of genes, or share of those compared, that may contradict each other, as in two releases of an annotation."""
 
 
 @dataclass

@@ -39,7 +39,7 @@ _WORDS = {
     "manifest_digest": "bundle",
     "gpu": "GPU model",
 }
-"""Names of journal entries in messages, where their own say little."""
+"""Names of journal entries in messages, where their own are unclear."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 DISCARD = UseOption("overwrite", "discard it and start over", True)

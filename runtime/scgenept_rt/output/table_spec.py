@@ -27,7 +27,7 @@ SHARD_KEY = "shard"
 N_CONTROLS = "n_controls"
 MEAN_LAYERS = ("delta", "sem", "delta_sem")
 ESTIMATE_LAYERS = ("sampling_error", "effect", "effect_sem")
-"""Layers besides, where some control cells stand for all."""
+"""Further layers, where some control cells stand for all."""
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from scgenept_rt.predictor.standard_errors import (
 )
 
 FEWEST_CELLS = 8
-"""Control cells that a perturbation is predicted from at least; larger numbers are multiples of it."""
+"""Fewest control cells that a perturbation is predicted from; larger numbers are multiples of it."""
 
 _MARGIN = 1.25
-"""How many times as many cells may be needed in the end as the first ones say, when costs are compared."""
+"""Factor by which more cells may be needed in the end than the first ones suggest, when costs are compared."""
 
 _CONTROL = Perturbation("ctrl", (), ())
 

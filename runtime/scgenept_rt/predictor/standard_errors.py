@@ -17,7 +17,7 @@ from scgenept_rt.predictor.moments import CellMoments, RunningMoments
 Values = NDArray[np.float64]
 
 _EXPRESSING = 2
-"""Cells that express a gene at least, as far as standard errors go: where fewer do, the sample shows no spread."""
+"""Cells that standard errors take to express a gene where fewer do, as the sample then shows no spread."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def _open(name: str, beside: Path) -> LoadFailure | None:
 def _open_in_wheels(name: str) -> bool:
     """Open a library of NVIDIA's wheels, wherever on the path they are: the provider then uses what is open.
 
-    ONNX Runtime itself looks beside its own files alone. In an environment on top of another, as with PyTorch's CUDA
+    ONNX Runtime itself looks only beside its own files. In an environment on top of another, as with PyTorch's CUDA
     below, the wheels are elsewhere.
     """
     for directory in map(Path, sys.path):

@@ -1,4 +1,4 @@
-"""Which attention kernel ran: attention is three quarters of the work, and a slow kernel shows in the time alone."""
+"""Which attention kernel ran: attention is three quarters of the work, and a slow kernel shows only in the time."""
 
 from __future__ import annotations
 

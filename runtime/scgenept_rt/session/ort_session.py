@@ -29,7 +29,7 @@ from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
 
 _LOG_FATAL_ONLY = 4
-"""Faults are raised, in ONNX Runtime's own words; they need not appear in the terminal as well."""
+"""Errors are raised in ONNX Runtime's own words; they need not appear in the terminal as well."""
 
 
 class OrtSession:
