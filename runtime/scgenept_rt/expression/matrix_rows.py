@@ -62,8 +62,8 @@ def _each_read(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[
     return read
 
 
-class CompressedRows:
-    """A CSR matrix: runs of selected rows are read as one slice each."""
+class _Compressed:
+    """A compressed matrix, of which neighbouring lines (rows or columns) are read as one slice."""
 
     notices: Sequence[str] = ()
 
@@ -71,32 +71,35 @@ class CompressedRows:
         self.shape = shape
         self._arrays = arrays
         self._where = where
+
+    def _lines(
+        self, begins: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[Any], NDArray[np.float32]]]:
+        """Yield which lines are read together, how many values each has, and their indices and values."""
+        data, indices = self._arrays["data"], self._arrays["indices"]
+        for first, last in _runs(begins, ends, _READ_VALUES):
+            begin, end = int(begins[first]), int(ends[last - 1])
+            lengths = ends[first:last] - begins[first:last]
+            wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
+            values = _float32(np.asarray(data[begin:end])[wanted])
+            yield slice(first, last), lengths, np.asarray(indices[begin:end])[wanted], values
+
+
+class CompressedRows(_Compressed):
+    """A CSR matrix, read by rows."""
 
     @_each_read
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield batches as `MatrixRows.batches` does."""
         gene_of_column = _gene_of_column(columns, self.shape[1])
-        data, indices = self._arrays["data"], self._arrays["indices"]
         indptr = _indptr(self._arrays, self.shape[0])
-        begins, ends = indptr[rows], indptr[rows + 1]
-        for first, last in _runs(begins, ends, _READ_VALUES):
-            begin, end = int(begins[first]), int(ends[last - 1])
-            lengths = ends[first:last] - begins[first:last]
-            wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
-            genes = _at(gene_of_column, np.asarray(indices[begin:end])[wanted])
-            values = _float32(np.asarray(data[begin:end])[wanted])
-            yield _csr(values, np.repeat(np.arange(last - first), lengths), genes, last - first, len(columns))
+        for _, lengths, indices, values in self._lines(indptr[rows], indptr[rows + 1]):
+            places = np.repeat(np.arange(len(lengths)), lengths)
+            yield _csr(values, places, _at(gene_of_column, indices), len(lengths), len(columns))
 
 
-class CompressedColumns:
+class CompressedColumns(_Compressed):
     """A CSC matrix, read by columns in as many passes as memory requires."""
-
-    notices: Sequence[str] = ()
-
-    def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
-        self.shape = shape
-        self._arrays = arrays
-        self._where = where
 
     @_each_read
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
@@ -122,19 +125,15 @@ class CompressedColumns:
 
         position_of_row = np.full(self.shape[0], -1, dtype=np.int32)
         position_of_row[rows] = np.arange(len(rows), dtype=np.int32)
-        data, indices = self._arrays["data"], self._arrays["indices"]
         # Lists of parts, each dropped as soon as it is joined: they are the most that a pass holds.
-        values, positions, genes = [np.empty(0, np.float32)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
-        for first, last in _runs(begins, ends, _READ_VALUES):
-            begin, end = int(begins[first]), int(ends[last - 1])
-            lengths = ends[first:last] - begins[first:last]
-            wanted = _ranges(begins[first:last] - begin, lengths, end - begin)
-            places = _at(position_of_row, np.asarray(indices[begin:end])[wanted])
+        kept, positions, genes = [np.empty(0, np.float32)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+        for lines, lengths, indices, values in self._lines(begins, ends):
+            places = _at(position_of_row, indices)
             here = places >= 0
             positions.append(places[here])
-            values.append(_float32(np.asarray(data[begin:end])[wanted][here]))
-            genes.append(np.repeat(genes_of_used[first:last], lengths)[here])
-        joined = (_joined(values), (_joined(positions), _joined(genes)))
+            kept.append(values[here])
+            genes.append(np.repeat(genes_of_used[lines], lengths)[here])
+        joined = (_joined(kept), (_joined(positions), _joined(genes)))
         return _canonical(coo_array(joined, shape=(len(rows), n_genes)).tocsr())
 
 
