@@ -36,7 +36,7 @@ def test_cpu_wheel_on_a_machine_without_gpu(machine: Machine) -> None:
     assert statuses["cuda"]["remedy"] == (
         "On a machine with an NVIDIA GPU, run `pip uninstall -y onnxruntime && pip install 'scgenept-rt[gpu]'`"
     )
-    assert "no TensorRT provider" in statuses["tensorrt"]["reason"]
+    assert "no provider tensorrt" in statuses["tensorrt"]["reason"]
     assert "onnxruntime-ep-nv-tensorrt-rtx-cu13 is not installed" in statuses["tensorrt-rtx"]["reason"]
 
 
