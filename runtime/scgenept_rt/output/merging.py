@@ -139,7 +139,7 @@ def find_parts(out: Path, ending: str) -> list[Path]:
     begun = {(int(found[2]), int(found[1])) for found in names if found[3]}
     counts = sorted({count for count, _ in {*finished, *begun}})
     if not counts:
-        problem = f"there is no file {out.stem}.shard-I-of-N{ending} in {out.parent}"
+        problem = f"there is no file {out.stem}.shard-I-of-N{ending} in {out.parent.resolve()}"
         part_of = output_of_part(out)
         remedy = f"Give the output of which it is a part: {part_of[0]}" if part_of else "Predict the parts"
         raise ShardsError(problem, remedy, where=out)
