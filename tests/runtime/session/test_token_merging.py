@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -25,6 +25,7 @@ def opened(bundle: Path) -> Bundle:
     return Bundle.open(bundle)
 
 
+@settings(deadline=None)
 @given(st.lists(GENE, min_size=1, max_size=40))
 def test_every_column_is_stood_for_by_one_that_equals_it(genes: list[tuple[float, int, bool]]) -> None:
     values = np.array([value for value, _, _ in genes], dtype=np.float32)
