@@ -14,7 +14,7 @@ from scgenept_rt.errors import ScgeneptError
 
 
 class ExportWarning(UserWarning):
-    """A bundle was exported that may not be what is wanted: its genes are doubtful, or fp16 is near its range."""
+    """The genes of a bundle are doubtful, or its activations are near the range of fp16."""
 
 
 class CheckpointError(ScgeneptError, ValueError):

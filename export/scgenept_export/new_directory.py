@@ -1,4 +1,4 @@
-"""Directories that are written beside their place and renamed when complete, so that none is ever half there."""
+"""Directories that are written next to their place and renamed when complete, so that none is ever incomplete."""
 
 from __future__ import annotations
 

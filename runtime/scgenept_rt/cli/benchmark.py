@@ -45,12 +45,11 @@ def benchmark(
 ) -> None:
     """Measure throughput, latency and memory by batch size, after comparing the outputs with PyTorch's.
 
-    Times count from inputs to outputs in this machine's memory; the runs that warm it up are not counted.
+    Times are from inputs to outputs in host memory, without warm-up runs.
     """
     from scgenept_rt.benchmark import run_benchmark
 
     sizes = _batch_sizes(batch_sizes)
-    # What cannot be written has to be known before minutes of measuring, not after.
     check_report_paths((json_file,), ())
     result = run_benchmark(
         bundle,

@@ -27,7 +27,7 @@ PREDICT_FLAGS = {
     for option in declared_options(group)
     if option.flag is not None
 }
-"""Flags of `predict`, which pages about cells name."""
+"""Flags of `predict`, for remedies."""
 
 
 @with_options(engine=("provider", "precision", "device", "threads"))

@@ -31,7 +31,7 @@ def demo(
         typer.Option(
             "--screen",
             metavar="FILE.h5ad",
-            help="Write a synthetic screen there, with the genes, labels and layout of the Norman data, and no more.",
+            help="Only write a synthetic screen there, with the genes, labels and layout of the Norman data.",
         ),
     ] = None,
     cells: Annotated[

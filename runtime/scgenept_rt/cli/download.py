@@ -83,11 +83,11 @@ def download(
     """
     if bundle is not None:
         if names or list_items or offline or accept_changed or mirror or directory:
-            raise typer.BadParameter("takes only --out and --digest beside it", param_hint="--bundle")
+            raise typer.BadParameter("takes only --out and --digest with it", param_hint="--bundle")
         _download_bundle(bundle, out, digest)
         return
     if out is not None or digest is not None:
-        raise typer.BadParameter("they belong to --bundle", param_hint="--out, --digest")
+        raise typer.BadParameter("they need --bundle", param_hint="--out, --digest")
     if not names and not list_items:
         raise typer.BadParameter("name what to download, or show what there is with --list", param_hint="NAME...")
     checked_mirror = check_mirror(mirror)

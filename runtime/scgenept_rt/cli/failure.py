@@ -1,4 +1,4 @@
-"""How a command ends that cannot do what was asked."""
+"""How a command ends when it cannot do what was asked."""
 
 from __future__ import annotations
 

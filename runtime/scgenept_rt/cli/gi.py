@@ -51,7 +51,7 @@ def gi(
             "--min-control-mean",
             metavar="M",
             min=0.0,
-            help="Score over the genes of at least this mean in control cells (log1p); 0: all genes.",
+            help="Score only genes with at least this mean in control cells (log1p); 0: all genes.",
         ),
     ] = 0.25,
     csv_file: CsvFileOption = None,

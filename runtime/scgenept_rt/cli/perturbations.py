@@ -24,9 +24,9 @@ def requested(
     pairs_of: Path | None,
     measured: tuple[Path, ReadOptions] | None = None,
 ) -> Callable[[GenePanel], list[str | PerturbationRequest]]:
-    """Read the files of perturbations and genes; what is returned lists all labels for the genes of a model.
+    """Read the files of perturbations and genes, and return a function that lists the labels for a model's genes.
 
-    `measured` are cells all of whose perturbations are wanted.
+    `measured`: cells whose perturbations are all wanted.
     """
     if not (perturbation or perturbations or singles or pairs_of or measured):
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
@@ -50,7 +50,7 @@ def requested(
 
 
 def _measured(cells: Path, read: ReadOptions, panel: GenePanel) -> list[str]:
-    """Return the labels of cells that the model can read, and tell the others."""
+    """Return the labels of cells that the model can read, and print the others."""
     from scgenept_rt.expression.label_matching import measured_perturbations
 
     labels, others = measured_perturbations(cells, panel, read)

@@ -1,4 +1,4 @@
-"""Files that a command writes its figures to, beside what it prints."""
+"""Report files that a command writes in addition to what it prints."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class DownloadDirectory:
             return dict(files)
 
     def fetch(self, item: Item) -> Fetched:
-        """Return an item's file, checked: the one that is here, else downloaded now.
+        """Return an item's file, checked; download it if it is not here.
 
         Raises
         ------

@@ -169,7 +169,7 @@ class PredictOptions(SharedPredictOptions, total=False):
 class FigureOptions(TypedDict, total=False):
     """How figures are written."""
 
-    title: Annotated[str | None, Option(None, "Title in place of the figure's own.", "TEXT")]
+    title: Annotated[str | None, Option(None, "Title instead of the figure's own.", "TEXT")]
     dpi: Annotated[int, Option(200, "Dots per inch of a .png.", "N", minimum=50, maximum=1200)]
 
 

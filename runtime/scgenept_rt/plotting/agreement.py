@@ -53,10 +53,10 @@ def agreement(
     data, perturbation, predictions, n_controls, seed, in_group, read, ax
         As in `top_de`.
     on_notice
-        Called with each warning of what changes numbers, and with the names of `label_genes` without room.
+        Called with each warning about what changes numbers, and with the names of `label_genes` that do not fit.
     n_labels
-        Number of genes to name, those of the largest measured change, at the points of the first series. Names without
-        room near their point are left out.
+        Number of genes to name, those of the largest measured change, at the points of the first series. Names that do
+        not fit near their point are left out.
     label_genes
         Names of the genes to name instead.
 

@@ -53,7 +53,7 @@ def require_matplotlib() -> None:
 
 
 def without_tex(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Draw texts as they are, whatever the user's settings: names hold underscores and dollars, and are no formulas."""
+    """Draw text literally, whatever the user's settings: underscores and dollar signs in names are no formulas."""
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _R:

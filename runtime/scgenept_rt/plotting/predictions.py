@@ -1,4 +1,4 @@
-"""What figures take as predictions: files, tables in memory, or loaded bundles, one or several."""
+"""The predictions that figures take: files, tables in memory, or loaded bundles, one or several."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ def predict_series(
     measured: Sequence[str],
     on_notice: Callable[[str], None] | None,
 ) -> list[PredictedMeans]:
-    """Predict one perturbation with the loaded bundles among the series, and tell what changes numbers.
+    """Predict one perturbation with the loaded bundles among the series, and warn of what changes numbers.
 
-    That includes what is known of the measured cells.
+    `measured` are the messages about the measured cells.
     """
     notices: list[str] = []
     predicted = [

@@ -83,7 +83,7 @@ def top_de(
     ax
         Axes to draw into; by default those of a new figure.
     on_notice
-        Called with each warning of what changes numbers, and if fewer than `n_genes` genes are drawn.
+        Called with each warning about what changes numbers, and if fewer than `n_genes` genes are drawn.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How large each gene's predicted effect is, and how many of its standard errors."""
+"""The predicted effect on each gene against its size in standard errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SUPPORTED = 2.0
-"""Standard errors from which on a gene is coloured: so few lie beyond by chance."""
+"""Standard errors beyond which a gene is coloured: few are as far by chance."""
 
 
 @without_tex

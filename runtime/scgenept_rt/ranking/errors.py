@@ -10,7 +10,7 @@ from scgenept_rt.predictor.standard_errors import standard_error
 Values = NDArray[np.float64]
 
 N_ERRORS = 2
-"""Standard errors of a difference from which on one perturbation ranks before another."""
+"""Standard errors by which a perturbation must be better to rank before another."""
 
 
 def largest_error(gradient: Values, errors: Values) -> float:

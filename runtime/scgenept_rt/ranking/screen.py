@@ -1,4 +1,4 @@
-"""A screen that is predicted only as far as its best perturbations demand."""
+"""A screen that is predicted only as far as needed to find its best perturbations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Perturbations of the control cells of an input, of which the best are to be found; a context manager.
+    """A search for the best perturbations of an input's control cells; a context manager.
 
     Attributes
     ----------
