@@ -116,11 +116,11 @@ def open_rows(
         yield source, _mean_rows(source, layers)
         return
     with open_cells(source) as cells:
+        predicted, rows, label_of_row = _selected(cells, None, labels, in_group)
         if _of_means(cells):
-            predicted, rows, label_of_row = _selected(cells, None, labels, in_group)
             yield predicted, _stored_rows(cells, predicted, rows, label_of_row, layers)
         else:
-            means = read_predictions(source, labels=labels, in_group=in_group)
+            means = _averaged(cells, rows, label_of_row, predicted)
             yield means, _mean_rows(means, layers)
 
 
@@ -203,12 +203,23 @@ def _selected(
     cells: OpenedCells, name: str | None, labels: Sequence[str] | None, in_group: str | None
 ) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_]]:
     """Return what opened predictions hold, and rows and their labels: those of `labels`, and control cells."""
-    predicted, rows, label_of_row = _labels(cells, name, in_group)
-    if labels is None:
-        wanted = set(predicted.labels)
-    else:
-        wanted = {predicted.labels[predicted.row(label)] for label in labels}
-        wanted |= set() if _of_means(cells) else set(filter(predicted.is_control, predicted.labels))
+    if not holds_predictions(cells):
+        raise PredictionFileError(
+            "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
+            "control_cell): these may be measured cells",
+            "Give a file that `scgenept-rt predict` wrote",
+            where=cells.where,
+        )
+    provenance = read_provenance(cells)
+    label_of_row = read_labels(cells)
+    group, rows = _group(cells, provenance.get("groupby"), in_group)
+    label_of_row = label_of_row[rows]
+    distinct = tuple(label for label in dict.fromkeys(label_of_row) if label)
+    name = name or str(provenance.get("variant") or Path(cells.where).stem)
+    predicted = PredictedLabels(name, cells.where, _panel(cells), distinct, group=group, provenance=provenance)
+    wanted = set(distinct if labels is None else (distinct[predicted.row(label)] for label in labels))
+    if not _of_means(cells):
+        wanted.update(filter(predicted.is_control, distinct))
     chosen = np.flatnonzero([label in wanted for label in label_of_row])
     rows, label_of_row = rows[chosen], label_of_row[chosen]
     if _of_means(cells) and len(wanted) < len(rows):
@@ -219,27 +230,6 @@ def _selected(
             where=cells.where,
         )
     return predicted, rows, label_of_row
-
-
-def _labels(
-    cells: OpenedCells, name: str | None, in_group: str | None
-) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_]]:
-    """Return what opened predictions hold, the rows of the group, and the label of each."""
-    if not holds_predictions(cells):
-        raise PredictionFileError(
-            "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
-            "control_cell): these may be measured cells",
-            "Give a file that `scgenept-rt predict` wrote",
-            where=cells.where,
-        )
-    provenance = read_provenance(cells)
-    labels = read_labels(cells)
-    group, rows = _group(cells, provenance.get("groupby"), in_group)
-    labels = labels[rows]
-    distinct = tuple(label for label in dict.fromkeys(labels) if label)
-    name = name or str(provenance.get("variant") or Path(cells.where).stem)
-    predicted = PredictedLabels(name, cells.where, _panel(cells), distinct, group=group, provenance=provenance)
-    return predicted, rows, labels
 
 
 def holds_predictions(cells: OpenedCells) -> bool:
