@@ -1,18 +1,16 @@
 """Peak memory of `predict` against the number of predicted rows: it must not grow.
 
 Each size runs in a process of its own, from an .h5ad of control cells to an .h5ad of predicted cells over the demo
-bundle's 5,045 genes. With `--network demo` the demo network predicts (about 40 ms per cell on two cores: 100,000 rows
-take an hour or more); with `--network none` a session that returns zeros stands in for it, so that sizes can
-be measured that would take days: everything else (reading, batches, writing) is the same.
+bundle's 5,045 genes. A session that returns zeros stands in for the network, so that sizes can be measured that would
+take days: everything else (reading, batches, writing) is the same.
 
-    python benchmarks/peak_memory.py --network none --rows 1000 10000 100000 --json benchmarks/results/peak_memory.json
+    python benchmarks/peak_memory.py --json benchmarks/results/cpu-NAME-memory.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,10 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from scgenept_rt.benchmark.machine import describe_machine
+from scgenept_rt.benchmark.memory import host_peak_bytes
+from scgenept_rt.providers import select_provider
 
 DENSITY = 0.08
 PERTURBATIONS = ["FOSB+ctrl", "SAMD1+ZBTB1", "CDKN1B+ctrl", "FOXA1+FOXL2"]
@@ -55,7 +57,7 @@ def write_control_cells(path: Path, n_cells: int) -> None:
         group = file["X"]
         for name, dtype in (("data", "f4"), ("indices", "i4")):
             del group[name]
-            group.create_dataset(name, (n_cells * per_cell,), dtype=dtype, chunks=(1 << 18,))
+            group.create_dataset(name, (n_cells * per_cell,), dtype=dtype, chunks=(min(1 << 18, n_cells * per_cell),))
         group["indptr"][:] = np.arange(n_cells + 1) * per_cell
         for begin in range(0, n_cells, 1000):
             n = min(1000, n_cells - begin)
@@ -65,56 +67,41 @@ def write_control_cells(path: Path, n_cells: int) -> None:
             group["data"][span] = rng.gamma(2.0, 0.6, n * per_cell)
 
 
-def measure(network: str, cells: Path, out: Path, n_perturbations: int) -> dict[str, Any]:
-    """Predict in this process and return its peak memory, over that of a loaded model."""
+def measure(cells: Path, out: Path) -> dict[str, Any]:
+    """Predict in this process; return the sizes of memory and output in bytes."""
     import scgenept_rt as sgr
     from scgenept_rt.predictor import Predictor
 
-    model = sgr.load("demo", provider="cpu")
-    if network == "none":
-        model = Predictor(model.bundle, NoNetwork())
+    model = Predictor(sgr.load("demo", provider="cpu").bundle, NoNetwork())
     # One small batch first: what the network itself takes is not what grows.
     model.predict_array(np.zeros((model.automatic_batch_size(), len(model.gene_names))), "FOSB+ctrl")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    model.predict_file(cells, out, PERTURBATIONS[:n_perturbations], aggregate="cells")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "peak_mb": round(peak),
-        "beyond_model_mb": round(peak - before),
-        "output_mb": round(out.stat().st_size / 1e6),
-    }
+    before = host_peak_bytes()
+    model.predict_file(cells, out, PERTURBATIONS, aggregate="cells")
+    return {"opened_bytes": before, "peak_bytes": host_peak_bytes(), "output_bytes": out.stat().st_size}
 
 
 def main() -> None:
-    """Measure each size in a fresh process and print a Markdown table."""
+    """Measure each size in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--network", choices=["demo", "none"], default="none")
-    parser.add_argument("--perturbations", type=int, choices=range(1, 5), default=1)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--child", nargs=2, metavar=("CELLS", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        cells, out = map(Path, options.child)
-        print(json.dumps(measure(options.network, cells, out, options.perturbations)))
+        print(json.dumps(measure(*map(Path, options.child))))
         return
     results = []
-    print(
-        "| predicted rows | output, MB | peak memory, MB | beyond the loaded model, MB |\n| ---: | ---: | ---: | ---: |"
-    )
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as folder:
             cells, out = Path(folder) / "cells.h5ad", Path(folder) / "out.h5ad"
-            write_control_cells(cells, rows // options.perturbations)
-            own = [f"--network={options.network}", f"--perturbations={options.perturbations}"]
-            command = [sys.executable, __file__, *own, "--child", str(cells), str(out)]
+            write_control_cells(cells, rows // len(PERTURBATIONS))
+            command = [sys.executable, __file__, "--json", str(options.json), "--child", str(cells), str(out)]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        results.append({"rows": rows, "network": options.network, **found})
-        print(
-            f"| {rows:,} | {found['output_mb']:,} | {found['peak_mb']:,} | {found['beyond_model_mb']:,} |", flush=True
-        )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+        results.append({"rows": rows, **found})
+        print(results[-1], flush=True)
+    machine = describe_machine(select_provider(provider="cpu"), threads=None, driver=None)
+    result = {"kind": "peak memory", "machine": machine, "memory": results}
+    options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""What `rank` costs to find the best of a large screen on a network with known answers: `python benchmarks/ranking.py`.
+"""What `rank` costs to find the best of a large screen on a network with known answers.
 
 The network has the genes of `demo` and costs nothing: each gene's perturbation has an effect of its own, which differs
 between cells in strength and is weaker in genes that a cell does not express. Passes are counted, and the best are
 compared with those of the full screen, which are known without running it.
+
+    python benchmarks/ranking.py --json benchmarks/results/ranking.json
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +22,7 @@ from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.demo import demo_control_cells
 
 N_CELLS, TOP = 2_000, 20
-SCREENS = {"all singles of 5,000 genes": (5_000, 1), "all pairs of 200 genes": (200, 2)}
+SCREENS = {"singles": (5_000, 1), "pairs of 200 genes": (200, 2)}
 
 
 class PlantedNetwork:
@@ -49,12 +54,14 @@ class PlantedNetwork:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
     bundle = Bundle.open(demo_bundle_path())
     cells = demo_control_cells(N_CELLS)
     names = [name for name in bundle.manifest.gene_names if "+" not in name]
     column = {name: index for index, name in enumerate(bundle.manifest.gene_names)}
-    print(f"| {N_CELLS:,} control cells, best {TOP} by effect size | passes | of the full screen | found |")
-    print("| --- | ---: | ---: | ---: |")
+    results = []
     for screen, (n_genes, at_once) in SCREENS.items():
         network = PlantedNetwork(len(bundle.manifest.gene_names))
         candidates = ["+".join(genes) for genes in itertools.combinations(names[:n_genes], at_once)]
@@ -68,8 +75,18 @@ def main() -> None:
             sizes[label] = np.linalg.norm(effect)
         best = set(sorted(candidates, key=sizes.__getitem__)[-TOP:])
         n_found = len(best & set(found.table["perturbation"][:TOP]))
-        share = network.n_cells / (len(candidates) * N_CELLS)
-        print(f"| {screen} ({len(candidates):,}) | {network.n_cells:,} | {share:.2%} | {n_found} of {TOP} |")
+        results.append(
+            {
+                "screen": screen,
+                "candidates": len(candidates),
+                "cells": N_CELLS,
+                "passes": network.n_cells,
+                "found": n_found,
+                "top": TOP,
+            }
+        )
+        print(results[-1], flush=True)
+    options.json.write_text(json.dumps({"kind": "ranking", "searches": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

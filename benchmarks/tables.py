@@ -1,6 +1,6 @@
-"""The tables and figures of docs/benchmarks.md, from the measurements in benchmarks/results.
+"""The tables and figures of docs/, from the measurements in benchmarks/results.
 
-The page is written by hand; a table stands between `<!-- FILE.json: TABLE -->` and `<!-- end -->`.
+The pages are written by hand; a table stands between `<!-- FILE.json: TABLE -->` and `<!-- end -->`.
 
 python benchmarks/tables.py            # writes tables and figures (needs the extra `plot`)
 python benchmarks/tables.py --check    # fails if the tables are not those of the measurements
@@ -20,9 +20,10 @@ from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Dimensions
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
-DRAWN, FIGURE = RESULTS / "cpu-xeon-2-cores.json", ROOT / "docs" / "figures" / "benchmark.svg"
-SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", ROOT / "docs" / "figures" / "screens.svg"
+RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
+PAGES = [DOCS / name for name in ("benchmarks.md", "output.md", "ranking.md")]
+DRAWN, FIGURE = RESULTS / "cpu-xeon-2-cores.json", DOCS / "figures" / "benchmark.svg"
+SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", DOCS / "figures" / "screens.svg"
 _TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 _MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
 WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
@@ -140,12 +141,35 @@ def processes_table(result: dict[str, Any]) -> str:
     return _table(result["processes"], columns)
 
 
+def memory_table(result: dict[str, Any]) -> str:
+    """Return a table of peak memory by number of predicted rows."""
+    columns: dict[str, Cell] = {
+        "predicted rows": lambda row: f"{row['rows']:,}",
+        "output, MB": lambda row: _megabytes(row["output_bytes"]),
+        "peak memory, MB": lambda row: _megabytes(row["peak_bytes"]),
+    }
+    return _table(result["memory"], columns, n_text=0)
+
+
+def searches_table(result: dict[str, Any]) -> str:
+    """Return a table of what the best of large screens cost to find."""
+    columns: dict[str, Cell] = {
+        "screen": lambda row: f"{row['candidates']:,} {row['screen']}, {row['cells']:,} control cells",
+        "passes": lambda row: f"{row['passes']:,}",
+        "of the full screen": lambda row: f"{row['passes'] / (row['candidates'] * row['cells']):.1%}",
+        "found": lambda row: f"{row['found']} of {row['top']}",
+    }
+    return _table(result["searches"], columns)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "forms": side_by_side_table,
     "genes": genes_table,
     "networks": screens_table,
     "devices": devices_table,
     "processes": processes_table,
+    "memory": memory_table,
+    "searches": searches_table,
 }
 
 
@@ -187,14 +211,16 @@ def _megabytes(count: int | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail if a table is not up to date")
-    page = PAGE.read_text("utf-8")
+    pages = {path: path.read_text("utf-8") for path in PAGES}
     if parser.parse_args().check:
-        if with_tables(page) != page:
-            raise SystemExit(f"tables in {PAGE.relative_to(ROOT)} are out of date: run python benchmarks/tables.py")
+        old = [str(path.relative_to(ROOT)) for path, page in pages.items() if with_tables(page) != page]
+        if old:
+            raise SystemExit(f"tables in {', '.join(old)} are out of date: run python benchmarks/tables.py")
         return
     import figure
 
-    PAGE.write_text(with_tables(page), encoding="utf-8")
+    for path, page in pages.items():
+        path.write_text(with_tables(page), encoding="utf-8")
     result = json.loads(DRAWN.read_text("utf-8"))
     timed = {form["name"]: form for form in result["forms"] if is_timed(form) and form.get("peak_bytes")}
     figure.draw(result, {name: (seconds_per_cell(form), form["peak_bytes"]) for name, form in timed.items()}, FIGURE)
