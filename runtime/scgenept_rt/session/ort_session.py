@@ -200,7 +200,7 @@ def _owner(bundle: Bundle, merged: BundleFile) -> BundleFile:
 
 
 def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | None:
-    """Read the file with a merged graph's weights, if it is a link to another directory than the graph is.
+    """Read the file with a merged graph's weights, if it is a link to another directory.
 
     Stores of files have such links, one directory per file. Since 1.24 ONNX Runtime reads no file outside the graph's
     directory, but takes its content. Not for all bundles, as content takes memory, and a file is mapped.
@@ -208,7 +208,7 @@ def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | 
     if graph.target != "merged" or not hasattr(options, "add_external_initializers_from_files_in_memory"):
         return None
     owner = _owner(bundle, graph)
-    if bundle.path(owner).resolve().parent == bundle.path(graph).resolve().parent:
+    if bundle.path(owner).resolve().parent == bundle.directory.resolve():
         return None
     weights = bundle.path(owner).read_bytes()
     options.add_external_initializers_from_files_in_memory([owner.path], [weights], [len(weights)])
