@@ -2,7 +2,6 @@
 
 `files` maps paths (`/models/...`) to bytes. `on(path, *behaviours)` sets how the next requests for a path are answered,
 one behaviour per request; afterwards the file is served normally. `always(path, behaviour)` never ends.
-Loaded with `runpy.run_path`, as test directories are not packages.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from scgenept_export.release import export_release
 from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.download import DownloadDirectory
 from scgenept_rt.errors import ArgumentError, DownloadError, OfflineError, OutputExistsError
+from tests.release_server import ReleaseServer
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 VARIANT = "scgenept_go_c_gpt_concat"
@@ -31,7 +30,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def release(oracle: Any) -> Iterator[Any]:
     """The published layout with a small checkpoint, its vocabulary and its data."""
-    server = run_path(str(Path(__file__).parents[1] / "release_server.py"))["ReleaseServer"]()
+    server = ReleaseServer()
     server.files[GO_C] = oracle.checkpoint(VARIANT).read_bytes()
     server.files["/models/pretrained/scgpt/vocab.json"] = oracle.vocab.read_bytes()
     packed = io.BytesIO()

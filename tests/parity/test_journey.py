@@ -12,7 +12,6 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from runpy import run_path
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -21,12 +20,12 @@ import pandas as pd
 import pytest
 
 from scgenept_rt.demo import norman_layout
+from tests.release_server import ReleaseServer
 
 if TYPE_CHECKING:
     from tests.commands import CommandLine
     from tests.conftest import Oracle
 
-TESTS = Path(__file__).parents[1]
 VARIANT = "scgenept_go_c_gpt_concat"
 CHECKPOINT = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 
@@ -79,7 +78,7 @@ def journey(
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(directory / "packed.h5ad", "norman/perturb_processed.h5ad")
     (directory / "packed.h5ad").unlink()
-    server = run_path(str(TESTS / "release_server.py"))["ReleaseServer"]()
+    server = ReleaseServer()
     server.files = {
         CHECKPOINT: oracle.checkpoint(VARIANT).read_bytes(),
         "/models/pretrained/scgpt/vocab.json": oracle.vocab.read_bytes(),

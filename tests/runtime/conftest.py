@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
+from tests.commands import CommandLine
 from tests.conftest import DATA
 from tests.runtime.bundle_changes import keep_graphs
 
@@ -50,3 +51,14 @@ def make_cells(model: sgr.Predictor) -> Callable[..., anndata.AnnData]:
         return anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=model.gene_names))
 
     return make
+
+
+@pytest.fixture
+def run(command_line: CommandLine) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs `scgenept-rt`, and returns its exit code and what it printed."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        done = command_line(*arguments)
+        return done.returncode, done.stdout, done.stderr
+
+    return call

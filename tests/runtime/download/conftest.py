@@ -8,14 +8,14 @@ import random
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from runpy import run_path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from scgenept_rt.download import DownloadDirectory
 from scgenept_rt.download.transfer import Listener
+from tests import release_server
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 VOCAB = "/models/pretrained/scgpt/vocab.json"
@@ -32,9 +32,9 @@ def zipped(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def misbehave() -> SimpleNamespace:
+def misbehave() -> ModuleType:
     """The behaviours of the server, by name."""
-    return SimpleNamespace(**run_path(str(Path(__file__).parents[2] / "release_server.py")))
+    return release_server
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(misbehave: SimpleNamespace) -> Iterator[Any]:
+def server(misbehave: ModuleType) -> Iterator[Any]:
     server = misbehave.ReleaseServer()
     server.files[GO_C] = b"PK\x03\x04" + random.Random(0).randbytes(600_000)
     server.files[VOCAB] = json.dumps({"A1BG": 0, "A1CF": 1, "<pad>": 2}).encode()

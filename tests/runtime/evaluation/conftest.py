@@ -1,23 +1,19 @@
-"""What tests of evaluation and plotting share: a small stand-in for Norman, predictions for it, the command line."""
+"""What tests of evaluation and plotting share: a small stand-in for Norman, and predictions for it."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import anndata
 import numpy as np
 import pytest
 
-from scgenept_rt import cli
 from scgenept_rt.evaluation import PredictedMeans, Split
 from scgenept_rt.genes import GenePanel
+from tests.data.make_stand_in import stand_in
 
-DATA = Path(__file__).parents[2] / "data"
 GENES = tuple(f"G{number}" for number in range(60))
 LABELS = ("G0+ctrl", "ctrl+G0", "G1+ctrl", "G2+ctrl", "G3+ctrl", "G4+ctrl", "G1+G2", "G1+G9", "G7+G8", "G5+ctrl")
 SPLIT = {
@@ -35,26 +31,10 @@ SPLIT = {
 }
 
 
-def load_stand_in() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_stand_in", DATA / "make_stand_in.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def maker() -> ModuleType:
-    """The script that makes stand-in data."""
-    return load_stand_in()
-
-
-@pytest.fixture(scope="session")
-def adata(maker: ModuleType) -> anndata.AnnData:
+def adata() -> anndata.AnnData:
     """80 control cells and 20 of each label, 60 genes, additive effects. Copy it before changing it."""
-    made: anndata.AnnData = maker.stand_in(GENES, None, {"ctrl": 80, **dict.fromkeys(LABELS, 20)})
-    return made
+    return stand_in(GENES, None, {"ctrl": 80, **dict.fromkeys(LABELS, 20)})
 
 
 @pytest.fixture(scope="session")
@@ -105,20 +85,3 @@ def predict(mean_of: Callable[[str], np.ndarray]) -> Callable[..., PredictedMean
         )
 
     return make
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs the command line in this process, errors included."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scgenept-rt", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call

@@ -16,6 +16,7 @@ import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError, EvaluationError, LabelNotFoundError, PredictionFileError
 from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
 from scgenept_rt.evaluation.baselines import additive_prediction
+from tests.data.make_stand_in import stand_in
 from tests.runtime.evaluation.page import check_page
 
 TESTED = ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
@@ -199,13 +200,13 @@ def test_measured_cells_are_not_predictions(h5ad, adata) -> None:
 
 
 @pytest.fixture(scope="module")
-def demo_cells(maker, tmp_path_factory):
+def demo_cells(tmp_path_factory):
     """A few cells with the demo bundle's genes."""
     from scgenept_rt.bundle import Bundle, demo_bundle_path
 
     manifest = Bundle.open(demo_bundle_path(), check_files=False).manifest
     labels = ["FOSB+ctrl", "SAMD1+ZBTB1", "SAMD1+ctrl", "ZBTB1+ctrl"]
-    made = maker.stand_in(manifest.gene_names, manifest.gene_ids, {"ctrl": 5, **dict.fromkeys(labels, 3)})
+    made = stand_in(manifest.gene_names, manifest.gene_ids, {"ctrl": 5, **dict.fromkeys(labels, 3)})
     directory = tmp_path_factory.mktemp("demo")
     made.write_h5ad(directory / "cells.h5ad")
     split = {

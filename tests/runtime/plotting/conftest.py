@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import anndata
@@ -10,17 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.data.make_stand_in import stand_in
 from tests.runtime.plotting.screen import GENES, LABELS
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    script = Path(__file__).parents[2] / "data" / "make_stand_in.py"
-    spec = importlib.util.spec_from_file_location("make_stand_in", script)
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
     path = tmp_path_factory.mktemp("data") / "cells.h5ad"
-    maker.stand_in(GENES, None, {"ctrl": 40, **dict.fromkeys(LABELS, 15)}).write_h5ad(path)
+    stand_in(GENES, None, {"ctrl": 40, **dict.fromkeys(LABELS, 15)}).write_h5ad(path)
     return path
 
 

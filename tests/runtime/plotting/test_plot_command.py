@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
 
@@ -11,23 +10,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib import image
 
-from scgenept_rt import cli
 from tests.runtime.plotting.screen import GENES, PAIR, SINGLE, many_rows
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["scgenept-rt", "plot", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_commands(run, data, means_file, tmp_path) -> None:
@@ -39,7 +22,7 @@ def test_commands(run, data, means_file, tmp_path) -> None:
         "PNG": ("heatmap", means_file, "-p", SINGLE, "-p", PAIR, "--genes", f"{GENES[0]}, {GENES[1]}", "--no-cluster"),
     }.items():
         out = tmp_path / f"figure.{ending}"
-        code, printed, err = run(*arguments, "--out", out)
+        code, printed, err = run("plot", *arguments, "--out", out)
         assert (code, printed) == (0, f"wrote {out}\n"), err
         assert out.stat().st_size > 1000
 
@@ -47,7 +30,7 @@ def test_commands(run, data, means_file, tmp_path) -> None:
 def test_size_is_that_of_the_file_and_names_without_room_are_said(run, data, means_file, tmp_path) -> None:
     out = tmp_path / "figure.png"
     chosen = ("-p", PAIR, "--predictions", means_file, "--label-genes", ",".join(GENES[40:50]))
-    code, _, err = run("agreement", data, *chosen, "--size", "2x2.5", "--dpi", 100, "--out", out)
+    code, _, err = run("plot", "agreement", data, *chosen, "--size", "2x2.5", "--dpi", 100, "--out", out)
     assert code == 0
     assert "no room for the names of " in err
     assert image.imread(out).shape[:2] == (250, 200)
@@ -55,9 +38,11 @@ def test_size_is_that_of_the_file_and_names_without_room_are_said(run, data, mea
 
 def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) -> None:
     out = tmp_path / "figure.png"
-    _, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
+    _, _, err = run("plot", "top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
     assert err == ""
-    code, _, err = run("top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 130, "--out", out)
+    code, _, err = run(
+        "plot", "top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 130, "--out", out
+    )
     assert code == 0
     assert re.match(r"note: 1?\d\d genes are drawn instead of 130: .*not dropouts", err)
 
@@ -65,11 +50,11 @@ def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) ->
 def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
     path, out = tmp_path / "many.h5ad", tmp_path / "figure.png"
     many_rows(means, 120).write_h5ad(path)
-    code, _, err = run("heatmap", path, "--n-genes", 5, "--out", out)
+    code, _, err = run("plot", "heatmap", path, "--n-genes", 5, "--out", out)
     assert code == 0
     assert err.startswith("note: 100 of 120 perturbations are drawn")
     assert err.count("\n") == 1
-    code, _, err = run("heatmap", path, "--n-genes", 5, "--n-perturbations", 120, "--out", out)
+    code, _, err = run("plot", "heatmap", path, "--n-genes", 5, "--n-perturbations", 120, "--out", out)
     assert (code, err) == (0, "")
 
 
@@ -93,6 +78,6 @@ def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
 def test_commands_refuse(run, data, means_file, arguments, code, message, tmp_path) -> None:
     (tmp_path / "folder.png").mkdir()
     named = {"DATA": data, "MEANS": means_file, "FOLDER": tmp_path / "folder.png"}
-    found, _, err = run(*(named.get(argument, argument) for argument in arguments))
+    found, _, err = run("plot", *(named.get(argument, argument) for argument in arguments))
     assert found == code
     assert message in " ".join(err.replace("│", " ").split())
