@@ -55,8 +55,9 @@ test-recipes: $(VENV)/.installed $(RECIPES_VENV)/.installed  ## Run the recipes 
 
 SEED ?= $(shell date +%s)
 SCALE ?= 20
-fuzz: $(VENV)/.installed  ## Damage inputs at random, SCALE times as many as the tests do, with SEED.
-	FUZZ_SEED=$(SEED) FUZZ_SCALE=$(SCALE) $(VENV)/bin/python $(PYTEST) --dist load tests/runtime/test_mutated_inputs.py
+fuzz: $(VENV)/.installed  ## Damage inputs and kill runs at random, SCALE times as many as the tests do, with SEED.
+	FUZZ_SEED=$(SEED) FUZZ_SCALE=$(SCALE) $(VENV)/bin/python $(PYTEST) --dist load -k 'damaged or killed' \
+		tests/runtime/test_mutated_inputs.py tests/runtime/predictor/test_resume.py tests/runtime/predictor/test_shards.py
 
 # What `pip install '.[cpu]'` brings, with versions and licences.
 sbom: $(DEMO_VENV)/.installed  ## Write a software bill of materials of the runtime, in CycloneDX's format.
