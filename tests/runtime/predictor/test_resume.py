@@ -33,7 +33,7 @@ ON_DEVICES = ("both", "max_error")
 FORMS = {
     "both": ["--aggregate", "both", "--groupby", "cell_type"],
     "cell_eval": ["--for-cell-eval"],
-    "max_error": ["--max-error", "0.2", "--groupby", "cell_type"],
+    "max_error": ["--max-error", "0.2"],
 }
 
 
