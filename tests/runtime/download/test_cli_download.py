@@ -96,7 +96,7 @@ def test_a_bar_with_bytes_rate_and_time_left_on_a_terminal(server, misbehave, tm
     text = shown.decode()
     assert "best_model_gpt3.5_ada_rnd_seed_42_concat.pt" in text
     assert "MB/s" in text
-    assert ":--" in text or "0:00:" in text
+    assert " left" in text
 
 
 def _read(controller: int) -> bytes:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scgenept_rt.errors import ArgumentError, ControlCellsError
+from scgenept_rt.errors import ControlCellsError
 from scgenept_rt.expression import Sampling
 from tests.runtime.expression.inputs import cells, log1p_values, read
 
@@ -41,8 +41,3 @@ def test_sampling_without_replacement():
 def test_more_cells_than_there_are(mode):
     with pytest.raises(ControlCellsError, match="11 control cells were asked for, but the input has 10"):
         read(cells(log1p_values()), sampling=Sampling(mode, n_controls=11))
-
-
-def test_a_seed_that_numpy_does_not_take():
-    with pytest.raises(ArgumentError, match="seed is 4294967296, expected a number from 0 to 4294967295"):
-        Sampling(seed=2**32)
