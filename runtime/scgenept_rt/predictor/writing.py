@@ -44,8 +44,10 @@ _BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
 """Where the batch size is kept: among the settings of a partial output, and in uns."""
 
 _SECONDS_BETWEEN_COMMITS = 0.2
-_COMMIT_SHARE = 0.02
-"""Share of the time that commits may take: on a slow disk they come less often."""
+_HIDDEN_SECONDS = 0.1
+"""What a commit may take without a cost: the devices have batches meanwhile."""
+_COMMIT_SHARE = 0.05
+"""Share of the time that commits may take beyond that: on a slow disk they come less often, each with more to write."""
 
 
 def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | Path | AnnData) -> None:
@@ -197,7 +199,7 @@ def _commit(writers: Mapping[str, RowWriter]) -> float:
     for writer in writers.values():
         writer.commit()
     ended = time.monotonic()
-    return ended + max(_SECONDS_BETWEEN_COMMITS, (ended - begun) / _COMMIT_SHARE)
+    return ended + max(_SECONDS_BETWEEN_COMMITS, (ended - begun - _HIDDEN_SECONDS) / _COMMIT_SHARE)
 
 
 def _write_control_rows(run: Run, writer: RowWriter) -> int:
