@@ -283,7 +283,8 @@ def test_an_interrupt_keeps_what_was_committed(
     processes: CommandServer, arguments: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out.h5ad"
-    process = processes.start(*arguments, "--out", out)
+    # Ten times as many cells: the run is not over before the interrupt, however late that comes.
+    process = processes.start(*arguments, "--out", out, "--sampling", "upstream", "--n-controls", 10 * N_CELLS)
     wait_for(lambda: n_committed(out) > 0)
     first = n_committed(out)
     wait_for(lambda: n_committed(out) > first)  # an interrupt in the midst of the first commit leaves nothing
