@@ -97,7 +97,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a file or directory, and wait until the new name is on disk. Its content must be on disk before.
+    """Rename a file or directory whose content is on disk, and return once the new name is on disk too.
 
     Raises
     ------
