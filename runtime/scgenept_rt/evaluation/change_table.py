@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import MissingPackageError, OutputError
+from scgenept_rt.errors import MissingPackageError, OutputError, ScgeneptError
 from scgenept_rt.evaluation.prediction_files import group_names, open_rows
 from scgenept_rt.files.durable import move_durably
 from scgenept_rt.files.text import csv_cell
@@ -100,6 +100,8 @@ def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
         finally:
             close()
         move_durably(new, path)
+    except ScgeneptError:  # of the predictions, which are read meanwhile: some are OSErrors too
+        raise
     except OSError as error:
         raise OutputError(f"writing failed ({error.strerror or error})", "Choose another path", where=path) from error
     finally:
