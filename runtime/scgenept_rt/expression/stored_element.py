@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from scgenept_rt.errors import Caution, CellsFormatError, foreign_data, format_size, pluralize
 from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.files.slow_reads import watched
@@ -14,6 +16,8 @@ from scgenept_rt.installing import pip_command
 
 REWRITE = "Copy, download or write the file again"
 _COMPRESSED = ("data", "indices", "indptr")
+_TEXT = np.dtype([("n_bytes", "<u4"), ("heap", "<u8"), ("index", "<u4")])
+"""What an array of texts of varying length holds in HDF5: the length of each, and where it is."""
 
 
 @contextmanager
@@ -57,6 +61,8 @@ def checked(element: Any, *, whole: bool = True) -> Any:
     memory = memory_limit()
     if n_bytes > memory:
         raise ValueError(f"it would take {format_size(n_bytes)} of memory, and this machine has {format_size(memory)}")
+    if hasattr(element, "id"):
+        _check_texts(element)
     return element
 
 
@@ -78,6 +84,28 @@ def absent_notices(array: Any) -> list[str]:
 def _absent_chunks(array: Any) -> int:
     """Return how many chunks of a zarr array have no file, which count as zeros; 0 for other arrays."""
     return int(array.nchunks - array.nchunks_initialized) if hasattr(array, "nchunks_initialized") else 0
+
+
+def _check_texts(array: Any) -> None:
+    """Raise ValueError if a text in an uncompressed HDF5 array states to be longer than the file.
+
+    The library takes so much memory, up to 4 GB, before it looks.
+    """
+    import h5py
+
+    text = h5py.check_string_dtype(array.dtype)
+    if text is None or text.length is not None or array.id.get_create_plist().get_nfilters():
+        return
+    stored = [(array.id.get_offset(), array.id.get_storage_size())]
+    if array.chunks:
+        stored = []
+        array.id.chunk_iter(lambda chunk: stored.append((chunk.byte_offset, chunk.size)))
+    path = array.file.filename
+    size = array.file.id.get_filesize()
+    for offset, n_bytes in stored:
+        texts = np.fromfile(path, _TEXT, min(n_bytes, size) // _TEXT.itemsize, offset=offset or 0)
+        if texts["n_bytes"].max(initial=0) > size:
+            raise ValueError("a text in it states to be longer than the file")
 
 
 def _codecs(array: Any) -> Sequence[Any]:

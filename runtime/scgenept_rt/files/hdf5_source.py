@@ -18,7 +18,7 @@ _MOST_METADATA = 1 << 20
 
 
 class Hdf5Source(FileIO):
-    """An existing file for ``h5py.File(source, "r")``, which refuses damaged heaps of texts.
+    """An existing file for h5py's driver ``fileobj``, which refuses damaged heaps of texts.
 
     The library walks a heap by the sizes stated in it, without end where one of them is zero. It opens no other file
     for links that lead to one.

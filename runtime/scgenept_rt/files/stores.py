@@ -30,7 +30,7 @@ def open_store(path: Path) -> Iterator[Any]:
 
         with suppress(ImportError):  # registers the filters of compressions such as zstd
             import hdf5plugin  # noqa: F401
-        with Hdf5Source(path) as source, h5py.File(source, "r") as file:
+        with Hdf5Source(path) as source, h5py.File(path, "r", driver="fileobj", fileobj=source) as file:
             yield file
 
 

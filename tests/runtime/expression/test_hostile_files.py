@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import struct
 import warnings
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from anndata.io import write_elem
 
 from scgenept_rt.errors import CellsFormatError
 from tests.runtime.expression.inputs import as_form, cells, log1p_values, read
@@ -30,6 +33,26 @@ def test_zeroed_heaps_of_texts_are_refused_where_hdf5_would_loop_for_ever(tmp_pa
         path.write_bytes(sound[: at + 64] + bytes(512) + sound[at + 576 :])
         with pytest.raises(CellsFormatError, match="damaged"):
             read(path)
+
+
+@pytest.mark.parametrize(("chunks", "length"), [(None, 2**31), ((2,), 2**32 - 1)])
+def test_a_damaged_length_of_a_text_takes_no_memory(tmp_path, chunks, length):
+    path = tmp_path / "cells.h5ad"
+    adata = cells(scipy.sparse.csr_matrix(log1p_values()))
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        names = np.array(adata.obs_names, dtype=object)
+        write_elem(file["obs"], "_index", names, dataset_kwargs={"chunks": chunks})
+        array = file["obs/_index"]
+        at = array.id.get_chunk_info(0).byte_offset if chunks else array.id.get_offset()
+    read(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with path.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(struct.pack("<I", length))
+    with pytest.raises(CellsFormatError):
+        read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # of KB
 
 
 STRUCTURES = {
