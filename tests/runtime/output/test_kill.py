@@ -9,29 +9,24 @@ import signal
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 from scgenept_rt.output.work_directory import partial_path
 from tests.runtime.partial_output import n_committed
 
-FORMS = [("h5ad", "mean"), ("zarr", "cells")]
-
 
 def expected_rows(n_rows: int) -> np.ndarray:
     return np.stack([np.random.default_rng(i).normal(size=6).astype(np.float32) for i in range(n_rows)])
 
 
-@pytest.mark.parametrize(("ending", "kind"), FORMS)
-def test_twenty_kills_lose_and_double_no_row(ending, kind, tmp_path, writer_process, read_table, assert_same):
-    n = 1200 if kind == "mean" else 400
-    job = {"kind": kind, "n": n, "chunk_rows": 100}
-    whole, killed = tmp_path / f"whole.{ending}", tmp_path / f"killed.{ending}"
+def test_kills_lose_and_double_no_row_of_a_zarr_store(tmp_path, writer_process, read_table, assert_same):
+    """Of an .h5ad file: tests/runtime/predictor/test_resume.py."""
+    job = {"kind": "cells", "n": 400, "chunk_rows": 100}
+    whole, killed = tmp_path / "whole.zarr", tmp_path / "killed.zarr"
     assert writer_process.run(path=str(whole), **job) == 0
 
-    rng = np.random.default_rng(20240)
-    delays = rng.uniform(0.0, 0.1, size=20)
+    delays = np.random.default_rng(20240).uniform(0.0, 0.2, size=8)
     pause = 0.009  # 240 blocks: the pauses alone are longer than all delays together
     assert delays.sum() < pause * 240
     committed = []
@@ -43,25 +38,18 @@ def test_twenty_kills_lose_and_double_no_row(ending, kind, tmp_path, writer_proc
         assert not killed.exists(), "the output has its name before it is complete"
         if (partial_path(killed) / "journal.json").exists():
             committed.append(n_committed(killed))
-            if ending == "h5ad":
-                with h5py.File(partial_path(killed) / "data.h5ad") as file:
-                    assert file["X"].shape == (1200, 6)
     assert all(before - 5 < after for before, after in itertools.pairwise(committed))
     assert writer_process.run(path=str(killed), **job) == 0
 
     table = read_table(killed)
     assert_same(table, read_table(whole))
     np.testing.assert_array_equal(table.X, expected_rows(1200))
-    if kind == "mean":
-        assert table.obs["n_controls"].tolist() == list(range(1, 1201))
-    if ending == "h5ad":
-        assert killed.read_bytes() == whole.read_bytes()
     assert sorted(tmp_path.iterdir()) == sorted([whole, killed])
 
 
 @pytest.mark.parametrize(
     ("ending", "kind", "overwrite"),
-    [("h5ad", "mean", False), ("h5ad", "cells", True), ("zarr", "mean", True)],
+    [("h5ad", "cells", True), ("zarr", "mean", True)],
 )
 def test_kill_before_every_file_system_call(ending, kind, overwrite, tmp_path, writer_process, read_table, assert_same):
     """Kills before the 1st, 2nd, 3rd ... rename, removal or new directory, until a run has no more of them."""
@@ -72,8 +60,8 @@ def test_kill_before_every_file_system_call(ending, kind, overwrite, tmp_path, w
     old = tmp_path / f"old.{ending}"
     assert writer_process.run(path=str(old), **{**job, "n": job["n"] // 2}) == 0
 
-    # a zarr store takes many more steps, mostly alike: every 16th (every step was tried once, and passed)
-    for number in range(1, 400, 1 if ending == "h5ad" else 16):
+    # a zarr store takes many more steps, mostly alike: some of them (every step was tried once, and passed)
+    for number in range(1, 400, 2 if ending == "h5ad" else 37):
         directory = tmp_path / str(number)
         directory.mkdir()
         path = directory / f"out.{ending}"
