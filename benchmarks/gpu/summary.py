@@ -19,11 +19,11 @@ def summary() -> None:
         if row["step"] == "timing":
             print(f"timing    {row['name']:22s} rc {row['rc']:3d} {row['seconds']:6.1f} s")
     for file in sorted(OUT.glob("bench_*.json")):
-        for result in json.loads(file.read_text())["results"]:
-            print(f"{file.name}: {result['precision']}, attention {result['attention_kernel']}")
-            for timing in result["timings"]:
-                print(f"  batch {timing['batch_size']:4d} {_timing(timing)}")
-            print("  end to end", result["end_to_end"])
+        result = json.loads(file.read_text())
+        print(f"{file.name}: {result['reference']['precision']}, attention {result['attention_kernel']}")
+        for timing in result["timings"]:
+            print(f"  batch {timing['batch_size']:4d} {_timing(timing)}")
+        print("  end to end", result["end_to_end"])
     for file in sorted(OUT.glob("side_*.json")):
         for form in json.loads(file.read_text())["forms"]:
             print(f"{file.name}: {form['name']:24s} {_form(form)}")

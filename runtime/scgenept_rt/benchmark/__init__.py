@@ -1,7 +1,7 @@
 """How fast a bundle runs on this machine, and how accurate it is there."""
 
 from scgenept_rt.benchmark.measurement import run_benchmark
-from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing
+from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, Timing
 from scgenept_rt.benchmark.work import encoder_flops
 
-__all__ = ["BenchmarkResult", "EndToEnd", "PrecisionResult", "Timing", "encoder_flops", "run_benchmark"]
+__all__ = ["BenchmarkResult", "EndToEnd", "Timing", "encoder_flops", "run_benchmark"]

@@ -7,14 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
-from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, PrecisionResult, Timing
+from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, Timing
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import ArgumentError, InferenceError, UseOption, describe
@@ -41,7 +41,6 @@ _END_TO_END_PERTURBATIONS, _END_TO_END_CELLS_ON_GPU = 2, 1_024
 def run_benchmark(
     bundle: str | Path | Bundle,
     *,
-    precisions: Sequence[Literal["auto", "fp32", "fp16"]] = (),
     batch_sizes: Sequence[int] = (),
     repeats: int | None = None,
     end_to_end: bool = False,
@@ -50,15 +49,13 @@ def run_benchmark(
 ) -> BenchmarkResult:
     """Measure a bundle on this machine.
 
-    Each precision is first compared with the eager model's outputs in the bundle: times of wrong outputs are useless.
-    A batch size that does not fit into memory gives a timing with the reason.
+    Outputs are first compared with the eager model's in the bundle: times of wrong outputs are useless. A batch size
+    that does not fit into memory gives a timing with the reason.
 
     Parameters
     ----------
     bundle
         Directory of a bundle, or an opened one.
-    precisions
-        Precisions to measure, one after the other; by default the option `precision`.
     batch_sizes
         Cells per batch; by default 1, 8 and 32 on GPUs, 1 and 4 on the CPU.
     repeats
@@ -86,51 +83,31 @@ def run_benchmark(
             if number is not None and not (isinstance(number, int) and 1 <= number <= MOST_CELLS_PER_BATCH):
                 expected = f"expected whole numbers from 1 to {MOST_CELLS_PER_BATCH:,}"
                 raise ArgumentError(f"{name} has {describe(number)}, {expected}")
-    machine: dict[str, Any] = {}
-    results = []
-    for precision in precisions or (engine["precision"],):
-        wanted: EngineOptions = {**engine, "precision": precision}
-        choice = select_provider(opened, **wanted)
-        if len(choice.device_ids) > 1:
-            one = UseOption("device", "choose it", choice.device_ids[0])
-            raise ArgumentError("one device is measured at a time", options=(one,))
-        meter = DeviceMeter(choice.device_id)
-        results.append(_measure_precision(opened, choice, meter, batch_sizes, repeats, end_to_end, progress))
-        machine = describe_machine(choice, threads=engine["threads"], driver=meter.driver)
-    manifest = opened.manifest
-    return BenchmarkResult(
-        machine, manifest.variant, manifest.synthetic, opened.digest, manifest.dimensions, tuple(results)
-    )
-
-
-def _measure_precision(
-    bundle: Bundle,
-    choice: ProviderChoice,
-    meter: DeviceMeter,
-    batch_sizes: Sequence[int],
-    repeats: int | None,
-    end_to_end: bool,
-    progress: Callable[[str], None],
-) -> PrecisionResult:
+    choice = select_provider(opened, **engine)
+    if len(choice.device_ids) > 1:
+        one = UseOption("device", "choose it", choice.device_ids[0])
+        raise ArgumentError("one device is measured at a time", options=(one,))
+    manifest, meter = opened.manifest, DeviceMeter(choice.device_id)
     on_gpu, used_before = choice.traits.on_gpu, meter.used_bytes()
+    repeats = repeats or _REPEATS[on_gpu]
     # In a session of its own: one that prints its kernels does so in every run.
     with attention_kernels(choice) as kernels:
         if choice.traits.is_cuda:
-            n_genes = bundle.manifest.dimensions.n_genes
-            open_session(bundle, choice, record=()).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
+            n_genes = manifest.dimensions.n_genes
+            open_session(opened, choice, record=()).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
     progress("opening the bundle")
     begin = time.perf_counter()
-    options: EngineOptions = {**choice.engine, "provider": choice.name}
-    with load(bundle, **options) as model:
+    engine = {**choice.engine, "provider": choice.name}
+    with load(opened, **engine) as model:
         open_seconds = time.perf_counter() - begin
         name = f"{model.provider}, {model.precision}"
         progress(f"comparing {name} with the reference")
-        reference = check_reference(bundle, model.session)
+        reference = check_reference(opened, model.session)
         reference.raise_if_missed()
         timings = []
         for batch_size in sorted(set(batch_sizes or _BATCH_SIZES[on_gpu])):
             progress(f"timing {name}, batches of {batch_size:,}")
-            timings.append(_time(model, choice, batch_size, repeats or _REPEATS[on_gpu], meter, used_before))
+            timings.append(_time(model, choice, batch_size, repeats, meter, used_before))
         files = None
         ran = [timing for timing in timings if timing.cells_per_second]
         if end_to_end and ran:
@@ -138,13 +115,19 @@ def _measure_precision(
             n_perturbations = _END_TO_END_PERTURBATIONS
             if on_gpu:
                 n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // ran[-1].batch_size))
-            files = _end_to_end(bundle, model, options, ran[-1], n_perturbations)
-        return PrecisionResult(
+            files = _end_to_end(model, engine, ran[-1], n_perturbations)
+        return BenchmarkResult(
+            machine=describe_machine(choice, threads=engine["threads"], driver=meter.driver),
+            variant=manifest.variant,
+            synthetic=manifest.synthetic,
+            manifest_digest=opened.digest,
+            dimensions=manifest.dimensions,
             reference=reference,
             choice_reason=choice.reason,
             cuda_graphs=choice.engine["cuda_graphs"],
             attention_kernel=", ".join(kernels) or None,
             open_seconds=open_seconds,
+            repeats=repeats,
             timings=tuple(timings),
             end_to_end=files,
         )
@@ -178,7 +161,7 @@ def _time(
         problem = "out of memory"
     except InferenceError as error:
         problem = str(error)
-    row = Timing(model.provider, model.precision, batch_size, n_genes, repeats, problem=problem)
+    row = Timing(batch_size, n_genes, problem=problem)
     if problem:
         return row
     median, used = float(np.median(seconds)), meter.used_bytes()
@@ -210,9 +193,7 @@ def benchmark_cells(
     return values.astype(np.float32), flags
 
 
-def _end_to_end(
-    bundle: Bundle, model: Predictor, engine: EngineOptions, session: Timing, n_perturbations: int
-) -> EndToEnd:
+def _end_to_end(model: Predictor, engine: EngineOptions, session: Timing, n_perturbations: int) -> EndToEnd:
     import anndata
     import pandas as pd
     from scipy.sparse import csr_matrix
@@ -229,7 +210,7 @@ def _end_to_end(
         cells.write_h5ad(source)
         reset_host_peak()
         begin = time.perf_counter()
-        with load(bundle.directory, **options) as fresh:
+        with load(model.bundle.directory, **options) as fresh:
             opened = time.perf_counter()
             fresh.predict_file(source, out, labels, batch_size=batch_size)
             written = time.perf_counter()
@@ -237,8 +218,6 @@ def _end_to_end(
     seconds = written - opened
     rate = batch_size * len(labels) / seconds
     return EndToEnd(
-        provider=model.provider,
-        precision=model.precision,
         n_controls=batch_size,
         n_perturbations=len(labels),
         batch_size=batch_size,

@@ -13,7 +13,7 @@ from scgenept_rt.verification import ReferenceResult
 
 @dataclass(frozen=True)
 class Timing:
-    """One batch size on one provider in one precision; if it did not run, figures are None and `problem` is the reason.
+    """One batch size; if it did not run, figures are None and `problem` is the reason.
 
     Attributes
     ----------
@@ -33,11 +33,8 @@ class Timing:
         Device memory beyond that before the bundle was opened; on GPUs only.
     """
 
-    provider: str
-    precision: str
     batch_size: int
     n_genes: int
-    repeats: int
     p50_ms: float | None = None
     p95_ms: float | None = None
     cells_per_second: float | None = None
@@ -57,8 +54,6 @@ class EndToEnd:
     network alone, timed before in batches of the same size.
     """
 
-    provider: str
-    precision: str
     n_controls: int
     n_perturbations: int
     batch_size: int
@@ -70,33 +65,22 @@ class EndToEnd:
 
 
 @dataclass(frozen=True)
-class PrecisionResult:
-    """All figures of one precision."""
-
-    reference: ReferenceResult
-    choice_reason: str
-    cuda_graphs: bool
-    attention_kernel: str | None
-    open_seconds: float
-    timings: tuple[Timing, ...]
-    end_to_end: EndToEnd | None
-
-
-@dataclass(frozen=True)
 class BenchmarkResult:
-    """Figures of a bundle; from `run_benchmark`."""
+    """Figures of a bundle; from `run_benchmark`. `repeats`: timed runs of each batch size."""
 
     machine: dict[str, Any]
     variant: str
     synthetic: bool
     manifest_digest: str
     dimensions: Dimensions
-    results: tuple[PrecisionResult, ...]
-
-    @property
-    def timings(self) -> tuple[Timing, ...]:
-        """The timings of all precisions."""
-        return tuple(timing for result in self.results for timing in result.timings)
+    reference: ReferenceResult
+    choice_reason: str
+    cuda_graphs: bool
+    attention_kernel: str | None
+    open_seconds: float
+    repeats: int
+    timings: tuple[Timing, ...]
+    end_to_end: EndToEnd | None
 
     def to_json(self) -> str:
         """Return all figures as JSON."""

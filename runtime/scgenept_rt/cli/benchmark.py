@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,23 +13,24 @@ from scgenept_rt.errors import pluralize
 from scgenept_rt.options import EngineOptions
 
 if TYPE_CHECKING:
-    from scgenept_rt.benchmark import BenchmarkResult, PrecisionResult, Timing
+    from scgenept_rt.benchmark import BenchmarkResult, Timing
 
-_PRECISIONS = ("auto", "fp32", "fp16")
+_COLUMNS = {
+    "tokens": ("tokens_per_cell", 0, 1.0),
+    "p50 ms": ("p50_ms", 2, 1.0),
+    "p95 ms": ("p95_ms", 2, 1.0),
+    "cells/s": ("cells_per_second", 2, 1.0),
+    "GFLOP/s": ("gflops", 0, 1.0),
+    "host MB": ("peak_host_bytes", 0, 1e-6),
+    "device MB": ("peak_device_bytes", 0, 1e-6),
+}
+"""Figures of a timing, their digits and scale."""
 
 
-@with_options(engine=("provider", "device", "threads", "cuda_graphs"))
+@with_options(engine=("provider", "precision", "device", "threads", "cuda_graphs"))
 def benchmark(
     bundle: BundleArgument,
     engine: EngineOptions,
-    precision: Annotated[
-        str,
-        typer.Option(
-            "--precision",
-            metavar="NAMES",
-            help="auto, fp32, fp16, or fp32,fp16 for both.",
-        ),
-    ] = "auto",
     batch_sizes: Annotated[
         str,
         typer.Option("--batch-sizes", metavar="auto|N,N,...", help="Cells per batch; auto: 1,8,32, on the CPU 1,4."),
@@ -51,23 +52,8 @@ def benchmark(
 
     sizes = _batch_sizes(batch_sizes)
     check_report_paths((json_file,), ())
-    result = run_benchmark(
-        bundle,
-        precisions=cast("Any", _precisions(precision)),
-        batch_sizes=sizes,
-        repeats=repeats,
-        end_to_end=end_to_end,
-        progress=say,
-        **engine,
-    )
+    result = run_benchmark(bundle, batch_sizes=sizes, repeats=repeats, end_to_end=end_to_end, progress=say, **engine)
     write_reports([(json_file, result.to_json)], lambda: _print(result))
-
-
-def _precisions(text: str) -> tuple[str, ...]:
-    wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    if any(part not in _PRECISIONS for part in wanted):
-        raise typer.BadParameter(f"{text!r} is not of auto, fp32, fp16 or fp32,fp16", param_hint="--precision")
-    return wanted
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:
@@ -92,11 +78,6 @@ def _print(result: BenchmarkResult) -> None:
     layers, heads = pluralize(dimensions.n_layers, "layer"), pluralize(dimensions.n_heads, "head")
     weights = ", synthetic weights" if result.synthetic else ""
     print(f"{result.variant}: {layers}, width {dimensions.d_model}, {heads}{weights}")
-    for precision in result.results:
-        _print_precision(precision)
-
-
-def _print_precision(result: PrecisionResult) -> None:
     comparison, checked = result.reference.comparison, result.reference
     recorded = ", CUDA graphs" if result.cuda_graphs else ""
     print(f"\n{checked.provider}, {checked.precision}{recorded}: {result.choice_reason}")
@@ -105,8 +86,7 @@ def _print_precision(result: PrecisionResult) -> None:
         f"({pluralize(checked.n_cells, 'cell')} x {pluralize(checked.n_genes, 'gene')} against PyTorch eager fp32)"
     )
     print(f"opened in {result.open_seconds:.2f} s; attention kernel: {result.attention_kernel or 'not known'}")
-    heads = ("batch", "genes", "tokens", "p50 ms", "p95 ms", "cells/s", "GFLOP/s", "host MB", "device MB")
-    print("".join(f"{head:>11}" for head in heads))
+    print("".join(f"{head:>11}" for head in ("batch", "genes", *_COLUMNS)))
     for timing in result.timings:
         print("".join(f"{cell:>11}" for cell in _cells(timing)))
     end_to_end = result.end_to_end
@@ -124,17 +104,5 @@ def _cells(timing: Timing) -> list[str]:
     sizes = [f"{timing.batch_size:,}", f"{timing.n_genes:,}"]
     if timing.problem:
         return [*sizes, f"  {timing.problem}"]
-
-    def shown(value: float | None, form: str, scale: float = 1.0) -> str:
-        return "-" if value is None else format(value * scale, form)
-
-    return [
-        *sizes,
-        shown(timing.tokens_per_cell, ",.0f"),
-        shown(timing.p50_ms, ",.2f"),
-        shown(timing.p95_ms, ",.2f"),
-        shown(timing.cells_per_second, ",.2f"),
-        shown(timing.gflops, ",.0f"),
-        shown(timing.peak_host_bytes, ",.0f", 1e-6),
-        shown(timing.peak_device_bytes, ",.0f", 1e-6),
-    ]
+    values = ((getattr(timing, name), digits, scale) for name, digits, scale in _COLUMNS.values())
+    return [*sizes, *("-" if value is None else f"{value * scale:,.{digits}f}" for value, digits, scale in values)]
