@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from itertools import zip_longest
 
 from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
-from scgenept_rt.evaluation.metrics import HEADLINE, higher_is_better, metric_names
+from scgenept_rt.evaluation.metrics import higher_is_better
 from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
 from scgenept_rt.evaluation.result import Evaluation
 
@@ -23,10 +22,6 @@ _EXPLAINED = {
     "pearson_delta_top20_de_non_dropout": "as pearson_delta_de, over the 20 leading genes that are not dropouts",
     "frac_correct_direction_20": "share of those 20 genes whose predicted change has the measured sign",
 }
-_LONG_NAME = 18
-_SMALLEST_DRAWING = 0.75
-"""Smallest scale of a drawing on a narrow screen, below which it is scrolled."""
-
 _SCROLLED = ' tabindex="0"'
 """Lets the keyboard scroll a part of the page."""
 
@@ -40,19 +35,18 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
         Captions and drawings as SVG, as `scgenept_rt.plotting.evaluation_figures` makes them.
     """
     title = f"{evaluation.model}: evaluation"
-    parts = [f"<h1>{_breakable(title)}</h1>"]
+    parts = [f"<h1>{escape(title)}</h1>"]
     if evaluation.synthetic:
         parts.append(f'<p class="caution">Nothing here is biology: {escape(" and ".join(evaluation.synthetic))}.</p>')
     parts.append(_definitions(facts(evaluation)))
-    parts.append(f"<h2>Findings</h2>{_bullets(map(_finding, evaluation.findings))}")
+    parts.append(f"<h2>Findings</h2>{_bullets(evaluation.findings)}")
     if evaluation.notices:
-        parts.append(f"<h2>Notes</h2>{_bullets(map(escape, evaluation.notices))}")
+        parts.append(f"<h2>Notes</h2>{_bullets(evaluation.notices)}")
     parts.append("<h2>Macro-averages</h2>" + _summary(evaluation))
     for number, (caption, drawing) in enumerate(figures, 1):
         parts.append(_figure(f"figure-{number}", caption, drawing))
     parts.append(_published(evaluation))
     parts.append("<h2>Every perturbation</h2>" + _perturbations(evaluation))
-    parts.append(_every_metric(evaluation))
     parts.append(f"<footer>{escape('; '.join(_made_with(evaluation)))}</footer>")
     style = (files("scgenept_rt.evaluation") / "html_report.css").read_text(encoding="utf-8")
     return (
@@ -90,7 +84,7 @@ def _summary(evaluation: Evaluation) -> str:
             bold = [whole and row[metric] == best[metric] for metric in metrics]
             cells = f"<td>{row['n_perturbations']:,}</td>{_figures([row[metric] for metric in metrics], bold)}"
             kind = "model" if row["method"] == evaluation.model else "" if whole else "part"
-            lines.append(_row(f'<th scope="row">{_breakable(row["method"])}</th>{cells}', kind))
+            lines.append(_row(f'<th scope="row">{escape(row["method"])}</th>{cells}', kind))
         bodies.append(_body(lines))
     explained = [(metric, _EXPLAINED[metric]) for metric in metrics]
     explained += [(method, DESCRIPTIONS[method]) for method in evaluation.methods[1:]]
@@ -109,11 +103,11 @@ def _published(evaluation: Evaluation) -> str:
     if published is None:
         return ""
     lines = [
-        _row(f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', "" if name in published.rows else "model")
+        _row(f'<th scope="row">{escape(name)}</th>{_figures(figures)}', "" if name in published.rows else "model")
         for name, figures in evaluation.beside_published().items()
     ]
     head = _column_heads("model") + "".join(
-        f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
+        f'<th scope="col">{escape(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
     )
     caveats = ""
     if evaluation.caveats:
@@ -135,7 +129,7 @@ def _perturbations(evaluation: Evaluation) -> str:
             )
             lines = []
             for _, row in methods.iterrows():
-                method = f'<td class="name">{_breakable(row["method"])}</td>'
+                method = f'<td class="name">{escape(row["method"])}</td>'
                 kind = "model" if row["method"] == evaluation.model else ""
                 lines.append(_row(start + method + _figures([row[metric] for metric in metrics]), kind))
                 start = ""
@@ -144,52 +138,20 @@ def _perturbations(evaluation: Evaluation) -> str:
     return _table(head, bodies, kind="wide long")
 
 
-def _every_metric(evaluation: Evaluation) -> str:
-    """Return the averages of all metrics, folded."""
-    summary, last = evaluation.summary, evaluation.subgroups[-1]
-    group = summary[summary["subgroup"] == last].set_index("method")
-    lines = [
-        _row(_metric_head(metric, "row") + _figures(group[metric])) for metric in metric_names() if metric in group
-    ]
-    counts = ", ".join(f"{method} {int(n):,}" for method, n in group["n_perturbations"].items())
-    note = (
-        f"Macro-averages over the perturbations that each method predicts ({counts}) and for which the metric is "
-        "defined, under the keys of GEARS 0.0.2, which docs/evaluation.md of scgenept-rt explains; "
-        f"{', '.join(HEADLINE)} are what the publication reports."
-    )
-    table = _table(_column_heads("metric", *group.index), [f"<tbody>{''.join(lines)}</tbody>"])
-    return (
-        f'<details><summary>Every metric, {escape(last)}</summary><p class="soft">{escape(note)}</p>{table}</details>'
-    )
-
-
 # --- parts of a page --------------------------------------------------------------------------------------------------
 
 
-def _breakable(name: str) -> str:
-    """Return a name with line breaks allowed after underscores if it is long."""
-    return escape(name).replace("_", "_<wbr>") if len(name) > _LONG_NAME else escape(name)
-
-
 def _definitions(entries: Iterable[tuple[str, str]]) -> str:
-    items = (f"<dt>{_breakable(name)}</dt><dd>{_breakable(text)}</dd>" for name, text in entries)
+    items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in entries)
     return f"<dl>{''.join(items)}</dl>"
 
 
-def _bullets(items: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
-
-
-def _finding(sentence: str) -> str:
-    """Return a finding with its subject in bold."""
-    subject, colon, rest = sentence.partition(": ")
-    return f"<b>{escape(subject)}:</b> {escape(rest)}" if colon else escape(sentence)
+def _bullets(sentences: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
 
 
 def _figure(name: str, caption: str, drawing: str) -> str:
-    width = re.match(r'<svg[^>]*? width="([0-9.]+)pt"', drawing)
-    smallest = f' style="min-width: {float(width[1]) * _SMALLEST_DRAWING:.0f}pt"' if width else ""
-    drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}"{smallest} ', 1)
+    drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}" ', 1)
     caption = f'<figcaption id="{name}">{escape(caption)}</figcaption>'
     return f'<figure><div class="drawing"{_SCROLLED}>{drawing}</div>{caption}</figure>'
 
@@ -218,12 +180,9 @@ def _figures(values: Iterable[float], bold: Iterable[bool] = ()) -> str:
 
 def _column_heads(*names: str) -> str:
     left = {"method": ' class="name"'}
-    return "".join(f'<th scope="col"{left.get(name, "")}>{_breakable(name)}</th>' for name in names)
+    return "".join(f'<th scope="col"{left.get(name, "")}>{escape(name)}</th>' for name in names)
 
 
-def _metric_head(metric: str, scope: str = "col") -> str:
+def _metric_head(metric: str) -> str:
     direction, arrow = ("higher", "↑") if higher_is_better(metric) else ("lower", "↓")
-    long = ' class="long-name"' if len(metric) > _LONG_NAME else ""
-    return (
-        f'<th scope="{scope}"{long}>{_breakable(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'
-    )
+    return f'<th scope="col">{escape(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'

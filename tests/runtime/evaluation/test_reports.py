@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib")
 
 from scgenept_rt.cli.report_files import write_reports
 from scgenept_rt.errors import OutputError
-from scgenept_rt.evaluation import ALL_TESTED, Evaluation, evaluate, metric_names
+from scgenept_rt.evaluation import ALL_TESTED, Evaluation, evaluate
 from scgenept_rt.evaluation.html_report import html_report
 from scgenept_rt.evaluation.report_formats import csv_report, json_report, text_report
 from scgenept_rt.plotting import evaluation_figures
@@ -45,8 +45,6 @@ def test_reports_of_undefined_figures(result, figures) -> None:
 def test_page_explains_what_it_shows(result, figures) -> None:
     text = html_report(result, figures)
     assert "Nothing here is biology: the cells are synthetic." in text
-    folded = text[text.index("<details>") :].replace("<wbr>", "")
-    assert [name for name in metric_names() if f">{name}&nbsp;" not in folded] == []
     assert '<abbr title="lower is better">' in text
     # Over all that was tested the additive baseline, which predicts pairs alone, is no candidate for the best.
     overall = text[text.index("all tested: 6 perturbations") :]
