@@ -79,7 +79,7 @@ def _option_tables() -> Iterator[str]:
         yield "| in Python | flag | default | meaning |\n| --- | --- | --- | --- |"
         for option in declared_options(kind):
             flag = f"`{option.flag}`" if option.flag else ""
-            yield f"| `{option.name}` | {flag} | `{option.declared.default!r}` | {option.declared.help} |"
+            yield f"| `{option.name}` | {flag} | `{option.default!r}` | {option.help} |"
         yield ""
 
 

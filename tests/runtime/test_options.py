@@ -20,7 +20,7 @@ MakeCells = Callable[..., anndata.AnnData]
 @pytest.mark.parametrize("group", [EngineOptions, PredictFileOptions])
 def test_defaults_are_valid_and_complete(group: type) -> None:
     resolved: dict[str, Any] = dict(resolve(group))
-    assert resolved == {option.name: option.declared.default for option in declared_options(group)}
+    assert resolved == {option.name: option.default for option in declared_options(group)}
     assert resolve(group, resolved) == resolved
 
 

@@ -17,16 +17,18 @@ from scgenept_rt.options import (
     FileOptions,
     PredictOptions,
     ReadOptions,
+    SampleOptions,
     checked,
     declared_options,
 )
-from scgenept_rt.options.declaration import DeclaredOption, alternatives, expected_values
+from scgenept_rt.options.declaration import Option, alternatives, expected_values
 
 # Each panel of the help has columns of its own: names stay whole on 80 columns.
 _PANELS: Mapping[Any, str] = {
     EngineOptions: "The network and what runs it",
     ReadOptions: "How the cells are read",
     PredictOptions: "What is predicted",
+    SampleOptions: "What is predicted",
     FileOptions: "The output",
     FigureOptions: "The figure",
 }
@@ -78,7 +80,7 @@ def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Call
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
-        groups: dict[str, list[DeclaredOption]] = {}
+        groups: dict[str, list[Option]] = {}
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command).parameters.values():
             group = hints[parameter.name]
@@ -136,8 +138,8 @@ def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
     """Return the arguments that give a command these options; defaults are left out."""
     arguments: list[str] = []
     for option in declared_options(group):
-        value = given.get(option.name, option.declared.default)
-        if option.flag is not None and value != option.declared.default:
+        value = given.get(option.name, option.default)
+        if option.flag is not None and value != option.default:
             if list[int] in alternatives(option.type) and isinstance(value, list):
                 value = ",".join(map(str, value))
             for entry in value if isinstance(value, list) else [value]:
@@ -145,28 +147,27 @@ def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def _parameter(option: DeclaredOption, panel: str) -> inspect.Parameter:
-    declared = option.declared
+def _parameter(option: Option, panel: str) -> inspect.Parameter:
     value: dict[str, Any] = {}
     if option.type is not bool:
-        value = {"metavar": declared.metavar, "parser": _parser(option)}
-    info = typer.Option(option.flag, rich_help_panel=panel, help=declared.help, **value)
-    kind: Any = bool if option.type is bool else str if declared.default is not None else str | None
+        value = {"metavar": option.metavar, "parser": _parser(option)}
+    info = typer.Option(option.flag, rich_help_panel=panel, help=option.help, **value)
+    kind: Any = bool if option.type is bool else str if option.default is not None else str | None
     if list[str] in alternatives(option.type):
         kind = list[str] | None
     return inspect.Parameter(
-        option.name, inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=Annotated[kind, info]
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=Annotated[kind, info]
     )
 
 
-def _parser(option: DeclaredOption) -> Callable[[Any], Any]:
+def _parser(option: Option) -> Callable[[Any], Any]:
     def parse(text: Any) -> Any:  # a function: with older typer, click asks for its name
         return _parse(option, text)
 
     return parse
 
 
-def _parse(option: DeclaredOption, text: Any) -> Any:
+def _parse(option: Option, text: Any) -> Any:
     """Return the value of a flag; a default is no text, and comes back as it is."""
     for kind in alternatives(option.type):
         with suppress(ValueError):

@@ -18,6 +18,7 @@ __all__ = [
     "PredictFileOptions",
     "PredictOptions",
     "ReadOptions",
+    "SampleOptions",
     "SamplingMode",
     "SharedPredictOptions",
     "checked",
@@ -102,11 +103,16 @@ class ReadOptions(TypedDict, total=False):
     allow_unnormalized: Annotated[bool, Option(False, "Accept values that do not look log1p-normalised.")]
 
 
-class SharedPredictOptions(TypedDict, total=False):
-    """Which control cells are predicted from, and how: all of `PredictOptions` but the aggregate."""
+class SampleOptions(TypedDict, total=False):
+    """How many control cells are predicted from."""
 
     n_controls: Annotated[int | None, Option(None, "Control cells to use; default: all.", "N", minimum=1)]
     seed: Annotated[int, Option(0, "Seed of the draw of control cells.", "N", minimum=0, maximum=2**32 - 1)]
+
+
+class SharedPredictOptions(SampleOptions, total=False):
+    """Which control cells are predicted from, and how: all of `PredictOptions` but the aggregate."""
+
     sampling: Annotated[
         SamplingMode,
         Option(

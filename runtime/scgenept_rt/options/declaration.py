@@ -11,7 +11,7 @@ import math
 import operator
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -23,7 +23,7 @@ Group = TypeVar("Group")
 
 @dataclass(frozen=True)
 class Option:
-    """The declaration of an option, without its name and type.
+    """An option.
 
     Attributes
     ----------
@@ -41,6 +41,8 @@ class Option:
         Value that a number must exceed.
     requires
         Name and value of an option of the same group without which this one has no meaning.
+    name, type
+        From the field that is annotated, by `declared_options`.
     """
 
     default: Any
@@ -51,6 +53,8 @@ class Option:
     maximum: float | None = None
     above: float | None = None
     requires: tuple[str, Any] | None = None
+    name: str = ""
+    type: Any = None
 
     def allows(self, number: float) -> bool:
         """Return whether a number is within the bounds."""
@@ -66,25 +70,12 @@ class Option:
         return "".join(f" {word} {bound:.10g}" for word, bound in words if bound is not None)
 
 
-@dataclass(frozen=True)
-class DeclaredOption:
-    """An option of a group with its name and type."""
-
-    name: str
-    type: Any
-    declared: Option
-
-    @property
-    def flag(self) -> str | None:
-        """The flag on the command line; None if there is none."""
-        return f"--{self.name.replace('_', '-')}" if self.declared.flag == "" else self.declared.flag
-
-
-def declared_options(group: type) -> Iterator[DeclaredOption]:
-    """Yield the options of a group in the order of their declaration."""
+def declared_options(group: type) -> Iterator[Option]:
+    """Yield the options of a group in the order of their declaration, with names, types and flags."""
     for name, hint in get_type_hints(group, include_extras=True).items():
-        kind, declared = get_args(hint)
-        yield DeclaredOption(name, kind, declared)
+        kind, option = get_args(hint)
+        flag = f"--{name.replace('_', '-')}" if option.flag == "" else option.flag
+        yield replace(option, name=name, type=kind, flag=flag)
 
 
 def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group:
@@ -102,10 +93,10 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
     for name in given:
         if name not in options:
             raise ArgumentError(f"there is no option {name!r}", f"Choose among {', '.join(options)}")
-    values = {name: checked(option, given.get(name, option.declared.default)) for name, option in options.items()}
+    values = {name: checked(option, given.get(name, option.default)) for name, option in options.items()}
     for name, option in options.items():
-        other, wanted = option.declared.requires or (name, values[name])
-        if values[name] != option.declared.default and values.get(other, wanted) != wanted:
+        other, wanted = option.requires or (name, values[name])
+        if values[name] != option.default and values.get(other, wanted) != wanted:
             raise ArgumentError(
                 f"{name} has no meaning if {other} is {values[other]!r}",
                 options=[UseOption(other, f"use {name}", wanted)],
@@ -113,7 +104,7 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
     return cast("Group", values)
 
 
-def checked(option: DeclaredOption, value: Any) -> Any:
+def checked(option: Option, value: Any) -> Any:
     """Return the value of an option as a plain Python object.
 
     Raises
@@ -124,12 +115,12 @@ def checked(option: DeclaredOption, value: Any) -> Any:
     for kind in alternatives(option.type):
         found, plain = _as_kind(kind, value)
         numbers = plain if kind == list[int] else [plain] if kind in (int, float) else []
-        if found and all(map(option.declared.allows, numbers)):
+        if found and all(map(option.allows, numbers)):
             return plain
     raise ArgumentError(f"{option.name} is {describe(value)}, expected {expected_values(option)}")
 
 
-def expected_values(option: DeclaredOption, *, none: bool = True) -> str:
+def expected_values(option: Option, *, none: bool = True) -> str:
     """Return what an option takes, such as "a whole number from 1, or None"."""
     words: list[str] = []
     for kind in alternatives(option.type):
@@ -137,7 +128,7 @@ def expected_values(option: DeclaredOption, *, none: bool = True) -> str:
             choices = get_args(kind)
             words.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
         elif kind is not types.NoneType or none:
-            words.append(_KINDS[kind] + (option.declared.bounds() if kind in (int, float) else ""))
+            words.append(_KINDS[kind] + (option.bounds() if kind in (int, float) else ""))
     return ", or ".join(words)
 
 

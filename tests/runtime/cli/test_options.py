@@ -125,7 +125,7 @@ def test_options_reach_the_command_as_their_groups() -> None:
     assert given["engine"]["device"] == [1, 0]
     assert given_flags(EngineOptions, given["engine"]) == ["--device", "1,0"]
     assert given["read"] == {
-        **{option.name: option.declared.default for option in declared_options(ReadOptions)},
+        **{option.name: option.default for option in declared_options(ReadOptions)},
         "layer": "counts",
         "control_label": ["NT", "non-targeting*"],
     }
