@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import comb, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, PerturbationError, UseOption, pluralize
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import ReadOptions, SampleOptions, resolve
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 
@@ -183,11 +183,10 @@ def predicted_interactions(
     pairs: Sequence[str],
     *,
     min_control_mean: float = MIN_CONTROL_MEAN,
-    n_controls: int | None = None,
-    seed: int = 0,
     read: ReadOptions | None = None,
     progress: Progress | None = None,
     on_notice: OnNotice | None = None,
+    **sample: Unpack[SampleOptions],
 ) -> list[PairInteraction]:
     """Predict pairs and their singles from the same control cells, and score the pairs.
 
@@ -198,8 +197,8 @@ def predicted_interactions(
     min_control_mean
         Score over the genes with at least this mean in the control cells (log1p scale); 0 for all genes. GEARS uses a
         list of highly expressed genes of the Norman data instead.
-    n_controls, seed, read, progress, on_notice
-        As in `Predictor.predict`.
+    read, progress, on_notice, **sample
+        As in `Predictor.predict`; of its options n_controls and seed.
 
     Raises
     ------
@@ -222,7 +221,7 @@ def predicted_interactions(
     requests: list[str | PerturbationRequest] = [*singles, *(pair.label for pair in parsed)]
     deltas: dict[str, NDArray[np.float64]] = {}
     for rows in predictor.iter_predict(
-        cells, requests, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=on_notice
+        cells, requests, read=read, progress=progress, on_notice=on_notice, **resolve(SampleOptions, sample)
     ):
         deltas[rows.perturbation.canonical] = rows.layers["delta"][0].astype(np.float64)
         control = rows.X[0] - deltas[rows.perturbation.canonical]  # the same for all, up to rounding

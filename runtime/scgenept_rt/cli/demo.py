@@ -114,28 +114,16 @@ def _check_directory(out: Path, overwrite: bool) -> None:
 
 def _print_changes(predicted: AnnData, row: int, label: str) -> None:
     import numpy as np
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False)
-    table = Table(box=box.SIMPLE if console.is_terminal else None, pad_edge=console.is_terminal)
-    table.add_column("gene", no_wrap=True)
-    for heading in ("control", "predicted", "delta", "delta_sem"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    typer.echo(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
+    typer.echo(f"{'gene':<12}{'control':>10}{'predicted':>10}{'delta':>10}{'delta_sem':>10}")
     value, delta, sem = (
         np.asarray(part[row]) for part in (predicted.X, predicted.layers["delta"], predicted.layers["delta_sem"])
     )
     for gene in np.argsort(-np.abs(delta), kind="stable")[:_SHOWN_GENES]:
-        table.add_row(
-            str(predicted.var["gene_name"].iloc[gene]),
-            f"{value[gene] - delta[gene]:.2f}",
-            f"{value[gene]:.2f}",
-            f"[{'green' if delta[gene] > 0 else 'red'}]{delta[gene]:+.2f}[/]",
-            f"{sem[gene]:.2f}" if np.isfinite(sem[gene]) else "-",
-        )
-    typer.echo(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
-    console.print(table)
+        name, error = predicted.var["gene_name"].iloc[gene], f"{sem[gene]:.2f}" if np.isfinite(sem[gene]) else "-"
+        figures = f"{value[gene] - delta[gene]:>10.2f}{value[gene]:>10.2f}{delta[gene]:>+10.2f}{error:>10}"
+        typer.echo(f"{name:<12}{figures}")
 
 
 def _print_next_steps(out: Path | None, provider: str) -> None:

@@ -13,7 +13,7 @@ from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import CsvFileOption, InGroupOption, JsonFileOption, one_of, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, PredictOptions, ReadOptions
+from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import Evaluation
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _Protocol = Literal["all", "published"]
 
 
-@with_options(sample=("n_controls", "seed"))
+@with_options()
 def evaluate(
     inputs: Annotated[
         list[Path],
@@ -34,7 +34,7 @@ def evaluate(
         str,
         typer.Option("--split", metavar="NAME|FILE.json", help="norman-simulation-1, adamson-simulation-1, or a file."),
     ],
-    sample: PredictOptions,
+    sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
     subgroups: Annotated[
@@ -97,14 +97,7 @@ def evaluate(
         shorter = [FEWER_CONTROLS] if protocol == "all" else []
         with open_model(inputs[0], engine) as model, show_progress("cells", shorter=shorter) as progress:
             result = evaluate_predictions(
-                model,
-                data,
-                chosen,
-                protocol=protocol,
-                read=read,
-                progress=progress,
-                n_controls=sample["n_controls"],
-                seed=sample["seed"],
+                model, data, chosen, protocol=protocol, read=read, progress=progress, **sample
             )
     result = replace(result, notices=tuple(map(worded, result.notices)))
     _write(result, csv_file, json_file, html_file)

@@ -15,7 +15,7 @@ from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.errors import pluralize
 from scgenept_rt.files.text import csv_text, json_text
-from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, PredictOptions, ReadOptions
+from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.genetic_interactions import PairInteraction
@@ -31,11 +31,11 @@ _COLUMNS = (
 )
 
 
-@with_options(sample=("n_controls", "seed"))
+@with_options()
 def gi(
     bundle: BundleArgument,
     cells: CellsArgument,
-    sample: PredictOptions,
+    sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
     perturbation: Annotated[
@@ -79,8 +79,7 @@ def gi(
             read=read,
             progress=progress,
             on_notice=note,
-            n_controls=sample["n_controls"],
-            seed=sample["seed"],
+            **sample,
         )
         synthetic = model.bundle.manifest.synthetic
     rows = [{**pair.as_row(), "synthetic": synthetic} for pair in found]

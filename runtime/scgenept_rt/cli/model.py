@@ -24,11 +24,6 @@ def open_model(
     ----------
     ray
         Address of a Ray cluster whose `workers` predict; empty for the one of this machine, None for none.
-
-    Raises
-    ------
-    ReferenceMismatchError
-        If `check` is true and the provider's outputs differ from PyTorch's by more than the tolerance.
     """
     from scgenept_rt import cluster
     from scgenept_rt.predictor import load

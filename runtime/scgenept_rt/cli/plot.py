@@ -12,7 +12,7 @@ import typer
 from scgenept_rt.cli.messages import Command, Group, note
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, with_options
-from scgenept_rt.options import EngineOptions, FigureOptions, PredictOptions, ReadOptions
+from scgenept_rt.options import EngineOptions, FigureOptions, ReadOptions, SampleOptions
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Draw predictions as .png, .svg or .pdf (needs matplotlib).")
 
@@ -71,13 +71,13 @@ _SizeOption = Annotated[
 
 
 @app.command("top-de", cls=Command)
-@with_options(sample=("n_controls",))
+@with_options()
 def top_de(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
     figure: FigureOptions,
-    sample: PredictOptions,
+    sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
     predictions: _PredictionsOption = None,
@@ -94,13 +94,13 @@ def top_de(
 
 
 @app.command("agreement", cls=Command)
-@with_options(sample=("n_controls",))
+@with_options()
 def agreement(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
     figure: FigureOptions,
-    sample: PredictOptions,
+    sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
     predictions: _PredictionsOption = None,

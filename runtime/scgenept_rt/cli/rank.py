@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -23,18 +23,18 @@ from scgenept_rt.cli.perturbations import requested
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.files.text import csv_text
-from scgenept_rt.options import EngineOptions, Metric, PredictOptions, ReadOptions
+from scgenept_rt.options import EngineOptions, Metric, ReadOptions, SampleOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.ranking import RankBy, Ranking
 
 
-@with_options(sample=("n_controls", "seed"))
+@with_options()
 def rank(
     predictions: Annotated[
         Path, typer.Argument(metavar="PREDICTIONS", help="A file of means that `predict` wrote, or a bundle.")
     ],
-    sample: PredictOptions,
+    sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
     cells: Annotated[
@@ -104,18 +104,16 @@ def rank(
         from scgenept_rt.plotting.drawing import check_figure_path
 
         check_figure_path(figure)
-    by: RankBy = {}
-    if up is not None:
-        by["up"] = read_gene_list(up, for_pairs=False)
-    if down is not None:
-        by["down"] = read_gene_list(down, for_pairs=False)
-    if weights is not None:
-        by["weights"] = read_gene_weights(weights)
-    by |= {  # type: ignore[typeddict-item]
-        name: value
-        for name, value in (("toward", toward), ("group", group), ("start", start), ("metric", metric))
-        if value is not None
+    given = {
+        "up": up and read_gene_list(up, for_pairs=False),
+        "down": down and read_gene_list(down, for_pairs=False),
+        "weights": weights and read_gene_weights(weights),
+        "toward": toward,
+        "group": group,
+        "start": start,
+        "metric": metric,
     }
+    by = cast("RankBy", {name: value for name, value in given.items() if value is not None})
 
     def report(found: Ranking) -> None:
         table = found.table.assign(synthetic=found.synthetic)
@@ -141,8 +139,7 @@ def rank(
             labels(model.panel),
             by,
             top=top,
-            n_controls=sample["n_controls"],
-            seed=sample["seed"],
+            sample=sample,
             read=read,
             on_notice=note,
         ) as screen,

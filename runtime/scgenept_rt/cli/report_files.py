@@ -10,13 +10,7 @@ from scgenept_rt.files.durable import check_report_path, write_report
 
 
 def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
-    """Check before minutes of prediction whether the reports can be written.
-
-    Raises
-    ------
-    OutputError
-        If a directory is missing, or a report would replace a directory, an input or another report.
-    """
+    """Check before minutes of prediction whether the reports can be written."""
     used = {path.resolve() for path in inputs if path is not None}
     written: set[Path] = set()
     for path in outputs:
@@ -36,11 +30,6 @@ def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show
 
     In this order, as the reader of a pipe may close it (`| head`), which ends the program; and figures that were
     computed are printed even if a report cannot be written.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
     """
     written = []
     try:

@@ -71,11 +71,6 @@ def download(url: str, part: Path, session: requests.Session, listener: Listener
     """Download an address into a file, or the rest of it if an earlier attempt left the beginning there.
 
     Returns None once the file is complete, or the status with which the server refuses it ("404 Not Found").
-
-    Raises
-    ------
-    DownloadError
-        If the server cannot be reached, or the connection breaks six times without bringing anything new.
     """
     retry, most = _NO_PROGRESS, _size(part)
     while True:

@@ -80,15 +80,7 @@ def change_tables(
 
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
-    """Write tables one below the other, as the ending says; return the number of rows.
-
-    Raises
-    ------
-    OutputError
-        If the ending is unknown or the file cannot be written; an old file stays.
-    MissingPackageError
-        If it ends in .parquet and pyarrow is not installed.
-    """
+    """Write tables one below the other, as the ending says; return the number of rows."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         write, close = _writer(new, path)

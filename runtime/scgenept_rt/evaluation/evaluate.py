@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from scgenept_rt.evaluation.split import Split, load_split
 from scgenept_rt.evaluation.tables import baseline_findings, macro_averages, method_profiles, metric_table
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
-from scgenept_rt.options import ReadOptions, resolve
+from scgenept_rt.options import ReadOptions, SampleOptions, resolve
 from scgenept_rt.predictor import Predictor, Progress
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ def evaluate(
     *,
     subgroups: Sequence[str] = (),
     protocol: Protocol = "all",
-    n_controls: int | None = None,
-    seed: int = 0,
     read: ReadOptions | None = None,
     progress: Progress | None = None,
+    **sample: Unpack[SampleOptions],
 ) -> Evaluation:
     """Compare predictions with measured cells and baselines by the metrics of GEARS 0.0.2.
 
@@ -59,12 +58,12 @@ def evaluate(
     protocol
         "all": mean prediction over all control cells (or `n_controls` of them, drawn at random). "published": for every
         test cell a prediction from one control cell drawn at random, averaged, as in the scGenePT publication.
-    n_controls, seed
-        Control cells to predict from, and the seed of the draws.
     read
         How to read `data`, and what to accept.
     progress
         Called with the number of predictions done and their total.
+    **sample
+        n_controls and seed: control cells to predict from, and the seed of the draws.
 
     Raises
     ------
@@ -83,9 +82,10 @@ def evaluate(
         )
     if protocol not in ("all", "published"):
         raise ArgumentError(f"protocol is {describe(protocol)}, expected 'all' or 'published'")
-    if protocol == "published" and n_controls is not None:
+    drawn = resolve(SampleOptions, sample)
+    if protocol == "published" and drawn["n_controls"] is not None:
         raise EvaluationError(
-            f"n_controls is {n_controls}, but the published protocol takes one control cell for each test cell",
+            f"n_controls is {drawn['n_controls']}, but the published protocol takes one for each test cell",
             "Leave n_controls out",
             [UseOption("protocol", "predict from that many control cells", "all")],
         )
@@ -107,7 +107,7 @@ def evaluate(
         synthetic_data = str(cells.uns.get("synthetic")) == "True"
 
     of_run: list[str] = []
-    predicted, how = _predictions(model, data, tested, moments, protocol, n_controls, seed, options, progress, of_run)
+    predicted, how = _predictions(model, data, tested, moments, protocol, drawn, options, progress, of_run)
     warn_caller(notice for notice in notices if notice not in of_run)
     notices += of_run
     kept = [label for label in tested if predicted.find(label) is not None]
@@ -147,7 +147,7 @@ def evaluate(
         provenance={
             **predicted.provenance,
             "protocol": "" if isinstance(model, PredictedMeans) else protocol,
-            "seed": seed,
+            "seed": drawn["seed"],
             "split": split.name,
             "n_split": n_split,
             "synthetic_data": synthetic_data,
@@ -173,8 +173,7 @@ def _predictions(
     tested: Mapping[str, str],
     moments: GroupMoments,
     protocol: Protocol,
-    n_controls: int | None,
-    seed: int,
+    sample: SampleOptions,
     read: ReadOptions,
     progress: Progress | None,
     notices: list[str],
@@ -188,21 +187,20 @@ def _predictions(
     if protocol == "published":
         n_cells = {label: moments.n(in_data) for label, in_data in tested.items()}
         predicted = predict_published_protocol(
-            model, data, n_cells, seed=seed, read=read, progress=progress, on_notice=notices.append
+            model, data, n_cells, seed=sample["seed"], read=read, progress=progress, on_notice=notices.append
         )
         return predicted, (
-            "the publication's: one control cell drawn at random for each of the "
-            f"{pluralize(sum(n_cells.values()), 'test cell')} (seed {seed}), predictions averaged per perturbation"
+            f"the publication's: one control cell drawn at random (seed {sample['seed']}) for each of the "
+            f"{pluralize(sum(n_cells.values()), 'test cell')}, predictions averaged per perturbation"
         )
     reader = LabelReader(model.panel)
     labels = list({reader.canonical(label): label for label in tested}.values())
-    predicted = predict_means(
-        model, data, labels, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=notices.append
-    )
-    n_available = pluralize(moments.n(CONTROL), "control cell")
-    if n_controls is None:
-        return predicted, f"the mean prediction over all {n_available}"
-    return predicted, f"the mean prediction over {n_controls:,} of {n_available} drawn at random (seed {seed})"
+    predicted = predict_means(model, data, labels, read=read, progress=progress, on_notice=notices.append, **sample)
+    cells = pluralize(moments.n(CONTROL), "control cell")
+    if sample["n_controls"] is None:
+        return predicted, f"the mean prediction over all {cells}"
+    drawn = f"{sample['n_controls']:,} of {cells} drawn at random (seed {sample['seed']})"
+    return predicted, f"the mean prediction over {drawn}"
 
 
 def _de_source(de: Mapping[str, DeGenes]) -> str:

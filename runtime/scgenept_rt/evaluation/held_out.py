@@ -14,13 +14,7 @@ from scgenept_rt.perturbation import is_control_word, is_unassigned
 
 
 def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str], list[str]]:
-    """Return the data's label of each test perturbation that can be tested, in order of subgroups, and notices.
-
-    Raises
-    ------
-    LabelNotFoundError
-        If the data have cells of none of them.
-    """
+    """Return the data's label of each test perturbation that can be tested, in order of subgroups, and notices."""
     labels = measured.labels
     tested_as: dict[str, str] = {}  # by the data's label
     absent, unknown = [], []

@@ -67,6 +67,19 @@ class GroupMoments:
         return std
 
 
+def measured_label(labels: LabelledRows, perturbation: str, where: str) -> str:
+    """Return the label of the data for a perturbation; raise `LabelNotFoundError` if no perturbed cell has it."""
+    found = labels.find(perturbation)
+    if found is None or found == CONTROL:
+        raise LabelNotFoundError(
+            f"no perturbed cell is labelled {perturbation} (labels: {join_limited(labels.perturbations) or 'none'})",
+            did_you_mean(perturbation, labels.perturbations, labels.reader)
+            or "Choose a perturbation that was measured",
+            where=where,
+        )
+    return found
+
+
 class MeasuredCells:
     """Opened cells with their labels, matched to a model's genes.
 
@@ -82,11 +95,6 @@ class MeasuredCells:
         The obs column and the value of the cells that are taken; None for all.
     labels
         Rows by label.
-
-    Raises
-    ------
-    CellsError
-        If genes do not match or control cells cannot be identified; see `OpenedCells`.
     """
 
     def __init__(self, cells: OpenedCells, panel: GenePanel, group: tuple[str, str] | None = None) -> None:
@@ -101,27 +109,8 @@ class MeasuredCells:
         return [*self.match.notices, *self.labels.notices, *dict.fromkeys(self._of_values)]
 
     def label(self, perturbation: str) -> str:
-        """Return the label of the data for a perturbation.
-
-        Raises
-        ------
-        LabelNotFoundError
-            If no cell has it, or it is the label of control cells.
-        """
-        labels = self.labels
-        found = labels.find(perturbation)
-        if found is None:
-            raise LabelNotFoundError(
-                f"no cell is labelled {perturbation} (labels: {join_limited(labels.perturbations) or 'none'})",
-                did_you_mean(perturbation, labels.perturbations, labels.reader)
-                or "Choose a perturbation that was measured",
-                where=self.cells.where,
-            )
-        if found == CONTROL:
-            raise LabelNotFoundError(
-                f"{perturbation} is the label of control cells", "Choose a perturbation", where=self.cells.where
-            )
-        return found
+        """Return `measured_label` of a perturbation."""
+        return measured_label(self.labels, perturbation, self.cells.where)
 
     def expression(self, genes: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
         """Return expression of each label's genes (positions in the model) in its cells, each (n_cells, n)."""
@@ -134,15 +123,7 @@ class MeasuredCells:
         return {label: np.concatenate(part) for label, part in zip(genes, parts, strict=True)}
 
     def moments(self, labels: Sequence[str], others: Sequence[str] = ()) -> GroupMoments:
-        """Return means and variances of control cells and labels, and means of other labels.
-
-        Raises
-        ------
-        GeneMatchError
-            If genes are zero in all these cells and not in the counts, unless the options accept missing genes.
-        ExpressionValueError
-            As `OpenedCells.values`.
-        """
+        """Return means and variances of control cells and labels, and means of other labels."""
         from scipy.sparse import csr_array
 
         with_variance = list(dict.fromkeys([CONTROL, *labels]))

@@ -15,15 +15,7 @@ from scgenept_rt.evaluation.tables import GROUP, baseline_findings, macro_averag
 
 
 def evaluate_groups(groups: Sequence[PredictedMeans], evaluate: Callable[[PredictedMeans], Evaluation]) -> Evaluation:
-    """Evaluate every group that was measured, and average over all (perturbation, group).
-
-    Raises
-    ------
-    EvaluationError
-        If there are no groups.
-    ScgeneptError
-        As `evaluate`; where cells of a group were not measured, if that holds for all groups.
-    """
+    """Evaluate every group that was measured, and average over all (perturbation, group)."""
     found: dict[str, Evaluation] = {}
     missing: dict[str, ScgeneptError] = {}
     for means in groups:

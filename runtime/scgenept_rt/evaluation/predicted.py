@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from scgenept_rt.expression.label_matching import LabelReader, did_you_mean
 from scgenept_rt.expression.reading import read_control_cells
 from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import ReadOptions, SampleOptions
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
 
@@ -67,13 +67,7 @@ class PredictedLabels:
         return row if row is not None else self._rows_by_genes.get(self.reader.genes(label))
 
     def row(self, label: str) -> int:
-        """Return the row of a perturbation.
-
-        Raises
-        ------
-        LabelNotFoundError
-            If it was not predicted.
-        """
+        """Return the row of a perturbation; raise `LabelNotFoundError` if it was not predicted."""
         found = self.find(label)
         if found is None:
             raise LabelNotFoundError(
@@ -95,13 +89,7 @@ class PredictedLabels:
         return [self.panel.position(gene) for gene in genes]
 
     def check_finite(self, values: NDArray[np.float32], labels: Sequence[str] | NDArray[np.object_]) -> None:
-        """Check that rows of values, of these labels, are finite.
-
-        Raises
-        ------
-        PredictionFileError
-            If one is not.
-        """
+        """Raise `PredictionFileError` unless rows of values, of these labels, are finite."""
         if np.isfinite(values).all():
             return
         row, column = np.argwhere(~np.isfinite(values))[0]
@@ -113,13 +101,7 @@ class PredictedLabels:
         )
 
     def change(self, delta: NDArray[np.float32] | None) -> NDArray[np.float64]:
-        """Return a copy of a predicted change.
-
-        Raises
-        ------
-        PredictionFileError
-            If it is not known.
-        """
+        """Return a copy of a predicted change; raise `PredictionFileError` if it is not known."""
         if delta is None:
             raise PredictionFileError(
                 "it has no layer delta", "Give a file of means that `scgenept-rt predict` wrote", where=self.where
@@ -166,13 +148,7 @@ class PredictedMeans(PredictedLabels):
                 self.check_finite(values, self.labels)
 
     def delta(self, label: str, control: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """Return the predicted change (n_genes,) against the control cells of the run, else against `control`.
-
-        Raises
-        ------
-        PredictionFileError
-            If neither is known.
-        """
+        """Return the predicted change (n_genes,) against the control cells of the run, else against `control`."""
         row = self.row(label)
         if self.deltas is None and control is not None:
             delta: NDArray[np.float64] = self.means[row].astype(np.float64) - control
@@ -185,25 +161,17 @@ def predict_means(
     cells: str | Path | AnnData,
     labels: Sequence[str],
     *,
-    n_controls: int | None = None,
-    seed: int = 0,
     read: ReadOptions | None = None,
     name: str | None = None,
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
+    **sample: Unpack[SampleOptions],
 ) -> PredictedMeans:
     """Predict means over control cells: all of them, or `n_controls` drawn at random, the same for every label.
 
-    Raises
-    ------
-    ScgeneptError
-        As `Predictor.predict`.
+    `name` is that in tables and legends; raises as `Predictor.predict`.
     """
-    kept = list(
-        predictor.iter_predict(
-            cells, labels, n_controls=n_controls, seed=seed, read=read, progress=progress, on_notice=on_notice
-        )
-    )
+    kept = list(predictor.iter_predict(cells, labels, read=read, progress=progress, on_notice=on_notice, **sample))
     return _means(
         predictor,
         {predicted.perturbation.label: predicted.n_controls for predicted in kept},

@@ -38,7 +38,7 @@ _ROWS_AT_ONCE = 256
 
 
 def read_predictions(
-    source: str | Path | AnnData,
+    source: str | Path | AnnData | PredictedMeans,
     *,
     name: str | None = None,
     labels: Sequence[str] | None = None,
@@ -52,6 +52,8 @@ def read_predictions(
 
     Parameters
     ----------
+    source
+        The file or AnnData; predictions that were read already are returned as they are.
     labels
         Perturbations to read, all by default; the values of others stay unread.
     in_group
@@ -68,6 +70,8 @@ def read_predictions(
     CellsError
         If it cannot be read.
     """
+    if isinstance(source, PredictedMeans):
+        return source
     with open_cells(source) as cells:
         predicted, rows, label_of_row = _selected(cells, name, labels, in_group)
         if not _of_means(cells):
@@ -105,13 +109,7 @@ def open_rows(
     *,
     in_group: str | None = None,
 ) -> Iterator[tuple[PredictedLabels, Iterator[Row]]]:
-    """Open predictions, of which only these layers are read (`X` is one of them), and by the rows that are taken.
-
-    Raises
-    ------
-    ScgeneptError
-        As `read_predictions`.
-    """
+    """Open predictions, of which only these layers are read (`X` is one of them), and by the rows that are taken."""
     if isinstance(source, PredictedMeans):
         yield source, _mean_rows(source, layers)
         return
@@ -251,13 +249,7 @@ def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
 
 
 def read_provenance(cells: OpenedCells) -> dict[str, Any]:
-    """Return a copy of ``uns["scgenept_rt"]``, empty if there is none.
-
-    Raises
-    ------
-    CellsFormatError
-        If an entry is of another kind than `predict` writes.
-    """
+    """Return a copy of ``uns["scgenept_rt"]``, empty if there is none."""
     recorded = cells.uns.get("scgenept_rt")
     provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
     with reading(cells.where, "uns['scgenept_rt']"):

@@ -45,13 +45,7 @@ class PredictionSummary:
 
 
 def summarize_predictions(cells: OpenedCells) -> PredictionSummary:
-    """Summarize opened predictions; of X nothing is read.
-
-    Raises
-    ------
-    ScgeneptError
-        As `read_predictions`.
-    """
+    """Summarize opened predictions; of X nothing is read."""
     labels, settings = read_labels(cells), read_provenance(cells)
     of_means = "n_controls" in cells.obs.columns
     counts = np.asarray(cells.obs.column("n_controls"), dtype=np.int64) if of_means else np.ones(len(labels), np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,15 @@ from scgenept_rt.errors import Notice, PlotError, join_limited, pluralize
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.expression.opened_cells import open_cells
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import ReadOptions, SampleOptions
 from scgenept_rt.plotting.drawing import (
     NEUTRAL,
     axes_for,
+    draw_points,
     figure_of,
     plain,
     settle_layout,
+    square_axes,
     style_of,
     without_tex,
 )
@@ -39,18 +41,17 @@ def agreement(
     *,
     n_labels: int = 10,
     label_genes: Sequence[str] | None = None,
-    n_controls: int | None = None,
-    seed: int = 0,
     in_group: str | None = None,
     read: ReadOptions | None = None,
     ax: Axes | None = None,
     on_notice: Callable[[str], None] | None = None,
+    **sample: Unpack[SampleOptions],
 ) -> Axes:
     """Draw predicted against measured change over control, one point per gene, with Pearson's r of each series.
 
     Parameters
     ----------
-    data, perturbation, predictions, n_controls, seed, in_group, read, ax
+    data, perturbation, predictions, in_group, read, ax, **sample
         As in `top_de`.
     on_notice
         Called with each warning about what changes numbers, and with the names of `label_genes` that do not fit.
@@ -62,8 +63,6 @@ def agreement(
 
     Raises
     ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
     ScgeneptError
         If the data or the predictions lack the perturbation.
     """
@@ -74,7 +73,7 @@ def agreement(
         label = measured.label(perturbation)
         moments = measured.moments([label])
     change = moments.mean(label) - moments.control
-    series = predict_series(named, perturbation, data, read, n_controls, seed, measured.notices, on_notice)
+    series = predict_series(named, perturbation, data, read, sample, measured.notices, on_notice)
     for means in series[1:]:
         if means.panel.names != panel.names:
             raise PlotError(
@@ -100,26 +99,14 @@ def draw_agreement(
 ) -> None:
     """Draw changes against each other, without a legend; see `agreement`."""
     for index, (predicted, name) in enumerate(zip(deltas, names, strict=True)):
-        ax.plot(
-            measured,
-            predicted,
-            linestyle="none",
-            alpha=0.6,
-            markeredgewidth=0,
-            label=f"{name}: r{NO_BREAK}={NO_BREAK}{pearson(measured, predicted):.2f}",
-            rasterized=len(measured) > 2000,  # else a vector file has a path for each of thousands of genes
-            **style_of(index, 4),
-        )
+        text = f"{name}: r{NO_BREAK}={NO_BREAK}{pearson(measured, predicted):.2f}"
+        draw_points(ax, measured, predicted, alpha=0.6, label=text, **style_of(index, 4))
     everything = np.concatenate([measured, *deltas])
     low, high = float(everything.min()), float(everything.max())
     margin = 0.06 * (high - low or 1.0)
-    limits = (low - margin, high + margin)
-    ax.plot(limits, limits, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    square_axes(ax, low - margin, high + margin)
     ax.axhline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
     ax.axvline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
-    ax.set_xlim(limits)
-    ax.set_ylim(limits)
-    ax.set_box_aspect(1)
     ax.locator_params(nbins=5)  # else numbers on the x axis touch
     ax.set_xlabel("measured change (log1p)")
     ax.set_ylabel("predicted change (log1p)")

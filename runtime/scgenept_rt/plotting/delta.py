@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.errors import UseOption
-from scgenept_rt.plotting.drawing import (
-    DOWN,
-    MAX_NAMED_GENES,
-    NEUTRAL,
-    UP,
-    axes_for,
-    check_count,
-    plain,
-    without_tex,
-)
-from scgenept_rt.plotting.predictions import Prediction, means_of, title_of
-from scgenept_rt.plotting.text_layout import label_genes, set_small_title
+from scgenept_rt.evaluation import read_predictions
+from scgenept_rt.plotting.drawing import DOWN, MAX_NAMED_GENES, NEUTRAL, UP, check_count, plain, without_tex
+from scgenept_rt.plotting.predictions import Prediction, title_of
+from scgenept_rt.plotting.text_layout import row_axes, set_small_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,17 +45,11 @@ def delta(
 
     Raises
     ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
-    LabelNotFoundError
-        If the perturbation was not predicted.
-    PredictionFileError
-        If the predictions hold no change.
-    PlotError
-        If `n_genes` is out of range.
+    ScgeneptError
+        If the perturbation was not predicted, the predictions hold no change, or `n_genes` is out of range.
     """
     check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
-    means = means_of(prediction, [perturbation], in_group=in_group)
+    means = read_predictions(prediction, labels=[perturbation], in_group=in_group)
     row, change = means.row(perturbation), means.delta(perturbation)
     candidates = np.argsort(-np.abs(change), kind="stable")
     if without_targets:
@@ -72,7 +58,7 @@ def delta(
     shown = largest[np.argsort(-change[largest], kind="stable")]
     errors = None if means.sems is None or not np.isfinite(means.sems[row]).all() else means.sems[row][shown]
 
-    ax = axes_for(ax, (5.2, max(2.4, 0.2 * len(shown) + 1.2)))
+    ax = row_axes(ax, [means.panel.names[position] for position in shown])
     ax.barh(
         np.arange(len(shown)),
         change[shown],
@@ -82,9 +68,6 @@ def delta(
         error_kw={"ecolor": "black", "elinewidth": 0.9, "capsize": 2},
     )
     ax.axvline(0.0, color=NEUTRAL, linewidth=0.8)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    label_genes(ax, [means.panel.names[position] for position in shown], axis="y")
-    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     plain(ax)
     set_small_title(ax, title_of(means, perturbation, without_targets=without_targets))

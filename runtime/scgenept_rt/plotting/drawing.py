@@ -34,19 +34,14 @@ MAX_SERIES = len(PALETTE) * len(MARKERS)
 MAX_NAMED_GENES = 300
 """Genes of a figure that names each: its length grows with them, and thousands take gigabytes and minutes."""
 
+_MANY_POINTS = 2000
 UP, DOWN = "#D55E00", "#0072B2"
 NEUTRAL = "#6E6E6E"
 DIVERGING = "RdBu_r"
 
 
 def require_matplotlib() -> None:
-    """Check that the packages of the extra ``plot`` are installed.
-
-    Raises
-    ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
-    """
+    """Raise `MissingPackageError` unless the packages of the extra ``plot`` are installed."""
     for package in ("matplotlib", "adjustText"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "drawing figures", "plot")
@@ -67,17 +62,7 @@ def without_tex(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def check_figure_path(path: str | Path) -> Path:
-    """Return the path if a figure can be written there; call it before computing the figure.
-
-    Raises
-    ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
-    PlotError
-        If the suffix is not .png, .svg or .pdf.
-    OutputError
-        If the directory does not exist, or the path is one.
-    """
+    """Return the path if a figure can be written there, else raise; call it before computing the figure."""
     require_matplotlib()
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -89,13 +74,7 @@ def check_figure_path(path: str | Path) -> Path:
 
 
 def check_count(what: str, count: int, maximum: int, *options: UseOption) -> None:
-    """Check how many genes or perturbations ("genes", "perturbations") were requested, before drawing them.
-
-    Raises
-    ------
-    PlotError
-        If there are none, or more than `maximum`; `options` choose fewer.
-    """
+    """Raise `PlotError` unless from 1 to `maximum` genes or perturbations were requested; `options` choose fewer."""
     if count < 1:
         raise PlotError(f"{count} {what} were requested, expected 1 or more")
     if count > maximum:
@@ -137,6 +116,19 @@ def style_of(index: int, size: float = 6.0) -> dict[str, Any]:
     again, colour = divmod(index, len(PALETTE))
     marker = MARKERS[(colour + again) % len(MARKERS)]
     return {"color": PALETTE[colour], "marker": marker, "markersize": size * _RELATIVE_SIZE.get(marker, 1.0)}
+
+
+def draw_points(ax: Axes, x: Any, y: Any, **style: Any) -> None:
+    """Draw points without a line; of thousands, vector files hold a picture and not a path for each."""
+    ax.plot(x, y, **{"linestyle": "none", "markeredgewidth": 0, "rasterized": len(x) > _MANY_POINTS, **style})
+
+
+def square_axes(ax: Axes, low: float, high: float) -> None:
+    """Make axes square, of equal limits, with a dashed diagonal."""
+    ax.plot((low, high), (low, high), color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_box_aspect(1)
 
 
 def legend_text(name: str) -> str:

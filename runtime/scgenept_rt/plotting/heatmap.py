@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Notice, UseOption
-from scgenept_rt.evaluation import change_sizes
+from scgenept_rt.evaluation import change_sizes, read_predictions
 from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, without_tex
-from scgenept_rt.plotting.predictions import Prediction, means_of, shown_name, without_bundle
+from scgenept_rt.plotting.predictions import Prediction, shown_name
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def heatmap(
 
     Parameters
     ----------
-    prediction
-        A prediction file of means, or the AnnData that `Predictor.predict` returned for the aggregate "mean".
+    prediction, in_group
+        As in `delta`.
     perturbations
         Rows; by default the `n_perturbations` of the largest change over all genes (root of the mean square), or over
         `genes` if they are given.
@@ -59,8 +59,6 @@ def heatmap(
         Number of genes.
     n_perturbations
         Number of perturbations if none are named, by default at most 100.
-    in_group
-        The group of control cells, where `predict` was given `groupby`.
     without_targets
         Leave out what a perturbation does to the genes that it targets: where they are drawn for another one, it is
         grey.
@@ -74,15 +72,13 @@ def heatmap(
 
     Raises
     ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
     ScgeneptError
         If a perturbation or a gene is not among the predictions, they hold no change, or more than 1,500 rows or
         columns are requested.
     """
     n_predicted = 0
     if perturbations is None:
-        sizes = change_sizes(without_bundle(prediction), genes, in_group=in_group, without_targets=without_targets)
+        sizes = change_sizes(prediction, genes, in_group=in_group, without_targets=without_targets)
         n_predicted = len(sizes)
         wanted = min(n_predicted, _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
         fewer = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))
@@ -98,7 +94,7 @@ def heatmap(
     else:
         labels = list(perturbations)
         check_count("perturbations", len(labels), _MAX_SHOWN, UseOption("perturbations", "name fewer"))
-    means = means_of(prediction, labels, in_group=in_group)
+    means = read_predictions(prediction, labels=labels, in_group=in_group)
     fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
     check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)
     changes = np.stack([means.delta(label) for label in labels])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from scgenept_rt.errors import Caution, PlotError, pluralize, warn_caller
 from scgenept_rt.evaluation import predict_means, read_predictions
 from scgenept_rt.evaluation.predicted import PredictedMeans
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import ReadOptions, SampleOptions, resolve
 from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text
 from scgenept_rt.plotting.text_layout import NO_BREAK
 from scgenept_rt.predictor import Predictor
@@ -17,8 +17,9 @@ from scgenept_rt.predictor import Predictor
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Prediction: TypeAlias = "str | Path | AnnData | Predictor | PredictedMeans"
-Predictions: TypeAlias = "Prediction | Sequence[Prediction] | Mapping[str, Prediction]"
+Prediction: TypeAlias = "str | Path | AnnData | PredictedMeans"
+OneSeries: TypeAlias = "Prediction | Predictor"
+Predictions: TypeAlias = "OneSeries | Sequence[OneSeries] | Mapping[str, OneSeries]"
 Series: TypeAlias = "list[tuple[str | None, Predictor | PredictedMeans]]"
 """Loaded bundles and predictions that were read, with the names given for them."""
 
@@ -26,14 +27,9 @@ Series: TypeAlias = "list[tuple[str | None, Predictor | PredictedMeans]]"
 def open_series(predictions: Predictions, perturbation: str, in_group: str | None = None) -> Series:
     """Read one perturbation of the predictions that are files or tables; loaded bundles stay as they are.
 
-    Raises
-    ------
-    PlotError
-        If there are none, or more than have a colour and marker of their own.
-    ScgeneptError
-        As `read_predictions`.
+    Raises `PlotError` if there are none, or more than have a colour and marker of their own.
     """
-    named: list[tuple[str | None, Prediction]]
+    named: list[tuple[str | None, OneSeries]]
     if isinstance(predictions, Mapping):
         named = [(str(name), entry) for name, entry in predictions.items()]
     elif isinstance(predictions, (list, tuple)):
@@ -55,20 +51,16 @@ def open_series(predictions: Predictions, perturbation: str, in_group: str | Non
     return [
         (
             name,
-            entry if isinstance(entry, Predictor) else means_of(entry, [perturbation], name=name, in_group=in_group),
+            entry
+            if isinstance(entry, Predictor)
+            else read_predictions(entry, name=name, labels=[perturbation], in_group=in_group),
         )
         for name, entry in named
     ]
 
 
 def common_group(series: Series) -> tuple[str, str] | None:
-    """Return the obs column and value of the control cells that all series were predicted from, None for all cells.
-
-    Raises
-    ------
-    PlotError
-        If series were predicted from different cells.
-    """
+    """Return the obs column and value of the control cells that all series were predicted from, None for all cells."""
     groups = [None if isinstance(entry, Predictor) else entry.group for _, entry in series]
     if len(set(groups)) > 1:
         named = ["all control cells" if group is None else " = ".join(group) for group in dict.fromkeys(groups)]
@@ -76,50 +68,12 @@ def common_group(series: Series) -> tuple[str, str] | None:
     return groups[0]
 
 
-def means_of(
-    prediction: Prediction,
-    labels: Sequence[str],
-    *,
-    name: str | None = None,
-    in_group: str | None = None,
-    effects: bool = False,
-) -> PredictedMeans:
-    """Return predictions as they are, or read these perturbations from a file or table.
-
-    Raises
-    ------
-    ScgeneptError
-        As `without_bundle` and `read_predictions`.
-    """
-    prediction = without_bundle(prediction)
-    if isinstance(prediction, PredictedMeans):
-        return prediction
-    return read_predictions(prediction, name=name, labels=labels, in_group=in_group, effects=effects)
-
-
-def without_bundle(prediction: Prediction) -> str | Path | AnnData | PredictedMeans:
-    """Return predictions; a loaded bundle has no cells to predict from.
-
-    Raises
-    ------
-    PlotError
-        If it is one.
-    """
-    if isinstance(prediction, Predictor):
-        raise PlotError(
-            f"{prediction!r} is a loaded bundle, but this figure takes predictions",
-            "Give what Predictor.predict returned or `scgenept-rt predict` wrote",
-        )
-    return prediction
-
-
 def predict_series(
     series: Series,
     perturbation: str,
     cells: str | Path | AnnData,
     read: ReadOptions | None,
-    n_controls: int | None,
-    seed: int,
+    sample: SampleOptions,
     measured: Sequence[str],
     on_notice: Callable[[str], None] | None,
 ) -> list[PredictedMeans]:
@@ -128,17 +82,9 @@ def predict_series(
     `measured` are the messages about the measured cells.
     """
     notices: list[str] = []
+    sample = resolve(SampleOptions, sample)
     predicted = [
-        predict_means(
-            entry,
-            cells,
-            [perturbation],
-            n_controls=n_controls,
-            seed=seed,
-            read=read,
-            name=name,
-            on_notice=notices.append,
-        )
+        predict_means(entry, cells, [perturbation], read=read, name=name, on_notice=notices.append, **sample)
         if isinstance(entry, Predictor)
         else entry
         for name, entry in series

@@ -11,14 +11,13 @@ from scgenept_rt.plotting.drawing import (
     MAX_NAMED_GENES,
     NEUTRAL,
     UP,
-    axes_for,
     check_count,
     figure_of,
     plain,
     settle_layout,
     without_tex,
 )
-from scgenept_rt.plotting.text_layout import label_genes, set_small_title
+from scgenept_rt.plotting.text_layout import row_axes, set_small_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,14 +40,12 @@ def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
 
     Raises
     ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
     PlotError
         If `top` is out of range.
     """
     check_count("perturbations", top, MAX_NAMED_GENES, UseOption("top", "draw fewer"))
     shown = ranking.table[ranking.table["rank"].notna()][:top]
-    ax = axes_for(ax, (5.2, max(2.4, 0.2 * len(shown) + 1.2)))
+    ax = row_axes(ax, shown["perturbation"].tolist())
     scores, errors = shown["score"].to_numpy(), 2 * shown["error"].fillna(0.0).to_numpy()
     places = np.arange(len(shown))
     tied = (shown["best_rank"] != shown["worst_rank"]).to_numpy(dtype=bool)
@@ -56,8 +53,6 @@ def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     for chosen, face, label in ((~tied, UP, "rank certain"), (tied, "white", "tied within errors")):
         if chosen.any():
             ax.plot(scores[chosen], places[chosen], "o", color=UP, mfc=face, markersize=5, label=label)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    label_genes(ax, shown["perturbation"].tolist(), axis="y")
     ranks = ax.secondary_yaxis("right")
     ranks.set_yticks(
         places, ranking.supported_ranks[: len(shown)], fontsize=ax.yaxis.get_ticklabels()[0].get_fontsize()
@@ -67,7 +62,6 @@ def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     ranks.tick_params(length=0)
     ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel(f"{ranking.score}\nwith two standard errors")
     ax.legend(loc="best", fontsize="small", frameon=False)
     plain(ax)

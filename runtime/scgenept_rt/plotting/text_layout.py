@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.plotting.drawing import figure_of
+from scgenept_rt.plotting.drawing import axes_for, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,6 +86,15 @@ def add_legend(ax: Axes, title: str = "", *, grow: bool = False) -> None:
     ax.set_title(title, fontsize=size, loc="left", pad=72 * height + 5, parse_math=False)
     if grow:
         figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + height)
+
+
+def row_axes(ax: Axes | None, names: Sequence[str]) -> Axes:
+    """Return axes with a named row per entry, the first on top: those given, or of a new figure."""
+    ax = axes_for(ax, (5.2, max(2.4, 0.2 * len(names) + 1.2)))
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    label_genes(ax, names, axis="y")
+    ax.locator_params(axis="x", nbins=5)
+    return ax
 
 
 def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x", unless_small: bool = False) -> bool:

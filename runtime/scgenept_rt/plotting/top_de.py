@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from scgenept_rt.errors import Notice, UseOption, pluralize
 from scgenept_rt.evaluation.de_genes import DeLists
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.expression.opened_cells import open_cells
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import ReadOptions, SampleOptions
 from scgenept_rt.plotting.drawing import (
     MAX_NAMED_GENES,
     NEUTRAL,
     axes_for,
     check_count,
+    draw_points,
     plain,
     style_of,
     without_tex,
@@ -46,12 +47,11 @@ def top_de(
     *,
     n_genes: int = 20,
     genes: Sequence[str] | None = None,
-    n_controls: int | None = None,
-    seed: int = 0,
     in_group: str | None = None,
     read: ReadOptions | None = None,
     ax: Axes | None = None,
     on_notice: Callable[[str], None] | None = None,
+    **sample: Unpack[SampleOptions],
 ) -> Axes:
     """Draw measured change over control as boxes and predicted change as points, for the genes that change most.
 
@@ -73,8 +73,6 @@ def top_de(
         (see `DeGenes`).
     genes
         Names of the genes to draw instead.
-    n_controls, seed
-        Control cells that loaded bundles predict from (all by default), and the seed of their draw.
     in_group
         The group of control cells, where `predict` was given `groupby`; it is compared with the measured cells of the
         same group.
@@ -84,11 +82,11 @@ def top_de(
         Axes to draw into; by default those of a new figure.
     on_notice
         Called with each warning about what changes numbers, and if fewer than `n_genes` genes are drawn.
+    **sample
+        n_controls and seed: control cells that loaded bundles predict from (all by default), and the seed of the draw.
 
     Raises
     ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
     ScgeneptError
         If the data or the predictions lack the perturbation or a gene, or the number of genes is out of range.
     """
@@ -115,7 +113,7 @@ def top_de(
             chosen = np.array([panel.position(gene) for gene in genes], dtype=np.int64)
         change = measured.expression({label: chosen})[label].astype(np.float64) - moments.control[chosen]
     names = [panel.names[position] for position in chosen]
-    series = predict_series(named, perturbation, data, read, n_controls, seed, measured.notices, on_notice)
+    series = predict_series(named, perturbation, data, read, sample, measured.notices, on_notice)
 
     own_figure = ax is None
     few_genes, few_series = len(names) <= _MANY_GENES, len(series) < _MANY_SERIES
@@ -128,10 +126,10 @@ def top_de(
     offsets = np.linspace(-spread / 2, spread / 2, len(series))
     for index, (means, shown) in enumerate(zip(series, legend_names(series), strict=True)):
         delta = means.delta(perturbation, moments.control if means.panel.names == panel.names else None)
-        ax.plot(
+        draw_points(
+            ax,
             positions + offsets[index],
             delta[[means.panel.position(name) for name in names]],
-            linestyle="none",
             markeredgecolor="white",
             markeredgewidth=0.5,
             label=shown,
@@ -187,15 +185,13 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
     shown = np.ones(change.shape, dtype=np.bool_) if every else (change < low) | (change > high)
     # Spread evenly, so that cells of one value (mostly zeros) stay apart.
     aside = (np.arange(len(change)) * 0.618034 % 1.0 - 0.5) * 0.5
-    ax.plot(
+    draw_points(
+        ax,
         (positions + aside[:, None])[shown],
         change[shown],
-        linestyle="none",
         marker="o",
         markersize=1.8 if every else 1.3,
-        markeredgewidth=0,
         color="#8C8C8C",
         label="single cells" if every else "cells beyond the whiskers",
         zorder=2,
-        rasterized=bool(np.count_nonzero(shown) > 2000),  # else a vector file has a path for each
     )

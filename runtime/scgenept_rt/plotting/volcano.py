@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.errors import PredictionFileError, UseOption
+from scgenept_rt.evaluation import read_predictions
 from scgenept_rt.plotting.drawing import (
     DOWN,
     MAX_NAMED_GENES,
@@ -14,12 +15,13 @@ from scgenept_rt.plotting.drawing import (
     UP,
     axes_for,
     check_count,
+    draw_points,
     figure_of,
     plain,
     settle_layout,
     without_tex,
 )
-from scgenept_rt.plotting.predictions import Prediction, means_of, title_of
+from scgenept_rt.plotting.predictions import Prediction, title_of
 from scgenept_rt.plotting.text_layout import name_points, set_small_title
 
 if TYPE_CHECKING:
@@ -46,33 +48,19 @@ def volcano(
 
     Parameters
     ----------
-    prediction
-        A prediction file of means, or the AnnData that `Predictor.predict` returned for the aggregate "mean".
-    perturbation
-        One of its perturbations.
+    prediction, perturbation, in_group, without_targets, ax
+        As in `delta`.
     n_genes
         Number of genes to name, those of the largest effect beyond two standard errors; fewer where names would cover
         each other.
-    in_group
-        The group of control cells, where `predict` was given `groupby`.
-    without_targets
-        Leave out the genes that the perturbation targets.
-    ax
-        Axes to draw into; by default those of a new figure.
 
     Raises
     ------
-    MissingPackageError
-        If matplotlib or adjustText is not installed.
-    LabelNotFoundError
-        If the perturbation was not predicted.
-    PredictionFileError
-        If the predictions hold no effects, or no standard errors of them.
-    PlotError
-        If `n_genes` is out of range.
+    ScgeneptError
+        As in `delta`, and if the predictions hold no standard errors.
     """
     check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "name fewer"))
-    means = means_of(prediction, [perturbation], in_group=in_group, effects=True)
+    means = read_predictions(prediction, labels=[perturbation], in_group=in_group, effects=True)
     row, effect = means.row(perturbation), means.delta(perturbation)
     if means.sems is None or not np.isfinite(means.sems[row]).all():
         raise PredictionFileError(
@@ -96,17 +84,7 @@ def volcano(
         (supported & (effect > 0), UP, "^"),
         (supported & (effect < 0), DOWN, "v"),
     ):
-        ax.plot(
-            effect[chosen],
-            ratio[chosen],
-            linestyle="none",
-            marker=marker,
-            markersize=3.5,
-            color=colour,
-            alpha=0.6,
-            markeredgewidth=0,
-            rasterized=bool(len(effect) > 2000),  # else a vector file has a path for each of thousands of genes
-        )
+        draw_points(ax, effect[chosen], ratio[chosen], marker=marker, markersize=3.5, color=colour, alpha=0.6)
     ax.axhline(_SUPPORTED, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
     ax.axvline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
     ax.margins(0.08)

@@ -42,13 +42,7 @@ class Question:
 
 
 def check_question(by: RankBy) -> None:
-    """Check what is ranked by, before anything is read.
-
-    Raises
-    ------
-    ArgumentError
-        If options exclude each other, or one lacks another.
-    """
+    """Check what is ranked by, before anything is read."""
     signature = [name for name in ("up", "down", "weights") if by.get(name) is not None]
     if signature and by.get("toward") is not None:
         raise ArgumentError(f"both a signature ({', '.join(signature)}) and a state (toward) were given", "Choose one")
@@ -72,13 +66,7 @@ def check_question(by: RankBy) -> None:
 
 
 def open_question(panel: GenePanel, by: RankBy, read: ReadOptions | None) -> Question:
-    """Match a signature, or the measured cells of a state, to the genes of predictions.
-
-    Raises
-    ------
-    ScgeneptError
-        If genes, groups or files do not fit; see `signature_weights` and `read_target_state`.
-    """
+    """Match a signature, or the measured cells of a state, to the genes of predictions."""
     if "toward" in by:
         state = read_target_state(by["toward"], panel, by["group"], by.get("start"), read)
         closeness = TowardState(state.change, state.genes, by.get("metric", _METRICS[0]), state.parts)

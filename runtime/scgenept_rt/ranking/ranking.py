@@ -101,17 +101,13 @@ def rank(
             perturbations,
             by,
             top=top,
-            n_controls=n_controls,
-            seed=seed,
+            sample={"n_controls": n_controls, "seed": seed},
             read=read,
             on_notice=on_notice,
         ) as screen:
             screen.search(progress)
             return screen.ranking()
-    if isinstance(predictions, PredictedMeans):
-        means = predictions
-    else:
-        means = read_predictions(predictions, in_group=in_group, effects=True)
+    means = read_predictions(predictions, in_group=in_group, effects=True)
     question = open_question(means.panel, by, read)
     scores, by_part = _scores(question, means)
     table = ranked(question, scores, by_part)

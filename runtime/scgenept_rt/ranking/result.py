@@ -56,13 +56,7 @@ def ranked(
     of_differences: NDArray[np.float64] | None = None,
     n_best: int = 0,
 ) -> pd.DataFrame:
-    """Return a table of scores, which are in order, as that of a `Ranking`; for the others see `rank_ranges`.
-
-    Raises
-    ------
-    ArgumentError
-        If no perturbation has a score.
-    """
+    """Return a table of scores, which are in order, as that of a `Ranking`; for the others see `rank_ranges`."""
     sign = 1.0 if question.score.higher_is_better else -1.0
     n_scored = int(table["score"].notna().sum())
     if len(table) and not n_scored:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from scgenept_rt.errors import ArgumentError, PerturbationError, pluralize, warn_caller
-from scgenept_rt.options import PredictOptions, ReadOptions, resolve
+from scgenept_rt.options import PredictOptions, ReadOptions, SampleOptions, resolve
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator
@@ -30,13 +30,6 @@ class Screen:
         (perturbation, control cell) pairs that were predicted.
     n_passes_of_all
         What predicting every perturbation from every control cell takes.
-
-    Raises
-    ------
-    PerturbationError
-        If there is nothing to rank but the control.
-    ScgeneptError
-        As `rank` and `Predictor.predict`.
     """
 
     def __init__(
@@ -47,8 +40,7 @@ class Screen:
         by: RankBy,
         *,
         top: int,
-        n_controls: int | None,
-        seed: int,
+        sample: SampleOptions,
         read: ReadOptions | None,
         on_notice: Callable[[str], None] | None,
     ) -> None:
@@ -57,10 +49,7 @@ class Screen:
             raise ArgumentError(f"top is {top}, expected 1 or more")
         self._predictor, self._top = predictor, top
         self._question = open_question(predictor.panel, by, read)
-        options = resolve(
-            PredictOptions,
-            {"n_controls": n_controls, "seed": seed, "n_controls_per_perturbation": FEWEST_CELLS},
-        )
+        options = resolve(PredictOptions, {**sample, "n_controls_per_perturbation": FEWEST_CELLS})
         size = predictor.automatic_batch_size()
         self._run = Run.prepare(
             predictor, cells, perturbations, options, batch_size=size, read=read, on_notice=on_notice

@@ -17,13 +17,6 @@ def signature_weights(
     """Return the weight of every gene of the predictions, 0 for those that are not in the signature, and notices.
 
     Genes are found by symbol, Ensembl id, or another symbol that HGNC lists.
-
-    Raises
-    ------
-    ArgumentError
-        If a gene has two weights, or a weight is not a finite number or all are 0.
-    UnknownGeneError
-        If the predictions have none of the genes.
     """
     named = [*((gene, 1.0) for gene in up), *((gene, -1.0) for gene in down), *weights.items()]
     found: dict[int, tuple[str, float]] = {}

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import (
     ArgumentError,
     Caution,
-    FieldNotFoundError,
     LabelNotFoundError,
     UseOption,
     join_limited,
     pluralize,
 )
-from scgenept_rt.expression.annotation import as_text
-from scgenept_rt.expression.label_matching import CONTROL, LabelledRows, did_you_mean
+from scgenept_rt.evaluation.measured import measured_label
+from scgenept_rt.expression.annotation import as_text, no_column
+from scgenept_rt.expression.label_matching import LabelledRows
 from scgenept_rt.expression.missing_genes import accept_missing, blanked_genes
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
@@ -67,15 +67,6 @@ def read_target_state(
 
     A group is ``COLUMN=VALUE`` of obs, or the label of a perturbation. Without a label of control cells, all cells but
     the group take their place.
-
-    Raises
-    ------
-    FieldNotFoundError
-        If obs has no such column.
-    LabelNotFoundError
-        If no cell has the value or label.
-    CellsError
-        If the cells cannot be used.
     """
     with open_cells(data, read) as cells:
         cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
@@ -144,12 +135,9 @@ def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str) -> Rows
     column, equals, value = (part.strip() for part in group.partition("="))
     if not equals:
         return _labelled(cells, panel, group)
+    choose = UseOption(option, "name a group of cells, as COLUMN=VALUE")
     if column not in cells.obs.columns:
-        raise FieldNotFoundError(
-            f"obs has no column {column!r} (it has: {join_limited(cells.obs.columns, 12) or 'none'})",
-            options=[UseOption(option, "name a group of cells, as COLUMN=VALUE")],
-            where=cells.where,
-        )
+        raise no_column("obs", column, cells.obs.columns, choose, cells.where)
     values = as_text(cells.obs.column(column))
     rows = np.flatnonzero(values == value).astype(np.int64)
     if not len(rows):
@@ -158,7 +146,7 @@ def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str) -> Rows
         raise LabelNotFoundError(
             f"no cell has {value!r} in obs column {column!r} (it holds: {join_limited(held, 12) or 'nothing'})",
             f"Did you mean {' or '.join(near)}?" if near else "",
-            [UseOption(option, "name a group of cells, as COLUMN=VALUE")],
+            [choose],
             where=cells.where,
         )
     return rows
@@ -166,12 +154,5 @@ def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str) -> Rows
 
 def _labelled(cells: OpenedCells, panel: GenePanel, label: str) -> Rows:
     labels = LabelledRows.of(cells, panel)
-    found = labels.find(label)
-    if found is None or found == CONTROL:
-        raise LabelNotFoundError(
-            f"no perturbed cell is labelled {label} (labels: {join_limited(labels.perturbations) or 'none'})",
-            did_you_mean(label, labels.perturbations, labels.reader)
-            or "Give a perturbation that was measured, or a group as COLUMN=VALUE",
-            where=cells.where,
-        )
+    found = measured_label(labels, label, cells.where)
     return np.flatnonzero(labels.group_of_rows([found]) == 0).astype(np.int64)

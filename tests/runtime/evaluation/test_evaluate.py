@@ -229,7 +229,7 @@ def test_both_protocols_with_a_model(demo_cells, tmp_path) -> None:
     metrics = list(metric_names())
     pd.testing.assert_frame_equal(every.perturbations[metrics], from_file.perturbations[metrics])
     assert every.protocol == "the mean prediction over all 5 control cells"
-    assert "one control cell drawn at random for each of the 6 test cells (seed 3)" in published.protocol
+    assert "one control cell drawn at random (seed 3) for each of the 6 test cells" in published.protocol
     pd.testing.assert_frame_equal(published.perturbations, again.perturbations)
     own = published.perturbations[published.perturbations["method"] == published.model]
     assert list(own["n_controls"]) == [3, 3]

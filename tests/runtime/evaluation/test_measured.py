@@ -80,9 +80,9 @@ def test_labels_are_found_by_text_and_by_genes(adata, h5ad) -> None:
     assert measured.label("ctrl+G0") == "ctrl+G0"
     assert measured.label("G2+G1") == "G1+G2"
     assert measured.label("G3") == "G3+ctrl"
-    with pytest.raises(LabelNotFoundError, match=r"no cell is labelled G3\+G4 .*G0\+ctrl"):
+    with pytest.raises(LabelNotFoundError, match=r"no perturbed cell is labelled G3\+G4 .*G0\+ctrl"):
         measured.label("G3+G4")
-    with pytest.raises(LabelNotFoundError, match="label of control cells"):
+    with pytest.raises(LabelNotFoundError, match="no perturbed cell is labelled ctrl"):
         measured.label("ctrl")
 
 
