@@ -32,7 +32,7 @@ from scgenept_rt.demo import demo_bundle_path, demo_control_cells, draw_expressi
 from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all, mean_of_some
+from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, Unperturbed, mean_of_all, mean_of_some
 from scgenept_rt.providers import select_provider
 from tables import screens_table
 from workload import Workload
@@ -150,10 +150,11 @@ class Screen:
     def _difference(self, rows: NDArray[np.float32], drawn: NDArray[np.int64]) -> MeanEstimate:
         some = self._moments(rows, drawn)
         some.effects.add(rows[drawn] - self._unperturbed[drawn])
-        return mean_of_some(some, self._moments(self._unperturbed, drawn), self._all_unperturbed, self._own)
+        unperturbed = self._moments(self._unperturbed, drawn)
+        return mean_of_some(some, Unperturbed.of(unperturbed, self._all_unperturbed, self._own))
 
     def _moments(self, rows: NDArray[np.float32], drawn: Any) -> CellMoments:
-        moments = CellMoments(rows.shape[1])
+        moments = CellMoments()
         moments.add(self._x[drawn], rows[drawn])
         return moments
 

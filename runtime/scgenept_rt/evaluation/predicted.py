@@ -214,7 +214,7 @@ def predict_published_protocol(
         warn_caller(controls.notices, on_notice)
         for label, count in n_cells.items():
             drawn = rng.integers(0, controls.n_obs, count)
-            moments = RunningMoments(controls.n_genes)
+            moments = RunningMoments()
             for begin in range(0, count, step):
                 values = controls.values.gather(drawn[begin : begin + step])
                 moments.add(predictor.predict_array(values, label))

@@ -319,7 +319,7 @@ def _averaged(
     if not kept:
         raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)
     n_genes = len(predicted.panel)
-    moments = {label: RunningMoments(n_genes) for label in distinct}
+    moments = {label: RunningMoments() for label in distinct}
     done = 0
     for batch in cells.matrix.batches(rows, np.arange(n_genes, dtype=np.int64)):
         here = label_of_row[done : done + batch.shape[0]]

@@ -66,31 +66,25 @@ class StoredRows:
         if stored is not None and not isinstance(stored, np.ndarray):
             stored.close()
 
-    def dense(self, start: int, stop: int, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def dense(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return cells `start` up to `stop` as float32 [stop - start, n_genes], C-contiguous.
 
         Parameters
         ----------
         start, stop
             Range of cells, 0 <= start <= stop <= n_obs.
-        out
-            Array of that shape and dtype to write into and return.
 
         Raises
         ------
         ValueError
             If the cells were closed.
         """
-        return self.gather(np.arange(start, stop), out)
+        return self.gather(np.arange(start, stop))
 
-    def gather(
-        self, indices: Sequence[int] | NDArray[np.integer[Any]], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """Return the cells at `indices` (from 0 to n_obs - 1, repeats allowed) as `dense` does."""
         rows = self.order[np.asarray(indices, dtype=np.int64)]
-        if out is None:
-            out = np.empty((len(rows), self.n_genes), dtype=np.float32)
-        out.fill(0.0)
+        out = np.zeros((len(rows), self.n_genes), dtype=np.float32)
         lengths = self._indptr[rows + 1] - self._indptr[rows]
         stored = self._take(rows, lengths)
         out[np.repeat(np.arange(len(rows)), lengths), stored["gene"]] = stored["value"]
@@ -127,11 +121,6 @@ class StoredRows:
             end = min(max(end, first + 1), n_stored)
             yield first, end
             first = end
-
-    def _scatter(self, first: int, end: int, out: NDArray[np.float32]) -> None:
-        stored = self._window(first, end)
-        lengths = np.diff(self._indptr[first : end + 1])
-        out[np.repeat(np.arange(end - first), lengths), stored["gene"]] = stored["value"]
 
     def _take(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[Any]:
         """Return genes and values of stored rows in any order."""
@@ -276,9 +265,9 @@ class ControlCells:
         if self.others is not None:
             self.others.close()
 
-    def dense(self, start: int, stop: int, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def dense(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the expression of cells; see `StoredRows.dense`."""
-        return self.values.dense(start, stop, out)
+        return self.values.dense(start, stop)
 
     def over_input(self, first: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return rows for the cells from `first` on over all genes of the input, where the model has none: own values.

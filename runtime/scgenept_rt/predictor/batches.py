@@ -23,8 +23,8 @@ Progress = Callable[[int, int], None]
 OnNotice = Callable[[str], None]
 """Called with each warning message."""
 
-ReadCells = Callable[[int, int, NDArray[np.float32]], object]
-"""Writes the control cells of a range into an array (n_cells, n_genes)."""
+ReadCells = Callable[[int, int], NDArray[np.float32]]
+"""Returns the control cells of a range, (n_cells, n_genes)."""
 
 BATCHES_PER_DEVICE = 4
 """Batches that wait or run, of several devices: none idles while means are written, or another one is slower."""
@@ -144,7 +144,7 @@ class BatchLoop:
         values, flags = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
         for part in parts:
             n_cells = part.rows.stop - part.rows.start
-            self._read_cells(part.first_cell, part.first_cell + n_cells, values[part.rows])
+            values[part.rows] = self._read_cells(part.first_cell, part.first_cell + n_cells)
             flags[part.rows, list(part.perturbation.columns)] = 1
         return Batch(values, flags, parts)
 

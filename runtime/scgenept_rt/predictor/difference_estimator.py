@@ -26,11 +26,11 @@ from scgenept_rt.predictor.moments import CellMoments, RunningMoments
 from scgenept_rt.predictor.standard_errors import (
     MeanEstimate,
     OwnValues,
+    Unperturbed,
     Values,
     mean_of_all,
     mean_of_some,
     standard_error,
-    var_of_some,
 )
 
 FEWEST_CELLS = 8
@@ -56,7 +56,7 @@ def block_size(batch_size: int) -> int:
     return 2 * batch_size
 
 
-class _Unperturbed:
+class _UnperturbedRows:
     """Predictions without a perturbation for all cells; many go to a temporary file."""
 
     def __init__(self, n_cells: int, n_genes: int) -> None:
@@ -66,7 +66,7 @@ class _Unperturbed:
                 self.rows: Rows = np.memmap(file, np.float32, "w+", shape=shape)
         else:
             self.rows = np.empty(shape, np.float32)
-        self.moments = CellMoments(n_genes)
+        self.moments = CellMoments()
 
     def add(self, first: int, values: Rows, predicted: Rows) -> None:
         self.rows[first : first + len(predicted)] = predicted
@@ -114,7 +114,7 @@ class DifferenceEstimator:
         self._loop, self._controls, self._start, self._n_cells = loop, controls, start, stop - start
         self._perturbations, self._limits, self._max_error = perturbations, limits, max_error
         self._own = OwnValues.of(self._n_cells, *controls.values.totals(start, stop))
-        self._unperturbed: _Unperturbed | None = None
+        self._unperturbed: _UnperturbedRows | None = None
         self._on_predicted = on_predicted
         self._over_first = lru_cache(maxsize=16)(self._unperturbed_over_first)
 
@@ -148,15 +148,13 @@ class DifferenceEstimator:
 
     def effect_var(self, effects: RunningMoments) -> Values:
         """Return variances of effects on the first cells, as large as sparse expression makes plausible."""
-        assert self._unperturbed is not None, "effects need it"
-        some, every = self._over_first(effects.n), self._unperturbed.moments
-        return var_of_some(effects, some.predicted, every.predicted, self._own)
+        return self._over_first(effects.n).predicted.under(effects.var())
 
     def _moments(self, perturbation: Perturbation) -> CellMoments:
         """Return moments to add cells to; those without a perturbation are complete once they are known."""
         if self._unperturbed is not None and not perturbation.columns:
             return self._unperturbed.moments
-        return CellMoments(self._controls.n_genes)
+        return CellMoments()
 
     # --- how many cells ---
 
@@ -181,7 +179,7 @@ class DifferenceEstimator:
         scale = np.sqrt(k / max(k - 1, 1))
         if self._pays([_MARGIN * self._first_guess(scale * (rows[:shared] - middle)) for rows in pilot]):
             self._predict_unperturbed()
-        found = [CellMoments(self._controls.n_genes) for _ in block]
+        found = [CellMoments() for _ in block]
         for moments, rows in zip(found, pilot, strict=True):
             values = self._controls.dense(self._start, self._start + len(rows))
             moments.add(values, rows, self._unperturbed_rows(0, len(rows)))
@@ -281,7 +279,7 @@ class DifferenceEstimator:
                 self._on_predicted(len(predicted))
 
     def _predict_unperturbed(self) -> None:
-        unperturbed = _Unperturbed(self._n_cells, self._controls.n_genes)
+        unperturbed = _UnperturbedRows(self._n_cells, self._controls.n_genes)
         for part, values, predicted in self._run(Schedule([_CONTROL], [self._n_cells], [self._start])):
             unperturbed.add(part.first_cell - self._start, values, predicted)
         self._unperturbed = unperturbed
@@ -294,12 +292,10 @@ class DifferenceEstimator:
     def _estimate(self, moments: CellMoments) -> MeanEstimate:
         if moments.n == self._n_cells:
             return mean_of_all(moments, self._own)
-        assert self._unperturbed is not None, "without these, all cells are predicted"
-        return mean_of_some(moments, self._over_first(moments.n), self._unperturbed.moments, self._own)
+        return mean_of_some(moments, self._over_first(moments.n))
 
-    def _unperturbed_over_first(self, n: int) -> CellMoments:
-        moments = CellMoments(self._controls.n_genes)
-        rows = self._unperturbed_rows(0, n)
-        assert rows is not None
-        moments.add(self._controls.dense(self._start, self._start + n), rows)
-        return moments
+    def _unperturbed_over_first(self, n: int) -> Unperturbed:
+        assert self._unperturbed is not None, "without these, all cells are predicted"
+        moments = CellMoments()
+        moments.add(self._controls.dense(self._start, self._start + n), self._unperturbed.rows[:n])
+        return Unperturbed.of(moments, self._unperturbed.moments, self._own)

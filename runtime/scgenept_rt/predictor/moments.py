@@ -14,27 +14,27 @@ class RunningMoments:
     Unlike sums of squares, this stays exact where the spread is small against the mean.
     """
 
-    def __init__(self, n_genes: int) -> None:
+    def __init__(self) -> None:
         self.n = 0
-        self.mean: NDArray[np.float64] = np.zeros(n_genes)
-        self._squares: NDArray[np.float64] = np.zeros(n_genes)
+        self.mean: NDArray[np.float64] = np.zeros(())
+        self._squares: NDArray[np.float64] = np.zeros(())
 
     def add(self, batch: NDArray[Any]) -> None:
         """Add the rows of a batch (n_rows, n_genes)."""
         rows = batch.astype(np.float64)
         n_rows = len(rows)
-        batch_mean = rows.mean(axis=0)
+        batch_mean = rows.sum(axis=0) / n_rows
         rows -= batch_mean
         np.square(rows, out=rows)
         shift = batch_mean - self.mean
         total = self.n + n_rows
-        self._squares += rows.sum(axis=0) + np.square(shift) * (self.n * n_rows / total)
+        self._squares = self._squares + rows.sum(axis=0) + np.square(shift) * (self.n * n_rows / total)
         self.mean = self.mean + shift * (n_rows / total)
         self.n = total
 
     def var(self) -> NDArray[np.float64]:
         """Return the sample variance of each gene; NaN for a single row."""
-        return self._squares / (self.n - 1) if self.n > 1 else np.full(len(self.mean), np.nan)
+        return self._squares / (self.n - 1) if self.n > 1 else np.full_like(self.mean, np.nan)
 
 
 class CellMoments:
@@ -43,8 +43,8 @@ class CellMoments:
     The last ones stay empty where nothing was predicted without a perturbation.
     """
 
-    def __init__(self, n_genes: int) -> None:
-        self.predicted, self.changes, self.effects = (RunningMoments(n_genes) for _ in range(3))
+    def __init__(self) -> None:
+        self.predicted, self.changes, self.effects = RunningMoments(), RunningMoments(), RunningMoments()
 
     @property
     def n(self) -> int:

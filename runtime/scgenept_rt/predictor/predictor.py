@@ -210,7 +210,7 @@ class Predictor:
             self.panel,
             n_rows=len(cells),
             batch_size=self._batch_size(resolve(PredictOptions, {"batch_size": batch_size})),
-            read_cells=lambda begin, end, out: np.copyto(out, cells[begin:end]),
+            read_cells=lambda begin, end: cells[begin:end],
             cell_name=lambda cell: f"row {cell}",
             check=self.bundle.check_unchanged,
         )

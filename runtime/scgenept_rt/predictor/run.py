@@ -202,7 +202,7 @@ class Run:
             self.predictor.panel,
             n_rows=self.schedule.n_rows,
             batch_size=self.batch_size,
-            read_cells=self.controls.dense,
+            read_cells=lru_cache(maxsize=1)(self.controls.dense),  # several perturbations may take the same ones
             cell_name=lambda cell: str(self.controls.obs_names[cell]),
             check=self.predictor.bundle.check_unchanged,
         )
@@ -212,7 +212,7 @@ class Run:
     ) -> Generator[PredictedRows, None, None]:
         schedule, controls, aggregate = self.schedule, self.controls, self.options["aggregate"]
         begin_row, end_row = (int(schedule.starts[index]) for index in (means.start, means.stop))
-        moments = CellMoments(controls.n_genes)
+        moments = CellMoments()
         own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.values.totals(start, start + n)))
         progress(first_row - begin_row, end_row - begin_row)
         # Closed with this generator and not some time later, so that no batch runs on once the caller has left.
@@ -238,7 +238,7 @@ class Run:
                         if moments.n == schedule.counts[part.index]:
                             own = own_values(int(schedule.first_cells[part.index]), moments.n)
                             yield self._mean(part.index, mean_of_all(moments, own))
-                            moments = CellMoments(controls.n_genes)
+                            moments = CellMoments()
                 done = min(schedule.first_row(part) + part.rows.stop - part.rows.start, end_row)
                 progress(done - begin_row, end_row - begin_row)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,63 +22,69 @@ _EXPRESSING = 2
 
 
 @dataclass(frozen=True)
-class OwnValues:
-    """The control cells' own expression: what the standard errors of their predictions are compared with.
+class Floor:
+    """The smallest variances that sparse expression makes plausible, `var`, of genes that vary by `total` together."""
 
-    Attributes
-    ----------
-    mean, var
-        Mean and sample variance of every gene, [n_genes].
-    sparse_var
-        Variance of a gene that two of the cells express, as strongly as cells express genes that most of them lack.
-    """
+    total: float
+    var: Values | float
+
+    def under(self, var: Values) -> Values:
+        """Return variances over the same cells, none below the floor times the ratio of the sums over all genes."""
+        ratio = var.sum() / self.total if self.total != 0 else 0.0
+        found: Values = np.maximum(var, ratio * self.var)
+        return found
+
+
+@dataclass(frozen=True)
+class OwnValues:
+    """The control cells' own expression: its mean [n_genes], and what their predictions are compared with."""
 
     mean: Values
-    var: Values
-    sparse_var: float
+    floor: Floor
 
     @classmethod
     def of(cls, n: int, expressing: Values, total: Values, squares: Values) -> OwnValues:
-        """Return them for `n` cells from the totals of `ControlCells.totals`."""
+        """Return them for `n` cells from the totals of `ControlCells.totals`.
+
+        The floor is the variance of a gene that two of the cells express, as strongly as cells express genes that most
+        of them lack.
+        """
         mean = total / n
         var = np.maximum(squares - n * np.square(mean), 0.0) / (n - 1) if n > 1 else np.full(len(mean), np.nan)
         sparse = expressing <= n / 2
         square = squares[sparse].sum() / max(expressing[sparse].sum(), 1)
-        return cls(mean, var, _EXPRESSING * square / n)
+        return cls(mean, Floor(var.sum(), _EXPRESSING * square / n))
 
 
-def floored(var: Values, compared: Values, floor: Values | float) -> Values:
-    """Return variances of predictions over some cells, none smaller than `floor` makes plausible.
+@dataclass(frozen=True)
+class Unperturbed:
+    """What is predicted without a perturbation: over all N cells, and over n of them, which others are compared with.
 
-    Parameters
+    Attributes
     ----------
-    var
-        Sample variance of every gene.
-    compared
-        Sample variance of something else over the same cells. Over all genes, predictions vary by the ratio of the
-        sums as much; so does `floor`.
-    floor
-        Smallest variance of what is compared.
-    """
-    total = compared.sum()
-    ratio = var.sum() / total if total != 0 else 0.0
-    found: Values = np.maximum(var, ratio * floor)
-    return found
-
-
-def var_of_some(found: RunningMoments, some: RunningMoments, every: RunningMoments, own: OwnValues) -> Values:
-    """Return variances over some cells, none smaller than what is predicted without a perturbation makes plausible.
-
-    Parameters
-    ----------
-    found
-        Of a perturbation, over n cells drawn at random.
-    some, every
-        Predictions without a perturbation, over the same n cells and over all N.
+    n_cells, mean
+        N, and the mean prediction of all.
+    predicted, changes
+        Floors of predictions, and of predictions minus own values, over the n cells.
     own
         Of all N cells.
     """
-    return floored(found.var(), some.var(), floored(every.var(), own.var, own.sparse_var))
+
+    n_cells: int
+    mean: Values
+    predicted: Floor
+    changes: Floor
+    own: OwnValues
+
+    @classmethod
+    def of(cls, some: CellMoments, every: CellMoments, own: OwnValues) -> Unperturbed:
+        """Return it from the moments over n cells and over all."""
+
+        def floor(some: RunningMoments, every: RunningMoments) -> Floor:
+            return Floor(some.var().sum(), own.floor.under(every.var()))
+
+        predicted, changes = floor(some.predicted, every.predicted), floor(some.changes, every.changes)
+        return cls(every.n, every.predicted.mean, predicted, changes, own)
 
 
 def standard_error(var: Values, n: int) -> Values:
@@ -86,11 +93,15 @@ def standard_error(var: Values, n: int) -> Values:
     They are widened for small n as Student's t demands, so that two of them cover as much as two standard deviations of
     a normal distribution: 95.4%.
     """
+    error: Values = _widened(n) * np.sqrt(var / n)
+    return error
+
+
+@lru_cache
+def _widened(n: int) -> float:
     from scipy.special import ndtr, stdtrit  # not where single arrays are predicted
 
-    widened = float(stdtrit(n - 1, ndtr(2))) / 2 if n > 1 else np.nan
-    error: Values = widened * np.sqrt(var / n)
-    return error
+    return float(stdtrit(n - 1, ndtr(2))) / 2 if n > 1 else np.nan
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ def mean_of_all(moments: CellMoments, own: OwnValues) -> MeanEstimate:
     """Return the mean over all control cells of a run, all of which were predicted."""
 
     def error(found: RunningMoments) -> Values:
-        return standard_error(floored(found.var(), own.var, own.sparse_var), moments.n)
+        return standard_error(own.floor.under(found.var()), moments.n)
 
     unknown = np.full(len(own.mean), np.nan)
     has_effects = moments.effects.n == moments.n
@@ -121,39 +132,30 @@ def mean_of_all(moments: CellMoments, own: OwnValues) -> MeanEstimate:
     return MeanEstimate(moments.n, moments.predicted.mean, layers)
 
 
-def mean_of_some(
-    moments: CellMoments, unperturbed: CellMoments, all_unperturbed: CellMoments, own: OwnValues
-) -> MeanEstimate:
+def mean_of_some(moments: CellMoments, unperturbed: Unperturbed) -> MeanEstimate:
     """Return the mean over all control cells of a run, some of which were predicted: the difference estimator.
 
     Parameters
     ----------
     moments
         Of a perturbation, over n cells drawn at random.
-    unperturbed, all_unperturbed
-        Without a perturbation, over the same n cells and over all N.
-    own
-        Of all N cells.
+    unperturbed
+        What is known of the same n cells without a perturbation, and of all.
     """
-    n, n_cells = moments.n, all_unperturbed.n
+    n, share = moments.n, moments.n / unperturbed.n_cells
+    mean = unperturbed.mean + moments.effects.mean
+    effect_var = unperturbed.predicted.under(moments.effects.var())
+    effect_sem = standard_error(effect_var, n)
 
-    def error(found: RunningMoments, some: RunningMoments, every: RunningMoments) -> Values:
-        return standard_error(var_of_some(found, some, every, own), n)
-
-    mean = all_unperturbed.predicted.mean + moments.effects.mean
-    effect_sem = error(moments.effects, unperturbed.predicted, all_unperturbed.predicted)
-    sampling_error = effect_sem * np.sqrt(1 - n / n_cells)
-
-    def with_spread(found: Values) -> Values:
+    def error(var: Values) -> Values:
         # The N cells are a sample too: their mean is as far from that of all cells like them as their spread makes it.
-        error: Values = np.sqrt(np.square(sampling_error) + n / n_cells * np.square(found))
-        return error
+        return standard_error((1 - share) * effect_var + share * var, n)
 
     layers = {
-        "delta": mean - own.mean,
-        "sem": with_spread(error(moments.predicted, unperturbed.predicted, all_unperturbed.predicted)),
-        "delta_sem": with_spread(error(moments.changes, unperturbed.changes, all_unperturbed.changes)),
-        "sampling_error": sampling_error,
+        "delta": mean - unperturbed.own.mean,
+        "sem": error(unperturbed.predicted.under(moments.predicted.var())),
+        "delta_sem": error(unperturbed.changes.under(moments.changes.var())),
+        "sampling_error": effect_sem * np.sqrt(1 - share),
         "effect": moments.effects.mean,
         "effect_sem": effect_sem,
     }

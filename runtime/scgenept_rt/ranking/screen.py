@@ -74,9 +74,7 @@ class Screen:
             None,
             self._count,
         )
-        self._search = Search(
-            estimator, candidates, self._question.score, top=top, n_cells=controls.n_obs, n_genes=controls.n_genes
-        )
+        self._search = Search(estimator, candidates, self._question.score, top=top, n_cells=controls.n_obs)
 
     def __enter__(self) -> Self:
         return self

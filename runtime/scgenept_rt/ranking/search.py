@@ -50,19 +50,18 @@ class _Candidate:
         Whether it is surely not among the best.
     """
 
-    def __init__(self, index: int, perturbation: Perturbation, n_genes: int) -> None:
+    def __init__(self, index: int, perturbation: Perturbation) -> None:
         self.index, self.perturbation = index, perturbation
         self.n, self.value = 0, np.nan
         self.per_cell: Values = np.empty(0)
         self.unseen_var = 0.0
         self.by_part: Values = np.empty(0)
         self.is_out = False
-        self._n_genes = n_genes
         self._effects: RunningMoments | None = None
 
     def add(self, effects: NDArray[np.float32], score: Score, estimator: DifferenceEstimator, n_cells: int) -> None:
         """Add the effects on further ones of `n_cells` cells."""
-        moments = self._effects = self._effects or RunningMoments(self._n_genes)
+        moments = self._effects = self._effects or RunningMoments()
         moments.add(effects)
         self.n, var = moments.n, np.nan_to_num(moments.var())
         found, gradient = score.of(moments.mean, self.perturbation.columns, var * (1 / self.n - 1 / n_cells))
@@ -99,10 +98,9 @@ class Search:
         *,
         top: int,
         n_cells: int,
-        n_genes: int,
     ) -> None:
         self._estimator, self._score, self._top, self._n_cells = estimator, score, top, n_cells
-        self._candidates = [_Candidate(index, entry, n_genes) for index, entry in enumerate(perturbations)]
+        self._candidates = [_Candidate(index, entry) for index, entry in enumerate(perturbations)]
         self._left = self._candidates
 
     @property

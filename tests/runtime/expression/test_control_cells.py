@@ -25,9 +25,6 @@ def test_reading_cells(tmp_path, monkeypatch, spill_bytes, mode):
         wanted = [299, 0, 0, 7, 8, 9, 3]
         np.testing.assert_array_equal(control.values.gather(wanted), x[rows[wanted]])
         assert control.values.gather([]).shape == (0, 8)
-        out = np.full((4, 8), 9, np.float32)
-        assert control.dense(2, 6, out=out) is out
-        np.testing.assert_array_equal(out, x[rows[2:6]])
         for begin, end in ((0, 300), (0, 50), (17, 40)):
             part = x[rows[begin:end]].astype(np.float64)
             expected = [(part != 0).sum(axis=0), part.sum(axis=0), np.square(part).sum(axis=0)]

@@ -183,9 +183,9 @@ def test_next_batch_is_filled_by_the_caller_while_one_runs(
 ) -> None:
     filled, callers, dense = threading.Semaphore(0), set(), ControlCells.dense
 
-    def watched(self: ControlCells, begin: int, end: int, out: np.ndarray) -> np.ndarray:
+    def watched(self: ControlCells, begin: int, end: int) -> np.ndarray:
         callers.add(threading.get_ident())
-        found = dense(self, begin, end, out)
+        found = dense(self, begin, end)
         filled.release()
         return found
 
@@ -258,11 +258,11 @@ def test_error_of_filling_a_batch_waits_for_the_one_that_runs(
 ) -> None:
     reached, dense = threading.Event(), ControlCells.dense
 
-    def vanishing(self: ControlCells, begin: int, end: int, out: np.ndarray) -> np.ndarray:
+    def vanishing(self: ControlCells, begin: int, end: int) -> np.ndarray:
         if begin == 1:
             reached.set()
             raise OSError("the file is gone")
-        return dense(self, begin, end, out)
+        return dense(self, begin, end)
 
     monkeypatch.setattr(ControlCells, "dense", vanishing)
     session = StandIn(lambda _: wait(reached))

@@ -17,7 +17,7 @@ from scgenept_rt.predictor.moments import RunningMoments
 def test_blocks_of_any_size_give_numpys_moments(sizes: list[int], offset: float, spread: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     blocks = [rng.normal(offset, spread, (size, 3)) for size in sizes]
-    moments = RunningMoments(3)
+    moments = RunningMoments()
     for block in blocks:
         moments.add(block)
     rows = np.concatenate(blocks)
@@ -31,13 +31,13 @@ def test_blocks_of_any_size_give_numpys_moments(sizes: list[int], offset: float,
 
 def test_small_spread_on_a_large_offset_is_not_lost() -> None:
     rows = 1e8 + np.arange(1000.0)[:, None] * 1e-3
-    moments = RunningMoments(1)
+    moments = RunningMoments()
     for block in np.array_split(rows, 37):
         moments.add(block)
     np.testing.assert_allclose(np.sqrt(moments.var()), rows.std(axis=0, ddof=1), rtol=1e-6)
 
 
 def test_one_row_has_no_variance() -> None:
-    moments = RunningMoments(2)
+    moments = RunningMoments()
     moments.add(np.ones((1, 2)))
     assert np.isnan(moments.var()).all()

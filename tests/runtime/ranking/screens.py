@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import OwnValues, mean_of_all
+from scgenept_rt.predictor.standard_errors import Floor, OwnValues, mean_of_all
 
 GENES = [f"GENE{number}" for number in range(60)]
 N_CELLS = 2_000
@@ -46,7 +46,7 @@ def prediction_file(effects: NDArray[np.float64], errors: float | NDArray[np.flo
 def mean_and_error(cells: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean effect and standard error of every gene, as `predict` computes them from cells."""
     n_genes = cells.shape[1]
-    moments = CellMoments(n_genes)
+    moments = CellMoments()
     moments.add(np.zeros_like(cells), cells, np.zeros_like(cells))
-    estimate = mean_of_all(moments, OwnValues(np.zeros(n_genes), np.ones(n_genes), 0.0))
+    estimate = mean_of_all(moments, OwnValues(np.zeros(n_genes), Floor(n_genes, 0.0)))
     return estimate.layers["effect"], estimate.layers["effect_sem"]
