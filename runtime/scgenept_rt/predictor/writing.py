@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -47,7 +48,7 @@ _SECONDS_BETWEEN_COMMITS = 0.2
 _HIDDEN_SECONDS = 0.1
 """What a commit may take without a cost: the devices have batches meanwhile."""
 _COMMIT_SHARE = 0.05
-"""Share of the time that commits may take beyond that: on a slow disk they come less often, each with more to write."""
+"""Share of the time that commits may take beyond that; where even the fastest takes longer, they come less often."""
 
 
 def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | Path | AnnData) -> None:
@@ -179,7 +180,7 @@ def _write(
         writers["mean"].rewind(index - means.start)
     if "cells" in writers:
         writers["cells"].rewind(n_own_rows + first_row - begin_row)
-    commit_at = time.monotonic() + _SECONDS_BETWEEN_COMMITS
+    fastest, commit_at = math.inf, time.monotonic() + _SECONDS_BETWEEN_COMMITS
     # Closed before the tables and the cells are: an error in writing leaves no batch running.
     with closing(run.rows(progress, first_row, means)) as predicted:
         for rows in predicted:
@@ -187,19 +188,20 @@ def _write(
             if rows.aggregate in writers:
                 X = run.controls.over_input(rows.first_cell, rows.X) if for_cell_eval else rows.X
                 writers[rows.aggregate].write(X, rows.layers, n_controls)
-            if time.monotonic() >= commit_at:
-                commit_at = _commit(writers)
+            begun = time.monotonic()
+            if begun >= commit_at:
+                _commit(writers)
+                ended = time.monotonic()
+                # Not the last one: had that much to write, the next would have even more.
+                fastest = min(fastest, ended - begun)
+                commit_at = ended + max(_SECONDS_BETWEEN_COMMITS, (fastest - _HIDDEN_SECONDS) / _COMMIT_SHARE)
     # All of them before the first is finished: a finished table cannot be rewound for rows that another one lacks.
     _commit(writers)
 
 
-def _commit(writers: Mapping[str, RowWriter]) -> float:
-    """Commit the tables together; return when they are due again."""
-    begun = time.monotonic()
+def _commit(writers: Mapping[str, RowWriter]) -> None:
     for writer in writers.values():
         writer.commit()
-    ended = time.monotonic()
-    return ended + max(_SECONDS_BETWEEN_COMMITS, (ended - begun - _HIDDEN_SECONDS) / _COMMIT_SHARE)
 
 
 def _write_control_rows(run: Run, writer: RowWriter) -> int:
