@@ -28,8 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import scgenept_rt as sgr
+from scgenept_rt import cluster
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.bundle import Bundle, demo_bundle_path
+from scgenept_rt.cluster import ray_session
+from scgenept_rt.cluster.worker import Worker
 from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.providers import select_provider
@@ -61,21 +64,33 @@ class SimulatedDevice:
         """Predict a batch."""
         ended = time.perf_counter() + self.seconds_per_cell * len(values)
         self.n_cells += len(values)
-        predicted = np.float32(0.7) * values
-        # Effects are half as strong in cells that do not express the gene before the perturbed one.
-        cells, genes = np.nonzero(pert_flags)
-        predicted[cells, genes] += 0.5 + 0.5 * (values[cells, genes - 1] > 0)
+        predicted = simulated(values, np.flatnonzero(pert_flags.astype(bool)))
         time.sleep(max(ended - time.perf_counter(), 0))
         return predicted
+
+
+class SimulatedWorker(Worker):
+    """A worker of a Ray cluster that takes no time for predictions."""
+
+    def run(
+        self, values: NDArray[np.float32], perturbed: NDArray[np.int64], _: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict a batch."""
+        return simulated(values, perturbed)
+
+
+def simulated(values: NDArray[np.float32], perturbed: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return predictions; effects are half as strong in cells that do not express the gene before the perturbed one."""
+    predicted = np.float32(0.7) * values
+    predicted.flat[perturbed] += 0.5 + 0.5 * (values.flat[perturbed - 1] > 0)
+    return predicted
 
 
 def time_devices(
     bundle: Bundle, cells: ad.AnnData, directory: Path, numbers: list[int], n_rows: int, seconds_per_cell: float
 ) -> list[dict[str, Any]]:
     """Time runs on so many devices; without a cost per cell, what reading, filling, means and writing take."""
-    names = [name for name in bundle.manifest.gene_names if "+" not in name]
-    pairs = ["+".join(pair) for pair in combinations(names[:200], 2)]
-    rows = []
+    pairs, rows = pairs_of(bundle), []
     for aggregate, (n_predictions, options) in AGGREGATES.items():
         labels = pairs[: n_rows // n_predictions]
         out, digests = directory / "out.h5ad", set()
@@ -91,6 +106,21 @@ def time_devices(
         if len(digests) > 1:
             raise SystemExit(f"{aggregate}: devices wrote different files")
     return rows
+
+
+def time_driver(bundle: Bundle, cells: ad.AnnData, directory: Path, n_rows: int) -> list[dict[str, Any]]:
+    """Time the process that writes on a Ray cluster, without the workers and Ray's other processes."""
+    ray_session.Worker = SimulatedWorker  # type: ignore[misc]
+    labels = pairs_of(bundle)[: n_rows // N_CELLS]
+    with cluster.load(bundle, workers=1, provider="cpu", check=False) as model, timed() as seconds:
+        model.predict_file(cells, directory / "out.h5ad", labels, batch_size=BATCH_SIZE, overwrite=True)
+    return [{"case": "the process that writes, on a Ray cluster", "predictions": n_rows, **seconds}]
+
+
+def pairs_of(bundle: Bundle) -> list[str]:
+    """Return many pairs of genes."""
+    names = [name for name in bundle.manifest.gene_names if "+" not in name]
+    return ["+".join(pair) for pair in combinations(names[:200], 2)]
 
 
 def time_processes(directory: Path, n_rows: int) -> list[dict[str, Any]]:
@@ -151,7 +181,8 @@ def main() -> None:
             "seconds_per_cell": SECONDS_PER_CELL,
             "devices": time_devices(bundle, cells, directory, options.devices, options.rows, SECONDS_PER_CELL),
             "host": time_devices(bundle, cells, directory, [1], options.rows, 0.0),
-            "processes": time_processes(directory, options.worker_rows),
+            "processes": time_processes(directory, options.worker_rows)
+            + time_driver(bundle, cells, directory, options.rows),
         }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

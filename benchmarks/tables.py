@@ -137,6 +137,9 @@ def processes_table(result: dict[str, Any]) -> str:
         "predictions": lambda row: f"{row['predictions']:,}" if row["predictions"] else "",
         "s": lambda row: f"{row['seconds']:.1f}",
         "CPU s": lambda row: f"{row['cpu_seconds']:.1f}",
+        "predictions per CPU s": lambda row: (
+            f"{row['predictions'] / row['cpu_seconds']:,.0f}" if row["predictions"] else ""
+        ),
     }
     return _table(result["processes"], columns)
 

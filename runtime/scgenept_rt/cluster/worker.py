@@ -43,11 +43,11 @@ class Worker:
         }
 
     def run(
-        self, values: NDArray[np.float32], perturbed: tuple[NDArray[np.int64], ...], gene_index: NDArray[np.int64]
+        self, values: NDArray[np.float32], perturbed: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Predict one batch, of which `perturbed` are the indices of the flags; see `Session.run`."""
+        """Predict one batch, of which `perturbed` are the positions of flags in row-major order; see `Session.run`."""
         pert_flags = np.zeros(values.shape, np.int64)
-        pert_flags[perturbed] = 1
+        pert_flags.flat[perturbed] = 1
         with _named():
             return self._backoff.run(self._session, values, pert_flags, gene_index)
 
