@@ -18,14 +18,14 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt import cluster
 from scgenept_rt.cluster.connection import before_interrupts, import_ray, reachable
-from scgenept_rt.cluster.worker import GPU, PRECISION, Worker
+from scgenept_rt.cluster.worker import GPU, PRECISION, PROVIDER, Worker
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError, ProviderUnavailableError
 from tests.runtime.partial_output import n_committed
 from tests.runtime.predictor.test_resume import wait_for
 from tests.runtime.predictor.test_shards import content
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
+    from tests.commands import CommandLine, CommandServer
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray, of the extra ray")
 
@@ -121,23 +121,54 @@ def test_cells_of_a_killed_worker_are_predicted_by_others(
 
 
 @pytest.mark.slow
-def test_workers_of_a_killed_node_are_replaced(
-    bundle: Path, nodes: Any, model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
+def test_a_worker_of_a_new_node_joins_and_is_replaced_when_the_node_is_killed(
+    bundle: Path,
+    nodes: Any,
+    workers: cluster.ClusterPredictor,
+    model: sgr.Predictor,
+    cells: anndata.AnnData,
+    tmp_path: Path,
 ) -> None:
-    node = nodes.add_node(num_cpus=1, object_store_memory=80 * MEGABYTE)
-    killed: list[int] = []
+    from ray.util import placement_group, remove_placement_group
 
-    def kill(done: int, total: int) -> None:
-        if done > total / 4 and not killed:
-            killed.extend(worker_pids(raylet(node)))
-            os.kill(raylet(node), signal.SIGKILL)
+    others = placement_group([{"CPU": 7 - workers.n_workers}])  # leave room for one worker
+    assert others.wait(60)
+    added: list[Any] = []
+    alive: list[int] = []
 
     with cluster.load(bundle, workers=2, provider="cpu") as on_ray:
+
+        def change_nodes(done: int, total: int) -> None:
+            if done > total / 4 and not added:
+                alive.append(on_ray.n_workers)
+                added.append(nodes.add_node(num_cpus=1, object_store_memory=80 * MEGABYTE))
+                wait_for(lambda: on_ray.n_workers == 2)
+                assert worker_pids(raylet(added[0]))
+            elif done > total / 2 and len(alive) == 1:
+                alive.append(on_ray.n_workers)
+                os.kill(raylet(added[0]), signal.SIGKILL)
+                remove_placement_group(others)
+
+        predict(on_ray, cells, tmp_path / "ray.h5ad", progress=change_nodes, aggregate="both")
         wait_for(lambda: on_ray.n_workers == 2)
-        predict(on_ray, cells, tmp_path / "ray.h5ad", progress=kill, aggregate="both")
-    assert killed
+    assert alive == [1, 2]
     predict(model, cells, tmp_path / "one.h5ad", aggregate="both")
     assert content(tmp_path, "ray") == content(tmp_path, "one")
+
+
+def test_progress_shows_the_workers_that_predict(
+    command_line: CommandLine,
+    bundle: Path,
+    nodes: Any,
+    cells: anndata.AnnData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scgenept_rt.cli.progress._SECONDS_BETWEEN_LINES", 0)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    arguments = [bundle, tmp_path / "cells.h5ad", "--out", tmp_path / "out.h5ad", "-p", "YFU19"]
+    done = command_line("predict", *arguments, "--ray", nodes.address, "--workers", "1", "--provider", "cpu")
+    assert re.search(r"37 of 37 cells, .* cells/s, 1 worker$", done.stderr, re.MULTILINE), done.stderr
 
 
 @pytest.mark.slow
@@ -179,7 +210,7 @@ def test_a_worker_that_would_predict_other_numbers_is_refused(
             try:
                 first.mkdir()
             except FileExistsError:
-                facts["identity"] |= {PRECISION: "fp16", GPU: "NVIDIA A100"}
+                facts["identity"] |= {PROVIDER: "cuda", PRECISION: "fp16", GPU: "NVIDIA A100", "onnxruntime": "9.9"}
             return facts
 
     monkeypatch.setattr("scgenept_rt.cluster.ray_session.Worker", SecondDiffers)
@@ -187,7 +218,7 @@ def test_a_worker_that_would_predict_other_numbers_is_refused(
     with cluster.load(bundle, workers=2, provider="cpu", on_notice=notices.append) as model:
         wait_for(lambda: bool(notices))
         assert model.n_workers == 1
-    assert {"fp16", "fp32", "A100", "None"} <= set(re.findall(r"\w+", notices[0]))
+    assert {"cuda", "cpu", "fp16", "fp32", "A100", "None", "9"} <= set(re.findall(r"\w+", notices[0]))
 
 
 def test_nothing_at_an_address_is_said_at_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
