@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption
+from scgenept_rt.errors import OutputError, OutputExistsError, UseOption, failed_writes
 
 
 def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> None:
@@ -41,10 +41,8 @@ def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> 
         if not (out / marker).is_file():
             problem = f"holds files but no {marker}: it is not a {kind}, and is not replaced"
             raise OutputExistsError(problem, "Choose another path", where=out)
-    try:
+    with failed_writes(out, "it cannot be made"):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", "Choose another path", where=out) from error
     if not os.access(out.parent, os.W_OK):
         raise OutputError(f"cannot be made: {out.parent} is not writable", "Choose another path", where=out)
 
@@ -55,17 +53,15 @@ def replaced_directory(out: Path, kind: str) -> Iterator[Path]:
     partial, retired = _beside(out, "partial"), _beside(out, "replaced")
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     try:
-        partial.mkdir()
-        yield partial
-        if out.exists():
-            shutil.rmtree(retired, ignore_errors=True)
-            out.rename(retired)
-        partial.rename(out)
-    except BaseException as error:
+        with failed_writes(out, f"the {kind} cannot be written", "Free some space, or choose another path"):
+            partial.mkdir()
+            yield partial
+            if out.exists():
+                shutil.rmtree(retired, ignore_errors=True)
+                out.rename(retired)
+            partial.rename(out)
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, ScgeneptError):
-            problem = f"the {kind} cannot be written: {error.strerror or error}"
-            raise OutputError(problem, "Free some space, or choose another path", where=out) from error
         raise
     if retired.exists():  # also after a process that was killed between the renames
         shutil.rmtree(retired, ignore_errors=True)

@@ -18,10 +18,10 @@ from scgenept_rt.bundle import Bundle, BundleFile, Precision
 from scgenept_rt.errors import (
     ArgumentError,
     MissingPackageError,
-    OutputError,
     OutputExistsError,
     ProviderUnavailableError,
     UseOption,
+    failed_writes,
 )
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.installing import install_command
@@ -114,10 +114,8 @@ def build_engines(
     if existing and not overwrite:
         options = [UseOption("out", "choose another directory"), UseOption("overwrite", "replace it", True)]
         raise OutputExistsError("exists", options=options, where=existing[0])
-    try:
+    with failed_writes(out, "it cannot be made", "Choose another directory"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", "Choose another directory", where=out) from error
     engines = []
     for name, path in targets.items():
         if progress is not None:
@@ -181,12 +179,10 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
         "shapes": {tensor: dict(zip(("min", "opt", "max"), sizes, strict=True)) for tensor, sizes in shapes.items()},
         "versions": {"tensorrt-rtx": trt.__version__, "scgenept-rt": metadata.version("scgenept-rt")},
     }
-    try:
+    with failed_writes(path, "it cannot be written", "Choose another directory"):
         description.unlink(missing_ok=True)  # so that an engine never has the description of another
         write_durably(path, content)
         write_durably(description, (json.dumps(facts, indent=2) + "\n").encode())
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", "Choose another directory", where=path) from error
     return Engine(path, description, name, len(content), n_nodes)
 
 

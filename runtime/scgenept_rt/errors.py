@@ -391,6 +391,23 @@ def foreign_data(
         raise kind(f"{name or 'it'} cannot be read ({reason(error)})", remedy, where=where) from error
 
 
+@contextmanager
+def failed_writes(
+    where: object,
+    problem: str,
+    remedy: str = "Choose another path",
+    options: Iterable[UseOption] = (),
+    kind: type[ScgeneptError] = OutputError,
+) -> Iterator[None]:
+    """Turn what the file system raises while a file is written into one sentence that names it."""
+    try:
+        yield
+    except ScgeneptError:  # some of them are OSErrors too
+        raise
+    except OSError as error:
+        raise kind(f"{problem} ({reason(error)})", remedy, options, where=where) from error
+
+
 # --- wording of messages ---
 
 

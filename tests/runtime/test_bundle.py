@@ -214,9 +214,7 @@ def changed(sound: bytes, place: str, value: object) -> str:
 def test_a_misstated_field_is_named_with_what_was_expected(
     bundle: Path, manifest_text: bytes, place: str, value: object, said: str
 ) -> None:
-    with pytest.raises(
-        BundleError, match=rf"manifest\.json lacks or misstates a field \(.*{said}.*\)\. Copy or export"
-    ):
+    with pytest.raises(BundleError, match=rf"manifest\.json cannot be read \(.*{said}.*\)\. Copy or export"):
         Manifest.from_json(changed(manifest_text, place, value), bundle)
 
 

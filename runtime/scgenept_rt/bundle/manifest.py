@@ -143,12 +143,9 @@ class Manifest:
                 "Upgrade scgenept-rt, or export the bundle again with this release",
                 where=directory,
             )
-        try:
+        with foreign_data(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
             manifest: Manifest = _read(cls, fields, "")
             manifest._check_agreement()
-        except ValueError as error:
-            problem = f"{MANIFEST_NAME} lacks or misstates a field ({error})"
-            raise BundleFileError(problem, COPY_OR_EXPORT, where=directory) from error
         return manifest
 
     def _check_agreement(self) -> None:

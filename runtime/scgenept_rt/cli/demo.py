@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scgenept_rt.cli.options import with_options
-from scgenept_rt.errors import OutputError, pluralize
+from scgenept_rt.errors import failed_writes, pluralize
 from scgenept_rt.options import EngineOptions, FileOptions
 
 if TYPE_CHECKING:
@@ -102,12 +102,8 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
 def _check_directory(out: Path, overwrite: bool) -> None:
     from scgenept_rt.output import check_destination
 
-    try:
+    with failed_writes(out, "the directory cannot be made"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the directory cannot be made ({error.strerror})", "Choose another path", where=out
-        ) from error
     for name in (_CELLS_FILE, _PREDICTIONS_FILE):
         check_destination(out / name, overwrite=overwrite)
 

@@ -15,8 +15,8 @@ from scgenept_rt.errors import (
     ChecksumError,
     DownloadError,
     OutputExistsError,
-    ScgeneptError,
     UseOption,
+    failed_writes,
 )
 from scgenept_rt.files.durable import check_own, move_durably, write_durably
 from scgenept_rt.files.locking import lock
@@ -63,10 +63,10 @@ def download_bundle(
             raise ArgumentError(f"{url!r} ends without a name", "", [UseOption("out", "name the directory")])
         out = Path("bundles", name)
     out, listener = Path(out), listener or Listener()
-    try:
+    elsewhere = [UseOption("out", "write elsewhere")]
+    with failed_writes(out, "the bundle cannot be written", "", elsewhere, DownloadError):
         if out.exists() and not (out / MANIFEST_NAME).exists() and not (out.is_dir() and not any(out.iterdir())):
-            use = [UseOption("out", "write elsewhere")]
-            raise OutputExistsError("exists, and is not a bundle", "Choose another path", use, where=out)
+            raise OutputExistsError("exists, and is not a bundle", "Choose another path", elsewhere, where=out)
         work = out.absolute().with_name(f".{out.name}.partial")
         work.mkdir(parents=True, exist_ok=True)
         check_own(work)
@@ -74,11 +74,6 @@ def download_bundle(
             bundle = _Download(base, out, work, listener).run(digest)
             shutil.rmtree(work)
             return bundle
-    except ScgeneptError:
-        raise
-    except OSError as error:
-        problem = f"the bundle cannot be written ({error.strerror or error})"
-        raise DownloadError(problem, options=[UseOption("out", "write elsewhere")], where=out) from error
 
 
 class _Download:

@@ -19,8 +19,8 @@ from scgenept_rt.errors import (
     ChecksumError,
     DownloadError,
     OfflineError,
-    ScgeneptError,
     UseOption,
+    failed_writes,
     foreign_data,
     pluralize,
 )
@@ -117,15 +117,12 @@ class DownloadDirectory:
             If it is not here and must not be downloaded.
         """
         wait = f"{self.path} is in use; waiting for"
-        try:
-            with lock(self._part("lock"), on_wait=lambda holder: self._listener.say(f"{wait} {holder}")):
-                return self._fetch(item)
-        except ScgeneptError:
-            raise
-        except OSError as error:
-            problem = f"the download directory cannot be used ({error.strerror or error})"
-            other = UseOption("directory", "choose another one")
-            raise DownloadError(problem, options=[other], where=error.filename or self.path) from error
+        other = [UseOption("directory", "choose another one")]
+        with (
+            failed_writes(self.path, "the download directory cannot be used", "", other, DownloadError),
+            lock(self._part("lock"), on_wait=lambda holder: self._listener.say(f"{wait} {holder}")),
+        ):
+            return self._fetch(item)
 
     def _fetch(self, item: Item) -> Fetched:
         found = self.find(item)

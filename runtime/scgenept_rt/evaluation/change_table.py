@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import MissingPackageError, OutputError, ScgeneptError
+from scgenept_rt.errors import MissingPackageError, OutputError, failed_writes
 from scgenept_rt.evaluation.prediction_files import group_names, open_rows
 from scgenept_rt.files.durable import move_durably
 from scgenept_rt.files.text import csv_cell
@@ -82,20 +82,17 @@ def change_tables(
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
     """Write tables one below the other, as the ending says; return the number of rows."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    n_rows = 0
     try:
-        write, close = _writer(new, path)
-        try:
-            n_rows = 0
-            for table in tables:
-                write(table)
-                n_rows += len(table)
-        finally:
-            close()
-        move_durably(new, path)
-    except ScgeneptError:  # of the predictions, which are read meanwhile: some are OSErrors too
-        raise
-    except OSError as error:
-        raise OutputError(f"writing failed ({error.strerror or error})", "Choose another path", where=path) from error
+        with failed_writes(path, "writing failed"):
+            write, close = _writer(new, path)
+            try:
+                for table in tables:
+                    write(table)
+                    n_rows += len(table)
+            finally:
+                close()
+            move_durably(new, path)
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)

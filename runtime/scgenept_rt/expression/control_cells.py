@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import OutputError
+from scgenept_rt.errors import failed_writes
 from scgenept_rt.expression.groups import Groups
 from scgenept_rt.expression.input_annotation import InputAnnotation
 from scgenept_rt.genes import GeneMatch
@@ -166,12 +166,9 @@ class RowsWriter:
         self._stored.append(stored)
         self._bytes += stored.nbytes
         if self._bytes > self._spill_bytes:
-            try:
+            remedy = "Free space, or set the environment variable TMPDIR to a directory with more"
+            with failed_writes(tempfile.gettempdir(), "control cells cannot be kept in temporary files", remedy):
                 self._spill()
-            except OSError as error:
-                problem = f"control cells cannot be kept in temporary files ({error.strerror})"
-                remedy = "Free space, or set the environment variable TMPDIR to a directory with more"
-                raise OutputError(problem, remedy, where=tempfile.gettempdir()) from error
 
     def finish(self, order: NDArray[np.int64], n_genes: int) -> StoredRows:
         """Return all rows; `order` is the stored row of each cell."""

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from scgenept_rt.errors import OutputError
+from scgenept_rt.errors import OutputError, failed_writes
 
 
 def write_durably(path: Path, data: bytes | memoryview) -> None:
@@ -47,9 +47,9 @@ def check_own(path: Path) -> None:
     entries = (Path(directory, name) for directory, *names in os.walk(path) for name in chain(*names))
     for entry in chain([path], entries):
         if entry.is_symlink() or (entry.exists() and not entry.is_file() and not entry.is_dir()):
-            raise PermissionError(errno.EPERM, "it is a symbolic link, a pipe or a device", str(entry))
+            raise PermissionError(errno.EPERM, f"{entry.name} is a symbolic link, a pipe or a device", str(entry))
     if path.exists() and path.stat().st_uid not in (os.geteuid(), path.parent.stat().st_uid):
-        raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
+        raise PermissionError(errno.EPERM, f"{path.name} belongs to another user", str(path))
 
 
 def write_report(path: Path, data: bytes) -> None:
@@ -60,13 +60,11 @@ def write_report(path: Path, data: bytes) -> None:
     OutputError
         If it cannot be written; an old file stays.
     """
-    try:
+    with failed_writes(path, "writing failed"):
         if _is_stream(path):
             path.write_bytes(data)
         else:
             write_durably(path.resolve(), data)
-    except OSError as error:
-        raise OutputError(f"writing failed ({error.strerror or error})", "Choose another path", where=path) from error
 
 
 def check_report_path(path: Path) -> None:
@@ -83,12 +81,9 @@ def check_directory(path: Path) -> None:
     if not directory.is_dir():
         found = "is not a directory" if directory.exists() else "does not exist"
         raise OutputError(f"the directory {directory} {found}", "Create it, or choose another path", where=path)
-    try:
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        problem = f"the directory {directory} cannot be written ({error.strerror})"
-        raise OutputError(problem, "Check permissions and free space, or choose another path", where=path) from error
+    remedy = "Check permissions and free space, or choose another path"
+    with failed_writes(path, f"the directory {directory} cannot be written", remedy):
+        tempfile.TemporaryFile(dir=directory).close()
 
 
 def _is_stream(path: Path) -> bool:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import OutputError, OutputExistsError, ScgeneptError, UseOption, foreign_data, pluralize, reason
+from scgenept_rt.errors import (
+    OutputError,
+    OutputExistsError,
+    UseOption,
+    failed_writes,
+    foreign_data,
+    pluralize,
+    reason,
+)
 from scgenept_rt.files.durable import move_durably, write_durably
 from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.journal import Damage, Journal
@@ -229,24 +237,15 @@ class PartialTable(RowWriter):
         except OSError:
             return True
 
-    def _failures_explained(self) -> contextlib.AbstractContextManager[None]:
+    def _failures_explained(self) -> AbstractContextManager[None]:
         return _failures_explained(self.path, self.n_committed, self.n_rows, self._command)
 
 
-@contextlib.contextmanager
-def _failures_explained(path: Path, n_committed: int, n_rows: int, command: str) -> Iterator[None]:
-    try:
-        yield
-    except ScgeneptError:
-        raise
-    except OSError as error:
-        kept = f"{n_committed:,} of {pluralize(n_rows, 'row')} kept"
-        raise OutputError(
-            f"writing failed ({reason(error)}); {kept}",
-            f"Fix this, then continue with: {command}" if command else "Fix this",
-            [] if command else [UseOption("resume", "continue", True)],
-            where=path,
-        ) from error
+def _failures_explained(path: Path, n_committed: int, n_rows: int, command: str) -> AbstractContextManager[None]:
+    problem = f"writing failed, with {n_committed:,} of {pluralize(n_rows, 'row')} kept"
+    if command:
+        return failed_writes(path, problem, f"Fix this, then continue with: {command}")
+    return failed_writes(path, problem, "Fix this", [UseOption("resume", "continue", True)])
 
 
 def finish_all(writers: Sequence[RowWriter]) -> list[Path | AnnData]:

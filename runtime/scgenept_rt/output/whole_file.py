@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 
-from scgenept_rt.errors import OutputError, reason
+from scgenept_rt.errors import failed_writes
 from scgenept_rt.files.durable import write_durably
 
 if TYPE_CHECKING:
@@ -32,8 +32,5 @@ def write_whole(adata: AnnData, path: Path, *, compression: Literal["gzip"] | No
         write_elem(file, "/", adata, dataset_kwargs=options)
         if adata.raw is None and "raw" in file:
             del file["raw"]  # an empty entry, which AnnData.write_h5ad leaves out
-    try:
+    with failed_writes(path, "it cannot be written, and nothing of it is left", "Fix this and run the command again"):
         write_durably(path, made.getvalue())
-    except OSError as error:
-        problem = f"it cannot be written ({reason(error)}); nothing of it is left"
-        raise OutputError(problem, "Fix this and run the command again", where=path) from error

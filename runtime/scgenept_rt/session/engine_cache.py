@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from scgenept_rt.errors import OutputError
+from scgenept_rt.errors import failed_writes
 from scgenept_rt.files.cache import CACHE_VARIABLE
 from scgenept_rt.files.durable import check_own
 from scgenept_rt.files.hashing import sha256_of
@@ -43,19 +43,14 @@ def engine_directory(root: Path, key: Mapping[str, str]) -> Iterator[tuple[Path,
         If the cache cannot be written.
     """
     kept = root / hashlib.sha256(json.dumps(dict(sorted(key.items()))).encode()).hexdigest()[:32]
-    try:
+    remedy = f"Set the environment variable {CACHE_VARIABLE} to a directory that can"
+    with failed_writes(root, "this cache directory for compiled engines cannot be written", remedy):
         check_own(root)
         check_own(kept)
         whole = _is_whole(kept, key)
         if not whole:
             root.mkdir(parents=True, exist_ok=True)
             building = Path(tempfile.mkdtemp(prefix=f"{kept.name}{_BUILDING}", dir=root))
-    except OSError as error:
-        raise OutputError(
-            f"this cache directory for compiled engines cannot be written ({error.strerror or error})",
-            f"Set the environment variable {CACHE_VARIABLE} to a directory that can",
-            where=root,
-        ) from error
     if whole:
         yield kept, True
         return

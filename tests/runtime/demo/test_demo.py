@@ -281,7 +281,7 @@ def test_a_file_that_may_not_grow_is_one_message_and_leaves_nothing(tmp_path: Pa
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1] == (
-        f"error: {file}: it cannot be written (File too large); nothing of it is left. "
+        f"error: {file}: it cannot be written, and nothing of it is left (File too large). "
         "Fix this and run the command again."
     )
     assert "HDF5" not in failed.stderr

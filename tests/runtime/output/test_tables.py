@@ -224,7 +224,7 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path, perturbations, panel, co
 
     with monkeypatch.context() as patch:
         patch.setattr(h5ad_file, "write_fully", full)
-        with pytest.raises(OutputError, match=r"No space left.*5 of 12 rows kept.*predict --resume"):
+        with pytest.raises(OutputError, match=r"5 of 12 rows kept.*No space left.*predict --resume"):
             table.write(rows["X"][5:])
     table.close()
     with open_table(tmp_path / "o.h5ad", spec, settings={}, resume=True) as table:
@@ -259,7 +259,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_leaves_nothing(ending, tmp_pat
         text=True,
         check=True,
     )
-    message = "writing failed (File too large); 0 of 9 rows kept. Fix this, then continue with: predict --resume."
+    message = "writing failed, with 0 of 9 rows kept (File too large). Fix this, then continue with: predict --resume."
     assert result.stdout.splitlines() == [f"{tmp_path / f'o.{ending}'}: {message}"] * len(limits)
     assert result.stderr == ""
     assert list(tmp_path.iterdir()) == []
