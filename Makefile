@@ -17,15 +17,16 @@ PIP_UNPACK = $(PIP_INSTALL) --no-compile
 PYTEST = -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.8' 'hypothesis>=6.100'
-# What needs neither PyTorch nor onnx. Left out: the slowest, and machines that are built of stand-ins for packages.
-RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py --ignore tests/runtime/providers -m 'not slow'
-# What touches other packages: files, tables, options, figures, sessions. The rest computes with what these give.
-NEWEST_TESTS = $(addprefix tests/runtime/,cli evaluation expression output perturbation plotting session) \
-	$(addprefix tests/runtime/predictor/test_,annotation.py cell_eval.py groupby.py predictor.py threads.py) \
-	tests/packaging/test_embedding.py -m 'not slow' \
-	$(addprefix --ignore tests/runtime/,output/test_kill.py output/test_damage.py expression/test_scale_of_counts.py)
+# What touches other packages: files, tables, options, figures, sessions. Left out is what computes with what these give,
+# and kills; `make test-minimum ONLY_COMPUTING=` runs all that needs neither PyTorch nor onnx.
+ONLY_COMPUTING = benchmark cluster compatibility demo providers ranking expression/test_scale_of_counts.py \
+	$(addprefix evaluation/test_,groups.py metrics.py) $(addprefix output/test_,damage.py kill.py) \
+	$(addprefix predictor/test_,batches.py changed_inputs.py max_error.py properties.py resume.py several_devices.py) \
+	$(addprefix predictor/test_,shards.py standard_errors.py threads.py)
+TESTS_OF_VERSIONS = tests/runtime tests/packaging/test_embedding.py -m 'not slow' \
+	$(addprefix --ignore tests/runtime/,$(ONLY_COMPUTING))
 
-.PHONY: help demo fuzz sbom test test-minimum test-newest test-cuda test-recipes coverage
+.PHONY: help demo fuzz sbom test test-benchmarks test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
 
 help:  ## List the targets.
@@ -34,15 +35,18 @@ help:  ## List the targets.
 demo: $(DEMO_VENV)/.installed  ## Predict synthetic cells in a small environment without PyTorch.
 	$(DEMO_VENV)/bin/scgenept-rt demo --out demo-output --overwrite
 
-test: $(VENV)/.installed  ## Run all tests.
-	$(VENV)/bin/python $(PYTEST)
+test: $(VENV)/.installed  ## Run all tests, but for test-benchmarks.
+	$(VENV)/bin/python $(PYTEST) -m 'not rehearsal'
 
-test-minimum: $(MINIMUM_VENV)/.installed  ## Run the tests of the runtime with the oldest versions allowed.
-	$(MINIMUM_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
+test-benchmarks: $(VENV)/.installed  ## Run the scripts of benchmarks/ at a small size.
+	$(VENV)/bin/python $(PYTEST) -m rehearsal tests/benchmarks
+
+test-minimum: $(MINIMUM_VENV)/.installed  ## Run what touches other packages with the oldest versions allowed.
+	$(MINIMUM_VENV)/bin/python $(PYTEST) $(TESTS_OF_VERSIONS)
 
 # The newest anndata and pandas need a newer Python than the oldest that is allowed.
-test-newest: $(NEWEST_VENV)/.installed  ## Run what touches other packages with their newest versions.
-	$(NEWEST_VENV)/bin/python $(PYTEST) $(NEWEST_TESTS)
+test-newest: $(NEWEST_VENV)/.installed  ## Run the same with the newest versions.
+	$(NEWEST_VENV)/bin/python $(PYTEST) $(TESTS_OF_VERSIONS)
 
 # On CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
 test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real CUDA provider without a GPU.

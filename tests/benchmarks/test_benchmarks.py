@@ -23,6 +23,12 @@ def run_script(name: str, *arguments: object, first: str = "") -> subprocess.Com
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("name", [path.stem for path in BENCHMARKS.glob("*.py")])
+def test_scripts_import_what_there_is(name: str):
+    """Those that measure are run by `make test-benchmarks`."""
+    script(name)
+
+
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
     return script("tables")
@@ -78,7 +84,7 @@ def made_up(device: str, **seconds: float) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_forms_agree_and_are_timed_side_by_side(tmp_path: Path):
     names = "published,default-export-opset20,scgenept-rt-fp32"
     small = ("--layers", 1, "--genes", 60, "--tokens", 100, "--rounds", 2, "--cells", 2)
@@ -98,7 +104,7 @@ def test_forms_agree_and_are_timed_side_by_side(tmp_path: Path):
     assert memory["scgenept-rt-fp32"] < memory["published"] / 1.5
 
 
-@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_growth_times_more_genes_than_the_model_has(tmp_path: Path, tables: ModuleType):
     small = ("--layers", 1, "--genes", "20,90", "--tokens", 100)
     done = run_script("growth.py", *small, "--json", tmp_path / "result.json")
@@ -108,7 +114,7 @@ def test_growth_times_more_genes_than_the_model_has(tmp_path: Path, tables: Modu
     assert "| 90 |" in tables.genes_table(result)
 
 
-@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_scaling_runs_devices_and_processes(tmp_path: Path, tables: ModuleType):
     small = ("--rows", 800, "--devices", "1,2", "--worker-rows", 8)
     done = run_script("scaling.py", *small, "--json", tmp_path / "result.json")
@@ -120,7 +126,7 @@ def test_scaling_runs_devices_and_processes(tmp_path: Path, tables: ModuleType):
     assert "| 1 process of 1 thread | 8 |" in tables.processes_table(result)
 
 
-@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_screens_are_measured_on_a_network_trained_here(tmp_path: Path, tables: ModuleType):
     small = ("--networks", "trained", "--steps", 2, "--cells", 16, "--perturbations", 3)
     done = run_script("screens.py", *small, "--json", tmp_path / "result.json")

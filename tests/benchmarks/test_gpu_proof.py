@@ -18,7 +18,7 @@ SCRIPT = BENCHMARKS / "gpu" / "gpu_proof.sh"
 SKIPPED = ("verify_demo", "verify", "bench_fp32")
 
 
-@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_the_first_stage_runs(tmp_path: Path) -> None:
     sizes = {"KIT_GENES": "64", "KIT_LAYERS": "1", "KIT_CELLS": "2", "KIT_TOKENS": "100", "KIT_CONTROLS": "4"}
     kit = {"KIT_DEVICE": "cpu", "KIT_STATE": str(tmp_path), "KIT_PY": sys.executable, "KIT_SKIP": " ".join(SKIPPED)}

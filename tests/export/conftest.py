@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
-from scgenept_export import bundle_export
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.synthetic import synthetic_state_dict
 
@@ -27,14 +27,12 @@ def _quick_traces(quick_traces: None) -> None:
     """All exports of these tests trace quickly."""
 
 
-@pytest.fixture
-def copy_graphs(monkeypatch: pytest.MonkeyPatch, oracle_bundle: Callable[[str], Path]) -> None:
-    """Take graphs from the oracle's bundle of GO-C: tracing them again would take seconds each."""
-    source = oracle_bundle("scgenept_go_c_gpt_concat")
-    for writer in ("write_graph", "write_merged_graph"):
-        monkeypatch.setattr(
-            bundle_export, writer, lambda _model, _tokens, path, *_: shutil.copyfile(source / path.name, path)
-        )
+def shift_output(graph: Path, out: Path, by: float) -> None:
+    """Write a graph whose network has another bias of its output."""
+    model = onnx.load(graph)
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "decoder.2.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(by), bias.name))
+    onnx.save(model, out)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs one export again and again and kills it (SIGKILL) before its first, second, third ... change of the file system.
+"""Runs one export again and again and kills it (SIGKILL) before its first, third, fifth ... change of the file system.
 
 A process of its own, started by test_bundle_export.py. Prints one JSON object a run: which of the directories beside
 the output opened as a bundle after it. Tracing is replaced by copying a graph that was traced before, since it takes
@@ -64,9 +64,9 @@ def main() -> None:
         setattr(bundle_export, writer, lambda _model, _tokens, path, *_: shutil.copyfile(graphs / path.name, path))
 
     killed = True
-    number = 0
+    number = -1
     while killed:
-        number += 1
+        number += 2
         if options.replacing:
             shutil.rmtree(out.parent)
             shutil.copytree(options.replacing, out)

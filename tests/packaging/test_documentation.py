@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+
+import scgenept_export.cli
+import scgenept_rt.cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -64,6 +70,21 @@ def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{page.name}, line {block.line}:\n{block.code}\n{done.stdout}\n{done.stderr}"
         if block.language == "bash":
             environment = dict(entry.split("=", 1) for entry in kept.read_text("utf-8").split("\0") if entry)
+
+
+def test_commands_that_are_not_run_have_the_options_and_arguments_they_are_given() -> None:
+    scripts = {"scgenept-rt": scgenept_rt.cli.app, "scgenept-export": scgenept_export.cli.app}
+    checked = 0
+    for block in (block for page in PAGES for block in blocks(page) if block.reason and block.language == "bash"):
+        for line in block.code.replace("\\\n", " ").splitlines():
+            script, *arguments = shlex.split(line, comments=True) or [""]
+            if script in scripts and not {"|", ">", "&&"} & {*arguments}:
+                command: Any = get_command(scripts[script])
+                while hasattr(command, "commands"):
+                    command = command.commands[arguments.pop(0)]
+                command.make_context(script, arguments)
+                checked += 1
+    assert checked > 10
 
 
 def test_blocks_are_found_and_have_a_language() -> None:

@@ -93,36 +93,20 @@ def test_wheel_declares_its_scripts_and_no_heavy_requirement(wheel: Path):
 
 
 @pytest.mark.slow
-def test_arrays_and_then_the_demo_run_where_only_their_extras_are_installed(wheel: Path, tmp_path: Path):
+def test_arrays_are_predicted_where_only_their_extra_is_installed(wheel: Path, tmp_path: Path):
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     binaries = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
-
-    def install(extra: str) -> None:
-        requirement = f"scgenept-rt[{extra}] @ {wheel.as_uri()}"
-        run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-compile", requirement, cwd=tmp_path)
-
-    def found(*packages: str) -> str:
-        find = f"from importlib.util import find_spec; print([n for n in {packages} if find_spec(n)])"
-        return run(binaries / "python", "-c", find, cwd=tmp_path).strip()
-
-    install("arrays")
+    requirement = f"scgenept-rt[arrays] @ {wheel.as_uri()}"
+    run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-compile", requirement, cwd=tmp_path)
     run(binaries / "python", "-m", "pip", "check", cwd=tmp_path)
     page = (ROOT / "docs" / "embedding.md").read_text("utf-8")
     script = page.split("```python\n")[1].split("```")[0]
     assert "FOSB" in run(binaries / "python", "-c", script, cwd=tmp_path)
-    assert found("anndata", "pandas", "scipy") == "[]"
+    find = "from importlib.util import find_spec as f; print([n for n in ('anndata', 'pandas', 'scipy') if f(n)])"
+    assert run(binaries / "python", "-c", find, cwd=tmp_path).strip() == "[]"
     answer = subprocess.run([binaries / "scgenept-rt", "--help"], capture_output=True, text=True)
     assert answer.returncode == 1
     assert "Install the extra `cpu`" in answer.stderr
-
-    install("cpu")
-    output = run(binaries / "scgenept-rt", "demo", "--out", "made", cwd=tmp_path)
-    assert "synthetic" in output
-    assert "FOSB+ctrl" in output
-    assert (tmp_path / "made" / "predictions.h5ad").is_file()
-    assert found(*EXPORT_ONLY) == "[]"
-    # The export stage is in the wheel: without its packages it answers, and says what it needs.
-    assert "bundle" in run(binaries / "scgenept-export", "--help", cwd=tmp_path)
 
 
 def test_demo_imports_no_package_of_the_export_stage():

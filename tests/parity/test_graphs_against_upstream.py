@@ -85,17 +85,3 @@ def test_a_cell_predicts_alike_alone_and_in_a_batch_and_genes_in_any_order(
         shuffled = {"values": values[:, order], "pert_flags": flags[:, order], "gene_index": order}
         assert FP32.compare(alone, together).passed, graph.path
         assert FP32.compare(run.run(None, shuffled)[0], together[:, order]).passed, graph.path
-
-
-@pytest.mark.parametrize("variant", ["scgpt", "scgenept_go_c_gpt_concat", "scgenept_ncbi+uniprot_gpt_go_c_gpt_concat"])
-def test_fully_exported_bundles_hold_both_precisions_for_every_target_that_has_them(
-    variant: str, oracle_bundle: Callable[[str], Path]
-) -> None:
-    graphs = Bundle.open(oracle_bundle(variant)).graphs()
-    assert {(graph.target, graph.precision) for graph in graphs} == {
-        ("ort", "fp32"),
-        ("ort", "fp16"),
-        ("merged", "fp32"),
-        ("portable", "fp32"),
-        ("portable", "fp16"),
-    }

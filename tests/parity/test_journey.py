@@ -89,7 +89,9 @@ def journey(
 
 
 @pytest.mark.slow
-def test_from_the_release_to_figures(journey: Journey, oracle: Oracle, norman: anndata.AnnData) -> None:
+def test_from_the_release_to_figures(
+    journey: Journey, oracle: Oracle, norman: anndata.AnnData, copy_graphs: None
+) -> None:
     mirror = ("--mirror", journey.server.url)
     golden = oracle.golden(VARIANT)
     labels = [label for label in norman.obs["condition"].unique() if label != "ctrl"]

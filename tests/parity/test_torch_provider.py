@@ -57,13 +57,17 @@ def test_torch_and_cpu_write_the_same(
 
 
 def test_a_bundle_of_fp16_alone_runs_in_pytorch_too(
-    oracle: Oracle, command_line: CommandLine, predicted: Callable[..., anndata.AnnData], tmp_path: Path
+    oracle: Oracle,
+    copy_graphs: None,
+    command_line: CommandLine,
+    predicted: Callable[..., anndata.AnnData],
+    tmp_path: Path,
 ) -> None:
-    bundle = tmp_path / "bundle"
+    bundle, variant = tmp_path / "bundle", "scgenept_go_c_gpt_concat"
     export_bundle(
-        oracle.checkpoint("scgpt"),
+        oracle.checkpoint(variant),
         oracle.h5ad,
-        "scgpt",
+        variant,
         bundle,
         vocab=oracle.vocab,
         precisions=("fp16",),
