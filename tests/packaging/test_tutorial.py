@@ -10,6 +10,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
+import anndata
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,6 +59,8 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     figures = {path.name for path in directory.glob("*.png")}
     assert len(shown) == len(figures) == 7
     assert {path.name for path in directory.glob("*.h5ad")} == {"norman_stand_in.h5ad", "singles.h5ad", "pairs.h5ad"}
+    screen = anndata.read_h5ad(directory / "norman_stand_in.h5ad", backed="r")
+    assert screen.obs["condition"].nunique() == 284, "every label of the published split"
     text = "".join(output.get("text", "") for output in outputs)
     assert "AnnData object with n_obs × n_vars = 2 × 5045" in text
     assert "synthetic" in text

@@ -12,7 +12,7 @@ from typing import Any
 import anndata
 import pytest
 
-from scgenept_rt.demo import demo_control_cells
+from tests.runtime.conftest import CELLS
 
 
 def start(
@@ -64,10 +64,9 @@ def test_output_closed_by_the_caller_is_no_obstacle() -> None:
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&- <&-"])
-def test_errors_closed_by_the_caller_are_no_obstacle(tmp_path: Path, closed: str) -> None:
-    demo_control_cells(2).write_h5ad(tmp_path / "cells.h5ad")
+def test_errors_closed_by_the_caller_are_no_obstacle(bundle: Path, tmp_path: Path, closed: str) -> None:
     out = tmp_path / "out.h5ad"
-    arguments = ["predict", "demo", str(tmp_path / "cells.h5ad"), "--out", str(out), "-p", "FOSB"]
+    arguments = ["predict", str(bundle), str(CELLS), "--out", str(out), "-p", "YFU19"]
     command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "scgenept_rt", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "" if closed.startswith(">") else f"wrote {out}\n")

@@ -25,19 +25,22 @@ KINDS = ("top_de", "delta", "heatmap", "agreement", "volcano")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_axes_are_taken_and_returned(kind, data, means) -> None:
+def test_axes_are_taken_and_returned_of_figures_without_a_canvas_too(kind, data, means, tmp_path) -> None:
     figure = Figure(figsize=(9, 9), layout="constrained")
-    FigureCanvasAgg(figure)
     first, second = figure.subplots(2, 1)
     assert draw(kind, data, means, ax=second) is second
     assert not first.lines
     assert not first.images
-    figure.draw_without_rendering()
+    assert sgr.pl.save(figure, tmp_path / "figure.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("kind", "ending"), list(zip(KINDS, (".png", ".svg", ".pdf", ".png", ".svg"), strict=True)))
-def test_files_of_every_format_open(kind, ending, data, means, tmp_path) -> None:
-    path = sgr.pl.save(draw(kind, data, means), tmp_path / f"figure{ending}")
+def test_files_of_every_format_open_and_no_text_is_drawn_by_tex(kind, ending, data, means, tmp_path) -> None:
+    """TeX may not be installed, and would take the underscore of a name for a subscript."""
+    renamed = means.copy()
+    renamed.var_names = [f"Y_{name}" if kind in ("delta", "heatmap") else name for name in means.var_names]
+    with mpl.rc_context({"text.usetex": True}):
+        path = sgr.pl.save(draw(kind, data, renamed), tmp_path / f"figure{ending}")
     content = path.read_bytes()
     if ending == ".png":
         from matplotlib.image import imread
@@ -159,20 +162,11 @@ def test_predictions_that_are_not_finite_are_not_drawn(kind, layer, data, means)
         draw(kind, data, broken)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_texts_are_drawn_without_tex(kind, data, means, tmp_path) -> None:
-    """TeX may not be installed, and would take the underscore of a name for a subscript."""
-    renamed = means.copy()
-    renamed.var_names = [f"Y_{name}" if kind in ("delta", "heatmap") else name for name in means.var_names]
-    with mpl.rc_context({"text.usetex": True}):
-        assert sgr.pl.save(draw(kind, data, renamed), tmp_path / "figure.png").stat().st_size > 1000
-
-
-@pytest.mark.parametrize("backend", ["inline", "module://matplotlib_inline.backend_inline", "no such backend"])
-def test_commands_do_not_need_the_backend_of_a_notebook(backend, command_line, means, tmp_path) -> None:
+def test_commands_do_not_need_the_backend_of_a_notebook(command_line, means, tmp_path) -> None:
     means.write_h5ad(tmp_path / "means.h5ad")
     command = ("plot", "delta", "means.h5ad", "-p", SINGLE, "--out", "delta.png")
-    assert command_line(*command, cwd=tmp_path, environment={"MPLBACKEND": backend}).returncode == 0
+    environment = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    assert command_line(*command, cwd=tmp_path, environment=environment).returncode == 0
     assert (tmp_path / "delta.png").stat().st_size > 1000
 
 

@@ -12,7 +12,6 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import PlotError, PredictionFileError
@@ -56,7 +55,7 @@ def check_legible(ax: Axes) -> None:
         assert not first.overlaps(second), f"{one.get_text()!r} covers {other.get_text()!r}"
 
 
-@pytest.mark.parametrize(("n_genes", "n_models"), [(1, 1), (20, 3), (50, 1)])
+@pytest.mark.parametrize(("n_genes", "n_models"), [(1, 1), (50, 3)])
 def test_top_de(data, means, n_genes, n_models) -> None:
     series = {f"model {number}": means for number in range(n_models)}
     ax = sgr.pl.top_de(data, SINGLE, series, n_genes=n_genes)
@@ -156,7 +155,7 @@ def test_figures_mark_synthetic_weights(data, means, synthetic) -> None:
         assert any("own (synthetic weights)" in text for text in texts(ax.get_legend().get_texts())) == synthetic
 
 
-@pytest.mark.parametrize("n_genes", [1, 20, 50])
+@pytest.mark.parametrize("n_genes", [1, 50])
 def test_delta(means, n_genes) -> None:
     ax = sgr.pl.delta(means, PAIR, n_genes=n_genes)
     change = means.to_df("delta").loc[PAIR]
@@ -280,7 +279,7 @@ def test_heatmap_of_many_rows_and_in_the_order_given(means) -> None:
     assert texts(ax.get_xticklabels()) == [GENES[9], GENES[3]]
 
 
-@pytest.mark.parametrize("n_models", [1, 2, 4])
+@pytest.mark.parametrize("n_models", [1, 4])
 def test_agreement(data, means, n_models) -> None:
     ax = sgr.pl.agreement(data, PAIR, {f"model {number}": means for number in range(n_models)})
     cells = anndata.read_h5ad(data)
@@ -392,7 +391,7 @@ def test_long_names_in_titles_end_within_the_figure(kind, means) -> None:
     assert "".join(LONG_NAME.split()) in "".join(ax.get_title(loc="left").split())
 
 
-@pytest.mark.parametrize("n_series", [1, 3, 10])
+@pytest.mark.parametrize("n_series", [1, 10])
 def test_every_gene_name_has_a_line_to_its_point_and_covers_none(n_series, data, means) -> None:
     rng = np.random.default_rng(0)
     series = {}
@@ -422,13 +421,6 @@ def test_no_two_series_look_the_same() -> None:
     assert MAX_SERIES == 49
     assert len({(style["color"], style["marker"]) for style in styles}) == MAX_SERIES
     assert [style["color"] for style in styles[:7]] == list(PALETTE)
-
-
-@pytest.mark.parametrize("kind", ["top_de", "agreement", "heatmap", "delta", "volcano"])
-def test_figures_without_a_canvas_of_their_own_will_do(kind, data, means, tmp_path) -> None:
-    figure = Figure(figsize=(8, 5))
-    draw(kind, data, means, ax=figure.subplots(1, 2)[1])
-    assert sgr.pl.save(figure, tmp_path / "figure.png").stat().st_size > 1000
 
 
 def test_a_long_model_name_stays_in_its_place_in_a_report(data, means, monkeypatch) -> None:

@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib import image
 
-from tests.runtime.plotting.screen import GENES, PAIR, SINGLE, many_rows
+from tests.runtime.plotting.screen import GENES, PAIR, SINGLE
 
 
 def test_commands(run, data, means_file, tmp_path) -> None:
@@ -38,24 +38,11 @@ def test_size_is_that_of_the_file_and_names_without_room_are_said(run, data, mea
 
 def test_fewer_genes_than_asked_for_are_said(run, data, means_file, tmp_path) -> None:
     out = tmp_path / "figure.png"
-    _, _, err = run("plot", "top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 30, "--out", out)
-    assert err == ""
     code, _, err = run(
         "plot", "top-de", data, "-p", SINGLE, "--predictions", means_file, "--n-genes", 130, "--out", out
     )
     assert code == 0
     assert re.match(r"note: 1?\d\d genes are drawn instead of 130: .*not dropouts", err)
-
-
-def test_what_a_heatmap_leaves_out_is_said(run, means, tmp_path) -> None:
-    path, out = tmp_path / "many.h5ad", tmp_path / "figure.png"
-    many_rows(means, 120).write_h5ad(path)
-    code, _, err = run("plot", "heatmap", path, "--n-genes", 5, "--out", out)
-    assert code == 0
-    assert err.startswith("note: 100 of 120 perturbations are drawn")
-    assert err.count("\n") == 1
-    code, _, err = run("plot", "heatmap", path, "--n-genes", 5, "--n-perturbations", 120, "--out", out)
-    assert (code, err) == (0, "")
 
 
 @pytest.mark.parametrize(

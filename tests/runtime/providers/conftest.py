@@ -156,6 +156,10 @@ class InferenceSession:
 """
 
 
+COMPILED: dict[tuple[object, ...], bytes] = {}
+"""Libraries that were compiled for a machine before."""
+
+
 class Machine:
     """A directory of packages and one of libraries, and a way to run Python with only those."""
 
@@ -190,6 +194,10 @@ class Machine:
         return capi
 
     def compile(self, path: Path, source: str, *, needs: Sequence[str] = (), defines: dict[str, str] | None = None):
+        key = (path.name, source, tuple(needs), *sorted((defines or {}).items()))
+        if key in COMPILED:
+            path.write_bytes(COMPILED[key])
+            return
         compiler = shutil.which("gcc")
         if compiler is None:
             pytest.skip("gcc is not installed: no shared library can be made to fail for real")
@@ -201,6 +209,7 @@ class Machine:
         command += [f"-D{name}={value}" for name, value in (defines or {}).items()]
         command += ["-x", "none", "-Wl,--no-as-needed", *(directory / name for name in needs)]
         subprocess.run(command, input=source, text=True, check=True)
+        COMPILED[key] = path.read_bytes()
 
     def add_provider_library(self, name: str, needs: Sequence[str]) -> None:
         capi = self.site / "onnxruntime" / "capi"
