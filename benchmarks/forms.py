@@ -64,9 +64,6 @@ def _torch() -> Any:
     from scgenept_rt.providers import cpu_threads
 
     torch.set_num_threads(cpu_threads())
-    # True fp32 wherever fp32 is said.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     return torch
 
 

@@ -17,15 +17,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.memory import host_peak_bytes
+from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.providers import select_provider
 
-DENSITY = 0.08
 PERTURBATIONS = ["FOSB+ctrl", "SAMD1+ZBTB1", "CDKN1B+ctrl", "FOXA1+FOXL2"]
 
 
@@ -37,34 +36,6 @@ class NoNetwork:
     def run(self, values: NDArray[np.float32], *_: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return zeros of the shape of the values."""
         return np.zeros_like(values)
-
-
-def write_control_cells(path: Path, n_cells: int) -> None:
-    """Write control cells of the demo bundle's genes as CSR, block by block."""
-    import anndata
-    import pandas as pd
-    from scipy.sparse import csr_matrix
-
-    from scgenept_rt.bundle import Bundle
-
-    names = Bundle.open("demo", check_files=False).manifest.gene_names
-    obs = pd.DataFrame({"condition": pd.Categorical(["ctrl"] * n_cells)}, index=[f"c{i}" for i in range(n_cells)])
-    empty = csr_matrix((n_cells, len(names)), dtype=np.float32)
-    anndata.AnnData(empty, obs=obs, var=pd.DataFrame(index=list(names))).write_h5ad(path)
-    rng = np.random.default_rng(0)
-    per_cell = int(DENSITY * len(names))
-    with h5py.File(path, "r+") as file:
-        group = file["X"]
-        for name, dtype in (("data", "f4"), ("indices", "i4")):
-            del group[name]
-            group.create_dataset(name, (n_cells * per_cell,), dtype=dtype, chunks=(min(1 << 18, n_cells * per_cell),))
-        group["indptr"][:] = np.arange(n_cells + 1) * per_cell
-        for begin in range(0, n_cells, 1000):
-            n = min(1000, n_cells - begin)
-            columns = np.sort(rng.random((n, len(names))).argpartition(per_cell, axis=1)[:, :per_cell], axis=1)
-            span = slice(begin * per_cell, (begin + n) * per_cell)
-            group["indices"][span] = columns.ravel()
-            group["data"][span] = rng.gamma(2.0, 0.6, n * per_cell)
 
 
 def measure(cells: Path, out: Path) -> dict[str, Any]:
@@ -94,7 +65,7 @@ def main() -> None:
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as folder:
             cells, out = Path(folder) / "cells.h5ad", Path(folder) / "out.h5ad"
-            write_control_cells(cells, rows // len(PERTURBATIONS))
+            demo_control_cells(rows // len(PERTURBATIONS)).write_h5ad(cells)
             command = [sys.executable, __file__, "--json", str(options.json), "--child", str(cells), str(out)]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         results.append({"rows": rows, **found})

@@ -22,20 +22,18 @@ from typing import Any
 
 import anndata
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 import trained_network
 from scgenept_rt.benchmark.machine import describe_machine
-from scgenept_rt.demo import demo_bundle_path, demo_control_cells, draw_expression, expression_rates
+from scgenept_rt.demo import demo_bundle_path, demo_control_cells
 from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.predictor.moments import CellMoments
 from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, Unperturbed, mean_of_all, mean_of_some
 from scgenept_rt.providers import select_provider
 from tables import screens_table
-from workload import Workload
+from workload import Workload, control_cells
 
 NAMES = ("demo", "random", "trained")
 DRAWN, TIMED = (8, 16, 32, 64), (8,)
@@ -125,7 +123,7 @@ class Screen:
     def errors(self, way: str, n: int) -> dict[str, float]:
         """Return errors of means from n cells, over draws, and how often two standard errors cover them.
 
-        The standard errors of `some` are those of a mean over all cells like these: they are held against draws with
+        The standard errors of `some` are those of a mean over all cells like these: they are compared with draws with
         replacement.
         """
         rng = np.random.default_rng(n)
@@ -186,9 +184,7 @@ def _prepare(name: str, options: argparse.Namespace, directory: Path) -> tuple[P
         workload.prepare()
         bundle, names = workload.bundle, workload.gene_names()
         labels = list(names[: options.perturbations])
-    values = draw_expression(expression_rates(names), options.cells, np.random.default_rng(0))
-    obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{i}" for i in range(options.cells)])
-    return bundle, anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names))), labels
+    return bundle, control_cells(names, options.cells), labels
 
 
 def _options() -> argparse.Namespace:

@@ -36,7 +36,7 @@ from workload import VARIANT, Workload
 
 
 class FormProcess:
-    """A form's process: started, told to run, and its answers kept."""
+    """Runs a form in a process of its own, and keeps its answers."""
 
     def __init__(self, form: Form, workload: Workload) -> None:
         self.form = form
@@ -54,7 +54,7 @@ class FormProcess:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, what: str) -> dict[str, Any]:
-        """Tell the process to run; what goes wrong becomes the form's `problem`."""
+        """Ask the process to run; what goes wrong becomes the form's `problem`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if self.result["problem"]:

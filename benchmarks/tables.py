@@ -98,7 +98,7 @@ def screens_table(result: dict[str, Any]) -> str:
         "of all": lambda row: f"{row['share']:.1%}",
         "s": lambda row: f"{row['seconds']:.1f}" if "seconds" in row else "",
         "CPU s": lambda row: f"{row['cpu_seconds']:.1f}" if "seconds" in row else "",
-        # Means over all cells are what the others are held against.
+        # Means over all cells are what the others are compared with.
         "rms error": lambda row: f"(sem {row['rms']:.1e})" if row["way"] == "all" else f"{row['rms']:.1e}",
         "largest error": lambda row: "" if row["way"] == "all" else f"{row['largest']:.1e}",
         "covered": lambda row: f"{row['covered']:.2f}" if "covered" in row else "",

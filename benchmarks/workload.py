@@ -11,12 +11,16 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 VARIANT = "scgenept_go_c_gpt_concat"
 _OUT_OF_VOCABULARY = 498 / 5045
@@ -121,23 +125,15 @@ class Workload:
         np.save(self.directory / "token_ids.npy", np.array(vocabulary.encode(names)[0], dtype=np.int64))
 
     def _write_cells(self) -> None:
-        import anndata
-        import pandas as pd
-        from scipy.sparse import csr_matrix
-
-        from scgenept_rt.demo import draw_expression, expression_rates
-
-        names = self.gene_names()
-        values = draw_expression(expression_rates(names), self.cells, np.random.default_rng(self.seed))
-        flags = np.zeros(values.shape, dtype=np.int64)
+        adata = control_cells(self.gene_names(), self.cells, self.seed)
+        flags = np.zeros(adata.shape, dtype=np.int64)
         flags[:, :2] = 1
-        np.save(self.directory / "values.npy", values)
+        np.save(self.directory / "values.npy", adata.X.toarray())
         np.save(self.directory / "pert_flags.npy", flags)
-        obs = pd.DataFrame({"condition": ["ctrl"] * self.cells}, index=[f"cell{i}" for i in range(self.cells)])
-        anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names))).write_h5ad(self.h5ad)
+        adata.write_h5ad(self.h5ad)
 
     def _write_expected(self) -> None:
-        """Predict with PyTorch eager in fp32, cell by cell, without the fast path and without TF32."""
+        """Predict with PyTorch eager in fp32, cell by cell, without the fast path."""
         import torch
 
         from scgenept_export.inference_network import EagerOps, fold
@@ -146,7 +142,6 @@ class Workload:
         model = self.reference_model()
         # On a GPU the folded form: its difference from the unfolded one, 1e-6, is checked by the package's tests.
         network = fold(model, token_ids, EagerOps()).to(self.device) if self.device != "cpu" else None
-        torch.backends.cuda.matmul.allow_tf32 = False
         expected = []
         with torch.inference_mode():
             for values, flags in zip(self.array("values"), self.array("pert_flags"), strict=True):
@@ -165,6 +160,19 @@ class Workload:
         from scgenept_export.model import ReferenceModel
 
         return ReferenceModel.from_checkpoint(load_checkpoint(self.checkpoint, VARIANT))
+
+
+def control_cells(names: Sequence[str], n_cells: int, seed: int = 0) -> AnnData:
+    """Return control cells of these genes."""
+    import anndata
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    from scgenept_rt.demo import draw_expression, expression_rates
+
+    values = draw_expression(expression_rates(names), n_cells, np.random.default_rng(seed))
+    obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{i}" for i in range(n_cells)])
+    return anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names)))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def onnxruntime() -> Any:
     return import_onnxruntime()
 
 
-def session(path: str | bytes, *, pattern: bool = True, **options: str) -> Any:
+def session(path: str, *, pattern: bool = True, **options: str) -> Any:
     """Open a graph with ONNX Runtime alone, on the device."""
     ort = onnxruntime()
     settings = ort.SessionOptions()
@@ -93,24 +93,24 @@ class Bound:
         self.kept = [(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0), array) for name, array in feed.items()]
         for name, value, _ in self.kept:
             self.binding.bind_ortvalue_input(name, value)
-        for output in opened.get_outputs():
-            self.binding.bind_output(output.name, device, 0)
+        self.binding.bind_output("predicted", device, 0)
 
     def run(self) -> None:
-        """Run one batch."""
+        """Run the batch."""
         self.opened.run_with_iobinding(self.binding)
 
     def output(self) -> np.ndarray:
-        """Return the output of the last run."""
+        """Run the batch and return its output."""
+        self.run()
         return np.array(self.binding.get_outputs()[0].numpy())
 
 
-def median_ms(run: Callable[[], Any], repeats: int = 15, warm_up: int = 3) -> dict[str, float]:
+def median_ms(run: Callable[[], Any]) -> dict[str, float]:
     """Time a function; return median, best and worst."""
-    for _ in range(warm_up):
+    for _ in range(3):
         run()
     seconds = []
-    for _ in range(repeats if GPU else 2):
+    for _ in range(12 if GPU else 2):
         begin = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - begin)
@@ -123,12 +123,3 @@ def feed(cells: int, genes: int, table: int) -> dict[str, np.ndarray]:
 
     values, flags = benchmark_cells(cells, genes)
     return {"values": values, "pert_flags": flags, "gene_index": np.arange(genes, dtype=np.int64) % table}
-
-
-def torch_gpu() -> Any:
-    """Import PyTorch, with TF32 off."""
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    return torch

@@ -3,7 +3,7 @@
 # Each step has its own time limit and writes to $OUT as it goes; one that fails or hangs does not stop the others.
 #   KIT_DEVICE=cpu                       rehearse on a CPU, with small sizes (KIT_GENES, KIT_LAYERS, ... set others)
 #   KIT_DEADLINE=SECONDS                 no step runs beyond it (default 470)
-#   KIT_SKIP="big crowded"               steps to leave out;  KIT_ONLY="env prepare bench_fp16": run only these
+#   KIT_SKIP="big crowded"               steps to leave out;  KIT_ONLY="prepared bench_fp16": run only these
 #   KIT_PY=PYTHON  KIT_STATE=DIRECTORY   the interpreter; where work and installation are kept (default /tmp/gpu-proof)
 set -uo pipefail
 stage=${1:?usage: gpu_proof.sh install|first|second}
@@ -92,6 +92,7 @@ if [ "$KIT_DEVICE" = cuda ]; then
     echo "!!! the package did not find CUDA or cuDNN itself; going on with LD_LIBRARY_PATH" | tee -a "$log"
     libraries
   fi
+  step gpu 20 nvidia-smi -q -d MEMORY,CLOCK,POWER,TEMPERATURE
   nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,utilization.gpu,memory.used \
     --format=csv,noheader,nounits -lms 1000 >"$state/clocks.csv" 2>/dev/null &
   clocks=$!
@@ -107,13 +108,11 @@ screen="$rt predict $bundle $KIT_WORK/controls.h5ad --provider $KIT_DEVICE"
 bench="$rt benchmark $bundle --provider $KIT_DEVICE"
 
 first() {
-  step env 60 $run env
   $run perturbations >"$names" 2>>"$log"
   # Checkpoint, export and their check take a minute of CPU, beside the first steps.
   $run prepare >"$state/prepare.log" 2>&1 &
   preparing=$!
   step verify_demo 40 $rt verify demo --provider "$KIT_DEVICE"
-  step micro 75 $run micro
   step prepared 200 bash -c "while [ ! -f $KIT_WORK/controls.npy ] && kill -0 $preparing 2>/dev/null; do sleep 0.5; done; cat $state/prepare.log; [ -f $KIT_WORK/controls.npy ]"
   step verify 90 $rt verify "$bundle" --provider "$KIT_DEVICE" --against torch --reference-checkpoint "$KIT_WORK/checkpoint.pt"
   step predict_$half 40 $screen --precision $half --perturbations "$names" --aggregate cells --out "$KIT_WORK/cells_$half.h5ad" --overwrite
@@ -123,14 +122,13 @@ first() {
   step compare 60 $run compare "$KIT_WORK"/cells_*.h5ad
   step bench_$half 60 $bench --precision $half --batch-sizes $sizes --repeats $repeats --end-to-end --json "$OUT/bench_$half.json"
   step kernels 45 $run kernels
-  step variants 90 $run variants
+  step variants 60 $run variants
   step latency 40 $run latency
   if [ "$KIT_DEVICE" = cuda ]; then
     step verify_graphs 40 $rt verify "$bundle" --provider cuda --precision fp16 --cuda-graphs
     step bench_graphs 40 $bench --precision fp16 --batch-sizes $small --repeats 20 --cuda-graphs --json "$OUT/bench_graphs.json"
     step bench_fp32_gpu 40 $bench --precision fp32 --batch-sizes 1,8 --repeats 5 --json "$OUT/bench_fp32.json"
   fi
-  step files 40 $run files
   step killed 60 $run killed $screen --precision $half $controls $(for ((i = 0; i < n_screen; i++)); do printf -- '-p G%05d ' $i; done)
   step big 40 $run big
   step crowded 80 $run crowded $screen --perturbations "$names" --out "$state/crowded.h5ad" --overwrite
@@ -143,7 +141,6 @@ sides() { # NAME LIMIT ROUNDS FORMS: all forms of one run keep their memory on t
 }
 
 second() {
-  step env 60 $run env
   sides sides_main 180 $rounds published,pytorch-best,default-export-opset23,scgenept-rt-$half,scgenept-rt-files
   sides sides_compile 220 $rounds torch-compile,pytorch-best,scgenept-rt-$half
   sides sides_batched 100 $rounds published-batched,scgenept-rt-fp32

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
 import tempfile
 import time
@@ -23,76 +21,32 @@ from common import (
     feed,
     labels,
     note,
-    torch_gpu,
     tried,
     workload,
 )
 
-from scgenept_rt.installing import installed_versions
-
-_PACKAGES = """
-scgenept-rt onnxruntime onnxruntime-gpu torch triton onnx onnxscript numpy scipy pandas h5py anndata zarr typer rich
-nvidia-cudnn-cu13 nvidia-cublas nvidia-cuda-runtime
-"""
-_GPU_FACTS = (
-    "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu"
-)
-
-
-def env() -> None:
-    """Record versions, the GPU and its clocks."""
-    found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    found |= dict.fromkeys(_PACKAGES.split()) | installed_versions(*_PACKAGES.split())
-    try:
-        command = ["nvidia-smi", f"--query-gpu={_GPU_FACTS}", "--format=csv,noheader"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        found["gpu"] = done.stdout.strip() or done.stderr.strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        found["gpu"] = str(error)
-    note("env", **found)
-    try:
-        import torch
-
-        seen = {"available": torch.cuda.is_available()}
-        if seen["available"]:
-            properties = torch.cuda.get_device_properties(0)
-            seen |= {"name": properties.name, "multiprocessors": properties.multi_processor_count}
-            seen |= {"cudnn": torch.backends.cudnn.version(), "memory": properties.total_memory}
-        note("env", torch=seen)
-    except ImportError as error:
-        note("env", torch=str(error))
-
 
 def prepare() -> None:
     """Make the checkpoint, its bundle, PyTorch's fp32 predictions, and the control cells of the screens."""
+    from workload import control_cells
+
     begin = time.monotonic()
     work = workload()
     work.prepare()
-    _write_controls(work)
+    controls = control_cells(work.gene_names(), CONTROLS, seed=1)
+    controls.write_h5ad(WORK / "controls.h5ad")
+    np.save(WORK / "controls.npy", controls.X.toarray())
     note("prepare", seconds=time.monotonic() - begin, bundle=[p.name for p in sorted(work.bundle.iterdir())])
-
-
-def _write_controls(work: Any) -> None:
-    import anndata
-    import pandas as pd
-    from scipy.sparse import csr_matrix
-
-    from scgenept_rt.demo import draw_expression, expression_rates
-
-    names = work.gene_names()
-    values = draw_expression(expression_rates(names), CONTROLS, np.random.default_rng(1)).astype(np.float32)
-    obs = pd.DataFrame({"condition": ["ctrl"] * CONTROLS}, index=[f"cell{i}" for i in range(CONTROLS)])
-    anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names))).write_h5ad(WORK / "controls.h5ad")
-    np.save(WORK / "controls.npy", values)
 
 
 def compare(*predicted_files: str) -> None:
     """Compare predicted cells with PyTorch in fp32, beside the error of the published code's autocast to fp16."""
     import anndata
+    import torch
 
     from scgenept_export.inference_network import EagerOps, fold
 
-    torch, work = torch_gpu(), workload()
+    work = workload()
     names = {name: i for i, name in enumerate(work.gene_names())}
     values = np.load(WORK / "controls.npy")
     columns = [[names[part] for part in label.split("+") if part != "ctrl"] for label in labels(work)]
@@ -175,21 +129,6 @@ def latency() -> None:
         note("latency", what="24 calls from 8 threads", largest_difference=max(pool.map(difference, range(24))))
 
 
-def files() -> None:
-    """Time a screen from .h5ad to .h5ad, over enough pairs that fixed costs do not show."""
-    import scgenept_rt as sgr
-
-    perturbations = [f"{name}+ctrl" for name in workload().gene_names()[: 16 if GPU else 4]]
-    model = sgr.load(workload().bundle, provider=DEVICE, precision=PRECISION)
-    pairs = len(perturbations) * CONTROLS
-    for _ in range(2):
-        begin = time.perf_counter()
-        with tempfile.TemporaryDirectory() as directory:
-            model.predict_file(WORK / "controls.h5ad", Path(directory) / "out.h5ad", perturbations, batch_size=CELLS)
-        seconds = time.perf_counter() - begin
-        note("files", pairs=pairs, seconds=seconds, cells_per_second=pairs / seconds)
-
-
 def big() -> None:
     """Run batches beyond what 32-bit indices reach and beyond the memory: they must be split, with the same result."""
     import scgenept_rt as sgr
@@ -213,7 +152,8 @@ def big() -> None:
 
 def crowded(*command: str) -> None:
     """Run a command on a GPU of which another process has taken nearly all memory."""
-    torch = torch_gpu()
+    import torch
+
     for left in (3.0, 1.2, 0.35) if GPU else ():
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info()

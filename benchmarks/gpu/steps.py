@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 
 from common import labels, workload
-from proof import big, compare, crowded, env, files, killed, latency, prepare
-from speed import kernels, micro, variants
+from proof import big, compare, crowded, killed, latency, prepare
+from speed import kernels, variants
 from summary import summary
 
 
@@ -19,7 +19,7 @@ def perturbations() -> None:
     print("\n".join(labels(workload())))
 
 
-STEPS = (env, prepare, perturbations, compare, micro, kernels, variants, latency, files, killed, big, crowded, summary)
+STEPS = (prepare, perturbations, compare, kernels, variants, latency, killed, big, crowded, summary)
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
