@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -26,33 +25,26 @@ def activation_range(model: ReferenceModel, token_ids: torch.Tensor, cells: Refe
 
     Taken on the folded network, whose intermediate results are those of the exported graphs: projections, attended
     values, the sums before every norm, and what the norms give. Scores of attention are not among them: fused kernels
-    keep these in fp32.
-
-    Parameters
-    ----------
-    model
-        The eager fp32 model.
-    token_ids
-        [n_genes] int64, vocabulary id of each model gene.
-    cells
-        The bundle's reference cells.
-
-    Returns
-    -------
-    dict
-        By part, in order: ``embedding``, ``layers.0`` and so on, ``decoder``.
+    keep these in fp32. The parts are ``embedding``, ``layers.0`` and so on, ``decoder``.
     """
     network = fold(model, token_ids, EagerOps())
     largest = {"embedding": 0.0, **{f"layers.{i}": 0.0 for i in range(len(network.layers))}, "decoder": 0.0}
 
-    def record(part: str, tensors: tuple[Any, ...]) -> None:
-        for tensor in tensors:
-            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.numel():
-                # NaN has no maximum: it counts as infinite.
-                found = float(torch.nan_to_num(tensor, nan=float("inf")).abs().max())
-                largest[part] = max(largest[part], found)
+    def recorder(part: str) -> Callable[..., None]:
+        def record(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+            for tensor in (*inputs, output):
+                if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.numel():
+                    # NaN has no maximum: it counts as infinite.
+                    found = float(torch.nan_to_num(tensor, nan=float("inf")).abs().max())
+                    largest[part] = max(largest[part], found)
 
-    with _hooks(network, record), torch.inference_mode():
+        return record
+
+    for name, module in network.named_modules():
+        if not any(module.children()):
+            part = next((part for part in largest if name.startswith(f"{part}.")), "embedding")
+            module.register_forward_hook(recorder(part))
+    with torch.inference_mode():
         network(*(torch.from_numpy(array) for array in (cells.values, cells.pert_flags, cells.gene_index)))
     return largest
 
@@ -68,27 +60,3 @@ def range_problem(largest: Mapping[str, float]) -> Notice | None:
         f"range, {FP16_MAX:,.0f}. On other cells, fp16 predictions may be infinite, which is an error",
         "fp32 is safe",
     )
-
-
-def _part(name: str) -> str:
-    head, _, rest = name.partition(".")
-    if head == "layers":
-        return f"layers.{rest.partition('.')[0]}"
-    return "decoder" if head == "decoder" else "embedding"
-
-
-@contextmanager
-def _hooks(network: nn.Module, record: Any) -> Iterator[None]:
-    def hook_for(part: str) -> Any:
-        return lambda _module, inputs, output: record(part, (*inputs, output))
-
-    handles = [
-        module.register_forward_hook(hook_for(_part(name)))
-        for name, module in network.named_modules()
-        if name and not any(module.children())
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -43,11 +43,11 @@ from scgenept_rt.errors import (
 )
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.hashing import sha256_of
-from scgenept_rt.genes import panel_doubts
+from scgenept_rt.genes import panel_warnings
 from scgenept_rt.installing import installed_versions
 
 _MERGED_SHARE = 0.02
-"""Share of genes outside the vocabulary from which merging their tokens surely pays: by itself it costs 1%."""
+"""Share of genes outside the vocabulary from which merging their tokens pays: merging itself costs 1%."""
 
 
 def export_bundle(
@@ -139,8 +139,8 @@ def export_bundle(
             "Gene lists hold gene symbols, as the vocabulary does: are these Ensembl ids?",
             where=f"vocabulary {vocabulary.source}",
         )
-    for doubt in panel_doubts(dataset, gene_list.names, in_vocab):
-        on_notice(doubt)
+    for warning in panel_warnings(dataset, gene_list.names, in_vocab):
+        on_notice(warning)
     token_ids = torch.tensor(ids)
     model = ReferenceModel.from_checkpoint(loaded)
 

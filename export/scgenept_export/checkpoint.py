@@ -86,8 +86,6 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
     path
         A state dict saved with `torch.save`, as published: `in_proj_*` or flash-attn `Wqkv.*` naming, with or without
         `module.` and `_orig_mod.` in front, storages of any device, text tables in float64, float32 or float16.
-    variant
-        Upstream's model type.
     n_heads
         Attention heads: the one size that a checkpoint does not hold.
 

@@ -226,21 +226,9 @@ class InferenceNetwork(nn.Module):
 
 
 def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> InferenceNetwork:
-    """Fold a reference model for a fixed gene list.
+    """Fold a reference model for a fixed gene list: `token_ids` [n_genes] int64 are vocabulary ids.
 
-    Parameters
-    ----------
-    model
-        The eager fp32 model.
-    token_ids
-        [n_genes] int64, vocabulary id of each model gene.
-    ops
-        The target's form of attention and skip + norm.
-
-    Raises
-    ------
-    CheckpointError
-        If an embedding row of one of the genes holds NaN or infinity.
+    Raises `CheckpointError` if an embedding row of one of the genes holds NaN or infinity.
     """
     network = InferenceNetwork(model, token_ids, ops).eval()
     check_finite(network.gene_table, token_ids, model.source)

@@ -16,14 +16,10 @@ def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> 
 
     Parameters
     ----------
-    out
-        The directory.
     kind
         What it is, such as "bundle".
     marker
         The file that every directory of this kind holds: others are not replaced.
-    overwrite
-        Whether it may be replaced.
 
     Raises
     ------
@@ -31,7 +27,9 @@ def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> 
         If it exists and is not to be replaced, is no directory of this kind, or cannot be made.
     """
     if out.name in ("", ".."):
-        raise OutputError(f"the path gives the {kind} no name of its own", f"Use {out / kind}, say", where=out)
+        raise OutputError(
+            f"the path gives the {kind} no name of its own", f"Choose another, such as {out / kind}", where=out
+        )
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"is a file, but a {kind} is a directory", "Choose another path", where=out)
     if out.exists() and any(out.iterdir()):

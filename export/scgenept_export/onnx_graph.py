@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -37,8 +36,8 @@ def write_graph(model: ReferenceModel, token_ids: Tensor, path: Path, precision:
     float32 [batch, n_genes]; batch and n_genes are dynamic. In fp16 everything between the clipped input and the
     output is half precision.
     """
-    network = fold(model, token_ids, OrtOps() if target == "ort" else PortableOps())
-    path.write_bytes(align_weights(_trace(_to_precision(network, DTYPES[precision]), len(token_ids), OPSETS[target])))
+    network = fold(model, token_ids, OrtOps() if target == "ort" else PortableOps()).to(DTYPES[precision])
+    path.write_bytes(align_weights(_trace(network, len(token_ids), OPSETS[target])))
 
 
 def write_merged_graph(model: ReferenceModel, token_ids: Tensor, path: Path, owner: Path) -> None:
@@ -89,21 +88,14 @@ def _trace(network: InferenceNetwork, n_model_genes: int, opset: int, *, log_cou
     return program.model_proto
 
 
-def _to_precision(network: InferenceNetwork, dtype: torch.dtype) -> InferenceNetwork:
-    return network if dtype == torch.float32 else copy.deepcopy(network).to(dtype)
-
-
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Keep the exporter's advice to its own developers out of the user's terminal, for the length of one trace."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)

@@ -30,8 +30,7 @@ def reference_cells(model: ReferenceModel, token_ids: torch.Tensor, in_vocab: Se
     out_of_vocab = np.flatnonzero(~np.asarray(in_vocab))[:8]
     others = rng.permutation(np.setdiff1d(np.arange(n_model_genes), out_of_vocab))
     gene_index = np.sort(np.concatenate([out_of_vocab, others])[:n_genes]).astype(np.int64)
-    values, _ = example_cells(rng, N_CELLS, n_genes)
-    pert_flags = np.zeros((N_CELLS, n_genes), dtype=np.int64)
+    values, pert_flags = example_cells(rng, N_CELLS, n_genes)
     for cell in range(1, N_CELLS):
         n_perturbed = min((1, 2, 3)[(cell - 1) % 3], n_genes)
         pert_flags[cell, rng.choice(n_genes, n_perturbed, replace=False)] = 1

@@ -18,17 +18,7 @@ from scgenept_rt.files.hashing import sha256_of
 
 
 def write_reference_weights(checkpoint: Checkpoint, token_ids: torch.Tensor, path: Path) -> None:
-    """Save a checkpoint's tensors with its embedding tables cut to the model's genes.
-
-    Parameters
-    ----------
-    checkpoint
-        The whole checkpoint.
-    token_ids
-        [n_genes] int64, vocabulary id of each model gene.
-    path
-        File to write.
-    """
+    """Save a checkpoint's tensors with its embedding tables cut to the model's genes."""
     # Cloned: a tensor that is a view would be saved with all that it is a view of.
     cut = cut_to_genes(checkpoint, token_ids)
     with path.open("wb") as stream:  # given a path, torch does not report a full disk as an OSError
@@ -38,12 +28,7 @@ def write_reference_weights(checkpoint: Checkpoint, token_ids: torch.Tensor, pat
 def load_reference_model(bundle: Bundle, reference_checkpoint: Path | None) -> ReferenceModel:
     """Load the eager fp32 model of a bundle; its token ids are the rows of the bundle's gene table.
 
-    Parameters
-    ----------
-    bundle
-        An opened bundle.
-    reference_checkpoint
-        The checkpoint that the bundle was exported from; None to use the weights that the bundle keeps.
+    Without the checkpoint that the bundle was exported from, the weights that the bundle keeps are used.
 
     Raises
     ------

@@ -34,14 +34,10 @@ def export_release(
         Directory of the release (``scgenept_go_c``) or upstream's model type (``scgenept_go_c_gpt_concat``).
     dataset
         Data that it was trained on: ``norman`` or ``adamson``.
-    out
-        Directory of the bundle.
-    downloads
-        Where the downloaded files are kept.
     genes
         ``norman`` or ``adamson`` for the lists that ship with the package, or a file (see `read_gene_list`). None: the
         data set's own .h5ad if it was downloaded, else the list that ships.
-    overwrite, progress, options
+    out, overwrite, progress, options
         As for `export_bundle`.
 
     Raises
@@ -73,13 +69,7 @@ def export_release(
 
 
 def released_checkpoint(variant: str, dataset: str) -> Item:
-    """Return the item of a released variant.
-
-    Raises
-    ------
-    ArgumentError
-        If it is not one of the release.
-    """
+    """Return the item of a released variant; raises `ArgumentError` if it is not one of the release."""
     chosen = select([variant], dataset)
     if len(chosen) != 1 or chosen[0].kind != "checkpoint":
         raise ArgumentError(f"variant is {variant!r}, expected one of the release: {', '.join(MODEL_TYPES)}")

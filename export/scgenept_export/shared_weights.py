@@ -39,12 +39,7 @@ def align_weights(model: onnx.ModelProto) -> bytes:
 def share_weights(model: onnx.ModelProto, owner: Path) -> None:
     """Let every large tensor of a graph refer to its bytes in the file of another, where that holds the same ones.
 
-    Parameters
-    ----------
-    model
-        Changed in place.
-    owner
-        A self-contained graph in the directory where `model` will be saved.
+    `owner` is a self-contained graph in the directory where `model`, which is changed, will be saved.
     """
     data = owner.read_bytes()
     for tensor in model.graph.initializer:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Final
 
 import numpy as np
 import torch
@@ -27,8 +28,12 @@ class TorchSession:
     Safe to use from many threads; batches then run one after the other.
     """
 
+    provider: Final = "torch"
+    precision: Final[Precision] = "fp32"
+    fixed_batches: Final = False  # any batch size costs alike
+
     def __init__(self, bundle: Bundle, choice: ProviderChoice) -> None:
-        """Load the weights; see `scgenept_rt.session.Backend`.
+        """Load the weights; see `load_reference_model`.
 
         Raises
         ------
@@ -36,8 +41,6 @@ class TorchSession:
             If another precision than fp32 is asked for.
         ProviderError
             If the device is not one that PyTorch sees.
-        BundleError
-            If there are no weights, or a checkpoint that is not the bundle's.
         """
         if choice.precision != "fp32":
             problem = f"precision is {choice.precision!r}, but the provider torch is the fp32 reference"
@@ -48,21 +51,6 @@ class TorchSession:
             torch.set_num_threads(threads or cpu_threads())  # PyTorch knows one number for the whole process
         self._model = load_reference_model(bundle, None if checkpoint is None else Path(checkpoint)).to(self._device)
         self._lock = Lock()
-
-    @property
-    def provider(self) -> str:
-        """Name of the provider."""
-        return "torch"
-
-    @property
-    def precision(self) -> Precision:
-        """Always fp32."""
-        return "fp32"
-
-    @property
-    def fixed_batches(self) -> bool:
-        """False: PyTorch computes any batch size alike."""
-        return False
 
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]

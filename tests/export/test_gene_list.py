@@ -87,20 +87,12 @@ def test_a_truncated_h5ad_is_refused(share: float, oracle: Oracle, tmp_path: Pat
 
 
 def test_an_h5ad_that_is_none_is_refused(tmp_path: Path, write: Write) -> None:
-    with pytest.raises(GeneListError, match="cannot be read"):
+    with pytest.raises(GeneListError, match="not an HDF5 file"):
         read_gene_list(write("cells.h5ad", "FOSB\n"))
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file["weights"] = np.zeros(3)
-    with pytest.raises(GeneListError, match="has no var table"):
+    with pytest.raises(GeneListError, match="no obs and var"):
         read_gene_list(tmp_path / "other.h5ad")
-
-
-@pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning")
-def test_an_h5ad_whose_var_is_no_table_is_refused(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
-        file["var"] = np.zeros(3)
-    with pytest.raises(GeneListError, match="has no var table"):
-        read_gene_list(tmp_path / "cells.h5ad")
 
 
 def test_csv_with_ids(write: Write) -> None:
@@ -108,9 +100,9 @@ def test_csv_with_ids(write: Write) -> None:
     assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), ("ENSG00000125740", None))
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_csv_with_other_separators(separator: str, write: Write) -> None:
-    path = write("genes.csv", f"gene_id{separator}gene_name\nENSG00000125740{separator}FOSB\n{separator}HLA-A\n")
+@pytest.mark.parametrize(("name", "separator"), [("genes.csv", ";"), ("genes.csv", "\t"), ("genes.tsv", "\t")])
+def test_tables_with_other_separators(name: str, separator: str, write: Write) -> None:
+    path = write(name, f"gene_id{separator}gene_name\nENSG00000125740{separator}FOSB\n{separator}HLA-A\n")
     assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), ("ENSG00000125740", None))
 
 
@@ -150,11 +142,10 @@ def test_text_lines_are_stripped_and_blank_ones_skipped(write: Write) -> None:
         ("genes.txt", "FOSB\nA\nFOSB\nB\nA\nA\n", "2 names more than once: FOSB, A"),
         ("genes.csv", "gene_name\nFOSB\nFOSB\n", "1 name more than once: FOSB"),
         ("genes.txt", "", "holds no genes"),
-        ("genes.csv", "symbol,id\nFOSB,1\n", r"has no column gene_name \(its columns: symbol, id\)"),
-        ("genes.csv", "gene_name,id\nFOSB,1\n,2\n", "no name for gene number 2"),
-        ("genes.csv", "gene_name\nFOSB\nHLA-A,KLF1\n", "more values in line 3 than columns"),
-        ("genes.tsv", "gene_name\tid\nFOSB\t1\n", r"header of a table: .*\.csv"),
-        ("genes.txt", "\ngene_name\nFOSB\n", "header of a table: 'gene_name'"),
+        ("genes.csv", "symbol,id\nFOSB,1\n", r"no column gene_name \(it has: symbol, id\)"),
+        ("genes.csv", "gene_name,id\nFOSB,1\n,2\n", "line 3.*empty"),
+        ("genes.csv", "gene_name\nFOSB\nHLA-A,KLF1\n", r"line 3.*2 cells.*Name every column\."),
+        ("genes.txt", "\ngene_name\nFOSB\n", "'gene_name' is the header of a table"),
     ],
 )
 def test_unusable_lists_are_refused(name: str, contents: str, problem: str, write: Write) -> None:

@@ -21,13 +21,7 @@ def shipped_gene_list(dataset: str) -> GeneList:
 
 
 def resolve_gene_list(genes: str | Path) -> GeneList:
-    """Return the gene list of a file, or the shipped one of a data set of `SHIPPED`.
-
-    Raises
-    ------
-    GeneListError
-        If the file cannot be used.
-    """
+    """Return the gene list of a file (see `read_gene_list`), or the shipped one of a data set of `SHIPPED`."""
     if str(genes) in SHIPPED and not Path(genes).is_file():
         return shipped_gene_list(str(genes))
     return read_gene_list(genes)

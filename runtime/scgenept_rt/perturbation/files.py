@@ -37,7 +37,7 @@ def read_gene_list(path: str | Path, *, for_pairs: bool = True) -> list[str]:
         If the file cannot be read, or holds no gene, or only one to make pairs of.
     """
     path = Path(path)
-    genes = [entry.label for entry in _entries(path, _GENE_COLUMNS)]
+    genes = [entry.label for entry in read_entries(path, _GENE_COLUMNS)]
     if len(set(genes)) < 1 + for_pairs:
         expected = "two or more to make pairs of" if for_pairs else "one or more"
         raise _error(path, f"it names {pluralize(len(set(genes)), 'gene')}, expected {expected}")
@@ -59,7 +59,7 @@ def read_gene_weights(path: str | Path) -> dict[str, float]:
     if path.suffix.lower() not in _DELIMITERS:
         raise _error(path, "it is not a table", "Give genes with weights as .csv or .tsv")
     weights: dict[str, float] = {}
-    for entry in _entries(path, (*_GENE_COLUMNS, _NAMES_COLUMN), _WEIGHT_COLUMNS):
+    for entry in read_entries(path, (*_GENE_COLUMNS, _NAMES_COLUMN), _WEIGHT_COLUMNS):
         if not entry.others:
             raise _error(path, f"its header has no column {' or '.join(_WEIGHT_COLUMNS)}", "Name the column weight")
         column, text = next(iter(entry.others.items()))
@@ -89,11 +89,18 @@ def read_perturbation_file(path: str | Path) -> list[PerturbationRequest]:
     path = Path(path)
     requests = [
         PerturbationRequest(entry.label, _count(path, entry), (path, entry.line))
-        for entry in _entries(path, _LABEL_COLUMNS)
+        for entry in read_entries(path, _LABEL_COLUMNS)
     ]
     if not requests:
         raise _error(path, "it holds no perturbation, expected one per line, such as FOSB+ctrl")
     return requests
+
+
+def _error(
+    path: Path, problem: str, remedy: str = "", line: int | None = None, column: str = ""
+) -> PerturbationFileError:
+    where = at_line(path, line)
+    return PerturbationFileError(problem, remedy, where=f"{where}, column {column!r}" if column else where)
 
 
 @dataclass(frozen=True)
@@ -105,16 +112,16 @@ class Entry:
     others: Mapping[str, str]
 
 
-def _error(
-    path: Path, problem: str, remedy: str = "", line: int | None = None, column: str = ""
-) -> PerturbationFileError:
-    where = at_line(path, line)
-    return PerturbationFileError(problem, remedy, where=f"{where}, column {column!r}" if column else where)
-
-
-def _entries(
+def read_entries(
     path: Path, label_columns: Sequence[str], other_columns: Sequence[str] = (_COUNT_COLUMN,)
 ) -> Iterator[Entry]:
+    """Yield the entries of a list: one per line, or the rows of a .csv or .tsv file.
+
+    Raises
+    ------
+    PerturbationFileError
+        If the file cannot be read, or a table has none of the label columns; names the file, line and column.
+    """
     with foreign_data(PerturbationFileError, path, remedy="Save it as UTF-8 text: .txt, .csv or .tsv"):
         text = read_text(None if path == _STANDARD_INPUT else path)
     if path.suffix.lower() in _DELIMITERS:
@@ -148,12 +155,9 @@ def _table(path: Path, text: str, label_columns: Sequence[str], other_columns: S
     for line, cells in rows:
         if len(cells) > len(header):
             # A cell left out may be the second gene of a pair.
-            raise _error(
-                path,
-                f"the row has {len(cells):,} cells, and the header {pluralize(len(header), 'column')}",
-                "Name every column; join genes that are perturbed together by a plus, such as FOSB+KLF1",
-                line,
-            )
+            problem = f"the row has {len(cells):,} cells, and the header {pluralize(len(header), 'column')}"
+            pairs = "; join genes that are perturbed together by a plus, such as FOSB+KLF1"
+            raise _error(path, problem, f"Name every column{pairs if label_columns == _LABEL_COLUMNS else ''}", line)
         cell_of = dict(zip_longest(names, cells, fillvalue=""))
         if not cell_of[label_column]:
             raise _error(path, "the cell is empty", line=line, column=header[names.index(label_column)])

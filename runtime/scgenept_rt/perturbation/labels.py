@@ -63,7 +63,7 @@ class PerturbationRequest:
     place: tuple[Path, int] | None = field(default=None, compare=False, repr=False)
 
 
-def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[str] = CONTROL_LABELS) -> Perturbation:
+def parse_perturbation(label: str, panel: GenePanel) -> Perturbation:
     """Read one label: `A`, `A+ctrl`, `ctrl+A`, `A+B`, `A_B`, `A;B`, or `ctrl` alone (the control, no gene perturbed).
 
     Genes are given by symbol or Ensembl id. `A_B`, `A;B`, `A|B` and `A:B` are split only if the whole is not a gene and
@@ -81,7 +81,7 @@ def parse_perturbation(label: str, panel: GenePanel, control_labels: Sequence[st
     """
     if not isinstance(label, str):
         raise _not_a_label("perturbation", label, "one label such as FOSB+ctrl")
-    perturbation, unknown = look_up(PerturbationRequest(label), panel, control_labels)
+    perturbation, unknown = look_up(PerturbationRequest(label), panel)
     if unknown:
         raise panel.unknown_genes_error(unknown, unknown)
     return perturbation
@@ -150,11 +150,10 @@ def parse_perturbations(
     return perturbations, [*_repeat_notices(repeats, conflicts), *_target_notices(perturbations, panel)]
 
 
-def all_singles(panel: GenePanel, in_vocab_only: bool = False) -> list[str]:
+def all_singles(panel: GenePanel) -> list[str]:
     """Return a label for each gene of the model perturbed alone, in model order; a repeated name comes once."""
-    names = [name for name, known in zip(panel.names, panel.in_vocab, strict=True) if known or not in_vocab_only]
     # A name that holds a plus is read as a gene only when it stands alone.
-    return [name if "+" in name else f"{name}+ctrl" for name in dict.fromkeys(names)]
+    return [name if "+" in name else f"{name}+ctrl" for name in dict.fromkeys(panel.names)]
 
 
 def pairs_of(genes: Sequence[str]) -> list[str]:
@@ -300,12 +299,7 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
 def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: NDArray[np.int64]) -> list[str]:
     """Return a notice about the target genes that an input lacks, if there are any.
 
-    Parameters
-    ----------
-    perturbations
-        What is to be predicted.
-    columns
-        int64 [n_genes], the input's column of each gene of the model, -1 where the input lacks it.
+    `columns` int64 [n_genes] is the input's column of each gene of the model, -1 where the input lacks it.
     """
     missing = _targets(perturbations, columns < 0)
     if not missing:
