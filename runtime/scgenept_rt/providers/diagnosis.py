@@ -35,10 +35,6 @@ class ProviderStatus:
 
     Attributes
     ----------
-    name
-        One of `PROVIDER_NAMES`.
-    usable
-        Whether a session on it can be expected to run.
     reason
         One line: what it would run on, or what is wrong.
     remedy

@@ -44,14 +44,9 @@ class LoadFailure:
 
 
 def load_failures(provider_library: Path, *, also: Sequence[str] = ()) -> list[LoadFailure]:
-    """Open every library that a provider library needs, and return those that fail.
+    """Open every library that ONNX Runtime's `libonnxruntime_providers_*.so` needs, and return those that fail.
 
-    Parameters
-    ----------
-    provider_library
-        ONNX Runtime's own `libonnxruntime_providers_*.so`.
-    also
-        Names of libraries that the provider opens by itself when it runs.
+    `also` are libraries that the provider opens by itself when it runs.
     """
     try:
         needed = elf.needed_libraries(provider_library)

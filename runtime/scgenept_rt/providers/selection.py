@@ -33,14 +33,12 @@ class ProviderChoice:
 
     Attributes
     ----------
-    name
-        One of `PROVIDER_NAMES`.
     ort_provider
         ONNX Runtime's name of it; None for torch, which opens no ONNX Runtime session.
     ort_options
         ONNX Runtime's provider options.
     precision
-        The precision asked for, else fp16 on GPUs and fp32 on the CPU, as far as the bundle's graphs allow.
+        The precision asked for, else fp16 on GPUs if the bundle has such a graph, else fp32.
     target
         Which of the bundle's graphs it runs; None for torch.
     device_ids
@@ -49,8 +47,6 @@ class ProviderChoice:
         One line: why this provider.
     engine
         The options that it was chosen by, complete.
-    status
-        From `diagnose_provider`.
     """
 
     name: ProviderName

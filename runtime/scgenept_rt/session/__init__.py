@@ -40,10 +40,6 @@ def open_session(
 
     Parameters
     ----------
-    bundle
-        An opened bundle.
-    choice
-        From `select_provider`.
     record
         If CUDA graphs were asked for: the batches to record; by default `BATCH_SIZES` cells of all genes.
     on_notice

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 from scgenept_rt.providers import ProviderChoice
@@ -15,7 +15,6 @@ from scgenept_rt.providers import ProviderChoice
 DEBUG_VARIABLE: Final = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
 """With it, ONNX Runtime's CUDA provider prints the kernel of every attention node to standard output."""
 
-_NO_FLASH_VARIABLE = "ORT_DISABLE_FLASH_ATTENTION"
 _KERNEL = re.compile(r"SdpaKernel=(\w+)")
 _DEBUG_LINE = re.compile(
     r"SdpaKernel=|Operator=\w*Attention|AttentionKernelOptions:|Flash Attention is|MATH=0 is|flash=\d, .*workspace="
@@ -26,14 +25,11 @@ _DEBUG_LINE = re.compile(
 def attention_kernels(choice: ProviderChoice) -> Iterator[list[str]]:
     """Collect the names of the attention kernels that run in sessions opened within the context.
 
-    Yields a list that is complete on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``, empty if not known.
+    Yields a list that is complete on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``; empty if the provider
+    is not cuda, which alone names them.
     """
-    if choice.traits.is_cuda:
-        with printed_attention_kernels() as kernels:
-            yield kernels
-    else:
-        known = _cpu_kernel(choice)
-        yield [known] if known else []
+    with printed_attention_kernels() if choice.traits.is_cuda else nullcontext(list[str]()) as kernels:
+        yield kernels
 
 
 @contextmanager
@@ -61,16 +57,3 @@ def printed_attention_kernels() -> Iterator[list[str]]:
             text = captured.read().decode(errors="replace")
             kernels += dict.fromkeys(_KERNEL.findall(text))
             sys.stderr.write("".join(line for line in text.splitlines(keepends=True) if not _DEBUG_LINE.search(line)))
-
-
-def _cpu_kernel(choice: ProviderChoice) -> str:
-    """Return the CPU provider's kernel, which depends on the graph alone; empty if not known.
-
-    Its fp32 MultiHeadAttention without mask and bias, as in the `ort` and `merged` graphs, runs in tiles (flash
-    attention) unless the environment switches that off.
-    """
-    if choice.traits.on_gpu or choice.precision != "fp32" or choice.target not in ("ort", "merged"):
-        return ""
-    if os.environ.get(_NO_FLASH_VARIABLE, "0") == "1":
-        return f"unfused, as {_NO_FLASH_VARIABLE} is set"
-    return "flash (tiled)"

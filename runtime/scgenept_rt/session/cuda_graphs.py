@@ -26,14 +26,14 @@ Shape = tuple[int, int]
 class RecordedBatches:
     """Runs batches of one session, those of some shapes as recorded graphs.
 
-    To be made and used by one and the same thread. Everything is recorded at once: work on a GPU by other threads of
+    Make and use it in the same thread. Everything is recorded at once: work on a GPU by other threads of
     the process can spoil a recording, and a recording their work.
     """
 
     def __init__(
         self, session: Any, device_type: str, device_id: int, shapes: Sequence[Shape], tolerance: Tolerance
     ) -> None:
-        """Record, and compare outputs of the graphs with those of the session without them.
+        """Record batches of these shapes, and compare their outputs with those of the session without recording.
 
         Parameters
         ----------
@@ -41,15 +41,11 @@ class RecordedBatches:
             An `onnxruntime.InferenceSession` of a bundle's graph, made with the provider option `enable_cuda_graph`.
         device_type, device_id
             Where the session runs, as `onnxruntime.OrtValue` names it, such as ``"cuda"`` and 0.
-        shapes
-            The batches to record.
-        tolerance
-            By how much the two may differ.
 
         Raises
         ------
         RuntimeError
-            If they differ by more. ONNX Runtime's own errors are not changed.
+            If they differ by more than the tolerance. ONNX Runtime's own errors are not changed.
         """
         self._session = session
         self._not_recorded = _run_options(-1)

@@ -30,17 +30,8 @@ def engine_directory(root: Path, key: Mapping[str, str]) -> Iterator[tuple[Path,
     Leaving without an error makes what was built part of the cache, by one rename: a build that was killed leaves
     nothing that a later run would read.
 
-    Parameters
-    ----------
-    root
-        The directory of all engines.
-    key
-        Everything that the engine depends on.
-
-    Raises
-    ------
-    OutputError
-        If the cache cannot be written.
+    `root` is the directory of all engines, `key` everything that the engine depends on. Raises `OutputError` if the
+    cache cannot be written.
     """
     kept = root / hashlib.sha256(json.dumps(dict(sorted(key.items()))).encode()).hexdigest()[:32]
     remedy = f"Set the environment variable {CACHE_VARIABLE} to a directory that can"

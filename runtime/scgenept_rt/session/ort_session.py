@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import Bundle, BundleFile, Precision
+from scgenept_rt.bundle import Bundle, BundleFile
 from scgenept_rt.errors import ProviderUnavailableError, UseOption, pluralize
 from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.providers import (
@@ -33,7 +33,7 @@ _LOG_FATAL_ONLY = 4
 
 
 class OrtSession:
-    """A graph in ONNX Runtime. Safe to run from many threads at once; not picklable (open one in each process)."""
+    """A graph in ONNX Runtime; see `Session`. Thread-safe, not picklable (open one in each process)."""
 
     def __init__(
         self,
@@ -47,10 +47,6 @@ class OrtSession:
 
         Parameters
         ----------
-        bundle
-            An opened bundle.
-        choice
-            Provider, precision, target and threads, from `select_provider`.
         recorded
             (n_cells, n_genes) of the batches to record as CUDA graphs.
         on_notice
@@ -65,6 +61,8 @@ class OrtSession:
         OutputError
             If TensorRT's engines cannot be kept.
         """
+        self.provider, self.precision = choice.name, choice.precision
+        self.fixed_batches = choice.traits.on_gpu  # cuDNN and TensorRT keep a plan for each batch size and length
         self._choice = choice
         assert choice.target is not None, "a provider without a target opens no ONNX Runtime session"
         self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None
@@ -85,21 +83,6 @@ class OrtSession:
                 reason = f"CUDA graphs cannot be recorded ({summary(str(error))}); load it without them"
                 raise graph_not_loaded(bundle.directory, graph.path, choice.name, reason) from error
 
-    @property
-    def provider(self) -> str:
-        """Name of the provider."""
-        return self._choice.name
-
-    @property
-    def precision(self) -> Precision:
-        """Precision of the graph."""
-        return self._choice.precision
-
-    @property
-    def fixed_batches(self) -> bool:
-        """True on GPUs: cuDNN and TensorRT keep a plan for each batch size and length."""
-        return self._choice.traits.on_gpu
-
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
@@ -108,7 +91,7 @@ class OrtSession:
             if self._shares_token is not None:
                 return run_merged(self._run_graph, values, pert_flags, gene_index, self._shares_token)
             size = self._max_batch or max(len(values), 1)
-            if self._choice.traits.on_gpu:
+            if self.fixed_batches:
                 size = min(size, largest_batch(values.shape[1], self._width))
             parts = [slice(begin, begin + size) for begin in range(0, max(len(values), 1), size)]
             feeds: list[Feed] = [
@@ -163,10 +146,6 @@ class OrtSession:
             return self._recorded.run(feed)
         outputs: list[NDArray[np.float32]] = self._session.run([OUTPUT], dict(feed))
         return outputs[0]
-
-    def __reduce__(self) -> Any:
-        """Refuse: a session holds native memory."""
-        raise TypeError("a session cannot be pickled: it holds native memory. Open the bundle again in each process.")
 
 
 @cache

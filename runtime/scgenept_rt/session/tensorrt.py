@@ -20,11 +20,7 @@ def tensorrt_options(
     """Yield the provider options for a session, which must be opened within the context.
 
     `on_notice` is called when an engine must be built, for batches of up to `max_batch` cells, and when it is done.
-
-    Raises
-    ------
-    OutputError
-        If the engine cache cannot be written.
+    See `engine_directory` for what is raised.
     """
     device = choice.device or {}
     fixed = {

@@ -57,14 +57,8 @@ def run_merged(
 ) -> NDArray[np.float32]:
     """Run a merged graph cell by cell: the tokens of two cells differ, and one cell keeps a CPU busy.
 
-    Parameters
-    ----------
-    run
-        Runs the graph on named inputs: those of every graph, and `log_count` float32 [n_tokens].
-    values, pert_flags, gene_index
-        A batch; see `Session.run`, also for what is returned (the same as without merging, except for rounding).
-    shared_rows
-        See `shares_token`.
+    `run` runs the graph on named inputs: those of every graph (see `Session.run`), and `log_count` float32 [n_tokens].
+    See `shares_token` for `shared_rows`.
 
     Raises
     ------
