@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
-from scgenept_rt.genes import panel_doubts
+from scgenept_rt.genes import panel_warnings
 from tests.conftest import DATA
 
 with (DATA / "norman_genes.csv").open() as file:
@@ -14,10 +14,10 @@ KNOWN = [True] * len(NORMAN)
 
 
 def test_the_published_genes_give_no_doubt():
-    assert panel_doubts("norman", NORMAN, KNOWN) == []
+    assert panel_warnings("norman", NORMAN, KNOWN) == []
     demo = Bundle.open(demo_bundle_path()).manifest
-    assert panel_doubts("norman", demo.gene_names, demo.in_vocab) == []
-    assert panel_doubts("unknown", ["A", "B"], [True, True]) == []
+    assert panel_warnings("norman", demo.gene_names, demo.in_vocab) == []
+    assert panel_warnings("unknown", ["A", "B"], [True, True]) == []
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def test_the_published_genes_give_no_doubt():
     ],
 )
 def test_other_genes_another_order_and_other_spellings_do(names):
-    (doubt,) = panel_doubts("norman", names, [True] * len(names))
+    (doubt,) = panel_warnings("norman", names, [True] * len(names))
     assert f"{len(names):,} genes are not the 5,045" in doubt
 
 
 @pytest.mark.parametrize(("n_known", "doubts"), [(20, 0), (16, 0), (14, 1), (0, 1)])
 def test_few_genes_in_the_vocabulary_do(n_known, doubts):
-    assert len(panel_doubts("mine", [f"G{n}" for n in range(20)], [n < n_known for n in range(20)])) == doubts
+    assert len(panel_warnings("mine", [f"G{n}" for n in range(20)], [n < n_known for n in range(20)])) == doubts

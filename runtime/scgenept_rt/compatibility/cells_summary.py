@@ -1,4 +1,4 @@
-"""What a file of cells holds, as far as that is known without a model."""
+"""What a file of cells holds, without a model."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.cost import Cost, estimate_cost
 from scgenept_rt.compatibility.finding import Finding, Findings
 from scgenept_rt.compatibility.gene_check import check_blanked, check_genes, check_panel
-from scgenept_rt.compatibility.label_check import Labels, check_labels
+from scgenept_rt.compatibility.label_check import LabelSummary, check_labels
 from scgenept_rt.compatibility.value_check import Values, check_values, sample_rows
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.expression.groups import mixed_notices
@@ -40,7 +40,7 @@ class Report:
     n_obs: int | None = None
     n_vars: int | None = None
     findings: Findings = field(default_factory=Findings)
-    labels: Labels | None = None
+    labels: LabelSummary | None = None
     genes: GeneMatch | None = None
     values: Values | None = None
     sample: Any = None

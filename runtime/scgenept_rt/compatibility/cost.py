@@ -54,11 +54,6 @@ def estimate_cost(predictor: Predictor, sample: Any, n_controls: int, n_perturba
     """Time one small batch: one cell, or as many as fit into about a second.
 
     `sample` are control cells, `csr_array` [n_cells, n_genes] in model gene order; None to time empty ones.
-
-    Raises
-    ------
-    NonFinitePredictionError
-        If a prediction is NaN or infinite.
     """
     timed, seconds = 1, _seconds(predictor, sample, 1)
     if seconds < _ENOUGH_SECONDS:

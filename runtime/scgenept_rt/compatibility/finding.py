@@ -19,7 +19,7 @@ class Finding:
     Attributes
     ----------
     topic, status
-        What it is about; "note" for what users should know, "problem" for what stops `predict`.
+        What it is about; "problem" for what stops `predict`, "note" for what to look at.
     text, remedy, options
         What was found and what to do; of a problem, those of the error that `predict` would raise.
     """

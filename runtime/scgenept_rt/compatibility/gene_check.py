@@ -12,7 +12,7 @@ from scgenept_rt.compatibility.finding import Finding, Findings
 from scgenept_rt.errors import pluralize
 from scgenept_rt.expression import OpenedCells
 from scgenept_rt.expression.missing_genes import accept_blanked, accept_missing
-from scgenept_rt.genes import GeneMatch, GenePanel, panel_doubts
+from scgenept_rt.genes import GeneMatch, GenePanel, panel_warnings
 
 
 def check_genes(cells: OpenedCells, panel: GenePanel, findings: Findings) -> GeneMatch:
@@ -56,8 +56,8 @@ def check_blanked(
 
 
 def check_panel(manifest: Manifest) -> list[Finding]:
-    """Return doubts about the bundle's own genes; made-up weights were trained on none."""
+    """Return warnings about the bundle's own genes; made-up weights were trained on none."""
     if manifest.synthetic:
         return []
-    doubts = panel_doubts(manifest.dataset, manifest.gene_names, manifest.in_vocab)
-    return [Finding("vocabulary", "note", doubt) for doubt in doubts]
+    warnings = panel_warnings(manifest.dataset, manifest.gene_names, manifest.in_vocab)
+    return [Finding("vocabulary", "note", warning) for warning in warnings]

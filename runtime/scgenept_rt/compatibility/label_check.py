@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import PerturbationError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import PerturbationError, UseOption, compose, join_limited, pluralize
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, is_control_word, look_up
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelSummary:
     """What the labels of cells say.
 
     Column and control label are None if all cells are control cells. `perturbations` are what the model can predict of
@@ -27,12 +27,12 @@ class Labels:
     unpredictable: tuple[str, ...] = ()
 
 
-def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[Labels, list[Finding]]:
+def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[LabelSummary, list[Finding]]:
     """Sort the labels of cells by whether the model has their genes."""
     key, label, n_controls = control.condition_key, control.control_label, len(control.rows)
     findings = control_findings(control, n_obs)
     if key is None or label is None or control.labels is None:
-        return Labels(None, None, n_controls), findings
+        return LabelSummary(None, None, n_controls), findings
     controls = (*CONTROL_LABELS, *control.control_labels)
     others = [name for name in control.labels.counts() if name not in controls]
     others = [name for name in others if name in panel or not is_control_word(name)]
@@ -50,7 +50,7 @@ def check_labels(control: ControlRows, n_obs: int, panel: GenePanel) -> tuple[La
             lacking |= unknown
         elif parsed.columns:
             targets[parsed.columns] = parsed.canonical
-    facts = Labels(key, label, n_controls, len(others), tuple(targets.values()), tuple(unpredictable))
+    facts = LabelSummary(key, label, n_controls, len(others), tuple(targets.values()), tuple(unpredictable))
     findings.append(_predictable(facts, lacking, panel))
     out_of_vocab = sorted({panel.names[at] for columns in targets for at in columns if not panel.in_vocab[at]})
     if out_of_vocab:
@@ -74,7 +74,7 @@ def control_findings(control: ControlRows, n_obs: int) -> list[Finding]:
     return findings + [Finding.from_notice("labels", notice) for notice in control.notices]
 
 
-def _predictable(facts: Labels, lacking: dict[str, list[str]], panel: GenePanel) -> Finding:
+def _predictable(facts: LabelSummary, lacking: dict[str, list[str]], panel: GenePanel) -> Finding:
     if not facts.n_other_labels:
         return Finding("perturbations", "ok", "The cells have no other labels; any perturbation can be predicted")
     n_predictable = facts.n_other_labels - len(facts.unpredictable)
@@ -83,10 +83,7 @@ def _predictable(facts: Labels, lacking: dict[str, list[str]], panel: GenePanel)
         text += f" ({pluralize(len(facts.perturbations), 'distinct set')} of target genes)"
     if not facts.unpredictable:
         return Finding("perturbations", "ok", text)
-    shown = list(lacking)
-    for at, gene in enumerate(shown[:5]):  # near spellings take milliseconds
-        near = lacking[gene] or panel.suggestions(gene, 1)
-        shown[at] = f"{gene} (near: {near[0]})" if near else gene
-    genes = f"The model lacks {pluralize(len(shown), 'gene')} of the others: {join_limited(shown)}"
-    text += f". {genes if lacking else 'The others are not sets of different genes'}"
-    return Finding("perturbations", "note", text, "`scgenept-rt genes BUNDLE` lists the genes that the model has")
+    if not lacking:
+        return Finding("perturbations", "note", f"{text}. The others are not sets of different genes")
+    error = panel.unknown_genes_error(lacking, lacking)
+    return Finding("perturbations", "note", f"{text}. {compose(error.problem)}", error.remedy)

@@ -54,7 +54,7 @@ def check_values(
         names, columns = list(match.panel.names), match.columns
     sample = csr_array(vstack(list(cells.matrix.batches(rows, columns)), format="csr"))
     total = None if manifest is None else manifest.training_total
-    signature, fault = cells.find_scale_fault(cells.sample(rows, columns), total)
+    signature, fault = cells.judge_scale(candidates, columns, total)
     finite = sample.data[np.isfinite(sample.data)].astype(np.float64)
     has_zeros = sample.nnz < len(rows) * np.count_nonzero(columns >= 0) or not finite.size
     bounds = np.append(finite, 0.0) if has_zeros else finite

@@ -55,29 +55,16 @@ class StoredRows:
         self._stored: NDArray[Any] | IO[bytes] | None = stored
         self.order = order
 
-    @property
-    def spilled(self) -> bool:
-        """True if the values lie in a temporary file."""
-        return not isinstance(self._stored, np.ndarray)
-
     def close(self) -> None:
-        """Drop the values; reading them afterwards raises ValueError."""
+        """Drop the values."""
         stored, self._stored = self._stored, None
         if stored is not None and not isinstance(stored, np.ndarray):
             stored.close()
 
     def dense(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return cells `start` up to `stop` as float32 [stop - start, n_genes], C-contiguous.
+        """Return cells `start` up to `stop` as float32 [stop - start, n_genes].
 
-        Parameters
-        ----------
-        start, stop
-            Range of cells, 0 <= start <= stop <= n_obs.
-
-        Raises
-        ------
-        ValueError
-            If the cells were closed.
+        Raises ValueError if the cells were closed, as all that reads them.
         """
         return self.gather(np.arange(start, stop))
 
@@ -91,18 +78,7 @@ class StoredRows:
         return out
 
     def totals(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
-        """Return, of the cells `start` up to `stop`, how many express a gene, and the sums of values and squares.
-
-        Returns
-        -------
-        ndarray
-            float64 [3, n_genes].
-
-        Raises
-        ------
-        ValueError
-            If the cells were closed.
-        """
+        """Return how many of the cells express a gene, and the sums of values and squares, as float64 [3, n_genes]."""
         times = np.bincount(self.order[start:stop], minlength=len(self._indptr) - 1).astype(np.float64)
         totals = np.zeros((3, self.n_genes), dtype=np.float64)
         for first, end in self._steps():
@@ -218,7 +194,7 @@ class ControlCells:
     condition_key, control_label
         The obs column and label that mark control cells; None if all rows were taken.
     notices
-        What users should know.
+        Messages for the user.
     annotation
         Names and annotation of the input.
     others
@@ -257,7 +233,7 @@ class ControlCells:
         self.close()
 
     def close(self) -> None:
-        """Drop the values; reading them afterwards raises ValueError."""
+        """Drop the values."""
         self.values.close()
         if self.others is not None:
             self.others.close()

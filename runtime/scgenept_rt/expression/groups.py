@@ -87,12 +87,8 @@ class GroupColumn:
 def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where: str) -> GroupColumn:
     """Return the groups of control cells by a column that the user named.
 
-    Raises
-    ------
-    FieldNotFoundError
-        If there is no such column.
-    ControlCellsError
-        If it has no value for any of the cells, or too many to be groups.
+    Raises `FieldNotFoundError` if there is no such column, and `ControlCellsError` if it has no value for any of the
+    cells, or too many to be groups.
     """
     if column not in obs.columns:
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
@@ -114,15 +110,7 @@ def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where:
 
 
 def in_group(obs: Annotation, group: tuple[str, str], where: str) -> NDArray[np.bool_]:
-    """Return which rows have the value of a column of obs.
-
-    Raises
-    ------
-    FieldNotFoundError
-        If there is no such column.
-    ControlCellsError
-        If no row has the value.
-    """
+    """Return which rows have the value of a column of obs; raises a `CellsError` if there is no such column or row."""
     column, name = group
     if column not in obs.columns:
         raise FieldNotFoundError(
@@ -143,14 +131,8 @@ def in_group(obs: Annotation, group: tuple[str, str], where: str) -> NDArray[np.
 def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[Groups, NDArray[np.int64], list[str]]:
     """Draw control cells within each group, as if there were no others.
 
-    Returns
-    -------
-    Groups
-        The groups of the drawn cells.
-    ndarray
-        int64, the drawn cells as positions among `groups.codes`, one group after the other.
-    list of str
-        Notices.
+    Returns the groups of the drawn cells, these cells as positions among `groups.codes`, one group after the other, and
+    notices.
     """
     members = [np.flatnonzero(groups.codes == code) for code in range(len(groups.names))]
     wanted = sampling.n_controls

@@ -105,13 +105,7 @@ def did_you_mean(label: str, known: Sequence[str], reader: LabelReader) -> str:
 def measured_perturbations(
     source: str | Path | AnnData, panel: GenePanel, read: ReadOptions | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return the labels of cells that are read as genes of a model, and those that are not.
-
-    Raises
-    ------
-    CellsError
-        If the cells cannot be read, or control cells cannot be identified by an obs column.
-    """
+    """Return the labels of cells that are read as genes of a model, and those that are not; see `LabelledRows.of`."""
     with open_cells(source, read) as cells:
         labels = LabelledRows.of(cells, panel)
     others = {CONTROL, *labels.perturbations}
@@ -135,7 +129,7 @@ class LabelledRows:
     condition_names
         GEARS's `condition_name` of each label, the key of lists in uns; empty if obs has no such column.
     notices
-        What users should know of the labels of control cells.
+        Messages about the labels of control cells.
     """
 
     names: tuple[str, ...]
@@ -149,12 +143,7 @@ class LabelledRows:
     def of(cls, cells: OpenedCells, panel: GenePanel, group: tuple[str, str] | None = None) -> LabelledRows:
         """Read the labels of opened cells, or of those alone that have a value of an obs column.
 
-        Raises
-        ------
-        ControlCellsError
-            If control cells cannot be identified by an obs column, or there are none in the group.
-        FieldNotFoundError
-            If there is no column of the group.
+        Raises a `CellsError` if control cells cannot be identified by an obs column, or there are none in the group.
         """
         control = cells.find_control_cells(panel)
         if control.labels is None:

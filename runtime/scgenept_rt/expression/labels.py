@@ -40,7 +40,7 @@ class ControlRows:
         The obs column that labels cells, its labels of control cells (the most frequent first), and all its labels;
         None and none if obs has no such column and all rows are control cells.
     notices
-        What users should know.
+        Messages for the user.
     """
 
     rows: NDArray[np.int64]
@@ -66,10 +66,6 @@ def find_control_rows(
 
     Parameters
     ----------
-    obs
-        Annotation of the cells.
-    where
-        The input, named in errors.
     condition_key
         The column; by default the first of `CONDITION_KEYS` that holds a control label. If obs has none of these, all
         cells are control cells, unless some other column names perturbations: perturbed cells must never be taken for

@@ -20,17 +20,11 @@ _FLAG = "feature_is_filtered"
 _COUNTED_CELLS = 2000
 """Number of cells whose counts are read to find genes that are blanked in X."""
 _LOW_COVERAGE = 0.8
-"""Share of genes found, below which an input that is accepted with missing_genes="zero" deserves a warning."""
+"""Share of genes found, below which an input that is accepted with missing_genes="zero" gets a warning."""
 
 
 def accept_missing(cells: OpenedCells, match: GeneMatch) -> list[str]:
-    """Return notices about genes that the input lacks.
-
-    Raises
-    ------
-    GeneMatchError
-        If genes are missing and the options do not accept that, or none was found.
-    """
+    """Return notices about genes that the input lacks; raises `GeneMatchError` unless the options accept that."""
     if not match.missing:
         return []
     if not match.n_found:
@@ -66,14 +60,7 @@ def blanked_genes(
 ) -> NDArray[np.bool_]:
     """Return which of a model's genes are zero in X in all of these cells and not in their counts.
 
-    Parameters
-    ----------
-    match
-        Which columns hold the genes.
-    rows
-        int64 [n_cells], the cells.
-    expressed
-        bool [n_genes], the genes of the model that X holds values of in them.
+    `expressed` bool [n_genes] are the genes of the model that X holds values of in them.
     """
     blanked = np.zeros(len(expressed), dtype=np.bool_)
     silent = np.flatnonzero(~expressed & (match.columns >= 0))

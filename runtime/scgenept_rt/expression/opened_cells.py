@@ -153,12 +153,7 @@ class OpenedCells:
     def matrix(self) -> MatrixRows:
         """Values of all genes: X, or the layer or raw that the options name.
 
-        Raises
-        ------
-        FieldNotFoundError
-            If it is not there.
-        CellsFormatError
-            If it is empty, cannot be read, or does not fit obs and var.
+        Raises a `CellsError` if it is not there, empty, cannot be read, or does not fit obs and var.
         """
         layer = self.options["layer"]
         if self.options["use_raw"]:
@@ -212,15 +207,7 @@ class OpenedCells:
         return is_gene(self.var)
 
     def match_genes(self, panel: GenePanel) -> GeneMatch:
-        """Find the model's genes among the columns, whether or not any are missing.
-
-        Raises
-        ------
-        FieldNotFoundError
-            If the options name a column that is not there.
-        GeneMatchError
-            If several columns have the name of one gene of the model.
-        """
+        """Find the model's genes among the columns, whether or not any are missing; see `match_columns`."""
         gene_key = self.options["gene_key"]
         if gene_key is not None and gene_key not in self.gene_names:
             choose = UseOption("gene_key", "choose one of these")
@@ -264,8 +251,6 @@ class OpenedCells:
 
         Parameters
         ----------
-        match
-            The model's genes, of which missing ones are zero.
         rows
             int64 [n_cells], sorted, without repeats.
         notices
@@ -274,17 +259,14 @@ class OpenedCells:
         Yields
         ------
         csr_array
-            float32 [n_rows, n_genes], with sorted columns and no stored zeros; they stack up to `rows`.
+            float32 [n_rows, n_genes], with sorted columns and no stored zeros; missing genes are zero.
 
         Raises
         ------
         ExpressionValueError
             If values are not finite, or not log1p-normalised unless the options accept that.
         """
-        fault = None
-        if len(rows):
-            chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
-            fault = self.find_scale_fault(self.sample(chosen, match.columns), match.panel.training_total)[1]
+        fault = self.judge_scale(rows, match.columns, match.panel.training_total)[1]
         check = self.scale_check(match.panel.names, rows, fault)
         for batch in self.matrix.batches(rows, match.columns):
             check.check(batch)
@@ -307,18 +289,21 @@ class OpenedCells:
             fault=fault,
         )
 
-    def sample(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Any:
-        """Return cells over all genes as `csr_array`, or over those of `columns` where that would read everything."""
+    def judge_scale(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], training_total: float | None
+    ) -> tuple[Signature | None, ScaleFault | None]:
+        """Judge a few of these cells: what their values have been through, and what is wrong with that.
+
+        They are judged over all genes, or over those of `columns` where that would read everything. Values that are not
+        finite are left to `ScaleCheck`; see `find_fault` for the total.
+        """
         from scipy.sparse import csr_array, vstack
 
+        if not len(rows):
+            return None, None
+        few = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
         chosen = columns if isinstance(self.matrix, CompressedColumns) else np.flatnonzero(self._is_gene)
-        return csr_array(vstack(list(self.matrix.batches(rows, chosen)), format="csr"))
-
-    def find_scale_fault(self, sample: Any, training_total: float | None) -> tuple[Signature | None, ScaleFault | None]:
-        """Judge a sample of cells: what its values have been through, and what is wrong with that.
-
-        Values that are not finite are left to `ScaleCheck`; see `find_fault` for the total.
-        """
+        sample = csr_array(vstack(list(self.matrix.batches(few, chosen)), format="csr"))
         finite = sample.data[np.isfinite(sample.data)]
         if not finite.size or (finite.min() < 0 and finite.size < sample.data.size):
             return None, None

@@ -39,8 +39,6 @@ def read_control_cells(
     source
         Path of an .h5ad file or a .zarr directory, or an AnnData. Backed ones and views are read by rows too, but
         of a view of a backed one all rows are loaded. Values are log1p of normalised counts.
-    panel
-        The model's genes.
     options, sampling
         What to read, and which control cells to use; by default each once.
     groupby
@@ -54,16 +52,9 @@ def read_control_cells(
 
     Raises
     ------
-    ArgumentError, CellsNotFoundError, CellsFormatError, MissingPackageError
-        If the input cannot be read.
-    FieldNotFoundError
-        If it lacks what an option names.
-    ControlCellsError
-        If its control cells cannot be identified, or are too few.
-    GeneMatchError
-        If its genes do not match the model's.
-    ExpressionValueError
-        If the values of the control cells in use are not log1p-normalised expression.
+    CellsError
+        If the input cannot be read or lacks what an option names, its control cells cannot be identified or are too
+        few, its genes do not match the model's, or values in use are not log1p-normalised expression.
     """
     sampling = sampling or Sampling()
     with open_cells(source, options) as cells:
@@ -71,13 +62,13 @@ def read_control_cells(
         match = cells.require_genes(panel)
         control = cells.find_control_cells(panel)
         notices: list[str] = []
-        told: list[str] = []
+        of_groups: list[str] = []
         if groupby is None:
             drawn = sampling.draw(len(control.rows))
             groups = Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64))
         else:
             found = require_groups(cells.obs, groupby, control.rows, cells.where)
-            groups, drawn, told = draw_groups(found, groupby, sampling)
+            groups, drawn, of_groups = draw_groups(found, groupby, sampling)
         stored, order = np.unique(drawn, return_inverse=True)
         rows = control.rows[stored]
         writer = RowsWriter(spill_bytes)
@@ -99,7 +90,7 @@ def read_control_cells(
             match=match,
             condition_key=control.condition_key,
             control_label=control.control_label,
-            notices=[*match.notices, *control.notices, *told, *notices],
+            notices=[*match.notices, *control.notices, *of_groups, *notices],
             annotation=read_annotation(cells, panel, control, rows[order])
             if annotated
             else InputAnnotation(cells.var.index()),

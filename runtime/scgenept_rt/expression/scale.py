@@ -67,10 +67,8 @@ def find_fault(
 
     Parameters
     ----------
-    signature
-        Of the sample.
-    sample
-        `csr_array` [n_cells, n_genes], not negative.
+    signature, sample
+        `csr_array` [n_cells, n_genes], not negative, and its signature.
     base
         The base of the logarithm that the file states, None for e.
     training_total
@@ -191,8 +189,6 @@ class ScaleCheck:
 
     Parameters
     ----------
-    where
-        The input, named in errors.
     gene_names
         The gene of each column.
     cell_name
@@ -293,8 +289,8 @@ class ScaleCheck:
                 "log1p-normalised expression, so its predictions may mean nothing here."
             )
             notices.append(Caution(problem))
-        told = raw_counts or too_large or (self._minimum < 0 and self._allow_unnormalized)
-        if self._fault is not None and not told:
+        reported = raw_counts or too_large or (self._minimum < 0 and self._allow_unnormalized)
+        if self._fault is not None and not reported:
             notices.append(Caution(self._fault.problem, self._fault.remedy, self._other_matrices))
         if self._n_empty == self._n_cells:
             notices.append(Caution("All values of the cells are zero"))

@@ -2,6 +2,6 @@
 
 from scgenept_rt.genes.matching import GeneMatch, match_columns
 from scgenept_rt.genes.panel import GenePanel, at_line, ensembl_id
-from scgenept_rt.genes.published import panel_doubts
+from scgenept_rt.genes.published import panel_warnings
 
-__all__ = ["GeneMatch", "GenePanel", "at_line", "ensembl_id", "match_columns", "panel_doubts"]
+__all__ = ["GeneMatch", "GenePanel", "at_line", "ensembl_id", "match_columns", "panel_warnings"]

@@ -1,4 +1,4 @@
-"""Symbols and Ensembl ids of one input, held against each other."""
+"""Comparing the symbols and Ensembl ids of one input."""
 
 from __future__ import annotations
 

@@ -21,8 +21,6 @@ class GeneMatch:
 
     Attributes
     ----------
-    panel
-        The model's genes.
     columns
         int64 [n_model_genes], the input's column, -1 where the input lacks the gene.
     source
@@ -36,7 +34,7 @@ class GeneMatch:
     n_extra
         How many of the input's columns are not used.
     notices
-        What users should know.
+        Messages for the user.
     unmeasured
         Why genes that have a column count as missing all the same.
     """
@@ -83,15 +81,11 @@ def match_columns(
 
     Parameters
     ----------
-    panel
-        The model's genes.
     candidates
         Names of the input's columns by source: "var_names" and columns of var.
     gene_key
         The source to use, a key of `candidates`; by default the one that covers most model genes. Of sources that cover
         as many, one with unambiguous names comes first, then "var_names", then the order of `candidates`.
-    where
-        The input, for messages.
 
     Notes
     -----
@@ -111,7 +105,7 @@ def match_columns(
     best = max(assignments, key=lambda assignment: (assignment.n_covered, not assignment.ambiguous))
     if best.ambiguous:
         raise best.error(where)
-    best.hold_against_ids(gene_key, where)
+    best.compare_sources(gene_key, where)
     best.find_respelled(sources)
     return best.match()
 
@@ -190,8 +184,8 @@ class _Assignment:
                     self.columns[position] = shared[position][0]
             self.ambiguous = {}
 
-    def hold_against_ids(self, gene_key: str | None, where: object) -> None:
-        """Hold the names of different sources against each other: Ensembl ids decide, unless a key does."""
+    def compare_sources(self, gene_key: str | None, where: object) -> None:
+        """Compare the names of different sources: Ensembl ids decide, unless a key does."""
         compared = compare_with_ids(self.panel, self.source, self.candidates)
         if compared is None:
             self._id_notices = compare_symbols(

@@ -15,21 +15,21 @@ _PUBLISHED = {
 }
 
 
-def panel_doubts(dataset: str, gene_names: Sequence[str], in_vocab: Sequence[bool]) -> list[str]:
+def panel_warnings(dataset: str, gene_names: Sequence[str], in_vocab: Sequence[bool]) -> list[str]:
     """Return warnings where a model would predict other genes than those that it was trained on."""
-    doubts = []
+    warnings = []
     if dataset in _PUBLISHED:
         n_genes, digest = _PUBLISHED[dataset]
         if hashlib.sha256("".join(f"{name}\n" for name in gene_names).encode()).hexdigest() != digest:
-            doubts.append(
+            warnings.append(
                 f"The model's {len(gene_names):,} genes are not the {n_genes:,} of the {dataset.capitalize()} data in "
                 f"their order: a model trained on these data is only right with their genes. Export with the gene list "
                 f"{dataset}, which ships with the package; the cells to predict from may have other genes."
             )
     n_in_vocab = sum(in_vocab)
     if n_in_vocab < _MIN_IN_VOCAB * len(gene_names):
-        doubts.append(
+        warnings.append(
             f"Only {n_in_vocab:,} of the model's {len(gene_names):,} genes are in the vocabulary; the others share one "
             "token, and the model cannot tell them apart by name. Gene lists hold the symbols of the training data."
         )
-    return doubts
+    return warnings

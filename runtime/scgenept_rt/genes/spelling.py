@@ -68,12 +68,7 @@ def made_unique(name: str) -> str | None:
 def find_respelled(panel: GenePanel, missing: Sequence[int], names: Mapping[int, str]) -> Respelled:
     """Find genes of a model among names in other spellings, where one column and no other can be meant.
 
-    Parameters
-    ----------
-    missing
-        Positions in the model of the genes to find.
-    names
-        The input's names by column.
+    `missing` are the positions in the model of the genes to find, `names` the input's names by column.
     """
     wanted = _Wanted(panel, missing)
     prefix = _shared_prefix(wanted, names.values(), len(panel) - len(missing))

@@ -13,7 +13,7 @@ from scgenept_rt.output.merging import find_parts, merge_shards
 from scgenept_rt.output.partial_table import PartialTable, finish_all
 from scgenept_rt.output.row_writer import MemoryTable, RowWriter
 from scgenept_rt.output.shard import Shard, output_of_part
-from scgenept_rt.output.table_spec import TableSpec, cell_eval_table, cells_table, mean_table
+from scgenept_rt.output.table_spec import TableSpec, cells_table, mean_table
 from scgenept_rt.output.whole_file import write_whole
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "RowWriter",
     "Shard",
     "TableSpec",
-    "cell_eval_table",
     "cells_path",
     "cells_table",
     "check_destination",

@@ -232,13 +232,7 @@ class Unfinished:
 
 
 def find_unfinished(path: Path) -> Unfinished | None:
-    """Return what a run left of an output, None if there is nothing.
-
-    Raises
-    ------
-    OutputError
-        If it is damaged, of another release, or cannot be read.
-    """
+    """Return what a run left of an output, None if there is nothing; raises `OutputError` if it cannot be used."""
     directory = partial_path(path)
     try:
         journal = Journal.load(directory, path)
@@ -264,13 +258,7 @@ def stored_entry(path: str | Path, name: str) -> Any:
 
 
 def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
-    """Yield a layer of a finished output, some rows at a time.
-
-    Raises
-    ------
-    OSError, KeyError
-        If there is no such output or layer.
-    """
+    """Yield a layer of a finished output, some rows at a time; raises OSError or KeyError if there is none."""
     with open_store(Path(path)) as store:
         yield from read_rows(store["layers"][name])
 

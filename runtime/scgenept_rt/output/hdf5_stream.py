@@ -15,17 +15,9 @@ from scgenept_rt.files.durable import sync_data
 
 
 class Hdf5Stream(FileIO):
-    """A new file for ``h5py.File(stream, "w")``; leaving it raises the first error that writing met.
+    """A new file for ``h5py.File(stream, "w")``; leaving it raises the first `OSError` that writing met.
 
-    Parameters
-    ----------
-    path
-        The file, which is replaced.
-
-    Raises
-    ------
-    OSError
-        On leaving, if the file could not be written or extended; it then holds nothing of use.
+    The file then holds nothing of use.
     """
 
     def __init__(self, path: Path) -> None:

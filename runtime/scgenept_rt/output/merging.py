@@ -123,15 +123,8 @@ class _Part:
 def find_parts(out: Path, ending: str) -> list[Path]:
     """Return the files of all parts, in order.
 
-    Parameters
-    ----------
-    ending
-        That of the files: of the output, or ``.cells`` and it.
-
-    Raises
-    ------
-    ShardsError
-        If there are none, some are missing, or they are of different divisions.
+    `ending` is that of the files: of the output, or ``.cells`` and it. Raises `ShardsError` if there are none, some are
+    missing, or they are of different divisions.
     """
     pattern = re.compile(rf"{re.escape(out.stem)}\.shard-(\d+)-of-(\d+){re.escape(ending)}(\.partial)?")
     names = [found for path in out.parent.glob("*") if (found := pattern.fullmatch(path.name))]
@@ -188,7 +181,11 @@ def _read_part(path: Path) -> _Part:
         if SHARD_KEY not in uns:
             raise ShardsError("this is no part of a run", "Move it away, or predict the part", where=path)
         obs, var = (read_elem(checked(store[name])) for name in ("obs", "var"))
-        return _Part(path, state, obs, var, uns, tuple(uns[SHARD_KEY].get("layers", ())))
+        layers = tuple(uns[SHARD_KEY].get("layers", ()))
+        arrays = [store["X"], *(store["layers"][name] for name in layers)]
+        if any(array.shape != (len(obs), len(var)) for array in arrays):
+            raise ValueError("its values do not fit obs and var")
+        return _Part(path, state, obs, var, uns, layers)
 
 
 def _whole(parts: Sequence[_Part]) -> TableSpec:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.output.cell_rows import BLOCK_ROWS, CellRows, Column, Positions, unique_names
+from scgenept_rt.output.cell_rows import BLOCK_ROWS, CellRows, Column, unique_names
 from scgenept_rt.perturbation import Perturbation
 
 Counts = int | Sequence[int] | NDArray[np.integer[Any]]
@@ -54,7 +54,7 @@ class TableSpec:
     uns
         What is stored under ``uns["scgenept_rt"]``.
     clip_at_zero
-        Store negative predictions as 0 (only in the cell-eval format, as cell-eval rejects them).
+        Store negative predictions as 0, as cell-eval demands.
     """
 
     kind: Kind
@@ -63,12 +63,6 @@ class TableSpec:
     layers: tuple[str, ...]
     uns: Mapping[str, Any] = field(default_factory=dict)
     clip_at_zero: bool = False
-
-    def __post_init__(self) -> None:
-        if not len(self.obs) or self.var.empty:
-            raise ValueError(f"a table needs rows and genes, this one has {len(self.obs)} and {len(self.var)}")
-        if (self.kind == "mean") != (N_CONTROLS in self.obs.columns):
-            raise ValueError(f"obs column {N_CONTROLS} belongs in tables of kind 'mean' alone, this is {self.kind!r}")
 
     @property
     def n_rows(self) -> int:
@@ -100,37 +94,23 @@ class TableSpec:
         layers: Mapping[str, NDArray[Any]] | None,
         n_controls: NDArray[Any] | None,
     ) -> Rows:
-        """Check rows to be written from `row` on, and return them as stored.
+        """Return rows to be written from `row` on as stored.
 
         Raises
         ------
         ValueError
-            If a shape or the set of layers is not that of the table, or there are too many rows.
+            If a shape is not that of the table, or there are too many rows.
         """
-        layers = layers or {}
-        if set(layers) != set(self.layers):
-            raise ValueError(f"layers are {sorted(layers)}, this table has {sorted(self.layers)}")
-        given = {"X": X, **layers}
-        arrays: dict[str, NDArray[np.float32]] = {}
-        for name in self.array_names:
-            array = np.ascontiguousarray(given[name], dtype="<f4")
-            if array.ndim != 2 or array.shape != (len(X), self.n_vars):
-                raise ValueError(f"{name} has shape {array.shape}, expected ({len(X)}, {self.n_vars})")
-            arrays[name] = array
-        n_rows = len(X)
+        given, n_rows = {"X": X, **(layers or {})}, len(X)
+        arrays = {name: np.ascontiguousarray(given[name], dtype="<f4") for name in self.array_names}
+        for name, array in arrays.items():
+            if array.shape != (n_rows, self.n_vars):
+                raise ValueError(f"{name} has shape {array.shape}, expected ({n_rows}, {self.n_vars})")
         if row + n_rows > self.n_rows:
             raise ValueError(f"rows {row} to {row + n_rows} do not fit in a table of {self.n_rows} rows")
         if self.clip_at_zero:
             arrays["X"] = np.maximum(arrays["X"], np.float32(0))
-        counts: NDArray[np.int64] | None = None
-        if n_controls is not None:
-            counts = np.ascontiguousarray(n_controls, dtype="<i8")
-            if self.kind != "mean" or counts.shape != (n_rows,):
-                raise ValueError(
-                    f"n_controls has shape {counts.shape} in a table of kind {self.kind!r}, "
-                    f"expected ({n_rows},) in one of kind 'mean'"
-                )
-        return Rows(arrays, counts, n_rows)
+        return Rows(arrays, None if n_controls is None else np.ascontiguousarray(n_controls, dtype="<i8"), n_rows)
 
     def obs_rows(self, begin: int = 0, end: int | None = None) -> pd.DataFrame:
         """Return obs of the rows from `begin` up to `end`."""
@@ -291,45 +271,6 @@ def cells_table(
     columns = {"condition": condition, label_column: condition, "target_genes": targets}
     obs = CellRows.of(columns, labels, control_names, annotation, n_controls, first_cells)
     return TableSpec("cells", obs, _var(panel, var_names), (), dict(uns))
-
-
-def cell_eval_table(
-    perturbations: Sequence[Perturbation],
-    control_names: Sequence[str],
-    var: pd.DataFrame,
-    uns: Mapping[str, Any],
-    *,
-    control_labels: Sequence[str],
-    column: str,
-    n_controls: Counts | None = None,
-    first_cells: Counts = 0,
-    annotation: Mapping[str, Any] | None = None,
-) -> TableSpec:
-    """Describe a table of cells in the format of cell-eval 0.8. X is clipped at 0 when written: it rejects less.
-
-    Parameters
-    ----------
-    perturbations
-        One without target genes stands for the control cells, which have labels of their own.
-    var
-        The genes of the file of real cells.
-    control_labels
-        The label of each control cell in that file.
-    column
-        Its obs column of labels (cell-eval's ``pert_col``).
-    n_controls, first_cells, annotation
-        As in `cells_table`.
-    """
-    labels = [perturbation.label for perturbation in perturbations]
-    is_control = np.array([not perturbation.target_genes for perturbation in perturbations])
-    names = list(dict.fromkeys([*control_labels, *labels]))
-    written = pd.Categorical([*control_labels, *labels], categories=pd.Index(names, dtype=object))
-
-    def position(perturbations: Positions, cells: Positions) -> Positions:
-        return np.where(is_control[perturbations], cells, len(control_labels) + perturbations)
-
-    obs = CellRows.of({column: Column(written, position)}, labels, control_names, annotation, n_controls, first_cells)
-    return TableSpec("cells", obs, var, (), {**uns, "clipped_at_zero": True}, clip_at_zero=True)
 
 
 def _index(names: Sequence[str]) -> pd.Index[Any]:

@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_whole(adata: AnnData, path: Path, *, compression: Literal["gzip"] | None = None) -> None:
-    """Write an AnnData to an .h5ad file, or replace it.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written; nothing is left behind.
-    """
+    """Write an AnnData to an .h5ad file, or replace it; on an `OutputError` nothing is left behind."""
     from anndata.io import write_elem
 
     options: dict[str, Any] = {} if compression is None else {"compression": compression}

@@ -18,7 +18,8 @@ from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import PredictFileOptions, ReadOptions
-from scgenept_rt.output import TableSpec, cell_eval_table
+from scgenept_rt.output import TableSpec
+from scgenept_rt.output.cell_rows import CellRows, Column, Positions
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation
 from scgenept_rt.predictor.run import Run
 
@@ -45,7 +46,7 @@ def as_measured(
     *,
     predicted_controls: bool,
 ) -> tuple[list[Perturbation], list[str]]:
-    """Return the perturbations under the labels of the input, and what users should know.
+    """Return the perturbations under the labels of the input, and messages for the user.
 
     Where the input has several labels of the same genes (A+ctrl and ctrl+A in Norman), each is predicted. Predicted
     controls are a perturbation of no genes, which comes first.
@@ -109,13 +110,7 @@ def _notices(
 
 
 def label_column(run: Run, given: str | None) -> str:
-    """Return the column of obs that has the labels.
-
-    Raises
-    ------
-    ArgumentError
-        If the output has another column of that name, or no file can have one.
-    """
+    """Return the column of obs that has the labels; raises `ArgumentError` if the output cannot have such a column."""
     column = given or run.controls.condition_key or "target_gene"
     taken = column in ("control_cell", run.options["groupby"], *run.controls.annotation.obs)
     if taken or not is_storable(column):
@@ -133,22 +128,27 @@ def n_own_rows(run: Run) -> int:
 
 
 def table(run: Run, uns: Mapping[str, Any], column: str) -> TableSpec:
-    """Describe the table: control cells first, own or predicted ones, then the predicted cells."""
-    controls, schedule = run.controls, run.schedule
+    """Describe the table: control cells first, own or predicted ones, then the predicted cells.
+
+    `column` of obs, cell-eval's ``pert_col``, has the labels that the input gives control cells.
+    """
+    controls, schedule, source = run.controls, run.schedule, run.controls.annotation
     perturbations, counts, first_cells = schedule.perturbations, schedule.counts, schedule.first_cells
     if n_own_rows(run):
         perturbations = (_NO_GENES, *perturbations)
         counts, first_cells = np.append(controls.n_obs, counts), np.append(0, first_cells)
-    source = controls.annotation
+    labels = [perturbation.label for perturbation in perturbations]
+    control_labels = source.control_labels or [CONTROL_LABELS[-1]] * controls.n_obs
+    names = pd.Index(dict.fromkeys([*control_labels, *labels]), dtype=object)
+    of_controls = np.array([not perturbation.target_genes for perturbation in perturbations])
+
+    def position(perturbations: Positions, cells: Positions) -> Positions:
+        return np.where(of_controls[perturbations], cells, len(control_labels) + perturbations)
+
+    columns = {column: Column(pd.Categorical([*control_labels, *labels], categories=names), position)}
+    cell_names = [str(name) for name in controls.obs_names]
+    obs = CellRows.of(columns, labels, cell_names, source.obs, counts, first_cells)
     predicted = np.isin(np.arange(len(source.var_names)), controls.match.columns)
-    return cell_eval_table(
-        perturbations,
-        [str(name) for name in controls.obs_names],
-        pd.DataFrame({"predicted": predicted}, index=pd.Index(source.var_names, dtype=object)),
-        {**uns, CELL_EVAL_COLUMN: column, CONTROL_LABEL: controls.control_label or CONTROL_LABELS[-1]},
-        control_labels=source.control_labels or [CONTROL_LABELS[-1]] * controls.n_obs,
-        column=column,
-        n_controls=counts,
-        first_cells=first_cells,
-        annotation=source.obs,
-    )
+    var = pd.DataFrame({"predicted": predicted}, index=pd.Index(source.var_names, dtype=object))
+    entries = {CELL_EVAL_COLUMN: column, CONTROL_LABEL: controls.control_label or CONTROL_LABELS[-1]}
+    return TableSpec("cells", obs, var, (), {**uns, **entries, "clipped_at_zero": True}, clip_at_zero=True)

@@ -159,7 +159,7 @@ class DifferenceEstimator:
     # --- how many cells ---
 
     def _begin(self, block: range) -> list[CellMoments]:
-        """Predict all cells without a perturbation if that pays; return the moments that were had on the way."""
+        """Predict all cells without a perturbation if that pays; return the moments found on the way."""
         asked_for = not all(perturbation.columns for perturbation in self._perturbations)
         if asked_for or (self._max_error is None and self._pays(self._limits)):
             self._predict_unperturbed()
@@ -171,7 +171,7 @@ class DifferenceEstimator:
         ]
         for part, _, predicted in self._run(self._further(block, [0] * len(block), [len(rows) for rows in pilot])):
             pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted
-        # Compared with each other: where even that takes too many cells, nothing is predicted in vain.
+        # Compared with each other: where even that takes too many cells, no prediction is wasted.
         # Their mean stands for what is predicted without one: variances are 1 - 1/k of those of k effects.
         # What these save has to be worth it, since what later ones need is not known.
         shared, k = min(map(len, pilot)), len(pilot)

@@ -52,7 +52,7 @@ def test_facts_of_labels(bundle: Bundle):
     assert sorted(labels["unpredictable"]) == sorted([f"{genes[5]}x+ctrl", f"{genes[5]}+{genes[5]}"])
     notes = [entry for entry in report.findings if entry.topic == "perturbations"]
     assert [entry.status for entry in notes] == ["note", "note"]
-    assert f"{genes[5]}x (near: {genes[5]})" in notes[0].text
+    assert f"{genes[5]}x (did you mean {genes[5]}" in notes[0].text
     assert f"{unnamed}" in notes[1].text
     assert report.cost is not None
     assert (report.cost.n_controls, report.cost.n_perturbations) == (N_CONTROL, 3)
@@ -120,7 +120,7 @@ def test_labels_in_the_form_of_gears_condition_names_are_explained(bundle: Bundl
     gene = bundle.manifest.gene_names[5]
     adata = cells_of(bundle, conditions=["ctrl"] * 40 + [f"A549_{gene}+ctrl_1+1"] * 20)
     note = finding(check_cells(bundle, adata, provider="cpu"), "perturbations")
-    assert f"A549_{gene}+ctrl_1+1 (near: {gene}+ctrl)" in note.text
+    assert f"A549_{gene}+ctrl_1+1 (did you mean {gene}+ctrl?)" in note.text
 
 
 def test_cost_grows_with_cells_and_perturbations(bundle: Bundle):

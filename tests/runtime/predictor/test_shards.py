@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata
+import h5py
 import numpy as np
 import pytest
 
@@ -146,6 +147,12 @@ def test_missing_unfinished_and_foreign_parts_are_named(
     refused(r"(?s)control cells: sha256 .*seed: 0 in part 1/4, 1 in part 3/4")
     shutil.copyfile(paths[0], third)
     refused("holds part 1/4")
+    predict(model, cells, out, shard="3/4", overwrite=True)
+    with h5py.File(third, "a") as file:
+        short = file["X"][:-1]
+        del file["X"]
+        file["X"] = short
+    refused("do not fit obs and var")
     predict(model, cells, tmp_path / "plain.h5ad")
     (tmp_path / "plain.h5ad").replace(third)
     refused("no part of a run")
