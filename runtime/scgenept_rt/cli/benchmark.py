@@ -85,7 +85,8 @@ def _print(result: BenchmarkResult) -> None:
         f"largest error {comparison.max_difference:.2e}, {comparison.worst:.2f} of the tolerance "
         f"({pluralize(checked.n_cells, 'cell')} x {pluralize(checked.n_genes, 'gene')} against PyTorch eager fp32)"
     )
-    print(f"opened in {result.open_seconds:.2f} s; attention kernel: {result.attention_kernel or 'not known'}")
+    kernel = f"; attention kernel: {result.attention_kernel}" if result.attention_kernel else ""
+    print(f"opened in {result.open_seconds:.2f} s{kernel}")
     print("".join(f"{head:>11}" for head in ("batch", "genes", *_COLUMNS)))
     for timing in result.timings:
         print("".join(f"{cell:>11}" for cell in _cells(timing)))
