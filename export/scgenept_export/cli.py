@@ -161,9 +161,8 @@ def from_release(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Download a released variant with its vocabulary, and export it into a bundle."""
-    from scgenept_rt.cli.download import check_mirror, download_progress
+    from scgenept_rt.cli.download import download_progress
 
-    check_mirror(mirror)
     _require_export_extra()
     from scgenept_export.release import export_release, released_checkpoint
     from scgenept_rt.download import DownloadDirectory, default_directory

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from scgenept_rt.bundle import Dimensions
+from scgenept_rt.files.text import json_text
 from scgenept_rt.verification import ReferenceResult
 
 
@@ -84,4 +84,4 @@ class BenchmarkResult:
 
     def to_json(self) -> str:
         """Return all figures as JSON."""
-        return json.dumps({"kind": "scgenept-rt benchmark", **dataclasses.asdict(self)}, indent=1) + "\n"
+        return json_text({"kind": "scgenept-rt benchmark", **dataclasses.asdict(self)}, indent=1) + "\n"

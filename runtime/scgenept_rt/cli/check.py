@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -14,6 +13,7 @@ import typer
 
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, JsonOption, given_flags, with_options
 from scgenept_rt.errors import compose, pluralize
+from scgenept_rt.files.text import json_text
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check(
 
     report = check_cells(Bundle.open(bundle), cells, read=read, **engine)
     if json_output:
-        print(json.dumps(report.to_json(PREDICT_FLAGS), indent=2, allow_nan=False))
+        print(json_text(report.to_json(PREDICT_FLAGS)))
     else:
         for line in _page(report, str(bundle), engine):
             print(line)

@@ -90,7 +90,6 @@ def download(
         raise typer.BadParameter("they need --bundle", param_hint="--out, --digest")
     if not names and not list_items:
         raise typer.BadParameter("name what to download, or show what there is with --list", param_hint="NAME...")
-    checked_mirror = check_mirror(mirror)
     from scgenept_rt.download import DownloadDirectory, default_directory, select
     from scgenept_rt.download.catalogue import catalogue
     from scgenept_rt.errors import OfflineError
@@ -99,7 +98,7 @@ def download(
     with download_progress() as listener:
         here = DownloadDirectory(
             directory or default_directory(),
-            mirror=checked_mirror,
+            mirror=mirror,
             accept_changed=accept_changed,
             offline=offline,
             listener=listener,
@@ -127,15 +126,6 @@ def _download_bundle(url: str, out: Path | None, digest: str | None) -> None:
     typer.echo(f"  every file has its checksum; digest {bundle.digest}")
     if digest is None:
         typer.echo("  to accept this bundle only, pass that as --digest")
-
-
-def check_mirror(mirror: str | None) -> str | None:
-    """Return the mirror's address; wrong usage unless it is one of http or https."""
-    from scgenept_rt.download.transfer import is_address
-
-    if mirror is not None and not is_address(mirror):
-        raise typer.BadParameter(f"{mirror!r} is not an address such as https://HOST/PATH", param_hint="--mirror")
-    return mirror
 
 
 def print_fetched(name: str, fetched: Fetched) -> None:

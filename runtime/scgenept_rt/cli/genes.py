@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from scgenept_rt.cli.options import BundleArgument
 from scgenept_rt.errors import UnknownGeneError, join_limited
+from scgenept_rt.files.text import json_text
 
 if TYPE_CHECKING:
     from scgenept_rt.genes import GenePanel
@@ -41,7 +41,7 @@ def genes(
         raise UnknownGeneError(f"no gene found is in the vocabulary ({names})", "List them without --in-vocab")
     rows = [(panel.names[at], panel.ids[at], bool(panel.in_vocab[at])) for at in positions]
     if json_output:
-        print(json.dumps([dict(zip(_HEADER, row, strict=True)) for row in rows], indent=2))
+        print(json_text([dict(zip(_HEADER, row, strict=True)) for row in rows]))
     else:
         table = [_HEADER, *((name, gene_id or "", "yes" if known else "no") for name, gene_id, known in rows)]
         columns = sys.stdout is not None and sys.stdout.isatty()  # None: closed by the caller

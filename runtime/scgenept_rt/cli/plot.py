@@ -88,7 +88,7 @@ def top_de(
     size: _SizeOption = None,
 ) -> None:
     """Draw measured change as boxes and predictions as points, for the genes that change most."""
-    with _series(out, perturbation, predictions, bundle, in_group, engine) as series:
+    with _series(perturbation, predictions, bundle, in_group, engine) as series:
         chosen = {"n_genes": n_genes, "genes": _split(genes), "read": read, "in_group": in_group, **sample}
         _draw("top_de", out, figure, size, data, perturbation, series, on_notice=note, **chosen)
 
@@ -113,7 +113,7 @@ def agreement(
     size: _SizeOption = None,
 ) -> None:
     """Draw predicted against measured change, one point per gene, with Pearson's r."""
-    with _series(out, perturbation, predictions, bundle, in_group, engine) as series:
+    with _series(perturbation, predictions, bundle, in_group, engine) as series:
         chosen = {"label_genes": _split(label_genes), "read": read, "in_group": in_group, **sample}
         _draw("agreement", out, figure, size, data, perturbation, series, on_notice=note, **chosen)
 
@@ -196,7 +196,6 @@ def heatmap(
 
 @contextmanager
 def _series(
-    out: Path,
     perturbation: str,
     predictions: list[str] | None,
     bundles: list[str] | None,
@@ -208,9 +207,7 @@ def _series(
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
     from scgenept_rt.errors import PlotError
     from scgenept_rt.evaluation import read_predictions
-    from scgenept_rt.plotting.drawing import check_figure_path
 
-    check_figure_path(out)  # before minutes of prediction
     named: dict[str, Any] = {}
 
     def add(name: str, entry: Any) -> None:
@@ -248,7 +245,7 @@ def _draw(
     from scgenept_rt import plotting
     from scgenept_rt.plotting.drawing import check_figure_path, new_figure
 
-    check_figure_path(out)
+    check_figure_path(out)  # before minutes of prediction
     ax = None if size is None else new_figure(*size).add_subplot()
     drawn = getattr(plotting, kind)(*inputs, ax=ax, **chosen)
     print(f"wrote {plotting.save(drawn, out, **figure)}")

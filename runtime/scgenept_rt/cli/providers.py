@@ -6,6 +6,7 @@ import typer
 
 from scgenept_rt.cli.options import JsonOption
 from scgenept_rt.errors import pluralize
+from scgenept_rt.files.text import json_text
 
 
 def providers(
@@ -13,13 +14,12 @@ def providers(
 ) -> None:
     """Show which execution providers are usable here, and for the others why not and what to do."""
     import dataclasses
-    import json
 
     from scgenept_rt.providers import diagnose
 
     statuses = diagnose()
     if json_output:
-        typer.echo(json.dumps([dataclasses.asdict(status) for status in statuses], indent=2))
+        typer.echo(json_text([dataclasses.asdict(status) for status in statuses]))
         return
     width = max(len(status.name) for status in statuses)
     for status in statuses:

@@ -51,8 +51,8 @@ def change_tables(
     ------
     DataFrame
         perturbation, group (where there are groups), gene, control (mean of the control cells), predicted, delta,
-        delta_sem, effect; log1p scale. What the predictions do not hold is NaN. The last column, synthetic, tells
-        whether the weights are.
+        delta_sem, effect; log1p scale. What the predictions do not hold is NaN. The last column, synthetic, is
+        True if the weights are.
 
     Raises
     ------

@@ -82,7 +82,7 @@ class PredictedLabels:
         return self.reader.genes(label) == ()
 
     def targets(self, label: str) -> list[int]:
-        """Return the columns of the genes that a label perturbs, as far as they were predicted."""
+        """Return the columns of those genes that a label perturbs and that were predicted."""
         genes = self.reader.genes(label)
         if genes is None:
             genes = tuple(part for part in map(str.strip, label.split("+")) if part in self.panel)

@@ -32,7 +32,7 @@ _ENTRY_KINDS = {
     **dict.fromkeys(("versions", "shard"), (dict,)),
     "notices": (np.ndarray, list),
 }
-"""What the entries of uns that are used may be."""
+"""Types that entries of uns may have."""
 
 _ROWS_AT_ONCE = 256
 

@@ -62,7 +62,7 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
 def csv_report(evaluation: Evaluation) -> str:
     """Return every metric as CSV, one row per (perturbation, method); empty where a metric is not defined.
 
-    The last column, `synthetic`, tells whether weights or cells were made up.
+    The last column, `synthetic`, is True if weights or cells were made up.
     """
     return csv_text(evaluation.perturbations.assign(synthetic=bool(evaluation.synthetic)))
 

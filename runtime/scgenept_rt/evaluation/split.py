@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -94,7 +93,7 @@ def load_split(name: str | Path) -> Split:
     shipped = shipped_splits()
     if str(name) in shipped:
         text = (files("scgenept_rt.evaluation") / "splits" / f"{name}.json").read_text(encoding="utf-8")
-        return _parsed(text, str(name), str(name).partition("-")[0])
+        return _parsed(json.loads(text), str(name), str(name).partition("-")[0])
     path = Path(name)
     if not path.is_file():
         raise LabelNotFoundError(
@@ -102,14 +101,12 @@ def load_split(name: str | Path) -> Split:
             "Choose one of these, or give the path of a .json file",
             where=f"split {str(name)!r}",
         )
-    with _reading(path):
-        text = read_text(path)
-    return _parsed(text, str(path), "")
+    with foreign_data(EvaluationError, f"split {path}", remedy="Give a JSON object as the shipped splits are"):
+        content = json.loads(read_text(path))
+    return _parsed(content, str(path), "")
 
 
-def _parsed(text: str, name: str, dataset: str) -> Split:
-    with _reading(name):
-        content = json.loads(text)
+def _parsed(content: Any, name: str, dataset: str) -> Split:
     # GEARS's own file of subgroups has these at the top.
     subgroups = content.get("subgroups", content) if isinstance(content, dict) else None
     if not isinstance(subgroups, dict):
@@ -134,10 +131,6 @@ def _parsed(text: str, name: str, dataset: str) -> Split:
         _labels(val, name, "val"),
         None if train is None else _labels(train, name, "train"),
     )
-
-
-def _reading(name: object) -> AbstractContextManager[None]:
-    return foreign_data(EvaluationError, f"split {name}", remedy="Give a JSON object as the shipped splits are")
 
 
 def _labels(value: Any, name: str, part: str) -> tuple[str, ...]:

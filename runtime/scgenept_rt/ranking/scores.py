@@ -1,6 +1,6 @@
 """Scores of predicted changes, each with its gradient, from which its error follows.
 
-The genes that a perturbation targets are left out of its own score: that they change is no finding.
+The genes that a perturbation targets are left out of its own score: they change by definition.
 """
 
 from __future__ import annotations
