@@ -78,6 +78,18 @@ def damage_json(path: Path, rng: random.Random) -> str:
     return change
 
 
+def damage_arrays(path: Path, rng: random.Random) -> str:
+    """Give an array of an .npz file another shape or type."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    name = rng.choice(sorted(arrays))
+    array = arrays[name]
+    odd = (np.float32(1), array.ravel(), array[None], array[:-1], array[:0], array.astype(str), np.array([{}], object))
+    arrays[name] = rng.choice(odd)
+    np.savez(path, **arrays)
+    return f"{name}: {arrays[name].dtype}{arrays[name].shape}"
+
+
 def damage_objects(path: Path, rng: random.Random) -> str:
     """Delete or replace a random group, array or attribute of an HDF5 file."""
     with h5py.File(path, "r+") as file:

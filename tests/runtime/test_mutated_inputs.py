@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import random
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +17,21 @@ from scipy.sparse import csr_matrix
 import scgenept_rt as sgr
 from scgenept_rt.cli import app
 from scgenept_rt.errors import ScgeneptError
-from tests.runtime.mutations import SCALE, SEED, damage_bytes, damage_json, damage_objects, seal
+from tests.runtime.mutations import SCALE, SEED, damage_arrays, damage_bytes, damage_json, damage_objects, seal
 
 PREDICT = ["predict", "bundle", "cells.h5ad", "-p", "YFU19", "--out", "out.h5ad", "--threads", "1", "--provider", "cpu"]
+EVALUATE = ["evaluate", "screen.h5ad", "--predictions", "predictions.h5ad", "--split", "split.json"]
 COMMANDS: dict[str, list[list[str]]] = {
     "cells.h5ad": [PREDICT, ["check", "bundle", "cells.h5ad"], ["inspect", "cells.h5ad"]],
     "predictions.h5ad": [
-        ["plot", "delta", "predictions.h5ad", "-p", "YFU19", "-o", "out.png"],
+        ["plot", "delta", "predictions.h5ad", "-p", "YFU19+ctrl", "-o", "out.png"],
         ["table", "predictions.h5ad", "--out", "out.csv"],
         ["rank", "predictions.h5ad"],
         ["inspect", "predictions.h5ad"],
+        EVALUATE,
     ],
+    "screen.h5ad": [EVALUATE, ["gi", "screen.h5ad", "--predictions", "predictions.h5ad"]],
+    "split.json": [EVALUATE],
     "cells.zarr": [["predict", "bundle", "cells.zarr", *PREDICT[3:]]],
     "bundle/manifest.json": [PREDICT, ["inspect", "bundle"], ["verify", "bundle"], ["genes", "bundle"]],
     "bundle/reference.npz": [PREDICT, ["verify", "bundle"]],
@@ -50,8 +55,12 @@ def inputs(fp32_bundle: Path, make_cells: Callable[..., anndata.AnnData], tmp_pa
     cells.obs["batch"] = ["a", "b", "a", "b"]
     cells.write_h5ad(directory / "cells.h5ad")
     cells.write_zarr(directory / "cells.zarr")
+    screen = make_cells(12)
+    screen.obs["condition"] = ["ctrl", "YFU19+ctrl", "EKKN10+ctrl", "YFU19+EKKN10"] * 3
+    screen.write_h5ad(directory / "screen.h5ad")
     model = sgr.load(directory / "bundle", provider="cpu", threads=1)
-    model.predict_file(cells, directory / "predictions.h5ad", ["YFU19", "EKKN10"])
+    model.predict_file(cells, directory / "predictions.h5ad", ["YFU19+ctrl", "EKKN10+ctrl", "YFU19+EKKN10"])
+    (directory / "split.json").write_text('{"test": ["YFU19+ctrl", "YFU19+EKKN10"], "val": ["EKKN10+ctrl"]}')
     (directory / "list.csv").write_text("perturbation,n_controls\nYFU19,2\nEKKN10+ctrl,1\n")
     return directory
 
@@ -73,6 +82,7 @@ def attempt() -> Callable[[list[str], str], bool]:
             raise AssertionError(f"{change}: {command}") from error
         finally:
             faulthandler.cancel_dump_traceback_later()
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20, f"{change}: {command} takes over 3 GB"
         assert done or not list(Path().glob("out*")), f"{change}: {command} left an output"
         return done
 
@@ -86,6 +96,8 @@ def damage(path: Path, rng: random.Random) -> str:
     kinds: list[Callable[[Path, random.Random], str]] = [damage_bytes]
     if path.suffix == ".h5ad":
         kinds = [damage_bytes, damage_objects, damage_objects]
+    elif path.suffix == ".npz":
+        kinds = [damage_bytes, damage_arrays]
     elif path.suffix == ".json" or path.name.startswith(".z"):
         kinds = [damage_bytes, damage_json, damage_json]
     return f"{path.name}: {rng.choice(kinds)(path, rng)}"

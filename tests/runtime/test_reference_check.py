@@ -67,6 +67,13 @@ def test_an_array_is_missing(model: sgr.Predictor, bundle_copy: Path, lost: str)
         check_reference(opened(bundle_copy), model.session)
 
 
+@pytest.mark.parametrize("name", ["gene_checksums", "token_ids"])
+def test_an_array_of_genes_is_a_number(model: sgr.Predictor, bundle_copy: Path, name: str) -> None:
+    change_reference(bundle_copy, lambda arrays: arrays.update({name: np.int64(1)}))
+    with pytest.raises(BundleFileError, match=name):
+        check_reference(opened(bundle_copy), model.session)
+
+
 def test_file_is_missing_truncated_or_no_archive(model: sgr.Predictor, bundle_copy: Path) -> None:
     path = bundle_copy / "reference.npz"
     for text in (path.read_bytes()[:600], b"", b"no archive"):

@@ -65,7 +65,10 @@ class Reference:
             if not values.shape == flags.shape == predicted.shape == expected or not values.size:
                 shapes = [array.shape for array in (values, flags, index, predicted)]
                 raise ValueError(f"{', '.join(_REQUIRED)} have the shapes {shapes}")
-            return cls(values, flags, index, predicted, arrays.get("token_ids"), arrays.get("gene_checksums"))
+            of_genes = {name: arrays[name].astype(dtype) for name, dtype in _OPTIONAL.items() if name in arrays}
+            if any(array.ndim != 1 for array in of_genes.values()):
+                raise ValueError(f"{' or '.join(of_genes)} is no list")
+            return cls(values, flags, index, predicted, **of_genes)
 
     def write(self, directory: Path) -> None:
         """Write `reference.npz` into the directory of a bundle."""
@@ -78,6 +81,7 @@ class Reference:
 
 
 _REQUIRED: Final = {"values": np.float32, "pert_flags": np.int64, "gene_index": np.int64, "predicted": np.float32}
+_OPTIONAL: Final = {"token_ids": np.int64, "gene_checksums": np.uint32}
 
 
 def checksums_of_genes(names: Sequence[str], ids: Sequence[str | None], in_vocab: Sequence[bool]) -> NDArray[np.uint32]:
