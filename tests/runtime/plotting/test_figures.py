@@ -10,49 +10,13 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import PlotError, PredictionFileError
 from scgenept_rt.evaluation import Split, evaluate, read_predictions
 from scgenept_rt.plotting.drawing import MAX_SERIES, PALETTE, figure_of, style_of
+from tests.runtime.plotting.legible import check_legible, texts
 from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, draw, many_rows
-
-
-def texts(labels) -> list[str]:
-    return [label.get_text() for label in labels if label.get_text()]
-
-
-def drawn_labels(axis, *limits: float) -> list:
-    """The labels of ticks within the axes: matplotlib keeps some beyond them."""
-    low, high = sorted(limits)
-    ticks = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
-    return [label for place, label in ticks if low <= place <= high]
-
-
-def check_legible(ax: Axes) -> None:
-    """No tick label or gene name covers another, and none leaves the figure."""
-    figure = figure_of(ax)
-    figure.draw_without_rendering()
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    page = figure.bbox.padded(1)
-    groups = [drawn_labels(ax.xaxis, *ax.get_xlim()), drawn_labels(ax.yaxis, *ax.get_ylim()), list(ax.texts)]
-    if ax.get_legend() is not None:
-        groups.append(ax.get_legend().get_texts())
-    groups.append([ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label])
-    boxes = []
-    for group in groups:
-        own = [(text, text.get_window_extent(renderer)) for text in group if text.get_text() and text.get_visible()]
-        visible = [(text, box) for text, box in own if box.overlaps(page)]
-        for (one, first), (other, second) in combinations(visible, 2):
-            assert not first.overlaps(second), f"{one.get_text()!r} covers {other.get_text()!r}"
-        for text, box in visible:
-            corners = (box.min, box.max)
-            assert all(page.contains(*corner) for corner in corners), f"{text.get_text()!r} is cut"
-        boxes.append(visible)
-    for (one, first), (other, second) in combinations([pair for group in boxes for pair in group], 2):
-        assert not first.overlaps(second), f"{one.get_text()!r} covers {other.get_text()!r}"
 
 
 @pytest.mark.parametrize(("n_genes", "n_models"), [(1, 1), (50, 3)])
@@ -205,17 +169,6 @@ def test_targets_are_left_out(means) -> None:
     check_legible(ax)
 
 
-def test_rows_are_ranked_without_their_targets(means) -> None:
-    many = many_rows(means, 5)
-    many.obs["condition"] = [f"G{row}+ctrl" for row in range(5)]
-    many.layers["delta"][:] = 0.1
-    many.layers["delta"][np.arange(5), np.arange(5)] = [9, 8, 7, 6, 5]
-    many.layers["delta"][3:, 10] = 2.0
-    drawn = {without: sgr.pl.heatmap(many, n_perturbations=2, n_genes=3, without_targets=without) for without in (0, 1)}
-    assert set(texts(drawn[0].get_yticklabels())) == {"G0+ctrl", "G1+ctrl"}
-    assert set(texts(drawn[1].get_yticklabels())) == {"G3+ctrl", "G4+ctrl"}
-
-
 def test_volcano(means) -> None:
     estimated = means.copy()
     estimated.layers["effect"] = 2 * means.layers["delta"]
@@ -250,35 +203,6 @@ def test_values_of_other_perturbations_are_not_read(kind, data, means, tmp_path)
         sgr.pl.heatmap(path)
 
 
-@pytest.mark.parametrize(("n_genes", "n_rows"), [(40, 9), (50, 2), (1, 1)])
-def test_heatmap(means, n_genes, n_rows) -> None:
-    ax = sgr.pl.heatmap(means, LABELS[-n_rows:], n_genes=n_genes)
-    rows, columns = texts(ax.get_yticklabels()), texts(ax.get_xticklabels())
-    assert sorted(rows) == sorted(LABELS[-n_rows:])
-    shown = np.asarray(ax.images[0].get_array())
-    np.testing.assert_allclose(shown, means.to_df("delta").loc[rows, columns], atol=1e-6)
-    low, high = ax.images[0].get_clim()
-    assert low == -high, "no change is the middle of the colours"
-    assert len(figure_of(ax).axes) == 2, "a colour bar"
-    check_legible(ax)
-    figure = figure_of(ax)
-    label = figure.axes[1].yaxis.label.get_window_extent()
-    assert 0 <= label.y0 < label.y1 <= figure.bbox.height, "the colour bar's label is cut off"
-
-
-def test_heatmap_of_many_rows_and_in_the_order_given(means) -> None:
-    copies = [means.copy() for _ in range(9)]
-    for number, copy in enumerate(copies):
-        copy.obs_names = copy.obs["condition"] = [GENES[9 * number + row] for row in range(9)]
-    many = anndata.concat(copies, merge="same", uns_merge="same")
-    ax = sgr.pl.heatmap(many, n_genes=50)
-    assert len(texts(ax.get_yticklabels())) == 81
-    check_legible(ax)
-    ax = sgr.pl.heatmap(means, [LABELS[2], LABELS[0]], genes=[GENES[9], GENES[3]], cluster=False)
-    assert texts(ax.get_yticklabels()) == [LABELS[2], LABELS[0]]
-    assert texts(ax.get_xticklabels()) == [GENES[9], GENES[3]]
-
-
 @pytest.mark.parametrize("n_models", [1, 4])
 def test_agreement(data, means, n_models) -> None:
     ax = sgr.pl.agreement(data, PAIR, {f"model {number}": means for number in range(n_models)})
@@ -295,45 +219,6 @@ def test_agreement(data, means, n_models) -> None:
     assert {text.get_text() for text in ax.texts} <= set(GENES)
     assert 1 <= len(ax.texts) <= 10
     check_legible(ax)
-
-
-def test_heatmap_of_a_screen_shows_the_rows_that_change_most(means) -> None:
-    many, notices = many_rows(means, 400), []
-    ax = sgr.pl.heatmap(many, on_notice=notices.append)
-    assert set(texts(ax.get_yticklabels())) == {f"P{number}+ctrl" for number in range(300, 400)}
-    (notice,) = notices
-    assert notice.startswith("100 of 400 perturbations are drawn, those of the largest predicted change")
-    assert [option.name for option in notice.options] == ["perturbations", "n_perturbations"]
-    assert "100 of 400 perturbations" in ax.get_title(loc="left")
-    assert max(figure_of(ax).get_size_inches()) <= 20
-    check_legible(ax)
-    notices.clear()
-    ax = sgr.pl.heatmap(many, n_perturbations=3, cluster=False, on_notice=notices.append)
-    wanted = [label for label in many.obs_names if label in ("P397+ctrl", "P398+ctrl", "P399+ctrl")]
-    assert texts(ax.get_yticklabels()) == wanted, "in the order of the predictions"
-    assert notices == []
-
-
-def test_heatmap_ranks_rows_by_the_genes_asked_for(means) -> None:
-    many = many_rows(means, 150)
-    many.layers["delta"][:, 7] = np.where(np.arange(150) < 50, 0.0, 1.0)
-    ax = sgr.pl.heatmap(many, genes=["G7"])
-    assert set(texts(ax.get_yticklabels())) == set(many.obs_names[50:])
-
-
-def test_heatmap_leaves_out_names_too_small_to_read(means) -> None:
-    many, notices = many_rows(means, 400), []
-    ax = sgr.pl.heatmap(many, n_perturbations=400, n_genes=3, on_notice=notices.append)
-    assert ax.images[0].get_array().shape == (400, 3)
-    assert max(figure_of(ax).get_size_inches()) <= 20
-    assert not texts(ax.get_yticklabels())
-    assert ax.get_ylabel() == "400 perturbations"
-    assert len(texts(ax.get_xticklabels())) == 3
-    (notice,) = notices
-    assert notice.startswith("The names of 400 perturbations are left out")
-    check_legible(ax)
-    label = figure_of(ax).axes[1].yaxis.label.get_window_extent()
-    assert 0 <= label.y0 < label.y1 <= figure_of(ax).bbox.height
 
 
 def test_figures_too_large_to_read_are_refused_before_they_are_drawn(data, means, monkeypatch) -> None:
