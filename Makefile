@@ -15,6 +15,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PIP_UNPACK = $(PIP_INSTALL) --no-compile
 # In the order of directories: reordered, files of one slow test would come last, when only one process has work.
 PYTEST = -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+comma := ,
 TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.8' 'hypothesis>=6.100'
 # What touches other packages: files, tables, options, figures, sessions. Left out is what computes with what these give,
@@ -27,7 +28,7 @@ TESTS_OF_VERSIONS = tests/runtime tests/packaging/test_embedding.py -m 'not slow
 	$(addprefix --ignore tests/runtime/,$(ONLY_COMPUTING))
 
 .PHONY: help demo fuzz sbom test test-benchmarks test-minimum test-newest test-cuda test-recipes coverage
-.PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade constraints clean
+.PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade lock clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -101,25 +102,34 @@ docs: $(VENV)/.installed  ## Write the made parts of docs/ again: drawing, refer
 hooks: $(VENV)/.installed  ## Run the linters before each commit.
 	$(VENV)/bin/pre-commit install
 
-upgrade: $(VENV)/.installed  ## Install the newest versions of everything; then `make test` and `make constraints`.
+upgrade: $(VENV)/.installed  ## Install the newest versions of everything; then `make test` and `make lock`.
 	$(VENV)/bin/python $(PIP_INSTALL) --upgrade --upgrade-strategy eager -e '.[$(TEST_EXTRAS)]'
 
-# Local versions (torch's `+cpu`) are of one platform.
-constraints: $(VENV)/.installed  ## Pin the versions of the test environment in constraints-test.txt.
-	(sed -n '/^#/p' constraints-test.txt; \
-	$(VENV)/bin/python -m pip freeze --exclude-editable --exclude scgpt | sed 's/+.*//') > constraints-test.txt.new
-	mv constraints-test.txt.new constraints-test.txt
+# uv reads the checksums of all platforms' files. Not those of torch: its builds for CPUs and for CUDA share a version,
+# but lie at different indexes and need different packages, which pip chooses by its configuration.
+lock: $(VENV)/.installed  ## Pin the versions and checksums of the test environment in requirements-test.txt.
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(PIP_INSTALL) uv
+	$(VENV)/bin/python -m pip freeze --exclude-editable --exclude scgpt | sed 's/+.*//' > .venv-lock/installed.txt
+	.venv-lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --constraints .venv-lock/installed.txt --output-file .venv-lock/compiled.txt \
+		pyproject.toml $(foreach extra,$(subst $(comma), ,$(TEST_EXTRAS)),--extra $(extra))
+	(sed -n '/^#/p' requirements-test.txt; \
+	sed -E '/^(torch|triton|cuda-.*|nvidia-.*)==/,/[^\\]$$/d' .venv-lock/compiled.txt) > requirements-test.txt.new
+	mv requirements-test.txt.new requirements-test.txt
+	sed -n '/^torch==/p' .venv-lock/installed.txt > constraints-torch.txt
 	touch $(VENV)/.installed
 
 clean:  ## Remove environments, caches and the demo's output.
-	rm -rf .venv-sbom $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) $(RECIPES_VENV) demo-output
+	rm -rf .venv-sbom .venv-lock $(VENV) $(DEMO_VENV) $(MINIMUM_VENV) $(NEWEST_VENV) $(CUDA_VENV) $(RECIPES_VENV) demo-output
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 
-# scgpt is compared with, never imported by the package; its own pins no longer resolve, hence --no-deps.
-$(VENV)/.installed: pyproject.toml constraints-test.txt
+# With checksums and without looking for dependencies, all of which are listed; then torch with what its build needs.
+$(VENV)/.installed: pyproject.toml requirements-test.txt constraints-torch.txt tests/parity/requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) -c constraints-test.txt -e '.[$(TEST_EXTRAS)]'
-	$(VENV)/bin/python $(PIP_INSTALL) --no-deps scgpt==0.2.4
+	$(VENV)/bin/python $(PIP_INSTALL) --require-hashes --no-deps -r requirements-test.txt
+	$(VENV)/bin/python $(PIP_INSTALL) --no-build-isolation -c constraints-torch.txt -e '.[$(TEST_EXTRAS)]'
+	$(VENV)/bin/python $(PIP_INSTALL) --require-hashes --no-deps -r tests/parity/requirements.txt
 	touch $@
 
 $(DEMO_VENV)/.installed: pyproject.toml
