@@ -26,14 +26,7 @@ _PACKAGES = (
 def describe_machine(choice: ProviderChoice, *, threads: int | None, driver: str | None) -> dict[str, Any]:
     """Return the CPU, the GPU in use and the versions, fit for JSON; no names of hosts or users.
 
-    Parameters
-    ----------
-    choice
-        The provider in use.
-    threads
-        The option; None for as many as this process may use.
-    driver
-        Version of the GPU's driver; None if unknown.
+    `threads` is the option of this name, `driver` the version of the GPU's driver if it is known.
     """
     described: dict[str, Any] = {
         "cpu": cpu_model(),

@@ -22,22 +22,10 @@ DESCRIPTIONS: Mapping[str, str] = {
 def additive_prediction(
     genes: tuple[str, ...], control: NDArray[np.float64], single_means: Mapping[str, NDArray[np.float64]]
 ) -> NDArray[np.float64] | None:
-    """Return the control mean plus the changes by the single perturbations, for a pair.
+    """Return the control mean plus the changes by the single perturbations of a pair of genes, all (n_genes,).
 
-    Parameters
-    ----------
-    genes
-        The perturbed genes.
-    control
-        (n_genes,) mean of the control cells.
-    single_means
-        (n_genes,) mean of the training cells in which a gene was perturbed alone, by gene.
-
-    Returns
-    -------
-    ndarray or None
-        (n_genes,); a gene that was not perturbed alone in training adds nothing. None if neither was, or if there are
-        not two genes.
+    `single_means` are those of the training cells in which a gene was perturbed alone. A gene that was not adds
+    nothing; None if neither was, or if there are not two genes.
     """
     if len(genes) != 2 or not any(gene in single_means for gene in genes):
         return None

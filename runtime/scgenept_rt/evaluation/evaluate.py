@@ -15,9 +15,9 @@ from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells
 from scgenept_rt.evaluation.over_groups import evaluate_groups
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
-from scgenept_rt.evaluation.result import Evaluation, published_table
+from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split
-from scgenept_rt.evaluation.tables import baseline_findings, macro_averages, method_profiles, metric_table
+from scgenept_rt.evaluation.tables import method_profiles, metric_table
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
@@ -134,8 +134,6 @@ def evaluate(
         where=cells.where,
         split=split,
         perturbations=table,
-        summary=macro_averages(table, split),
-        findings=tuple(baseline_findings(table, split)),
         notices=tuple(dict.fromkeys(notices)),
         protocol=how,
         de_source=_de_source(de),
@@ -143,7 +141,6 @@ def evaluate(
         tested=tuple(kept),
         predicted_deltas=(predicted.means[rows] - moments.control).astype(np.float32),
         observed_deltas=(observed - moments.control).astype(np.float32),
-        published=published_table(split.dataset),
         provenance={
             **predicted.provenance,
             "protocol": "" if isinstance(model, PredictedMeans) else protocol,

@@ -16,18 +16,9 @@ from scgenept_rt.genes import GenePanel
 
 
 class GroupMoments:
-    """Number of cells, sums, and sums of squares of groups of cells.
+    """Number of cells [n_groups], sums [n_groups, n_genes], and sums of squares of groups of cells.
 
-    Parameters
-    ----------
-    names
-        The groups.
-    n_cells
-        int64 [n_groups].
-    sums
-        float64 [n_groups, n_genes].
-    squares
-        float64 [n, n_genes], of the first n groups.
+    `squares` [n, n_genes] are those of the first n groups.
     """
 
     def __init__(

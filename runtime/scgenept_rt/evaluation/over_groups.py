@@ -11,7 +11,7 @@ import pandas as pd
 from scgenept_rt.errors import ControlCellsError, EvaluationError, LabelNotFoundError, ScgeneptError, join_limited
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.result import Evaluation
-from scgenept_rt.evaluation.tables import GROUP, baseline_findings, macro_averages
+from scgenept_rt.evaluation.tables import GROUP
 
 
 def evaluate_groups(groups: Sequence[PredictedMeans], evaluate: Callable[[PredictedMeans], Evaluation]) -> Evaluation:
@@ -35,14 +35,11 @@ def evaluate_groups(groups: Sequence[PredictedMeans], evaluate: Callable[[Predic
         table = result.perturbations.assign(perturbation=_row_names(result.perturbations["perturbation"], name))
         table.insert(1, GROUP, f"{column} = {name}")
         tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
     left_out = [f"{name} ({error.problem})" for name, error in missing.items()]
     common = [notice for notice in first.notices if all(notice in result.notices for result in results)]
     return replace(
         first,
-        perturbations=table,
-        summary=macro_averages(table, first.split),
-        findings=tuple(baseline_findings(table, first.split)),
+        perturbations=pd.concat(tables, ignore_index=True),
         notices=(
             *([f"Groups that were not measured are left out: {join_limited(left_out, 3)}."] if left_out else []),
             *common,

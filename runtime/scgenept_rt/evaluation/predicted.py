@@ -194,17 +194,7 @@ def predict_published_protocol(
 ) -> PredictedMeans:
     """Predict as in the publication's evaluation: for every test cell from one control cell drawn at random.
 
-    Parameters
-    ----------
-    n_cells
-        Number of test cells of each label; control cells are drawn for each label on its own.
-    seed
-        Seed of the draws.
-
-    Returns
-    -------
-    PredictedMeans
-        Without deltas: metrics compare with all control cells.
+    `n_cells` is the number of test cells of each label. There are no deltas: metrics compare with all control cells.
     """
     rng = np.random.default_rng(seed)
     means = []

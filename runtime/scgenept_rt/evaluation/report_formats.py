@@ -76,7 +76,7 @@ def json_report(evaluation: Evaluation) -> str:
         "split": evaluation.split.name,
         "protocol": evaluation.protocol,
         "de_source": evaluation.de_source,
-        "findings": list(evaluation.findings),
+        "findings": evaluation.findings,
         "notices": list(evaluation.notices),
         "baselines": {method: DESCRIPTIONS[method] for method in evaluation.methods[1:]},
         "summary": evaluation.summary.to_dict(orient="records"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +17,7 @@ from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.split import Split
+from scgenept_rt.evaluation.tables import baseline_findings, macro_averages
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,6 @@ class Evaluation:
         One row per (perturbation, method): `perturbation`, `subgroup`, `method`, `n_cells`, `n_controls`, then the
         metrics of `perturbation_metrics`. Methods are `model` and the baselines. Over groups of cells, perturbations
         are called ``FOSB+ctrl|T cell`` or the like, and `group` is a column too.
-    summary
-        One row per (subgroup, method): `subgroup`, `method`, `n_perturbations`, then the macro-averages of the metrics;
-        the last subgroup is `ALL_TESTED`.
-    findings
-        Sentences on the baselines that beat the model.
     notices
         Sentences about how the evaluation was done.
     protocol
@@ -84,8 +81,6 @@ class Evaluation:
         The perturbations of the rows of the arrays below, in order of subgroups.
     predicted_deltas, observed_deltas
         (n_tested, n_genes) float32, change against the mean of all control cells, as in the metrics.
-    published
-        The published table of this data set, if there is one.
     provenance
         What is recorded of the run.
     n_groups
@@ -96,8 +91,6 @@ class Evaluation:
     where: str
     split: Split
     perturbations: pd.DataFrame
-    summary: pd.DataFrame
-    findings: tuple[str, ...]
     notices: tuple[str, ...]
     protocol: str
     de_source: str
@@ -105,9 +98,26 @@ class Evaluation:
     tested: tuple[str, ...]
     predicted_deltas: NDArray[np.float32] = field(repr=False)
     observed_deltas: NDArray[np.float32] = field(repr=False)
-    published: PublishedTable | None
     provenance: Mapping[str, Any]
     n_groups: int = 1
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per (subgroup, method): `subgroup`, `method`, `n_perturbations`, and means of the metrics.
+
+        The last subgroup is `ALL_TESTED`.
+        """
+        return macro_averages(self.perturbations, self.split)
+
+    @property
+    def findings(self) -> list[str]:
+        """Sentences on the baselines that beat the model."""
+        return baseline_findings(self.perturbations, self.split)
+
+    @cached_property
+    def published(self) -> PublishedTable | None:
+        """The published table of this data set, if there is one."""
+        return published_table(self.split.dataset)
 
     @property
     def synthetic(self) -> list[str]:

@@ -31,9 +31,8 @@ def figures(result) -> list[tuple[str, str]]:
 
 
 def test_reports_of_undefined_figures(result, figures) -> None:
-    summary = result.summary.copy()
-    summary.loc[0, "mse"] = float("nan")
-    result = dataclasses.replace(result, summary=summary)
+    result = dataclasses.replace(result)
+    result.summary.loc[0, "mse"] = float("nan")
     assert json.loads(json_report(result))["summary"][0]["mse"] is None
     assert any(line.split()[-4:].count("-") for line in text_report(result) if line.startswith("  model"))
     assert "Nothing here is biology: the cells are synthetic." in list(text_report(result))
