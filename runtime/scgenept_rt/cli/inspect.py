@@ -92,23 +92,15 @@ def _inspect_bundle(path: Path, json_output: bool) -> None:
     opened = Bundle.open(path)
     manifest = opened.manifest
     dimensions = dataclasses.asdict(manifest.dimensions)
-    facts = {
-        "variant": manifest.variant,
-        "dataset": manifest.dataset,
+    facts = dataclasses.asdict(manifest) | {
         "training_perturbations": manifest.training_perturbations,
-        "training_total": manifest.training_total,
-        "synthetic": manifest.synthetic,
         "n_in_vocab": sum(manifest.in_vocab),
         "n_gene_ids": sum(gene_id is not None for gene_id in manifest.gene_ids),
-        "dimensions": dimensions,
-        "encoders": list(manifest.encoders),
-        "files": [dataclasses.asdict(file) for file in manifest.files],
-        "tolerances": {name: dataclasses.asdict(bound) for name, bound in manifest.tolerances.items()},
-        "source_checkpoint": dataclasses.asdict(manifest.source_checkpoint),
-        "versions": dict(manifest.versions),
         "format_version": FORMAT_VERSION,
         "manifest_digest": opened.digest,
     }
+    for name in ("gene_names", "gene_ids", "in_vocab"):  # `scgenept-rt genes` lists them
+        del facts[name]
     if json_output:
         print(json_text(facts))
         return

@@ -44,10 +44,10 @@ class _Retry(Retry):
 
 class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Refuse to be led from https to http, before anything is asked for there."""
+        """Refuse redirects from https to http, before anything is requested there."""
         if response.url.startswith("https:") and not str(prepared_request.url).startswith("https:"):
             raise DownloadError(
-                f"it leads to {shown_url(str(prepared_request.url))}, which is not encrypted",
+                f"it redirects to {shown_url(str(prepared_request.url))}, which is not encrypted",
                 "Use a mirror that stays with https",
                 ELSEWHERE,
                 where=shown_url(response.url),
@@ -146,7 +146,7 @@ def _size(path: Path) -> int:
 
 
 def _cause(error: BaseException) -> str:
-    """Return what requests and urllib3 wrap, without their names of objects."""
+    """Return the innermost cause of an error, without the names of objects that requests and urllib3 add."""
     wrapped = [getattr(error, "reason", None), *error.args]
     inner = next((cause for cause in wrapped if isinstance(cause, BaseException)), None)
     return _cause(inner) if inner else str(error).rpartition(": ")[2] or type(error).__name__

@@ -70,7 +70,7 @@ class TrainingLabels:
     conditions
         All labels of the data that are perturbations or controls.
     notices
-        What is neither, and how many cells it has.
+        Messages on labels that are neither, with their numbers of cells.
     """
 
     names: Sequence[str]

@@ -16,7 +16,7 @@ from scgenept_rt.expression.opened_cells import OpenedCells
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """What was predicted, from what, and how.
+    """What a prediction file holds, and how it was made.
 
     Attributes
     ----------

@@ -64,7 +64,7 @@ class Evaluation:
     where
         The measured data.
     split
-        What was tested.
+        The perturbations tested, and those trained on.
     perturbations
         One row per (perturbation, method): `perturbation`, `subgroup`, `method`, `n_cells`, `n_controls`, then the
         metrics of `perturbation_metrics`. Methods are `model` and the baselines. Over groups of cells, perturbations

@@ -25,7 +25,7 @@ from scgenept_rt.ranking.scores import Score
 Values = NDArray[np.float64]
 
 _N_ERRORS_OUT = 3
-"""Standard errors by which a candidate must be worse to be out: one true difference in 700 is as far off."""
+"""Standard errors by which a candidate must be worse to be dropped: chance makes one in 700 seem so."""
 
 _ROWS_AT_ONCE = 256
 _MOST_COMPARED = 200
