@@ -192,7 +192,7 @@ def merged_gflop(result: dict[str, Any]) -> float:
 
 
 def with_tables(page: str) -> str:
-    """Return the page with every table made anew."""
+    """Return the page with every table renewed."""
 
     def renewed(match: re.Match[str]) -> str:
         file, name, end = match.groups()

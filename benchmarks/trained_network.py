@@ -50,7 +50,7 @@ def prepare(directory: Path, n_steps: int) -> tuple[Path, tuple[str, ...]]:
 
 
 def _genes(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Choose the targets, the genes expressed most, and some that hardly are."""
+    """Choose the targets, the most expressed genes, and some of the least."""
     others = [name for name in names if name not in TARGETS]
     order = np.argsort(-expression_rates(others))
     chosen = [*order[:_EXPRESSED], *order[_EXPRESSED :: len(order) // _OTHERS][:_OTHERS]]

@@ -56,7 +56,7 @@ def workload() -> Any:
 
 
 def labels(work: Any) -> list[str]:
-    """Return four perturbations: a gene, a pair, a gene amid the panel, and one outside the vocabulary."""
+    """Return four perturbations: a gene, a pair, a gene in the middle of the panel, and one outside the vocabulary."""
     names = work.gene_names()
     return [f"{names[0]}+ctrl", f"{names[1]}+{names[2]}", f"{names[len(names) // 2]}+ctrl", f"{names[-1]}+ctrl"]
 

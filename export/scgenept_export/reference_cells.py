@@ -56,7 +56,7 @@ def predict_eager(
     *,
     autocast: torch.dtype | None = None,
 ) -> NDArray[np.float32]:
-    """Predict with the eager model; with `autocast` as upstream runs it on a GPU, in that half precision."""
+    """Predict with the eager model; with `autocast` in that half precision, as upstream runs it on a GPU."""
     with torch.inference_mode(), torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
         predicted = model(token_ids, torch.from_numpy(values), torch.from_numpy(pert_flags))
     return np.asarray(predicted.float().numpy())

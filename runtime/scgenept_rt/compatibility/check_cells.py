@@ -107,7 +107,7 @@ def check_cells(
 
 
 def _check_opened(report: Report, cells: OpenedCells) -> None:
-    """Add what is found about the cells; raises what is wrong with their matrix, after the labels were looked at."""
+    """Add findings about the cells: labels first, as what is wrong with the matrix is raised."""
     panel = GenePanel.from_manifest(report.bundle.manifest)
     report.where, report.n_obs = cells.where, cells.n_obs
     report.findings += check_panel(report.bundle.manifest)

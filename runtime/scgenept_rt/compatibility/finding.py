@@ -32,7 +32,7 @@ class Finding:
 
     @classmethod
     def from_notice(cls, topic: Topic, notice: str) -> Finding:
-        """Return what `predict` would say as this notice."""
+        """Return a notice of `predict` as a finding."""
         if not isinstance(notice, Notice):
             return cls(topic, "note", notice)
         return cls(topic, "note", notice.problem, notice.remedy, notice.options)
@@ -51,7 +51,7 @@ class Findings(list[Finding]):
 
     @contextmanager
     def problems(self, topic: Topic) -> Iterator[None]:
-        """Add what the context raises as the problem that `predict` would report."""
+        """Add what the context raises as a problem, which `predict` would report."""
         try:
             yield
         except ScgeneptError as error:

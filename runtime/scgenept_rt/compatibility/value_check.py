@@ -47,7 +47,7 @@ def check_values(
     match: GeneMatch | None = None,
     manifest: Manifest | None = None,
 ) -> tuple[Values, Any]:
-    """Look at some of the candidates, and return these as `csr_array` too."""
+    """Check the values of a sample of the candidates; return what it shows, and the sample as `csr_array`."""
     rows = sample_rows(candidates)
     names, columns = cells.var.index().tolist(), np.arange(cells.var.n_rows, dtype=np.int64)
     if match is not None and match.n_found:

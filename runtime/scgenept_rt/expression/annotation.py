@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Annotation(Protocol):
-    """Obs or var."""
+    """The annotation of cells or genes: obs or var."""
 
     columns: tuple[str, ...]
     index_name: str | None
@@ -50,7 +50,7 @@ class LoadedAnnotation:
 
 
 def no_column(frame: str, name: str, there: Sequence[str], choose: UseOption, where: str) -> FieldNotFoundError:
-    """Return the error about a column of obs or var that is not there, with the option by which to choose another."""
+    """Return the error about a missing column of obs or var, with the option that chooses another."""
     return FieldNotFoundError(
         f"{frame} has no column {name!r} (it has: {join_limited(there, 12) or 'none'})",
         options=[choose] if there else [],

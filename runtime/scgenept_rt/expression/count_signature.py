@@ -115,7 +115,7 @@ class Signature:
 
     @property
     def separate_totals(self) -> tuple[float, ...]:
-        """The totals that there are, if there are two or three and several cells have each, else none."""
+        """The two or three totals that several cells each were normalised to; empty for one total, or more."""
         totals = np.sort(self.totals)
         groups = np.split(totals, np.flatnonzero(np.diff(totals) > ALIKE_WITHIN * totals[1:]) + 1)
         some = 2 <= len(groups) <= 3 and all(len(group) >= _MIN_ALIKE for group in groups)

@@ -32,7 +32,7 @@ def gene_names(var: Annotation, gene_key: str | None) -> Mapping[str, Sequence[s
 
 
 def is_gene(var: Annotation) -> NDArray[np.bool_]:
-    """Return which rows of var are genes, and no antibodies, guides or peaks beside them (10x's feature_types)."""
+    """Return which rows of var are genes, not antibodies, guides or peaks (10x's feature_types)."""
     for column in filter(var.columns.__contains__, _FEATURE_COLUMNS):
         genes = np.isin([text.casefold() for text in as_text(var.column(column))], _GENES)
         if genes.any():

@@ -28,7 +28,7 @@ _USUAL = (
     *("celltype", "cellline", "tissue", "organism", "donorid", "donor", "patient", "batch"),
     *("treatment", "stimulation", "stim", "drug", "timepoint"),
 )
-"""Columns by which cells are usually told apart, in lower case and without separators."""
+"""Columns that usually distinguish cells, in lower case and without separators."""
 _MOST_NUMBERS = 50
 """Distinct numbers that may be groups; more are a measurement."""
 
@@ -161,7 +161,7 @@ def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[G
 
 
 def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
-    """Return a notice of the usual columns in which cells differ: a mean over all of them describes no kind of cell."""
+    """Return a notice about the usual columns in which cells differ: their mean describes no kind of cell."""
     counts = {}
     for column in group_columns(obs):
         with suppress(CellsError, TypeError):  # nobody asked for this column
@@ -175,7 +175,7 @@ def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
 
 
 def group_columns(obs: Annotation) -> list[str]:
-    """Return the columns by which cells are usually told apart, such as cell_type."""
+    """Return the columns that usually distinguish cells, such as cell_type."""
     return usual_columns(obs, _USUAL)
 
 

@@ -19,7 +19,7 @@ from scgenept_rt.genes import GenePanel
 
 @dataclass(frozen=True, eq=False)
 class InputAnnotation:
-    """Names and annotation of an input; what follows `var_names` only where it was asked for.
+    """Names and annotation of an input; `var_names` alone unless the rest was asked for.
 
     Attributes
     ----------

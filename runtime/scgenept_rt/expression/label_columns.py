@@ -125,7 +125,7 @@ class LabelColumn:
 
     @cached_property
     def _texts(self) -> Mapping[str, str]:
-        """The labels, without a cell type before them where they name genes only so: A549_KLF1+ctrl_1+1."""
+        """The labels, without a cell type in front where they name genes only without it: A549_KLF1+ctrl_1+1."""
         texts = {label: label for label in self._frequent}
         if self.panel is None or _CELL_KIND.search(self.name):
             return texts

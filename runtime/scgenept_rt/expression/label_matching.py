@@ -63,7 +63,7 @@ class LabelReader:
         return None if genes is None else "+".join(genes) or CONTROL
 
     def condition(self, label: str) -> str:
-        """Return the spelling that `A+ctrl` and `ctrl+A`, two conditions in GEARS, do not share."""
+        """Return one spelling per condition of GEARS: `A+ctrl` and `ctrl+A` are two."""
         genes = self.genes(label)
         if not genes:
             return label
@@ -193,7 +193,7 @@ class LabelledRows:
 
     @cached_property
     def _name_of(self) -> Mapping[str, str]:
-        """The label of each condition, and of each set of genes that of most cells."""
+        """The label of each condition, and for each set of genes the label of most cells."""
         names: dict[str, str] = {}
         for name in sorted(self.perturbations, key=lambda name: -self.n_cells[name]):
             names.setdefault(self.reader.canonical(name) or name, name)

@@ -167,7 +167,7 @@ def _patterns(column: LabelColumn, labels: Sequence[str]) -> str | list[str] | N
 def _contradictions(
     obs: Annotation, where: str, key: str, rows: NDArray[np.int64], panel: GenePanel | None, *, chosen: bool
 ) -> list[str]:
-    """Raise if another column says that control cells are perturbed; tell it if the user named the column."""
+    """Raise if another column says that control cells are perturbed; return a warning if the user named the column."""
     found: dict[str, str] = {}
     for column in label_columns(obs, panel):
         counts = column.labels.counts(rows)

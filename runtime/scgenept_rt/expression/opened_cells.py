@@ -67,7 +67,7 @@ class CellsSource(Protocol):
 
 @contextmanager
 def open_cells(source: str | Path | AnnData, read: ReadOptions | None = None) -> Iterator[OpenedCells]:
-    """Open cells; nothing but the row names of obs is read before it is asked for.
+    """Open cells; only the row names of obs are read at once, all else when it is asked for.
 
     Parameters
     ----------

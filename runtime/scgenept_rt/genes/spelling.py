@@ -66,7 +66,7 @@ def made_unique(name: str) -> str | None:
 
 
 def find_respelled(panel: GenePanel, missing: Sequence[int], names: Mapping[int, str]) -> Respelled:
-    """Find genes of a model among names in other spellings, where one column and no other can be meant.
+    """Find genes of a model among names in other spellings, where only one column can be meant.
 
     `missing` are the positions in the model of the genes to find, `names` the input's names by column.
     """

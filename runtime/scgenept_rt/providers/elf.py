@@ -60,7 +60,7 @@ def _text(content: mmap.mmap, at: int) -> bytes:
 
 
 def _gpu_code(library: Path) -> Iterator[tuple[bool, int]]:
-    """Yield kind and architecture (such as 90) of each piece of GPU code, reading the headers alone: it is large."""
+    """Yield kind and architecture (such as 90) of each piece of GPU code, reading only headers: it is large."""
     with _opened(library) as (content, sections):
         at, size = sections.get(b".nv_fatbin", (0, 0))
         end = at + size

@@ -34,7 +34,7 @@ def attention_kernels(choice: ProviderChoice) -> Iterator[list[str]]:
 
 @contextmanager
 def printed_attention_kernels() -> Iterator[list[str]]:
-    """Collect the names that ONNX Runtime prints, see `attention_kernels`.
+    """Collect the names that ONNX Runtime prints; see `attention_kernels`.
 
     Standard output is redirected meanwhile; anything else written to it goes to standard error on leaving, since the
     output of a command may have to be JSON.

@@ -24,7 +24,7 @@ Shape = tuple[int, int]
 
 
 class RecordedBatches:
-    """Runs batches of one session, those of some shapes as recorded graphs.
+    """Runs the batches of a session, those of some shapes as recorded graphs.
 
     Make and use it in the same thread. Everything is recorded at once: work on a GPU by other threads of
     the process can spoil a recording, and a recording their work.
@@ -93,7 +93,7 @@ def _bind(session: Any, feed: Feed, device: tuple[str, int], graph_id: int) -> C
 
 
 def _form(feed: Feed) -> tuple[Any, ...]:
-    """Return what all batches that one graph can run have in common."""
+    """Return the shapes and dtypes of a batch: one graph runs all batches of these."""
     return tuple((name, array.shape, array.dtype.str) for name, array in feed.items())
 
 

@@ -74,7 +74,7 @@ def _keep(building: Path, kept: Path, key: Mapping[str, str]) -> None:
 
 
 def _remove_abandoned(root: Path) -> None:
-    """Remove what killed builds left, once it is old enough not to be in use."""
+    """Remove what killed builds left a day ago or earlier: younger ones may be in use."""
     for path in root.glob(f"*{_BUILDING}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
