@@ -15,7 +15,6 @@ _ROLES = {
     "control": "perturbations; controls: ",
     "perturbation": "seems to tell perturbed cells; controls: ",
     "group": "groups of cells, for --groupby",
-    "unreadable": "cannot be read",
 }
 
 

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
 from scgenept_rt.compatibility.finding import Finding, Findings
 from scgenept_rt.compatibility.label_check import control_findings
 from scgenept_rt.compatibility.value_check import Values, check_values
-from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression import OpenedCells
 from scgenept_rt.expression.groups import group_columns
-from scgenept_rt.expression.label_columns import Labels, label_columns
+from scgenept_rt.expression.label_columns import label_columns
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.expression.matrix_rows import CompressedColumns
 
@@ -30,7 +28,7 @@ class ObsColumn:
     role
         What it seems to be: "control" (it tells control cells), "perturbation", "group", or "".
     n_values
-        Number of different values, None of measurements.
+        Number of different values of a column of text, None of others.
     examples
         The most frequent values, with their numbers of cells.
     controls
@@ -105,25 +103,12 @@ def _columns(cells: OpenedCells, control: ControlRows | None) -> Iterator[ObsCol
     for name in cells.obs.columns:
         column = labelled.get(name)
         if column is None:
-            yield _other_column(cells, name)
+            yield ObsColumn(name, "")
             continue
         role, controls = "group" if name in groups and len(column.counts) > 1 else "", tuple[str, ...]()
         if control is not None and name == control.condition_key:
             role, controls = "control", control.control_labels
         elif column.names_perturbations:
             role, controls = "perturbation", column.controls
-        yield ObsColumn(name, role, len(column.counts), _most_frequent(column.labels), controls)
-
-
-def _other_column(cells: OpenedCells, name: str) -> ObsColumn:
-    try:
-        values = pd.Series(cells.obs.column(name))
-    except CellsFormatError:
-        return ObsColumn(name, "unreadable")
-    if values.dtype.kind == "b" or isinstance(values.dtype, pd.CategoricalDtype):
-        return ObsColumn(name, "", values.nunique(), _most_frequent(Labels(values)))
-    return ObsColumn(name, "")
-
-
-def _most_frequent(labels: Labels) -> dict[str, int]:
-    return dict(list(labels.counts().items())[:_N_EXAMPLES])
+        examples = dict(list(column.counts.items())[:_N_EXAMPLES])
+        yield ObsColumn(name, role, len(column.counts), examples, controls)
