@@ -70,7 +70,7 @@ def bundle(
         Path,
         typer.Option(
             metavar="FILE",
-            help="Genes that the model predicts, in order: .h5ad, .csv with a gene_name column, one name per line, or "
+            help="Genes that the model predicts, in order: .h5ad, .csv or .tsv with gene_name, one name per line, or "
             "norman or adamson.",
         ),
     ],
