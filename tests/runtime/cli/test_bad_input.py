@@ -12,6 +12,9 @@ import anndata
 import numpy as np
 import pytest
 
+import scgenept_rt as sgr
+from scgenept_rt.cli.perturbations import requested
+from scgenept_rt.errors import UnknownGeneError
 from tests.commands import CommandLine
 
 MakeCells = Callable[..., anndata.AnnData]
@@ -69,6 +72,16 @@ def assert_says(message: str, *facts: object) -> None:
 def test_unknown_gene_with_near_spellings_and_how_to_list_genes(refused: Refusal) -> None:
     message = refused(label="YFU91+ctrl")
     assert_says(message, "YFU91 (did you mean YFU19?)", "the model's 24 genes", "scgenept-rt genes")
+
+
+def test_unknown_genes_are_found_before_pairs_are_made_of_them(
+    model: sgr.Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genes = tmp_path / "genes.txt"
+    genes.write_text("".join(f"GENE{number}\n" for number in range(20_000)))  # 200 million pairs
+    monkeypatch.setattr("scgenept_rt.perturbation.pairs_of", lambda _: pytest.fail("pairs were made"))
+    with pytest.raises(UnknownGeneError):
+        requested(None, None, singles=False, pairs_of=genes)(model.panel)
 
 
 @pytest.mark.parametrize(
@@ -353,10 +366,10 @@ def test_unknown_provider(refused: Refusal) -> None:
         (["BUNDLE", "CELLS", "--out", "OUT"], "give perturbations with -p"),
         (["BUNDLE", "CELLS", "-p", GENE], "--out"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "0"], "a whole number from 1"),
+        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "1" + "0" * 30], "--batch-size"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--aggregate", "median"], "'median'"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),
-        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--cell-eval-column", "target"], "needs --for-cell-eval"),
         (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--for-cell-eval", "--aggregate", "both"], "writes cells only"),
     ],
 )

@@ -242,6 +242,7 @@ def test_labels_that_norman_lacks_are_refused(label):
     "arguments",
     [
         ("--cells", "0"),
+        ("--cells", "100000000"),
         ("--screen", "a.csv"),
         ("--screen", "a.h5ad", "--out", "b"),
         ("--screen", "a.h5ad", "--cells", "1"),

@@ -59,6 +59,10 @@ STRUCTURES = {
     "empty X": lambda file: (file.__delitem__("X"), file.__setitem__("X", h5py.Empty("f4"))),
     "indices of text": lambda file: (file.__delitem__("X/indices"), file.__setitem__("X/indices", [b"1"] * 99)),
     "indptr beyond the values": lambda file: file["X/indptr"].__setitem__(-1, 2**30),
+    "indptr of 8 EiB": lambda file: (
+        file.__delitem__("X/indptr"),
+        file["X"].create_dataset("indptr", (2**60,), "i8", chunks=(2**10,)),
+    ),
     "shape of text": lambda file: file["X"].attrs.__setitem__("shape", "abc"),
     "layers that are an array": lambda file: (file.__delitem__("layers"), file.__setitem__("layers", 3)),
     "too few codes": lambda file: (

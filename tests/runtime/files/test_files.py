@@ -147,6 +147,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     write_durably(path, memoryview(b"new"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
     sync_tree(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EINVAL, "no directories")))
     move_durably(path, tmp_path / "moved.json")
     assert (tmp_path / "moved.json").read_bytes() == b"new"
 
