@@ -37,7 +37,6 @@ DIVISIONS: dict[tuple[str, str], Sequence[int]] = {
     ("mean", "h5ad"): (1, 7),
     ("cells", "h5ad"): (6,),
     ("both", "h5ad"): (3,),
-    ("both", "zarr"): (2,),
     ("max_error", "h5ad"): (5,),
     ("limited", "h5ad"): (4,),
     ("cell_eval", "h5ad"): (2,),
