@@ -156,7 +156,7 @@ def test_a_damaged_partial_output_never_gives_another_result(
     (partial,) = tmp_path.iterdir()
     shutil.copytree(partial, tmp_path / "kept")
     rng = random.Random(f"{SEED} {ending}")
-    for _ in times(8):
+    for _ in times(8 if ending == "h5ad" else 4):
         path = rng.choice(sorted(found for found in partial.rglob("*") if found.is_file() and found.stat().st_size))
         change = damage_bytes(path, rng)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,14 +41,17 @@ def runtime_modules() -> Iterator[tuple[Path, ast.Module]]:
             yield path, ast.parse(path.read_text())
 
 
-def suggested_options() -> Iterator[tuple[Path, str]]:
-    """Yield every option that a message of the runtime suggests."""
-    for path, module in runtime_modules():
-        for node in ast.walk(module):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UseOption":
-                name = node.args[0]
-                if isinstance(name, ast.Constant):  # elsewhere the name of a declared option
-                    yield path, str(name.value)
+@functools.cache
+def suggested_options() -> list[tuple[Path, str]]:
+    """Return every option that a message of the runtime suggests."""
+    calls = ((path, node) for path, module in runtime_modules() for node in ast.walk(module))
+    return [
+        (path, str(node.args[0].value))
+        for path, node in calls
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "UseOption"
+        and isinstance(node.args[0], ast.Constant)  # elsewhere the name of a declared option
+    ]
 
 
 def test_messages_outside_the_command_line_name_no_flags() -> None:
@@ -81,9 +85,8 @@ def test_messages_outside_the_command_line_name_no_flags() -> None:
 
 def test_every_suggested_option_is_a_flag_of_some_command() -> None:
     known = {str(option.name) for command in COMMANDS.values() for option in command.params}
-    suggested = list(suggested_options())
-    assert len(suggested) > 20
-    assert [(path, name) for path, name in suggested if name not in known] == []
+    assert len(suggested_options()) > 20
+    assert [(path, name) for path, name in suggested_options() if name not in known] == []
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)

@@ -197,7 +197,7 @@ def test_what_is_neither_a_path_nor_an_anndata(given, found):
     assert isinstance(caught.value, TypeError)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     n_obs=st.integers(1, 12),

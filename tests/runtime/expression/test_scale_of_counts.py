@@ -236,8 +236,7 @@ CORRECTED_BELOW_ZERO = {
 }
 
 
-@pytest.mark.parametrize("form", [scipy.sparse.csc_matrix, np.asarray], ids=str)
-@pytest.mark.parametrize("name", NEGATIVE)
+@pytest.mark.parametrize(("name", "form"), zip(NEGATIVE, itertools.cycle(FORMS[1:])))
 def test_negative_values_are_refused_by_name(name, form):
     values, named = NEGATIVE[name]
     adata = cells(values, form=form)
@@ -250,8 +249,7 @@ def test_negative_values_are_refused_by_name(name, form):
     assert read(adata, PANEL, layer="lognorm").notices == []
 
 
-@pytest.mark.parametrize("form", [scipy.sparse.csc_matrix, np.asarray], ids=str)
-@pytest.mark.parametrize("name", CORRECTED_BELOW_ZERO)
+@pytest.mark.parametrize(("name", "form"), zip(CORRECTED_BELOW_ZERO, itertools.cycle(FORMS[1:])))
 def test_logarithms_corrected_below_zero_are_told_and_not_refused(name, form):
     values = CORRECTED_BELOW_ZERO[name]
     n_genes = values.shape[1]
@@ -335,8 +333,7 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize(("name", "form"), zip(GOOD, itertools.cycle(FORMS)))
 def test_right_files_give_no_notice(name, form):
     assert read(cells(GOOD[name], form=form), PANEL).notices == []
 

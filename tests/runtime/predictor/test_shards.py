@@ -34,11 +34,11 @@ FORMS: dict[str, dict[str, Any]] = {
     "cell_eval": {"aggregate": "cells", "for_cell_eval": True, "n_controls": 4},
 }
 DIVISIONS: dict[tuple[str, str], Sequence[int]] = {
-    ("mean", "h5ad"): (1, 7),
-    ("cells", "h5ad"): (6,),
-    ("both", "h5ad"): (3,),
-    ("max_error", "h5ad"): (5,),
-    ("limited", "h5ad"): (4,),
+    ("mean", "h5ad"): (1, 4),
+    ("cells", "h5ad"): (3,),
+    ("both", "h5ad"): (2,),
+    ("max_error", "h5ad"): (3,),
+    ("limited", "h5ad"): (2,),
     ("cell_eval", "h5ad"): (2,),
 }
 if SCALE > 1:
