@@ -89,6 +89,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
             _, at = _varint(message, at)
             yield key >> 3, memoryview(b"")
             continue
+        if kind not in (2, *_FIXED):
+            raise ValueError("it is no ONNX graph")
         length, at = _varint(message, at) if kind == 2 else (_FIXED[kind], at)
         if length > len(message) - at:
             raise ValueError("it ends too early")
