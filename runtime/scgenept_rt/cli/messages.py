@@ -48,28 +48,24 @@ def flags_of(command: Any) -> dict[str, str]:
     return {option.name: max(option.opts, key=len) for option in options}  # the longest: -p is --perturbation
 
 
-def _without_types(parameters: list[Any]) -> list[Any]:
-    """Show no type in the help of flags that take no value: newer typer would write <bool> there."""
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False):
-            parameter.metavar = ""
-    return parameters
+class _WithoutTypes:
+    """Shows no type in the help of flags that take no value: newer typer would write <bool> there."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:
+        """Return the parameters, --help among them."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
 
 
-class Group(TyperGroup):
+class Group(_WithoutTypes, TyperGroup):  # type: ignore[misc]
     """A group of commands."""
 
-    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """Return the parameters, --help among them."""
-        return _without_types(super().get_params(ctx))
 
-
-class Command(TyperCommand):
+class Command(_WithoutTypes, TyperCommand):  # type: ignore[misc]
     """A command whose messages word options as its own flags."""
-
-    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """Return the parameters, --help among them."""
-        return _without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Parse arguments; the address of --ray may be left out, which typer has no way to declare."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scgenept_rt.errors import LabelNotFoundError, UseOption, join_limited, pluralize
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.split import Split
-from scgenept_rt.expression.label_matching import CONTROL
+from scgenept_rt.expression.label_matching import CONTROL, did_you_mean
 from scgenept_rt.perturbation import is_control_word, is_unassigned
 
 
@@ -44,14 +44,11 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
 
 def _none_found(measured: MeasuredCells, split: Split) -> LabelNotFoundError:
     names = [name for name in measured.labels.names if name != CONTROL]
-    spelling = measured.labels.reader.spelling
-    alike = {spelling(name): name for name in names}
-    near = next((alike[spelling(label)] for label in split.tested if spelling(label) in alike), None)
     wanted = pluralize(len(split.tested), "test perturbation")
     return LabelNotFoundError(
         f"there are no cells of the {wanted} of the split {split.name} ({join_limited(split.tested)}); labels: "
         f"{join_limited(names) or 'none'}",
-        f"Did you mean {near}?" if near else "Give the data set of the split",
+        did_you_mean(split.tested[0], names, measured.labels.reader) or "Give the data set of the split",
         [UseOption("condition_key", "name the obs column of its labels")],
         where=measured.cells.where,
     )

@@ -135,15 +135,8 @@ class TowardState(Score):
     def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
         """Return score and gradient."""
         used, ours, theirs = self._compared(change, targets)
-        noise, gradient = float(var[used].sum()), np.zeros_like(change)
-        if self.metric == "distance":
-            value, gradient[used] = _length(ours - theirs, noise + self._noise)
-            return value, gradient
-        size, length = _size(ours, noise), _size(theirs, self._noise)
-        if not size or not length:
-            return np.nan, gradient
-        value = float(ours @ theirs) / (size * length)
-        gradient[used] = (theirs / length - value * ours / size) / size  # sums to 0 where both are centred
+        gradient = np.zeros_like(change)
+        value, gradient[used] = self._closeness(ours, theirs, float(var[used].sum()), self._noise)
         return value, gradient
 
     def by_part(self, change: Values, targets: Sequence[int]) -> Values:
@@ -151,16 +144,19 @@ class TowardState(Score):
         used, ours, theirs = self._compared(change, targets)
         if not len(self.parts):
             return np.empty(0)
-        if self.metric == "distance":
-            _, gradient = _length(theirs - ours, self._noise)
-        else:
-            size, length = _size(ours, 0.0), _size(theirs, self._noise)
-            if not size or not length:
-                return np.zeros(len(self.parts))
-            value = float(ours @ theirs) / (size * length)
-            gradient = (ours / size - value * theirs / length) / length
+        _, gradient = self._closeness(theirs, ours, self._noise, 0.0)
         found: Values = self.parts[:, used] @ gradient
         return found
+
+    def _closeness(self, one: Values, other: Values, noise: float, other_noise: float) -> tuple[float, Values]:
+        """Return the score of two changes, whose errors add noise to their squared lengths, and its gradient by one."""
+        if self.metric == "distance":
+            return _length(one - other, noise + other_noise)
+        size, length = _size(one, noise), _size(other, other_noise)
+        if not size or not length:
+            return np.nan, np.zeros_like(one)
+        value = float(one @ other) / (size * length)
+        return value, (other / length - value * one / size) / size  # sums to 0 where both are centred
 
     def _compared(self, change: Values, targets: Sequence[int]) -> tuple[NDArray[np.bool_], Values, Values]:
         """Return which genes count, and the two changes of these."""
