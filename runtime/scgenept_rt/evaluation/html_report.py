@@ -35,7 +35,7 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
         Captions and drawings as SVG, as `scgenept_rt.plotting.evaluation_figures` makes them.
     """
     title = f"{evaluation.model}: evaluation"
-    parts = [f"<h1>{escape(title)}</h1>"]
+    parts = [f"<h1>{_breakable(title)}</h1>"]
     if evaluation.synthetic:
         parts.append(f'<p class="caution">Nothing here is biology: {escape(" and ".join(evaluation.synthetic))}.</p>')
     parts.append(_definitions(facts(evaluation)))
@@ -84,7 +84,7 @@ def _summary(evaluation: Evaluation) -> str:
             bold = [whole and row[metric] == best[metric] for metric in metrics]
             cells = f"<td>{row['n_perturbations']:,}</td>{_figures([row[metric] for metric in metrics], bold)}"
             kind = "model" if row["method"] == evaluation.model else "" if whole else "part"
-            lines.append(_row(f'<th scope="row">{escape(row["method"])}</th>{cells}', kind))
+            lines.append(_row(f'<th scope="row">{_breakable(row["method"])}</th>{cells}', kind))
         bodies.append(_body(lines))
     explained = [(metric, _EXPLAINED[metric]) for metric in metrics]
     explained += [(method, DESCRIPTIONS[method]) for method in evaluation.methods[1:]]
@@ -103,11 +103,11 @@ def _published(evaluation: Evaluation) -> str:
     if published is None:
         return ""
     lines = [
-        _row(f'<th scope="row">{escape(name)}</th>{_figures(figures)}', "" if name in published.rows else "model")
+        _row(f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', "" if name in published.rows else "model")
         for name, figures in evaluation.beside_published().items()
     ]
     head = _column_heads("model") + "".join(
-        f'<th scope="col">{escape(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
+        f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
     )
     caveats = ""
     if evaluation.caveats:
@@ -129,7 +129,7 @@ def _perturbations(evaluation: Evaluation) -> str:
             )
             lines = []
             for _, row in methods.iterrows():
-                method = f'<td class="name">{escape(row["method"])}</td>'
+                method = f'<td class="name">{_breakable(row["method"])}</td>'
                 kind = "model" if row["method"] == evaluation.model else ""
                 lines.append(_row(start + method + _figures([row[metric] for metric in metrics]), kind))
                 start = ""
@@ -141,8 +141,13 @@ def _perturbations(evaluation: Evaluation) -> str:
 # --- parts of a page --------------------------------------------------------------------------------------------------
 
 
+def _breakable(name: str) -> str:
+    """Return a name with line breaks allowed after underscores, so that it fits narrow screens and paper."""
+    return escape(name).replace("_", "_<wbr>")
+
+
 def _definitions(entries: Iterable[tuple[str, str]]) -> str:
-    items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in entries)
+    items = (f"<dt>{_breakable(name)}</dt><dd>{escape(text)}</dd>" for name, text in entries)
     return f"<dl>{''.join(items)}</dl>"
 
 
@@ -180,9 +185,9 @@ def _figures(values: Iterable[float], bold: Iterable[bool] = ()) -> str:
 
 def _column_heads(*names: str) -> str:
     left = {"method": ' class="name"'}
-    return "".join(f'<th scope="col"{left.get(name, "")}>{escape(name)}</th>' for name in names)
+    return "".join(f'<th scope="col"{left.get(name, "")}>{_breakable(name)}</th>' for name in names)
 
 
 def _metric_head(metric: str) -> str:
     direction, arrow = ("higher", "↑") if higher_is_better(metric) else ("lower", "↓")
-    return f'<th scope="col">{escape(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'
+    return f'<th scope="col">{_breakable(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'
