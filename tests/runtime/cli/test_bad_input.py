@@ -84,19 +84,6 @@ def test_unknown_genes_are_found_before_pairs_are_made_of_them(
         requested(None, None, singles=False, pairs_of=genes)(model.panel)
 
 
-@pytest.mark.parametrize(
-    ("label", "fact"),
-    [("", "perturbation '' is empty"), (f"{GENE}+", f"perturbation '{GENE}+' has an empty part")],
-)
-def test_empty_perturbation(refused: Refusal, label: str, fact: str) -> None:
-    assert_says(refused(label=label), fact, "FOSB+ctrl")
-
-
-def test_same_gene_twice_in_two_spellings(refused: Refusal) -> None:
-    message = refused(label=f"{GENE}+ENSG00000000007.3")
-    assert_says(message, f"names the gene {GENE} twice", "ENSG00000000007.3", f"{GENE}+ctrl")
-
-
 def test_three_genes_are_allowed_with_a_warning(
     command_line: CommandLine, bundle: Path, cells: Path, out: Path
 ) -> None:
@@ -106,25 +93,10 @@ def test_three_genes_are_allowed_with_a_warning(
     assert anndata.read_h5ad(out).n_obs == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "facts"),
-    [
-        ("perturbation\n", ["holds no perturbation"]),
-        ("gene,n\nYFU19,3\n", ["no column perturbation or condition", "gene, n"]),
-        (
-            "perturbation\nYFU19,TBPE15\n",
-            ["set.csv, line 2", "2 cells", "join genes that are perturbed together by a plus"],
-        ),
-        ("perturbation\nYFU19\nNOGENE\n", ["set.csv, line 3: gene is not among", "NOGENE"]),
-        ('perturbation\n"YFU19\n', ["line 2", "the row that begins here cannot be read", "Check its quotes"]),
-        ("perturbation,n_controls\nYFU19,many\n", ["line 2", "'many' is not a number of cells"]),
-        ("perturbation,n_controls\nYFU19,50\n", ["n_controls = 50", "40 control cells"]),
-    ],
-)
-def test_file_of_perturbations(refused: Refusal, tmp_path: Path, text: str, facts: list[str]) -> None:
+def test_file_of_perturbations(refused: Refusal, tmp_path: Path) -> None:
     path = tmp_path / "set.csv"
-    path.write_text(text)
-    assert_says(refused("--perturbations", path, label="EKKN10"), *facts)
+    path.write_text("perturbation,n_controls\nYFU19,50\n")
+    assert_says(refused("--perturbations", path, label="EKKN10"), "n_controls = 50", "40 control cells")
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -154,12 +126,6 @@ def test_input_is_a_pipe(command_line: CommandLine, bundle: Path, out: Path, tmp
     assert result.returncode == 1
     assert "pipe.h5ad: " in result.stderr
     assert "not a regular file" in result.stderr
-
-
-def test_input_is_no_h5ad(refused: Refusal, tmp_path: Path) -> None:
-    path = tmp_path / "text.h5ad"
-    path.write_text("gene,cell\n")
-    assert_says(refused(cells=path), path, "not an HDF5 file", ".h5ad")
 
 
 def test_input_truncated(refused: Refusal, cells: Path) -> None:
@@ -197,29 +163,11 @@ def test_genes_missing_unless_taken_as_zero(
     np.testing.assert_allclose(anndata.read_h5ad(out).X, zeros.X, rtol=1e-4, atol=2e-5)
 
 
-def test_duplicate_gene_names(refused: Refusal, cells: Path, make_cells: MakeCells) -> None:
+def test_value_that_is_not_log_normalised(refused: Refusal, cells: Path, make_cells: MakeCells) -> None:
     adata = make_cells(40)
-    adata.var_names = [GENE, *adata.var_names[1:]]
+    adata.X[2, adata.var_names.get_loc(GENE)] = -0.5
     adata.write_h5ad(cells)
-    assert_says(refused("--missing-genes", "zero"), f"{GENE} (2 of the input)", "var_names_make_unique()", "--gene-key")
-
-
-@pytest.mark.parametrize(
-    ("value", "facts"),
-    [
-        (np.nan, ["cell 'cell2'", "gene 'YFU19'", "is nan", "finite"]),
-        (np.inf, ["cell 'cell2'", "gene 'YFU19'", "is inf", "finite"]),
-        (-0.5, ["cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--allow-unnormalized"]),
-        (400.0, ["cell 'cell2'", "gene 'YFU19'", "the largest value is 400", "sc.pp.log1p", "--allow-unnormalized"]),
-    ],
-)
-def test_value_that_is_not_log_normalised(
-    refused: Refusal, cells: Path, make_cells: MakeCells, value: float, facts: list[str]
-) -> None:
-    adata = make_cells(40)
-    adata.X[2, adata.var_names.get_loc(GENE)] = value
-    adata.write_h5ad(cells)
-    assert_says(refused(), cells, *facts)
+    assert_says(refused(), "cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--allow-unnormalized")
 
 
 def test_raw_counts_unless_allowed(
@@ -234,15 +182,6 @@ def test_raw_counts_unless_allowed(
     assert_says(result.stderr, "look like raw counts")
 
 
-def test_nan_is_refused_even_where_unnormalized_values_are_allowed(
-    refused: Refusal, cells: Path, make_cells: MakeCells
-) -> None:
-    adata = make_cells(40)
-    adata.X[0, 0] = np.nan
-    adata.write_h5ad(cells)
-    assert_says(refused("--allow-unnormalized"), "'cell0'", "is nan")
-
-
 # --- bundle -----------------------------------------------------------------------------------------------------------
 
 
@@ -250,32 +189,8 @@ def damage_nothing_there(bundle: Path) -> None:
     shutil.rmtree(bundle)
 
 
-def damage_a_file(bundle: Path) -> None:
-    shutil.rmtree(bundle)
-    bundle.write_text("not a directory")
-
-
 def damage_no_manifest(bundle: Path) -> None:
     (bundle / "manifest.json").unlink()
-
-
-def damage_truncated_manifest(bundle: Path) -> None:
-    manifest = bundle / "manifest.json"
-    manifest.write_bytes(manifest.read_bytes()[:500])
-
-
-def damage_field_of_another_type(bundle: Path) -> None:
-    manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"atol":', '"atol":"x","rtol_of_old":'))
-
-
-def damage_newer_format(bundle: Path) -> None:
-    manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version":1', '"format_version":2'))
-
-
-def damage_graph_missing(bundle: Path) -> None:
-    (bundle / "ort_fp32.onnx").unlink()
 
 
 def damage_byte_of_a_graph(bundle: Path) -> None:
@@ -290,12 +205,7 @@ def damage_byte_of_a_graph(bundle: Path) -> None:
     ("damage", "facts"),
     [
         (damage_nothing_there, ["no such directory", "scgenept-export bundle"]),
-        (damage_a_file, ["this is a file", "manifest.json"]),
         (damage_no_manifest, ["holds no manifest.json", "export did not finish"]),
-        (damage_truncated_manifest, ["manifest.json cannot be read", "again"]),
-        (damage_field_of_another_type, ["manifest.json cannot be read", "tolerances.fp32.atol is 'x'", "again"]),
-        (damage_newer_format, ["format_version is 2", "reads up to 1", "Upgrade scgenept-rt"]),
-        (damage_graph_missing, ["ort_fp32.onnx is missing", "again"]),
         (damage_byte_of_a_graph, ["ort_fp32.onnx has changed: sha256", "again"]),
     ],
     ids=lambda value: value.__name__.removeprefix("damage_") if callable(value) else "",
@@ -323,26 +233,11 @@ def test_output_of_the_cells_exists_where_both_are_written(refused: Refusal, tmp
     assert_says(refused("--aggregate", "both", bundle=tmp_path / "nowhere"), cells_out, "exists already")
 
 
-def test_directory_of_the_output_is_missing(refused: Refusal, tmp_path: Path) -> None:
-    path = tmp_path / "no" / "out.h5ad"
-    assert_says(refused(out=path, bundle=tmp_path / "nowhere"), path, "does not exist", "Create it")
-
-
-def test_output_is_a_directory(refused: Refusal, tmp_path: Path, out: Path) -> None:
-    out.mkdir()
-    assert_says(refused("--overwrite", bundle=tmp_path / "nowhere"), out, "a directory")
-
-
 def test_output_is_the_input_also_under_another_name(refused: Refusal, tmp_path: Path, cells: Path) -> None:
     assert_says(refused("--overwrite", out=cells, bundle=tmp_path / "nowhere"), cells, "the input file itself")
     link = tmp_path / "link.h5ad"
     link.symlink_to(cells)
     assert_says(refused("--overwrite", out=link, bundle=tmp_path / "nowhere"), link, "the input file itself")
-
-
-def test_output_of_an_unknown_format(refused: Refusal, tmp_path: Path) -> None:
-    path = tmp_path / "out.csv"
-    assert_says(refused(out=path, bundle=tmp_path / "nowhere"), path, "'.csv'", ".h5ad or .zarr")
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -354,10 +249,6 @@ def test_max_error_goes_with_means_alone(refused: Refusal) -> None:
 
 def test_the_control_is_no_perturbation_in_the_cell_eval_format(refused: Refusal) -> None:
     assert_says(refused("--for-cell-eval", label="ctrl"), "'ctrl'", "cell-eval", "Leave the perturbation ctrl out")
-
-
-def test_unknown_provider(refused: Refusal) -> None:
-    assert_says(refused("--provider", "gpu"), "unknown provider 'gpu'", "cpu, cuda, tensorrt")
 
 
 @pytest.mark.parametrize(
