@@ -112,7 +112,7 @@ def time_driver(bundle: Bundle, cells: ad.AnnData, directory: Path, n_rows: int)
     """Time the process that writes on a Ray cluster, without the workers and Ray's other processes."""
     ray_session.Worker = SimulatedWorker  # type: ignore[misc]
     labels = pairs_of(bundle)[: n_rows // N_CELLS]
-    with cluster.load(bundle, workers=1, provider="cpu", check=False) as model, timed() as seconds:
+    with cluster.load(bundle, address="local", workers=1, provider="cpu", check=False) as model, timed() as seconds:
         model.predict_file(cells, directory / "out.h5ad", labels, batch_size=BATCH_SIZE, overwrite=True)
     return [{"case": "the process that writes, on a Ray cluster", "predictions": n_rows, **seconds}]
 
