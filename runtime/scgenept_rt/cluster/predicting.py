@@ -109,7 +109,7 @@ def load(
         if n_workers > room:
             needs = "one GPU" if on_gpu else pluralize(engine["threads"] or 1, "CPU")
             told = f"The Ray cluster has room for {room:,} of {pluralize(n_workers, 'worker')}, which take {needs} each"
-            if not room and not (address or os.environ.get(ADDRESS_VARIABLE)):
+            if not room and (address or os.environ.get(ADDRESS_VARIABLE, "local")) == "local":
                 raise ClusterError(told, options=[UseOption("provider", "run on CPUs", "cpu")] if on_gpu else [])
             notify(f"{told}; others start when machines join.")
         session = RaySession(

@@ -145,8 +145,11 @@ def _as_json(value: object) -> Any:
 
 
 def digests_of_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with their SHA-256 in the place of lists, which may be long."""
-    return {key: _sha256(value) if isinstance(value, list) else value for key, value in plain(settings).items()}
+    """Return settings with lengths and the start of the SHA-256 in the place of lists, which may be long."""
+    return {
+        key: f"{len(value):,} (sha256 {_sha256(value)[:12]})" if isinstance(value, list) else value
+        for key, value in plain(settings).items()
+    }
 
 
 def differences(

@@ -252,6 +252,12 @@ def test_a_worker_without_the_gpu_that_it_was_given_is_refused(bundle: Path, nod
         cluster.load(bundle, workers=1, provider="cuda")
 
 
+@pytest.mark.parametrize("address", [None, "local"])
+def test_a_cluster_of_this_machine_without_room_is_said_at_once(bundle: Path, nodes: Any, address: str | None) -> None:
+    with pytest.raises(ClusterError, match="room for 0 of 1"):
+        cluster.load(bundle, address=address, provider="cpu", threads=9)
+
+
 def test_an_interrupt_stops_waiting_for_workers_first() -> None:
     called: list[str] = []
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored

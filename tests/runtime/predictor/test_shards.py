@@ -144,6 +144,8 @@ def test_missing_unfinished_and_foreign_parts_are_named(
     refused(r"shard-3-of-4.h5ad is of another run than .*\n  batch size: 3 in part 1/4, 4 in part 3/4")
     predict(model, cells[:30].copy(), out, shard="3/4", seed=1, overwrite=True)
     refused(r"(?s)control cells: sha256 .*seed: 0 in part 1/4, 1 in part 3/4")
+    model.predict_file(cells, out, model.gene_names[:5], batch_size=3, shard="3/4", overwrite=True)
+    refused(r"perturbations: 8 \(.*\) in part 1/4, 5 \(.*\) in part 3/4")
     shutil.copyfile(paths[0], third)
     refused("holds part 1/4")
     predict(model, cells, out, shard="3/4", overwrite=True)
