@@ -61,7 +61,7 @@ test-recipes: $(VENV)/.installed $(RECIPES_VENV)/.installed  ## Run the recipes 
 SEED ?= $(shell date +%s)
 SCALE ?= 20
 fuzz: $(VENV)/.installed  ## Damage inputs and kill runs at random, SCALE times as many as the tests do, with SEED.
-	FUZZ_SEED=$(SEED) FUZZ_SCALE=$(SCALE) $(VENV)/bin/python $(PYTEST) --dist load -k 'damaged or killed' \
+	FUZZ_SEED=$(SEED) FUZZ_SCALE=$(SCALE) $(VENV)/bin/python $(PYTEST) --dist load -k 'damage or kill' tests/runtime/output \
 		tests/runtime/test_mutated_inputs.py tests/runtime/predictor/test_resume.py tests/runtime/predictor/test_shards.py
 
 # What `pip install '.[cpu]'` brings, with versions and licences.

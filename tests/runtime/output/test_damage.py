@@ -10,6 +10,7 @@ import pytest
 
 from scgenept_rt.output import cells_table, mean_table, open_table, zarr_store
 from scgenept_rt.output.work_directory import partial_path
+from tests.runtime.mutations import SCALE, SEED
 
 SETTINGS = {"seed": 0}
 
@@ -69,7 +70,7 @@ def test_damage_anywhere_changes_no_result(name, spec, tmp_path):
     kept = partial_path(out).rename(tmp_path / "kept")
     files = [file for file in sorted(kept.rglob("*")) if file.is_file() and file.name != "lock"]
     n_anew = n_back = 0
-    rng, n_places = np.random.default_rng(len(name)), 5 if out.suffix == ".zarr" else 30
+    rng, n_places = np.random.default_rng([SEED, len(name)]), round((5 if out.suffix == ".zarr" else 30) * SCALE)
     places = [(file, rng.integers(file.stat().st_size)) for file in rng.permutation(files)[:n_places]]
     for number in range(n_places):
         named = ("checksums.bin", "waiting.bin", "journal.json", "data.h5ad", "0.0")[number % 5]
