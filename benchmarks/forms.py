@@ -6,7 +6,7 @@ to host memory. Nothing is imported before a form is opened, so that a form's me
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -319,12 +319,12 @@ def forms_on(device: str) -> list[Form]:
     return [form for form in FORMS if device in form.what]
 
 
-def form_named(name: str) -> Form:
+def form_named(name: str, forms: Sequence[Form] = FORMS) -> Form:
     """Return a form; exits with the known names if there is none of this name."""
-    for form in FORMS:
+    for form in forms:
         if form.name == name:
             return form
-    raise SystemExit(f"unknown form {name!r}; expected some of {', '.join(form.name for form in FORMS)}")
+    raise SystemExit(f"unknown form {name!r}; expected some of {', '.join(form.name for form in forms)}")
 
 
 if __name__ == "__main__":

@@ -91,11 +91,9 @@ class FormProcess:
 
 def main() -> None:
     options = _options()
-    names = options.forms.split(",") if options.forms else [form.name for form in forms_on(options.device)]
-    chosen = [form_named(name) for name in names]
-    for form in chosen:
-        if form not in forms_on(options.device):
-            raise SystemExit(f"the form {form.name!r} is not timed on {options.device}")
+    chosen = forms_on(options.device)
+    if options.forms:
+        chosen = [form_named(name, chosen) for name in options.forms.split(",")]
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-benchmark-") as temporary:
         workload = Workload(
             directory=(options.work or Path(temporary)).resolve(),

@@ -39,10 +39,7 @@ def read_gene_list(path: str | Path) -> GeneList:
         `gene_ids`, `gene_id` and `ensembl_id` with Ensembl ids), a .csv or .tsv with a
         `gene_name` column (and `gene_id`, if present), or a text file or pipe with one name per line.
 
-    Raises
-    ------
-    GeneListError
-        If the file cannot be read, holds no genes, an empty name, or a name twice.
+    Raises `GeneListError` if the file cannot be read, holds no genes, an empty name, or a name twice.
     """
     path = Path(path)
     try:

@@ -47,10 +47,7 @@ class Engine:
 def parse_compute_capability(text: str) -> str:
     """Return the canonical name (``sm89``) of a compute capability written as sm89, SM89, 89 or 8.9.
 
-    Raises
-    ------
-    ArgumentError
-        If TensorRT-RTX builds no engines for it.
+    Raises `ArgumentError` if TensorRT-RTX builds no engines for it.
     """
     digits = text.strip().lower().removeprefix("sm").lstrip("_").replace(".", "")
     name = f"sm{digits}"
@@ -78,18 +75,10 @@ def build_engines(
 
     Parameters
     ----------
-    bundle
-        A bundle with a portable graph.
-    compute_capabilities
-        Such as ``sm89``.
-    out
-        Directory to write to; it is made if needed.
     precision
         Which portable graph. TensorRT-RTX has fused attention for fp16 alone.
     max_batch
         The largest number of cells in a batch; the number of genes ranges from 1 to the bundle's.
-    overwrite
-        Replace engines that exist.
     progress
         Called with the name of each step as it begins.
 

@@ -34,16 +34,10 @@ def write_triton_model(
 
     Parameters
     ----------
-    bundle
-        An opened bundle.
     repository
         Directory of the repository, which may hold other models; it is made if needed.
-    precision
-        Of the graph.
     max_batch
         The most cells that Triton runs at once.
-    overwrite
-        Replace a model of the same name.
 
     Returns
     -------

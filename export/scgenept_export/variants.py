@@ -58,10 +58,7 @@ RELEASED = tuple(MODEL_TYPES.values())
 def variant_encoders(variant: str) -> tuple[str, ...]:
     """Return the encoders of a variant, in the order in which their outputs are added.
 
-    Raises
-    ------
-    ArgumentError
-        If the name is not in upstream's table.
+    Raises `ArgumentError` if the name is not in upstream's table.
     """
     if variant in VARIANTS:
         return VARIANTS[variant]

@@ -61,10 +61,7 @@ def census_vocabulary() -> Vocabulary:
 def read_vocabulary(path: str | Path) -> Vocabulary:
     """Read a vocab.json: one object that maps gene names to token ids.
 
-    Raises
-    ------
-    VocabularyError
-        If the file cannot be read, is not such an object, or gives one id to two names.
+    Raises `VocabularyError` if the file cannot be read, is not such an object, or gives one id to two names.
     """
     where = f"vocabulary {path}"
     with foreign_data(VocabularyError, where, remedy="Use scGPT's vocab.json"):

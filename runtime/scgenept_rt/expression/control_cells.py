@@ -121,10 +121,9 @@ class StoredRows:
 
 
 class RowsWriter:
-    """Collects rows in batches and moves them to a temporary file once they pass `spill_bytes`."""
+    """Collects rows in batches and moves them to a temporary file once they pass `SPILL_BYTES`."""
 
-    def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
-        self._spill_bytes = spill_bytes
+    def __init__(self) -> None:
         self._lengths: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
         self._stored: list[NDArray[Any]] = []
         self._bytes = 0
@@ -141,7 +140,7 @@ class RowsWriter:
         self._lengths.append(np.diff(batch.indptr).astype(np.int64))
         self._stored.append(stored)
         self._bytes += stored.nbytes
-        if self._bytes > self._spill_bytes:
+        if self._bytes > SPILL_BYTES:
             remedy = "Free space, or set the environment variable TMPDIR to a directory with more"
             with failed_writes(tempfile.gettempdir(), "control cells cannot be kept in temporary files", remedy):
                 self._spill()

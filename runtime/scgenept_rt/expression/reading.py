@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.expression.control_cells import SPILL_BYTES, ControlCells, RowsWriter, StoredRows
+from scgenept_rt.expression.control_cells import ControlCells, RowsWriter, StoredRows
 from scgenept_rt.expression.groups import Groups, draw_groups, mixed_notices, require_groups
 from scgenept_rt.expression.input_annotation import InputAnnotation, read_annotation
 from scgenept_rt.expression.missing_genes import accept_blanked
@@ -30,9 +30,8 @@ def read_control_cells(
     groupby: str | None = None,
     annotated: bool = False,
     all_genes: bool = False,
-    spill_bytes: int = SPILL_BYTES,
 ) -> ControlCells:
-    """Read the control cells that a run uses; only these are in memory, and above `spill_bytes` not even they.
+    """Read the control cells that a run uses; only these are in memory; many go to a temporary file.
 
     Parameters
     ----------
@@ -47,8 +46,6 @@ def read_control_cells(
         Read obs and labels too.
     all_genes
         Read the values of the input's other genes too.
-    spill_bytes
-        Size in bytes from which the values go to a temporary file.
 
     Raises
     ------
@@ -71,7 +68,7 @@ def read_control_cells(
             groups, drawn, of_groups = draw_groups(found, groupby, sampling)
         stored, order = np.unique(drawn, return_inverse=True)
         rows = control.rows[stored]
-        writer = RowsWriter(spill_bytes)
+        writer = RowsWriter()
         expressed = np.zeros(len(panel), dtype=np.bool_)
         try:
             for batch in cells.values(match, rows, notices):
@@ -94,17 +91,15 @@ def read_control_cells(
             annotation=read_annotation(cells, panel, control, rows[order])
             if annotated
             else InputAnnotation(cells.var.index()),
-            others=_other_genes(cells, match, rows, order, spill_bytes) if all_genes else None,
+            others=_other_genes(cells, match, rows, order) if all_genes else None,
         )
 
 
-def _other_genes(
-    cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], order: NDArray[np.int64], spill_bytes: int
-) -> StoredRows:
+def _other_genes(cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], order: NDArray[np.int64]) -> StoredRows:
     """Read the genes of the input that no gene of the model was found in; the columns of the others stay empty."""
     columns = np.arange(cells.var.n_rows, dtype=np.int64)
     columns[match.columns[match.columns >= 0]] = -1
-    writer = RowsWriter(spill_bytes)
+    writer = RowsWriter()
     for batch in cells.matrix.batches(rows, columns):
         writer.append(batch)
     return writer.finish(order, cells.var.n_rows)

@@ -8,6 +8,7 @@ import warnings
 import anndata
 import numpy as np
 import pandas as pd
+import pytest
 import scipy.sparse
 
 from scgenept_rt.expression import ReadOptions, read_control_cells
@@ -66,4 +67,6 @@ def proposed(caught):
 
 
 def read(source, panel=PANEL, sampling=None, spill_bytes=2**20, **options):
-    return read_control_cells(source, panel, options=ReadOptions(**options), sampling=sampling, spill_bytes=spill_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scgenept_rt.expression.control_cells.SPILL_BYTES", spill_bytes)
+        return read_control_cells(source, panel, options=ReadOptions(**options), sampling=sampling)

@@ -9,7 +9,6 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import anndata
@@ -18,7 +17,6 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError
-from scgenept_rt.expression import read_control_cells
 
 MakeCells = Callable[..., anndata.AnnData]
 
@@ -129,7 +127,7 @@ def test_closing_iter_predict_early_drops_the_cells_and_their_temporary_file(
     model: sgr.Predictor, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More than is held in memory.
-    monkeypatch.setattr("scgenept_rt.predictor.run.read_control_cells", partial(read_control_cells, spill_bytes=100))
+    monkeypatch.setattr("scgenept_rt.expression.control_cells.SPILL_BYTES", 100)
 
     def temporary_files() -> int:
         links = (link for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
