@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ def export_bundle(
     """
     out, progress = Path(out), progress or (lambda _step: None)
     on_notice = on_notice or (lambda message: warnings.warn(message, ExportWarning, stacklevel=3))
-    out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
+    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # what a link names is replaced, not the link
     if find_spec("onnxruntime") is None:
         raise MissingPackageError("onnxruntime", "an export, which checks its graphs with ONNX Runtime,", "export,cpu")
     check_bundle_destination(out, overwrite)

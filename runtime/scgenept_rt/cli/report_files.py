@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from scgenept_rt.files.durable import check_report_path, write_report
 
 def check_report_paths(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
     """Check before minutes of prediction whether the reports can be written."""
-    used = {path.resolve() for path in inputs if path is not None}
-    written: set[Path] = set()
+    used = {os.path.realpath(path) for path in inputs if path is not None}
+    written: set[str] = set()
     for path in outputs:
         if path is None:
             continue
         check_report_path(path)
-        place = path.resolve()
+        place = os.path.realpath(path)
         if place in used:
             raise OutputError("this is an input of the command", "Choose another path", where=path)
         if place in written:

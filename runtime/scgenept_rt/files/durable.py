@@ -64,7 +64,7 @@ def write_report(path: Path, data: bytes) -> None:
         if _is_stream(path):
             path.write_bytes(data)
         else:
-            write_durably(path.resolve(), data)
+            write_durably(Path(os.path.realpath(path)), data)
 
 
 def check_report_path(path: Path) -> None:
@@ -72,7 +72,7 @@ def check_report_path(path: Path) -> None:
     if path.is_dir():
         raise OutputError("this is a directory, expected a file", "Choose another path", where=path)
     if not _is_stream(path):
-        check_directory(path.resolve() if path.is_symlink() else path)
+        check_directory(Path(os.path.realpath(path)) if path.is_symlink() else path)
 
 
 def check_directory(path: Path) -> None:

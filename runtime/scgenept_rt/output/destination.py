@@ -280,7 +280,7 @@ def _table_class(path: Path) -> type[PartialTable]:
 def _same_place(path: Path, other: Path) -> bool:
     if path.exists() and other.exists():
         return path.samefile(other)
-    return path.resolve() == other.resolve()
+    return os.path.realpath(path) == os.path.realpath(other)  # Path.resolve raises where links go in a circle
 
 
 def _check_name(path: Path) -> None:

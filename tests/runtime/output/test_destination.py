@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scgenept_rt.cli.report_files import check_report_paths
 from scgenept_rt.errors import (
     MissingPackageError,
     OutputBusyError,
@@ -17,6 +18,7 @@ from scgenept_rt.errors import (
     OutputExistsError,
     PartialOutputError,
 )
+from scgenept_rt.files.durable import write_report
 from scgenept_rt.output import cells_path, cells_table, check_destination, mean_table, open_table, stored_entry
 from scgenept_rt.output.journal import Journal, plain
 from scgenept_rt.output.work_directory import WorkDirectory
@@ -111,6 +113,16 @@ def test_output_is_input(tmp_path):
         with pytest.raises(OutputError, match="never replaced"):
             check_destination(output, overwrite=True, input_path=source)
     check_destination(tmp_path / "other.h5ad", input_path=source)
+
+
+def test_links_that_go_in_a_circle(tmp_path):
+    circle = tmp_path / "circle.h5ad"
+    circle.symlink_to(circle)
+    check_destination(circle, overwrite=True)
+    check_destination(tmp_path / "other.h5ad", input_path=circle)
+    check_report_paths([tmp_path / "report.csv"], [circle])
+    write_report(circle, b"new")
+    assert circle.read_bytes() == b"new"
 
 
 def test_too_little_space_names_needed_and_free_and_what_helps(tmp_path, monkeypatch, spec):
