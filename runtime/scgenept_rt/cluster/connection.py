@@ -53,10 +53,11 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ValueError as error:
         raise ArgumentError(f"address is {address!r}, expected HOST:PORT ({error})") from error
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         remedy = (
-            "If the cluster checks tokens, as Ray's later versions do, set the environment variable RAY_AUTH_MODE=token"
+            "If the cluster checks tokens, set the environment variable RAY_AUTH_MODE=token, with the head's "
+            "~/.ray/auth_token on this machine"
         )
         raise ClusterError(f"no connection to a Ray cluster ({reason})", remedy, where=address or "") from error
     finally:

@@ -17,7 +17,7 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt import cluster
-from scgenept_rt.cluster.connection import before_interrupts, import_ray, reachable
+from scgenept_rt.cluster.connection import before_interrupts, connected, import_ray, reachable
 from scgenept_rt.cluster.worker import GPU, PRECISION, PROVIDER, Worker
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError, ProviderUnavailableError
 from tests.runtime.partial_output import n_committed
@@ -250,6 +250,18 @@ def test_a_worker_without_the_gpu_that_it_was_given_is_refused(bundle: Path, nod
     assert refused.value.options[0].name == "provider"
     with pytest.raises(ProviderUnavailableError, match="cuda"):
         cluster.load(bundle, workers=1, provider="cuda")
+
+
+def test_what_ray_refuses_on_connecting_is_an_error_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = import_ray()
+
+    def refuse(**_: Any) -> None:
+        raise ray.exceptions.RayError("no token was found\nhttps://docs.ray.io")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ClusterError, match=r"\(no token was found\).*RAY_AUTH_MODE"), connected("local"):
+        pass
 
 
 @pytest.mark.parametrize("address", [None, "local"])
