@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from scgenept_rt.cli.download import MirrorOption
 from scgenept_rt.cli.failure import exit_on_user_error
 from scgenept_rt.cli.messages import Command, Group, note, say
 from scgenept_rt.cli.options import DebugOption, one_of, version_option
@@ -149,9 +150,7 @@ def from_release(
     directory: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Download directory, as for `scgenept-rt download`.")
     ] = None,
-    mirror: Annotated[
-        str | None, typer.Option(metavar="URL", help="Download from this address, not from the publishers.")
-    ] = None,
+    mirror: MirrorOption = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Download nothing; use what was downloaded or placed.")
     ] = False,

@@ -99,7 +99,7 @@ def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("scgenept_go_c", "--mirror", "host"), 1, "is not an address"),
+        (("scgenept_go_c", "--mirror", "host"), 2, "--mirror"),
         (("scgenept_go_c", "--dataset", "other"), 2, "other"),
         (("scgenept_goc",), 1, "Did you mean"),
         (("go_c",), 1, "Did you mean scgenept_go_c?"),

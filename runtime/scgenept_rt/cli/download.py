@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 _Dataset = Literal["norman", "adamson"]
 
 
+def _parse_address(text: str) -> str:
+    from scgenept_rt.download.transfer import is_address
+
+    if not is_address(text):
+        raise typer.BadParameter(f"{text!r} is not an address such as https://HOST/PATH")
+    return text
+
+
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mirror", metavar="URL", parser=_parse_address, help="Download from this address, not from the publishers."
+    ),
+]
+
+
 def download(
     names: Annotated[
         list[str] | None,
@@ -45,10 +61,7 @@ def download(
             help="Download directory. Default: $SCGENEPT_RT_DOWNLOADS, else scgenept-rt in your cache directory.",
         ),
     ] = None,
-    mirror: Annotated[
-        str | None,
-        typer.Option("--mirror", metavar="URL", help="Download from this address, not from the publishers."),
-    ] = None,
+    mirror: MirrorOption = None,
     list_items: Annotated[bool, typer.Option("--list", help="Show what can be downloaded, and what is here.")] = False,
     offline: Annotated[
         bool,

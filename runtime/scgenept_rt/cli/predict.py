@@ -86,6 +86,10 @@ def predict(
         if options["aggregate"] == "both":
             raise typer.BadParameter("--for-cell-eval writes cells only; leave it out", param_hint="--aggregate")
         options["aggregate"] = "cells"
+    else:
+        for name in ("cell_eval_column", "predicted_controls"):
+            if output.get(name):
+                raise typer.BadParameter("needs --for-cell-eval", param_hint=f"--{name.replace('_', '-')}")
 
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.cluster import ClusterPredictor

@@ -14,9 +14,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from scgenept_rt.download.catalogue import Item
-from scgenept_rt.download.transfer import ELSEWHERE, Listener, download, is_address, new_session, shown_url
+from scgenept_rt.download.transfer import ELSEWHERE, Listener, download, new_session, shown_url
 from scgenept_rt.errors import (
-    ArgumentError,
     ChecksumError,
     DownloadError,
     OfflineError,
@@ -80,8 +79,6 @@ class DownloadDirectory:
         offline: bool = False,
         listener: Listener | None = None,
     ) -> None:
-        if mirror is not None and not is_address(mirror):
-            raise ArgumentError(f"the mirror {mirror!r} is not an address such as https://HOST/PATH")
         self.path = Path(directory).absolute()
         self._mirror = mirror
         self._accept_changed = accept_changed

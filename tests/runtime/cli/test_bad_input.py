@@ -262,6 +262,7 @@ def test_the_control_is_no_perturbation_in_the_cell_eval_format(refused: Refusal
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),
         (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--for-cell-eval", "--aggregate", "both"], "writes cells only"),
+        (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--cell-eval-column", "gene"], "--for-cell-eval"),
     ],
 )
 def test_wrong_usage_exits_with_2(command_line: CommandLine, arguments: list[str], fact: str) -> None:

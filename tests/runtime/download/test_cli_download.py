@@ -50,7 +50,7 @@ def test_everything_that_is_missing_offline_is_listed_at_once(download, tmp_path
     ("arguments", "code", "words"),
     [
         ((), 2, "--list"),
-        (("vocab", "--mirror", "ftp://host/"), 1, "is not an address"),
+        (("vocab", "--mirror", "ftp://host/"), 2, "--mirror"),
         (("vocab", "--dataset", "replogle"), 2, "replogle"),
         (("vocabulary",), 1, "Did you mean vocab?"),
     ],
