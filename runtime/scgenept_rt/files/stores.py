@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -24,6 +25,7 @@ def open_store(path: Path) -> Iterator[Any]:
     if path.suffix.lower() == ".zarr":
         zarr = import_zarr(f"reading {path}")
         _check_blosc()
+        _check_entries(path)
         yield zarr.open_group(str(path), mode="r")
     else:
         import h5py
@@ -41,6 +43,16 @@ def import_zarr(purpose: str) -> Any:
     except ImportError:
         raise MissingPackageError("zarr", purpose, "zarr") from None
     return zarr
+
+
+def _check_entries(directory: Path) -> None:
+    """Raise ValueError if a directory holds a pipe or a device: reading one may wait for ever, or never end."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                _check_entries(Path(entry))
+            elif not entry.is_file():
+                raise ValueError(f"{entry.path} is not a regular file")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import struct
 import warnings
@@ -107,6 +108,16 @@ def test_zarr_with_absent_chunks_is_refused(tmp_path, array):
         (file,) = chunk_files(path / array)
         file.unlink()
         with pytest.raises(CellsFormatError, match="missing: the copy is incomplete"):
+            read(path)
+
+
+@pytest.mark.parametrize("array", ["X/data", "obs/condition/codes"])
+def test_zarr_with_a_pipe_in_place_of_a_chunk_is_refused(tmp_path, array):
+    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+        (file,) = chunk_files(path / array)
+        file.unlink()
+        os.mkfifo(file)  # reading it would wait for a writer
+        with pytest.raises(CellsFormatError, match="not a regular file"):
             read(path)
 
 
