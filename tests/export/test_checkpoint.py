@@ -183,6 +183,13 @@ def test_a_checkpoint_without_layers_is_named(small_state_dict: SmallStateDict, 
         load_checkpoint(save(state_dict), "scgpt")
 
 
+def test_a_layer_number_takes_no_memory(small_state_dict: SmallStateDict, save: Save) -> None:
+    state_dict = small_state_dict("scgpt")
+    state_dict["transformer_encoder.layers.1000000000.norm1.weight"] = torch.ones(16)
+    with pytest.raises(CheckpointError, match=r"layers\.1000000000"):
+        load_checkpoint(save(state_dict), "scgpt")
+
+
 def test_another_variant_names_those_that_fit(small_state_dict: SmallStateDict, save: Save) -> None:
     path = save(small_state_dict("scgenept_ncbi_gpt"))
     with pytest.raises(CheckpointError) as caught:

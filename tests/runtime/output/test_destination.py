@@ -373,6 +373,21 @@ def test_abort_and_close_without_rows_leave_nothing(path, spec, partial):
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_file_whose_close_failed_is_not_closed_again(path, spec):
+    table = open_table(path, spec, settings=SETTINGS)
+    table.write(rows(0, 5))
+    table.commit()
+    number = table._file.fileno()
+    os.close(number)  # as where a network file system fails on close: the number is free
+    with pytest.raises(OSError, match="file descriptor"):
+        table.close()
+    with Path(os.devnull).open() as other:
+        if other.fileno() != number:
+            os.dup2(other.fileno(), number)
+        table.close()
+        os.fstat(number)  # raises if that file was closed
+
+
 def test_settings_that_json_has_not(path, spec):
     with pytest.raises(TypeError, match="a setting of type set"):
         open_table(path, spec, settings={"a": {1}})
