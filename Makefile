@@ -157,7 +157,7 @@ $(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt
 
 $(RECIPES_VENV)/.installed:
 	$(PYTHON) -m venv $(RECIPES_VENV)
-	$(RECIPES_VENV)/bin/python $(PIP_INSTALL) snakemake kubernetes-validate
+	$(RECIPES_VENV)/bin/python $(PIP_INSTALL) 'snakemake==9.*' kubernetes-validate
 	touch $@
 
 # Of NVIDIA's wheels only the headers are used: beside ONNX Runtime, their libraries would be loaded instead.
