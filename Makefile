@@ -18,14 +18,13 @@ PYTEST = -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 comma := ,
 TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.8' 'hypothesis>=6.100'
-# What touches other packages: files, tables, options, figures, sessions. Left out is what computes with what these give,
-# and kills; `make test-minimum ONLY_COMPUTING=` runs all that needs neither PyTorch nor onnx.
+# What needs neither PyTorch nor onnx.
+RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py -m 'not slow'
+# Of it, what computes with what other packages give, and kills; `make test-newest ONLY_COMPUTING=` runs that too.
 ONLY_COMPUTING = benchmark cluster compatibility demo providers ranking expression/test_scale_of_counts.py \
 	$(addprefix evaluation/test_,groups.py metrics.py) $(addprefix output/test_,damage.py kill.py) \
 	$(addprefix predictor/test_,batches.py changed_inputs.py max_error.py properties.py resume.py several_devices.py) \
 	$(addprefix predictor/test_,shards.py standard_errors.py threads.py)
-TESTS_OF_VERSIONS = tests/runtime tests/packaging/test_embedding.py -m 'not slow' \
-	$(addprefix --ignore tests/runtime/,$(ONLY_COMPUTING))
 
 .PHONY: help demo fuzz sbom test test-benchmarks test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade lock clean
@@ -42,12 +41,12 @@ test: $(VENV)/.installed  ## Run all tests, but for test-benchmarks.
 test-benchmarks: $(VENV)/.installed  ## Run the scripts of benchmarks/ at a small size.
 	$(VENV)/bin/python $(PYTEST) -m rehearsal tests/benchmarks
 
-test-minimum: $(MINIMUM_VENV)/.installed  ## Run what touches other packages with the oldest versions allowed.
-	$(MINIMUM_VENV)/bin/python $(PYTEST) $(TESTS_OF_VERSIONS)
+test-minimum: $(MINIMUM_VENV)/.installed  ## Run the tests of the runtime with the oldest versions allowed.
+	$(MINIMUM_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
 
 # The newest anndata and pandas need a newer Python than the oldest that is allowed.
-test-newest: $(NEWEST_VENV)/.installed  ## Run the same with the newest versions.
-	$(NEWEST_VENV)/bin/python $(PYTEST) $(TESTS_OF_VERSIONS)
+test-newest: $(NEWEST_VENV)/.installed  ## Run what touches other packages with their newest versions.
+	$(NEWEST_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS) $(addprefix --ignore tests/runtime/,$(ONLY_COMPUTING))
 
 # On CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
 test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real CUDA provider without a GPU.
