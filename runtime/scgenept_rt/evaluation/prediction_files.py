@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption, describe, join_limited
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption, describe, join_limited, pluralize
 from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
-from scgenept_rt.expression.stored_element import reading
+from scgenept_rt.expression.stored_element import REWRITE, reading
 from scgenept_rt.genes import GenePanel, ensembl_id
 from scgenept_rt.predictor.moments import RunningMoments
 
@@ -245,7 +245,11 @@ def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
             "Give a file that `scgenept-rt predict` wrote",
             where=cells.where,
         )
-    return as_text(cells.obs.column(key))
+    labels = as_text(cells.obs.column(key))
+    if n_without := sum(not label for label in labels):
+        rows = pluralize(n_without, "row has", "rows have")
+        raise PredictionFileError(f"{rows} no label in obs column {key!r}", REWRITE, where=cells.where)
+    return labels
 
 
 def read_provenance(cells: OpenedCells) -> dict[str, Any]:

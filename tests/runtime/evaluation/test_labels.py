@@ -226,6 +226,15 @@ def test_predictions_that_are_not_finite_are_refused_by_name(perfect, adata, whe
         read_predictions(means)
 
 
+def test_predictions_that_lost_a_label_are_refused(perfect) -> None:
+    """As where a chunk of the labels in a .zarr directory has no file."""
+    labels = list(perfect.labels)
+    obs = pd.DataFrame({"condition": ["", *labels[1:]], "n_controls": 80}, index=labels)
+    means = anndata.AnnData(perfect.means.copy(), obs=obs, var=pd.DataFrame(index=list(GENES)))
+    with pytest.raises(PredictionFileError, match="1 row has no label"):
+        read_predictions(means)
+
+
 def test_genes_that_are_called_like_controls_are_no_controls() -> None:
     labels = ["WT1+ctrl", "CTRL", "ctrl", "WT1+ctrl", "CTRL", "ctrl"]
     values = np.array([[1.0, 0], [0, 2], [0.5, 0.5]] * 2, np.float32)
