@@ -165,7 +165,7 @@ def test_other_genes_than_the_data_sets_are_told(
 def test_few_genes_in_the_vocabulary_are_told(
     export: Callable[..., Bundle], oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_export, "write_graph", raising(KeyboardInterrupt()))  # all is told before
+    monkeypatch.setattr(bundle_export, "write_graph", raising(KeyboardInterrupt()))  # after all notices
     genes = tmp_path / "genes.txt"
     known = oracle.genes.read_text().split()
     genes.write_text("\n".join([*known, *(f"OTHER{number}" for number in range(20))]))

@@ -92,7 +92,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a file or directory whose content is on disk, and return once the new name is on disk too.
+    """Rename a file or directory whose content is on disk; the new name is on disk on return.
 
     Raises
     ------
