@@ -10,7 +10,8 @@ stage=${1:?usage: gpu_proof.sh install|first|second}
 kit=$(cd "$(dirname "$0")" && pwd)
 state=${KIT_STATE:-/tmp/gpu-proof}
 export OUT=${OUT:-$state/out} KIT_DEVICE=${KIT_DEVICE:-cuda} KIT_WORK=${KIT_WORK:-$state/work}
-export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+export PYTHONUNBUFFERED=1
+unset PYTHONDONTWRITEBYTECODE # each step would compile all packages again
 mkdir -p "$OUT" "$KIT_WORK"
 log=$OUT/steps.log
 started=$(date +%s)

@@ -17,6 +17,7 @@ from common import (
     GENES,
     GPU,
     PRECISION,
+    RELU_FORMS,
     WORK,
     feed,
     labels,
@@ -27,12 +28,18 @@ from common import (
 
 
 def prepare() -> None:
-    """Make the checkpoint, its bundle, PyTorch's fp32 predictions, and the control cells of the screens."""
+    """Make the checkpoint, its bundle, PyTorch's fp32 predictions, other graphs, and the control cells of the screens."""
+    import torch
+
+    from scgenept_export.onnx_graph import write_graph
     from workload import control_cells
 
     begin = time.monotonic()
     work = workload()
     work.prepare()
+    for form, graph in RELU_FORMS.items():
+        ids = torch.from_numpy(work.array("token_ids"))
+        write_graph(work.reference_model(), ids, graph, PRECISION, "ort", relu_as_max=form == "max")
     controls = control_cells(work.gene_names(), CONTROLS, seed=1)
     controls.write_h5ad(WORK / "controls.h5ad")
     np.save(WORK / "controls.npy", controls.X.toarray())

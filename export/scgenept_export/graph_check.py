@@ -85,6 +85,10 @@ class GraphCheck:
         self._full_predicted = predict_eager(model, token_ids, values, flags)
         self._misses: list[str] = []
 
+    def holds(self, path: Path, tolerance: Tolerance) -> bool:
+        """Return whether a graph keeps its tolerance on the reference cells."""
+        return tolerance.compare(open_on_cpu(path)(self._cells.inputs()), self._cells.predicted).passed
+
     def run(self, path: Path, tolerance: Tolerance, *, whole_panel: bool) -> Comparison:
         """Run one graph on the CPU and record where its tolerance is missed."""
         predict = open_on_cpu(path)

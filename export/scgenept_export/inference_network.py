@@ -3,8 +3,11 @@
 One module is the single source of every graph. Targets differ only in how attention and skip + norm are written:
 `EagerOps` computes them in PyTorch, `OrtOps` emits ONNX Runtime's fused operators, `PortableOps` standard ones.
 
-Exact algebra (softmax over keys is unchanged when one vector is added to every key; the value bias passes through
-attention unchanged): the key bias is dropped, and the value bias becomes `b_v @ W_out` in the output bias.
+Exact algebra:
+
+- Softmax over keys is unchanged when one vector is added to every key: the key bias is dropped.
+- The value bias passes through attention unchanged: it becomes `b_v @ W_out` in the output bias.
+- relu(y + b) = max(y, -b) + b: one pass over memory instead of two, and `b @ W` in the bias of the next linear layer.
 """
 
 from __future__ import annotations
@@ -111,10 +114,28 @@ class Projection(nn.Module):
         return product if self.bias is None else product + self.bias
 
 
-class FoldedLayer(nn.Module):
-    """A transformer layer with the key bias dropped and the value bias folded into the output bias."""
+class BiasedRelu(nn.Module):
+    """relu(y + bias), or max(y, -bias), to which the next linear layer's bias adds what it lacks."""
 
-    def __init__(self, layer: EncoderLayer, ops: TargetOps) -> None:
+    def __init__(self, bias: Tensor, *, as_max: bool) -> None:
+        super().__init__()
+        self.as_max = as_max
+        self.bias = nn.Parameter(-bias if as_max else bias.clone(), requires_grad=False)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return torch.maximum(y, self.bias) if self.as_max else F.relu(y + self.bias)
+
+    def next_bias(self, following: nn.Linear) -> Tensor:
+        """Return the bias of the linear layer that follows."""
+        if not self.as_max:
+            return following.bias
+        return (following.bias.double() - following.weight.double() @ self.bias.double()).to(self.bias.dtype)
+
+
+class FoldedLayer(nn.Module):
+    """A transformer layer with the biases of keys, values and the first linear layer folded into others."""
+
+    def __init__(self, layer: EncoderLayer, ops: TargetOps, *, relu_as_max: bool) -> None:
         super().__init__()
         attention = layer.self_attn
         (q, k, v), (q_bias, _, v_bias) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
@@ -123,9 +144,9 @@ class FoldedLayer(nn.Module):
         self.output = Projection(attention.out_proj.weight, None)
         folded_bias = attention.out_proj.bias.double() + attention.out_proj.weight.double() @ v_bias.double()
         self.output_bias = nn.Parameter(folded_bias.to(v_bias.dtype), requires_grad=False)
-        self.linear1 = Projection.of(layer.linear1)
-        self.linear2 = Projection(layer.linear2.weight, None)
-        self.linear2_bias = nn.Parameter(layer.linear2.bias.clone(), requires_grad=False)
+        self.linear1, self.linear2 = Projection(layer.linear1.weight, None), Projection(layer.linear2.weight, None)
+        self.relu = BiasedRelu(layer.linear1.bias, as_max=relu_as_max)
+        self.linear2_bias = nn.Parameter(self.relu.next_bias(layer.linear2).clone(), requires_grad=False)
         self.norm1, self.norm2 = _copy_norm(layer.norm1), _copy_norm(layer.norm2)
 
     def forward(self, x: Tensor, log_channel: Tensor | None = None) -> Tensor:
@@ -134,7 +155,7 @@ class FoldedLayer(nn.Module):
         else:
             attended = self._attend_to_merged(x, log_channel)
         x = self.ops.skip_norm(x, self.output(attended), self.output_bias, self.norm1)
-        return self.ops.skip_norm(x, self.linear2(F.relu(self.linear1(x))), self.linear2_bias, self.norm2)
+        return self.ops.skip_norm(x, self.linear2(self.relu(self.linear1(x))), self.linear2_bias, self.norm2)
 
     def _attend_to_merged(self, x: Tensor, log_channel: Tensor) -> Tensor:
         """Attend to keys that stand for several: one more channel per head adds log(count) to the key's scores.
@@ -155,19 +176,19 @@ class FoldedLayer(nn.Module):
 class FoldedValueEncoder(nn.Module):
     """`ContinuousValueEncoder` as traced; clips in float32, so that half precision never sees the raw input."""
 
-    def __init__(self, model: ReferenceModel) -> None:
+    def __init__(self, model: ReferenceModel, *, relu_as_max: bool) -> None:
         super().__init__()
         encoder = model.value_encoder_or_none
         assert encoder is not None, "only built for variants with a value encoder"
         # An outer product: as a multiplication it needs no matrix kernel of inner width one.
         self.scale = nn.Parameter(encoder.linear1.weight[:, 0].clone(), requires_grad=False)
-        self.shift = nn.Parameter(encoder.linear1.bias.clone(), requires_grad=False)
-        self.linear2 = Projection.of(encoder.linear2)
+        self.relu = BiasedRelu(encoder.linear1.bias, as_max=relu_as_max)
+        self.linear2 = Projection(encoder.linear2.weight, self.relu.next_bias(encoder.linear2))
         self.norm = _copy_norm(encoder.norm)
 
     def forward(self, values: Tensor) -> Tensor:
         clipped = torch.clamp(values.unsqueeze(-1), max=MAX_VALUE).to(self.norm.weight.dtype)
-        return self.norm(self.linear2(F.relu(clipped * self.scale + self.shift)))
+        return self.norm(self.linear2(self.relu(clipped * self.scale)))
 
 
 class InferenceNetwork(nn.Module):
@@ -177,14 +198,15 @@ class InferenceNetwork(nn.Module):
     alone; `gene_index` selects the rows to predict.
     """
 
-    def __init__(self, model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> None:
+    def __init__(self, model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, relu_as_max: bool) -> None:
         super().__init__()
         self.gene_table = nn.Parameter(model.gene_embedding(token_ids), requires_grad=False)
         # Row 2 is the padding row, never used at inference.
         self.pert_table = nn.Parameter(model.pert_encoder.weight[:2].clone(), requires_grad=False)
-        self.value_encoder = FoldedValueEncoder(model) if model.value_encoder_or_none is not None else None
+        has_values = model.value_encoder_or_none is not None
+        self.value_encoder = FoldedValueEncoder(model, relu_as_max=relu_as_max) if has_values else None
         self.ln = _copy_norm(model.ln)
-        self.layers = nn.ModuleList(FoldedLayer(layer, ops) for layer in model.layers)
+        self.layers = nn.ModuleList(FoldedLayer(layer, ops, relu_as_max=relu_as_max) for layer in model.layers)
         # Where the keys of merged tokens have the extra channel: [n_heads * (head width + 1)].
         n_heads = model.shape.n_heads
         last_of_heads = torch.zeros(n_heads, model.shape.d_model // n_heads + 1)
@@ -225,12 +247,14 @@ class InferenceNetwork(nn.Module):
         return x.squeeze(-1).float()
 
 
-def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps) -> InferenceNetwork:
+def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, relu_as_max: bool = True) -> InferenceNetwork:
     """Fold a reference model for a fixed gene list: `token_ids` [n_genes] int64 are vocabulary ids.
+
+    `relu_as_max` merges each ReLU with the bias before it, which is faster and in fp16 rounds differently.
 
     Raises `CheckpointError` if an embedding row of one of the genes holds NaN or infinity.
     """
-    network = InferenceNetwork(model, token_ids, ops).eval()
+    network = InferenceNetwork(model, token_ids, ops, relu_as_max=relu_as_max).eval()
     check_finite(network.gene_table, token_ids, model.source)
     return network
 

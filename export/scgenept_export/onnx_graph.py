@@ -29,14 +29,23 @@ def graph_file_name(precision: Precision, target: Target) -> str:
     return f"{target}_{precision}.onnx"
 
 
-def write_graph(model: ReferenceModel, token_ids: Tensor, path: Path, precision: Precision, target: Target) -> None:
+def write_graph(
+    model: ReferenceModel,
+    token_ids: Tensor,
+    path: Path,
+    precision: Precision,
+    target: Target,
+    *,
+    relu_as_max: bool = True,
+) -> None:
     """Trace a model into one self-contained ONNX file.
 
     Inputs `values` float32 and `pert_flags` int64 [batch, n_genes], `gene_index` int64 [n_genes]; output `predicted`
     float32 [batch, n_genes]; batch and n_genes are dynamic. In fp16 everything between the clipped input and the
-    output is half precision.
+    output is half precision. `relu_as_max`: see `fold`.
     """
-    network = fold(model, token_ids, OrtOps() if target == "ort" else PortableOps()).to(DTYPES[precision])
+    ops = OrtOps() if target == "ort" else PortableOps()
+    network = fold(model, token_ids, ops, relu_as_max=relu_as_max).to(DTYPES[precision])
     path.write_bytes(align_weights(_trace(network, len(token_ids), OPSETS[target])))
 
 
