@@ -29,8 +29,8 @@ def _size(name: str, on_gpu: int, on_cpu: int) -> int:
 GENES, LAYERS, CELLS = _size("GENES", 5045, 300), _size("LAYERS", 12, 2), _size("CELLS", 32, 4)
 TOKENS, CONTROLS = _size("TOKENS", 6000, 400), _size("CONTROLS", 64, 8)
 PRECISION = "fp16" if GPU else "fp32"
-RELU_FORMS = {form: WORK / f"relu_as_{form}.onnx" for form in ("max", "relu")}
-"""Graphs with each bias and ReLU as one operation and as two: a bundle has the first unless fp16 rounds too much."""
+BIAS_FORMS = {form: WORK / f"{form}.onnx" for form in ("merged biases", "separate biases")}
+"""Graphs with and without the operations for biases that can be merged; a bundle has the first, if fp16 allows it."""
 
 
 def note(step: str, **fields: Any) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from common import (
+    BIAS_FORMS,
     CELLS,
     CONTROLS,
     DEVICE,
     GENES,
     GPU,
     PRECISION,
-    RELU_FORMS,
     WORK,
     feed,
     labels,
@@ -28,7 +28,7 @@ from common import (
 
 
 def prepare() -> None:
-    """Make the checkpoint, its bundle, PyTorch's fp32 predictions, other graphs, and the control cells of the screens."""
+    """Make the checkpoint, its bundle and other graphs, PyTorch's fp32 predictions, and the cells of the screens."""
     import torch
 
     from scgenept_export.onnx_graph import write_graph
@@ -37,9 +37,9 @@ def prepare() -> None:
     begin = time.monotonic()
     work = workload()
     work.prepare()
-    for form, graph in RELU_FORMS.items():
-        ids = torch.from_numpy(work.array("token_ids"))
-        write_graph(work.reference_model(), ids, graph, PRECISION, "ort", relu_as_max=form == "max")
+    ids = torch.from_numpy(work.array("token_ids"))
+    for form, graph in BIAS_FORMS.items():
+        write_graph(work.reference_model(), ids, graph, PRECISION, "ort", merge_biases=form == "merged biases")
     controls = control_cells(work.gene_names(), CONTROLS, seed=1)
     controls.write_h5ad(WORK / "controls.h5ad")
     np.save(WORK / "controls.npy", controls.X.toarray())

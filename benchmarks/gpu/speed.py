@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import CELLS, GENES, GPU, OUT, PRECISION, RELU_FORMS, Bound, feed, median_ms, note, session, tried, workload
+from common import BIAS_FORMS, CELLS, GENES, GPU, OUT, PRECISION, Bound, feed, median_ms, note, session, tried, workload
 
 
 def kernels() -> None:
@@ -52,7 +52,7 @@ def kernels() -> None:
 
 
 def variants() -> None:
-    """Time the graph as exported, both forms of ReLU, other numbers of genes, and other options of sessions."""
+    """Time the graph as exported, both forms of biases, other numbers of genes, and other options of sessions."""
     work = workload()
     source, exact = str(work.bundle / f"ort_{PRECISION}.onnx"), str(work.bundle / "ort_fp32.onnx")
     small = feed(2, GENES, GENES)
@@ -66,8 +66,8 @@ def variants() -> None:
 
     exported = session(source)
     tried("variants", "as exported", lambda: measure("as exported", exported))
-    for form, graph in RELU_FORMS.items():
-        tried("variants", form, lambda form=form, graph=graph: measure(f"relu as {form}", session(str(graph))))
+    for form, graph in BIAS_FORMS.items():
+        tried("variants", form, lambda form=form, graph=graph: measure(form, session(str(graph))))
     for genes in (4549, 4608, 5040, 5048, 5056, 5120) if GPU else (64, 128):
         tried("variants", f"{genes} genes", lambda genes=genes: measure(f"{genes} genes", exported, genes))
     options: dict[str, dict[str, Any]] = {"no memory pattern": {"pattern": False}}

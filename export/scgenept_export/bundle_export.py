@@ -164,8 +164,8 @@ def export_bundle(
                 write_graph(model, token_ids, path, precision, target)
                 progress(f"checking {path.name} against PyTorch")
                 if precision == "fp16" and not check.holds(path, bounds[precision]):
-                    progress(f"tracing {path.name} with the other form of ReLU")
-                    write_graph(model, token_ids, path, precision, target, relu_as_max=False)
+                    progress(f"tracing {path.name} with separate biases")
+                    write_graph(model, token_ids, path, precision, target, merge_biases=False)
                 check.run(path, bounds[precision], whole_panel=(precision, target) == ("fp32", "ort"))
                 files.append(_describe(path, precision, target))
             if target == "ort" and "fp32" in precisions and _merging_pays(in_vocab):

@@ -7,7 +7,10 @@ Exact algebra:
 
 - Softmax over keys is unchanged when one vector is added to every key: the key bias is dropped.
 - The value bias passes through attention unchanged: it becomes `b_v @ W_out` in the output bias.
-- relu(y + b) = max(y, -b) + b: one pass over memory instead of two, and `b @ W` in the bias of the next linear layer.
+- relu(y + b) = max(y, -b) + b: one operation instead of two, and `b @ W` in the bias of the next linear layer.
+- The outputs of a layer norm, each divided by its weight, have the same sum for every token. The query bias is a
+  multiple of that sum, so the query weight can hold it. The norm's bias is shifted to keep the sum away from zero; a
+  shift of all keys changes nothing (see above), and what values and the residual get is taken from the output bias.
 """
 
 from __future__ import annotations
@@ -24,6 +27,12 @@ from scgenept_export.model import MAX_VALUE, EncoderLayer, ReferenceModel
 LAYER_NORM_EPS = 1e-5
 PORTABLE_OPSET = 23
 """The first standard opset with Attention."""
+
+_SHIFT = 0.25
+"""Of a norm's bias, in standard deviations: a smaller sum takes larger weights, a larger shift coarser halves."""
+
+_MOST_ADDED = 0.5
+"""How large what a query weight gets may be to what it has, in the sums that are rounded."""
 
 
 class TargetOps(Protocol):
@@ -133,19 +142,25 @@ class BiasedRelu(nn.Module):
 
 
 class FoldedLayer(nn.Module):
-    """A transformer layer with the biases of keys, values and the first linear layer folded into others."""
+    """A transformer layer with most biases folded into others; the bias of the norm `before` it may be changed."""
 
-    def __init__(self, layer: EncoderLayer, ops: TargetOps, *, relu_as_max: bool) -> None:
+    def __init__(self, layer: EncoderLayer, ops: TargetOps, before: nn.LayerNorm, *, merge_biases: bool) -> None:
         super().__init__()
         attention = layer.self_attn
         (q, k, v), (q_bias, _, v_bias) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
         self.n_heads, self.ops = attention.n_heads, ops
-        self.query, self.key, self.value = Projection(q, q_bias), Projection(k, None), Projection(v, None)
-        self.output = Projection(attention.out_proj.weight, None)
-        folded_bias = attention.out_proj.bias.double() + attention.out_proj.weight.double() @ v_bias.double()
+        out, shift = attention.out_proj, torch.zeros_like(before.bias, dtype=torch.float64)
+        absorbed = _absorb(q_bias, q, before) if merge_biases else None
+        if absorbed is None:
+            self.query = Projection(q, q_bias)
+        else:
+            self.query, shift = Projection(absorbed[0], None), absorbed[1]
+            before.bias.add_(shift)
+        self.key, self.value, self.output = Projection(k, None), Projection(v, None), Projection(out.weight, None)
+        folded_bias = out.bias.double() + out.weight.double() @ (v_bias.double() - v.double() @ shift) - shift
         self.output_bias = nn.Parameter(folded_bias.to(v_bias.dtype), requires_grad=False)
         self.linear1, self.linear2 = Projection(layer.linear1.weight, None), Projection(layer.linear2.weight, None)
-        self.relu = BiasedRelu(layer.linear1.bias, as_max=relu_as_max)
+        self.relu = BiasedRelu(layer.linear1.bias, as_max=merge_biases)
         self.linear2_bias = nn.Parameter(self.relu.next_bias(layer.linear2).clone(), requires_grad=False)
         self.norm1, self.norm2 = _copy_norm(layer.norm1), _copy_norm(layer.norm2)
 
@@ -163,9 +178,9 @@ class FoldedLayer(nn.Module):
         The weights get a column of zeros per head. ONNX Runtime computes that once, when it loads the graph; in the
         file they stay as they are, and can be shared with the graph that does not merge.
         """
-        assert self.query.bias is not None, "the query bias is the one that softmax sees"
         root = (self.query.weight.shape[-1] // self.n_heads) ** 0.5
-        q = torch.matmul(x, self._widened(self.query.weight)) + self._widened(self.query.bias, root)
+        bias = torch.zeros_like(self.output_bias) if self.query.bias is None else self.query.bias
+        q = torch.matmul(x, self._widened(self.query.weight)) + self._widened(bias, root)
         k = torch.matmul(x, self._widened(self.key.weight)) + log_channel
         return self.ops.attention(q, k, self.value(x), self.n_heads, scale=1 / root)
 
@@ -176,13 +191,13 @@ class FoldedLayer(nn.Module):
 class FoldedValueEncoder(nn.Module):
     """`ContinuousValueEncoder` as traced; clips in float32, so that half precision never sees the raw input."""
 
-    def __init__(self, model: ReferenceModel, *, relu_as_max: bool) -> None:
+    def __init__(self, model: ReferenceModel, *, merge_biases: bool) -> None:
         super().__init__()
         encoder = model.value_encoder_or_none
         assert encoder is not None, "only built for variants with a value encoder"
         # An outer product: as a multiplication it needs no matrix kernel of inner width one.
         self.scale = nn.Parameter(encoder.linear1.weight[:, 0].clone(), requires_grad=False)
-        self.relu = BiasedRelu(encoder.linear1.bias, as_max=relu_as_max)
+        self.relu = BiasedRelu(encoder.linear1.bias, as_max=merge_biases)
         self.linear2 = Projection(encoder.linear2.weight, self.relu.next_bias(encoder.linear2))
         self.norm = _copy_norm(encoder.norm)
 
@@ -198,15 +213,19 @@ class InferenceNetwork(nn.Module):
     alone; `gene_index` selects the rows to predict.
     """
 
-    def __init__(self, model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, relu_as_max: bool) -> None:
+    def __init__(self, model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, merge_biases: bool) -> None:
         super().__init__()
         self.gene_table = nn.Parameter(model.gene_embedding(token_ids), requires_grad=False)
         # Row 2 is the padding row, never used at inference.
         self.pert_table = nn.Parameter(model.pert_encoder.weight[:2].clone(), requires_grad=False)
         has_values = model.value_encoder_or_none is not None
-        self.value_encoder = FoldedValueEncoder(model, relu_as_max=relu_as_max) if has_values else None
+        self.value_encoder = FoldedValueEncoder(model, merge_biases=merge_biases) if has_values else None
         self.ln = _copy_norm(model.ln)
-        self.layers = nn.ModuleList(FoldedLayer(layer, ops, relu_as_max=relu_as_max) for layer in model.layers)
+        layers: list[FoldedLayer] = []
+        for layer in model.layers:
+            before = layers[-1].norm2 if layers else self.ln
+            layers.append(FoldedLayer(layer, ops, before, merge_biases=merge_biases))
+        self.layers = nn.ModuleList(layers)
         # Where the keys of merged tokens have the extra channel: [n_heads * (head width + 1)].
         n_heads = model.shape.n_heads
         last_of_heads = torch.zeros(n_heads, model.shape.d_model // n_heads + 1)
@@ -247,16 +266,33 @@ class InferenceNetwork(nn.Module):
         return x.squeeze(-1).float()
 
 
-def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, relu_as_max: bool = True) -> InferenceNetwork:
+def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, merge_biases: bool = True) -> InferenceNetwork:
     """Fold a reference model for a fixed gene list: `token_ids` [n_genes] int64 are vocabulary ids.
 
-    `relu_as_max` merges each ReLU with the bias before it, which is faster and in fp16 rounds differently.
+    `merge_biases` leaves no operation for the biases of queries and before ReLU: faster, and rounded differently.
 
     Raises `CheckpointError` if an embedding row of one of the genes holds NaN or infinity.
     """
-    network = InferenceNetwork(model, token_ids, ops, relu_as_max=relu_as_max).eval()
+    network = InferenceNetwork(model, token_ids, ops, merge_biases=merge_biases).eval()
     check_finite(network.gene_table, token_ids, model.source)
     return network
+
+
+def _absorb(bias: Tensor, weight: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor] | None:
+    """Return the weight that holds the bias of a linear layer, and what to add to the bias of the norm before it.
+
+    None if the norm has weights so small beside its biases that the sums would lose digits.
+    """
+    bias, weight, scale = bias.double(), weight.double(), norm.weight.double()
+    offset = norm.bias.double() / scale
+    step = torch.where(offset.sum() < 0, -_SHIFT, _SHIFT)
+    left = bias - weight @ (step * scale)
+    total = offset.sum() + step * len(scale)
+    has = (weight.square() @ (scale.square() + norm.bias.double().square())).mean().sqrt()
+    gets = left.square().mean().sqrt() * (1 + (offset + step).square()).sum().sqrt() / total.abs()
+    if not gets <= _MOST_ADDED * has:  # also if a weight of the norm is zero
+        return None
+    return (weight + torch.outer(left / total, 1 / scale)).to(norm.weight.dtype), step * scale
 
 
 def _copy_norm(norm: nn.LayerNorm) -> nn.LayerNorm:

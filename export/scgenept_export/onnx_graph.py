@@ -36,16 +36,16 @@ def write_graph(
     precision: Precision,
     target: Target,
     *,
-    relu_as_max: bool = True,
+    merge_biases: bool = True,
 ) -> None:
     """Trace a model into one self-contained ONNX file.
 
     Inputs `values` float32 and `pert_flags` int64 [batch, n_genes], `gene_index` int64 [n_genes]; output `predicted`
     float32 [batch, n_genes]; batch and n_genes are dynamic. In fp16 everything between the clipped input and the
-    output is half precision. `relu_as_max`: see `fold`.
+    output is half precision. `merge_biases`: see `fold`.
     """
     ops = OrtOps() if target == "ort" else PortableOps()
-    network = fold(model, token_ids, ops, relu_as_max=relu_as_max).to(DTYPES[precision])
+    network = fold(model, token_ids, ops, merge_biases=merge_biases).to(DTYPES[precision])
     path.write_bytes(align_weights(_trace(network, len(token_ids), OPSETS[target])))
 
 

@@ -35,12 +35,12 @@ GRAPHS: list[tuple[Target, Precision]] = [
     ("merged", "fp32"),
 ]
 LAYER: Mapping[Target, Counter[str]] = {
-    # MatMul: queries, keys, values, output and two linears; Add: the bias of queries; Max: the first linear's and ReLU.
-    "ort": Counter(MatMul=6, Add=1, Max=1, MultiHeadAttention=1, SkipLayerNormalization=2),
+    # MatMul: queries, keys, values, output and two linears; Max: the first linear's bias and ReLU.
+    "ort": Counter(MatMul=6, Max=1, MultiHeadAttention=1, SkipLayerNormalization=2),
     # TensorRT's importer wants queries, keys and values by head, and gives attended values by head: four Transposes.
-    # One Add more, of log(count) to the keys.
+    # Two Adds: of log(count) to the keys, and of what multiplies it to the queries.
     "merged": Counter(MatMul=6, Add=2, Max=1, MultiHeadAttention=1, SkipLayerNormalization=2),
-    "portable": Counter(MatMul=6, Add=5, Max=1, Attention=1, LayerNormalization=2, Reshape=4, Transpose=4),
+    "portable": Counter(MatMul=6, Add=4, Max=1, Attention=1, LayerNormalization=2, Reshape=4, Transpose=4),
 }
 """Every operator of one transformer layer: no Cast, and no Transpose beyond what the target needs."""
 
@@ -167,7 +167,8 @@ def parameter_count(n_genes: int, width: int, n_layers: int, d_ff: int) -> int:
     tables = n_genes * width + 2 * width
     # Scale and shift of the first linear, the second linear, norm; the norm of the sum.
     embedding = 2 * width + (width**2 + width) + 2 * width + 2 * width
-    layer = 4 * width**2 + 2 * width + 2 * width * d_ff + d_ff + width + 4 * width
+    # Biases: of the output and of both linear layers; norms.
+    layer = 4 * width**2 + width + 2 * width * d_ff + d_ff + width + 4 * width
     decoder = 2 * (width**2 + width) + width + 1
     return tables + embedding + n_layers * layer + decoder
 
