@@ -171,7 +171,7 @@ def main() -> None:
     bundle = Bundle.open(demo_bundle_path())
     cells = demo_control_cells(N_CELLS)
     warnings.simplefilter("ignore", sgr.PredictionWarning)  # of genes that are not in the vocabulary
-    with tempfile.TemporaryDirectory(prefix="scgenept-rt-scaling-", dir=options.work) as temporary:
+    with tempfile.TemporaryDirectory(prefix="scgenept-rt-scaling-") as temporary:
         directory = Path(temporary)
         result = {
             "kind": "devices",
@@ -194,7 +194,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=96_000, help="predictions of a run on simulated devices")
     parser.add_argument("--devices", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 4, 8])
     parser.add_argument("--worker-rows", type=int, default=1_600, help="predictions of the demo network by processes")
-    parser.add_argument("--work", type=Path, help="directory for the outputs (2 GB); default: that of the system")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
