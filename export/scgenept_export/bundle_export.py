@@ -38,14 +38,12 @@ from scgenept_rt.bundle import (
     checksums_of_genes,
 )
 from scgenept_rt.bundle.manifest import TRAINING_PERTURBATIONS
-from scgenept_rt.errors import (
-    MissingPackageError,
-    pluralize,
-)
+from scgenept_rt.errors import MissingPackageError
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.genes import panel_warnings
 from scgenept_rt.installing import installed_versions
+from scgenept_rt.wording import pluralize
 
 _MERGED_SHARE = 0.02
 """Share of genes outside the vocabulary from which merging their tokens pays: merging itself costs 1%."""

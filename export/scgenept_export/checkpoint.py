@@ -13,8 +13,10 @@ import torch
 
 from scgenept_export.errors import CheckpointError
 from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, variant_encoders, variants_with
-from scgenept_rt.errors import ArgumentError, UseOption, foreign_data, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, UseOption
 from scgenept_rt.files.changes import state_of
+from scgenept_rt.files.failures import failed_reads
+from scgenept_rt.wording import join_limited, pluralize
 
 UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""
@@ -187,7 +189,7 @@ def _tensor_error(
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    with foreign_data(CheckpointError, f"checkpoint {path}", remedy=_FETCH_AGAIN):
+    with failed_reads(CheckpointError, f"checkpoint {path}", remedy=_FETCH_AGAIN):
         if not path.is_file():  # opening a pipe would wait for a writer
             raise FileNotFoundError(path)
         # Mapped, where the format allows it: of about 950 MB only the rows of the model's genes are ever read.

@@ -16,7 +16,8 @@ from scgenept_rt.cli.download import MirrorOption
 from scgenept_rt.cli.failure import exit_on_user_error
 from scgenept_rt.cli.messages import Command, Group, note, say
 from scgenept_rt.cli.options import DebugOption, one_of, version_option
-from scgenept_rt.errors import MissingPackageError, pluralize
+from scgenept_rt.errors import MissingPackageError
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle, Precision

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from scgenept_export.errors import GeneListError
-from scgenept_rt.errors import CellsError, PerturbationFileError, ScgeneptError, join_limited, pluralize
+from scgenept_rt.errors import CellsError, PerturbationFileError, ScgeneptError
 from scgenept_rt.expression import open_cells
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.count_signature import LOG1P
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.perturbation import read_entries
+from scgenept_rt.wording import join_limited, pluralize
 
 _ANNOTATED = (".h5ad", ".zarr")
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scgenept_rt.errors import OutputError, OutputExistsError, UseOption, failed_writes
+from scgenept_rt.errors import OutputError, OutputExistsError, UseOption
+from scgenept_rt.files.failures import failed_writes
 
 
 def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> None:

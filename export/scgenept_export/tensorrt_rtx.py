@@ -21,9 +21,9 @@ from scgenept_rt.errors import (
     OutputExistsError,
     ProviderUnavailableError,
     UseOption,
-    failed_writes,
 )
 from scgenept_rt.files.durable import write_durably
+from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.installing import install_command
 
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")

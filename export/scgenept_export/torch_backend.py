@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from scgenept_export.reference_weights import load_reference_model
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, join_limited
+from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError
 from scgenept_rt.providers import ProviderChoice, cpu_threads
 from scgenept_rt.session import inference_error
+from scgenept_rt.wording import join_limited
 
 _MAX_TOKENS = {"cpu": 8_192, "cuda": 32 * 5_120}
 """Tokens (cells x genes) computed at once: bounds memory, whatever the batch size."""

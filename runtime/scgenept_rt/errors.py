@@ -1,4 +1,4 @@
-"""Errors that a user can resolve, and how messages are worded.
+"""Errors and warnings that a user can resolve.
 
     ScgeneptError
     ├── ArgumentError                 ValueError, TypeError
@@ -43,18 +43,16 @@ The export stage adds its own in `scgenept_export.errors`.
 
 from __future__ import annotations
 
-import re
-import reprlib
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scgenept_rt.installing import install_command
+from scgenept_rt.wording import printable
 
 
 @dataclass(frozen=True)
@@ -356,109 +354,3 @@ class MissingPackageError(ScgeneptError, ImportError):
             f"{purpose} needs {package}, which is not installed",
             f"Install it with `{install_command(extra)}`",
         )
-
-
-@contextmanager
-def foreign_data(
-    kind: type[ScgeneptError], where: object, name: str = "", remedy: str = "Copy or write the file again"
-) -> Iterator[None]:
-    """Turn whatever a library raises while it reads a file into one sentence that names it.
-
-    Parameters
-    ----------
-    kind
-        Class of the error; the original is its cause. A `ScgeneptError` passes as it is.
-    where
-        The file.
-    name
-        The part of it that is read; empty for all of it.
-    remedy
-        What helps if it is damaged.
-    """
-    try:
-        yield
-    except ScgeneptError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        problem = f"{name} is missing" if name else "there is no such file"
-        raise kind(problem, remedy if name else "Check the path", where=where) from error
-    except PermissionError as error:
-        raise kind(f"{name or 'it'} cannot be read ({error.strerror})", "Check its permissions", where=where) from error
-    except BlockingIOError as error:
-        unlock = "Close it there, or set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
-        raise kind("another program has it open for writing", unlock, where=where) from error
-    except Exception as error:  # a damaged file: libraries raise many kinds
-        raise kind(f"{name or 'it'} cannot be read ({reason(error)})", remedy, where=where) from error
-
-
-@contextmanager
-def failed_writes(
-    where: object,
-    problem: str,
-    remedy: str = "Choose another path",
-    options: Iterable[UseOption] = (),
-    kind: type[ScgeneptError] = OutputError,
-) -> Iterator[None]:
-    """Turn what the file system raises while a file is written into one sentence that names it."""
-    try:
-        yield
-    except ScgeneptError:  # some of them are OSErrors too
-        raise
-    except OSError as error:
-        raise kind(f"{problem} ({reason(error)})", remedy, options, where=where) from error
-
-
-# --- wording of messages ---
-
-
-def reason(error: Exception) -> str:
-    """Return what a library says went wrong, in one line."""
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # it would be quoted
-    return getattr(error, "strerror", None) or next(iter(text.strip().splitlines()), type(error).__name__)
-
-
-def join_limited(items: Sequence[object], limit: int = 5) -> str:
-    """Join the first `limit` items for a message and say how many more there are."""
-    head = ", ".join(str(item) for item in items[:limit])
-    rest = len(items) - limit
-    return f"{head} and {rest:,} more" if rest > 0 else head
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters escaped, which could rewrite what a terminal shows."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-
-
-_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def pluralize(count: int, one: str, many: str | None = None) -> str:
-    """Return a count with its noun, such as "1 cell" or "1,234 cells"; `many` where the plural takes more than an s."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def format_size(n_bytes: int) -> str:
-    """Return a size in the unit that suits it, such as "512 bytes", "40.2 kB" or "1,200.00 GB"."""
-    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
-        if n_bytes >= scale:
-            return f"{n_bytes / scale:,.{digits}f} {unit}"
-    return pluralize(n_bytes, "byte")
-
-
-def format_duration(seconds: float) -> str:
-    """Return a time such as "14:05 h", "25 min" or "9 s"."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    if seconds < 3570:
-        return f"{seconds / 60:.0f} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours:,}:{minutes:02} h"
-
-
-def describe(value: object) -> str:
-    """Return what a value is, in one line: as Python writes it and its type, of a large one the type alone."""
-    if value is None:
-        return "None"
-    if isinstance(value, (str, bytes, int, float)):
-        return f"{reprlib.repr(value)} ({type(value).__name__})"
-    return f"an object of type {type(value).__name__}"

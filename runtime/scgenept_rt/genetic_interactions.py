@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, PerturbationError, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, PerturbationError, UseOption
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Reference, Target, Tolerance
-from scgenept_rt.errors import ArgumentError, ReferenceMismatchError, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, ReferenceMismatchError, UseOption
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers import ProviderChoice, select_provider
 from scgenept_rt.session import Session, attention_kernels, devices_of, open_session
+from scgenept_rt.wording import pluralize
 
 MAX_WHOLE_GENES = 1_024
 """Up to this many genes, every fresh cell is compared on all of them; above, one cell is, and the others on subsets."""

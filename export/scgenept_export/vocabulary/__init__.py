@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 from scgenept_export.errors import VocabularyError
-from scgenept_rt.errors import UseOption, foreign_data
+from scgenept_rt.errors import UseOption
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.text import read_text
 
 SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")
@@ -64,7 +65,7 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
     Raises `VocabularyError` if the file cannot be read, is not such an object, or gives one id to two names.
     """
     where = f"vocabulary {path}"
-    with foreign_data(VocabularyError, where, remedy="Use scGPT's vocab.json"):
+    with failed_reads(VocabularyError, where, remedy="Use scGPT's vocab.json"):
         loaded = json.loads(read_text(Path(path)))
     if not isinstance(loaded, dict) or not loaded or not all(map(_is_token_id, loaded.values())):
         raise VocabularyError("is not an object of gene names and token ids", "Use scGPT's vocab.json", where=where)

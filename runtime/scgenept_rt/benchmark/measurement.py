@@ -17,7 +17,7 @@ from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, Timing
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.errors import ArgumentError, InferenceError, UseOption, describe
+from scgenept_rt.errors import ArgumentError, InferenceError, UseOption
 from scgenept_rt.options import MOST_CELLS_PER_BATCH, EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
@@ -25,6 +25,7 @@ from scgenept_rt.providers.devices import DeviceMeter
 from scgenept_rt.session import attention_kernels, open_session
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
 from scgenept_rt.verification import check_reference
+from scgenept_rt.wording import describe
 
 _EXPRESSED = 0.08
 """Share of non-zero values in a cell, as in the Norman data."""

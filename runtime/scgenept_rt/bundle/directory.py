@@ -21,17 +21,11 @@ from scgenept_rt.bundle.manifest import (
 )
 from scgenept_rt.bundle.reference import Reference, checksums_of_genes
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors import (
-    BundleError,
-    BundleFileError,
-    BundleNotFoundError,
-    GraphNotInBundleError,
-    foreign_data,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import BundleError, BundleFileError, BundleNotFoundError, GraphNotInBundleError
 from scgenept_rt.files.changes import state_of
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.hashing import sha256_of
+from scgenept_rt.wording import join_limited, pluralize
 
 REFERENCE_WEIGHTS_NAME = "reference_weights.pt"
 """The eager model's weights, for the provider torch; only in bundles exported with `--keep-reference-weights`."""
@@ -70,7 +64,7 @@ class Bundle:
         directory = Path(directory)
         if str(directory) == DEMO_NAME and not directory.exists():
             directory = demo_bundle_path()
-        with foreign_data(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
+        with failed_reads(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
             path = directory / MANIFEST_NAME
             if not path.is_file():
                 raise _not_found(directory)
@@ -88,7 +82,7 @@ class Bundle:
 
     def check_file(self, file: BundleFile) -> None:
         """Raise `BundleFileError` unless the file has the size and sha256 that the manifest states."""
-        with foreign_data(BundleFileError, self.directory, file.path, COPY_OR_EXPORT):
+        with failed_reads(BundleFileError, self.directory, file.path, COPY_OR_EXPORT):
             if not self.path(file).is_file():
                 raise self.file_error(f"{file.path} is missing")
             state = state_of(self.path(file))
@@ -146,7 +140,7 @@ class Bundle:
 
     def check_graph(self, graph: BundleFile) -> None:
         """Raise `BundleFileError` unless a graph is one of the bundle format, which reads no files but the bundle's."""
-        with foreign_data(BundleFileError, self.directory, graph.path, COPY_OR_EXPORT):
+        with failed_reads(BundleFileError, self.directory, graph.path, COPY_OR_EXPORT):
             check_graph_file(self.path(graph), {file.path for file in self.manifest.files})
 
     def tolerance(self, precision: Precision) -> Tolerance:

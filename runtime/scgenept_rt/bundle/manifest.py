@@ -13,7 +13,9 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scgenept_rt.bundle.tolerance import Tolerance
-from scgenept_rt.errors import BundleFileError, foreign_data, pluralize, printable
+from scgenept_rt.errors import BundleFileError
+from scgenept_rt.files.failures import failed_reads
+from scgenept_rt.wording import pluralize, printable
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -132,7 +134,7 @@ class Manifest:
         BundleFileError
             If the text is not a manifest, or of a format that is newer than this release.
         """
-        with foreign_data(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
+        with failed_reads(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
             fields: dict[str, Any] = json.loads(text)
             if not isinstance(fields, dict) or "format_version" not in fields:
                 raise ValueError("it has no format_version")
@@ -143,7 +145,7 @@ class Manifest:
                 "Upgrade scgenept-rt, or export the bundle again with this release",
                 where=directory,
             )
-        with foreign_data(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
+        with failed_reads(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
             manifest: Manifest = _read(cls, fields, "")
             manifest._check_agreement()
         return manifest

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle.manifest import COPY_OR_EXPORT
-from scgenept_rt.errors import BundleFileError, foreign_data
+from scgenept_rt.errors import BundleFileError
+from scgenept_rt.files.failures import failed_reads
 
 REFERENCE_NAME: Final = "reference.npz"
 
@@ -57,7 +58,7 @@ class Reference:
             If `reference.npz` is missing or damaged.
         """
         with (
-            foreign_data(BundleFileError, directory, REFERENCE_NAME, COPY_OR_EXPORT),
+            failed_reads(BundleFileError, directory, REFERENCE_NAME, COPY_OR_EXPORT),
             np.load(directory / REFERENCE_NAME, allow_pickle=False) as arrays,
         ):
             values, flags, index, predicted = (arrays[name].astype(dtype) for name, dtype in _REQUIRED.items())

@@ -9,8 +9,8 @@ import typer
 from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import BundleArgument, JsonFileOption, with_options
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.errors import pluralize
 from scgenept_rt.options import EngineOptions
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.benchmark import BenchmarkResult, Timing

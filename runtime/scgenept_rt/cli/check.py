@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, JsonOption, given_flags, with_options
-from scgenept_rt.errors import compose, pluralize
+from scgenept_rt.errors import compose
 from scgenept_rt.files.text import json_text
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.compatibility import Report

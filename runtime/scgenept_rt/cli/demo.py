@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scgenept_rt.cli.options import with_options
-from scgenept_rt.errors import failed_writes, pluralize
+from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.options import EngineOptions, FileOptions
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -12,7 +12,7 @@ import typer
 from scgenept_rt.cli.messages import say, show
 from scgenept_rt.cli.options import one_of
 from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.errors import format_size, pluralize
+from scgenept_rt.wording import format_size, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.download import DownloadDirectory, Fetched, Item

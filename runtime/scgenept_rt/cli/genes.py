@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scgenept_rt.cli.options import BundleArgument
-from scgenept_rt.errors import UnknownGeneError, join_limited
+from scgenept_rt.errors import UnknownGeneError
 from scgenept_rt.files.text import json_text
+from scgenept_rt.wording import join_limited
 
 if TYPE_CHECKING:
     from scgenept_rt.genes import GenePanel

@@ -13,9 +13,9 @@ from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, CsvFileOption, JsonFileOption, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.errors import pluralize
 from scgenept_rt.files.text import csv_text, json_text
 from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.genetic_interactions import PairInteraction

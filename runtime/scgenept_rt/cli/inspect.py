@@ -15,8 +15,9 @@ from scgenept_rt.cli.inspect_cells import after_cells, cells_page
 from scgenept_rt.cli.inspect_predictions import RunState, after_predictions, predictions_page
 from scgenept_rt.cli.messages import show
 from scgenept_rt.cli.options import JsonOption
-from scgenept_rt.errors import ShardsError, pluralize
+from scgenept_rt.errors import ShardsError
 from scgenept_rt.files.text import json_text
+from scgenept_rt.wording import pluralize
 
 
 def inspect(

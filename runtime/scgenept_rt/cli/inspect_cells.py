@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scgenept_rt.cli.check import PREDICT_FLAGS
-from scgenept_rt.errors import compose, join_limited, pluralize
+from scgenept_rt.errors import compose
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.compatibility.cells_summary import CellsSummary, ObsColumn

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scgenept_rt.cli.predict import cell_eval_command
-from scgenept_rt.errors import join_limited, pluralize
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import PredictionSummary

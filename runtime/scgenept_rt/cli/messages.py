@@ -11,7 +11,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from scgenept_rt.errors import Notice, PredictionWarning, ScgeneptError, printable
+from scgenept_rt.errors import Notice, PredictionWarning, ScgeneptError
+from scgenept_rt.wording import printable
 
 _flags: dict[str, str] = {}
 

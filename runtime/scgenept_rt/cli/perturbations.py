@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from scgenept_rt.cli.messages import note
-from scgenept_rt.errors import join_limited, pluralize
 from scgenept_rt.options import ReadOptions
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.genes import GenePanel

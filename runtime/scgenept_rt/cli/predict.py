@@ -23,7 +23,7 @@ from scgenept_rt.cli.options import (
 from scgenept_rt.cli.perturbations import requested
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.resume import resume_command, resume_hint
-from scgenept_rt.errors import CellsNotFoundError, pluralize
+from scgenept_rt.errors import CellsNotFoundError
 from scgenept_rt.options import (
     FEWER_CONTROLS,
     FEWER_PREDICTIONS,
@@ -34,6 +34,7 @@ from scgenept_rt.options import (
     ReadOptions,
     resolve,
 )
+from scgenept_rt.wording import pluralize
 
 _PANEL = "Several machines"
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from scgenept_rt.cli.messages import note, say
-from scgenept_rt.errors import Notice, UseOption, format_duration
+from scgenept_rt.errors import Notice, UseOption
+from scgenept_rt.wording import format_duration
 
 _SECONDS_BETWEEN_LINES = 15.0
 _LONG_SECONDS, _SECONDS_TO_JUDGE = 3600.0, 5.0

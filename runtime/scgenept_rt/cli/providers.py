@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from scgenept_rt.cli.options import JsonOption
-from scgenept_rt.errors import pluralize
 from scgenept_rt.files.text import json_text
+from scgenept_rt.wording import pluralize
 
 
 def providers(

@@ -9,7 +9,7 @@ import typer
 
 from scgenept_rt.cli.options import InGroupOption
 from scgenept_rt.cli.report_files import check_report_paths
-from scgenept_rt.errors import pluralize
+from scgenept_rt.wording import pluralize
 
 
 def table(

@@ -12,12 +12,13 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.cluster.connection import ADDRESS_VARIABLE, before_interrupts, connected
 from scgenept_rt.cluster.ray_session import RaySession
 from scgenept_rt.cluster.worker import GPU, PACKAGE, read_bundle
-from scgenept_rt.errors import ArgumentError, ClusterError, UseOption, pluralize
+from scgenept_rt.errors import ArgumentError, ClusterError, UseOption
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.options import EngineOptions, PredictFileOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.providers import TRAITS
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from typing import Unpack

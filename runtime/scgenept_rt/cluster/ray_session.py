@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scgenept_rt.bundle import Precision
 from scgenept_rt.cluster.connection import import_ray
 from scgenept_rt.cluster.worker import PRECISION, PROVIDER, Worker
-from scgenept_rt.errors import ClusterError, InferenceError, ScgeneptError, UseOption, pluralize
+from scgenept_rt.errors import ClusterError, InferenceError, ScgeneptError, UseOption
 from scgenept_rt.options import EngineOptions
 from scgenept_rt.providers import TRAITS
 from scgenept_rt.session import Session, SeveralDevices
+from scgenept_rt.wording import pluralize
 
 BATCHES_PER_WORKER = 2
 """Batches that a worker holds: the next one arrives while one runs."""

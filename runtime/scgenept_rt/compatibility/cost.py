@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import format_duration, pluralize
 from scgenept_rt.options import FEWER_CONTROLS, FEWER_PREDICTIONS
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.session import devices_of
+from scgenept_rt.wording import format_duration, pluralize
 
 _ENOUGH_SECONDS = 1.0
 _MAX_TIMED_CELLS = 32

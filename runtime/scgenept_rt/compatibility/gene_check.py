@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
 from scgenept_rt.compatibility.finding import Finding, Findings
-from scgenept_rt.errors import pluralize
 from scgenept_rt.expression import OpenedCells
 from scgenept_rt.expression.missing_genes import accept_blanked, accept_missing
 from scgenept_rt.genes import GeneMatch, GenePanel, panel_warnings
+from scgenept_rt.wording import pluralize
 
 
 def check_genes(cells: OpenedCells, panel: GenePanel, findings: Findings) -> GeneMatch:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scgenept_rt.compatibility.finding import Finding
-from scgenept_rt.errors import PerturbationError, UseOption, compose, join_limited, pluralize
+from scgenept_rt.errors import PerturbationError, UseOption, compose
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, is_control_word, look_up
+from scgenept_rt.wording import join_limited, pluralize
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from scipy.sparse import csr_array, vstack
 
 from scgenept_rt.bundle import Manifest
 from scgenept_rt.compatibility.finding import Finding, Findings
-from scgenept_rt.errors import compose, pluralize
+from scgenept_rt.errors import compose
 from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
 from scgenept_rt.expression.scale import MAX_LOG1P
 from scgenept_rt.genes import GeneMatch
+from scgenept_rt.wording import pluralize
 
 MAX_CELLS = 256
 

@@ -16,9 +16,9 @@ from scgenept_rt.errors import (
     DownloadError,
     OutputExistsError,
     UseOption,
-    failed_writes,
 )
 from scgenept_rt.files.durable import check_own, move_durably, write_durably
+from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.files.locking import lock
 
 

@@ -15,19 +15,13 @@ from urllib.parse import quote
 
 from scgenept_rt.download.catalogue import Item
 from scgenept_rt.download.transfer import ELSEWHERE, Listener, download, new_session, shown_url
-from scgenept_rt.errors import (
-    ChecksumError,
-    DownloadError,
-    OfflineError,
-    UseOption,
-    failed_writes,
-    foreign_data,
-    pluralize,
-)
+from scgenept_rt.errors import ChecksumError, DownloadError, OfflineError, UseOption
 from scgenept_rt.files.cache import cache_directory
 from scgenept_rt.files.durable import check_own, move_durably, sync_file, write_durably
+from scgenept_rt.files.failures import failed_reads, failed_writes
 from scgenept_rt.files.hashing import digest_of, sha256_of
 from scgenept_rt.files.locking import lock
+from scgenept_rt.wording import pluralize
 
 _STARTS = {
     ".pt": (b"PK\x03\x04", b"\x80\x02"),  # zips; pickles before PyTorch 1.6
@@ -94,7 +88,7 @@ class DownloadDirectory:
         """Return sha256, size, url and date of every recorded file, by path below the directory."""
         path = self.path / "checksums.json"
         remedy = "Restore it from a copy, or remove it: files in its directory are then recorded as they are"
-        with foreign_data(DownloadError, path, remedy=remedy):
+        with failed_reads(DownloadError, path, remedy=remedy):
             files = json.loads(path.read_text("utf-8"))["files"] if path.is_file() else {}
             for place, record in files.items():
                 if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:

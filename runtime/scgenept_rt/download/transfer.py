@@ -14,8 +14,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, ProtocolError
 from urllib3.util.retry import Retry
 
-from scgenept_rt.errors import DownloadError, UseOption, format_size
+from scgenept_rt.errors import DownloadError, UseOption
 from scgenept_rt.files.durable import sync_data, write_durably
+from scgenept_rt.wording import format_size
 
 _TIMEOUT = (15.0, 60.0)
 """Seconds to connect, and seconds without a byte."""

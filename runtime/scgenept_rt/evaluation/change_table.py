@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import MissingPackageError, OutputError, failed_writes
+from scgenept_rt.errors import MissingPackageError, OutputError
 from scgenept_rt.evaluation.prediction_files import group_names, open_rows
 from scgenept_rt.files.durable import move_durably
+from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.files.text import csv_cell
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import join_limited, pluralize
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.expression.label_matching import CONTROL
+from scgenept_rt.wording import join_limited, pluralize
 
 FROM_FILE = "uns of the data file"
 COMPUTED = "Welch's t of every gene against all control cells, by absolute value"

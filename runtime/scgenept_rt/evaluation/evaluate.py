@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
-from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, describe, join_limited, pluralize, warn_caller
+from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, warn_caller
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
@@ -22,6 +22,7 @@ from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
 from scgenept_rt.predictor import Predictor, Progress
+from scgenept_rt.wording import describe, join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

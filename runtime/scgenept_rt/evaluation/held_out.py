@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scgenept_rt.errors import LabelNotFoundError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import LabelNotFoundError, UseOption
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.split import Split
 from scgenept_rt.expression.label_matching import CONTROL, did_you_mean
 from scgenept_rt.perturbation import is_control_word, is_unassigned
+from scgenept_rt.wording import join_limited, pluralize
 
 
 def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str], list[str]]:

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from importlib.resources import files
 from itertools import zip_longest
 
-from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import higher_is_better
 from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
 from scgenept_rt.evaluation.result import Evaluation
+from scgenept_rt.wording import pluralize
 
 _EXPLAINED = {
     "pearson_delta": "correlation of predicted with measured change against control, over all genes",

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import LabelNotFoundError, join_limited
+from scgenept_rt.errors import LabelNotFoundError
 from scgenept_rt.expression.label_matching import CONTROL, LabelledRows, did_you_mean
 from scgenept_rt.expression.missing_genes import accept_blanked
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.wording import join_limited
 
 
 class GroupMoments:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import ControlCellsError, EvaluationError, LabelNotFoundError, ScgeneptError, join_limited
+from scgenept_rt.errors import ControlCellsError, EvaluationError, LabelNotFoundError, ScgeneptError
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.tables import GROUP
+from scgenept_rt.wording import join_limited
 
 
 def evaluate_groups(groups: Sequence[PredictedMeans], evaluate: Callable[[PredictedMeans], Evaluation]) -> Evaluation:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, join_limited, warn_caller
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, warn_caller
 from scgenept_rt.expression.label_matching import LabelReader, did_you_mean
 from scgenept_rt.expression.reading import read_control_cells
 from scgenept_rt.expression.sampling import Sampling
@@ -19,6 +19,7 @@ from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions, SampleOptions
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
+from scgenept_rt.wording import join_limited
 
 if TYPE_CHECKING:
     from anndata import AnnData

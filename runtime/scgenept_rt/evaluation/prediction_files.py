@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption, describe, join_limited, pluralize
+from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption
 from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
@@ -18,6 +18,7 @@ from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.stored_element import REWRITE, reading
 from scgenept_rt.genes import GenePanel, ensembl_id
 from scgenept_rt.predictor.moments import RunningMoments
+from scgenept_rt.wording import describe, join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.files.text import csv_text, json_text
+from scgenept_rt.wording import pluralize
 
 SHOWN = (*HEADLINE, "pearson_delta_top20_de_non_dropout", "frac_correct_direction_20")
 """Metrics of the short tables; CSV and JSON hold all."""

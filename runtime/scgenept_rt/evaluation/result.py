@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import TRAIN_MEAN
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.split import Split
 from scgenept_rt.evaluation.tables import baseline_findings, macro_averages
+from scgenept_rt.wording import pluralize
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from scgenept_rt.errors import EvaluationError, LabelNotFoundError, UseOption, foreign_data, join_limited
+from scgenept_rt.errors import EvaluationError, LabelNotFoundError, UseOption
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.text import read_text
+from scgenept_rt.wording import join_limited
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")
 """GEARS's subgroups of a test set, in the order of reports."""
@@ -101,7 +103,7 @@ def load_split(name: str | Path) -> Split:
             "Choose one of these, or give the path of a .json file",
             where=f"split {str(name)!r}",
         )
-    with foreign_data(EvaluationError, f"split {path}", remedy="Give a JSON object as the shipped splits are"):
+    with failed_reads(EvaluationError, f"split {path}", remedy="Give a JSON object as the shipped splits are"):
         content = json.loads(read_text(path))
     return _parsed(content, str(path), "")
 

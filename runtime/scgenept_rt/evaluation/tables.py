@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import pluralize
 from scgenept_rt.evaluation.baselines import ADDITIVE, BASELINES, CONTROL_MEAN, TRAIN_MEAN, additive_prediction
 from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.held_out import TrainingLabels
@@ -24,6 +23,7 @@ from scgenept_rt.evaluation.metrics import (
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.evaluation.split import Split
 from scgenept_rt.expression.label_matching import CONTROL
+from scgenept_rt.wording import pluralize
 
 ALL_TESTED = "all tested"
 """Name of the group of all tested perturbations."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError, FieldNotFoundError, UseOption, join_limited
+from scgenept_rt.errors import CellsFormatError, FieldNotFoundError, UseOption
+from scgenept_rt.wording import join_limited
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import failed_writes
 from scgenept_rt.expression.groups import Groups
 from scgenept_rt.expression.input_annotation import InputAnnotation
+from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.genes import GeneMatch
 
 SPILL_BYTES = 64 * 2**20

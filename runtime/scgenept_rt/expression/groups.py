@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    Caution,
-    CellsError,
-    ControlCellsError,
-    FieldNotFoundError,
-    Notice,
-    UseOption,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import Caution, CellsError, ControlCellsError, FieldNotFoundError, Notice, UseOption
 from scgenept_rt.expression.annotation import Annotation, no_column, text_of, usual_columns
 from scgenept_rt.expression.sampling import Sampling
+from scgenept_rt.wording import join_limited, pluralize
 
 _USUAL = (
     *("celltype", "cellline", "tissue", "organism", "donorid", "donor", "patient", "batch"),

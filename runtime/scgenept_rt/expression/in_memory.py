@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from scgenept_rt.errors import CellsFormatError, foreign_data
+from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression.annotation import Annotation, LoadedAnnotation
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
+from scgenept_rt.files.failures import failed_reads
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,7 +41,7 @@ class LoadedCells:
 
     def matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
         """Return a layer, X, or X of raw; the caller has checked that it is there."""
-        with foreign_data(CellsFormatError, self.where, "its matrix", "Load it: `adata = adata.to_memory()`"):
+        with failed_reads(CellsFormatError, self.where, "its matrix", "Load it: `adata = adata.to_memory()`"):
             adata = self._adata
             matrix = adata.raw.X if use_raw else adata.X if layer is None else adata.layers[layer]
         return matrix_rows(matrix, self.where)

@@ -9,20 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    Caution,
-    ControlCellsError,
-    FieldNotFoundError,
-    Notice,
-    ScgeneptError,
-    UseOption,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import Caution, ControlCellsError, FieldNotFoundError, Notice, ScgeneptError, UseOption
 from scgenept_rt.expression.annotation import Annotation, no_column
 from scgenept_rt.expression.label_columns import LabelColumn, Labels, design_columns, label_columns
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS
+from scgenept_rt.wording import join_limited, pluralize
 
 CONDITION_KEYS = ("condition", "perturbation", "target_gene", "gene")
 _N_FREQUENT = 5

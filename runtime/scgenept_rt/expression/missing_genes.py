@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Caution, GeneMatchError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import Caution, GeneMatchError, UseOption
 from scgenept_rt.expression.annotation import as_text, text_columns
 from scgenept_rt.genes import GeneMatch, GenePanel
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.expression.opened_cells import OpenedCells

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, join_limited
+from scgenept_rt.errors import CellsFormatError, CellsNotFoundError
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
 from scgenept_rt.expression.stored_element import REWRITE, check_chunks, checked, reading
 from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.hdf5_source import Hdf5Source
 from scgenept_rt.files.stores import open_store
+from scgenept_rt.wording import join_limited
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _CATEGORIES = "__categories"

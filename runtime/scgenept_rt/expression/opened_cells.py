@@ -19,15 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    ArgumentError,
-    CellsFormatError,
-    FieldNotFoundError,
-    UseOption,
-    describe,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import ArgumentError, CellsFormatError, FieldNotFoundError, UseOption
 from scgenept_rt.expression.annotation import Annotation, no_column
 from scgenept_rt.expression.count_signature import MAX_CELLS, TRANSFORMS, Signature, logarithm, read_signature
 from scgenept_rt.expression.gene_columns import VAR_NAMES, gene_names, is_gene
@@ -38,6 +30,7 @@ from scgenept_rt.expression.negatives import find_negative_fault
 from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, find_fault
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
 from scgenept_rt.options import ReadOptions, resolve
+from scgenept_rt.wording import describe, join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import Caution, ExpressionValueError, UseOption, pluralize
+from scgenept_rt.errors import Caution, ExpressionValueError, UseOption
 from scgenept_rt.expression.count_signature import (
     LINEAR,
     LOG1P,
@@ -17,6 +17,7 @@ from scgenept_rt.expression.count_signature import (
     divided_by_gene,
     logarithm,
 )
+from scgenept_rt.wording import pluralize
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
 MAX_LOG1P = 20.0

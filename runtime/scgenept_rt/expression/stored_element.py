@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import Caution, CellsFormatError, foreign_data, format_size, pluralize
+from scgenept_rt.errors import Caution, CellsFormatError
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.files.slow_reads import watched
 from scgenept_rt.installing import pip_command
+from scgenept_rt.wording import format_size, pluralize
 
 REWRITE = "Copy, download or write the file again"
 _COMPRESSED = ("data", "indices", "indptr")
@@ -23,7 +25,7 @@ _TEXT = np.dtype([("n_bytes", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 @contextmanager
 def reading(where: object, name: str = "") -> Iterator[None]:
     """Turn whatever reading a part of a file raises into a `CellsFormatError` that names both, and say if it lasts."""
-    with foreign_data(CellsFormatError, where, name, REWRITE), watched(f"{where}: {name}" if name else str(where)):
+    with failed_reads(CellsFormatError, where, name, REWRITE), watched(f"{where}: {name}" if name else str(where)):
         try:
             yield
         except Exception as error:

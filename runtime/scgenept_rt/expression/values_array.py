@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scgenept_rt.errors import ArgumentError, ExpressionValueError, describe, reason
+from scgenept_rt.errors import ArgumentError, ExpressionValueError
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.wording import describe, reason
 
 
 def from_array(values: ArrayLike, panel: GenePanel) -> NDArray[np.float32]:

@@ -10,7 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from scgenept_rt.errors import OutputError, failed_writes
+from scgenept_rt.errors import OutputError
+from scgenept_rt.files.failures import failed_writes
 
 
 def write_durably(path: Path, data: bytes | memoryview) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scgenept_rt.errors import Caution, GeneMatchError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import Caution, GeneMatchError, UseOption
 from scgenept_rt.genes.panel import GenePanel, ensembl_id
 from scgenept_rt.genes.spelling import made_unique
+from scgenept_rt.wording import join_limited, pluralize
 
 _FEW, _FEW_SHARE = 3, 0.01
 """Number of genes, or share of those compared, that may contradict each other, as in two releases of an annotation."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Caution, GeneMatchError, UseOption, join_limited, pluralize
+from scgenept_rt.errors import Caution, GeneMatchError, UseOption
 from scgenept_rt.genes.cross_check import compare_symbols, compare_with_ids
 from scgenept_rt.genes.panel import GenePanel, ensembl_id
 from scgenept_rt.genes.spelling import Respelled, find_respelled, made_unique
+from scgenept_rt.wording import join_limited, pluralize
 
 
 @dataclass(frozen=True, eq=False)

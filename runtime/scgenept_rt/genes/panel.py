@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-from scgenept_rt.errors import UnknownGeneError, join_limited
+from scgenept_rt.errors import UnknownGeneError
 from scgenept_rt.genes.other_names import other_names
+from scgenept_rt.wording import join_limited
 
 # GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")

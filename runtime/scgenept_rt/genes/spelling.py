@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scgenept_rt.errors import join_limited, pluralize
 from scgenept_rt.genes.panel import GenePanel, ensembl_id
+from scgenept_rt.wording import join_limited, pluralize
 
 _ID_INSIDE = re.compile(r"(?<![A-Za-z0-9])(ENS[A-Z]*G\d{11})(?:\.\d+)?(?![A-Za-z0-9.])(?!_PAR_Y)")
 _PARTS = re.compile(r"[|:;,()\s/]+")

@@ -16,7 +16,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from scgenept_rt.errors import ArgumentError, UseOption, describe
+from scgenept_rt.errors import ArgumentError, UseOption
+from scgenept_rt.wording import describe
 
 Group = TypeVar("Group")
 

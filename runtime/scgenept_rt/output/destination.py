@@ -15,14 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    OutputError,
-    OutputExistsError,
-    PartialOutputError,
-    UseOption,
-    format_size,
-    pluralize,
-)
+from scgenept_rt.errors import OutputError, OutputExistsError, PartialOutputError, UseOption
 from scgenept_rt.files.durable import check_directory
 from scgenept_rt.files.stores import import_zarr, open_store
 from scgenept_rt.output.checksums import Checksums
@@ -32,6 +25,7 @@ from scgenept_rt.output.partial_table import PartialTable, read_rows
 from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY, TableSpec
 from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WAITING_NAME, WorkDirectory, partial_path
 from scgenept_rt.output.zarr_store import ZarrTable
+from scgenept_rt.wording import format_size, pluralize
 
 _TABLES: Mapping[str, type[PartialTable]] = {".h5ad": H5adTable, ".zarr": ZarrTable}
 

@@ -16,16 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import (
-    OutputError,
-    PartialOutputError,
-    ScgeneptError,
-    UseOption,
-    foreign_data,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import OutputError, PartialOutputError, ScgeneptError, UseOption
 from scgenept_rt.files.durable import write_durably
+from scgenept_rt.files.failures import failed_reads
+from scgenept_rt.wording import join_limited, pluralize
 
 JOURNAL_NAME = "journal.json"
 FORMAT_VERSION = 2
@@ -93,9 +87,9 @@ class Journal:
         path = directory / JOURNAL_NAME
         if not path.is_file():
             return None
-        with foreign_data(OutputError, target, str(path)):
+        with failed_reads(OutputError, target, str(path)):
             data = path.read_bytes()
-        with foreign_data(Damage, "", JOURNAL_NAME, ""):
+        with failed_reads(Damage, "", JOURNAL_NAME, ""):
             content = json.loads(data)
             stated, version = content.pop("sha256", None), content["format_version"]
             intact = stated == _sha256(content)
@@ -106,7 +100,7 @@ class Journal:
             )
         if not intact:
             raise Damage(f"{JOURNAL_NAME} does not match its own checksum")
-        with foreign_data(Damage, "", JOURNAL_NAME, ""):
+        with failed_reads(Damage, "", JOURNAL_NAME, ""):
             return cls(**content)
 
     def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:

@@ -13,15 +13,17 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import ShardsError, foreign_data, join_limited, pluralize
+from scgenept_rt.errors import ShardsError
 from scgenept_rt.expression.stored_element import checked
 from scgenept_rt.files.changes import state_of
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.stores import open_store
 from scgenept_rt.output.destination import cells_path, open_table
 from scgenept_rt.output.journal import differences
 from scgenept_rt.output.partial_table import PartialTable, finish_all
 from scgenept_rt.output.shard import Shard, output_of_part
 from scgenept_rt.output.table_spec import N_CONTROLS, RUN_DIGEST, SHARD_KEY, UNS_KEY, TableSpec
+from scgenept_rt.wording import join_limited, pluralize
 
 _BLOCK_VALUES = 1 << 20
 
@@ -176,7 +178,7 @@ def _read_part(path: Path) -> _Part:
     from anndata.io import read_elem
 
     state = state_of(path)
-    with foreign_data(ShardsError, path, remedy="Predict this part again"), open_store(path) as store:
+    with failed_reads(ShardsError, path, remedy="Predict this part again"), open_store(path) as store:
         uns = read_elem(checked(store["uns"])).get(UNS_KEY, {})
         if SHARD_KEY not in uns:
             raise ShardsError("this is no part of a run", "Move it away, or predict the part", where=path)
@@ -216,7 +218,7 @@ def _copy(parts: Sequence[_Part], table: PartialTable) -> Iterator[int]:
     for part in parts:
         n_skipped, n_rows = part.skipped_rows, len(part.obs) - part.skipped_rows
         step = max(1, _BLOCK_VALUES // len(part.var))
-        with foreign_data(ShardsError, part.path, remedy="Predict this part again"), open_store(part.path) as store:
+        with failed_reads(ShardsError, part.path, remedy="Predict this part again"), open_store(part.path) as store:
             while table.n_written < begin + n_rows:
                 start = n_skipped + table.n_written - begin
                 rows = slice(start, min(start + step, n_skipped + n_rows))

@@ -12,21 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    OutputError,
-    OutputExistsError,
-    UseOption,
-    failed_writes,
-    foreign_data,
-    pluralize,
-    reason,
-)
+from scgenept_rt.errors import OutputError, OutputExistsError, UseOption
 from scgenept_rt.files.durable import move_durably, write_durably
+from scgenept_rt.files.failures import failed_reads, failed_writes
 from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.journal import Damage, Journal
 from scgenept_rt.output.row_writer import RowWriter
 from scgenept_rt.output.table_spec import TableSpec
 from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WorkDirectory
+from scgenept_rt.wording import pluralize, reason
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -94,7 +88,7 @@ class PartialTable(RowWriter):
         Damage
             If more than rows is damaged.
         """
-        with foreign_data(Damage, "", self._work.data.name, ""):
+        with failed_reads(Damage, "", self._work.data.name, ""):
             fixed = self._checksum_of_fixed()
             stored = self._checksums.read()[: self.n_rows // self._piece_rows]
         if fixed != self._journal.storage["fixed"]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, pluralize
+from scgenept_rt.errors import ArgumentError
+from scgenept_rt.wording import pluralize
 
 _PART = re.compile(r"(.+)\.shard-\d+-of-\d+((?:\.cells)?(\.[^.]+))")
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 
-from scgenept_rt.errors import failed_writes
 from scgenept_rt.files.durable import write_durably
+from scgenept_rt.files.failures import failed_writes
 
 if TYPE_CHECKING:
     from anndata import AnnData

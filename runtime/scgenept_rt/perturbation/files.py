@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from scgenept_rt.errors import PerturbationFileError, foreign_data, join_limited, pluralize
+from scgenept_rt.errors import PerturbationFileError
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.text import read_text
 from scgenept_rt.genes import at_line
 from scgenept_rt.perturbation.labels import PerturbationRequest
+from scgenept_rt.wording import join_limited, pluralize
 
 _LABEL_COLUMNS = ("perturbation", "condition")
 _GENE_COLUMNS = ("gene_name", "gene")
@@ -122,7 +124,7 @@ def read_entries(
     PerturbationFileError
         If the file cannot be read, or a table has none of the label columns; names the file, line and column.
     """
-    with foreign_data(PerturbationFileError, path, remedy="Save it as UTF-8 text: .txt, .csv or .tsv"):
+    with failed_reads(PerturbationFileError, path, remedy="Save it as UTF-8 text: .txt, .csv or .tsv"):
         text = read_text(None if path == _STANDARD_INPUT else path)
     if path.suffix.lower() in _DELIMITERS:
         yield from _table(path, text, label_columns, other_columns)

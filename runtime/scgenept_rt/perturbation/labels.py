@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, Caution, PerturbationError, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, Caution, PerturbationError
 from scgenept_rt.genes import GenePanel, at_line
 from scgenept_rt.perturbation.spellings import guide_targets, is_control_word
+from scgenept_rt.wording import join_limited, pluralize
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
 CONTROL_LABELS = ("ctrl", "control", "non-targeting")

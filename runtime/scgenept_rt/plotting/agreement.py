@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Notice, PlotError, join_limited, pluralize
+from scgenept_rt.errors import Notice, PlotError
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.evaluation.metrics import pearson
 from scgenept_rt.expression.opened_cells import open_cells
@@ -27,6 +27,7 @@ from scgenept_rt.plotting.drawing import (
 )
 from scgenept_rt.plotting.predictions import Predictions, common_group, legend_names, open_series, predict_series
 from scgenept_rt.plotting.text_layout import NO_BREAK, add_legend, name_points
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

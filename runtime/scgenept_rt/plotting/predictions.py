@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from scgenept_rt.errors import Caution, PlotError, pluralize, warn_caller
+from scgenept_rt.errors import Caution, PlotError, warn_caller
 from scgenept_rt.evaluation import predict_means, read_predictions
 from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
 from scgenept_rt.plotting.drawing import MAX_SERIES, legend_text
 from scgenept_rt.plotting.text_layout import NO_BREAK
 from scgenept_rt.predictor import Predictor
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

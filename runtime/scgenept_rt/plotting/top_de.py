@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Notice, UseOption, pluralize
+from scgenept_rt.errors import Notice, UseOption
 from scgenept_rt.evaluation.de_genes import DeLists
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.expression.opened_cells import open_cells
@@ -26,6 +26,7 @@ from scgenept_rt.plotting.drawing import (
 )
 from scgenept_rt.plotting.predictions import Predictions, common_group, legend_names, open_series, predict_series
 from scgenept_rt.plotting.text_layout import SMALL, add_legend, label_genes
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scgenept_rt.errors import ArgumentError, Caution, UseOption, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, Caution, UseOption
 from scgenept_rt.expression import ControlCells
 from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
@@ -22,6 +22,7 @@ from scgenept_rt.output import TableSpec
 from scgenept_rt.output.cell_rows import CellRows, Column, Positions
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation
 from scgenept_rt.predictor.run import Run
+from scgenept_rt.wording import join_limited, pluralize
 
 CELL_EVAL_COLUMN, CONTROL_LABEL = "cell_eval_column", "control_label"
 """Entries of uns: what cell-eval calls pert_col and control_pert."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import ArgumentError, pluralize
+from scgenept_rt.errors import ArgumentError
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
@@ -21,6 +21,7 @@ from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, pa
 from scgenept_rt.predictor.batches import BatchLoop, Schedule
 from scgenept_rt.predictor.run import PredictedRows, Run
 from scgenept_rt.session import Session, automatic_batch_size, devices_of
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, join_limited, pluralize, warn_caller
+from scgenept_rt.errors import ArgumentError, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
 from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
@@ -28,6 +28,7 @@ from scgenept_rt.predictor.batches import BatchLoop, OnNotice, Progress, Schedul
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator, block_size
 from scgenept_rt.predictor.moments import CellMoments
 from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

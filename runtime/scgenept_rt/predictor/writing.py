@@ -16,7 +16,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Caution, Notice, UseOption, pluralize, warn_caller
+from scgenept_rt.errors import Caution, Notice, UseOption, warn_caller
 from scgenept_rt.expression import check_source
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.options import PredictFileOptions
@@ -40,6 +40,7 @@ from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY
 from scgenept_rt.predictor import cell_eval
 from scgenept_rt.predictor.batches import Progress
 from scgenept_rt.predictor.run import Run
+from scgenept_rt.wording import pluralize
 
 _BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
 """Where the batch size is kept: among the settings of a partial output, and in uns."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from scgenept_rt.errors import reason
 from scgenept_rt.installing import install_command, pip_command
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
+from scgenept_rt.wording import reason
 
 # Each of these distributions writes the same package directory `onnxruntime`.
 _WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-migraphx", "onnxruntime-openvino", "onnxruntime-rocm")

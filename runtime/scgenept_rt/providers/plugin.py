@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from scgenept_rt.errors import ProviderUnavailableError, reason
+from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.installing import pip_command
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
+from scgenept_rt.wording import reason
 
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"

@@ -8,17 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Unpack, cast
 
 from scgenept_rt.bundle import Bundle, Precision, Target
-from scgenept_rt.errors import (
-    ArgumentError,
-    ProviderError,
-    ProviderUnavailableError,
-    UseOption,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError, UseOption
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose_provider
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
+from scgenept_rt.wording import join_limited, pluralize
 
 AUTO_PROVIDERS_VARIABLE: Final = "SCGENEPT_RT_AUTO_PROVIDERS"
 _AUTO_PROVIDERS: Final[tuple[ProviderName, ...]] = ("cuda", "cpu")

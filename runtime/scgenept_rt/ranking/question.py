@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, get_args
 
-from scgenept_rt.errors import ArgumentError, UseOption, describe
+from scgenept_rt.errors import ArgumentError, UseOption
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import Metric, ReadOptions
 from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, TowardState
 from scgenept_rt.ranking.signature import signature_weights
 from scgenept_rt.ranking.target_state import read_target_state
+from scgenept_rt.wording import describe
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, join_limited, pluralize, warn_caller
+from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, warn_caller
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.perturbation import PerturbationRequest
@@ -19,6 +19,7 @@ from scgenept_rt.ranking.errors import largest_error
 from scgenept_rt.ranking.question import Question, RankBy, check_question, open_question
 from scgenept_rt.ranking.result import Ranking, ranked
 from scgenept_rt.ranking.screen import Screen
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

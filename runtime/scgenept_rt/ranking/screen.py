@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from scgenept_rt.errors import ArgumentError, PerturbationError, pluralize, warn_caller
+from scgenept_rt.errors import ArgumentError, PerturbationError, warn_caller
 from scgenept_rt.options import PredictOptions, ReadOptions, SampleOptions, resolve
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
@@ -16,6 +16,7 @@ from scgenept_rt.predictor.run import Run
 from scgenept_rt.ranking.question import RankBy, check_question, open_question
 from scgenept_rt.ranking.result import Ranking, ranked
 from scgenept_rt.ranking.search import Search
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, Caution, join_limited, pluralize
+from scgenept_rt.errors import ArgumentError, Caution
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.wording import join_limited, pluralize
 
 
 def signature_weights(

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    ArgumentError,
-    Caution,
-    LabelNotFoundError,
-    UseOption,
-    join_limited,
-    pluralize,
-)
+from scgenept_rt.errors import ArgumentError, Caution, LabelNotFoundError, UseOption
 from scgenept_rt.evaluation.measured import measured_label
 from scgenept_rt.expression.annotation import as_text, no_column
 from scgenept_rt.expression.label_matching import LabelledRows
@@ -25,6 +18,7 @@ from scgenept_rt.expression.missing_genes import accept_missing, blanked_genes
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import ReadOptions
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData

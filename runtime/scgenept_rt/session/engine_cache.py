@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from scgenept_rt.errors import failed_writes
 from scgenept_rt.files.cache import CACHE_VARIABLE
 from scgenept_rt.files.durable import check_own
+from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.files.hashing import sha256_of
 
 _LISTING: Final = "listing.json"

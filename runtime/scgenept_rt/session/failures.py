@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from scgenept_rt.errors import DeviceMemoryError, GraphNotLoadedError, InferenceError, UseOption, pluralize
+from scgenept_rt.errors import DeviceMemoryError, GraphNotLoadedError, InferenceError, UseOption
+from scgenept_rt.wording import pluralize
 
 _OUT_OF_MEMORY: Final = re.compile(
     r"failed to allocate|unable to allocate|available memory of \d+ is smaller|out of memory|bad_alloc|bad allocation"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile
-from scgenept_rt.errors import ProviderUnavailableError, UseOption, pluralize
+from scgenept_rt.errors import ProviderUnavailableError, UseOption
 from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.providers import (
     ProviderChoice,
@@ -27,6 +27,7 @@ from scgenept_rt.session.failures import graph_not_loaded, inference_error, summ
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
+from scgenept_rt.wording import pluralize
 
 _LOG_FATAL_ONLY = 4
 """Errors are raised in ONNX Runtime's own words; they need not appear in the terminal as well."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scgenept_rt.errors import BundleError, ScgeneptError, foreign_data, format_duration, join_limited, pluralize
+from scgenept_rt.errors import ScgeneptError
+from scgenept_rt.wording import format_duration, join_limited, pluralize
 
 
 @pytest.mark.parametrize(
@@ -38,21 +39,3 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 def test_control_characters_of_files_do_not_reach_the_terminal():
     message = str(ScgeneptError("the gene \x1b[2J\u202eFOSB\0 is unknown", where="cells\r.h5ad"))
     assert message == r"cells\r.h5ad: the gene \x1b[2J\u202eFOSB\x00 is unknown."
-
-
-@pytest.mark.parametrize(
-    ("raised", "said"),
-    [
-        (FileNotFoundError(2, "No such file"), "x.json: there is no such file. Check the path."),
-        (PermissionError(13, "Permission denied"), "x.json: it cannot be read (Permission denied). Check its"),
-        (KeyError("no such key"), r"x.json: it cannot be read (no such key)."),
-        (RecursionError(), "x.json: it cannot be read (RecursionError)."),
-        (MemoryError("8 EiB\nand more"), "x.json: it cannot be read (8 EiB)."),
-        (BundleError("its own words", where="y"), "y: its own words."),
-    ],
-)
-def test_whatever_a_library_raises_names_the_file(raised, said):
-    with pytest.raises(BundleError) as caught, foreign_data(BundleError, "x.json"):
-        raise raised
-    assert str(caught.value).startswith(said)
-    assert raised in (caught.value, caught.value.__cause__)

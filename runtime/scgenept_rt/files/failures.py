@@ -1,0 +1,59 @@
+"""What libraries and the file system raise, as errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from scgenept_rt.errors import OutputError, ScgeneptError, UseOption
+from scgenept_rt.wording import reason
+
+
+@contextmanager
+def failed_reads(
+    kind: type[ScgeneptError], where: object, name: str = "", remedy: str = "Copy or write the file again"
+) -> Iterator[None]:
+    """Turn whatever a library raises while it reads a file into one sentence that names it.
+
+    Parameters
+    ----------
+    kind
+        Class of the error; the original is its cause. A `ScgeneptError` passes as it is.
+    where
+        The file.
+    name
+        The part of it that is read; empty for all of it.
+    remedy
+        What helps if it is damaged.
+    """
+    try:
+        yield
+    except ScgeneptError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        problem = f"{name} is missing" if name else "there is no such file"
+        raise kind(problem, remedy if name else "Check the path", where=where) from error
+    except PermissionError as error:
+        raise kind(f"{name or 'it'} cannot be read ({error.strerror})", "Check its permissions", where=where) from error
+    except BlockingIOError as error:
+        unlock = "Close it there, or set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+        raise kind("another program has it open for writing", unlock, where=where) from error
+    except Exception as error:  # a damaged file: libraries raise many kinds
+        raise kind(f"{name or 'it'} cannot be read ({reason(error)})", remedy, where=where) from error
+
+
+@contextmanager
+def failed_writes(
+    where: object,
+    problem: str,
+    remedy: str = "Choose another path",
+    options: Iterable[UseOption] = (),
+    kind: type[ScgeneptError] = OutputError,
+) -> Iterator[None]:
+    """Turn what the file system raises while a file is written into one sentence that names it."""
+    try:
+        yield
+    except ScgeneptError:  # some of them are OSErrors too
+        raise
+    except OSError as error:
+        raise kind(f"{problem} ({reason(error)})", remedy, options, where=where) from error
