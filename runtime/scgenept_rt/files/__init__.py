@@ -1,1 +1,1 @@
-"""Files on disk: locks between processes, durable writes, checksums, the cache directory and errors that name a file."""
+"""Files on disk: locks between processes, durable writes, checksums, the cache directory, and errors of files."""
