@@ -85,7 +85,7 @@ fi
 [ -f "$state/python" ] && python=$(cat "$state/python")
 clocks=
 if [ "$KIT_DEVICE" = cuda ]; then
-  half=fp16 sizes=1,2,4,8,16,32,64 small=1,2,4 repeats=12 rounds=5 controls="--n-controls 60" n_screen=18
+  half=fp16 sizes=1,2,4,8,16,32,64 repeats=12 rounds=5 controls="--n-controls 60" n_screen=18
   genes=${KIT_GENES:-5045} layers=${KIT_LAYERS:-12} cells=${KIT_CELLS:-32} tokens=${KIT_TOKENS:-6000}
   if ! libraries; then
     dirs=$("$python" -c 'import glob, torch; print(":".join(sorted(glob.glob(torch.__path__[0].rsplit("/", 1)[0] + "/nvidia/*/lib"))))')
@@ -98,7 +98,7 @@ if [ "$KIT_DEVICE" = cuda ]; then
     --format=csv,noheader,nounits -lms 1000 >"$state/clocks.csv" 2>/dev/null &
   clocks=$!
 else
-  half=fp32 sizes=1,2 small=1,2 repeats=2 rounds=1 controls= n_screen=3
+  half=fp32 sizes=1,2 repeats=2 rounds=1 controls= n_screen=3
   genes=${KIT_GENES:-300} layers=${KIT_LAYERS:-2} cells=${KIT_CELLS:-4} tokens=${KIT_TOKENS:-400}
   libraries
 fi
@@ -126,8 +126,6 @@ first() {
   step variants 60 $run variants
   step latency 40 $run latency
   if [ "$KIT_DEVICE" = cuda ]; then
-    step verify_graphs 40 $rt verify "$bundle" --provider cuda --precision fp16 --cuda-graphs
-    step bench_graphs 40 $bench --precision fp16 --batch-sizes $small --repeats 20 --cuda-graphs --json "$OUT/bench_graphs.json"
     step bench_fp32_gpu 40 $bench --precision fp32 --batch-sizes 1,8 --repeats 5 --json "$OUT/bench_fp32.json"
   fi
   step killed 60 $run killed $screen --precision $half $controls $(for ((i = 0; i < n_screen; i++)); do printf -- '-p G%05d ' $i; done)

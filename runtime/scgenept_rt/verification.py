@@ -46,8 +46,8 @@ class ReferenceResult:
         )
 
 
-def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = False) -> ReferenceResult:
-    """Run the bundle's reference cells through a session, in one batch or in batches of one cell.
+def check_reference(bundle: Bundle, session: Session) -> ReferenceResult:
+    """Run the bundle's reference cells through a session, in one batch.
 
     Takes milliseconds, and does not need PyTorch. Of several devices, the result is that of the first that misses the
     tolerance.
@@ -60,12 +60,8 @@ def check_reference(bundle: Bundle, session: Session, *, one_by_one: bool = Fals
     reference = Reference.read(bundle.directory)
     tolerance = bundle.tolerance(session.precision)
     n_cells, n_genes = reference.predicted.shape
-    size = 1 if one_by_one else n_cells
-    parts = [slice(begin, begin + size) for begin in range(0, n_cells, size)]
     for name, each in devices_of(session).items():
-        predicted = np.concatenate(
-            [each.run(reference.values[part], reference.pert_flags[part], reference.gene_index) for part in parts]
-        )
+        predicted = each.run(reference.values, reference.pert_flags, reference.gene_index)
         comparison = tolerance.compare(predicted, reference.predicted)
         provider = f"{session.provider} ({name})" if name else session.provider
         result = ReferenceResult(provider, session.precision, tolerance, comparison, n_cells, n_genes)
@@ -128,13 +124,12 @@ def verify_bundle(
     on_notice
         Called with a message about each step that takes long.
     **options
-        See `scgenept_rt.options.EngineOptions`. The precision "auto" stands for every one that the bundle holds. With
-        `cuda_graphs` the reference cells are also run one at a time.
+        See `scgenept_rt.options.EngineOptions`. The precision "auto" stands for every one that the bundle holds.
 
     Yields
     ------
     Verified
-        One per graph against ``reference.npz`` (two with CUDA graphs), then one against PyTorch if wanted.
+        One per graph against ``reference.npz``, then one against PyTorch if wanted.
 
     Raises
     ------
@@ -164,13 +159,9 @@ def _verify(
 ) -> Iterator[Verified]:
     graph = "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path
     tolerance = bundle.tolerance(choice.precision)
-    single_cells = [
-        (1, n) for n in (len(Reference.read(bundle.directory).gene_index), bundle.manifest.dimensions.n_genes)
-    ]
     with attention_kernels(choice) as kernels:
-        session = open_session(bundle, choice, record=single_cells, on_notice=on_notice)
+        session = open_session(bundle, choice, on_notice=on_notice)
         reference = check_reference(bundle, session)
-        alone = check_reference(bundle, session, one_by_one=True) if choice.engine["cuda_graphs"] else None
         predicted = [] if fresh is None else [session.run(*inputs) for inputs in fresh.inputs]
 
     def verified(against: str, cells: str, comparison: Comparison) -> Verified:
@@ -181,8 +172,6 @@ def _verify(
 
     cells = f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}"
     yield verified(REFERENCE_NAME, cells, reference.comparison)
-    if alone is not None:
-        yield verified(REFERENCE_NAME, f"{cells}, one at a time", alone.comparison)
     if fresh is not None:
         flat = [np.concatenate([part.ravel() for part in parts]) for parts in (predicted, fresh.expected)]
         yield verified("torch", str(fresh), tolerance.compare(flat[0], flat[1]))

@@ -52,11 +52,8 @@ def test_a_device_that_does_not_exist(run: Callable[..., Run], bundle: Path) -> 
     assert "Stand-in GPU" in done.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("--cuda-graphs",)])
-def test_nothing_of_onnx_runtime_is_printed_beside_the_figures(
-    run: Callable[..., Run], bundle: Path, options: tuple[str, ...]
-) -> None:
-    done = run("verify", bundle, "--provider", "cuda", "--json", *options)
+def test_nothing_of_onnx_runtime_is_printed_beside_the_figures(run: Callable[..., Run], bundle: Path) -> None:
+    done = run("verify", bundle, "--provider", "cuda", "--json")
     assert done.code == 0
     assert done.stderr == ""
     assert json.loads(done.stdout)[0]["attention_kernel"]
@@ -94,13 +91,5 @@ def test_the_cause_of_a_failure_is_reported_once(
 def test_a_gpu_without_memory_for_one_cell(run: Callable[..., Run], bundle: Path) -> None:
     done = run("verify", bundle, "--provider", "cuda", "--precision", "fp16", STANDIN_MEMORY="1000")
     assert done.code == 1
-    assert "memory" in done.stderr
     assert done.stderr.startswith("error: ")
-
-
-def test_cuda_graphs_that_cannot_be_recorded(run: Callable[..., Run], bundle: Path) -> None:
-    options = ("--provider", "cuda", "--precision", "fp16", "--cuda-graphs")
-    done = run("verify", bundle, *options, STANDIN_FAIL="cudaStreamBeginCapture=900")
-    assert done.code == 1
-    assert "CUDA graphs cannot be recorded (CUDA failure 900" in done.stderr
-    assert "load it without them" in done.stderr
+    assert "Free memory, or use another device" in done.stderr

@@ -95,7 +95,7 @@ def run_benchmark(
     with attention_kernels(choice) as kernels:
         if choice.traits.is_cuda:
             n_genes = manifest.dimensions.n_genes
-            open_session(opened, choice, record=()).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
+            open_session(opened, choice).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
     progress("opening the bundle")
     begin = time.perf_counter()
     engine = {**choice.engine, "provider": choice.name}
@@ -125,7 +125,6 @@ def run_benchmark(
             dimensions=manifest.dimensions,
             reference=reference,
             choice_reason=choice.reason,
-            cuda_graphs=choice.engine["cuda_graphs"],
             attention_kernel=", ".join(kernels) or None,
             open_seconds=open_seconds,
             repeats=repeats,
@@ -199,7 +198,6 @@ def _end_to_end(model: Predictor, engine: EngineOptions, session: Timing, n_pert
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    options: EngineOptions = {**engine, "cuda_graphs": False}
     batch_size = session.batch_size
     names = [name for name in dict.fromkeys(model.panel.names) if "+" not in name and name.lower() != "ctrl"]
     labels = [f"{name}+ctrl" for name in names[:n_perturbations]]
@@ -211,7 +209,7 @@ def _end_to_end(model: Predictor, engine: EngineOptions, session: Timing, n_pert
         cells.write_h5ad(source)
         reset_host_peak()
         begin = time.perf_counter()
-        with load(model.bundle.directory, **options) as fresh:
+        with load(model.bundle.directory, **engine) as fresh:
             opened = time.perf_counter()
             fresh.predict_file(source, out, labels, batch_size=batch_size)
             written = time.perf_counter()

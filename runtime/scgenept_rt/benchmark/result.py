@@ -75,7 +75,6 @@ class BenchmarkResult:
     dimensions: Dimensions
     reference: ReferenceResult
     choice_reason: str
-    cuda_graphs: bool
     attention_kernel: str | None
     open_seconds: float
     repeats: int

@@ -27,7 +27,7 @@ _COLUMNS = {
 """Figures of a timing, their digits and scale."""
 
 
-@with_options(engine=("provider", "precision", "device", "threads", "cuda_graphs"))
+@with_options(engine=("provider", "precision", "device", "threads"))
 def benchmark(
     bundle: BundleArgument,
     engine: EngineOptions,
@@ -79,8 +79,7 @@ def _print(result: BenchmarkResult) -> None:
     weights = ", synthetic weights" if result.synthetic else ""
     print(f"{result.variant}: {layers}, width {dimensions.d_model}, {heads}{weights}")
     comparison, checked = result.reference.comparison, result.reference
-    recorded = ", CUDA graphs" if result.cuda_graphs else ""
-    print(f"\n{checked.provider}, {checked.precision}{recorded}: {result.choice_reason}")
+    print(f"\n{checked.provider}, {checked.precision}: {result.choice_reason}")
     print(
         f"largest error {comparison.max_difference:.2e}, {comparison.worst:.2f} of the tolerance "
         f"({pluralize(checked.n_cells, 'cell')} x {pluralize(checked.n_genes, 'gene')} against PyTorch eager fp32)"

@@ -69,7 +69,6 @@ class EngineOptions(TypedDict, total=False):
             "FILE.pt",
         ),
     ]
-    cuda_graphs: Annotated[bool, Option(False, "For the provider cuda: run 1, 2 and 4 cells as recorded CUDA graphs.")]
 
 
 class ReadOptions(TypedDict, total=False):

@@ -31,9 +31,8 @@ def load(
     on_notice
         Called with a message about each step that takes long: TensorRT compiles an engine for minutes, once.
     **options
-        `scgenept_rt.options.EngineOptions`: provider, precision, device, threads, reference_checkpoint, cuda_graphs.
-        With several devices, whole batches go to whichever is free: predictions are those of one device. Nothing else
-        in the process may use a GPU while CUDA graphs are recorded.
+        `scgenept_rt.options.EngineOptions`: provider, precision, device, threads, reference_checkpoint.
+        With several devices, whole batches go to whichever is free: predictions are those of one device.
 
     Raises
     ------

@@ -281,11 +281,6 @@ def _model(status: ProviderStatus, index: int) -> str:
 
 def _check_options(choice: ProviderChoice) -> None:
     """Raise ArgumentError for options that belong to another provider."""
-    if choice.engine["cuda_graphs"] and not choice.traits.is_cuda:
-        raise ArgumentError(
-            f"cuda_graphs is for the provider cuda, not for {choice.name}",
-            options=(UseOption("provider", "record CUDA graphs", "cuda"),),
-        )
     if choice.engine["reference_checkpoint"] is not None and choice.traits.runs_graphs:
         raise ArgumentError(
             f"reference_checkpoint is for the provider torch, not for {choice.name}",

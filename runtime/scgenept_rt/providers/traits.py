@@ -38,7 +38,7 @@ class ProviderTraits:
 
     @property
     def is_cuda(self) -> bool:
-        """Whether it is ONNX Runtime's CUDA provider, which records CUDA graphs and can print its attention kernels."""
+        """Whether it is ONNX Runtime's CUDA provider, which can print its attention kernels."""
         return self.ort_name == "CUDAExecutionProvider"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session.attention_kernel import attention_kernels
 from scgenept_rt.session.backend import open_backend
 from scgenept_rt.session.batch import automatic_batch_size, planned_size
-from scgenept_rt.session.cuda_graphs import BATCH_SIZES, Shape
 from scgenept_rt.session.failures import inference_error
 from scgenept_rt.session.ort_session import OrtSession
 from scgenept_rt.session.protocol import Session
@@ -29,19 +28,11 @@ __all__ = [
 ]
 
 
-def open_session(
-    bundle: Bundle,
-    choice: ProviderChoice,
-    *,
-    record: Sequence[Shape] | None = None,
-    on_notice: Callable[[str], None] | None = None,
-) -> Session:
+def open_session(bundle: Bundle, choice: ProviderChoice, *, on_notice: Callable[[str], None] | None = None) -> Session:
     """Open a session on the provider that was chosen; on several devices, one that runs on all of them.
 
     Parameters
     ----------
-    record
-        If CUDA graphs were asked for: the batches to record; by default `BATCH_SIZES` cells of all genes.
     on_notice
         Called with a message about each step that takes long.
 
@@ -52,13 +43,8 @@ def open_session(
     """
     each = choice.per_device
     if len(each) > 1:
-        # One after the other: the first may build an engine that serves all, and nothing may run during a recording.
-        return SeveralDevices(
-            {name: open_session(bundle, one, record=record, on_notice=on_notice) for name, one in each.items()}
-        )
+        # One after the other: the first may build an engine that serves all.
+        return SeveralDevices({name: open_session(bundle, one, on_notice=on_notice) for name, one in each.items()})
     if not choice.traits.runs_graphs:
         return open_backend(bundle, choice)
-    if record is None:
-        record = [(n_cells, bundle.manifest.dimensions.n_genes) for n_cells in BATCH_SIZES]
-    recorded = record if choice.engine["cuda_graphs"] else ()
-    return OrtSession(bundle, choice, recorded=recorded, on_notice=on_notice)
+    return OrtSession(bundle, choice, on_notice=on_notice)

@@ -17,15 +17,14 @@ _OUT_OF_MEMORY: Final = re.compile(
 )
 _CUDA_CAUSE: Final = re.compile(r"(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: [^;\n]*")
 _LONGEST: Final = 300
+_FREE_MEMORY: Final = "Free memory, or use another device or machine"
 
 
 def inference_error(provider: str, n_cells: int, n_genes: int, cause: Exception) -> InferenceError:
     """Return the error of a batch that could not be run."""
     batch = f"a batch of {pluralize(n_cells, 'cell')} x {pluralize(n_genes, 'gene')}"
     if isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(str(cause)):
-        return DeviceMemoryError(
-            f"the provider {provider} ran out of memory on {batch}", "Free memory, or use another machine"
-        )
+        return DeviceMemoryError(f"the provider {provider} ran out of memory on {batch}", _FREE_MEMORY)
     return InferenceError(
         f"the provider {provider} failed on {batch}: {summary(str(cause))}",
         "Run `scgenept-rt verify` to check the provider",
@@ -35,10 +34,9 @@ def inference_error(provider: str, n_cells: int, n_genes: int, cause: Exception)
 
 def graph_not_loaded(directory: Path, graph: str, provider: str, reason: str) -> GraphNotLoadedError:
     """Return the error of a graph that could not be loaded."""
+    remedy = _FREE_MEMORY if _OUT_OF_MEMORY.search(reason) else "Run `scgenept-rt providers` to see what works here"
     return GraphNotLoadedError(
-        f"{graph} cannot be loaded on the provider {provider}: {reason}",
-        "Run `scgenept-rt providers` to see what works here",
-        where=directory,
+        f"{graph} cannot be loaded on the provider {provider}: {reason}", remedy, where=directory
     )
 
 

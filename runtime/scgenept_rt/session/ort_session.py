@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
@@ -22,7 +22,6 @@ from scgenept_rt.providers import (
     verify_active,
 )
 from scgenept_rt.session.batch import automatic_batch_size, largest_batch
-from scgenept_rt.session.cuda_graphs import RecordedBatches, Shape
 from scgenept_rt.session.failures import graph_not_loaded, inference_error, summary
 from scgenept_rt.session.graph_io import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
@@ -37,19 +36,12 @@ class OrtSession:
     """A graph in ONNX Runtime; see `Session`. Thread-safe, not picklable (open one in each process)."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        choice: ProviderChoice,
-        *,
-        recorded: Sequence[Shape] = (),
-        on_notice: Callable[[str], None] | None = None,
+        self, bundle: Bundle, choice: ProviderChoice, *, on_notice: Callable[[str], None] | None = None
     ) -> None:
         """Load a graph.
 
         Parameters
         ----------
-        recorded
-            (n_cells, n_genes) of the batches to record as CUDA graphs.
         on_notice
             Called with a message about each step that takes long: TensorRT compiles an engine for minutes, once.
 
@@ -72,17 +64,9 @@ class OrtSession:
         # An engine is built for sizes up to this; a larger batch is run in parts.
         self._max_batch = _most_cells(bundle, choice) if choice.name == "tensorrt" else None
         self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)
-        self._session = self._load(bundle, graph, recorded=bool(recorded), on_notice=on_notice)
+        self._session = self._load(bundle, graph, on_notice)
         # cuDNN keeps its plans, which take long to make, by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
-        self._recorded: RecordedBatches | None = None
-        if recorded and self._thread is not None:
-            arguments = ("cuda", choice.device_id or 0, recorded, bundle.tolerance(choice.precision))
-            try:
-                self._recorded = self._thread.submit(RecordedBatches, self._session, *arguments).result()
-            except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
-                reason = f"CUDA graphs cannot be recorded ({summary(str(error))}); load it without them"
-                raise graph_not_loaded(bundle.directory, graph.path, choice.name, reason) from error
 
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]
@@ -99,13 +83,11 @@ class OrtSession:
                 {"values": values[part], "pert_flags": pert_flags[part], "gene_index": gene_index} for part in parts
             ]
             outputs = list((self._thread.map if self._thread else map)(self._run_graph, feeds))
-        except Exception as error:  # as above
+        except Exception as error:  # ONNX Runtime raises many classes of its own, without a common base
             raise inference_error(self.provider, len(values), values.shape[1], error) from error
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
-    def _load(
-        self, bundle: Bundle, graph: BundleFile, *, recorded: bool, on_notice: Callable[[str], None] | None
-    ) -> Any:
+    def _load(self, bundle: Bundle, graph: BundleFile, on_notice: Callable[[str], None] | None) -> Any:
         """Return an `onnxruntime.InferenceSession` of a graph."""
         choice, onnxruntime = self._choice, import_onnxruntime()
         options = onnxruntime.SessionOptions()
@@ -125,8 +107,6 @@ class OrtSession:
             elif choice.traits.ort_name is None:
                 _add_plugin_device(options, choice)
                 providers = None
-            elif recorded:
-                providers = [(name, {**given, "enable_cuda_graph": "1"}) for name, given in choice.ort_providers]
             try:
                 weights = _linked_weights(options, bundle, graph)
                 # With its fallback, the Python wrapper retries on the CPU, and raises what went wrong there.
@@ -143,8 +123,6 @@ class OrtSession:
         return session
 
     def _run_graph(self, feed: Feed) -> NDArray[np.float32]:
-        if self._recorded is not None:
-            return self._recorded.run(feed)
         outputs: list[NDArray[np.float32]] = self._session.run([OUTPUT], dict(feed))
         return outputs[0]
 

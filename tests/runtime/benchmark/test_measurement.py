@@ -105,11 +105,6 @@ def test_outputs_that_are_not_finite_are_a_row_with_the_reason(bundle: Path, mon
     assert [row.problem for row in run_benchmark(bundle, **QUICK).timings] == ["", "the outputs are not finite"]
 
 
-def test_cuda_graphs_are_for_cuda(bundle: Path):
-    with pytest.raises(ArgumentError, match="for the provider cuda, not for cpu"):
-        run_benchmark(bundle, provider="cpu", cuda_graphs=True)
-
-
 @pytest.mark.parametrize("wrong", [{"batch_sizes": (1, 0)}, {"repeats": -1}])
 def test_numbers_below_1_are_refused(bundle: Path, wrong: dict[str, Any]):
     with pytest.raises(ArgumentError, match="expected whole numbers from 1"):
