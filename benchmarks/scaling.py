@@ -1,6 +1,6 @@
 """How a run scales: over several devices in a process, and over several processes.
 
-Devices are simulated: a batch sleeps 2.15 ms per cell, near the goal for one H100. Reading, filling,
+Devices are simulated: a batch sleeps 2.15 ms per cell, about what one H100 takes. Reading, filling,
 means and writing are real, at the width of `demo`. It takes half an hour of an idle machine.
 
 python benchmarks/scaling.py --json benchmarks/results/NAME.json

@@ -26,9 +26,18 @@ DRAWN, FIGURE = RESULTS / "cpu-xeon-2-cores.json", DOCS / "figures" / "benchmark
 SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", DOCS / "figures" / "screens.svg"
 _TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 _MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
+_KERNELS = {
+    "sdpa": "attention (cuDNN)",
+    "nvjet": "matrix products (cuBLAS)",
+    "SkipLayerNorm": "residual and norm",
+    "OP_Max": "bias and ReLU",
+    "OP_Add": "other additions",
+    "": "all others",
+}
+"""What part of a kernel's name tells what it does; the first that fits."""
 WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
 
-Cell = Callable[[dict[str, Any]], str]
+Cell = Callable[[Any], str]
 
 
 def side_by_side_table(result: dict[str, Any]) -> str:
@@ -154,6 +163,54 @@ def memory_table(result: dict[str, Any]) -> str:
     return _table(result["memory"], columns, n_text=0)
 
 
+def batches_table(result: dict[str, Any]) -> str:
+    """Return a table of time, rate and memory by batch size on a GPU."""
+    rows = [(benchmark, timing) for benchmark in result["benchmarks"] for timing in benchmark["timings"]]
+
+    def form(benchmark: dict[str, Any]) -> str:
+        return benchmark["reference"]["precision"] + (", CUDA graphs" if benchmark.get("cuda_graphs") else "")
+
+    columns = {
+        "precision": lambda row: form(row[0]) if row[1] is row[0]["timings"][0] else "",
+        "cells per batch": lambda row: f"{row[1]['batch_size']}",
+        "ms per cell": lambda row: f"{row[1]['p50_ms'] / row[1]['batch_size']:.2f}",
+        "cells/s": lambda row: f"{row[1]['cells_per_second']:,.0f}",
+        "GFLOP/s": lambda row: f"{row[1]['gflops']:,.0f}",
+        "device memory, MB": lambda row: _megabytes(row[1]["peak_device_bytes"]),
+    }
+    return _table(rows, columns)
+
+
+def kernels_table(result: dict[str, Any]) -> str:
+    """Return a table of where the time of a batch goes on a GPU."""
+    (profiled,) = (step for step in result["steps"] if step["step"] == "kernels")
+    kinds: dict[str, list[float]] = {}
+    for kernel in result["kernels"]:
+        kind = next(what for part, what in _KERNELS.items() if part in kernel["name"])
+        sums = kinds.setdefault(kind, [0.0, 0.0])
+        sums[0] += kernel["calls"]
+        sums[1] += kernel["ms"]
+    columns = {
+        "kernels": lambda row: row[0],
+        "calls": lambda row: f"{row[1][0]:.0f}",
+        "ms per batch": lambda row: f"{row[1][1]:.2f}",
+        "us per call": lambda row: f"{row[1][1] / row[1][0] * 1e3:.0f}",
+        "share": lambda row: f"{row[1][1] / profiled['kernel_ms']:.1%}",
+    }
+    return _table(kinds.items(), columns)
+
+
+def graphs_table(result: dict[str, Any]) -> str:
+    """Return a table of the bare graph on a GPU, in other forms, sizes and sessions."""
+    columns = {
+        "graph": lambda row: row["what"],
+        "ms per cell": lambda row: f"{row['ms_per_cell']:.3f}",
+        "(fastest)": lambda row: f"{row['best_ms_per_cell']:.3f}",
+        "largest error": lambda row: f"{row['max_error_to_fp32']:.1e}",
+    }
+    return _table([step for step in result["steps"] if step["step"] == "variants"], columns)
+
+
 def searches_table(result: dict[str, Any]) -> str:
     """Return a table of what the best of large screens cost to find."""
     columns: dict[str, Cell] = {
@@ -173,6 +230,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "processes": processes_table,
     "memory": memory_table,
     "searches": searches_table,
+    "batches": batches_table,
+    "kernels": kernels_table,
+    "graphs": graphs_table,
 }
 
 
@@ -201,7 +261,7 @@ def with_tables(page: str) -> str:
     return _TABLE.sub(renewed, page)
 
 
-def _table(rows: Iterable[dict[str, Any]], columns: Mapping[str, Cell], n_text: int = 1) -> str:
+def _table(rows: Iterable[Any], columns: Mapping[str, Cell], n_text: int = 1) -> str:
     rule = ["---"] * n_text + ["---:"] * (len(columns) - n_text)
     lines = [columns, rule, *([cell(row) for cell in columns.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -132,6 +132,7 @@ first() {
   step big 40 $run big
   step crowded 80 $run crowded $screen --perturbations "$names" --out "$state/crowded.h5ad" --overwrite
   wait "$preparing"
+  step collect 10 $run collect
 }
 
 sides() { # NAME LIMIT ROUNDS FORMS: all forms of one run keep their memory on the GPU until its end

@@ -1,4 +1,4 @@
-"""A short table of all results in `$OUT`."""
+"""All results in `$OUT`: a short table, and one file for benchmarks/results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import statistics
 from typing import Any
 
 from common import OUT
+
+
+def collect() -> None:
+    """Write what the first stage measured to `proof.json`; what the second did is in files that are complete."""
+    steps = [json.loads(line) for line in (OUT / "results.jsonl").read_text().splitlines()]
+    benchmarks = [json.loads(file.read_text()) for file in sorted(OUT.glob("bench_*.json"))]
+    # Names of kernels hold commas.
+    lines = [line.split(",", 3) for line in (OUT / "kernels.csv").read_text().splitlines()[1:]]
+    kernels = [{"ms": float(ms), "calls": float(calls), "name": name} for ms, calls, _, name in lines]
+    for step in steps:
+        step.pop("last_lines", None)  # they hold paths of the machine
+    proof = {"kind": "proof on a GPU", "benchmarks": benchmarks, "kernels": kernels, "steps": steps}
+    (OUT / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
 
 
 def summary() -> None:
