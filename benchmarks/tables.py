@@ -24,7 +24,7 @@ RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
 PAGES = [DOCS / name for name in ("benchmarks.md", "output.md", "ranking.md")]
 DRAWN, FIGURE = RESULTS / "cpu-xeon-2-cores.json", DOCS / "figures" / "benchmark.svg"
 SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", DOCS / "figures" / "screens.svg"
-_TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+) -->\n.*?(?=\n<!-- end -->)", re.DOTALL)
 _MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
 _KERNELS = {
     "sdpa": "attention (cuDNN)",
@@ -43,12 +43,12 @@ Cell = Callable[[Any], str]
 def side_by_side_table(result: dict[str, Any]) -> str:
     """Return a table of the forms of a comparison: time, rate, memory and error."""
     on_gpu = result["device"] != "cpu"
-    digits = 5 if on_gpu else 2  # hundredths of a millisecond
+    unit, scale = ("ms", 1e3) if on_gpu else ("s", 1.0)
     published = next((form for form in result["forms"] if form["name"] == "published" and is_timed(form)), None)
 
     def times(form: dict[str, Any]) -> str:
         fastest, slowest = (limit(form["seconds"]) / form["cells"] for limit in (min, max))
-        return f"{fastest:.{digits}f} to {slowest:.{digits}f}"
+        return f"{fastest * scale:.2f} to {slowest * scale:.2f}"
 
     def rate(form: dict[str, Any]) -> float:
         merged = form["name"] in _MERGED_ON_CPU and not on_gpu
@@ -56,7 +56,7 @@ def side_by_side_table(result: dict[str, Any]) -> str:
 
     measured: dict[str, Cell] = {
         "(range)": times,
-        "CPU s per cell": lambda form: f"{median(form['cpu_seconds']) / form['cells']:.2f}",
+        f"CPU {unit} per cell": lambda form: f"{median(form['cpu_seconds']) / form['cells'] * scale:.2f}",
         "x published": lambda form: f"{seconds_per_cell(published) / seconds_per_cell(form):.2f}" if published else "-",
         "GFLOP/s": lambda form: f"{rate(form):,.0f}",
         "of matrix rate": lambda form: f"{rate(form) / result['matrix_gflops']:.0%}",
@@ -68,8 +68,8 @@ def side_by_side_table(result: dict[str, Any]) -> str:
     columns: dict[str, Cell] = {
         "": lambda form: form["letter"],
         "form": lambda form: form["what"],
-        "s per cell": lambda form: (
-            f"{seconds_per_cell(form):.{digits}f}" if is_timed(form) else form["problem"] or "not timed"
+        f"{unit} per cell": lambda form: (
+            f"{seconds_per_cell(form) * scale:.2f}" if is_timed(form) else form["problem"] or "not timed"
         ),
         **{head: lambda form, cell=cell: cell(form) if is_timed(form) else "" for head, cell in measured.items()},
     }
@@ -255,8 +255,8 @@ def with_tables(page: str) -> str:
     """Return the page with every table renewed."""
 
     def renewed(match: re.Match[str]) -> str:
-        file, name, end = match.groups()
-        return f"{file}: {name}{end}{TABLES[name](json.loads((RESULTS / file).read_text('utf-8')))}"
+        file, name = match.groups()
+        return f"{file}: {name} -->\n\n{TABLES[name](json.loads((RESULTS / file).read_text('utf-8')))}\n"
 
     return _TABLE.sub(renewed, page)
 

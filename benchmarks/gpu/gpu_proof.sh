@@ -145,6 +145,7 @@ second() {
   sides sides_compile 220 $rounds torch-compile,pytorch-best,scgenept-rt-$half
   sides sides_batched 100 $rounds published-batched,scgenept-rt-fp32
   sides sides_masks 60 $rounds published-no-mask,published-no-fast-path
+  step collect_sides 10 $run collect_sides
 }
 
 "$stage"

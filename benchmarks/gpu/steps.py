@@ -11,7 +11,7 @@ import sys
 from common import labels, workload
 from proof import big, compare, crowded, killed, latency, prepare
 from speed import kernels, variants
-from summary import collect, summary
+from summary import collect, collect_sides, summary
 
 
 def perturbations() -> None:
@@ -19,7 +19,20 @@ def perturbations() -> None:
     print("\n".join(labels(workload())))
 
 
-STEPS = (prepare, perturbations, compare, kernels, variants, latency, killed, big, crowded, collect, summary)
+STEPS = (
+    prepare,
+    perturbations,
+    compare,
+    kernels,
+    variants,
+    latency,
+    killed,
+    big,
+    crowded,
+    collect,
+    collect_sides,
+    summary,
+)
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]

@@ -8,9 +8,11 @@ from typing import Any
 
 from common import OUT
 
+OTHER_SIDES = ("compile", "batched", "masks")
+
 
 def collect() -> None:
-    """Write what the first stage measured to `proof.json`; what the second did is in files that are complete."""
+    """Write what the first stage measured to `proof.json`."""
     steps = [json.loads(line) for line in (OUT / "results.jsonl").read_text().splitlines()]
     benchmarks = [json.loads(file.read_text()) for file in sorted(OUT.glob("bench_*.json"))]
     # Names of kernels hold commas.
@@ -20,6 +22,20 @@ def collect() -> None:
         step.pop("last_lines", None)  # they hold paths of the machine
     proof = {"kind": "proof on a GPU", "benchmarks": benchmarks, "kernels": kernels, "steps": steps}
     (OUT / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
+
+
+def collect_sides() -> None:
+    """Write what the second stage measured to `sides.json`: one table, with all rounds of a form that ran twice."""
+    whole, *others = (json.loads((OUT / f"side_{name}.json").read_text()) for name in ("main", *OTHER_SIDES))
+    forms = {form["name"]: form for form in whole["forms"]}
+    for form in (form for other in others for form in other["forms"]):
+        known = forms.setdefault(form["name"], form)
+        if known is not form:
+            known["seconds"] += form["seconds"]
+            known["cpu_seconds"] += form["cpu_seconds"]
+    whole["forms"] = sorted(forms.values(), key=lambda form: str(form["letter"]))
+    whole["matrix_gflops"] = max(result["matrix_gflops"] for result in (whole, *others))
+    (OUT / "sides.json").write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def summary() -> None:
