@@ -1,12 +1,12 @@
 """Runs `scgenept-rt` in many processes without importing everything anew.
 
-Reads jobs from stdin and forks a process for each.
+Forks a process for each connection to the socket that its argument names, until stdin ends.
 
-A job is a JSON line with argv, stdout, stderr (paths), cwd, environment (variables to set), kill_at, from and devices.
-The process kills itself at the step kill_at (a call or return of a function of the output package, counted from the
-call of the function that from names); null for never. With devices its network runs in so many sessions. The answers
-are two lines: the id of the process, and, when it has ended, its status as `subprocess.Popen.returncode` gives it.
-Each process ends as an interpreter does.
+A connection brings a job, which is JSON with argv, cwd, environment, kill_at, from and devices, and the three standard
+streams. The process kills itself at the step kill_at (a call or return of a function of the output package, counted
+from the call of the function that from names); null for never. With devices its network runs in so many sessions. The
+answers are two lines: the id of the process, and, when it has ended, its status as `subprocess.Popen.returncode` gives
+it. Each process ends as an interpreter does.
 
 ONNX Runtime is left to the processes: importing it starts a thread, and a process forked beside one may hang.
 """
@@ -18,14 +18,17 @@ import importlib
 import json
 import os
 import pkgutil
+import select
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import anndata  # noqa: F401 - what the commands import
+import adjustText  # noqa: F401 - what the commands import, as anndata
+import anndata  # noqa: F401
 
 import scgenept_rt
 from scgenept_rt.cli import main
@@ -63,26 +66,36 @@ def kill_at(step: int, function: str) -> None:
         setattr(module, function, watched(getattr(module, function)))
 
 
-for line in sys.stdin:
-    job = json.loads(line)
-    process = os.fork()
-    if process == 0:
-        break
-    print(process, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
-else:
-    sys.exit()
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("listening", flush=True)
+    while listener in select.select([sys.stdin, listener], [], [])[0]:
+        connection, _ = listener.accept()
+        with connection:
+            message, streams, *_ = socket.recv_fds(connection, 1 << 20, 3)
+            if os.fork() == 0:  # waits for the process
+                process = os.fork()
+                if process == 0:
+                    break
+                connection.sendall(f"{process}\n".encode())
+                connection.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n".encode())
+                os._exit(0)
+        for stream in streams:
+            os.close(stream)
+    else:
+        sys.exit()
 
-for descriptor, path, flags in (
-    (0, os.devnull, os.O_RDONLY),
-    (1, job["stdout"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-    (2, job["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-):
-    os.dup2(os.open(path, flags, 0o644), descriptor)
+for descriptor, stream in enumerate(streams):
+    os.dup2(stream, descriptor)
+    os.close(stream)
+sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1)  # those kept what they led to
+job = json.loads(message)
 # As at a keyboard: a test run that was started in the background has SIGINT ignored, and hands that on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so would commands
 os.chdir(job["cwd"])
+os.environ.clear()
 os.environ.update(job["environment"])
 sys.argv = job["argv"]
 writing._SECONDS_BETWEEN_COMMITS, writing._COMMIT_SHARE = 0.02, 0.5  # short runs are killed between many commits

@@ -7,8 +7,10 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -54,18 +56,50 @@ class CommandLine:
         return subprocess.CompletedProcess([self.script], code, out.getvalue(), err.getvalue())
 
 
+SHIM = """\
+#!{} -IS
+import json, os, signal, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({!r})
+job = {{"argv": sys.argv, "cwd": os.getcwd(), "environment": dict(os.environ), "kill_at": None, "devices": 1}}
+socket.send_fds(connection, [json.dumps(job).encode()], [0, 1, 2])
+answers = connection.makefile()
+process = int(answers.readline())
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: os.kill(process, number))
+status = int(answers.readline())
+sys.exit(status if status >= 0 else 128 - status)
+"""
+"""A script `scgenept-rt` that has a server run the command."""
+
+
 class CommandServer:
-    """Starts `scgenept-rt` in processes of their own, see `command_server.py`; one at a time."""
+    """Starts `scgenept-rt` in processes of their own, see `command_server.py`; one at a time.
+
+    Attributes
+    ----------
+    scripts
+        A directory with a script `scgenept-rt` for other programs, which saves the second that a process takes to
+        import the package.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._stdout, self._stderr = directory / "stdout", directory / "stderr"
+        self._short = tempfile.TemporaryDirectory()  # the name of a socket may not be long
+        self._socket = str(Path(self._short.name) / "socket")
         self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("command_server.py"))],
+            [sys.executable, str(Path(__file__).with_name("command_server.py")), self._socket],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"},
         )
+        self.scripts = directory / "scripts"
+        self.scripts.mkdir()
+        script = self.scripts / "scgenept-rt"
+        script.write_text(SHIM.format(sys.executable, self._socket))
+        script.chmod(0o755)
+        assert self._server.stdout is not None
+        assert self._server.stdout.readline()
 
     def start(
         self,
@@ -79,22 +113,27 @@ class CommandServer:
         """Start a command and return the id of its process; see `command_server.py` for `kill_at` and `devices`."""
         job = {
             "argv": ["scgenept-rt", *map(str, arguments)],
-            "stdout": str(self._stdout),
-            "stderr": str(self._stderr),
             "cwd": str(cwd or Path.cwd()),
-            "environment": {**(environment or {})},
+            "environment": {**os.environ, **(environment or {})},
             "kill_at": kill_at,
             "from": of,
             "devices": devices,
         }
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        return int(self._answer())
+        with (
+            socket.socket(socket.AF_UNIX) as connection,
+            Path(os.devnull).open() as stdin,
+            self._stdout.open("w") as stdout,
+            self._stderr.open("w") as stderr,
+        ):
+            connection.connect(self._socket)
+            streams = [stream.fileno() for stream in (stdin, stdout, stderr)]
+            socket.send_fds(connection, [json.dumps(job).encode()], streams)
+            self._answers = connection.makefile()
+        return int(self._answers.readline())
 
     def wait(self) -> subprocess.CompletedProcess[str]:
         """Wait for the command that was started; a negative return code is the signal that ended it."""
-        status = int(self._answer())
+        status = int(self._answers.readline())
         return subprocess.CompletedProcess(["scgenept-rt"], status, self._stdout.read_text(), self._stderr.read_text())
 
     def __call__(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -104,7 +143,4 @@ class CommandServer:
 
     def stop(self) -> None:
         self._server.communicate(timeout=60)
-
-    def _answer(self) -> str:
-        assert self._server.stdout is not None
-        return self._server.stdout.readline()
+        self._short.cleanup()

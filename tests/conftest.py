@@ -111,6 +111,12 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServe
     server.stop()
 
 
+@pytest.fixture
+def forked_commands(processes: CommandServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have programs that run `scgenept-rt` run a fork of a process that has imported it."""
+    monkeypatch.setenv("PATH", f"{processes.scripts}{os.pathsep}{os.environ['PATH']}")
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 24 genes with every graph (`tests/data/README.md`). Copy it before changing its files."""

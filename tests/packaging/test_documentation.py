@@ -51,8 +51,8 @@ def blocks(page: Path) -> list[Block]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.name != "tutorial.md"], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def test_code_blocks_run(page: Path, tmp_path: Path, forked_commands: None) -> None:
+    environment = dict(os.environ)
     kept = tmp_path / "environment"
     (directory := tmp_path / "page").mkdir()
     for block in blocks(page):

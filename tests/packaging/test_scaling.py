@@ -38,7 +38,7 @@ def recipe(containing: str) -> str:
 
 
 @pytest.fixture
-def screen(bundle: Path, tmp_path: Path) -> Path:
+def screen(bundle: Path, tmp_path: Path, forked_commands: None) -> Path:
     """A directory with what the recipes name: a bundle, control cells and a list of perturbations."""
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / "scgenept_go_c").symlink_to(bundle)
