@@ -15,7 +15,8 @@ import signal
 import sys
 from pathlib import Path
 
-import onnxruntime  # noqa: F401  (imported here once, and not in every run)
+import anndata  # noqa: F401  (imported here once, and not in every run)
+import onnxruntime  # noqa: F401
 import torch
 import torch._dynamo
 
