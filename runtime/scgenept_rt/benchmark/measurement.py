@@ -35,7 +35,7 @@ _REPEATS = (5, 20)
 _RUNS_FOR_P95 = 20
 """Of fewer runs the 95th percentile is about the slowest one."""
 _WARM_UP_RUNS = (1, 3)
-# Perturbations from file to file, or as many as give so many cells: on a GPU fewer would time opening and closing.
+# From file to file: this many perturbations, or enough for this many cells; on a GPU fewer would time start and end.
 _END_TO_END_PERTURBATIONS, _END_TO_END_CELLS_ON_GPU = 2, 1_024
 
 

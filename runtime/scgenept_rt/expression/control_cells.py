@@ -257,7 +257,7 @@ class ControlCells:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of values, order and names: equal for equal control cells, whatever the layout of the input."""
+        """sha256 of values, order and names: the same for the same control cells in any layout of the input."""
         digest = hashlib.sha256(self.values.digest)
         if self.others is not None:
             digest.update(self.others.digest)

@@ -307,7 +307,7 @@ class OpenedCells:
         return signature, find_fault(signature, sample, base, training_total)
 
     def _logarithm_base(self) -> float | None:
-        """Return the base of the logarithm of X, as `sc.pp.log1p` records it; None for e, or where nothing is said."""
+        """Return the base of the logarithm of X, as `sc.pp.log1p` records it; None for e, or if it records none."""
         stated = self.uns.get("log1p") if self.options["layer"] is None and not self.options["use_raw"] else None
         base = stated.get("base") if isinstance(stated, Mapping) else None
         try:

@@ -1,4 +1,4 @@
-"""The boundary to files of cells: what is read of them is looked at first, and whatever that raises names the file."""
+"""Checked reading of files of cells: elements are checked first, and every error names the file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEXT = np.dtype([("n_bytes", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 
 @contextmanager
 def reading(where: object, name: str = "") -> Iterator[None]:
-    """Turn whatever reading a part of a file raises into a `CellsFormatError` that names both, and say if it lasts."""
+    """Turn any error in reading a part of a file into a `CellsFormatError` that names both; log reads that are slow."""
     with failed_reads(CellsFormatError, where, name, REWRITE), watched(f"{where}: {name}" if name else str(where)):
         try:
             yield

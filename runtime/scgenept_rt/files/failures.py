@@ -1,4 +1,4 @@
-"""What libraries and the file system raise, as errors that name the file."""
+"""Errors of libraries and the file system, turned into errors that name the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scgenept_rt.wording import reason
 def failed_reads(
     kind: type[ScgeneptError], where: object, name: str = "", remedy: str = "Copy or write the file again"
 ) -> Iterator[None]:
-    """Turn whatever a library raises while it reads a file into one sentence that names it.
+    """Turn any error that a library raises while it reads a file into one that names the file.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def failed_writes(
     options: Iterable[UseOption] = (),
     kind: type[ScgeneptError] = OutputError,
 ) -> Iterator[None]:
-    """Turn what the file system raises while a file is written into one sentence that names it."""
+    """Turn errors of the file system while a file is written into one that names the file."""
     try:
         yield
     except ScgeneptError:  # some of them are OSErrors too

@@ -1,4 +1,4 @@
-"""A file that HDF5 reads through, so that what would make the library loop for ever is an ordinary error."""
+"""A file that HDF5 reads through, so that damage on which the library would loop forever is an ordinary error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads that last: what is being read is said after a while, and signals end a command that hangs in its library."""
+"""Slow reads: what is being read is logged after a while, and signals end a command that hangs in a library."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ending: set[int] = set()
 def let_signals_end_reads(numbers: Iterable[int]) -> None:
     """Let these signals end the process at once while a file is read.
 
-    HDF5 may walk a damaged file for ever, and handlers in Python would wait for it.
+    HDF5 may loop forever on a damaged file, and signal handlers in Python would wait for it.
     """
     _ending.update(numbers)
 
 
 @contextmanager
 def watched(what: str) -> Iterator[None]:
-    """Log that `what` is still being read once that has lasted, and again whenever it has lasted twice as long."""
+    """Log that `what` is still being read after a while, and again each time twice as much time has passed."""
     ended = threading.Event()
     threading.Thread(target=_log_duration, args=(what, ended), daemon=True).start()
     handlers = {}

@@ -46,7 +46,7 @@ def import_zarr(purpose: str) -> Any:
 
 
 def _check_entries(directory: Path) -> None:
-    """Raise ValueError if a directory holds a pipe or a device: reading one may wait for ever, or never end."""
+    """Raise ValueError if a directory holds a pipe or a device: reading one may block forever, or never end."""
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_dir():

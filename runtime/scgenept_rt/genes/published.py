@@ -1,4 +1,4 @@
-"""Whether a model's genes are those of the data set that it is said to have been trained on."""
+"""Whether a model's genes are those of the data set that is named as its training data."""
 
 from __future__ import annotations
 

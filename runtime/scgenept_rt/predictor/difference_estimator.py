@@ -186,7 +186,7 @@ class DifferenceEstimator:
         return found
 
     def _pays(self, n_cells: Sequence[float]) -> bool:
-        """Return whether so many cells of some perturbations, and all unperturbed, cost less than all of each."""
+        """Return whether this many cells of some perturbations, and all unperturbed, cost less than all of each."""
         return bool(self._n_cells + np.minimum(n_cells, self._n_cells).sum() < len(n_cells) * self._n_cells)
 
     def _first_guess(self, effects: Rows) -> int:

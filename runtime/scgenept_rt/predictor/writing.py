@@ -301,7 +301,7 @@ def _var_names(run: Run) -> Sequence[str]:
 
 
 def _group_column(run: Run, n_rows: NDArray[np.int64]) -> dict[str, pd.Categorical]:
-    """Return the column of obs that names the group, for so many rows of each."""
+    """Return the column of obs that names the group, with this many rows of each."""
     groups = run.controls.groups
     if groups.column is None:
         return {}
