@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -20,6 +22,7 @@ from scgenept_export import bundle_export
 from scgenept_export.bundle_export import export_bundle
 from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.errors import CheckpointError, ExportedGraphError, ExportWarning, GeneListError, VocabularyError
+from scgenept_export.graph_check import GraphCheck
 from scgenept_export.reference_weights import write_reference_weights
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility import check_cells
@@ -119,6 +122,20 @@ def test_default_is_both_precisions_for_onnx_runtime_and_the_options_change_that
     half = export(tmp_path / "half", precisions=("fp16",), portable=True)
     assert [(graph.target, graph.precision) for graph in half.graphs()] == [("ort", "fp16"), ("portable", "fp16")]
     assert set(half.manifest.tolerances) == {"fp32", "fp16"}  # fp32 is what PyTorch runs, whatever the graphs
+
+
+def test_fp16_that_misses_its_bound_keeps_its_biases(
+    export: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GraphCheck, "holds", lambda *_: False)
+    bundle = export(tmp_path / "bundle", precisions=("fp32", "fp16"))
+    operators = {
+        graph.precision: Counter(node.op_type for node in onnx.load(bundle.path(graph)).graph.node)
+        for graph in bundle.graphs()
+        if graph.target == "ort"
+    }
+    assert operators["fp16"]["Relu"] == operators["fp32"]["Max"] > 0
+    assert operators["fp16"]["Max"] == operators["fp32"]["Relu"] == 0
 
 
 def test_a_second_export_on_this_machine_writes_the_same_bytes(

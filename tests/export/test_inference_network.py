@@ -44,6 +44,23 @@ def test_large_key_and_value_biases_fold_exactly(small_checkpoint: SmallCheckpoi
     torch.testing.assert_close(predicted, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("weight", [0.3, 1e-3, 0.0, -0.7])
+def test_query_biases_fold_exactly_whatever_the_norms_before_them(
+    weight: float, small_checkpoint: SmallCheckpoint
+) -> None:
+    changed = {"transformer_encoder.layers.0.self_attn.in_proj_bias": torch.linspace(-3, 3, 48)}
+    for norm in ("ln", "transformer_encoder.layers.0.norm2"):
+        changed[f"{norm}.weight"] = torch.linspace(0.2, 2.0, 16)
+        changed[f"{norm}.weight"][5] = weight
+        changed[f"{norm}.bias"] = torch.linspace(-1.0, 0.5, 16)
+    model, network = folded(small_checkpoint(GO_C, changed))
+    with torch.inference_mode():
+        expected, predicted = model(TOKENS, VALUES, FLAGS), network(VALUES, FLAGS, ALL_GENES)
+    torch.testing.assert_close(predicted, expected, rtol=1e-5, atol=1e-5)
+    if weight in (0.0, 0.3):  # where outputs of the norm cannot be divided by its weights, the bias stays
+        assert [layer.query.bias is not None for layer in network.layers] == [weight == 0.0] * 2
+
+
 def test_the_gene_table_holds_one_row_a_gene_of_the_bundle(small_checkpoint: SmallCheckpoint) -> None:
     model, network = folded(small_checkpoint(GO_C))
     assert network.gene_table.shape == (6, 16)
