@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError, FieldNotFoundError, UseOption
+from scgenept_rt.errors import CellsFormatError, FieldNotFoundError, Notice, UseOption
 from scgenept_rt.wording import join_limited
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ class Annotation(Protocol):
         """Return a column: a pandas Series, Categorical or array."""
         ...
 
+    def notices(self, name: str) -> list[Notice]:
+        """Return warnings about values of a column that may have been lost."""
+        ...
+
 
 class LoadedAnnotation:
     """A data frame in memory."""
@@ -48,6 +52,10 @@ class LoadedAnnotation:
     def column(self, name: str) -> Any:
         """Return a column."""
         return self._frame.iloc[:, self.columns.index(name)]
+
+    def notices(self, name: str) -> list[Notice]:  # noqa: ARG002
+        """Return none: a column in memory is whole."""
+        return []
 
 
 def no_column(frame: str, name: str, there: Sequence[str], choose: UseOption, where: str) -> FieldNotFoundError:
@@ -80,15 +88,17 @@ def text_of(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def text_columns(annotation: Annotation) -> Iterator[tuple[str, Any]]:
-    """Yield name and values of the columns that hold text and can be read."""
+def text_columns(annotation: Annotation, *, strict: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield name and values of the columns that hold text; of those that cannot be read only if not `strict`."""
     import pandas as pd
 
     for name in dict.fromkeys(annotation.columns):
         try:
             values = annotation.column(name)
-        except CellsFormatError:  # nobody asked for this column
-            continue
+        except CellsFormatError:
+            if strict:
+                raise
+            continue  # nobody asked for this column
         dtype: Any = getattr(values, "dtype", None)
         if isinstance(dtype, pd.CategoricalDtype):
             dtype = dtype.categories.dtype

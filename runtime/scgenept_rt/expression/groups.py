@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -58,10 +59,13 @@ class GroupColumn:
         The groups that occur.
     codes
         int64 [n_rows], the group of each row, -1 where the value is missing.
+    notices
+        Messages for the user.
     """
 
     names: tuple[str, ...]
     codes: NDArray[np.int64]
+    notices: Sequence[str] = ()
 
     @classmethod
     def of(cls, obs: Annotation, column: str, rows: NDArray[np.int64]) -> GroupColumn:
@@ -73,7 +77,7 @@ class GroupColumn:
         distinct = [name for name in dict.fromkeys(names) if name]
         code_of = {name: code for code, name in enumerate(distinct)}
         code_of_category = np.array([*(code_of.get(name, -1) for name in names), -1], dtype=np.int64)
-        return cls(tuple(distinct), code_of_category[values.codes])
+        return cls(tuple(distinct), code_of_category[values.codes], obs.notices(column))
 
 
 def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where: str) -> GroupColumn:
@@ -101,8 +105,11 @@ def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where:
     return groups
 
 
-def in_group(obs: Annotation, group: tuple[str, str], where: str) -> NDArray[np.bool_]:
-    """Return which rows have the value of a column of obs; raises a `CellsError` if there is no such column or row."""
+def in_group(obs: Annotation, group: tuple[str, str], where: str) -> tuple[NDArray[np.bool_], Sequence[str]]:
+    """Return which rows have the value of a column of obs, and notices.
+
+    Raises a `CellsError` if there is no such column or row.
+    """
     column, name = group
     if column not in obs.columns:
         raise FieldNotFoundError(
@@ -117,7 +124,7 @@ def in_group(obs: Annotation, group: tuple[str, str], where: str) -> NDArray[np.
             f"no cell has {column} = {name}, as the predictions have (there are: {join_limited(found.names)})",
             where=where,
         )
-    return np.equal(found.codes, found.names.index(name))
+    return np.equal(found.codes, found.names.index(name)), found.notices
 
 
 def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[Groups, NDArray[np.int64], list[str]]:
@@ -134,7 +141,7 @@ def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[G
         for cells, few in zip(members, short, strict=True)
     ]
     sizes = [f"{name} ({len(cells):,})" for name, cells in zip(groups.names, drawn, strict=True)]
-    notices: list[str] = [f"Control cells by {column}: {join_limited(sizes, 12)}."]
+    notices = [*groups.notices, f"Control cells by {column}: {join_limited(sizes, 12)}."]
     if any(short):
         fewer = [size for size, few in zip(sizes, short, strict=True) if few]
         notices.append(

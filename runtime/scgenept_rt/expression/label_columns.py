@@ -154,14 +154,17 @@ def _before_control(label: str, panel: GenePanel) -> Iterator[str]:
             return
 
 
-def label_columns(obs: Annotation, panel: GenePanel | None) -> Iterator[LabelColumn]:
-    """Yield the columns of obs that may label perturbations: those of text, and those that say yes or no."""
-    for name, values in text_columns(obs):
+def label_columns(obs: Annotation, panel: GenePanel | None, *, strict: bool = False) -> Iterator[LabelColumn]:
+    """Yield the columns of obs that may label perturbations: those of text, and those that say yes or no.
+
+    Columns that cannot be read are left out, or raise `CellsFormatError` if `strict`.
+    """
+    for name, values in text_columns(obs, strict=strict):
         with suppress(TypeError):  # a column of lists or the like
             yield LabelColumn(name, Labels(values), panel)
     for name in obs.columns:
         if _IS_CONTROL.fullmatch(name) or _IS_PERTURBED.fullmatch(name):
-            with suppress(CellsFormatError):
+            with suppress(*(() if strict else (CellsFormatError,))):
                 column = LabelColumn(name, Labels(obs.column(name)), panel)
                 if set(column.counts) <= {*_NO, *_YES, *map(str, range(10))}:
                     yield column

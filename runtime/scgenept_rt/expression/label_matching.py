@@ -156,7 +156,10 @@ class LabelledRows:
         reader = LabelReader(panel, {text[code] for code in np.unique(control.labels.codes[control.rows])})
         raw = control.labels.codes.copy()
         raw[control.rows] = len(text)
-        chosen = np.ones(len(raw), dtype=np.bool_) if group is None else in_group(cells.obs, group, cells.where)
+        chosen, notices = np.ones(len(raw), dtype=np.bool_), control.notices
+        if group is not None:
+            chosen, of_group = in_group(cells.obs, group, cells.where)
+            notices = (*notices, *of_group)
         raw[~chosen] = -1
         names: dict[str, str] = {}  # by condition, as the places
         places: dict[str, int] = {}
@@ -178,7 +181,7 @@ class LabelledRows:
             raise ControlCellsError(f"no control cell has {' = '.join(group)}", where=cells.where)
         codes = index_of_code[raw]
         n_without = int((codes[chosen] < 0).sum())
-        return cls(tuple(names.values()), codes, n_without, reader, condition_names, control.notices)
+        return cls(tuple(names.values()), codes, n_without, reader, condition_names, notices)
 
     @cached_property
     def n_cells(self) -> Mapping[str, int]:

@@ -81,24 +81,24 @@ def find_control_rows(
     keys = [key for key in CONDITION_KEYS if key in obs.columns] if condition_key is None else [condition_key]
     given = [control_label] if isinstance(control_label, str) else list(control_label or ())
     if not keys:
-        _check_other_columns(obs, where, given, panel)
+        of_columns = _check_other_columns(obs, where, given, panel)
         taken = f"all {obs.n_rows:,} cells are taken as control cells"
         if obs.n_rows == 1:
             taken = "its only cell is taken as a control cell"
         notice = Caution(f"obs has no column {', '.join(CONDITION_KEYS)}: {taken}.")
-        return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, notices=(notice,))
+        return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, notices=(notice, *of_columns))
 
     columns = [LabelColumn(key, Labels(obs.column(key)), panel) for key in keys]
     for column in columns:
         labels = _selected(column, given, where)
         if labels:
             rows = column.labels.rows(*labels)
-            notices = []
+            notices: list[str] = [*obs.notices(column.name)]
             if len(keys) > 1:
                 named = " or ".join(labels)
-                notices = [
+                notices.append(
                     f"obs has the columns {', '.join(keys)}; control cells are those with {column.name} = {named}."
-                ]
+                )
             notices += _contradictions(obs, where, column.name, rows, panel, chosen=condition_key is not None)
             notices += _other_controls(column, labels)
             return ControlRows(rows, column.name, labels, column.labels, tuple(notices))
@@ -195,9 +195,10 @@ def _other_controls(column: LabelColumn, labels: Sequence[str]) -> list[str]:
     ]
 
 
-def _check_other_columns(obs: Annotation, where: str, given: Sequence[str], panel: GenePanel | None) -> None:
-    """Raise if columns that are not looked at by default name perturbations."""
-    columns = {column.name: column for column in label_columns(obs, panel)}
+def _check_other_columns(obs: Annotation, where: str, given: Sequence[str], panel: GenePanel | None) -> list[str]:
+    """Raise if columns that are not looked at by default name perturbations, or cannot be read; return warnings."""
+    columns = {column.name: column for column in label_columns(obs, panel, strict=True)}
+    notices: list[str] = [notice for name in columns for notice in obs.notices(name)]
     if given:
         holding = [name for name, column in columns.items() if _selected(column, given, where)]
         found = (
@@ -221,7 +222,7 @@ def _check_other_columns(obs: Annotation, where: str, given: Sequence[str], pane
             where=where,
         )
     if not columns:
-        return
+        return notices
     only = _only(columns)
     options = [UseOption("condition_key", "name the column", only)]
     controls = columns[only].controls if only else ()
@@ -249,6 +250,8 @@ def _no_control_cells(
     expected = " or ".join(repr(label) for label in given or CONTROL_LABELS)
     frequent = [f"{label!r} ({count:,})" for label, count in list(column.counts.items())[:_N_FREQUENT]]
     found = f"its most frequent labels: {', '.join(frequent)}" if frequent else "it has no labels at all"
+    for notice in obs.notices(column.name):
+        found += f" ({notice.problem})"
     elsewhere = [
         other.name
         for other in label_columns(obs, panel)

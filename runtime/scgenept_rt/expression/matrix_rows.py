@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError
+from scgenept_rt.errors import CellsFormatError, Notice
 from scgenept_rt.expression.stored_element import absent_notices, reading
 
 # Values read at once. Unwanted values between wanted ones are read along when that saves a call.
@@ -31,7 +31,7 @@ class MatrixRows(Protocol):
     """Cells x genes, readable by rows."""
 
     shape: tuple[int, int]
-    notices: Sequence[str]
+    notices: Sequence[Notice]
 
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield `csr_array` batches that stack up to the matrix at `rows` and `columns`.
@@ -65,7 +65,7 @@ def _each_read(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[
 class _Compressed:
     """A compressed matrix, of which neighbouring lines (rows or columns) are read as one slice."""
 
-    notices: Sequence[str] = ()
+    notices: Sequence[Notice] = ()
 
     def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
         self.shape = shape
@@ -142,7 +142,7 @@ class DenseRows:
 
     def __init__(self, array: Any, where: str) -> None:
         self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
-        self.notices: Sequence[str] = absent_notices(array)
+        self.notices: Sequence[Notice] = absent_notices(array, "its matrix")
         self._array = array
         self._where = where
 

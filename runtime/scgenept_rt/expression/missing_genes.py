@@ -40,6 +40,8 @@ def without_flagged(cells: OpenedCells, match: GeneMatch) -> GeneMatch:
     if cells.options["use_raw"] or _FLAG not in cells.var.columns:
         return match
     flagged = np.isin(as_text(cells.var.column(_FLAG)), ("True", "TRUE", "true", "1"))
+    if flagged.any():  # of a column of no flags, no file is there
+        match = match.with_notices(cells.var.notices(_FLAG))
     return _without(match, (match.columns >= 0) & flagged[match.columns], f"blanked in X, as var[{_FLAG!r}] says")
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import CellsFormatError, CellsNotFoundError
+from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, Notice
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
-from scgenept_rt.expression.stored_element import REWRITE, check_chunks, checked, reading
+from scgenept_rt.expression.stored_element import REWRITE, absent_notices, checked, reading, row_names
 from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.hdf5_source import Hdf5Source
 from scgenept_rt.files.stores import open_store
@@ -139,10 +139,7 @@ class _StoredAnnotation:
         self._group = group
         self._where = where
         self._name = name
-        stored_index = group[index_key]
-        # Where names could be missing, they are the values of a group.
-        check_chunks(stored_index["values"] if hasattr(stored_index, "keys") else stored_index, "its names")
-        self._index = as_text(_read(stored_index))
+        self._index = as_text(_read(row_names(group)))
         self.n_rows = len(self._index)
 
     def index(self) -> NDArray[np.object_]:
@@ -161,9 +158,16 @@ class _StoredAnnotation:
 
                 categories = as_text(_read(self._group[_CATEGORIES][name]))
                 read = pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
+            if np.ndim(read) != 1:
+                raise ValueError("it is no column of values")
             if len(read) != self.n_rows:
                 raise ValueError(f"it has {len(read):,} values for {self.n_rows:,} rows")
             return read
+
+    def notices(self, name: str) -> list[Notice]:
+        described = f"{self._name} column {name!r}"
+        with reading(self._where, described):
+            return absent_notices(self._group[name], described)
 
 
 def _check_kind(path: Path) -> None:
@@ -206,4 +210,6 @@ def _read(element: Any) -> Any:
 
     with warnings.catch_warnings():  # about what R's writers leave out
         warnings.simplefilter("ignore", OldFormatWarning)
-        return read_elem(checked(element))
+        read = read_elem(checked(element))
+    # zarr reads texts as a type of NumPy 2 that pandas does not know for text.
+    return read.astype(object) if isinstance(read, np.ndarray) and read.dtype.kind == "T" else read

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.errors import Caution, CellsFormatError
+from scgenept_rt.errors import Caution, CellsFormatError, Notice
+from scgenept_rt.expression.annotation import text_of
 from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.files.slow_reads import watched
@@ -65,27 +66,65 @@ def checked(element: Any, *, whole: bool = True) -> Any:
         raise ValueError(f"it would take {format_size(n_bytes)} of memory, and this machine has {format_size(memory)}")
     if hasattr(element, "id"):
         _check_texts(element)
+    if _is_text(element):
+        absent, total = _absent_chunks(element)
+        if absent < total:  # all of them: a column that is empty
+            check_chunks(element, "its texts")
     return element
+
+
+def row_names(group: Any) -> Any:
+    """Return the element that holds the index of a data frame; raise ValueError if files of it are not there."""
+    index = group[text_of(dict(group.attrs).get("_index", "_index"))]
+    # Where names could be missing, they are the values of a group.
+    check_chunks(index["values"] if hasattr(index, "keys") else index, "its names")
+    return index
 
 
 def check_chunks(array: Any, name: str) -> None:
     """Raise ValueError if chunks of a zarr array have no file."""
-    if n := _absent_chunks(array):
-        are = pluralize(n, f"chunk of {name} is", f"chunks of {name} are")
+    absent, _ = _absent_chunks(array)
+    if absent:
+        are = pluralize(absent, f"chunk of {name} is", f"chunks of {name} are")
         raise ValueError(f"{are} missing: the copy is incomplete")
 
 
-def absent_notices(array: Any) -> list[str]:
-    """Return a caution about chunks of a dense matrix that have no file: they may be zeros, or an incomplete copy."""
-    if not (n := _absent_chunks(array)):
+def absent_notices(element: Any, name: str) -> list[Notice]:
+    """Return a caution about chunks that have no file: they may be zeros or empty texts, or an incomplete copy.
+
+    `element` is an array, or a column with categories or missing values.
+    """
+    arrays = {"values": element} if hasattr(element, "shape") else {key: element[key] for key in element}
+    text = _is_text(arrays.get("values"))
+    if text:  # missing ones are empty, whatever the mask says
+        arrays.pop("mask", None)
+    counts = {key: _absent_chunks(array) for key, array in arrays.items()}
+    # One category, and values of which none is missing, are all zeros.
+    counted = [count for key, count in counts.items() if key not in ("codes", "mask") or count[0] < count[1]]
+    absent, total = sum(count[0] for count in counted), sum(count[1] for count in counted)
+    if not absent:
         return []
-    problem = f"{n:,} of {pluralize(array.nchunks, 'chunk')} of its matrix have no file, and count as zeros"
+    kind = "empty texts" if text else "zeros"
+    problem = f"{absent:,} of {pluralize(total, 'chunk')} of {name} have no file, and count as {kind}"
     return [Caution(problem, "Check that the copy is complete")]
 
 
-def _absent_chunks(array: Any) -> int:
-    """Return how many chunks of a zarr array have no file, which count as zeros; 0 for other arrays."""
-    return int(array.nchunks - array.nchunks_initialized) if hasattr(array, "nchunks_initialized") else 0
+def _absent_chunks(array: Any) -> tuple[int, int]:
+    """Return how many files of a zarr array are not there, and how many there may be; zeros for other arrays.
+
+    A file is a chunk, or a shard of several. zarr writes none for what equals the fill value alone: zeros, empty texts.
+    """
+    if not hasattr(array, "nchunks_initialized"):
+        return 0, 0
+    chunks = array.chunks
+    shards = array.shards or chunks
+    total = math.prod(-(-length // size) for length, size in zip(array.shape, shards, strict=True))
+    per_file = math.prod(size // part for size, part in zip(shards, chunks, strict=True))
+    return total - array.nchunks_initialized // per_file, total
+
+
+def _is_text(array: Any) -> bool:
+    return hasattr(array, "nchunks_initialized") and array.dtype.kind in "OTUS"
 
 
 def _check_texts(array: Any) -> None:

@@ -67,10 +67,10 @@ def read_target_state(
         match = cells.match_genes(panel)
         if not match.n_found:
             accept_missing(cells, match)  # raises
-        chosen = _rows(cells, panel, group, "group")
         notices = list(match.notices)
+        chosen = _rows(cells, panel, group, "group", notices)
         if start is not None:
-            first, name = _rows(cells, panel, start, "start"), start
+            first, name = _rows(cells, panel, start, "start", notices), start
         else:
             control = cells.find_control_cells(panel)
             first, name = control.rows, "control cells"
@@ -124,8 +124,8 @@ def _means(
     return totals / np.bincount(np.arange(len(rows)) % n_parts)[:, None], blanked
 
 
-def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str) -> Rows:
-    """Return the rows of a group, sorted."""
+def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str, notices: list[str]) -> Rows:
+    """Return the rows of a group, sorted; notices are appended."""
     column, equals, value = (part.strip() for part in group.partition("="))
     if not equals:
         return _labelled(cells, panel, group)
@@ -133,6 +133,7 @@ def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str) -> Rows
     if column not in cells.obs.columns:
         raise no_column("obs", column, cells.obs.columns, choose, cells.where)
     values = as_text(cells.obs.column(column))
+    notices += cells.obs.notices(column)
     rows = np.flatnonzero(values == value).astype(np.int64)
     if not len(rows):
         held = [name for name in dict.fromkeys(values.tolist()) if name]

@@ -17,8 +17,9 @@ import pytest
 import scipy.sparse
 from anndata.io import write_elem
 
-from scgenept_rt.errors import CellsFormatError
-from tests.runtime.expression.inputs import as_form, cells, log1p_values, read
+from scgenept_rt.errors import CellsFormatError, ControlCellsError
+from scgenept_rt.expression import read_control_cells
+from tests.runtime.expression.inputs import PANEL, as_form, cells, log1p_values, read
 
 
 def heaps(path: Path) -> list[int]:
@@ -70,6 +71,8 @@ STRUCTURES = {
         file.__delitem__("obs/condition/codes"),
         file.__setitem__("obs/condition/codes", np.zeros(1, "i1")),
     ),
+    "labels in two dimensions": lambda file: write_elem(file["obs"], "condition", np.zeros((30, 2))),
+    "labels that are one text": lambda file: write_elem(file["obs"], "condition", "c" * 30),
     "columns that are a number": lambda file: file["obs"].attrs.__setitem__("column-order", 7),
     "a link to another file": lambda file: (
         file.__delitem__("X"),
@@ -109,6 +112,146 @@ def test_zarr_with_absent_chunks_is_refused(tmp_path, array):
         file.unlink()
         with pytest.raises(CellsFormatError, match="missing: the copy is incomplete"):
             read(path)
+
+
+def write_column(path: Path, name: str, values: object, chunks: int, shards: int | None = None) -> list[Path]:
+    """Write a column of obs in chunks; return the files of its values (those of the codes, of categories) in order."""
+    zarr = pytest.importorskip("zarr")
+    obs = zarr.open_group(path, mode="r+", use_consolidated=False)["obs"]
+    with anndata.settings.override(zarr_write_format=obs.metadata.zarr_format):
+        write_elem(obs, name, values, dataset_kwargs={"chunks": (chunks,), "shards": shards and (shards,)})
+    obs.attrs["column-order"] = list(dict.fromkeys([*obs.attrs["column-order"], name]))
+    zarr.consolidate_metadata(path)
+    files = chunk_files(path / "obs" / name)
+    return sorted(
+        (file for file in files if not {"mask", "categories"} & {*file.parts}), key=lambda file: int(file.name)
+    )
+
+
+LABELS = np.array(["ctrl" if row % 3 == 0 else "A+ctrl" for row in range(30)], dtype=object)
+
+
+@pytest.mark.parametrize("format_version", [2, 3])
+@pytest.mark.parametrize("lost", [0, 3, -1])
+def test_text_with_absent_chunks_is_refused(tmp_path, format_version, lost):
+    with (
+        anndata.settings.override(zarr_write_format=format_version),
+        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
+    ):
+        files = write_column(path, "condition", LABELS, 4)
+        assert read(path).n_obs == 10
+        files[lost].unlink()
+        with pytest.raises(CellsFormatError, match=r"column 'condition'.*missing: the copy is incomplete"):
+            read(path)
+
+
+@pytest.mark.parametrize("labels", [LABELS, pd.array(LABELS, dtype="string")], ids=["text", "nullable"])
+def test_text_that_is_no_categories_labels_cells(tmp_path, labels):
+    with (
+        anndata.settings.override(zarr_write_format=3, allow_write_nullable_strings=True),
+        as_form(cells(scipy.sparse.csr_matrix(log1p_values()), conditions=False), "zarr", tmp_path) as path,
+    ):
+        write_column(path, "guide", labels, 30)
+        with pytest.raises(ControlCellsError, match="'guide' holds 'ctrl'"):
+            read(path)
+
+
+@pytest.mark.parametrize("labels", [LABELS, pd.array(LABELS, dtype="string")], ids=["text", "nullable"])
+def test_text_without_any_file_is_said_where_it_labels_cells(tmp_path, labels):
+    with (
+        anndata.settings.override(zarr_write_format=3, allow_write_nullable_strings=True),
+        as_form(cells(scipy.sparse.csr_matrix(log1p_values()), conditions=False), "zarr", tmp_path) as path,
+    ):
+        for file in write_column(path, "guide", labels, 30):
+            file.unlink()
+        (notice,) = [notice for notice in read(path).notices if "no file" in notice]
+        assert "'guide'" in notice
+        for file in write_column(path, "condition", labels, 30):
+            file.unlink()
+        with pytest.raises(ControlCellsError, match=r"no labels at all .*'condition' have no file"):
+            read(path)
+
+
+def test_text_that_may_be_missing_with_absent_chunks_is_refused(tmp_path):
+    labels = pd.array([None, *LABELS[1:]], dtype="string")
+    with (
+        anndata.settings.override(zarr_write_format=3, allow_write_nullable_strings=True),
+        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
+    ):
+        files = write_column(path, "condition", labels, 4)
+        assert read(path).n_obs == 9  # no chunk of the mask but the first has a file
+        files[-1].unlink()
+        with pytest.raises(CellsFormatError, match=r"column 'condition'.*missing: the copy is incomplete"):
+            read(path)
+
+
+@pytest.mark.parametrize("lost", [0, -1])
+@pytest.mark.parametrize("labels", [LABELS, pd.Categorical(LABELS)], ids=["text", "categories"])
+def test_absent_shards_are_counted_as_files(tmp_path, labels, lost):
+    with (
+        anndata.settings.override(zarr_write_format=3),
+        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
+    ):
+        files = write_column(path, "condition", labels, 2, 8)
+        assert read(path).n_obs == 10  # the last shard has room for a chunk that there is not
+        files[lost].unlink()
+        with pytest.raises(CellsFormatError, match=r"1 chunk of its (texts|codes) is missing"):
+            read(path)
+
+
+@pytest.mark.parametrize("format_version", [2, 3])
+def test_categories_without_their_file_are_refused(tmp_path, format_version):
+    with (
+        anndata.settings.override(zarr_write_format=format_version),
+        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
+    ):
+        (file,) = chunk_files(path / "obs/condition/categories")
+        file.unlink()
+        with pytest.raises(CellsFormatError, match="column 'condition'"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["assigned", "guide"])
+def test_cells_are_no_controls_if_a_column_that_may_label_them_cannot_be_read(tmp_path, name):
+    adata = cells(scipy.sparse.csr_matrix(log1p_values()), conditions=False)
+    with as_form(adata, "zarr", tmp_path) as path:
+        write_column(path, name, LABELS, 4)[0].unlink()
+        with pytest.raises(CellsFormatError, match=rf"column '{name}'"):
+            read(path)
+
+
+FLAGS = {
+    "bool": np.arange(30) % 3 == 0,
+    "number": (np.arange(30) % 3 == 0).astype(np.int32),
+    "nullable": pd.array([None if row % 5 == 4 else row % 3 == 0 for row in range(30)], dtype="boolean"),
+}
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_absent_chunks_of_flags_in_use_are_said(tmp_path, kind):
+    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+        label = "1" if kind == "number" else "True"
+        options = {"condition_key": "is_control", "control_label": label}
+        files = write_column(path, "is_control", FLAGS[kind], 5)
+        assert not any("no file" in notice for notice in read(path, **options).notices)
+        files[0].unlink()
+        assert any("is_control" in notice and "no file" in notice for notice in read(path, **options).notices)
+
+
+def test_absent_chunks_of_groups_in_use_are_said(tmp_path):
+    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+        files = write_column(path, "batch", np.arange(30) // 15 + 1, 5)
+        files[1].unlink()
+        found = read_control_cells(path, PANEL, groupby="batch")
+        assert found.groups.names == ("0", "1", "2")
+        assert any("batch" in notice and "no file" in notice for notice in found.notices)
+        assert not any("batch" in notice and "no file" in notice for notice in read(path).notices)
+
+
+def test_a_column_of_empty_texts_has_no_files(tmp_path):
+    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+        assert not write_column(path, "condition_name", np.array([""] * 30, dtype=object), 4)
+        assert read(path).n_obs
 
 
 @pytest.mark.parametrize("array", ["X/data", "obs/condition/codes"])

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scgenept_rt.errors import ControlCellsError, FieldNotFoundError
+from scgenept_rt.errors import CellsFormatError, ControlCellsError, FieldNotFoundError
 from tests.runtime.expression.inputs import as_form, cells, log1p_values, proposed, read
 
 
@@ -152,10 +152,20 @@ def test_columns_that_tell_no_cells_apart_leave_all_cells_controls(values):
 
 
 def test_a_damaged_column_that_nobody_asked_for_stops_nothing(tmp_path):
+    adata = with_column("condition", ["ctrl", "A+ctrl"])
+    adata.obs["note"] = ["a", "b"]
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "a") as file:
+        del file["obs/note"]
+    assert read(tmp_path / "cells.h5ad").n_obs == 1
+
+
+def test_cells_are_no_controls_if_a_column_that_may_label_them_is_damaged(tmp_path):
     with_column("note", ["a", "b"]).write_h5ad(tmp_path / "cells.h5ad")
     with h5py.File(tmp_path / "cells.h5ad", "a") as file:
         del file["obs/note"]
-    assert read(tmp_path / "cells.h5ad").n_obs == 2
+    with pytest.raises(CellsFormatError, match="'note' is not there"):
+        read(tmp_path / "cells.h5ad")
 
 
 def test_other_columns_that_hold_the_control_label_are_named():
