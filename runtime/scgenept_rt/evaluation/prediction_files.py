@@ -77,8 +77,7 @@ def read_predictions(
         predicted, rows, label_of_row = _selected(cells, name, labels, in_group)
         if not _of_means(cells):
             return _averaged(cells, rows, label_of_row, predicted)
-        with reading(cells.where, "obs column 'n_controls'"):
-            counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)[rows]
+        counts = read_n_controls(cells)[rows]
         deltas, sems = (_layer(cells, name, rows) for name in ("effect", "effect_sem")) if effects else (None, None)
         from_effects = deltas is not None and not np.isnan(deltas).any()
         if not from_effects:
@@ -88,7 +87,7 @@ def read_predictions(
             cells.where,
             predicted.panel,
             tuple(label_of_row),
-            _dense(cells.matrix, rows),
+            _dense(_whole(cells.matrix, cells.where), rows),
             deltas,
             sems,
             counts,
@@ -253,6 +252,15 @@ def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
     return labels
 
 
+def read_n_controls(cells: OpenedCells) -> NDArray[np.int64]:
+    """Return the number of control cells of each row of opened means."""
+    with reading(cells.where, "obs column 'n_controls'"):
+        counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)
+        if (counts < 1).any():
+            raise ValueError("it has means over no cell")
+    return counts
+
+
 def read_provenance(cells: OpenedCells) -> dict[str, Any]:
     """Return a copy of ``uns["scgenept_rt"]``, empty if there is none."""
     recorded = cells.uns.get("scgenept_rt")
@@ -294,6 +302,8 @@ def _group(
 def _panel(cells: OpenedCells) -> GenePanel:
     named = cells.var.column("gene_name") if "gene_name" in cells.var.columns else cells.var.index()
     names = tuple(as_text(named))
+    if not all(names):
+        raise PredictionFileError("it has genes without a name", REWRITE, where=cells.where)
     ids: tuple[str | None, ...]
     if "gene_id" in cells.var.columns:
         ids = tuple(gene_id or None for gene_id in as_text(cells.var.column("gene_id")))
@@ -304,7 +314,14 @@ def _panel(cells: OpenedCells) -> GenePanel:
 
 def _layer(cells: OpenedCells, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
     matrix = cells.matrix if name == "X" else cells.layer(name)
-    return None if matrix is None else _dense(matrix, rows)
+    return None if matrix is None else _dense(_whole(matrix, cells.where), rows)
+
+
+def _whole(matrix: MatrixRows, where: str) -> MatrixRows:
+    """Return the matrix; raise `PredictionFileError` if chunks have no file: predictions are not zero everywhere."""
+    for notice in matrix.notices:
+        raise PredictionFileError(notice.problem, REWRITE, where=where)
+    return matrix
 
 
 def _dense(matrix: MatrixRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -326,7 +343,7 @@ def _averaged(
     n_genes = len(predicted.panel)
     moments = {label: RunningMoments() for label in distinct}
     done = 0
-    for batch in cells.matrix.batches(rows, np.arange(n_genes, dtype=np.int64)):
+    for batch in _whole(cells.matrix, cells.where).batches(rows, np.arange(n_genes, dtype=np.int64)):
         here = label_of_row[done : done + batch.shape[0]]
         with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
             for label in dict.fromkeys(here):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.evaluation.prediction_files import read_labels, read_provenance
+from scgenept_rt.evaluation.prediction_files import read_labels, read_n_controls, read_provenance
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.opened_cells import OpenedCells
 
@@ -48,7 +48,7 @@ def summarize_predictions(cells: OpenedCells) -> PredictionSummary:
     """Summarize opened predictions; of X nothing is read."""
     labels, settings = read_labels(cells), read_provenance(cells)
     of_means = "n_controls" in cells.obs.columns
-    counts = np.asarray(cells.obs.column("n_controls"), dtype=np.int64) if of_means else np.ones(len(labels), np.int64)
+    counts = read_n_controls(cells) if of_means else np.ones(len(labels), np.int64)
     perturbations: Counter[str] = Counter()
     for label, count in zip(labels, counts.tolist(), strict=True):
         perturbations[label] += count

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scgenept_rt.errors import ShardsError
-from scgenept_rt.expression.stored_element import checked
+from scgenept_rt.expression.stored_element import check_chunks, checked, row_names
 from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.stores import open_store
@@ -182,11 +182,17 @@ def _read_part(path: Path) -> _Part:
         uns = read_elem(checked(store["uns"])).get(UNS_KEY, {})
         if SHARD_KEY not in uns:
             raise ShardsError("this is no part of a run", "Move it away, or predict the part", where=path)
+        for name in ("obs", "var"):
+            row_names(store[name])
         obs, var = (read_elem(checked(store[name])) for name in ("obs", "var"))
         layers = tuple(uns[SHARD_KEY].get("layers", ()))
         arrays = [store["X"], *(store["layers"][name] for name in layers)]
-        if any(array.shape != (len(obs), len(var)) for array in arrays):
-            raise ValueError("its values do not fit obs and var")
+        if N_CONTROLS in obs:
+            check_chunks(store["obs"][N_CONTROLS], "its n_controls")
+        for array in arrays:
+            if array.shape != (len(obs), len(var)):
+                raise ValueError("its values do not fit obs and var")
+            check_chunks(array, "its values")
         return _Part(path, state, obs, var, uns, layers)
 
 

@@ -164,6 +164,20 @@ def test_missing_unfinished_and_foreign_parts_are_named(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("array", ["X", "layers/delta", "obs/n_controls", "obs/_index", "var/_index"])
+def test_parts_of_which_files_were_lost_are_refused(
+    model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, array: str
+) -> None:
+    out = tmp_path / "out.zarr"
+    parts = [predict(model, cells, out, shard=f"{number}/2")[0] for number in (1, 2)]
+    files = [file for file in (parts[1] / array).rglob("*") if file.is_file() and not file.name.startswith(".z")]
+    assert files
+    for file in files:
+        file.unlink()
+    with pytest.raises(ShardsError, match=r"shard-2-of-2\.zarr.*the copy is incomplete"):
+        sgr.merge_shards(out)
+
+
 def test_a_finished_part_is_kept_and_a_merge_replaces_only_if_told(
     model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
 ) -> None:
