@@ -29,10 +29,10 @@ PORTABLE_OPSET = 23
 """The first standard opset with Attention."""
 
 _SHIFT = 0.25
-"""Of a norm's bias, in standard deviations: a smaller sum takes larger weights, a larger shift coarser halves."""
+"""Shift of a norm's bias, in units of its weight: a smaller one needs larger weights, a larger one rounds coarser."""
 
 _MOST_ADDED = 0.5
-"""How large what a query weight gets may be to what it has, in the sums that are rounded."""
+"""Largest share of what is added to a query weight, relative to the weight: rounding errors grow with it."""
 
 
 class TargetOps(Protocol):
@@ -124,21 +124,21 @@ class Projection(nn.Module):
 
 
 class BiasedRelu(nn.Module):
-    """relu(y + bias), or max(y, -bias), to which the next linear layer's bias adds what it lacks."""
+    """relu(y + bias); or max(y, -bias), which is smaller by the bias: `next_bias` makes up for it."""
 
     def __init__(self, bias: Tensor, *, as_max: bool) -> None:
         super().__init__()
         self.as_max = as_max
-        self.bias = nn.Parameter(-bias if as_max else bias.clone(), requires_grad=False)
+        self.operand = nn.Parameter(-bias if as_max else bias.clone(), requires_grad=False)
 
     def forward(self, y: Tensor) -> Tensor:
-        return torch.maximum(y, self.bias) if self.as_max else F.relu(y + self.bias)
+        return torch.maximum(y, self.operand) if self.as_max else F.relu(y + self.operand)
 
     def next_bias(self, following: nn.Linear) -> Tensor:
         """Return the bias of the linear layer that follows."""
         if not self.as_max:
             return following.bias
-        return (following.bias.double() - following.weight.double() @ self.bias.double()).to(self.bias.dtype)
+        return (following.bias.double() - following.weight.double() @ self.operand.double()).to(following.bias.dtype)
 
 
 class FoldedLayer(nn.Module):
@@ -288,9 +288,9 @@ def _absorb(bias: Tensor, weight: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, T
     step = torch.where(offset.sum() < 0, -_SHIFT, _SHIFT)
     left = bias - weight @ (step * scale)
     total = offset.sum() + step * len(scale)
-    has = (weight.square() @ (scale.square() + norm.bias.double().square())).mean().sqrt()
-    gets = left.square().mean().sqrt() * (1 + (offset + step).square()).sum().sqrt() / total.abs()
-    if not gets <= _MOST_ADDED * has:  # also if a weight of the norm is zero
+    existing = (weight.square() @ (scale.square() + norm.bias.double().square())).mean().sqrt()
+    added = left.square().mean().sqrt() * (1 + (offset + step).square()).sum().sqrt() / total.abs()
+    if not added <= _MOST_ADDED * existing:  # also if a weight of the norm is zero
         return None
     return (weight + torch.outer(left / total, 1 / scale)).to(norm.weight.dtype), step * scale
 

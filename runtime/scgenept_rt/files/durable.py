@@ -93,7 +93,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a file or directory whose content is on disk; the new name is on disk on return.
+    """Rename a file or directory and write the new name to disk before returning; its content must be there already.
 
     Raises
     ------

@@ -146,23 +146,15 @@ def test_text_with_absent_chunks_is_refused(tmp_path, format_version, lost):
 
 
 @pytest.mark.parametrize("labels", [LABELS, pd.array(LABELS, dtype="string")], ids=["text", "nullable"])
-def test_text_that_is_no_categories_labels_cells(tmp_path, labels):
+def test_text_that_is_no_categories_labels_cells_and_is_said_without_its_files(tmp_path, labels):
     with (
         anndata.settings.override(zarr_write_format=3, allow_write_nullable_strings=True),
         as_form(cells(scipy.sparse.csr_matrix(log1p_values()), conditions=False), "zarr", tmp_path) as path,
     ):
-        write_column(path, "guide", labels, 30)
+        files = write_column(path, "guide", labels, 30)
         with pytest.raises(ControlCellsError, match="'guide' holds 'ctrl'"):
             read(path)
-
-
-@pytest.mark.parametrize("labels", [LABELS, pd.array(LABELS, dtype="string")], ids=["text", "nullable"])
-def test_text_without_any_file_is_said_where_it_labels_cells(tmp_path, labels):
-    with (
-        anndata.settings.override(zarr_write_format=3, allow_write_nullable_strings=True),
-        as_form(cells(scipy.sparse.csr_matrix(log1p_values()), conditions=False), "zarr", tmp_path) as path,
-    ):
-        for file in write_column(path, "guide", labels, 30):
+        for file in files:
             file.unlink()
         (notice,) = [notice for notice in read(path).notices if "no file" in notice]
         assert "'guide'" in notice
