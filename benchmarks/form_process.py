@@ -18,7 +18,7 @@ import numpy as np
 from forms import Form, cells_of, form_named
 from scgenept_rt.benchmark.memory import process_bytes, reset_host_peak
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.providers.devices import DeviceMeter
+from scgenept_rt.providers.devices import gpu_memory
 from workload import Workload
 
 _LEAST_ON_GPU = 0.5
@@ -35,8 +35,8 @@ def main() -> None:
         answers.flush()
 
     form, workload = form_named(sys.argv[1]), Workload.open(Path(sys.argv[2]))
-    meter = DeviceMeter(None if workload.device == "cpu" else 0)
-    used_before = meter.used_bytes()
+    gpu = None if workload.device == "cpu" else 0
+    memory_before = gpu_memory(gpu)
     try:
         begin = time.perf_counter()
         predict = form.open(workload)
@@ -53,8 +53,8 @@ def main() -> None:
                     begin = time.perf_counter()
                     predicted = predict()
                     seconds = time.perf_counter() - begin
-                    used = meter.used_bytes()
-                    device = None if used is None or used_before is None else used - used_before
+                    memory = gpu_memory(gpu)
+                    device = memory.used - memory_before.used if memory and memory_before else None
                     checked = compare(form, workload, predicted)
                     answer({**opened, "first_seconds": seconds, **checked, "device_bytes": device})
                 case "time":

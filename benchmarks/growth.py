@@ -37,7 +37,7 @@ def main() -> None:
         with load(workload.bundle, provider=options.device) as model:
             result: dict[str, Any] = {
                 "kind": "growth",
-                "machine": describe_machine(select_provider(provider=options.device), threads=None, driver=None),
+                "machine": describe_machine(select_provider(provider=options.device)),
                 "provider": model.provider,
                 "precision": model.precision,
                 "variant": VARIANT,

@@ -70,7 +70,7 @@ def main() -> None:
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         results.append({"rows": rows, **found})
         print(results[-1], flush=True)
-    machine = describe_machine(select_provider(provider="cpu"), threads=None, driver=None)
+    machine = describe_machine(select_provider(provider="cpu"))
     result = {"kind": "peak memory", "machine": machine, "memory": results}
     options.json.write_text(json.dumps(result, indent=1) + "\n")
 

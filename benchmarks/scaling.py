@@ -175,7 +175,7 @@ def main() -> None:
         directory = Path(temporary)
         result = {
             "kind": "devices",
-            "machine": describe_machine(select_provider(provider="cpu"), threads=None, driver=None),
+            "machine": describe_machine(select_provider(provider="cpu")),
             "genes": len(bundle.manifest.gene_names),
             "batch_size": BATCH_SIZE,
             "seconds_per_cell": SECONDS_PER_CELL,

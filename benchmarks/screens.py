@@ -45,7 +45,7 @@ def main() -> None:
     options = _options()
     result: dict[str, Any] = {
         "kind": "screens",
-        "machine": describe_machine(select_provider(provider="cpu"), threads=None, driver=None),
+        "machine": describe_machine(select_provider(provider="cpu")),
         "networks": _measured_before(options),
     }
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-screens-") as temporary:

@@ -29,7 +29,6 @@ from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import select_provider
-from scgenept_rt.providers.devices import DeviceMeter
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
 from tables import side_by_side_table
 from workload import VARIANT, Workload
@@ -132,7 +131,7 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
             rates.append(product.best_gflops())
             print(f"round {number + 1} of {rounds} done", flush=True)
         forms += [process.end() for process in processes]
-    machine = describe_machine(choice, threads=None, driver=DeviceMeter(choice.device_id).driver)
+    machine = describe_machine(choice)
     machine["versions"]["torch"] = metadata.version("torch")
     return {
         "kind": "side by side",

@@ -17,7 +17,7 @@ from scgenept_export.reference_cells import SEED, example_cells, predict_eager
 from scgenept_export.variants import is_ill_conditioned
 from scgenept_rt.bundle import Comparison, Precision, Reference, Tolerance
 from scgenept_rt.providers import import_onnxruntime
-from scgenept_rt.session.graph_io import Feed
+from scgenept_rt.session.protocol import Feed
 from scgenept_rt.session.token_merging import run_merged
 
 FP32 = Tolerance(atol=2e-5, rtol=1e-4)

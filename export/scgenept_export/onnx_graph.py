@@ -17,7 +17,7 @@ from scgenept_export.inference_network import PORTABLE_OPSET, InferenceNetwork, 
 from scgenept_export.model import ReferenceModel
 from scgenept_export.shared_weights import align_weights, share_weights
 from scgenept_rt.bundle import Precision, Target
-from scgenept_rt.session.graph_io import OUTPUT
+from scgenept_rt.session.protocol import OUTPUT
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 OPSETS: dict[Target, int] = {"ort": 20, "merged": 20, "portable": PORTABLE_OPSET}

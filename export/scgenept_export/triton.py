@@ -18,7 +18,7 @@ from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.errors import ArgumentError
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.session.batch import largest_batch
-from scgenept_rt.session.graph_io import OUTPUT, Feed
+from scgenept_rt.session.protocol import OUTPUT, Feed
 
 _CONFIG = "config.pbtxt"
 _INDEX = "gene_index"

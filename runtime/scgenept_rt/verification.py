@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
@@ -19,7 +19,8 @@ from scgenept_rt.wording import pluralize
 MAX_WHOLE_GENES = 1_024
 """Up to this many genes, every fresh cell is compared on all of them; above, one cell is, and the others on subsets."""
 
-Inputs = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+_Inputs = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+_Predicted = tuple[_Inputs, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -138,43 +139,46 @@ def verify_bundle(
     """
     engine = resolve(EngineOptions, options)
     if not against_torch:
-        for choice in _choices(bundle, engine):
-            yield from _verify(bundle, choice, None, on_notice)
-        return
-    choices = _choices(bundle, {**engine, "reference_checkpoint": None})
-    if not choices[0].traits.runs_graphs:
-        raise ArgumentError(
-            "PyTorch would be compared with itself",
-            options=(UseOption("provider", "compare another provider with PyTorch"),),
-        )
-    checkpoint = engine["reference_checkpoint"]
-    torch = select_provider(bundle, provider="torch", precision="fp32", reference_checkpoint=checkpoint)
-    fresh = _FreshCells(open_session(bundle, torch), bundle.manifest.dimensions.n_genes, n_cells, seed)
+        choices, fresh = _choices(bundle, engine), []
+    else:
+        choices = _choices(bundle, {**engine, "reference_checkpoint": None})
+        if not choices[0].traits.runs_graphs:
+            raise ArgumentError(
+                "PyTorch would be compared with itself",
+                options=(UseOption("provider", "compare another provider with PyTorch"),),
+            )
+        checkpoint = engine["reference_checkpoint"]
+        torch = select_provider(bundle, provider="torch", precision="fp32", reference_checkpoint=checkpoint)
+        fresh = _fresh_cells(open_session(bundle, torch), bundle.manifest.dimensions.n_genes, n_cells, seed)
     for choice in choices:
         yield from _verify(bundle, choice, fresh, on_notice)
 
 
 def _verify(
-    bundle: Bundle, choice: ProviderChoice, fresh: _FreshCells | None, on_notice: Callable[[str], None] | None
+    bundle: Bundle, choice: ProviderChoice, fresh: Sequence[_Predicted], on_notice: Callable[[str], None] | None
 ) -> Iterator[Verified]:
-    graph = "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path
-    tolerance = bundle.tolerance(choice.precision)
-    with attention_kernels(choice) as kernels:
+    with attention_kernels(printed=choice.traits.is_cuda) as kernels:
         session = open_session(bundle, choice, on_notice=on_notice)
         reference = check_reference(bundle, session)
-        predicted = [] if fresh is None else [session.run(*inputs) for inputs in fresh.inputs]
-
-    def verified(against: str, cells: str, comparison: Comparison) -> Verified:
-        kernel = ", ".join(kernels)
-        return Verified(
-            choice.name, choice.device_id, choice.precision, graph, against, cells, tolerance, comparison, kernel
-        )
-
-    cells = f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}"
-    yield verified(REFERENCE_NAME, cells, reference.comparison)
-    if fresh is not None:
-        flat = [np.concatenate([part.ravel() for part in parts]) for parts in (predicted, fresh.expected)]
-        yield verified("torch", str(fresh), tolerance.compare(flat[0], flat[1]))
+        predicted = [session.run(*inputs) for inputs, _ in fresh]
+    verified = Verified(
+        provider=choice.name,
+        device_id=choice.device_id,
+        precision=choice.precision,
+        graph="eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path,
+        against=REFERENCE_NAME,
+        cells=f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}",
+        tolerance=reference.tolerance,
+        comparison=reference.comparison,
+        attention_kernel=", ".join(kernels),
+    )
+    yield verified
+    if fresh:
+        expected = [values for _, values in fresh]
+        shapes = [f"{pluralize(len(part), 'fresh cell')} x {pluralize(part.shape[1], 'gene')}" for part in expected]
+        flat = [np.concatenate([part.ravel() for part in parts]) for parts in (predicted, expected)]
+        comparison = reference.tolerance.compare(flat[0], flat[1])
+        yield replace(verified, against="torch", cells=" and ".join(shapes), comparison=comparison)
 
 
 def _choices(bundle: Bundle, engine: EngineOptions) -> list[ProviderChoice]:
@@ -191,23 +195,17 @@ def _choices(bundle: Bundle, engine: EngineOptions) -> list[ProviderChoice]:
     return [one for choice in chosen or [first] for one in choice.per_device.values()]
 
 
-class _FreshCells:
-    """Random cells with PyTorch's predictions of them."""
-
-    def __init__(self, torch: Session, n_genes: int, n_cells: int, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        n_whole = n_cells if n_genes <= MAX_WHOLE_GENES else 1
-        self.inputs = [_draw(rng, n_genes, n_whole, n_genes)]
-        if n_cells > n_whole:
-            self.inputs.append(_draw(rng, n_genes, n_cells - n_whole, MAX_WHOLE_GENES))
-        self.expected = [torch.run(*inputs) for inputs in self.inputs]
-
-    def __str__(self) -> str:
-        shapes = [values.shape for values, _, _ in self.inputs]
-        return " and ".join(f"{pluralize(cells, 'fresh cell')} x {pluralize(genes, 'gene')}" for cells, genes in shapes)
+def _fresh_cells(torch: Session, n_genes: int, n_cells: int, seed: int) -> list[_Predicted]:
+    """Draw random cells, and predict them with PyTorch."""
+    rng = np.random.default_rng(seed)
+    n_whole = n_cells if n_genes <= MAX_WHOLE_GENES else 1
+    drawn = [_draw(rng, n_genes, n_whole, n_genes)]
+    if n_cells > n_whole:
+        drawn.append(_draw(rng, n_genes, n_cells - n_whole, MAX_WHOLE_GENES))
+    return [(inputs, torch.run(*inputs)) for inputs in drawn]
 
 
-def _draw(rng: np.random.Generator, n_model_genes: int, n_cells: int, n_genes: int) -> Inputs:
+def _draw(rng: np.random.Generator, n_model_genes: int, n_cells: int, n_genes: int) -> _Inputs:
     """Draw log1p-like values, a third of them non-zero, and up to three perturbed genes per cell."""
     gene_index = np.sort(rng.permutation(n_model_genes)[:n_genes]).astype(np.int64)
     values = rng.gamma(2.0, 0.6, (n_cells, n_genes)) * (rng.random((n_cells, n_genes)) < 1 / 3)

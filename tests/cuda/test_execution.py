@@ -60,7 +60,7 @@ def test_every_node_is_placed_on_cuda(bundle: Path, tmp_path: Path, precision: s
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "profile")
     graph = opened.path(opened.graph(precision, "ort"))  # type: ignore[arg-type]
-    session = onnxruntime.InferenceSession(str(graph), options, providers=choice.ort_providers)
+    session = onnxruntime.InferenceSession(str(graph), options, providers=[(choice.ort_provider, choice.ort_options)])
     feed = {
         "values": np.ones((2, 24), dtype=np.float32),
         "pert_flags": np.zeros((2, 24), dtype=np.int64),
@@ -241,7 +241,7 @@ def test_a_library_of_a_wheel_elsewhere_on_the_path_is_found(
     without = run("verify", bundle, "--provider", "cuda", LD_LIBRARY_PATH=str(known))
     assert without.code == 1
     assert "libcudnn.so.9" in without.stderr
-    assert "`pip install nvidia-cudnn-cu13`" in without.stderr
+    assert "`pip install 'onnxruntime-gpu[cuda,cudnn]'`" in without.stderr
     path = os.pathsep.join([str(tmp_path / "packages"), os.environ.get("PYTHONPATH", "")])
     done = run("verify", bundle, "--provider", "cuda", LD_LIBRARY_PATH=str(known), PYTHONPATH=path)
     assert done.code == 0, done.stderr

@@ -17,7 +17,7 @@ from scgenept_export.model import ReferenceModel
 from scgenept_export.onnx_graph import write_graph, write_merged_graph
 from scgenept_export.reference_cells import example_cells
 from scgenept_export.synthetic import synthetic_state_dict
-from scgenept_rt.session.graph_io import Feed
+from scgenept_rt.session.protocol import Feed
 from scgenept_rt.session.token_merging import run_merged
 from tests.export.conftest import SIZES
 

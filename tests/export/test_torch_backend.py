@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,8 @@ from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.model import ReferenceModel
 from scgenept_export.reference_cells import predict_eager
 from scgenept_export.reference_weights import cut_to_genes, write_reference_weights
-from scgenept_export.torch_backend import TorchSession
 from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
 from scgenept_rt.errors import ArgumentError, BundleError, InferenceError, ProviderUnavailableError
-from scgenept_rt.providers import BACKEND_ENTRY_POINTS
 
 if TYPE_CHECKING:
     from tests.conftest import Oracle
@@ -29,11 +26,6 @@ KEPT, NOT_KEPT = "scgenept_go_c_gpt_concat", "scgenept_ncbi_gpt"
 @pytest.fixture(scope="module")
 def model(oracle_bundle: Callable[[str], Path]) -> sgr.Predictor:
     return sgr.load(oracle_bundle(KEPT), provider="torch")
-
-
-def test_the_package_declares_the_backend() -> None:
-    (entry,) = metadata.entry_points(group=BACKEND_ENTRY_POINTS, name="torch")
-    assert entry.load() is TorchSession
 
 
 def test_kept_weights_predict_as_the_whole_checkpoint(oracle: Oracle, model: sgr.Predictor) -> None:

@@ -71,10 +71,10 @@ def test_a_graph_that_gives_nan_misses(command_line: CommandLine, bundle_copy: P
 
 KERNELS = r"""
 import ctypes, os
-from scgenept_rt.session.attention_kernel import printed_attention_kernels
+from scgenept_rt.session.attention_kernel import attention_kernels
 libc = ctypes.CDLL(None)
 print("before")
-with printed_attention_kernels() as kernels:
+with attention_kernels(printed=True) as kernels:
     assert os.environ["ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"] == "1"
     for layer in range(12):
         line = f"Operator=MultiHeadAttention Node=node_{layer} DataType=fp16 SdpaKernel=CUDNN_FLASH_ATTENTION"
@@ -86,7 +86,7 @@ with printed_attention_kernels() as kernels:
 assert "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO" not in os.environ
 print(kernels)
 try:
-    with printed_attention_kernels() as none:
+    with attention_kernels(printed=True) as none:
         raise KeyError("kept")
 except KeyError:
     print(none, "after")

@@ -11,6 +11,7 @@ from typing import Any
 from scgenept_rt.benchmark.memory import total_bytes
 from scgenept_rt.installing import installed_versions
 from scgenept_rt.providers import ProviderChoice, cpu_threads
+from scgenept_rt.providers.devices import gpu_memory
 
 _PACKAGES = (
     "scgenept-rt",
@@ -23,22 +24,20 @@ _PACKAGES = (
 )
 
 
-def describe_machine(choice: ProviderChoice, *, threads: int | None, driver: str | None) -> dict[str, Any]:
-    """Return the CPU, the GPU in use and the versions, fit for JSON; no names of hosts or users.
-
-    `threads` is the option of this name, `driver` the version of the GPU's driver if it is known.
-    """
+def describe_machine(choice: ProviderChoice) -> dict[str, Any]:
+    """Return the CPU, the GPU in use and the versions, fit for JSON; no names of hosts or users."""
     described: dict[str, Any] = {
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
-        "threads": threads or cpu_threads(),
+        "threads": choice.engine["threads"] or cpu_threads(),
         "memory_bytes": total_bytes(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
     }
     if choice.device is not None:
         described["gpu"] = dict(choice.device)
-        described["driver"] = driver
+        memory = gpu_memory(choice.device_id)
+        described["driver"] = memory.driver if memory else None
         described["driver_cuda"] = choice.status.details["driver_cuda"]
     return described
 

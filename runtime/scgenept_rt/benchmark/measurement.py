@@ -21,7 +21,7 @@ from scgenept_rt.errors import ArgumentError, InferenceError, UseOption
 from scgenept_rt.options import MOST_CELLS_PER_BATCH, EngineOptions, resolve
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.providers import ProviderChoice, select_provider
-from scgenept_rt.providers.devices import DeviceMeter
+from scgenept_rt.providers.devices import GpuMemory, gpu_memory
 from scgenept_rt.session import attention_kernels, open_session
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
 from scgenept_rt.verification import check_reference
@@ -88,11 +88,11 @@ def run_benchmark(
     if len(choice.device_ids) > 1:
         one = UseOption("device", "choose it", choice.device_ids[0])
         raise ArgumentError("one device is measured at a time", options=(one,))
-    manifest, meter = opened.manifest, DeviceMeter(choice.device_id)
-    on_gpu, used_before = choice.traits.on_gpu, meter.used_bytes()
+    manifest, on_gpu = opened.manifest, choice.traits.on_gpu
+    memory_before = gpu_memory(choice.device_id)
     repeats = repeats or _REPEATS[on_gpu]
     # In a session of its own: one that prints its kernels does so in every run.
-    with attention_kernels(choice) as kernels:
+    with attention_kernels(printed=choice.traits.is_cuda) as kernels:
         if choice.traits.is_cuda:
             n_genes = manifest.dimensions.n_genes
             open_session(opened, choice).run(*benchmark_cells(1, n_genes), np.arange(n_genes))
@@ -108,7 +108,7 @@ def run_benchmark(
         timings = []
         for batch_size in sorted(set(batch_sizes or _BATCH_SIZES[on_gpu])):
             progress(f"timing {name}, batches of {batch_size:,}")
-            timings.append(_time(model, choice, batch_size, repeats, meter, used_before))
+            timings.append(_time(model, choice, batch_size, repeats, memory_before))
         files = None
         ran = [timing for timing in timings if timing.cells_per_second]
         if end_to_end and ran:
@@ -118,7 +118,7 @@ def run_benchmark(
                 n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // ran[-1].batch_size))
             files = _end_to_end(model, engine, ran[-1], n_perturbations)
         return BenchmarkResult(
-            machine=describe_machine(choice, threads=engine["threads"], driver=meter.driver),
+            machine=describe_machine(choice),
             variant=manifest.variant,
             synthetic=manifest.synthetic,
             manifest_digest=opened.digest,
@@ -134,14 +134,9 @@ def run_benchmark(
 
 
 def _time(
-    model: Predictor,
-    choice: ProviderChoice,
-    batch_size: int,
-    repeats: int,
-    meter: DeviceMeter,
-    used_before: int | None,
+    model: Predictor, choice: ProviderChoice, batch_size: int, repeats: int, memory_before: GpuMemory | None
 ) -> Timing:
-    """Time one batch size; `used_before` is the device memory before the model was opened."""
+    """Time one batch size; `memory_before` is that of the GPU before the model was opened."""
     n_genes = model.bundle.manifest.dimensions.n_genes
     gene_index = np.arange(n_genes, dtype=np.int64)
     problem, seconds, cpu_seconds = "", [], []
@@ -164,7 +159,7 @@ def _time(
     row = Timing(batch_size, n_genes, problem=problem)
     if problem:
         return row
-    median, used = float(np.median(seconds)), meter.used_bytes()
+    median, memory = float(np.median(seconds)), gpu_memory(choice.device_id)
     shared = shares_token(model.bundle.manifest) & (choice.target == "merged")
     tokens = [len(merge_tokens(*cell, shared).columns) for cell in zip(values, flags, strict=True)]
     work = sum(encoder_flops(model.bundle.manifest.dimensions, n_tokens) for n_tokens in tokens)
@@ -178,7 +173,7 @@ def _time(
         gflops=work / median / 1e9,
         peak_host_bytes=host_peak_bytes(),
         # ONNX Runtime keeps what it has taken, so the memory in use now is the peak.
-        peak_device_bytes=None if used is None or used_before is None else used - used_before,
+        peak_device_bytes=memory.used - memory_before.used if memory and memory_before else None,
     )
 
 

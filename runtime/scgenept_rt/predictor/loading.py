@@ -9,7 +9,7 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.options import EngineOptions
 from scgenept_rt.predictor.predictor import Predictor
 from scgenept_rt.providers import select_provider
-from scgenept_rt.providers.devices import DeviceMeter
+from scgenept_rt.providers.devices import gpu_memory
 from scgenept_rt.session import open_session
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load(
     choice = select_provider(opened, **options)
     session = open_session(opened, choice, on_notice=on_notice)
     # Measured now: ONNX Runtime keeps what later runs take, and that would count as used by others.
-    free = [DeviceMeter(each.device_id).free_bytes() for each in choice.per_device.values()]
+    memories = [memory for each in choice.per_device.values() if (memory := gpu_memory(each.device_id))]
+    free = min((memory.free for memory in memories), default=None)
     gpu = choice.device["name"] if choice.device else None
-    known = [n_bytes for n_bytes in free if n_bytes is not None]
-    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=min(known, default=None), gpu=gpu)
+    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free, gpu=gpu)

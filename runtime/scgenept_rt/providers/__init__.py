@@ -4,7 +4,7 @@
 Nothing here imports ONNX Runtime before a function is called, and everything works without it.
 """
 
-from scgenept_rt.providers.diagnosis import BACKEND_ENTRY_POINTS, ProviderStatus, diagnose, diagnose_provider
+from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose, diagnose_provider
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 from scgenept_rt.providers.plugin import register_tensorrt_rtx
 from scgenept_rt.providers.selection import AUTO_PROVIDERS_VARIABLE, ProviderChoice, select_provider, verify_active
@@ -13,7 +13,6 @@ from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, P
 
 __all__ = [
     "AUTO_PROVIDERS_VARIABLE",
-    "BACKEND_ENTRY_POINTS",
     "PROVIDER_NAMES",
     "TRAITS",
     "ProviderChoice",

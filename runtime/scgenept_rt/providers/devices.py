@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scgenept_rt.installing import pip_command
 from scgenept_rt.providers.installation import Fault
@@ -15,10 +16,6 @@ _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attrib
 _NO_DEVICE = 100
 # By the CUresult of cuInit.
 _DRIVER_FAULTS = {
-    34: Fault(
-        "libcuda is the stub of the CUDA toolkit, not a driver",
-        "Remove the toolkit's lib64/stubs directory from LD_LIBRARY_PATH",
-    ),
     802: Fault(
         "the NVIDIA driver is not ready (a system with NVSwitch needs its fabric manager)",
         "Start nvidia-fabricmanager",
@@ -52,20 +49,11 @@ class CudaDevice:
 
 @dataclass(frozen=True)
 class CudaDevices:
-    """The visible GPUs, or why there are none.
-
-    Attributes
-    ----------
-    driver_cuda
-        The newest CUDA version that the driver runs, as (major, minor).
-    no_gpu
-        True if this machine seems to have no NVIDIA GPU at all, so that installing software would not help.
-    """
+    """The visible GPUs, or why there are none; `driver_cuda` is the newest CUDA version that the driver runs."""
 
     devices: tuple[CudaDevice, ...] = ()
     driver_cuda: tuple[int, int] | None = None
     fault: Fault | None = None
-    no_gpu: bool = False
 
     def __str__(self) -> str:
         if len(self.devices) == 1:
@@ -80,28 +68,25 @@ def find_devices() -> CudaDevices:
     except OSError:
         reason = f"no NVIDIA driver is installed ({_CUDA_LIBRARY} does not load)"
         remedy = "Install the NVIDIA driver, or in a container pass the GPUs in (`docker run --gpus all`)"
-        return CudaDevices(fault=Fault(reason, remedy), no_gpu=True)
-    version = ctypes.c_int()
-    driver_cuda = None
-    if driver.cuDriverGetVersion(ctypes.byref(version)) == 0:
-        driver_cuda = (version.value // 1000, version.value % 1000 // 10)
-    count = ctypes.c_int()
+        return CudaDevices(fault=Fault(reason, remedy))
+    version, count = ctypes.c_int(), ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    driver_cuda = (version.value // 1000, version.value % 1000 // 10)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status == 0 and count.value > 0:
         return CudaDevices(tuple(_device(driver, index) for index in range(count.value)), driver_cuda)
-    if status in (0, _NO_DEVICE):
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            fault = Fault("the NVIDIA driver finds no GPU", "Check that nvidia-smi lists a GPU")
-            return CudaDevices((), driver_cuda, fault, no_gpu=True)
-        reason = (
-            f"no GPU is visible: CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU or names none that exists"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if status not in (0, _NO_DEVICE):
+        unknown = Fault(f"the NVIDIA driver does not start (CUDA error {status})", "Check that nvidia-smi works")
+        fault = _DRIVER_FAULTS.get(status, unknown)
+    elif visible is None:
+        fault = Fault("the NVIDIA driver finds no GPU", "Check that nvidia-smi lists a GPU")
+    else:
+        fault = Fault(
+            f"no GPU is visible: CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU or names none that exists",
+            "Unset CUDA_VISIBLE_DEVICES, or set it to the number of a GPU",
         )
-        return CudaDevices(
-            (), driver_cuda, Fault(reason, "Unset CUDA_VISIBLE_DEVICES, or set it to the number of a GPU")
-        )
-    unknown = Fault(f"the NVIDIA driver does not start (CUDA error {status})", "Check that nvidia-smi works")
-    return CudaDevices((), driver_cuda, _DRIVER_FAULTS.get(status, unknown))
+    return CudaDevices((), driver_cuda, fault)
 
 
 def driver_too_old(devices: CudaDevices, cuda_major: int | None) -> Fault | None:
@@ -122,62 +107,41 @@ class _NvmlMemory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
-class DeviceMeter:
-    """Asks the NVIDIA driver for its version and for the memory of one GPU, in use by all processes together.
+class GpuMemory(NamedTuple):
+    """Bytes of a GPU that are free, and in use by all processes together; and the version of the driver."""
+
+    free: int
+    used: int
+    driver: str
+
+
+def gpu_memory(device_id: int | None) -> GpuMemory | None:
+    """Return the memory of a GPU, by CUDA's number among the visible ones; None where the driver does not answer.
 
     NVML numbers GPUs differently from CUDA and ignores CUDA_VISIBLE_DEVICES, so the GPU is found by its bus address.
-    Where the driver does not answer, `driver` (its version) and every result are None.
     """
-
-    def __init__(self, device_id: int | None) -> None:
-        """Find a GPU by CUDA's number among the visible ones; None for no GPU."""
-        self.driver: str | None = None
-        self._nvml: ctypes.CDLL | None = None
-        self._handle = ctypes.c_void_p()
-        self._total: int | None = None
-        if device_id is None:
-            return
-        try:
-            self._find(device_id)
-        except (OSError, AttributeError):  # no driver, or one too old to have these functions
-            self._nvml = None
-
-    def used_bytes(self) -> int | None:
-        """Return the memory in use on the GPU."""
-        memory = self._memory()
-        return None if memory is None else int(memory.used)
-
-    def free_bytes(self) -> int | None:
-        """Return the free memory of the GPU."""
-        memory = self._memory()
-        if memory is None:
-            return None
-        # A slice of a GPU has the address of the whole one: no more is free than CUDA says the slice has.
-        return int(memory.free) if self._total is None else min(int(memory.free), self._total)
-
-    def _find(self, device_id: int) -> None:
+    if device_id is None:
+        return None
+    device, total, handle, memory = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_void_p(), _NvmlMemory()
+    address, version = ctypes.create_string_buffer(64), ctypes.create_string_buffer(96)
+    try:
         cuda, nvml = ctypes.CDLL(_CUDA_LIBRARY), ctypes.CDLL(_NVML_LIBRARY)
-        device, memory = ctypes.c_int(), ctypes.c_size_t()
-        address, text = ctypes.create_string_buffer(64), ctypes.create_string_buffer(96)
-        if (
+        failed = (
             cuda.cuInit(0)
             or cuda.cuDeviceGet(ctypes.byref(device), device_id)
             or cuda.cuDeviceGetPCIBusId(address, len(address), device)
+            or cuda.cuDeviceTotalMem_v2(ctypes.byref(total), device)
             or nvml.nvmlInit_v2()
-        ):
-            return
-        if nvml.nvmlSystemGetDriverVersion(text, len(text)) == 0:
-            self.driver = text.value.decode(errors="replace")
-        if cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device) == 0:
-            self._total = memory.value
-        if nvml.nvmlDeviceGetHandleByPciBusId_v2(address, ctypes.byref(self._handle)) == 0:
-            self._nvml = nvml
-
-    def _memory(self) -> _NvmlMemory | None:
-        memory = _NvmlMemory()
-        if self._nvml is None or self._nvml.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(memory)):
-            return None
-        return memory
+            or nvml.nvmlSystemGetDriverVersion(version, len(version))
+            or nvml.nvmlDeviceGetHandleByPciBusId_v2(address, ctypes.byref(handle))
+            or nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
+        )
+    except (OSError, AttributeError):  # no driver, or one too old to have these functions
+        return None
+    if failed:
+        return None
+    # A slice of a GPU has the address of the whole one: no more is free than CUDA says the slice has.
+    return GpuMemory(min(memory.free, total.value), memory.used, version.value.decode(errors="replace"))
 
 
 def _device(driver: ctypes.CDLL, index: int) -> CudaDevice:

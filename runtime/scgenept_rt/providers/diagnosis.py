@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.installing import install_command, installed_versions, pip_command
 from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDevices, driver_too_old, find_devices
 from scgenept_rt.providers.elf import runs_on
 from scgenept_rt.providers.installation import Fault, Installation, find_installation
-from scgenept_rt.providers.libraries import LoadFailure, load_failures, remedy_for
+from scgenept_rt.providers.libraries import load_failures, remedy_for
 from scgenept_rt.providers.plugin import PLUGIN_MODULE, PLUGIN_WHEEL, register_tensorrt_rtx
 from scgenept_rt.providers.threads import cpu_threads
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName
 
-BACKEND_ENTRY_POINTS: Final = "scgenept_rt.backends"
-"""Group in which the export package declares PyTorch as a backend; the runtime itself never imports it."""
-
 _CUDNN = "libcudnn.so.9"
 _FIRST_CAPABILITY_OF_CUDA_13 = (7, 5)
 _BUILD_FOR_NEW_GPUS = "onnxruntime-gpu[cuda,cudnn]==1.28.*"  # of compute capability 10.x, left out of later builds
-_NEWEST_CUDA = 13  # of today's wheels, for a build that does not say
 
 
 @dataclass(frozen=True)
@@ -72,39 +68,37 @@ def diagnose_provider(name: ProviderName) -> ProviderStatus:
 
 
 def _diagnose_cpu(installation: Installation) -> ProviderStatus:
-    details: dict[str, Any] = {"wheels": dict(installation.wheels), "threads": cpu_threads()}
+    details = {"wheels": dict(installation.wheels), "threads": cpu_threads()}
     fault = installation.fault("cpu")
-    if installation.module is None:
-        return _status("cpu", fault, "", details)
-    # Mixed wheels do run, but on whichever files were written last.
-    reason = installation.label + (f"; {fault.reason}" if fault else "")
-    return ProviderStatus("cpu", True, reason, fault.remedy if fault else "", details)
+    if fault and installation.module is not None:
+        # Mixed wheels do run, but on whichever files were written last.
+        return ProviderStatus("cpu", True, f"{installation.label}; {fault.reason}", fault.remedy, details)
+    return _status("cpu", fault, installation.label, details)
 
 
 def _diagnose_cuda_or_tensorrt(name: ProviderName, installation: Installation) -> ProviderStatus:
-    devices = find_devices()
-    library = installation.capi and installation.capi / f"libonnxruntime_providers_{name}.so"
-    cuda_major = installation.cuda_major
-    fault = installation.fault("gpu") or _without_provider(name, installation, library)
-    failures: Sequence[LoadFailure] = ()
-    if not fault and library:
-        failures = _library_failures(name, installation, library)
+    devices, supported, failures = find_devices(), list[CudaDevice](), dict[str, str]()
+    fault = installation.fault("gpu") or _without_provider(name, installation)
+    if not fault:
+        installation.preload_libraries()
+        library = Path(installation.module.__file__).resolve().parent / f"capi/libonnxruntime_providers_{name}.so"
+        # cuDNN is opened at run time; without it attention silently falls back to slower kernels.
+        failures = load_failures(library, *([_CUDNN] if name == "cuda" else []))
+        supported = [device for device in devices.devices if runs_on(library, device.compute_capability)]
         if failures:
-            remedy = remedy_for(failures, cuda_major or _NEWEST_CUDA)
-            fault = Fault(f"{installation.label}: {_failed(failures)}", remedy)
-        elif not devices.fault and TRAITS[name].ort_name not in installation.available_providers():
-            reason = f"{installation.label} has the library of the provider but does not offer it"
-            fault = Fault(reason, f"Run `{pip_command('install --force-reinstall --no-deps onnxruntime-gpu')}`")
-    supported = [device for device in devices.devices if library is None or runs_on(library, device.compute_capability)]
-    details = {
-        "wheels": dict(installation.wheels),
-        "cuda_major": cuda_major,
-        "failed_libraries": [dataclasses.asdict(failure) for failure in failures],
-        **_device_details(devices, supported),
-    }
+            verb = "does not load" if len(failures) == 1 else "do not load"
+            reason = f"{installation.label}: {', '.join(failures)} {verb} ({next(iter(failures.values()))})"
+            fault = Fault(reason, remedy_for(failures))
+    cuda_major = installation.cuda_major
     fault = _with_devices(fault, devices) or driver_too_old(devices, cuda_major)
     if not fault and not supported:
         fault = _unsupported(devices, installation)
+    details = {
+        "wheels": dict(installation.wheels),
+        "cuda_major": cuda_major,
+        "failed_libraries": failures,
+        **_device_details(devices, supported),
+    }
     cuda = f" (CUDA {cuda_major})" if cuda_major else ""
     return _status(name, fault, f"{installation.label}{cuda}, {devices}", details)
 
@@ -135,15 +129,9 @@ def _diagnose_tensorrt_rtx(installation: Installation) -> ProviderStatus:
 
 def _diagnose_torch() -> ProviderStatus:
     version = installed_versions("torch").get("torch")
-    backends = [entry.value for entry in metadata.entry_points(group=BACKEND_ENTRY_POINTS, name="torch")]
-    fault = None
-    install = f"Run `{install_command('export')}`"
-    if version is None:
-        fault = Fault("PyTorch is not installed (the extra `export` brings it)", install)
-    elif not backends:
-        fault = Fault(f"PyTorch {version} is installed, but no package offers the backend", install)
-    details = {"torch": version, "backends": backends}
-    return _status("torch", fault, f"PyTorch {version}, the eager reference (slow)", details)
+    missing = Fault("PyTorch is not installed (the extra `export` brings it)", f"Run `{install_command('export')}`")
+    fault = None if version else missing
+    return _status("torch", fault, f"PyTorch {version}, the eager reference (slow)", {"torch": version})
 
 
 def _status(name: ProviderName, fault: Fault | None, sound: str, details: Mapping[str, Any]) -> ProviderStatus:
@@ -152,8 +140,8 @@ def _status(name: ProviderName, fault: Fault | None, sound: str, details: Mappin
     return ProviderStatus(name, True, sound, "", details)
 
 
-def _without_provider(name: ProviderName, installation: Installation, library: Path | None) -> Fault | None:
-    if TRAITS[name].ort_name in installation.available_providers() or (library and library.is_file()):
+def _without_provider(name: ProviderName, installation: Installation) -> Fault | None:
+    if TRAITS[name].ort_name in installation.module.get_available_providers():
         return None
     kind = "the CPU wheel " if set(installation.wheels) == {"onnxruntime"} else ""
     wheels = " ".join(installation.wheels) or "onnxruntime"
@@ -161,12 +149,6 @@ def _without_provider(name: ProviderName, installation: Installation, library: P
         f"{kind}{installation.label} has no provider {name}",
         f"Run `{pip_command(f'uninstall -y {wheels}')} && {install_command('gpu')}`",
     )
-
-
-def _library_failures(name: ProviderName, installation: Installation, library: Path) -> Sequence[LoadFailure]:
-    installation.preload_libraries()
-    # cuDNN is opened at run time; without it attention silently falls back to slower kernels.
-    return load_failures(library, also=(_CUDNN,) if name == "cuda" else ())
 
 
 def _unsupported(devices: CudaDevices, installation: Installation) -> Fault:
@@ -184,21 +166,11 @@ def _with_devices(fault: Fault | None, devices: CudaDevices) -> Fault | None:
     """Join what is wrong with the software and with the machine, so that nobody installs CUDA without a GPU."""
     if fault is None or devices.fault is None:
         return fault or devices.fault
-    remedy = fault.remedy
-    if devices.no_gpu:
-        remedy = f"On a machine with an NVIDIA GPU, {remedy[0].lower()}{remedy[1:]}"
+    remedy = f"On a machine with an NVIDIA GPU, {fault.remedy[0].lower()}{fault.remedy[1:]}"
     return Fault(f"{fault.reason}; {devices.fault.reason}", remedy)
 
 
-def _failed(failures: Sequence[LoadFailure]) -> str:
-    if len(failures) > 1:
-        return f"{', '.join(failure.library for failure in failures)} do not load"
-    # "cannot open shared object file" adds nothing to "does not load"; anything else is worth reading.
-    message = failures[0].message
-    return f"{failures[0].library} does not load" + ("" if "No such file" in message else f" ({message})")
-
-
-def _device_details(devices: CudaDevices, usable: Sequence[CudaDevice]) -> dict[str, Any]:
+def _device_details(devices: CudaDevices, usable: list[CudaDevice]) -> dict[str, Any]:
     return {
         "driver_cuda": ".".join(map(str, devices.driver_cuda)) if devices.driver_cuda else None,
         "devices": [

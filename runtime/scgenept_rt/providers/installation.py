@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scgenept_rt.installing import install_command, pip_command
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime
@@ -43,7 +42,7 @@ class Installation:
     """
 
     wheels: Mapping[str, str]
-    module: ModuleType | None = None
+    module: Any = None
     problem: str = ""
 
     @property
@@ -54,51 +53,27 @@ class Installation:
         return f"onnxruntime {getattr(self.module, '__version__', 'of unknown version')}"
 
     @property
-    def capi(self) -> Path | None:
-        """The directory with the provider libraries."""
-        file = getattr(self.module, "__file__", None)
-        return Path(file).resolve().parent / "capi" if file else None
-
-    @property
     def cuda_major(self) -> int | None:
         """Major version of CUDA that the installed build needs; None for a build without CUDA."""
-        if self.module is None:
-            return None
-        try:
+        with contextlib.suppress(Exception):
             build = importlib.import_module("onnxruntime.capi.build_and_package_info")
             return int(str(build.cuda_version).split(".")[0])
-        except (ImportError, AttributeError, ValueError):
-            return None
-
-    def fault(self, extra: str) -> Fault | None:
-        """Return what is wrong with the installation as a whole; reinstalling `extra` resolves it."""
-        if self.module is None:
-            return Fault(self.problem, self.reinstall(extra))
-        if len(self.wheels) > 1:
-            return Fault(f"{self.label} are installed together and overwrite each other's files", self.reinstall(extra))
         return None
 
-    def reinstall(self, extra: str) -> str:
-        """Return the remedy that replaces the wheels by those of an extra."""
-        install = install_command(extra)
+    def fault(self, extra: str) -> Fault | None:
+        """Return what is wrong with the installation as a whole; installing `extra` anew resolves it."""
+        problem = self.problem
+        if len(self.wheels) > 1:
+            problem = problem or f"{self.label} are installed together and overwrite each other's files"
         remove = pip_command(f"uninstall -y {' '.join(self.wheels)}") + " && " if self.wheels else ""
-        return f"Run `{remove}{install}`"
-
-    def available_providers(self) -> tuple[str, ...]:
-        """Return ONNX Runtime's names of the providers that are compiled in or registered."""
-        if self.module is None:
-            return ()
-        names = list(self.module.get_available_providers())
-        with contextlib.suppress(Exception):  # a build may fail to list devices
-            names += [device.ep_name for device in self.module.get_ep_devices()]
-        return tuple(dict.fromkeys(names))
+        return Fault(problem, f"Run `{remove}{install_command(extra)}`") if problem else None
 
     def preload_libraries(self) -> None:
         """Load CUDA and cuDNN from the `nvidia-*` wheels, where the dynamic loader would not look by itself."""
         # It prints or warns about what it cannot load; the caller examines each library.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), contextlib.suppress(Exception):
             warnings.simplefilter("ignore")
-            self.module.preload_dlls()  # type: ignore[union-attr]
+            self.module.preload_dlls()
 
 
 def find_installation() -> Installation:

@@ -17,9 +17,6 @@ from scgenept_rt.wording import join_limited, pluralize
 AUTO_PROVIDERS_VARIABLE: Final = "SCGENEPT_RT_AUTO_PROVIDERS"
 _AUTO_PROVIDERS: Final[tuple[ProviderName, ...]] = ("cuda", "cpu")
 
-# The name in ONNX Runtime's C API; the plugin registers under a name of its own.
-_TENSORRT_RTX_ORT_NAME = "NvTensorRTRTXExecutionProvider"
-
 
 @dataclass(frozen=True)
 class ProviderChoice:
@@ -27,10 +24,6 @@ class ProviderChoice:
 
     Attributes
     ----------
-    ort_provider
-        ONNX Runtime's name of it; None for torch, which opens no ONNX Runtime session.
-    ort_options
-        ONNX Runtime's provider options.
     precision
         The precision asked for, else fp16 on GPUs if the bundle has such a graph, else fp32.
     target
@@ -44,8 +37,6 @@ class ProviderChoice:
     """
 
     name: ProviderName
-    ort_provider: str | None
-    ort_options: Mapping[str, str]
     precision: Precision
     target: Target | None
     device_ids: tuple[int, ...]
@@ -68,12 +59,7 @@ class ProviderChoice:
         """The choice for each of several devices, by the name of the device; itself without a name if not several."""
         if len(self.device_ids) < 2:
             return {"": self}
-        return {
-            f"device {number}": replace(
-                self, device_ids=(number,), ort_options={**self.ort_options, "device_id": str(number)}
-            )
-            for number in self.device_ids
-        }
+        return {f"device {number}": replace(self, device_ids=(number,)) for number in self.device_ids}
 
     @property
     def device(self) -> Mapping[str, Any] | None:
@@ -81,9 +67,18 @@ class ProviderChoice:
         return self.status.details["devices"][self.device_id] if self.traits.on_gpu else None
 
     @property
-    def ort_providers(self) -> list[tuple[str, dict[str, str]]]:
-        """The `providers` argument of `onnxruntime.InferenceSession`, except for a plugin, which goes by device."""
-        return [(self.ort_provider, dict(self.ort_options))] if self.ort_provider else []
+    def ort_provider(self) -> str | None:
+        """ONNX Runtime's name of the provider; None for torch, which opens no ONNX Runtime session."""
+        name: str | None = self.status.details.get("execution_provider", self.traits.ort_name)
+        return name
+
+    @property
+    def ort_options(self) -> dict[str, str]:
+        """ONNX Runtime's provider options."""
+        options = {"device_id": str(self.device_id)} if self.traits.on_gpu else {}
+        if self.traits.is_cuda and self.precision == "fp32":
+            options["use_tf32"] = "0"  # on by default, and then fp32 products have 10 bits of mantissa
+        return options
 
 
 def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOptions]) -> ProviderChoice:
@@ -110,18 +105,19 @@ def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOption
         If all graphs of the bundle need a later version of this package.
     """
     engine = resolve(EngineOptions, options)
-    requested = engine["provider"]
-    if requested == "auto":
+    if engine["provider"] == "auto":
         choice = _select_automatically(bundle, engine)
     else:
-        name = _known(requested, ("auto", *PROVIDER_NAMES))
-        if bundle is not None and TRAITS[name].runs_graphs:
-            bundle.graphs()  # raises if it knows none
+        name = _known(engine["provider"], ("auto", *PROVIDER_NAMES))
         status = diagnose_provider(name)
         if not status.usable:
             raise ProviderUnavailableError(status.reason, status.remedy, where=f"provider {name}")
         choice = _choice(status, bundle, engine, f"{name}, as asked for: {_runs_on(status, engine)}")
-    _check_options(choice)
+    if engine["reference_checkpoint"] is not None and choice.traits.runs_graphs:
+        raise ArgumentError(
+            f"reference_checkpoint is for the provider torch, not for {choice.name}",
+            options=(UseOption("provider", "run PyTorch", "torch"),),
+        )
     return choice
 
 
@@ -132,10 +128,7 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
     Raises `ProviderUnavailableError` unless it is among what `InferenceSession.get_providers()` returned.
     """
-    expected = {choice.ort_provider}
-    if choice.traits.ort_name is None:
-        expected.add(_TENSORRT_RTX_ORT_NAME)
-    if not expected & set(session_providers):
+    if not {choice.ort_provider, choice.traits.ort_name} & set(session_providers):
         active = join_limited(session_providers) or "nothing"
         raise ProviderUnavailableError(
             f"it did not become active: ONNX Runtime opened the session on {active} instead of {choice.ort_provider}",
@@ -146,44 +139,34 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
 
 def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> ProviderChoice:
-    candidates = _auto_candidates()
-    passed: list[str] = []
-    why_not: list[str] = []
-    without_graph = 0
+    names = [entry.strip() for entry in os.environ.get(AUTO_PROVIDERS_VARIABLE, "").split(",") if entry.strip()]
+    where = f"environment variable {AUTO_PROVIDERS_VARIABLE}"
+    candidates = tuple(_known(name, PROVIDER_NAMES, where) for name in names) or _AUTO_PROVIDERS
+    without_graph = {name: problem for name in candidates if (problem := _missing_graph(name, bundle, engine))}
+    passed, why_not = [], ""
     for name in candidates:
-        problem = _missing_graph(name, bundle, engine)
-        without_graph += bool(problem)
+        problem = without_graph.get(name, "")
         if not problem and engine["device"] is not None and not TRAITS[name].on_gpu:
             problem = f"device {_listed(engine['device'])} was asked for"
         if not problem:
             status = diagnose_provider(name)
             if status.usable:
-                why = f"auto chose {name}: {_runs_on(status, engine)}" + "".join(why_not)
-                return _choice(status, bundle, engine, why)
-        why_not.append(f" (not {name}: {problem or '`scgenept-rt providers` says why'})")
+                return _choice(status, bundle, engine, f"auto chose {name}: {_runs_on(status, engine)}{why_not}")
+        why_not += f" (not {name}: {problem or '`scgenept-rt providers` says why'})"
         passed.append(f"{name}: {problem or status.reason}")
-    problem = f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})"
-    if without_graph < len(candidates) or bundle is None:
-        raise ProviderUnavailableError(problem, "Run `scgenept-rt providers`", where="provider auto")
-    held = sorted({str(graph.precision) for graph in bundle.graphs()})
-    use = (
-        ()
-        if engine["precision"] in ("auto", *held)
-        else (UseOption("precision", "use a precision that it has", held[0]),)
+    raise ProviderUnavailableError(
+        f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})",
+        "Export the bundle again with a graph for it"
+        if len(without_graph) == len(candidates)
+        else "Run `scgenept-rt providers`",
+        where="provider auto",
     )
-    raise ProviderUnavailableError(problem, "Export the bundle again with a graph for it", use, where="provider auto")
 
 
 def _runs_on(status: ProviderStatus, engine: EngineOptions) -> str:
     if "threads" not in status.details:
         return status.reason
     return f"{status.reason}, {pluralize(engine['threads'] or status.details['threads'], 'thread')}"
-
-
-def _auto_candidates() -> tuple[ProviderName, ...]:
-    entries = [entry.strip() for entry in os.environ.get(AUTO_PROVIDERS_VARIABLE, "").split(",")]
-    where = f"environment variable {AUTO_PROVIDERS_VARIABLE}"
-    return tuple(_known(entry, PROVIDER_NAMES, where) for entry in entries if entry) or _AUTO_PROVIDERS
 
 
 def _known(name: str, names: Sequence[str], where: str = "") -> ProviderName:
@@ -215,74 +198,49 @@ def _choice(status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions
         only_fp32 = ("fp32", traits.target) in graphs and ("fp16", traits.target) not in graphs
         precision = "fp16" if traits.on_gpu and not only_fp32 else "fp32"
     target = "merged" if name == "cpu" and (precision, "merged") in graphs else traits.target
-    ort_name = status.details.get("execution_provider") or traits.ort_name
-    wanted = engine["device"]
-    if isinstance(wanted, list) and len(wanted) == 1:
-        wanted = wanted[0]
-    if traits.on_gpu:
-        device_ids = _devices(status, wanted)
-    else:
-        # PyTorch looks for its device itself.
-        if wanted is not None and (traits.runs_graphs or not isinstance(wanted, int)):
-            runs_on = "no GPU" if traits.runs_graphs else "one device"
-            raise ArgumentError(
-                f"device {_listed(wanted)} was asked for, but the provider {name} runs on {runs_on}",
-                options=(UseOption("provider", "run on GPUs", "cuda"),),
-            )
-        device_ids = () if wanted is None else (wanted,)
+    device_ids = _devices(status, engine["device"])
     if len(device_ids) > 1:
         reason += f", on devices {_listed(device_ids)}"
-    ort_options = {"device_id": str(device_ids[0])} if traits.on_gpu else {}
-    if traits.is_cuda and precision == "fp32":
-        ort_options["use_tf32"] = "0"  # on by default, and then fp32 products have 10 bits of mantissa
-    return ProviderChoice(name, ort_name, ort_options, precision, target, device_ids, reason, engine, status)
+    return ProviderChoice(name, precision, target, device_ids, reason, engine, status)
 
 
 def _listed(devices: int | str | Sequence[int]) -> str:
     return str(devices) if isinstance(devices, (int, str)) else ",".join(map(str, devices))
 
 
-def _devices(status: ProviderStatus, wanted: int | Sequence[int] | Literal["all"] | None) -> tuple[int, ...]:
-    """Return the numbers of the GPUs to use."""
-    usable: list[int] = status.details["usable_devices"]
-    if wanted is None:
-        return (usable[0],)
-    numbers = usable if wanted == "all" else [wanted] if isinstance(wanted, int) else wanted
-    by_model: dict[str, list[int]] = {}
-    for number in numbers:
-        by_model.setdefault(_model(status, number), []).append(number)
-    if len(by_model) > 1:
-        models = join_limited([f"{model} ({_listed(devices)})" for model, devices in by_model.items()])
+def _devices(status: ProviderStatus, asked: int | list[int] | Literal["all"] | None) -> tuple[int, ...]:
+    """Return the numbers of the GPUs to use; none on the CPU. PyTorch looks for its device itself."""
+    traits = TRAITS[status.name]
+    wanted: Sequence[int] = [asked] if isinstance(asked, int) else asked if isinstance(asked, list) else ()
+    if not traits.on_gpu:
+        if asked is None or (len(wanted) == 1 and not traits.runs_graphs):
+            return tuple(wanted)
+        runs_on = "no GPU" if traits.runs_graphs else "one device"
         raise ArgumentError(
-            f"device {_listed(wanted)} names GPUs of different models, which differ in their last digits: {models}",
+            f"device {_listed(asked)} was asked for, but the provider {status.name} runs on {runs_on}",
+            options=(UseOption("provider", "run on GPUs", "cuda"),),
+        )
+    names = [str(device["name"]) for device in status.details["devices"]]
+    usable: list[int] = status.details["usable_devices"]
+    by_model: dict[str, list[int]] = {}
+    for number in wanted or (usable if asked == "all" else usable[:1]):
+        if number >= len(names):
+            numbered = join_limited([f"{index}: {name}" for index, name in enumerate(names)])
+            raise ProviderError(
+                f"there is no device {number} for the provider {status.name}: the visible GPUs are {numbered}",
+                "Choose one of these; CUDA_VISIBLE_DEVICES limits and renumbers them",
+            )
+        if number not in usable:
+            raise ProviderUnavailableError(
+                f"it does not support device {number}, {names[number]}",
+                options=(UseOption("device", "use a device that it supports", usable[0]),),
+                where=f"provider {status.name}",
+            )
+        by_model.setdefault(names[number], []).append(number)
+    if len(by_model) > 1:
+        models = join_limited([f"{model} ({_listed(numbers)})" for model, numbers in by_model.items()])
+        raise ArgumentError(
+            f"device {_listed(asked or 0)} names GPUs of different models, which differ in their last digits: {models}",
             options=(UseOption("device", "use those of one model", _listed(max(by_model.values(), key=len))),),
         )
-    return tuple(numbers)
-
-
-def _model(status: ProviderStatus, index: int) -> str:
-    """Return the model name of a GPU that can be used."""
-    devices = [str(device["name"]) for device in status.details["devices"]]
-    usable: list[int] = status.details["usable_devices"]
-    if index >= len(devices):
-        numbered = join_limited([f"{number}: {device}" for number, device in enumerate(devices)])
-        raise ProviderError(
-            f"there is no device {index} for the provider {status.name}: the visible GPUs are {numbered}",
-            "Choose one of these; CUDA_VISIBLE_DEVICES limits and renumbers them",
-        )
-    if index not in usable:
-        raise ProviderUnavailableError(
-            f"it does not support device {index}, {devices[index]}",
-            options=(UseOption("device", "use a device that it supports", usable[0]),),
-            where=f"provider {status.name}",
-        )
-    return devices[index]
-
-
-def _check_options(choice: ProviderChoice) -> None:
-    """Raise ArgumentError for options that belong to another provider."""
-    if choice.engine["reference_checkpoint"] is not None and choice.traits.runs_graphs:
-        raise ArgumentError(
-            f"reference_checkpoint is for the provider torch, not for {choice.name}",
-            options=(UseOption("provider", "run PyTorch", "torch"),),
-        )
+    return tuple(number for numbers in by_model.values() for number in numbers)

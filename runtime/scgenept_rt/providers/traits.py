@@ -19,7 +19,7 @@ class ProviderTraits:
     Attributes
     ----------
     ort_name
-        Name in ONNX Runtime; None for PyTorch, and for a plugin, which chooses its own name when it is registered.
+        Name in ONNX Runtime; None for PyTorch. A plugin may be registered under another one.
     target
         Which graphs of a bundle it runs; None if it runs none.
     on_gpu
@@ -46,6 +46,6 @@ TRAITS: Final[Mapping[str, ProviderTraits]] = {
     "cpu": ProviderTraits("CPUExecutionProvider", "ort", on_gpu=False),
     "cuda": ProviderTraits("CUDAExecutionProvider", "ort", on_gpu=True),
     "tensorrt": ProviderTraits("TensorrtExecutionProvider", "portable", on_gpu=True),
-    "tensorrt-rtx": ProviderTraits(None, "portable", on_gpu=True),
+    "tensorrt-rtx": ProviderTraits("NvTensorRTRTXExecutionProvider", "portable", on_gpu=True),
     "torch": ProviderTraits(None, None, on_gpu=False),
 }

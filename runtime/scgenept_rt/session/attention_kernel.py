@@ -7,10 +7,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Final
-
-from scgenept_rt.providers import ProviderChoice
 
 DEBUG_VARIABLE: Final = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
 """With it, ONNX Runtime's CUDA provider prints the kernel of every attention node to standard output."""
@@ -22,24 +20,19 @@ _DEBUG_LINE = re.compile(
 
 
 @contextmanager
-def attention_kernels(choice: ProviderChoice) -> Iterator[list[str]]:
+def attention_kernels(*, printed: bool) -> Iterator[list[str]]:
     """Collect the names of the attention kernels that run in sessions opened within the context.
 
-    Yields a list that is complete on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``; empty if the provider
-    is not cuda, which alone names them.
-    """
-    with printed_attention_kernels() if choice.traits.is_cuda else nullcontext(list[str]()) as kernels:
-        yield kernels
-
-
-@contextmanager
-def printed_attention_kernels() -> Iterator[list[str]]:
-    """Collect the names that ONNX Runtime prints; see `attention_kernels`.
+    Yields a list that is complete on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``; empty if `printed` is
+    False, for providers that do not print them (`ProviderTraits.is_cuda`).
 
     Standard output is redirected meanwhile; anything else written to it goes to standard error on leaving, since the
     output of a command may have to be JSON.
     """
     kernels: list[str] = []
+    if not printed:
+        yield kernels
+        return
     sys.stdout.flush()
     stdout = 1  # ONNX Runtime writes to the descriptor, which Python's own redirection does not affect
     kept = os.dup(stdout)

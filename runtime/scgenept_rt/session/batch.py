@@ -14,8 +14,8 @@ _BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2}
 _ALIVE_TENSORS = 8
 """Tensors of [tokens, d_model] that a layer holds at once: its input, queries before and after their bias, keys,
 values, the output of attention, and two for copies that a kernel may make."""
-_ARENA_SHARE = 0.8
-_INPUT_AND_OUTPUT_BYTES = 2 * (4 + 8 + 4)
+_ARENA_SHARE = 0.8  # of the memory; the rest is lost between the tensors in ONNX Runtime's arena
+_INPUT_AND_OUTPUT_BYTES = 2 * (4 + 8 + 4)  # float32 value, int64 flag, float32 result of a token; copied once
 _RESERVED_BYTES = 2**30
 
 
@@ -61,14 +61,9 @@ def automatic_batch_size(
 
     Notes
     -----
-    A layer holds 8 tensors of [tokens, d_model]. A fifth of the memory is taken as lost between the tensors in ONNX
-    Runtime's arena, and a token has a float32 value, an int64 flag and a float32 result, counted twice for copies. With
-    d_model 512 that is
-    8 x 512 x 2 / 0.8 + 32 = 10,272 bytes per token in fp16 and 20,512 in fp32: 52 and 103 MB per cell of 5,045 genes,
-    1.7 and 3.3 GB for 32 cells.
-
-    Weights, and what depends on the gene alone, do not grow with the batch. They are part of the 1 GiB that is left
-    free, with what CUDA and cuBLAS take for themselves and the workspaces of cuDNN's plans.
+    With d_model 512 a token takes 8 x 512 x 2 / 0.8 + 32 = 10,272 bytes in fp16 and 20,512 in fp32: 52 and 103 MB per
+    cell of 5,045 genes, 1.7 and 3.3 GB for 32 cells. What does not grow with the batch (weights, gene table, CUDA's
+    own memory, workspaces of cuDNN's plans) fits into the 1 GiB that is left free.
     """
     on_gpu = TRAITS[provider].on_gpu
     size = max(1, min((_GPU_TOKENS if on_gpu else _CPU_TOKENS) // max(n_genes, 1), _MAX_BATCH))

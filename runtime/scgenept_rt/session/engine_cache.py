@@ -33,12 +33,12 @@ def engine_directory(root: Path, key: Mapping[str, str]) -> Iterator[tuple[Path,
     `root` is the directory of all engines, `key` everything that the engine depends on. Raises `OutputError` if the
     cache cannot be written.
     """
-    kept = root / hashlib.sha256(json.dumps(dict(sorted(key.items()))).encode()).hexdigest()[:32]
+    kept = root / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     remedy = f"Set the environment variable {CACHE_VARIABLE} to a directory that can"
     with failed_writes(root, "this cache directory for compiled engines cannot be written", remedy):
         check_own(root)
         check_own(kept)
-        whole = _is_whole(kept, key)
+        whole = _is_whole(kept)
         if not whole:
             root.mkdir(parents=True, exist_ok=True)
             building = Path(tempfile.mkdtemp(prefix=f"{kept.name}{_BUILDING}", dir=root))
@@ -48,29 +48,27 @@ def engine_directory(root: Path, key: Mapping[str, str]) -> Iterator[tuple[Path,
     _remove_abandoned(root)
     try:
         yield building, False
+        files = _checksums(building)
         with contextlib.suppress(OSError):  # a full disk, or another process was first: the session has its engine
-            _keep(building, kept, key)
+            if files and not _is_whole(kept):
+                listing = json.dumps({"key": dict(key), "files": files}, indent=2)
+                (building / _LISTING).write_text(listing, encoding="utf-8")
+                shutil.rmtree(kept, ignore_errors=True)
+                building.rename(kept)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _is_whole(kept: Path, key: Mapping[str, str]) -> bool:
+def _is_whole(kept: Path) -> bool:
     try:
-        listing = json.loads((kept / _LISTING).read_text(encoding="utf-8"))
-        found = {path.name: sha256_of(path) for path in kept.iterdir() if path.name != _LISTING}
-        return bool(found) and listing == {"key": dict(key), "files": found}
-    except (OSError, ValueError):
+        files = json.loads((kept / _LISTING).read_text(encoding="utf-8"))["files"]
+        return bool(files) and files == _checksums(kept)
+    except (OSError, ValueError, TypeError, KeyError):
         return False
 
 
-def _keep(building: Path, kept: Path, key: Mapping[str, str]) -> None:
-    files = {path.name: sha256_of(path) for path in building.iterdir()}
-    if not files:
-        return
-    (building / _LISTING).write_text(json.dumps({"key": dict(key), "files": files}, indent=2), encoding="utf-8")
-    if kept.exists() and not _is_whole(kept, key):
-        shutil.rmtree(kept, ignore_errors=True)
-    building.rename(kept)
+def _checksums(directory: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in directory.iterdir() if path.name != _LISTING}
 
 
 def _remove_abandoned(root: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -23,7 +23,7 @@ from scgenept_rt.providers import (
 )
 from scgenept_rt.session.batch import automatic_batch_size, largest_batch
 from scgenept_rt.session.failures import graph_not_loaded, inference_error, summary
-from scgenept_rt.session.graph_io import OUTPUT, Feed
+from scgenept_rt.session.protocol import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
 from scgenept_rt.wording import pluralize
@@ -99,14 +99,15 @@ class OrtSession:
         else:
             _bound_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
-        providers: list[tuple[str, dict[str, str]]] | None = choice.ort_providers
-        with ExitStack() as stack:
-            if self._max_batch is not None:
-                engine = tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
-                providers = [(str(choice.ort_provider), stack.enter_context(engine))]
-            elif choice.traits.ort_name is None:
-                _add_plugin_device(options, choice)
-                providers = None
+        is_plugin = choice.name == "tensorrt-rtx"
+        if is_plugin:
+            _add_plugin_device(options, choice)
+        with (
+            nullcontext(choice.ort_options)
+            if self._max_batch is None
+            else tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
+        ) as provider_options:
+            providers = None if is_plugin else [(choice.ort_provider, provider_options)]
             try:
                 weights = _linked_weights(options, bundle, graph)
                 # With its fallback, the Python wrapper retries on the CPU, and raises what went wrong there.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Precision
+
+Feed = Mapping[str, NDArray[Any]]
+"""A graph's inputs by name: those of `Session.run`; a merged graph has `log_count` too."""
+
+OUTPUT: Final = "predicted"
+"""Name of a graph's output: (n_cells, n_genes) float32."""
 
 
 class Session(Protocol):

@@ -22,13 +22,17 @@ def tensorrt_options(
     `on_notice` is called when an engine must be built, for batches of up to `max_batch` cells, and when it is done.
     See `engine_directory` for what is raised.
     """
-    device = choice.device or {}
+    device, n_genes = choice.device or {}, bundle.manifest.dimensions.n_genes
+    full = _shapes(max_batch, n_genes)
     fixed = {
         **choice.ort_options,
         # The graph holds its precision; the builder may use half precision only where the graph does.
         "trt_fp16_enable": "1" if choice.precision == "fp16" else "0",
         "trt_layer_norm_fp32_fallback": "1",
-        **shape_profiles(bundle.manifest.dimensions.n_genes, max_batch),
+        # The sizes that an engine is built for: tuned for full batches of all genes.
+        "trt_profile_min_shapes": _shapes(1, 1),
+        "trt_profile_opt_shapes": full,
+        "trt_profile_max_shapes": full,
     }
     key = {
         "bundle": bundle.digest,
@@ -36,7 +40,7 @@ def tensorrt_options(
         "gpu": str(device["name"]),
         "compute capability": str(device["compute_capability"]),
         "onnxruntime": str(import_onnxruntime().__version__),
-        "tensorrt": tensorrt_version(),
+        "tensorrt": _tensorrt_version(),
         **{name: value for name, value in fixed.items() if name != "device_id"},
     }
     kept, started = cache_directory("engines"), time.monotonic()
@@ -57,20 +61,11 @@ def tensorrt_options(
             announce(f"built the engine in {time.monotonic() - started:,.0f} s.")
 
 
-def shape_profiles(n_genes: int, max_batch: int) -> dict[str, str]:
-    """Return the ranges of input sizes that an engine is built for: tuned for full batches of all genes."""
-
-    def shapes(batch: int, genes: int) -> str:
-        return f"values:{batch}x{genes},pert_flags:{batch}x{genes},gene_index:{genes}"
-
-    return {
-        "trt_profile_min_shapes": shapes(1, 1),
-        "trt_profile_opt_shapes": shapes(max_batch, n_genes),
-        "trt_profile_max_shapes": shapes(max_batch, n_genes),
-    }
+def _shapes(n_cells: int, n_genes: int) -> str:
+    return f"values:{n_cells}x{n_genes},pert_flags:{n_cells}x{n_genes},gene_index:{n_genes}"
 
 
-def tensorrt_version() -> str:
+def _tensorrt_version() -> str:
     """Return the version number of the loaded TensorRT library (101304 is 10.13.4), "unknown" if it gives none."""
     try:
         return str(ctypes.CDLL("libnvinfer.so.10").getInferLibVersion())

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
-from scgenept_rt.session.graph_io import Feed
+from scgenept_rt.session.protocol import Feed
 
 
 class MergedTokens(NamedTuple):

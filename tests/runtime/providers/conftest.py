@@ -110,24 +110,6 @@ class SessionOptions:
         assert (key, value) == ("session.disable_cpu_ep_fallback", "1")
     def add_provider_for_devices(self, devices, options):
         self.devices = devices
-class OrtValue:
-    def __init__(self, array, device):
-        self.array, self.device = array, device
-    @classmethod
-    def ortvalue_from_shape_and_type(cls, shape, element_type, device_type, device_id):
-        import numpy
-        return cls(numpy.zeros(shape, element_type), (device_type, device_id))
-    def update_inplace(self, data):
-        self.array[...] = data
-    def numpy(self):
-        return self.array
-class Binding:
-    def __init__(self):
-        self.inputs, self.outputs = {{}}, {{}}
-    def bind_ortvalue_input(self, name, value):
-        self.inputs[name] = value
-    def bind_ortvalue_output(self, name, value):
-        self.outputs[name] = value
 class InferenceSession:
     # Compiles an engine into the cache if none lies there, and predicts zero.
     def __init__(self, path, options, providers=None, enable_fallback=1):
@@ -151,8 +133,6 @@ class InferenceSession:
     def run(self, outputs, feed):
         print("batch of", len(feed["values"]))
         return [feed["values"] * 0]
-    def io_binding(self):
-        return Binding()
 """
 
 
@@ -272,7 +252,8 @@ def holding(*graphs):
     return SimpleNamespace(graphs=lambda: files)
 try:
     choice = {call}
-    print(json.dumps(dataclasses.asdict(choice) if choice else None))
+    derived = {{name: getattr(choice, name) for name in ("ort_provider", "ort_options")}} if choice else {{}}
+    print(json.dumps({{**dataclasses.asdict(choice), **derived}} if choice else None))
 except ScgeneptError as error:
     print(json.dumps({{"error": type(error).__name__, "message": str(error)}}))
 """

@@ -19,7 +19,7 @@ def test_the_installed_onnxruntime_is_usable_on_the_cpu() -> None:
     assert status.usable
     assert onnxruntime.__version__ in status.reason
     choice = select_provider(provider="cpu")
-    assert choice.ort_providers == [("CPUExecutionProvider", {})]
+    assert (choice.ort_provider, choice.ort_options) == ("CPUExecutionProvider", {})
     verify_active(["CPUExecutionProvider"], choice)
     with pytest.raises(ProviderUnavailableError):
         verify_active([], choice)
@@ -30,12 +30,8 @@ def test_torch_is_looked_for_but_not_imported(machine: Machine) -> None:
     machine.add_wheel("torch", "2.13.0")
     (machine.site / "torch.py").write_text("raise SystemExit('imported')")
     status = machine.statuses()["torch"]
-    assert "PyTorch 2.13.0 is installed, but no package offers the backend" in status["reason"]
-    backend = machine.site / "backend-1.dist-info"
-    backend.mkdir()
-    (backend / "METADATA").write_text("Metadata-Version: 2.1\nName: backend\nVersion: 1\n")
-    (backend / "entry_points.txt").write_text("[scgenept_rt.backends]\ntorch = somewhere:Backend\n")
-    assert machine.statuses()["torch"]["usable"]
+    assert status["usable"]
+    assert "PyTorch 2.13.0" in status["reason"]
 
 
 @linux

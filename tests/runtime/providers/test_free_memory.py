@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata
 import numpy as np
@@ -24,9 +24,8 @@ GIB = 2**30
 
 MEASURE = """
 import json, sys
-from scgenept_rt.providers.devices import DeviceMeter
-meter = DeviceMeter(int(sys.argv[1]))
-print(json.dumps([meter.driver, meter.free_bytes(), meter.used_bytes()]))
+from scgenept_rt.providers.devices import gpu_memory
+print(json.dumps(gpu_memory(int(sys.argv[1]))))
 """
 # Rows depend on the size of their batch here, as rounding makes them on a GPU.
 COMMAND = """
@@ -91,11 +90,10 @@ def test_few_sizes_are_ever_used() -> None:
 # --- what is free -----------------------------------------------------------------------------------------------------
 
 
-def measured(machine: Machine, device: int, **environment: str) -> list[object]:
+def measured(machine: Machine, device: int, **environment: str) -> Any:
     result = machine.run(MEASURE, str(device), **environment)
     assert result.returncode == 0, result.stderr
-    found: list[object] = json.loads(result.stdout)
-    return found
+    return json.loads(result.stdout)
 
 
 @linux
@@ -103,27 +101,27 @@ def test_memory_is_that_of_the_gpu_of_this_number_among_the_visible(machine: Mac
     machine.add_driver((9, 0), (8, 9))
     machine.add_nvml()
     free = {"FREE_0": str(3 * GIB), "FREE_1": str(5 * GIB)}
-    assert measured(machine, 0, **free) == ["580.65.06", 3 * GIB, 97 * GIB]
-    assert measured(machine, 1, **free) == ["580.65.06", 5 * GIB, 95 * GIB]
-    assert measured(machine, 0, CUDA_VISIBLE_DEVICES="1,0", **free) == ["580.65.06", 5 * GIB, 95 * GIB]
+    assert measured(machine, 0, **free) == [3 * GIB, 97 * GIB, "580.65.06"]
+    assert measured(machine, 1, **free) == [5 * GIB, 95 * GIB, "580.65.06"]
+    assert measured(machine, 0, CUDA_VISIBLE_DEVICES="1,0", **free) == [5 * GIB, 95 * GIB, "580.65.06"]
 
 
 @linux
 def test_no_more_is_free_than_cuda_says_the_device_has(machine: Machine) -> None:
     machine.add_driver((9, 0))  # 80 GiB, as of a slice of a larger one
     machine.add_nvml()
-    assert measured(machine, 0, FREE_0=str(99 * GIB)) == ["580.65.06", 80 * GIB, 1 * GIB]
+    assert measured(machine, 0, FREE_0=str(99 * GIB)) == [80 * GIB, 1 * GIB, "580.65.06"]
 
 
 @linux
 def test_memory_is_not_known_without_a_driver_without_nvml_and_where_nvml_cannot_tell(machine: Machine) -> None:
-    assert measured(machine, 0) == [None, None, None]
+    assert measured(machine, 0) is None
     machine.add_driver((9, 0))
-    assert measured(machine, 0) == [None, None, None]
+    assert measured(machine, 0) is None
     machine.compile(machine.libraries / "libnvidia-ml.so.1", "int nvmlInit(void) { return 0; }")  # an older one
-    assert measured(machine, 0) == [None, None, None]
+    assert measured(machine, 0) is None
     machine.add_nvml()
-    assert measured(machine, 0) == ["580.65.06", None, None]
+    assert measured(machine, 0) is None
 
 
 # --- a run that is continued when other memory is free ----------------------------------------------------------------

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from scgenept_rt.session.engine_cache import engine_directory
-from scgenept_rt.session.tensorrt import shape_profiles
 from tests.runtime.bundle_changes import change_weight
 from tests.runtime.conftest import CELLS
 from tests.runtime.providers.skips import linux
@@ -250,11 +249,3 @@ def test_what_killed_builds_left_goes_when_it_is_old(tmp_path: Path) -> None:
     with engine_directory(tmp_path / "engines", {}) as (directory, _):
         (directory / "x.engine").touch()
     assert [path.name for path in engines(tmp_path) if "building" in path.name] == ["abc.building-new"]
-
-
-def test_profiles_span_from_one_gene_of_one_cell_to_full_batches() -> None:
-    assert shape_profiles(5045, 32) == {
-        "trt_profile_min_shapes": "values:1x1,pert_flags:1x1,gene_index:1",
-        "trt_profile_opt_shapes": "values:32x5045,pert_flags:32x5045,gene_index:5045",
-        "trt_profile_max_shapes": "values:32x5045,pert_flags:32x5045,gene_index:5045",
-    }
