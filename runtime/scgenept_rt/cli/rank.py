@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,7 +69,7 @@ def rank(
         typer.Option("--start", metavar="COLUMN=VALUE", help="Cells to start from. Default: DATA's control cells."),
     ] = None,
     metric: Annotated[
-        str | None,
+        Any,
         typer.Option(
             "--metric",
             metavar="NAME",
@@ -91,6 +92,7 @@ def rank(
 
     With a bundle and CELLS instead of predictions, perturbations are predicted only as far as the best K need.
     """
+    from scgenept_rt import ranking
     from scgenept_rt.perturbation import read_gene_list, read_gene_weights
 
     flags = (perturbation, perturbations, all_singles, pairs_of)
@@ -98,22 +100,20 @@ def rank(
         raise typer.BadParameter("a bundle takes CELLS and perturbations, a file of predictions neither")
     if cells is not None and in_group is not None:
         raise typer.BadParameter("only a file of predictions has groups", param_hint="--in-group")
-    labels = None if cells is None else requested(*flags)
     check_report_paths((csv_file, figure), (predictions, cells, up, down, weights, toward))
     if figure is not None:
         from scgenept_rt.plotting.drawing import check_figure_path
 
         check_figure_path(figure)
-    given = {
-        "up": up and read_gene_list(up, for_pairs=False),
-        "down": down and read_gene_list(down, for_pairs=False),
-        "weights": weights and read_gene_weights(weights),
+    by: RankBy = {
+        "up": read_gene_list(up, for_pairs=False) if up else None,
+        "down": read_gene_list(down, for_pairs=False) if down else None,
+        "weights": read_gene_weights(weights) if weights else None,
         "toward": toward,
         "group": group,
         "start": start,
         "metric": metric,
     }
-    by = cast("RankBy", {name: value for name, value in given.items() if value is not None})
 
     def report(found: Ranking) -> None:
         table = found.table.assign(synthetic=found.synthetic)
@@ -123,38 +123,26 @@ def rank(
 
             print(f"wrote {plotting.save(plotting.ranking(found, top=top), figure)}")
 
-    if cells is None or labels is None:
-        from scgenept_rt.ranking import rank as rank_predictions
-
-        report(rank_predictions(predictions, in_group=in_group, read=read, on_notice=note, **by))
+    if cells is None:
+        report(ranking.rank(predictions, in_group=in_group, read=read, on_notice=note, **by))
         return
-    from scgenept_rt.ranking import Screen, check_question
-
-    check_question(by)
-    with (
-        open_model(predictions, engine) as model,
-        Screen(
-            model,
-            cells,
-            labels(model.panel),
-            by,
-            top=top,
-            sample=sample,
-            read=read,
-            on_notice=note,
-        ) as screen,
-    ):
-        try:
-            with show_progress("passes") as progress:
-                screen.search(progress)
-        except KeyboardInterrupt:
-            say(f"interrupted: {screen.progress_made}")
-            found = screen.ranking()
-            if len(found.table):
-                report(found)
-            raise
-        report(screen.ranking())
-        say(screen.progress_made)
+    labels = requested(*flags)
+    with open_model(predictions, engine) as model:
+        search = ranking.Search(
+            model, cells, labels(model.panel), by, top=top, sample=sample, read=read, on_notice=note
+        )
+        with closing(search):
+            try:
+                with show_progress("passes") as progress:
+                    search.run(progress)
+            except KeyboardInterrupt:
+                say(f"interrupted: {search.progress_made}")
+                found = search.ranking()
+                if len(found.table):
+                    report(found)
+                raise
+            report(search.ranking())
+            say(search.progress_made)
 
 
 def _print(found: Ranking, top: int) -> None:

@@ -1,79 +1,112 @@
-"""What perturbations are ranked by."""
+"""What perturbations are ranked by: the size of their effect, a signature of genes, or a state of measured cells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, get_args
 
-from scgenept_rt.errors import ArgumentError, UseOption
+import numpy as np
+
+from scgenept_rt.errors import ArgumentError, Caution, UseOption
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import Metric, ReadOptions
-from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, TowardState
-from scgenept_rt.ranking.signature import signature_weights
+from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore
 from scgenept_rt.ranking.target_state import read_target_state
-from scgenept_rt.wording import describe
+from scgenept_rt.wording import describe, join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-_METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class RankBy(TypedDict, total=False):
     """What perturbations are ranked by; the size of their effect if nothing is given."""
 
-    up: Sequence[str]
-    down: Sequence[str]
-    weights: Mapping[str, float]
-    toward: str | Path | AnnData
-    group: str
-    start: str
-    metric: Metric
+    up: Sequence[str] | None
+    down: Sequence[str] | None
+    weights: Mapping[str, float] | None
+    toward: str | Path | AnnData | None
+    group: str | None
+    start: str | None
+    metric: Metric | None
 
 
-@dataclass(frozen=True)
-class Question:
-    """A score, its description, and warning messages."""
+def open_question(panel: GenePanel, by: RankBy, read: ReadOptions | None) -> tuple[Score, list[str]]:
+    """Return the score to rank by, matched to the genes of predictions, and notices.
 
-    score: Score
-    description: str
-    notices: tuple[str, ...]
-
-
-def check_question(by: RankBy) -> None:
-    """Check what is ranked by, before anything is read."""
-    signature = [name for name in ("up", "down", "weights") if by.get(name) is not None]
-    if signature and by.get("toward") is not None:
-        raise ArgumentError(f"both a signature ({', '.join(signature)}) and a state (toward) were given", "Choose one")
-    if by.get("weights") is not None and len(signature) > 1:
-        raise ArgumentError(f"both weights and {signature[0]} were given", "Choose one: weights have signs")
-    if signature and not any(by.get(name) for name in signature):
-        raise ArgumentError(f"the signature ({', '.join(signature)}) holds no gene, expected one or more")
-    if by.get("toward") is None:
-        alone = next((name for name in ("group", "start", "metric") if by.get(name) is not None), None)
-        if alone is not None:
-            raise ArgumentError(
-                f"{alone} is given without measured cells", options=[UseOption("toward", "name their file")]
-            )
-    elif by.get("group") is None:
+    Raises `ArgumentError` if options exclude each other or a signature cannot be used.
+    """
+    given = {name: value for name, value in by.items() if value is not None}
+    signature = [name for name in ("up", "down", "weights") if name in given]
+    state = [name for name in ("toward", "group", "start", "metric") if name in given]
+    if signature and state:
+        raise ArgumentError(
+            f"both a signature ({', '.join(signature)}) and a state ({', '.join(state)}) were given", "Choose one"
+        )
+    if signature:
+        return _signature(panel, by.get("up") or (), by.get("down") or (), by.get("weights") or {})
+    if not state:
+        return EffectSize(), []
+    toward, group, metric = by.get("toward"), by.get("group"), by.get("metric") or "cosine"
+    if toward is None:
+        raise ArgumentError(
+            f"{state[0]} is given without measured cells", options=[UseOption("toward", "name their file")]
+        )
+    if group is None:
         raise ArgumentError(
             "toward is given without a group of its cells",
             options=[UseOption("group", "name one, as COLUMN=VALUE or as the label of a perturbation")],
         )
-    if by.get("metric", _METRICS[0]) not in _METRICS:
-        raise ArgumentError(f"metric is {describe(by['metric'])}, expected one of {', '.join(_METRICS)}")
+    if metric not in get_args(Metric):
+        raise ArgumentError(f"metric is {describe(metric)}, expected one of {', '.join(get_args(Metric))}")
+    return read_target_state(toward, panel, group, by.get("start"), metric, read)
 
 
-def open_question(panel: GenePanel, by: RankBy, read: ReadOptions | None) -> Question:
-    """Match a signature, or the measured cells of a state, to the genes of predictions."""
-    if "toward" in by:
-        state = read_target_state(by["toward"], panel, by["group"], by.get("start"), read)
-        closeness = TowardState(state.change, state.genes, by.get("metric", _METRICS[0]), state.parts)
-        return Question(closeness, f"{closeness.description}, {state.description}", state.notices)
-    if {"up", "down", "weights"} & by.keys():
-        weights, notices = signature_weights(panel, by.get("up", ()), by.get("down", ()), by.get("weights", {}))
-        signature = SignatureScore(weights)
-        return Question(signature, f"{signature.description} ({signature.n_genes})", tuple(notices))
-    return Question(EffectSize(), EffectSize().description, ())
+def _signature(
+    panel: GenePanel, up: Sequence[str], down: Sequence[str], weights: Mapping[str, float]
+) -> tuple[SignatureScore, list[str]]:
+    """Return the score and notices; genes are found by symbol, Ensembl id, or another symbol that HGNC lists."""
+    if weights and (up or down):
+        raise ArgumentError("a signature is given as weights and as genes up or down", "Choose one: weights have signs")
+    named = [*((gene, 1.0) for gene in up), *((gene, -1.0) for gene in down), *weights.items()]
+    if not named:
+        raise ArgumentError("the signature holds no gene, expected one or more")
+    found: dict[int, tuple[str, float]] = {}
+    missing: list[str] = []
+    renamed: list[str] = []
+    for gene, weight in named:
+        if not np.isfinite(weight):
+            raise ArgumentError(f"the weight of {gene} in the signature is {weight}, expected a finite number")
+        if gene not in panel:
+            missing.append(gene)
+            continue
+        position = panel.position(gene)
+        name = panel.names[position]
+        first, before = found.setdefault(position, (gene, weight))
+        if before != weight:
+            spelled = "" if first == gene else f", as {first} and as {gene}"
+            raise ArgumentError(
+                f"{name} is in the signature with two weights, {before:g} and {weight:g}{spelled}",
+                "Leave it out, or give it one weight",
+            )
+        if gene != name and panel.position_by_id.get(gene.partition(".")[0]) != position:
+            renamed.append(f"{gene} is {name}")
+    if not found:
+        raise panel.unknown_genes_error(missing)
+    if not any(weight for _, weight in found.values()):
+        raise ArgumentError("all weights of the signature are 0, expected some that are not")
+    values = np.zeros(len(panel))
+    for position, (_, weight) in found.items():
+        values[position] = weight
+    notices: list[str] = []
+    if missing:
+        missing = list(dict.fromkeys(missing))
+        notices.append(
+            Caution(
+                f"{len(missing):,} of {pluralize(len(missing) + len(found), 'gene')} of the signature are not among "
+                f"the predictions and are left out: {join_limited(missing)}."
+            )
+        )
+    if renamed:
+        notices.append(f"Genes of the signature were found by another name: {join_limited(renamed)}.")
+    return SignatureScore(values), notices

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, warn_caller
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import ReadOptions, SampleOptions
 from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
-from scgenept_rt.ranking.errors import largest_error
-from scgenept_rt.ranking.question import Question, RankBy, check_question, open_question
+from scgenept_rt.ranking.question import RankBy, open_question
 from scgenept_rt.ranking.result import Ranking, ranked
-from scgenept_rt.ranking.screen import Screen
+from scgenept_rt.ranking.search import Search
 from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
@@ -89,61 +88,51 @@ def rank(
     ScgeneptError
         If files cannot be read, or genes or groups are not there.
     """
-    check_question(by)
     if isinstance(predictions, Predictor):
         if cells is None or perturbations is None:
             raise ArgumentError(
                 "a loaded bundle is given without cells and perturbations to predict",
                 options=[UseOption("cells", "give control cells"), UseOption("perturbations", "give labels")],
             )
-        with Screen(
-            predictions,
-            cells,
-            perturbations,
-            by,
-            top=top,
-            sample={"n_controls": n_controls, "seed": seed},
-            read=read,
-            on_notice=on_notice,
-        ) as screen:
-            screen.search(progress)
-            return screen.ranking()
+        sample: SampleOptions = {"n_controls": n_controls, "seed": seed}
+        search = Search(predictions, cells, perturbations, by, top=top, sample=sample, read=read, on_notice=on_notice)
+        with closing(search):
+            search.run(progress)
+            return search.ranking()
     means = read_predictions(predictions, in_group=in_group, effects=True)
-    question = open_question(means.panel, by, read)
-    scores, by_part = _scores(question, means)
-    table = ranked(question, scores, by_part)
-    notices = [*question.notices, *_notices(table)]
-    warn_caller(notices, on_notice)
-    changes = "effect" if means.from_effects else "delta"
-    description = f"{question.description}; from the layer {changes}, without the targets"
-    return Ranking(table, question.score.name, description, means.name, means.synthetic, tuple(notices))
-
-
-def _scores(question: Question, means: PredictedMeans) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Return the scores in order, and `Score.by_part` of each."""
+    score, notices = open_question(means.panel, by, read)
     rows, by_part = [], []
     for row, label in enumerate(means.labels):
         if means.is_control(label):
             continue
-        score, gradient = question.score.of(means.delta(label), means.targets(label), np.zeros(len(means.panel)))
-        error = np.nan if means.sems is None else largest_error(gradient, means.sems[row].astype(np.float64))
-        by_part.append(question.score.by_part(means.delta(label), means.targets(label)))
-        rows.append((label, score, error, int(means.n_controls[row])))
+        change, targets = means.delta(label), means.targets(label)
+        value, gradient = score.of(change, targets)
+        error = np.nan if means.sems is None else largest_error(gradient, means.sems[row])
+        rows.append((label, value, error, int(means.n_controls[row])))
+        by_part.append(score.by_part(change, targets))
     if not rows:
         raise PredictionFileError(
             f"it holds no perturbation to rank (its rows: {join_limited(means.labels)})",
             "Predict perturbations",
             where=means.where,
         )
-    table = pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
-    ascending = not question.score.higher_is_better
-    table = table.sort_values("score", ascending=ascending, kind="stable", na_position="last")
-    return table.reset_index(drop=True), np.array(by_part)[table.index]
-
-
-def _notices(table: pd.DataFrame) -> list[str]:
+    order = np.argsort([-score.sign * value for _, value, _, _ in rows], kind="stable")  # without a score, last
+    table = ranked(score, [rows[place] for place in order], [by_part[place] for place in order])
     n_unknown = int((table["error"].isna() & table["score"].notna()).sum())
-    if not n_unknown:
-        return []
-    have = pluralize(n_unknown, "perturbation has", "perturbations have")
-    return [f"{have} no standard errors, as with a single control cell: their scores are taken as exact."]
+    if n_unknown:
+        have = pluralize(n_unknown, "perturbation has", "perturbations have")
+        notices.append(f"{have} no standard errors, as with a single control cell: their scores are taken as exact.")
+    warn_caller(notices, on_notice)
+    changes = "effect" if means.from_effects else "delta"
+    description = f"{score.description}; from the layer {changes}, without the targets"
+    return Ranking(table, score.name, description, means.name, means.synthetic, tuple(notices))
+
+
+def largest_error(gradient: NDArray[np.float64], errors: NDArray[np.floating]) -> float:
+    """Return the standard error of a score from those of its genes (delta method), however these move together.
+
+    How the errors of genes correlate between cells is not known from a table of means. Were they independent, the root
+    of the sum of squares would do; it is several times too small where a cell's depth or state moves many genes at
+    once. The sum of absolute values holds for any correlation.
+    """
+    return float(np.abs(gradient) @ errors)

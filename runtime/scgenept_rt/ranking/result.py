@@ -1,7 +1,8 @@
-"""Perturbations in order."""
+"""Perturbations in order, and the ranks that their errors support."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError
-from scgenept_rt.ranking.errors import error_of, rank_ranges
-from scgenept_rt.ranking.question import Question
+from scgenept_rt.predictor.standard_errors import standard_error
+from scgenept_rt.ranking.scores import Score
+
+Values = NDArray[np.float64]
+
+N_ERRORS = 2
+"""Standard errors by which a perturbation must be better to rank before another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +56,77 @@ class Ranking:
 
 
 def ranked(
-    question: Question,
-    table: pd.DataFrame,
-    by_part: NDArray[np.float64],
-    of_differences: NDArray[np.float64] | None = None,
+    score: Score,
+    rows: Sequence[tuple[str, float, float, int]],
+    by_part: Sequence[Values],
+    of_differences: Values | None = None,
     n_best: int = 0,
 ) -> pd.DataFrame:
-    """Return a table of scores, which are in order, as that of a `Ranking`; for the others see `rank_ranges`."""
-    sign = 1.0 if question.score.higher_is_better else -1.0
+    """Return the table of a `Ranking`.
+
+    Parameters
+    ----------
+    rows
+        Perturbation, score, error and number of control cells; the best first, those without a score last.
+    by_part
+        `Score.by_part` of each.
+    of_differences, n_best
+        As in `rank_ranges`.
+    """
+    table = pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
+    parts = np.array(by_part)
     n_scored = int(table["score"].notna().sum())
     if len(table) and not n_scored:
         raise ArgumentError(
-            f"no perturbation has a score ({question.description}): each targets all the genes, or changes none",
+            f"no perturbation has a score ({score.description}): each targets all the genes, or changes none",
             "Choose other genes",
         )
     scored = table[:n_scored]
-    scores, errors = sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy()
-    best, worst = rank_ranges(scores, errors, of_differences, n_best, by_part[:n_scored])
+    values, errors = score.sign * scored["score"].to_numpy(), scored["error"].fillna(0.0).to_numpy()
+    best, worst = rank_ranges(values, errors, parts[:n_scored], of_differences, n_best)
     ranks = {"rank": np.arange(1, n_scored + 1), "best_rank": best, "worst_rank": worst}
     columns = pd.DataFrame(ranks).reindex(table.index).astype("Int64")
-    return pd.concat([columns, table.assign(error=np.hypot(table["error"], error_of(by_part)))], axis=1)
+    return pd.concat([columns, table.assign(error=np.hypot(table["error"], error_of(parts)))], axis=1)
+
+
+def rank_ranges(
+    scores: Values, errors: Values, by_part: Values, of_differences: Values | None = None, n_best: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the best and the worst rank of each entry that its error allows; ranks begin at 1.
+
+    An entry ranks behind those that are better by more than `N_ERRORS` errors of the difference, and before those that
+    are worse by as much.
+
+    Parameters
+    ----------
+    scores
+        The higher, the better.
+    errors
+        Standard errors, taken as independent between entries; 0 where none is known.
+    by_part
+        [n_entries, n_parts], what all entries share; see `Score.by_part`.
+    of_differences
+        [n, n], standard errors of the differences between the first n entries where these are known.
+    n_best
+        How many of those are known to be ahead of all that come after the n.
+    """
+    ahead, behind = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
+    known = 0 if of_differences is None else len(of_differences)
+    for index, (score, error) in enumerate(zip(scores, errors, strict=True)):
+        differences, of_both = scores - score, np.hypot(errors, error)
+        if of_differences is not None and index < known:
+            of_both[:known] = of_differences[index]
+        margins = N_ERRORS * np.hypot(of_both, error_of(by_part - by_part[index]))
+        ahead[index] = np.count_nonzero(differences > margins)
+        behind[index] = np.count_nonzero(differences < -margins)
+    best, worst = ahead + 1, len(scores) - behind
+    if known:
+        best[known:] = np.maximum(best[known:], n_best + 1)
+        worst[:n_best] = np.minimum(worst[:n_best], known)
+    return best, worst
+
+
+def error_of(by_part: Values) -> Values:
+    """Return the standard error of the mean over the last axis, 0 where it is empty; see `Score.by_part`."""
+    n = by_part.shape[-1]
+    return standard_error(by_part.var(axis=-1, ddof=1), n) if n else np.zeros(by_part.shape[:-1])

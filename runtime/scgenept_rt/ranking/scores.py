@@ -6,43 +6,44 @@ The genes that a perturbation targets are left out of its own score: they change
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.options import Metric
+from scgenept_rt.wording import pluralize
 
 Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
-class Score(Protocol):
-    """A number for the change that a perturbation makes; NaN where it is not defined."""
+class Score:
+    """A number for the change that a perturbation makes; NaN where it is not defined.
 
-    @property
-    def name(self) -> str:
-        """Name of the score."""
-        ...
+    Attributes
+    ----------
+    name, description
+        Its name in tables, and what it is in words.
+    sign
+        1 if the highest score ranks first, -1 if the lowest.
+    genes
+        bool [n_genes], the genes that count; None for all.
+    """
 
-    @property
-    def description(self) -> str:
-        """The score in words."""
-        ...
+    name: str
+    description: str
+    sign = 1
+    genes: Mask | None = None
 
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether the highest score ranks first."""
-        ...
+    def of(self, change: Values, targets: Sequence[int], var: Values | None = None) -> tuple[float, Values]:
+        """Return the score of a change [n_genes] and its gradient, which is 0 at the columns of the targets.
 
-    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
-        """Return the score of a change and its gradient, which is 0 at the columns of the targets.
-
-        `change`, `var` and the gradient are [n_genes]. Errors lengthen a change: `var`, their squares, are taken off
-        its squared length.
+        Errors lengthen a change: `var` [n_genes], their squares, are taken off its squared length.
         """
-        ...
+        used = self._used(change, targets)
+        gradient = np.zeros_like(change)
+        value, gradient[used] = self._of(change[used], used, 0.0 if var is None else float(var[used].sum()))
+        return value, gradient
 
     def by_part(self, change: Values, targets: Sequence[int]) -> Values:  # noqa: ARG002
         """Return what each part of the measured cells adds to the score, [n_parts]; their spread is its error.
@@ -51,48 +52,41 @@ class Score(Protocol):
         """
         return np.empty(0)
 
+    def _used(self, change: Values, targets: Sequence[int]) -> Mask:
+        used = np.ones(len(change), bool) if self.genes is None else self.genes.copy()
+        used[list(targets)] = False
+        return used
 
-@dataclass(frozen=True)
+    def _of(self, change: Values, used: Mask, noise: float) -> tuple[float, Values]:
+        """Return score and gradient of the changes of the genes that are used."""
+        raise NotImplementedError
+
+
 class EffectSize(Score):
     """Length of the change: root of the sum of squares over genes."""
 
     name = "effect size"
     description = "root of the sum of squared changes"
-    higher_is_better = True
 
-    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
-        """Return score and gradient."""
-        return _length(_without(change, targets), float(_without(var, targets).sum()))
+    def _of(self, change: Values, used: Mask, noise: float) -> tuple[float, Values]:  # noqa: ARG002
+        return _length(change, noise)
 
 
-@dataclass(frozen=True, eq=False)
 class SignatureScore(Score):
     """Weighted mean change of the genes with positive weights minus that of the genes with negative ones.
 
-    `weights` is [n_genes], 0 for genes that are not in the signature.
+    `weights` is [n_genes], 0 for genes that are not in the signature. NaN if a perturbation targets all of the others.
     """
 
-    weights: Values
     name = "signature"
-    higher_is_better = True
 
-    @property
-    def n_genes(self) -> str:
-        """The number of genes up and down, in words."""
-        up, down = np.count_nonzero(self.weights > 0), np.count_nonzero(self.weights < 0)
-        return ", ".join(f"{n:,} {word}" for n, word in ((up, "up"), (down, "down")) if n)
+    def __init__(self, weights: Values) -> None:
+        self.weights = weights
+        up, down = int(np.count_nonzero(weights > 0)), int(np.count_nonzero(weights < 0))
+        self.description = f"mean change of {pluralize(up, 'gene')} up minus that of {pluralize(down, 'gene')} down"
 
-    @property
-    def description(self) -> str:
-        """The score in words."""
-        sides = [word for word, side in (("up", self.weights > 0), ("down", self.weights < 0)) if side.any()]
-        if len(sides) == 2:
-            return "mean change of the up genes minus that of the down genes"
-        return f"mean change of the genes{'' if sides == ['up'] else ', downwards'}"
-
-    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:  # noqa: ARG002
-        """Return score and gradient; NaN if a perturbation targets all genes of the signature."""
-        weights = _without(self.weights, targets)
+    def _of(self, change: Values, used: Mask, noise: float) -> tuple[float, Values]:  # noqa: ARG002
+        weights = self.weights[used]
         gradient = np.zeros_like(weights)
         for side in (weights > 0, weights < 0):
             if side.any():
@@ -100,57 +94,50 @@ class SignatureScore(Score):
         return float(gradient @ change) if gradient.any() else np.nan, gradient
 
 
-@dataclass(frozen=True, eq=False)
 class TowardState(Score):
-    """How close a change is to the change [n_genes] that leads to a state, over the genes measured there.
+    """How close a change is to the one that leads from one state of measured cells to another.
 
-    `genes` is bool [n_genes]; `parts` are the changes [n_parts, n_genes] that parts of the measured cells show. The
-    cosine and Pearson's correlation compare directions alone, the distance (root of the sum of squared differences)
+    The cosine and Pearson's correlation compare directions alone, the distance (root of the sum of squared differences)
     sizes too.
+
+    Parameters
+    ----------
+    target
+        The measured change [n_genes].
+    genes
+        bool [n_genes], the genes that were measured.
+    parts
+        The changes [n_parts, n_genes] that parts of the measured cells show; none if their error is not known.
+    states
+        The two states, in words.
     """
 
-    target: Values
-    genes: NDArray[np.bool_]
-    metric: Metric = "cosine"
-    parts: Values = field(default_factory=lambda: np.empty((0, 0)))
-
-    @property
-    def name(self) -> str:
-        """Name of the metric."""
-        return self.metric
-
-    @property
-    def description(self) -> str:
-        """The score in words."""
-        if self.metric == "distance":
-            size = np.linalg.norm(self.target[self.genes])
-            return f"distance from the measured change (of no change: {size:.4g})"
-        return f"{'cosine' if self.metric == 'cosine' else 'Pearson correlation'} with the measured change"
-
-    @property
-    def higher_is_better(self) -> bool:
-        """False for the distance."""
-        return self.metric != "distance"
-
-    def of(self, change: Values, targets: Sequence[int], var: Values) -> tuple[float, Values]:
-        """Return score and gradient."""
-        used, ours, theirs = self._compared(change, targets)
-        gradient = np.zeros_like(change)
-        value, gradient[used] = self._closeness(ours, theirs, float(var[used].sum()), self._noise)
-        return value, gradient
+    def __init__(self, target: Values, genes: Mask, metric: Metric, parts: Values, states: str) -> None:
+        self.target, self.genes, self.parts, self.name = target, genes, parts, metric
+        self.sign = -1 if metric == "distance" else 1
+        if metric == "distance":
+            closeness = f"distance from the measured change (of no change: {np.linalg.norm(target[genes]):.4g})"
+        else:
+            closeness = f"{'cosine' if metric == 'cosine' else 'Pearson correlation'} with the measured change"
+        self.description = f"{closeness}, {states}"
+        # What errors add to the squared length of the target.
+        self._noise = (
+            float(self._centred(parts[:, genes]).var(axis=0, ddof=1).sum()) / len(parts) if len(parts) else 0.0
+        )
 
     def by_part(self, change: Values, targets: Sequence[int]) -> Values:
         """Return what each part of the measured cells adds, along the gradient by the target."""
-        used, ours, theirs = self._compared(change, targets)
-        if not len(self.parts):
-            return np.empty(0)
-        _, gradient = self._closeness(theirs, ours, self._noise, 0.0)
-        found: Values = self.parts[:, used] @ gradient
+        used = self._used(change, targets)
+        ours, theirs = self._centred(change[used]), self._centred(self.target[used])
+        found: Values = self.parts[:, used] @ self._closeness(theirs, ours, self._noise, 0.0)[1]
         return found
+
+    def _of(self, change: Values, used: Mask, noise: float) -> tuple[float, Values]:
+        return self._closeness(self._centred(change), self._centred(self.target[used]), noise, self._noise)
 
     def _closeness(self, one: Values, other: Values, noise: float, other_noise: float) -> tuple[float, Values]:
         """Return the score of two changes, whose errors add noise to their squared lengths, and its gradient by one."""
-        if self.metric == "distance":
+        if self.name == "distance":
             return _length(one - other, noise + other_noise)
         size, length = _size(one, noise), _size(other, other_noise)
         if not size or not length:
@@ -158,31 +145,8 @@ class TowardState(Score):
         value = float(one @ other) / (size * length)
         return value, (other / length - value * one / size) / size  # sums to 0 where both are centred
 
-    def _compared(self, change: Values, targets: Sequence[int]) -> tuple[NDArray[np.bool_], Values, Values]:
-        """Return which genes count, and the two changes of these."""
-        used = self.genes.copy()
-        used[list(targets)] = False
-        ours, theirs = change[used], self.target[used]
-        if self.metric == "pearson":
-            ours, theirs = ours - ours.mean(), theirs - theirs.mean()
-        return used, ours, theirs
-
-    @cached_property
-    def _noise(self) -> float:
-        """What its errors add to the squared length of the target."""
-        n = len(self.parts)
-        if not n:
-            return 0.0
-        parts = self.parts[:, self.genes]
-        if self.metric == "pearson":
-            parts = parts - parts.mean(axis=1, keepdims=True)
-        return float(parts.var(axis=0, ddof=1).sum()) / n
-
-
-def _without(values: Values, targets: Sequence[int]) -> Values:
-    kept = values.copy()
-    kept[list(targets)] = 0.0
-    return kept
+    def _centred(self, changes: Values) -> Values:
+        return changes - changes.mean(axis=-1, keepdims=True) if self.name == "pearson" else changes
 
 
 def _size(values: Values, noise: float) -> float:

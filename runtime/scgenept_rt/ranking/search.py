@@ -10,17 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
 from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.perturbation import Perturbation
+from scgenept_rt.errors import ArgumentError, PerturbationError, warn_caller
+from scgenept_rt.options import PredictOptions, ReadOptions, SampleOptions, resolve
+from scgenept_rt.perturbation import Perturbation, PerturbationRequest
+from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator
 from scgenept_rt.predictor.moments import RunningMoments
+from scgenept_rt.predictor.run import Run
 from scgenept_rt.predictor.standard_errors import standard_error
-from scgenept_rt.ranking.errors import N_ERRORS
+from scgenept_rt.ranking.question import RankBy, open_question
+from scgenept_rt.ranking.result import N_ERRORS, Ranking, ranked
 from scgenept_rt.ranking.scores import Score
+from scgenept_rt.wording import pluralize
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 Values = NDArray[np.float64]
 
@@ -65,7 +75,7 @@ class _Candidate:
         moments.add(effects)
         self.n, var = moments.n, np.nan_to_num(moments.var())
         found, gradient = score.of(moments.mean, self.perturbation.columns, var * (1 / self.n - 1 / n_cells))
-        self.value = found if score.higher_is_better else -found
+        self.value = score.sign * found
         self.per_cell = np.concatenate([self.per_cell, effects @ gradient])
         unseen = np.nan_to_num(estimator.effect_var(moments) - var) + 2 * np.square(moments.mean) / (self.n + 1)
         self.unseen_var = float(np.square(gradient) @ unseen)
@@ -82,67 +92,107 @@ class _Candidate:
 
 
 class Search:
-    """Finds the `top` best perturbations over `n_cells` control cells.
-
-    Parameters
-    ----------
-    estimator
-        Of these perturbations over these cells, which lie in random order.
-    """
+    """A search for the `top` best perturbations over an input's control cells; `close` it in the end."""
 
     def __init__(
         self,
-        estimator: DifferenceEstimator,
-        perturbations: Sequence[Perturbation],
-        score: Score,
+        predictor: Predictor,
+        cells: str | Path | AnnData,
+        perturbations: str | Sequence[str | PerturbationRequest],
+        by: RankBy,
         *,
         top: int,
-        n_cells: int,
+        sample: SampleOptions,
+        read: ReadOptions | None,
+        on_notice: Callable[[str], None] | None,
     ) -> None:
-        self._estimator, self._score, self._top, self._n_cells = estimator, score, top, n_cells
-        self._candidates = [_Candidate(index, entry) for index, entry in enumerate(perturbations)]
+        if top < 1:
+            raise ArgumentError(f"top is {top}, expected 1 or more")
+        self._predictor, self._top = predictor, top
+        self._score, self._notices = open_question(predictor.panel, by, read)
+        options = resolve(PredictOptions, {**sample, "n_controls_per_perturbation": FEWEST_CELLS})
+        size = predictor.automatic_batch_size()
+        self._run = Run.prepare(
+            predictor, cells, perturbations, options, batch_size=size, read=read, on_notice=on_notice
+        )
+        chosen = [entry for entry in self._run.perturbations if entry.columns]
+        if not chosen:
+            self.close()
+            raise PerturbationError("there is no perturbation to rank but the control", "Name some that target genes")
+        if any(entry.n_controls is not None for entry in chosen):
+            self._notices.append(
+                "The n_controls of single perturbations are not used: the search decides how many cells each takes."
+            )
+        warn_caller(self._notices, on_notice)
+        self._candidates = [_Candidate(index, entry) for index, entry in enumerate(chosen)]
         self._left = self._candidates
+        n = self._n_cells = self._run.controls.n_obs
+        self._n_passes, self._n_expected = 0, n  # without a perturbation, all cells are predicted
+        self._progress: Progress | None = None
+        self._estimator = DifferenceEstimator(
+            self._run.batch_loop(), self._run.controls, 0, n, chosen, [n] * len(chosen), None, self._count
+        )
 
-    @property
-    def n_left(self) -> int:
-        """Candidates that may be among the best."""
-        return len(self._left)
+    def close(self) -> None:
+        """Close the cells."""
+        self._run.controls.close()
 
-    def run(self, on_round: Callable[[int], None]) -> None:
+    def run(self, progress: Progress | None = None) -> None:
         """Predict until the best are known, and their order as far as that costs no more than finding them.
 
-        Parameters
-        ----------
-        on_round
-            Called before each round with the number of predictions that it takes.
+        `progress` is called with the (perturbation, control cell) pairs that are predicted, and those to the end of a
+        round.
         """
+        self._progress = progress
         n, cost, most = 0, 0, np.inf
         end = min(FEWEST_CELLS, self._n_cells)
         while end > n and cost + (end - n) * len(self._left) <= most:
-            on_round((end - n) * len(self._left))
             cost += (end - n) * len(self._left)
+            self._n_expected = self._n_cells + cost
             self._predict(n, end)
             n, end = end, min(2 * end, self._n_cells)
-            self._left = self._possible()
+            self._drop_worse()
             if len(self._left) <= self._top:
                 most = min(most, 2 * cost)
                 if all(_is_better(*pair, N_ERRORS) for pair in pairwise(self._best())):
                     return
 
-    def table(self) -> tuple[pd.DataFrame, Values]:
-        """Return perturbation, score, error and n_controls of what was predicted, the best first, and its `by_part`."""
-        sign = 1.0 if self._score.higher_is_better else -1.0
+    def ranking(self) -> Ranking:
+        """Return what is known by now."""
         compared = self._compared()
         others = [candidate for candidate in self._candidates if candidate.n and candidate not in compared]
         entries = [*compared, *_sorted(others)]
-        rows = [(entry.perturbation.label, sign * entry.value, entry.error, entry.n) for entry in entries]
-        table = pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
-        return table, np.array([entry.by_part for entry in entries]).reshape(len(entries), -1)
+        of_differences = np.array([[_error_of_difference(first, second) for second in compared] for first in compared])
+        table = ranked(
+            self._score,
+            [(entry.perturbation.label, self._score.sign * entry.value, entry.error, entry.n) for entry in entries],
+            [entry.by_part for entry in entries],
+            of_differences,
+            min(self._top, len(self._left)),
+        )
+        n_cells = pluralize(self._n_cells, "control cell")
+        return Ranking(
+            table,
+            self._score.name,
+            f"{self._score.description}; effects on {n_cells}, without the targets",
+            self._predictor.variant,
+            self._predictor.bundle.manifest.synthetic,
+            (*self._run.notices, *self._notices),
+        )
 
-    def errors_of_differences(self) -> Values:
-        """Return the standard errors of the differences between the first n of the table, [n, n]."""
-        compared = self._compared()
-        return np.array([[_error_of_difference(first, second) for second in compared] for first in compared])
+    @property
+    def progress_made(self) -> str:
+        """How far the search came, in words."""
+        n_candidates = len(self._candidates)
+        return (
+            f"{len(self._left):,} of {pluralize(n_candidates, 'candidate')} left after {self._n_passes:,} passes "
+            f"(all candidates from all cells: {n_candidates * self._n_cells:,})"
+        )
+
+    def _count(self, n_rows: int) -> None:
+        self._n_passes += n_rows
+        if self._progress is not None:
+            self._progress(self._n_passes, self._n_expected)
 
     def _compared(self) -> list[_Candidate]:
         """Return those that are left and the next ones from as many cells, in order; none while cells differ."""
@@ -165,17 +215,17 @@ class Search:
             elif not np.isnan(margin):
                 bounds = sorted([*bounds, candidate.value - margin], reverse=True)[: self._top]
 
-    def _possible(self) -> list[_Candidate]:
-        """Return the candidates that are not surely worse than each of the best so far."""
+    def _drop_worse(self) -> None:
+        """Drop the candidates that are surely worse than each of the best so far."""
         best = self._best()
         for candidate in self._left:
             n_errors = _N_ERRORS_OUT * self._sampled(candidate.n)
             if not candidate.is_out and all(_is_better(other, candidate, n_errors) for other in best):
                 candidate.drop()
-        return [candidate for candidate in self._left if not candidate.is_out]
+        self._left = [candidate for candidate in self._left if not candidate.is_out]
 
     def _best(self) -> list[_Candidate]:
-        return _sorted([candidate for candidate in self._left if candidate.n and not candidate.is_out])[: self._top]
+        return _sorted([candidate for candidate in self._left if not candidate.is_out])[: self._top]
 
     def _sampled(self, n: int) -> float:
         """Return by how much a mean over `n` cells is nearer to that over all of these than to any like them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,8 @@ from scgenept_rt.expression.label_matching import LabelledRows
 from scgenept_rt.expression.missing_genes import accept_missing, blanked_genes
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import Metric, ReadOptions
+from scgenept_rt.ranking.scores import TowardState
 from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
@@ -29,41 +29,20 @@ _N_PARTS = 16
 """Parts of the measured cells: enough to show the error of their means, however genes vary together."""
 
 
-@dataclass(frozen=True, eq=False)
-class TargetState:
-    """What leads from one group of measured cells to another.
-
-    Attributes
-    ----------
-    change
-        (n_genes,) difference of the mean expression of the two groups.
-    genes
-        bool (n_genes,), the genes that were measured.
-    description
-        The two groups, in words.
-    parts
-        [n_parts, n_genes], the same of parts of the cells: their spread shows the error of `change`.
-    notices
-        Warning messages.
-    """
-
-    change: NDArray[np.float64]
-    genes: NDArray[np.bool_]
-    description: str
-    parts: NDArray[np.float64]
-    notices: tuple[str, ...]
-
-
 def read_target_state(
-    data: str | Path | AnnData, panel: GenePanel, group: str, start: str | None, read: ReadOptions | None
-) -> TargetState:
-    """Read the means of two groups of cells: `group`, and `start` or else the control cells.
+    data: str | Path | AnnData,
+    panel: GenePanel,
+    group: str,
+    start: str | None,
+    metric: Metric,
+    read: ReadOptions | None,
+) -> tuple[TowardState, list[str]]:
+    """Return the score of closeness to the change between the means of two groups of cells, and notices.
 
-    A group is ``COLUMN=VALUE`` of obs, or the label of a perturbation. Without a label of control cells, all cells but
-    the group take their place.
+    It leads to `group` from `start`, or else from the control cells; each is ``COLUMN=VALUE`` of obs, or the label of a
+    perturbation. Without a label of control cells, all cells but the group take their place.
     """
     with open_cells(data, read) as cells:
-        cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
         match = cells.match_genes(panel)
         if not match.n_found:
             accept_missing(cells, match)  # raises
@@ -87,48 +66,46 @@ def read_target_state(
                 options=[UseOption("start", "name the cells to start from, as COLUMN=VALUE")],
             )
         n_parts = min(_N_PARTS, len(chosen), len(first))
-        means, parts, measured = [], [], match.columns >= 0
-        for rows in (chosen, first):
-            of_parts, blanked = _means(cells, panel, match, rows, n_parts, notices)
-            means.append(np.bincount(np.arange(len(rows)) % n_parts) @ of_parts / len(rows))
-            parts.append(of_parts)
-            measured &= ~blanked
+        to, to_parts, blanked = _means(cells, match, chosen, n_parts, notices)
+        origin, origin_parts, also_blanked = _means(cells, match, first, n_parts, notices)
+    measured = (match.columns >= 0) & ~blanked & ~also_blanked
     if n_parts == 1:
         notices.append(Caution("A group of a single measured cell shows no error: the state is taken as exact."))
-    n_missing = int(np.count_nonzero(~measured))
-    if n_missing:
-        lacking = join_limited([panel.names[position] for position in np.flatnonzero(~measured)])
+    if not measured.all():
+        lacking = [panel.names[position] for position in np.flatnonzero(~measured)]
         notices.append(
-            f"{pluralize(n_missing, 'predicted gene is', 'predicted genes are')} not measured in the data and left "
-            f"out of the comparison: {lacking}."
+            f"{pluralize(len(lacking), 'predicted gene is', 'predicted genes are')} not measured in the data and left "
+            f"out of the comparison: {join_limited(lacking)}."
         )
-    counts = pluralize(len(chosen), "cell"), pluralize(len(first), "cell")
-    description = f"{group} ({counts[0]}) minus {name} ({counts[1]})"
-    spread = (parts[0] - parts[1])[: n_parts if n_parts > 1 else 0]
-    return TargetState(means[0] - means[1], measured, description, spread, tuple(dict.fromkeys(notices)))
+    states = f"{group} ({pluralize(len(chosen), 'cell')}) minus {name} ({pluralize(len(first), 'cell')})"
+    parts = (to_parts - origin_parts)[: n_parts if n_parts > 1 else 0]
+    return TowardState(to - origin, measured, metric, parts, states), list(dict.fromkeys(notices))
 
 
 def _means(
-    cells: OpenedCells, panel: GenePanel, match: GeneMatch, rows: Rows, n_parts: int, notices: list[str]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the mean expression of each of `n_parts` parts of cells, and the genes whose values were blanked."""
+    cells: OpenedCells, match: GeneMatch, rows: Rows, n_parts: int, notices: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the mean expression of cells and of each of `n_parts` parts, and the genes whose values were blanked."""
     from scipy.sparse import csr_array
 
-    totals, n_read = np.zeros((n_parts, len(panel))), 0
+    part = np.arange(len(rows)) % n_parts
+    totals, n_read = np.zeros((n_parts, len(match.columns))), 0
     for batch in cells.values(match, rows, notices):
         n = batch.shape[0]
-        part = np.arange(n_read, n_read + n) % n_parts
-        totals += (csr_array((np.ones(n), (part, np.arange(n))), shape=(n_parts, n)) @ batch).toarray()
+        pick = csr_array((np.ones(n), (part[n_read : n_read + n], np.arange(n))), shape=(n_parts, n))
+        totals += (pick @ batch).toarray()
         n_read += n
     blanked = blanked_genes(cells, match, rows, np.any(totals, axis=0))
-    return totals / np.bincount(np.arange(len(rows)) % n_parts)[:, None], blanked
+    return totals.sum(axis=0) / len(rows), totals / np.bincount(part)[:, None], blanked
 
 
 def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str, notices: list[str]) -> Rows:
     """Return the rows of a group, sorted; notices are appended."""
     column, equals, value = (part.strip() for part in group.partition("="))
     if not equals:
-        return _labelled(cells, panel, group)
+        labels = LabelledRows.of(cells, panel)
+        label = measured_label(labels, group, cells.where)
+        return np.flatnonzero(labels.group_of_rows([label]) == 0).astype(np.int64)
     choose = UseOption(option, "name a group of cells, as COLUMN=VALUE")
     if column not in cells.obs.columns:
         raise no_column("obs", column, cells.obs.columns, choose, cells.where)
@@ -145,9 +122,3 @@ def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str, notices
             where=cells.where,
         )
     return rows
-
-
-def _labelled(cells: OpenedCells, panel: GenePanel, label: str) -> Rows:
-    labels = LabelledRows.of(cells, panel)
-    found = measured_label(labels, label, cells.where)
-    return np.flatnonzero(labels.group_of_rows([found]) == 0).astype(np.int64)

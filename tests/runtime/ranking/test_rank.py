@@ -22,9 +22,10 @@ from scgenept_rt.errors import (
     UnknownGeneError,
 )
 from scgenept_rt.options import Metric
-from scgenept_rt.ranking.errors import error_of, largest_error, rank_ranges
-from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, TowardState
-from tests.runtime.ranking.screens import GENES, cells_of, effects_of, mean_and_error, prediction_file
+from scgenept_rt.ranking.ranking import largest_error
+from scgenept_rt.ranking.result import error_of, rank_ranges
+from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore
+from tests.runtime.ranking.screens import GENES, cells_of, effects_of, mean_and_error, prediction_file, toward
 
 SIZES = np.array([0.5, 3.0, 1.0, 2.0, 0.1])
 
@@ -185,9 +186,9 @@ def test_predictions_that_cannot_be_ranked(screen) -> None:
 SCORES: dict[str, Callable[[np.ndarray], Score]] = {
     "size": lambda _: EffectSize(),
     "signature": lambda effect: SignatureScore(np.where(np.arange(len(effect)) % 5 == 1, np.sign(effect), 0.0)),
-    "cosine": lambda effect: TowardState(effect + 0.1, np.ones(len(effect), bool)),
-    "pearson": lambda effect: TowardState(effect**2, np.ones(len(effect), bool), "pearson"),
-    "distance": lambda effect: TowardState(2 * effect, np.ones(len(effect), bool), "distance"),
+    "cosine": lambda effect: toward(effect + 0.1, "cosine"),
+    "pearson": lambda effect: toward(effect**2, "pearson"),
+    "distance": lambda effect: toward(2 * effect, "distance"),
 }
 
 
@@ -198,12 +199,12 @@ def test_two_errors_of_a_score_cover_the_truth(name: str, together: float) -> No
     effect = effects_of(np.array([2.0]), rng)[0]
     cells = cells_of(effect, together, rng)
     score = SCORES[name](effect)
-    truth = score.of(cells.mean(axis=0), (0,), np.zeros(len(effect)))[0]
+    truth = score.of(cells.mean(axis=0), (0,))[0]
     covered = []
     for n in (8, 32, 128):
         for _ in range(100):
             mean, sem = mean_and_error(cells[rng.integers(0, len(cells), n)])
-            found, gradient = score.of(mean, (0,), np.zeros(len(effect)))
+            found, gradient = score.of(mean, (0,))
             covered.append(abs(found - truth) <= 2 * largest_error(gradient, sem))
     assert np.mean(covered) >= 0.95
 
@@ -214,14 +215,14 @@ def test_errors_of_the_measured_state_are_in_those_of_the_score(metric: Metric, 
     rng = np.random.default_rng(4)
     target, other = effects_of(np.array([2.0, 2.0]), rng)
     change = target + 0.5 * other
-    cells, exact, genes = cells_of(target, together, rng), np.zeros(len(target)), np.ones(len(target), bool)
-    truth = TowardState(cells.mean(axis=0), genes, metric).of(change, (0, 1), exact)[0]
+    cells = cells_of(target, together, rng)
+    truth = toward(cells.mean(axis=0), metric).of(change, (0, 1))[0]
     covered = []
     for _ in range(200):
         parts = cells[rng.integers(0, len(cells), 32)].reshape(16, 2, -1).mean(axis=1)
-        state = TowardState(parts.mean(axis=0), genes, metric, parts)
+        state = toward(parts.mean(axis=0), metric, parts)
         error = error_of(state.by_part(change, (0, 1)))
-        covered.append(abs(state.of(change, (0, 1), exact)[0] - truth) <= 2 * error)
+        covered.append(abs(state.of(change, (0, 1))[0] - truth) <= 2 * error)
     assert np.mean(covered) >= 0.92
 
 
@@ -231,9 +232,8 @@ def test_gradients_are_those_of_the_scores(name: str) -> None:
     effect = effects_of(np.array([2.0]), rng)[0]
     score, change = SCORES[name](effect), effect + rng.normal(size=len(effect))
     step = 1e-6 * rng.normal(size=len(effect))
-    exact = np.zeros(len(effect))
-    value, gradient = score.of(change, (0, 4), exact)
-    assert score.of(change + step, (0, 4), exact)[0] - value == pytest.approx(gradient @ step, rel=1e-3)
+    value, gradient = score.of(change, (0, 4))
+    assert score.of(change + step, (0, 4))[0] - value == pytest.approx(gradient @ step, rel=1e-3)
     assert gradient[0] == gradient[4] == 0
 
 
@@ -243,11 +243,12 @@ def test_a_target_that_was_predicted_is_left_out_beside_one_that_was_not(screen)
 
 
 def test_ranges_of_ranks() -> None:
-    best, worst = rank_ranges(np.array([5.0, 4.0, 3.9, 1.0]), np.array([0.1, 0.1, 0.1, 0.0]))
+    shared = np.empty((4, 0))
+    best, worst = rank_ranges(np.array([5.0, 4.0, 3.9, 1.0]), np.array([0.1, 0.1, 0.1, 0.0]), shared)
     assert best.tolist() == [1, 2, 2, 4]
     assert worst.tolist() == [1, 3, 3, 4]
     of_differences = np.array([[0.0, 9.0, 0.1], [9.0, 0.0, 0.01], [0.1, 0.01, 0.0]])  # errors that cancel, or add up
-    best, worst = rank_ranges(np.array([5.0, 4.0, 3.9, 1.0]), np.full(4, 0.1), of_differences)
+    best, worst = rank_ranges(np.array([5.0, 4.0, 3.9, 1.0]), np.full(4, 0.1), shared, of_differences)
     assert best.tolist() == [1, 1, 3, 4]
     assert worst.tolist() == [2, 2, 3, 4]
 
