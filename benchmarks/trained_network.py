@@ -23,12 +23,11 @@ def prepare(directory: Path, n_steps: int) -> tuple[Path, tuple[str, ...]]:
     import make_demo_bundle as maker
 
     from scgenept_export.bundle_export import export_bundle
-    from scgenept_export.gene_list import GeneList
-    from scgenept_export.gene_lists import shipped_gene_list
+    from scgenept_export.gene_list import GeneList, read_gene_list
     from scgenept_export.vocabulary import SPECIAL_TOKENS, Vocabulary
 
     directory.mkdir(parents=True)
-    names = _genes(shipped_gene_list("norman").names)
+    names = _genes(read_gene_list("norman").names)
     task = PlantedResponses.plant(names, [True] * len(names), np.random.default_rng(_SEED))
     token_ids = torch.arange(len(names))
     phases = ((min(320, len(names)), 24, n_steps, 6e-3), (len(names), 8, max(1, n_steps // 10), 2e-3))

@@ -198,7 +198,6 @@ def copy_graphs(monkeypatch: pytest.MonkeyPatch, oracle_bundle: Callable[[str], 
     from scgenept_export import bundle_export
 
     source = oracle_bundle("scgenept_go_c_gpt_concat")
-    for writer in ("write_graph", "write_merged_graph"):
-        monkeypatch.setattr(
-            bundle_export, writer, lambda _model, _tokens, path, *_: shutil.copyfile(source / path.name, path)
-        )
+    monkeypatch.setattr(
+        bundle_export, "write_graph", lambda _model, _tokens, path, *_: shutil.copyfile(source / path.name, path)
+    )

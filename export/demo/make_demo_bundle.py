@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scgenept_export.bundle_export import export_bundle
-from scgenept_export.checkpoint import NetworkShape
-from scgenept_export.gene_lists import shipped_gene_list
-from scgenept_export.model import ReferenceModel
+from scgenept_export.gene_list import read_gene_list
+from scgenept_export.model import NetworkShape, ReferenceModel
 from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
 from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.demo import PlantedResponses, draw_expression
@@ -170,7 +169,7 @@ def main() -> None:
     log.setLevel(logging.INFO)
     torch.set_num_threads(1)
     started = time.perf_counter()
-    genes, vocabulary = shipped_gene_list("norman"), census_vocabulary()
+    genes, vocabulary = read_gene_list("norman"), census_vocabulary()
     ids, in_vocab = vocabulary.encode(genes.names)
     rows, small_ids = torch.unique(torch.tensor(ids), return_inverse=True)
     task = PlantedResponses.of_demo(genes.names, in_vocab)

@@ -15,12 +15,11 @@ import torch
 from scgenept_export.activation_range import activation_range, range_problem
 from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.errors import ExportWarning, VocabularyError
-from scgenept_export.gene_list import GeneList, normalised_total
-from scgenept_export.gene_lists import resolve_gene_list
-from scgenept_export.graph_check import GraphCheck, recorded_tolerances, tolerances
+from scgenept_export.gene_list import GeneList, normalised_total, read_gene_list
+from scgenept_export.graph_check import GraphCheck, raise_misses, recorded_tolerances, tolerances
 from scgenept_export.model import ReferenceModel
 from scgenept_export.new_directory import check_destination, replaced_directory
-from scgenept_export.onnx_graph import graph_file_name, write_graph, write_merged_graph
+from scgenept_export.onnx_graph import graph_file_name, write_graph
 from scgenept_export.reference_cells import reference_cells
 from scgenept_export.reference_weights import write_reference_weights
 from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
@@ -47,6 +46,8 @@ from scgenept_rt.wording import pluralize
 
 _MERGED_SHARE = 0.02
 """Share of genes outside the vocabulary from which merging their tokens pays: merging itself costs 1%."""
+
+_PACKAGES = ("scgenept-rt", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 
 
 def export_bundle(
@@ -122,10 +123,10 @@ def export_bundle(
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # what a link names is replaced, not the link
     if find_spec("onnxruntime") is None:
         raise MissingPackageError("onnxruntime", "an export, which checks its graphs with ONNX Runtime,", "export,cpu")
-    check_bundle_destination(out, overwrite)
+    check_destination(out, "bundle", MANIFEST_NAME, overwrite=overwrite)
     progress("reading the checkpoint")
     loaded = load_checkpoint(checkpoint, variant, n_heads=n_heads)
-    gene_list = genes if isinstance(genes, GeneList) else resolve_gene_list(genes)
+    gene_list = genes if isinstance(genes, GeneList) else read_gene_list(genes)
     vocabulary = census_vocabulary() if vocab is None else vocab
     if not isinstance(vocabulary, Vocabulary):
         vocabulary = read_vocabulary(vocabulary)
@@ -151,31 +152,29 @@ def export_bundle(
         on_notice(problem)
     bounds = tolerances(model, token_ids, cells, variant, precisions)
     check = GraphCheck(model, token_ids, in_vocab, cells)
+    graphs: list[tuple[Target, Precision]] = [("ort", precision) for precision in precisions]
+    if "fp32" in precisions and _merging_pays(in_vocab):
+        graphs.append(("merged", "fp32"))
+    if portable:
+        graphs += [("portable", precision) for precision in precisions]
 
     with replaced_directory(out, "bundle") as partial:
         files: list[BundleFile] = []
-        targets: tuple[Target, ...] = ("ort", "portable") if portable else ("ort",)
-        for target in targets:
-            for precision in precisions:
-                path = partial / graph_file_name(precision, target)
-                progress(f"tracing {path.name}")
-                write_graph(model, token_ids, path, precision, target)
-                progress(f"checking {path.name} against PyTorch")
-                if precision == "fp16" and not check.holds(path, bounds[precision]):
-                    progress(f"tracing {path.name} with separate biases")
-                    write_graph(model, token_ids, path, precision, target, merge_biases=False)
-                check.run(path, bounds[precision], whole_panel=(precision, target) == ("fp32", "ort"))
-                files.append(_describe(path, precision, target))
-            if target == "ort" and "fp32" in precisions and _merging_pays(in_vocab):
-                owner = partial / graph_file_name("fp32", "ort")
-                path = partial / graph_file_name("fp32", "merged")
-                progress(f"tracing {path.name}")
-                write_merged_graph(model, token_ids, path, owner)
-                progress(f"checking {path.name} against PyTorch")
-                check.run_merged(path, bounds["fp32"])
-                files.append(_describe(path, "fp32", "merged"))
+        misses: list[str] = []
+        for target, precision in graphs:
+            path = partial / graph_file_name(precision, target)
+            progress(f"tracing {path.name}")
+            write_graph(model, token_ids, path, precision, target)
+            progress(f"checking {path.name} against PyTorch")
+            found = check.misses(path, precision, target, bounds[precision])
+            if found and precision == "fp16":
+                progress(f"tracing {path.name} with separate biases")
+                write_graph(model, token_ids, path, precision, target, merge_biases=False)
+                found = check.misses(path, precision, target, bounds[precision])
+            misses += found
+            files.append(_describe(path, precision, target))
         loaded.raise_if_changed()  # which would explain misses
-        check.raise_misses()
+        raise_misses(misses)
         checksums = checksums_of_genes(gene_list.names, gene_list.ids, in_vocab)
         replace(cells, gene_checksums=checksums).write(partial)
         files.append(_describe(partial / REFERENCE_NAME))
@@ -204,7 +203,7 @@ def export_bundle(
             ),
             files=tuple(files),
             source_checkpoint=SourceCheckpoint(loaded.path.name, sha256_of(loaded.path)),
-            versions=_versions(),
+            versions={"python": platform.python_version(), **installed_versions(*_PACKAGES)},
             tolerances=recorded_tolerances(bounds),
             synthetic=synthetic,
             activation_range=largest,
@@ -215,20 +214,9 @@ def export_bundle(
     return Bundle.open(out)
 
 
-def check_bundle_destination(out: Path, overwrite: bool) -> None:
-    """Raise `OutputError` unless a bundle can be written at a path; makes the directory above it."""
-    check_destination(out, "bundle", MANIFEST_NAME, overwrite=overwrite)
-
-
 def _merging_pays(in_vocab: Sequence[bool]) -> bool:
-    return list(in_vocab).count(False) >= max(_MERGED_SHARE * len(in_vocab), 2)
+    return in_vocab.count(False) >= max(_MERGED_SHARE * len(in_vocab), 2)
 
 
 def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> BundleFile:
     return BundleFile(path.name, sha256_of(path), path.stat().st_size, precision, target)
-
-
-def _versions() -> dict[str, str]:
-    packages = ("scgenept-rt", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
-    found = installed_versions(*packages)
-    return {"python": platform.python_version(), **found}

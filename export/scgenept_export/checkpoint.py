@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from scgenept_export.errors import CheckpointError
-from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, variant_encoders, variants_with
+from scgenept_export.model import NetworkShape, parameter_shapes
+from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, VALUE_ENCODER, variant_encoders, variants_with
 from scgenept_rt.errors import ArgumentError, UseOption
 from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.failures import failed_reads
@@ -21,7 +22,7 @@ from scgenept_rt.wording import join_limited, pluralize
 UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""
 
-_LAYER = re.compile(r"^transformer_encoder\.layers\.(\d+)\.")
+_LAYER = "transformer_encoder.layers."
 _PACKED_QKV = re.compile(r"\.self_attn\.(?:_impl\.)?Wqkv\.")
 """flash-attn's name of the packed projection: of scGPT up to 0.2.4, and inside a wrapper from 0.2.5 on."""
 
@@ -30,33 +31,15 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
 
 _DAMAGED = "Its training diverged or the file is damaged; use another checkpoint"
 _FETCH_AGAIN = "The download may be incomplete: fetch the file again"
+_SAVE = "Save the model's state_dict() with torch.save"
 _NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64}
 """Of weights; int64 is of counters, which the network does not have: they are named as such."""
-_SAVE = "Save the model's state_dict() with torch.save"
 
 _REFUSED = re.compile(r"\bGLOBAL (\S+)|[Tt]rying to (?:call|instantiate)")
 """In torch's message about a pickle that it understands and refuses to execute."""
 
-
-@dataclass(frozen=True)
-class NetworkShape:
-    """Sizes of the network; all but `n_heads` are read from the checkpoint."""
-
-    encoders: tuple[str, ...]
-    d_model: int
-    n_heads: int
-    n_layers: int
-    d_ff: int
-    d_decoder: int
-    n_tokens: int | None
-    """Rows of every gene-level embedding table; None if the variant has no such table."""
-    d_text: Mapping[str, int]
-    """Width of the text embedding by text encoder."""
-
-
-def text_projection_name(encoder: str) -> str:
-    """Return the name of the text encoder's linear layer, which differs between upstream's two classes."""
-    return "proj_layer" if encoder == "genept_encoder" else "fc"
+_CHECKED_NUMBERS = 10_000_000
+"""Embedding tables are larger, and mapped: of them the rows that are used are checked when they are folded."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,6 @@ class Checkpoint:
     """A checked state dict in plain naming (`in_proj_*`), with the shape of its network."""
 
     path: Path
-    variant: str
     shape: NetworkShape
     state_dict: Mapping[str, torch.Tensor]
     file_state: Hashable = None
@@ -102,25 +84,29 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
     path = Path(path)
     encoders = variant_encoders(variant)
     file_state = state_of(path)
-    state_dict = _plain_naming(_read_tensors(path), path)
-    _check_encoders(state_dict, encoders, path, variant)
-    shape = _network_shape(state_dict, encoders, n_heads, path, variant)
-    used = {key: tensor for key, tensor in state_dict.items() if not key.startswith(UNUSED_PREFIX)}
-    expected = expected_shapes(shape)
+    weights = _plain_naming(_read_tensors(path), path)
+    _check_encoders(weights, encoders, path, variant)
+    shape = _network_shape(weights, encoders, n_heads, path, variant)
+    expected = parameter_shapes(shape)
+    missing, unexpected = (
+        [key for key in expected if key not in weights],
+        [key for key in weights if key not in expected],
+    )
     missized = [
         f"{key} {list(tensor.shape)} instead of {list(expected[key])}"
-        for key, tensor in used.items()
-        if key in expected and tuple(tensor.shape) != expected[key]
+        for key, tensor in weights.items()
+        if key in expected and tensor.shape != expected[key]
     ]
-    missing, unexpected = [key for key in expected if key not in used], [key for key in used if key not in expected]
     if missing or unexpected or missized:
         raise _tensor_error(path, variant, missing, unexpected, missized)
-    not_finite = [key for key, tensor in used.items() if not _is_finite(tensor)]
-    if not_finite:
+    checked = {key: tensor for key, tensor in weights.items() if tensor.numel() <= _CHECKED_NUMBERS}
+    if not_finite := [key for key, tensor in checked.items() if not torch.isfinite(tensor).all()]:
         found = f"{pluralize(len(not_finite), 'tensor')} with NaN or infinity ({join_limited(not_finite)})"
         raise _error(path, f"holds {found}", _DAMAGED)
-    in_use = {key: _in_precision_of_use(key, tensor) for key, tensor in used.items()}
-    return Checkpoint(path, variant, shape, in_use, file_state)
+    # As upstream's load, which copies into float32 parameters; rows of text tables are cast after the look-up.
+    text_tables = {f"{name}.embedding.weight" for name in shape.d_text}
+    in_use = {key: tensor if key in text_tables else tensor.float() for key, tensor in weights.items()}
+    return Checkpoint(path, shape, in_use, file_state)
 
 
 def check_finite(gene_table: torch.Tensor, token_ids: torch.Tensor, path: Path | str) -> None:
@@ -130,49 +116,6 @@ def check_finite(gene_table: torch.Tensor, token_ids: torch.Tensor, path: Path |
         first = f"first: vocabulary id {int(token_ids[bad[0]])}"
         found = f"NaN or infinity in the embeddings of {pluralize(len(bad), 'model gene')} ({first})"
         raise _error(path, f"holds {found}", _DAMAGED)
-
-
-def expected_shapes(shape: NetworkShape) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of every tensor that the network needs, in upstream's order."""
-    d, tokens = shape.d_model, shape.n_tokens or 0
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def linear(name: str, n_out: int, n_in: int) -> None:
-        shapes[f"{name}.weight"] = (n_out, n_in)
-        shapes[f"{name}.bias"] = (n_out,)
-
-    def norm(name: str) -> None:
-        shapes[f"{name}.weight"] = (d,)
-        shapes[f"{name}.bias"] = (d,)
-
-    for encoder in shape.encoders:
-        if encoder == TOKEN_ENCODER:
-            shapes[f"{encoder}.embedding.weight"] = (tokens, d)
-            norm(f"{encoder}.enc_norm")
-        elif encoder == "value_encoder":
-            linear(f"{encoder}.linear1", d, 1)
-            linear(f"{encoder}.linear2", d, d)
-            norm(f"{encoder}.norm")
-        else:
-            width = shape.d_text[encoder]
-            shapes[f"{encoder}.embedding.weight"] = (tokens, width)
-            linear(f"{encoder}.{text_projection_name(encoder)}", d, width)
-            norm(f"{encoder}.enc_norm")
-    shapes["pert_encoder.weight"] = (3, d)
-    norm("ln")
-    for i in range(shape.n_layers):
-        layer = f"transformer_encoder.layers.{i}"
-        shapes[f"{layer}.self_attn.in_proj_weight"] = (3 * d, d)
-        shapes[f"{layer}.self_attn.in_proj_bias"] = (3 * d,)
-        linear(f"{layer}.self_attn.out_proj", d, d)
-        linear(f"{layer}.linear1", shape.d_ff, d)
-        linear(f"{layer}.linear2", d, shape.d_ff)
-        norm(f"{layer}.norm1")
-        norm(f"{layer}.norm2")
-    linear("decoder.fc.0", shape.d_decoder, d)
-    linear("decoder.fc.2", shape.d_decoder, shape.d_decoder)
-    linear("decoder.fc.4", 1, shape.d_decoder)
-    return shapes
 
 
 def _error(path: Path | str, problem: str, remedy: str = "", *options: UseOption) -> CheckpointError:
@@ -241,6 +184,8 @@ def _plain_naming(state_dict: Mapping[str, torch.Tensor], path: Path) -> dict[st
     renamed: dict[str, torch.Tensor] = {}
     for key, tensor in state_dict.items():
         plain = _PACKED_QKV.sub(".self_attn.in_proj_", _WRAPPERS.sub("", key))
+        if plain.startswith(UNUSED_PREFIX):
+            continue
         if plain in renamed:
             raise _error(path, f"holds {plain} under two names, one of them {key}", "Save it again with one naming")
         renamed[plain] = tensor
@@ -265,46 +210,28 @@ def _check_encoders(
 
 
 def _network_shape(
-    state_dict: Mapping[str, torch.Tensor], encoders: tuple[str, ...], n_heads: int, path: Path, variant: str
+    weights: Mapping[str, torch.Tensor], encoders: tuple[str, ...], n_heads: int, path: Path, variant: str
 ) -> NetworkShape:
-    def dimension(key: str, axis: int) -> int:
-        tensor = state_dict.get(key)
-        if tensor is None:
+    def size(key: str, axis: int = 0) -> int:
+        if key not in weights:
             raise _tensor_error(path, variant, missing=[key])
-        if tensor.ndim <= axis:
-            raise _tensor_error(path, variant, missized=[f"{key} {list(tensor.shape)}"])
-        return int(tensor.shape[axis])
+        if weights[key].ndim <= axis:
+            raise _tensor_error(path, variant, missized=[f"{key} {list(weights[key].shape)}"])
+        return weights[key].shape[axis]
 
-    # As many as there are numbers: a number of 10^9 is then one that no layer should have.
-    n_layers = len({match.group(1) for match in map(_LAYER.match, state_dict) if match})
-    if n_layers == 0:
-        raise _tensor_error(path, variant, missing=["transformer_encoder.layers.0.*"])
-    d_model = dimension("pert_encoder.weight", 1)
+    d_model = size("pert_encoder.weight", 1)
     if n_heads < 1 or d_model % n_heads:
         problem = f"n_heads is {n_heads}, which does not divide the model's width {d_model}"
         raise ArgumentError(problem, "Published models have 8 heads of 64")
-    gene_level = [name for name in encoders if name != "value_encoder"]
-    text = [name for name in gene_level if name != TOKEN_ENCODER]
+    gene_level = [name for name in encoders if name != VALUE_ENCODER]
     return NetworkShape(
         encoders=encoders,
         d_model=d_model,
         n_heads=n_heads,
-        n_layers=n_layers,
-        d_ff=dimension("transformer_encoder.layers.0.linear1.weight", 0),
-        d_decoder=dimension("decoder.fc.0.weight", 0),
-        n_tokens=dimension(f"{gene_level[0]}.embedding.weight", 0) if gene_level else None,
-        d_text={name: dimension(f"{name}.embedding.weight", 1) for name in text},
+        # As many as there are numbers: a number of 10^9 is then one that no layer should have.
+        n_layers=len({key.split(".")[2] for key in weights if key.startswith(_LAYER)}),
+        d_ff=size(f"{_LAYER}0.linear1.weight"),
+        d_decoder=size("decoder.fc.0.weight"),
+        n_tokens=size(f"{gene_level[0]}.embedding.weight") if gene_level else None,
+        d_text={name: size(f"{name}.embedding.weight", 1) for name in gene_level if name != TOKEN_ENCODER},
     )
-
-
-def _in_precision_of_use(key: str, tensor: torch.Tensor) -> torch.Tensor:
-    # As upstream's load, which copies into float32 parameters; rows of text tables are cast after the look-up.
-    is_text_table = key.endswith(".embedding.weight") and not key.startswith(f"{TOKEN_ENCODER}.")
-    return tensor if is_text_table else tensor.float()
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    # The embedding tables are mapped and mostly unused: the rows that are used are checked when they are folded.
-    if not tensor.is_floating_point() or tensor.numel() > 10_000_000:
-        return True
-    return bool(torch.isfinite(tensor).all())

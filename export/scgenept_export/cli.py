@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,21 +31,8 @@ app = typer.Typer(
 )
 
 
-def _parse_precisions(text: str) -> str:
-    wanted = {part.strip() for part in text.split(",")}
-    if not wanted <= {"fp32", "fp16"}:
-        raise typer.BadParameter(f"{text!r} is not one of fp32, fp16 and fp32,fp16")
-    return ",".join(sorted(wanted, reverse=True))
-
-
-VariantOption = Annotated[
-    str, typer.Option("--variant", metavar="NAME", help="Upstream's model type; `scgenept-export variants` lists them.")
-]
 PrecisionsOption = Annotated[
-    str,
-    typer.Option(
-        "--precision", metavar="NAME", parser=_parse_precisions, help="Precisions of the graphs: fp32, fp16 or both."
-    ),
+    str, typer.Option("--precision", metavar="NAME", help="Precisions of the graphs: fp32, fp16 or both.")
 ]
 PortableOption = Annotated[
     bool, typer.Option("--portable", help="Also write graphs of standard operators (TensorRT and other engines).")
@@ -76,7 +62,9 @@ def bundle(
             "norman or adamson.",
         ),
     ],
-    variant: VariantOption,
+    variant: Annotated[
+        str, typer.Option(metavar="NAME", help="Upstream's model type; `scgenept-export variants` lists them.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the bundle.")],
     vocab: Annotated[
         Path | None,
@@ -101,27 +89,27 @@ def bundle(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Export a checkpoint into a bundle, and check every graph against PyTorch."""
+    chosen = _precisions(precisions)
     _require_export_extra()
     from scgenept_export.bundle_export import export_bundle
 
-    with _progress() as progress:
-        made = export_bundle(
-            checkpoint,
-            genes,
-            variant,
-            out,
-            vocab=vocab,
-            dataset=dataset,
-            training_total=training_total,
-            n_heads=n_heads,
-            precisions=_as_precisions(precisions),
-            portable=portable,
-            keep_reference_weights=keep_reference_weights,
-            synthetic=synthetic,
-            overwrite=overwrite,
-            progress=progress,
-            on_notice=note,
-        )
+    made = export_bundle(
+        checkpoint,
+        genes,
+        variant,
+        out,
+        vocab=vocab,
+        dataset=dataset,
+        training_total=training_total,
+        n_heads=n_heads,
+        precisions=chosen,
+        portable=portable,
+        keep_reference_weights=keep_reference_weights,
+        synthetic=synthetic,
+        overwrite=overwrite,
+        progress=_progress(),
+        on_notice=note,
+    )
     _summarize(made)
 
 
@@ -144,8 +132,7 @@ def from_release(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Genes that the model predicts, in order; default: those of the downloaded data set, else the list "
-            "that ships with the package.",
+            help="Genes that the model predicts, in order; default: the data set's list, which ships with the package.",
         ),
     ] = None,
     directory: Annotated[
@@ -161,23 +148,21 @@ def from_release(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Download a released variant with its vocabulary, and export it into a bundle."""
-    from scgenept_rt.cli.download import download_progress
-
+    chosen = _precisions(precisions)
     _require_export_extra()
-    from scgenept_export.release import export_release, released_checkpoint
+    from scgenept_export.release import export_release
+    from scgenept_rt.cli.download import download_progress
     from scgenept_rt.download import DownloadDirectory, default_directory
 
-    name = released_checkpoint(variant, dataset).name
     with download_progress() as listener:
+        here = directory or default_directory()
         made = export_release(
             variant,
             dataset,
-            out or Path("bundles") / f"{name}_{dataset}",
-            downloads=DownloadDirectory(
-                directory or default_directory(), mirror=mirror, offline=offline, listener=listener
-            ),
+            out,
+            downloads=DownloadDirectory(here, mirror=mirror, offline=offline, listener=listener),
             genes=genes,
-            precisions=_as_precisions(precisions),
+            precisions=chosen,
             portable=portable,
             keep_reference_weights=keep_reference_weights,
             overwrite=overwrite,
@@ -206,22 +191,18 @@ def tensorrt_rtx(
     from scgenept_rt.bundle import Bundle
 
     opened = Bundle.open(bundle)
-    with _progress() as progress:
-        engines = build_engines(
-            opened,
-            compute_capability,
-            out or bundle.with_name(f"{bundle.name}-tensorrt-rtx"),
-            precision=precision,
-            max_batch=max_batch,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    engines = build_engines(
+        opened,
+        compute_capability,
+        out or bundle.with_name(f"{bundle.name}-tensorrt-rtx"),
+        precision=precision,
+        max_batch=max_batch,
+        overwrite=overwrite,
+        progress=_progress(),
+    )
+    most = f"{pluralize(max_batch, 'cell')} x {pluralize(opened.manifest.dimensions.n_genes, 'gene')}"
     for engine in engines:
-        print(
-            f"wrote {engine.path}: {engine.size / 1e6:.1f} MB for {engine.compute_capability}, "
-            f"all {pluralize(engine.n_nodes, 'node')}, up to {pluralize(max_batch, 'cell')} x "
-            f"{pluralize(opened.manifest.dimensions.n_genes, 'gene')}"
-        )
+        print(f"wrote {engine}: {engine.stat().st_size / 1e6:.1f} MB, up to {most}")
 
 
 @app.command("triton", cls=Command)
@@ -269,9 +250,12 @@ def _require_export_extra() -> None:
         raise MissingPackageError(", ".join(missing), "exporting", "export,cpu")
 
 
-def _as_precisions(text: str) -> tuple[Precision, ...]:
+def _precisions(text: str) -> tuple[Precision, ...]:
     known: tuple[Precision, ...] = ("fp32", "fp16")
-    return tuple(name for name in known if name in text)
+    wanted = {part.strip() for part in text.split(",")}
+    if not wanted <= {*known}:
+        raise typer.BadParameter(f"{text!r} is not one of fp32, fp16 and fp32,fp16", param_hint="--precision")
+    return tuple(name for name in known if name in wanted)
 
 
 def _summarize(made: Bundle) -> None:
@@ -286,20 +270,9 @@ def _summarize(made: Bundle) -> None:
     print(f"  largest activations on the reference cells (fp16 ends at 65,504): {largest}")
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show steps on standard error: one line that changes on a terminal, plain lines elsewhere."""
+def _progress() -> Callable[[str], None]:
     started = time.monotonic()
-    if not sys.stderr.isatty():
-        yield lambda step: say(f"[{time.monotonic() - started:6.1f} s] {step}")
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda step: bar.update(task, description=step)
+    return lambda step: say(f"[{time.monotonic() - started:6.1f} s] {step}")
 
 
 def main() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import lzma
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,9 @@ from scgenept_rt.expression.count_signature import LOG1P
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.perturbation import read_entries
 from scgenept_rt.wording import join_limited, pluralize
+
+SHIPPED = ("norman", "adamson")
+"""Data sets whose models' gene lists ship with the package, in `gene_lists`."""
 
 _ANNOTATED = (".h5ad", ".zarr")
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id")
@@ -38,11 +44,14 @@ def read_gene_list(path: str | Path) -> GeneList:
     path
         A .h5ad or .zarr (its `gene_name` column, else var_names; ids from var_names or a column of
         `gene_ids`, `gene_id` and `ensembl_id` with Ensembl ids), a .csv or .tsv with a
-        `gene_name` column (and `gene_id`, if present), or a text file or pipe with one name per line.
+        `gene_name` column (and `gene_id`, if present), or a text file or pipe with one name per line; or a data set of
+        `SHIPPED`, if there is no such file.
 
     Raises `GeneListError` if the file cannot be read, holds no genes, an empty name, or a name twice.
     """
     path = Path(path)
+    if str(path) in SHIPPED and not path.is_file():
+        return _shipped(str(path))
     try:
         genes = _read_annotated(path) if path.suffix.lower() in _ANNOTATED else _read_list(path)
         _check(genes)
@@ -66,18 +75,21 @@ def normalised_total(path: str | Path) -> float | None:
     return None
 
 
+def _shipped(dataset: str) -> GeneList:
+    packed = resources.files(__package__).joinpath("gene_lists", f"{dataset}_genes.csv.xz").read_bytes()
+    rows = list(csv.DictReader(lzma.decompress(packed).decode("utf-8").splitlines()))
+    return GeneList(tuple(row["gene_name"] for row in rows), tuple(row["gene_id"] for row in rows))
+
+
 def _read_annotated(path: Path) -> GeneList:
     with open_cells(path) as cells:
         var = cells.var
         index = var.index().tolist()
         names = as_text(var.column("gene_name")).tolist() if "gene_name" in var.columns else index
         texts = [index, *(as_text(var.column(column)).tolist() for column in _ID_COLUMNS if column in var.columns)]
-    ids = max(([text if ensembl_id(text) else None for text in column] for column in texts), key=_n_known)
-    return GeneList(tuple(names), tuple(ids))
-
-
-def _n_known(ids: list[str | None]) -> int:
-    return sum(gene_id is not None for gene_id in ids)
+    ids: list[list[str | None]] = [[text if ensembl_id(text) else None for text in column] for column in texts]
+    best = min(ids, key=lambda column: column.count(None))
+    return GeneList(tuple(names), tuple(best))
 
 
 def _read_list(path: Path) -> GeneList:

@@ -15,14 +15,15 @@ Exact algebra:
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scgenept_export.checkpoint import check_finite
-from scgenept_export.model import MAX_VALUE, EncoderLayer, ReferenceModel
+from scgenept_export.model import MAX_VALUE, ContinuousValueEncoder, EncoderLayer, ReferenceModel
 
 LAYER_NORM_EPS = 1e-5
 PORTABLE_OPSET = 23
@@ -35,8 +36,8 @@ _MOST_ADDED = 0.5
 """Largest share of what is added to a query weight, relative to the weight: rounding errors grow with it."""
 
 
-class TargetOps(Protocol):
-    """How a target writes the two operations that engines fuse differently."""
+class EagerOps:
+    """The two operations that engines fuse differently, in PyTorch: checks the folded algebra before any trace."""
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
         """Multi-head attention without bias or mask over [batch, n, width] projections.
@@ -44,65 +45,39 @@ class TargetOps(Protocol):
         Heads of queries and keys may be wider than those of values. `scale` multiplies the scores; None for one over
         the square root of the queries' head width.
         """
-        ...
+        q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v))
+        return self._attend(q, k, v, scale).transpose(1, 2).flatten(-2)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
     def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Return norm(x + skip + bias)."""
-        ...
+        return norm(x + (skip + bias))
 
 
-class EagerOps:
-    """PyTorch's own operations: used to check the folded algebra before anything is traced."""
+class PortableOps(EagerOps):
+    """Standard operators only (opset 23), with 4-D queries, keys and values: what TensorRT's importer accepts."""
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
-        q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(-2)
-
-    def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return norm(x + skip + bias)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        return _operator("Attention", (q, k, v), v, PORTABLE_OPSET, {} if scale is None else {"scale": scale})
 
 
-class OrtOps:
+class OrtOps(EagerOps):
     """com.microsoft operators: the forms that reach the flash kernels of the CPU and CUDA execution providers."""
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
-        return torch.onnx.ops.symbolic(
-            "com.microsoft::MultiHeadAttention",
-            (q, k, v),
-            attrs={"num_heads": n_heads} if scale is None else {"num_heads": n_heads, "scale": scale},
-            dtype=v.dtype,
-            shape=v.shape,
-            version=1,
-        )
+        attributes = {"num_heads": n_heads} | ({} if scale is None else {"scale": scale})
+        return _operator("com.microsoft::MultiHeadAttention", (q, k, v), v, 1, attributes)
 
     def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return torch.onnx.ops.symbolic(
-            "com.microsoft::SkipLayerNormalization",
-            (x, skip, norm.weight, norm.bias, bias),
-            attrs={"epsilon": LAYER_NORM_EPS},
-            dtype=x.dtype,
-            shape=x.shape,
-            version=1,
-        )
+        inputs = (x, skip, norm.weight, norm.bias, bias)
+        return _operator("com.microsoft::SkipLayerNormalization", inputs, x, 1, {"epsilon": LAYER_NORM_EPS})
 
 
-class PortableOps:
-    """Standard operators only (opset 23), with 4-D queries, keys and values: what TensorRT's importer accepts."""
-
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, n_heads: int, scale: float | None = None) -> Tensor:
-        heads = [part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in (q, k, v)]
-        attended = torch.onnx.ops.symbolic(
-            "Attention",
-            heads,
-            attrs={} if scale is None else {"scale": scale},
-            dtype=v.dtype,
-            shape=heads[2].shape,
-            version=PORTABLE_OPSET,
-        )
-        return attended.transpose(1, 2).flatten(-2)
-
-    def skip_norm(self, x: Tensor, skip: Tensor, bias: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return norm(x + (skip + bias))
+def _operator(name: str, inputs: Sequence[Tensor], like: Tensor, version: int, attrs: Mapping[str, float]) -> Tensor:
+    """Trace to an operator whose output has the shape and dtype of a tensor."""
+    return torch.onnx.ops.symbolic(name, inputs, attrs=dict(attrs), dtype=like.dtype, shape=like.shape, version=version)
 
 
 class Projection(nn.Module):
@@ -144,7 +119,7 @@ class BiasedRelu(nn.Module):
 class FoldedLayer(nn.Module):
     """A transformer layer with most biases folded into others; the bias of the norm `before` it may be changed."""
 
-    def __init__(self, layer: EncoderLayer, ops: TargetOps, before: nn.LayerNorm, *, merge_biases: bool) -> None:
+    def __init__(self, layer: EncoderLayer, ops: EagerOps, before: nn.LayerNorm, *, merge_biases: bool) -> None:
         super().__init__()
         attention = layer.self_attn
         (q, k, v), (q_bias, _, v_bias) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
@@ -162,7 +137,7 @@ class FoldedLayer(nn.Module):
         self.linear1, self.linear2 = Projection(layer.linear1.weight, None), Projection(layer.linear2.weight, None)
         self.relu = BiasedRelu(layer.linear1.bias, as_max=merge_biases)
         self.linear2_bias = nn.Parameter(self.relu.next_bias(layer.linear2).clone(), requires_grad=False)
-        self.norm1, self.norm2 = _copy_norm(layer.norm1), _copy_norm(layer.norm2)
+        self.norm1, self.norm2 = deepcopy(layer.norm1), deepcopy(layer.norm2)
 
     def forward(self, x: Tensor, log_channel: Tensor | None = None) -> Tensor:
         if log_channel is None:
@@ -191,15 +166,13 @@ class FoldedLayer(nn.Module):
 class FoldedValueEncoder(nn.Module):
     """`ContinuousValueEncoder` as traced; clips in float32, so that half precision never sees the raw input."""
 
-    def __init__(self, model: ReferenceModel, *, merge_biases: bool) -> None:
+    def __init__(self, encoder: ContinuousValueEncoder, *, merge_biases: bool) -> None:
         super().__init__()
-        encoder = model.value_encoder_or_none
-        assert encoder is not None, "only built for variants with a value encoder"
         # An outer product: as a multiplication it needs no matrix kernel of inner width one.
         self.scale = nn.Parameter(encoder.linear1.weight[:, 0].clone(), requires_grad=False)
         self.relu = BiasedRelu(encoder.linear1.bias, as_max=merge_biases)
         self.linear2 = Projection(encoder.linear2.weight, self.relu.next_bias(encoder.linear2))
-        self.norm = _copy_norm(encoder.norm)
+        self.norm = deepcopy(encoder.norm)
 
     def forward(self, values: Tensor) -> Tensor:
         clipped = torch.clamp(values.unsqueeze(-1), max=MAX_VALUE).to(self.norm.weight.dtype)
@@ -213,14 +186,14 @@ class InferenceNetwork(nn.Module):
     alone; `gene_index` selects the rows to predict.
     """
 
-    def __init__(self, model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, merge_biases: bool) -> None:
+    def __init__(self, model: ReferenceModel, token_ids: Tensor, ops: EagerOps, *, merge_biases: bool) -> None:
         super().__init__()
         self.gene_table = nn.Parameter(model.gene_embedding(token_ids), requires_grad=False)
         # Row 2 is the padding row, never used at inference.
         self.pert_table = nn.Parameter(model.pert_encoder.weight[:2].clone(), requires_grad=False)
-        has_values = model.value_encoder_or_none is not None
-        self.value_encoder = FoldedValueEncoder(model, merge_biases=merge_biases) if has_values else None
-        self.ln = _copy_norm(model.ln)
+        encoder = model.value_encoder
+        self.value_encoder = None if encoder is None else FoldedValueEncoder(encoder, merge_biases=merge_biases)
+        self.ln = deepcopy(model.ln)
         layers: list[FoldedLayer] = []
         for layer in model.layers:
             before = layers[-1].norm2 if layers else self.ln
@@ -266,7 +239,7 @@ class InferenceNetwork(nn.Module):
         return x.squeeze(-1).float()
 
 
-def fold(model: ReferenceModel, token_ids: Tensor, ops: TargetOps, *, merge_biases: bool = True) -> InferenceNetwork:
+def fold(model: ReferenceModel, token_ids: Tensor, ops: EagerOps, *, merge_biases: bool = True) -> InferenceNetwork:
     """Fold a reference model for a fixed gene list: `token_ids` [n_genes] int64 are vocabulary ids.
 
     `merge_biases` leaves no operation for the biases of queries and before ReLU: faster, and rounded differently.
@@ -293,9 +266,3 @@ def _absorb(bias: Tensor, weight: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, T
     if not added <= _MOST_ADDED * existing:  # also if a weight of the norm is zero
         return None
     return (weight + torch.outer(left / total, 1 / scale)).to(norm.weight.dtype), step * scale
-
-
-def _copy_norm(norm: nn.LayerNorm) -> nn.LayerNorm:
-    copy = nn.LayerNorm(norm.normalized_shape, eps=LAYER_NORM_EPS)
-    copy.load_state_dict(norm.state_dict())
-    return copy.requires_grad_(False)

@@ -7,18 +7,39 @@ scGenePT: bioRxiv 2024.10.23.619972; scGPT: Cui et al., Nature Methods 2024.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scgenept_export.checkpoint import Checkpoint, NetworkShape, text_projection_name
-from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER
+from scgenept_export.variants import GENEPT_ENCODER, TOKEN_ENCODER, VALUE_ENCODER
+
+if TYPE_CHECKING:
+    from scgenept_export.checkpoint import Checkpoint
 
 MAX_VALUE = 512.0
 """Upper bound that `ContinuousValueEncoder` puts on expression values; there is no lower one."""
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Sizes of the network; all but `n_heads` are read from the checkpoint."""
+
+    encoders: tuple[str, ...]
+    d_model: int
+    n_heads: int
+    n_layers: int
+    d_ff: int
+    d_decoder: int
+    n_tokens: int | None
+    """Rows of every gene-level embedding table; None if the variant has no such table."""
+    d_text: Mapping[str, int]
+    """Width of the text embedding by text encoder."""
 
 
 class GeneEncoder(nn.Module):
@@ -134,8 +155,9 @@ class ReferenceModel(nn.Module):
         super().__init__()
         self.shape = shape
         self.source: Path | str = "in memory"  # the checkpoint's file, for messages
+        self.value_encoder: ContinuousValueEncoder | None = None  # of variants that do not see expression
         for name in shape.encoders:
-            self.add_module(name, self._encoder(name, shape, text_dtype))
+            setattr(self, name, self._encoder(name, shape, text_dtype))
         self.pert_encoder = nn.Embedding(3, shape.d_model)
         self.ln = nn.LayerNorm(shape.d_model)
         self.transformer_encoder = Encoder(shape)
@@ -148,7 +170,8 @@ class ReferenceModel(nn.Module):
         assert shape.n_tokens is not None, "a variant with a gene-level encoder has a vocabulary"
         if name == TOKEN_ENCODER:
             return GeneEncoder(shape.n_tokens, shape.d_model)
-        return TextEncoder(shape.n_tokens, shape.d_text[name], shape.d_model, text_projection_name(name), text_dtype)
+        projection = "proj_layer" if name == GENEPT_ENCODER else "fc"  # in upstream's two classes
+        return TextEncoder(shape.n_tokens, shape.d_text[name], shape.d_model, projection, text_dtype)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> ReferenceModel:
@@ -164,11 +187,6 @@ class ReferenceModel(nn.Module):
     def layers(self) -> list[EncoderLayer]:
         """The transformer layers, first to last."""
         return [layer for layer in self.transformer_encoder.layers if isinstance(layer, EncoderLayer)]
-
-    @property
-    def value_encoder_or_none(self) -> ContinuousValueEncoder | None:
-        """The value encoder, or None for variants that do not see expression."""
-        return getattr(self, VALUE_ENCODER, None)
 
     def gene_embedding(self, token_ids: Tensor) -> Tensor:
         """Sum the encoders that depend on the gene alone: token ids [n] -> [n, d_model] (zeros if there are none)."""
@@ -196,6 +214,12 @@ class ReferenceModel(nn.Module):
             [batch, n_genes] float32, predicted log1p-normalised expression.
         """
         embedded = self.gene_embedding(token_ids) + self.pert_encoder(pert_flags)
-        if self.value_encoder_or_none is not None:
-            embedded = embedded + self.value_encoder_or_none(values)
+        if self.value_encoder is not None:
+            embedded = embedded + self.value_encoder(values)
         return self.decoder(self.transformer_encoder(self.ln(embedded)))
+
+
+def parameter_shapes(shape: NetworkShape) -> dict[str, torch.Size]:
+    """Return name and shape of every tensor of a network, in upstream's order."""
+    with torch.device("meta"):
+        return {name: parameter.shape for name, parameter in ReferenceModel(shape).named_parameters()}

@@ -38,35 +38,33 @@ def write_graph(
     *,
     merge_biases: bool = True,
 ) -> None:
-    """Trace a model into one self-contained ONNX file.
+    """Trace a model into an ONNX file.
 
     Inputs `values` float32 and `pert_flags` int64 [batch, n_genes], `gene_index` int64 [n_genes]; output `predicted`
     float32 [batch, n_genes]; batch and n_genes are dynamic. In fp16 everything between the clipped input and the
     output is half precision. `merge_biases`: see `fold`.
+
+    The graph of the target ``merged`` computes identical tokens once. It has one input more, which may be left out:
+    `log_count` float32 [n_genes], the logarithm of how many tokens each stands for. Its weights are those of the graph
+    of the target ``ort`` that lies beside it. Other files are self-contained.
     """
-    ops = OrtOps() if target == "ort" else PortableOps()
+    ops = PortableOps() if target == "portable" else OrtOps()
     network = fold(model, token_ids, ops, merge_biases=merge_biases).to(DTYPES[precision])
-    path.write_bytes(align_weights(_trace(network, len(token_ids), OPSETS[target])))
-
-
-def write_merged_graph(model: ReferenceModel, token_ids: Tensor, path: Path, owner: Path) -> None:
-    """Trace the graph of a model that computes identical tokens once, in fp32, as a small file beside `owner`.
-
-    It has one input more, which may be left out: `log_count` float32 [n_genes], the logarithm of how many tokens each
-    stands for. Its weights are those of `owner`, the `ort` graph in fp32, in that file.
-    """
-    proto = _trace(fold(model, token_ids, OrtOps()), len(token_ids), OPSETS["merged"], log_count=True)
-    (given,) = (value for value in proto.graph.input if value.name == LOG_COUNT)
+    graph = _trace(network, len(token_ids), OPSETS[target], log_count=target == "merged")
+    if target != "merged":
+        path.write_bytes(align_weights(graph))
+        return
+    (given,) = (value for value in graph.graph.input if value.name == LOG_COUNT)
     given.type.tensor_type.shape.dim[0].dim_param = "n_genes or 1"
     # The value of an input that is left out: every token stands for itself.
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), LOG_COUNT))
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), LOG_COUNT))
     # Shapes that were inferred from it say n_genes, which one number for all is not.
-    del proto.graph.value_info[:]
-    share_weights(proto, owner)
-    path.write_bytes(proto.SerializeToString(deterministic=True))
+    del graph.graph.value_info[:]
+    share_weights(graph, path.with_name(graph_file_name(precision, "ort")))
+    path.write_bytes(graph.SerializeToString(deterministic=True))
 
 
-def _trace(network: InferenceNetwork, n_model_genes: int, opset: int, *, log_count: bool = False) -> onnx.ModelProto:
+def _trace(network: InferenceNetwork, n_model_genes: int, opset: int, *, log_count: bool) -> onnx.ModelProto:
     # Sizes of 2 and 3, and not of the real gene list: tracing then costs nothing and no size can be baked in unnoticed.
     n_genes = min(3, n_model_genes)
     arguments = [torch.zeros(2, n_genes), torch.zeros(2, n_genes, dtype=torch.int64), torch.arange(n_genes)]

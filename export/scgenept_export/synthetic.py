@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 
-from scgenept_export.checkpoint import NetworkShape, expected_shapes
+from scgenept_export.model import NetworkShape, parameter_shapes
 from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
 
 PUBLISHED_TOKENS = 60_697
@@ -46,7 +46,7 @@ def synthetic_state_dict(
     )
     generator = torch.Generator().manual_seed(seed)
     weights: OrderedDict[str, torch.Tensor] = OrderedDict()
-    for name, size in expected_shapes(shape).items():
+    for name, size in parameter_shapes(shape).items():
         normal = torch.randn(size, generator=generator)
         if name.endswith("embedding.weight") and size[-1] == d_text and not name.startswith(TOKEN_ENCODER):
             weights[name] = normal.double() * 0.05

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -31,17 +30,6 @@ COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 
 _BINDINGS = "tensorrt_rtx_bindings"
 _EXTRA = "tensorrt-rtx-build"
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine that was written, and the file that describes what it was built from."""
-
-    path: Path
-    description: Path
-    compute_capability: str
-    size: int
-    n_nodes: int
 
 
 def parse_compute_capability(text: str) -> str:
@@ -67,8 +55,8 @@ def build_engines(
     max_batch: int = 32,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> list[Engine]:
-    """Build an engine for each compute capability.
+) -> list[Path]:
+    """Build an engine for each compute capability and return their files.
 
     Writes ``<variant>_<precision>_<sm>.engine`` and, when that is complete, a ``.json`` beside it with the digests of
     what it was built from, its shapes and the versions.
@@ -98,19 +86,18 @@ def build_engines(
     names = list(dict.fromkeys(parse_compute_capability(text) for text in compute_capabilities))
     graph = bundle.graph(precision, "portable")
     trt = _tensorrt_rtx()
-    targets = {name: out / f"{bundle.manifest.variant}_{precision}_{name}.engine" for name in names}
-    existing = [path for path in targets.values() if path.exists()]
+    engines = {name: out / f"{bundle.manifest.variant}_{precision}_{name}.engine" for name in names}
+    existing = [path for path in engines.values() if path.exists()]
     if existing and not overwrite:
         options = [UseOption("out", "choose another directory"), UseOption("overwrite", "replace it", True)]
         raise OutputExistsError("exists", options=options, where=existing[0])
     with failed_writes(out, "it cannot be made", "Choose another directory"):
         out.mkdir(parents=True, exist_ok=True)
-    engines = []
-    for name, path in targets.items():
+    for name, path in engines.items():
         if progress is not None:
             progress(f"building {path.name}")
-        engines.append(_build(trt, bundle, graph, name, path, max_batch))
-    return engines
+        _build(trt, bundle, graph, name, path, max_batch)
+    return list(engines.values())
 
 
 def _tensorrt_rtx() -> Any:
@@ -125,31 +112,34 @@ def _tensorrt_rtx() -> Any:
         raise ProviderUnavailableError(f"TensorRT-RTX is installed but does not load: {error}", install) from error
 
 
-def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, max_batch: int) -> Engine:
+def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, max_batch: int) -> None:
     log = _collecting_logger(trt)
     builder = trt.Builder(log)
     model = bundle.path(graph).read_bytes()
+
+    def network() -> Any:
+        return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+
     # Asking what is supported fills the network, so another one is parsed into. A parser does not keep its network.
-    asked, network = _network(trt, builder), _network(trt, builder)
-    n_nodes = _supported_nodes(trt.OnnxParser(asked, log), model, graph.path, log)
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(model) or parser.num_errors:
+    asked, built = network(), network()
+    parser = trt.OnnxParser(asked, log)
+    whole, n_parts = parser.supports_model_v2(model), parser.num_subgraphs
+    if not whole or n_parts != 1 or not parser.is_subgraph_supported(0):
         raise _build_error(graph.path, None, log.errors)
-    n_genes = bundle.manifest.dimensions.n_genes
+    n_nodes = len(parser.get_subgraph_nodes(0))
+    if not trt.OnnxParser(built, log).parse(model):
+        raise _build_error(graph.path, None, log.errors)
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
-    if not config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), 0):
-        raise _build_error(graph.path, name, log.errors or ["the compute capability was refused"])
+    config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), 0)
+    n_genes = bundle.manifest.dimensions.n_genes
+    cells = ((1, 1), (max_batch, n_genes), (max_batch, n_genes))
+    shapes = {"values": cells, "pert_flags": cells, "gene_index": ((1,), (n_genes,), (n_genes,))}
     profile = builder.create_optimization_profile()
-    shapes = {
-        "values": ((1, 1), (max_batch, n_genes), (max_batch, n_genes)),
-        "pert_flags": ((1, 1), (max_batch, n_genes), (max_batch, n_genes)),
-        "gene_index": ((1,), (n_genes,), (n_genes,)),
-    }
     for tensor, (smallest, best, largest) in shapes.items():
         profile.set_shape(tensor, smallest, best, largest)
     config.add_optimization_profile(profile)
-    serialized = builder.build_serialized_network(network, config)
+    serialized = builder.build_serialized_network(built, config)
     if serialized is None:
         raise _build_error(graph.path, name, log.errors)
     content = bytes(serialized)
@@ -164,7 +154,7 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
         "bundle_digest": bundle.digest,
         "graph": {"path": graph.path, "sha256": graph.sha256},
         "n_nodes": n_nodes,
-        "n_layers": network.num_layers,
+        "n_layers": built.num_layers,
         "shapes": {tensor: dict(zip(("min", "opt", "max"), sizes, strict=True)) for tensor, sizes in shapes.items()},
         "versions": {"tensorrt-rtx": trt.__version__, "scgenept-rt": metadata.version("scgenept-rt")},
     }
@@ -172,20 +162,6 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
         description.unlink(missing_ok=True)  # so that an engine never has the description of another
         write_durably(path, content)
         write_durably(description, (json.dumps(facts, indent=2) + "\n").encode())
-    return Engine(path, description, name, len(content), n_nodes)
-
-
-def _network(trt: Any, builder: Any) -> Any:
-    return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-
-
-def _supported_nodes(parser: Any, model: bytes, name: str, log: Any) -> int:
-    """Return how many nodes a graph has, if TensorRT-RTX takes every one of them for itself."""
-    whole = parser.supports_model_v2(model)
-    subgraphs = [(parser.is_subgraph_supported(i), parser.get_subgraph_nodes(i)) for i in range(parser.num_subgraphs)]
-    if not whole or len(subgraphs) != 1 or not subgraphs[0][0]:
-        raise _build_error(name, None, log.errors)
-    return len(subgraphs[0][1])
 
 
 def _collecting_logger(trt: Any) -> Any:

@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
+from scgenept_export.gene_list import SHIPPED, read_gene_list
 
 OUT = Path(__file__).parents[2] / "runtime/scgenept_rt/genes/other_names.tsv.xz"
 
@@ -28,7 +28,7 @@ def main(table: Path) -> None:
                     entry_of[row["Ensembl gene ID"]] = row["HGNC ID"]
     panel_names: dict[str, set[str]] = defaultdict(set)  # by Ensembl id
     for dataset in SHIPPED:
-        genes = shipped_gene_list(dataset)
+        genes = read_gene_list(dataset)
         for name, gene_id in zip(genes.names, genes.ids, strict=True):
             panel_names[gene_id].add(name)
             entry = entry_of.setdefault(gene_id, gene_id)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from scgenept_export.checkpoint import Checkpoint, expected_shapes, load_checkpoint
+from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.errors import CheckpointError
-from scgenept_export.model import ReferenceModel
+from scgenept_export.model import ReferenceModel, parameter_shapes
 from scgenept_rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def test_cls_decoder_is_dropped_and_may_be_absent(small_state_dict: SmallStateDi
     absent = load_checkpoint(save(state_dict), GO_C)
     state_dict["cls_decoder.out_layer.weight"] = torch.full((1, 16), torch.nan)
     present = load_checkpoint(save(state_dict, "with_cls.pt"), GO_C)
-    assert set(present.state_dict) == set(absent.state_dict) == set(expected_shapes(absent.shape))
+    assert set(present.state_dict) == set(absent.state_dict) == set(parameter_shapes(absent.shape))
 
 
 def test_every_missing_unexpected_and_missized_tensor_is_listed(small_state_dict: SmallStateDict, save: Save) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scgenept_export.gene_lists import SHIPPED, shipped_gene_list
+from scgenept_export.gene_list import SHIPPED, read_gene_list
 from scgenept_export.release import export_release
 from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.download import DownloadDirectory
@@ -49,7 +49,7 @@ def release(oracle: Any) -> Iterator[Any]:
     ],
 )
 def test_shipped_gene_lists_are_those_of_the_published_models(dataset, n_genes, n_in_vocab, sha256):
-    genes = shipped_gene_list(dataset)
+    genes = read_gene_list(dataset)
     assert dataset in SHIPPED
     assert len(genes.names) == len(genes.ids) == len(set(genes.names)) == n_genes
     assert hashlib.sha256("".join(f"{name}\n" for name in genes.names).encode()).hexdigest() == sha256
@@ -59,7 +59,7 @@ def test_shipped_gene_lists_are_those_of_the_published_models(dataset, n_genes, 
 
 def test_what_was_downloaded_once_serves_offline(release, oracle, copy_graphs, tmp_path):
     here = tmp_path / "downloads"
-    options: dict[str, Any] = {"genes": str(oracle.genes), "precisions": ("fp32",)}
+    options: dict[str, Any] = {"genes": str(oracle.genes), "precisions": ("fp32",), "progress": print}
     with pytest.raises(OfflineError):
         export_release(VARIANT, "norman", tmp_path / "out", downloads=DownloadDirectory(here, offline=True), **options)
     export_release(
@@ -78,7 +78,7 @@ def test_an_occupied_output_is_told_before_the_download(release, tmp_path):
     (tmp_path / "out" / "file").touch()
     downloads = DownloadDirectory(tmp_path / "downloads", mirror=release.url)
     with pytest.raises(OutputExistsError, match="overwrite=True"):
-        export_release(VARIANT, "norman", tmp_path / "out", downloads=downloads)
+        export_release(VARIANT, "norman", tmp_path / "out", downloads=downloads, progress=print)
     assert release.requests == []
 
 
@@ -86,13 +86,13 @@ def test_an_occupied_output_is_told_before_the_download(release, tmp_path):
 def test_a_name_that_is_no_variant(release, tmp_path, variant):
     downloads = DownloadDirectory(tmp_path, mirror=release.url)
     with pytest.raises(ArgumentError, match=r"one of the release: .*scgenept_go_c"):
-        export_release(variant, "norman", tmp_path / "out", downloads=downloads)
+        export_release(variant, "norman", tmp_path / "out", downloads=downloads, progress=print)
 
 
 def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
     downloads = DownloadDirectory(tmp_path / "downloads", mirror=release.url)
     with pytest.raises(DownloadError, match=r"scgenept_go_f \(.* trained on norman\) is not there"):
-        export_release("scgenept_go_f", "norman", tmp_path / "out", downloads=downloads)
+        export_release("scgenept_go_f", "norman", tmp_path / "out", downloads=downloads, progress=print)
     assert not (tmp_path / "out").exists()
 
 

