@@ -135,7 +135,7 @@ def test_a_damaged_partial_output_never_gives_another_result(
 ) -> None:
     monkeypatch.setattr("scgenept_rt.predictor.writing._SECONDS_BETWEEN_COMMITS", 0)
     monkeypatch.setattr("scgenept_rt.predictor.writing._COMMIT_SHARE", 1e9)
-    monkeypatch.setattr("scgenept_rt.output.zarr_store._CHUNK_BYTES", 400)
+    monkeypatch.setattr("scgenept_rt.output.layouts._CHUNK_BYTES", 400)
     cells, labels = make_cells(4), model.gene_names[:12]
     out = tmp_path / f"out.{ending}"
     options: dict[str, Any] = {"aggregate": "cells", "batch_size": 4}

@@ -7,7 +7,6 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,13 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import OutputError, OutputExistsError, PartialOutputError, UseOption
 from scgenept_rt.files.durable import check_directory
 from scgenept_rt.files.stores import import_zarr, open_store
-from scgenept_rt.output.checksums import Checksums
-from scgenept_rt.output.h5ad_file import H5adTable
 from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Damage, Journal, plain, run_digest
-from scgenept_rt.output.partial_table import PartialTable, read_rows
+from scgenept_rt.output.partial_table import PartialTable, count_committed
 from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY, TableSpec
-from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WAITING_NAME, WorkDirectory, partial_path
-from scgenept_rt.output.zarr_store import ZarrTable
+from scgenept_rt.output.work_directory import WorkDirectory, partial_path
 from scgenept_rt.wording import format_size, pluralize
 
-_TABLES: Mapping[str, type[PartialTable]] = {".h5ad": H5adTable, ".zarr": ZarrTable}
+_READ_VALUES = 1 << 20
 
 
 def cells_path(path: str | Path) -> Path:
@@ -68,7 +64,7 @@ def check_destination(
         If it ends in .zarr and the zarr package is not installed.
     """
     path = Path(path)
-    _table_class(path)
+    _check_ending(path)
     if path.suffix.lower() == ".zarr":
         import_zarr(f"writing {path}")
     _check_name(path)
@@ -149,19 +145,19 @@ def _open_locked(
     command: str,
     on_notice: Callable[[str], None],
 ) -> PartialTable:
-    path, table_class, fingerprint = work.target, _table_class(work.target), spec.fingerprint()
+    path, fingerprint = work.target, spec.fingerprint()
     digest = str(spec.uns.get(RUN_DIGEST) or run_digest(settings, fingerprint))
     exists = os.path.lexists(path)
     if resume and exists and not _continues(work) and stored_entry(path, RUN_DIGEST) == digest:
         # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
-        done = Journal(spec.n_rows, settings, fingerprint, {})
-        return table_class(work, spec, done, command, published=True)
+        done = Journal(spec.n_rows, settings, fingerprint, {}, 0)
+        return PartialTable(work, spec, done, command, published=True)
     try:
         journal = Journal.load(work.path, path) if resume or (_continues(work) and not overwrite) else None
         if journal is not None:
             # Before a command to continue is named, which continues a run of its own settings alone.
             journal.check_same(settings, fingerprint, path)
-            table = table_class(work, spec, journal, command, overwrite=overwrite)
+            table = PartialTable(work, spec, journal, command, overwrite=overwrite)
             if exists and not overwrite:
                 raise _left(work, table, _replacing(command), beside=True)
             if not resume:
@@ -179,7 +175,7 @@ def _open_locked(
         raise _exists(path, ", and is not of this run" if resume else "")
     work.clear()
     spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
-    return table_class.create(work, spec, settings, command, overwrite=overwrite)
+    return PartialTable.create(work, spec, settings, command, overwrite=overwrite)
 
 
 def _continues(work: WorkDirectory) -> bool:
@@ -235,10 +231,8 @@ def find_unfinished(path: Path) -> Unfinished | None:
         raise PartialOutputError(problem, where=path) from damage
     if journal is None:
         return None
-    n_safe = len(Checksums(directory / CHECKSUMS_NAME)) * int(journal.storage["piece_rows"])
-    with suppress(OSError), (directory / WAITING_NAME).open("rb") as waiting:  # rows of a chunk that is not full
-        n_safe = max(n_safe, int.from_bytes(waiting.read(8), "little"))
-    return Unfinished(directory / f"data{path.suffix.lower()}", journal.n_rows, min(n_safe, journal.n_rows))
+    n_safe = min(count_committed(directory), journal.n_rows)
+    return Unfinished(directory / f"data{path.suffix.lower()}", journal.n_rows, n_safe)
 
 
 def stored_entry(path: str | Path, name: str) -> Any:
@@ -254,21 +248,23 @@ def stored_entry(path: str | Path, name: str) -> Any:
 def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
     """Yield a layer of a finished output, some rows at a time; raises OSError or KeyError if there is none."""
     with open_store(Path(path)) as store:
-        yield from read_rows(store["layers"][name])
+        layer = store["layers"][name]
+        step = max(1, _READ_VALUES // layer.shape[1])
+        for begin in range(0, layer.shape[0], step):
+            yield np.asarray(layer[begin : begin + step])
 
 
-def _table_class(path: Path) -> type[PartialTable]:
-    try:
-        return _TABLES[path.suffix.lower()]
-    except KeyError:
-        problem = f"the ending {path.suffix!r} is unknown, expected .h5ad or .zarr"
-        remedy = "Choose another path"
-        if path.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".xlsx"):
-            h5ad = path.with_suffix(".h5ad")
-            remedy = f"Write {h5ad}, then make a table of it with `scgenept-rt table {h5ad} --out {path}`"
-        elif path.is_dir():
-            remedy = f"It is a directory: write a file in it, such as {path / 'predicted.h5ad'}"
-        raise OutputError(problem, remedy, where=path) from None
+def _check_ending(path: Path) -> None:
+    ending = path.suffix.lower()
+    if ending in (".h5ad", ".zarr"):
+        return
+    remedy = "Choose another path"
+    if ending in (".csv", ".tsv", ".txt", ".parquet", ".xlsx"):
+        h5ad = path.with_suffix(".h5ad")
+        remedy = f"Write {h5ad}, then make a table of it with `scgenept-rt table {h5ad} --out {path}`"
+    elif path.is_dir():
+        remedy = f"It is a directory: write a file in it, such as {path / 'predicted.h5ad'}"
+    raise OutputError(f"the ending {path.suffix!r} is unknown, expected .h5ad or .zarr", remedy, where=path)
 
 
 def _same_place(path: Path, other: Path) -> bool:

@@ -1,6 +1,6 @@
 """The journal of a partial output: what is to be written and with which settings; written once, when it begins.
 
-How much of it is safe is in `Checksums`, which lie beside it.
+How many rows are safe is in the file of their checksums, which lies beside it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,7 +22,7 @@ from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.wording import join_limited, pluralize
 
 JOURNAL_NAME = "journal.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LONGEST_VALUE = 60
 _WORDS = {
     "n_rows": "number of rows",
@@ -55,15 +55,17 @@ class Journal:
         What the rows depend on; a run is continued with the same settings alone.
     table
         `TableSpec.fingerprint` of the table.
-    storage
-        What the format needs to continue (offsets in the HDF5 file, rows of a chunk), `piece_rows`, the rows that share
-        a checksum, and `fixed`, the checksum of all that is not rows.
+    places
+        Where the rows of each array go: the fields of `Place`.
+    checksum
+        The checksum of all that is not rows.
     """
 
     n_rows: int
     settings: Mapping[str, Any]
     table: Mapping[str, Any]
-    storage: Mapping[str, Any]
+    places: Mapping[str, Sequence[Any]]
+    checksum: int
     format_version: int = FORMAT_VERSION
 
     def save(self, directory: Path) -> None:

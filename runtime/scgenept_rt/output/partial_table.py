@@ -1,22 +1,25 @@
-"""What tables on disk share: rows become safe by commits, and the file gets its name when it is complete."""
+"""Tables on disk: rows become safe by commits, and the file gets its name when it is complete."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import OutputError, OutputExistsError, UseOption
-from scgenept_rt.files.durable import move_durably, write_durably
+from scgenept_rt.files.durable import move_durably, sync_data, sync_directory, write_durably
 from scgenept_rt.files.failures import failed_reads, failed_writes
-from scgenept_rt.output.checksums import Checksums
 from scgenept_rt.output.journal import Damage, Journal
+from scgenept_rt.output.layouts import Place, lay_out
 from scgenept_rt.output.row_writer import RowWriter
 from scgenept_rt.output.table_spec import TableSpec
 from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WorkDirectory
@@ -25,11 +28,16 @@ from scgenept_rt.wording import pluralize, reason
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_READ_VALUES = 1 << 20
+_CHECKSUM = np.dtype("<u4")
+_READ_BYTES = 1 << 20
+_MOST_FILES = 100
 
 
 class PartialTable(RowWriter):
     """A `RowWriter` to a file, in a work directory that is locked.
+
+    The checksums of committed rows, in order, are a file of their own: a row is committed once its checksum is there.
+    As a context manager the table closes itself.
 
     Parameters
     ----------
@@ -51,15 +59,15 @@ class PartialTable(RowWriter):
         overwrite: bool = False,
         published: bool = False,
     ) -> None:
-        super().__init__(spec)
+        super().__init__(spec, spec.n_rows if published else min(count_committed(work.path), spec.n_rows))
         self.path = work.target
         self._work = work
         self._journal = journal
         self._command = command
         self._overwrite = overwrite
         self._published = published
-        self._checksums = Checksums(work.path / CHECKSUMS_NAME)
-        self._n_committed = self._n_written = spec.n_rows if published else self._stored_rows(len(self._checksums))
+        self._places = {name: Place(*place) for name, place in journal.places.items()}
+        self._files: dict[str, FileIO] = {}
 
     @classmethod
     def create(
@@ -68,17 +76,16 @@ class PartialTable(RowWriter):
         """Begin a table in an empty work directory."""
         with _failures_explained(work.target, 0, spec.n_rows, command):
             try:
-                storage = cls._lay_out(work.data, spec)
+                places = lay_out(work.data, spec)
             except (TypeError, ValueError) as error:  # a name or value that its library cannot write
                 problem = f"an annotation of the cells cannot be stored ({reason(error)})"
                 remedy = "Rename it in the cells, or predict means"
                 raise OutputError(problem, remedy, where=work.target) from error
-            journal = Journal(spec.n_rows, settings, spec.fingerprint(), storage)
-            table = cls(work, spec, journal, command, overwrite=overwrite)
-            storage["fixed"] = table._checksum_of_fixed()
+            checksum = _checksum_of_fixed(work, places, spec.n_rows)
+            journal = Journal(spec.n_rows, settings, spec.fingerprint(), places, checksum)
             write_durably(work.path / CHECKSUMS_NAME, b"")
             journal.save(work.path)
-        return table
+        return cls(work, spec, journal, command, overwrite=overwrite)
 
     def load(self) -> int:
         """Check what an earlier run left, go back to the last row before any damage, and return the rows lost by it.
@@ -88,63 +95,16 @@ class PartialTable(RowWriter):
         Damage
             If more than rows is damaged.
         """
+        n_before = self.n_committed
         with failed_reads(Damage, "", self._work.data.name, ""):
-            fixed = self._checksum_of_fixed()
-            stored = self._checksums.read()[: self.n_rows // self._piece_rows]
-        if fixed != self._journal.storage["fixed"]:
-            raise Damage(f"{self._work.data.name} is damaged")
-        n_before = self._n_committed
-        n_sound = next((piece for piece, checksum in enumerate(stored) if self._damaged(piece, checksum)), len(stored))
-        self._checksums.truncate(n_sound)
-        self._n_committed = self._n_written = self._stored_rows(n_sound)
-        return n_before - self._n_committed
-
-    # --- what each format implements ---
-
-    @classmethod
-    @abstractmethod
-    def _lay_out(cls, data: Path, spec: TableSpec) -> dict[str, Any]:
-        """Write everything but the rows, durably, and return what `Journal.storage` holds."""
-
-    @abstractmethod
-    def _checksum_of_fixed(self) -> int:
-        """Return the checksum of everything but the rows."""
-
-    @abstractmethod
-    def _checksum(self, piece: int) -> int:
-        """Return the checksum of a piece, read from the disk."""
-
-    @abstractmethod
-    def _sync(self) -> None:
-        """Make all rows written so far durable, as far as they fill a piece."""
-
-    @abstractmethod
-    def _complete(self) -> None:
-        """Write durably what is still missing once all rows are committed, then close all files."""
-
-    def _stored_rows(self, n_pieces: int) -> int:
-        """Return the rows that are safe with so many pieces."""
-        return min(n_pieces * self._piece_rows, self.n_rows)
-
-    def _seek(self, row: int) -> None:
-        """Prepare to write at `row`, which was committed before."""
-
-    def _save_waiting(self) -> None:
-        """Make the rows durable that do not fill a piece."""
-
-    def _close_files(self) -> None:
-        """Close all files."""
-
-    # --- RowWriter ---
-
-    @property
-    def n_committed(self) -> int:
-        """Number of rows that survive a kill of this process at any moment."""
-        return self._n_committed
-
-    @property
-    def _piece_rows(self) -> int:
-        return int(self._journal.storage["piece_rows"])
+            if _checksum_of_fixed(self._work, self._places, self.n_rows) != self._journal.checksum:
+                raise Damage(f"{self._work.data.name} is damaged")
+            stored = np.fromfile(self._work.path / CHECKSUMS_NAME, _CHECKSUM, n_before)
+            found = (self._checksum(row) for row in range(n_before))
+            sound = next((row for row, (a, b) in enumerate(zip(stored, found, strict=True)) if a != b), n_before)
+            self._set_committed(sound)
+        self.n_written = sound
+        return n_before - sound
 
     def write(
         self,
@@ -156,32 +116,30 @@ class PartialTable(RowWriter):
         with self._failures_explained():
             super().write(X, layers, n_controls)
 
+    def _put(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        for name, array in arrays.items():
+            for begin, end, path, offset in self._places[name].spans(row, row + len(array)):
+                _write_fully(self._open(self._places[name], path), offset, array[begin - row : end - row])
+
     def rewind(self, row: int) -> None:
         """Go back to `row`, at most `n_committed`.
 
         Rows from there on are not committed any more: a kill leaves no row that is half old and half new.
         """
-        if self._published or not 0 <= row <= self.n_committed:
-            state = "the table is finished" if self._published else f"{self.n_committed} rows are committed"
-            raise ValueError(f"cannot rewind to row {row}: {state}")
-        if row != self._n_written:
-            with self._failures_explained():
-                self._seek(row)
-            self._n_written = row
-            self.commit()
+        if self._published:
+            raise ValueError(f"cannot rewind to row {row}: the table is finished")
+        super().rewind(row)
+        self.commit()
 
     def commit(self) -> None:
         """Make all rows written so far durable; returns once they are on disk."""
-        if self._n_written == self.n_committed:
+        if self.n_written == self.n_committed:
             return
         with self._failures_explained():
             self._sync()
-            n_pieces = self._n_written // self._piece_rows
-            # In this order a kill in between leaves what was committed before, or what is now.
-            self._checksums.append(self._checksum(piece) for piece in range(len(self._checksums), n_pieces))
-            self._save_waiting()
-            self._checksums.truncate(n_pieces)
-        self._n_committed = self._n_written
+            n_kept = min(self.n_committed, self.n_written)
+            self._set_committed(n_kept, map(self._checksum, range(n_kept, self.n_written)))
+            self._close_files()
 
     def finish(self) -> Path:
         """Complete the file, give it its name, and remove the work directory."""
@@ -196,7 +154,7 @@ class PartialTable(RowWriter):
         self._check_complete()
         self.commit()
         with self._failures_explained():
-            self._complete()
+            self._fill_last_chunks()
             if self._overwrite and self.path.is_dir() and not self.path.is_symlink():
                 # a directory that holds something cannot be replaced in one step; the journal covers a kill in between
                 if self._work.replaced.exists():
@@ -219,17 +177,72 @@ class PartialTable(RowWriter):
             self._work.remove()
         self._work.release()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def abort(self) -> None:
         """Stop and leave nothing behind."""
         self._close_files()
         if not self._work.released:
             self._work.remove()
 
-    def _damaged(self, piece: int, checksum: int) -> bool:
-        try:
-            return self._checksum(piece) != checksum
-        except OSError:
-            return True
+    def _open(self, place: Place, path: str) -> FileIO:
+        if path not in self._files:
+            if len(self._files) == _MOST_FILES:
+                self._sync()
+            # a chunk of a zarr store is made when its first row is written
+            descriptor = os.open(self._work.path / path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._files[path] = file = FileIO(descriptor, "r+")
+            if os.fstat(descriptor).st_size < place.file_bytes:
+                file.truncate(place.file_bytes)
+        return self._files[path]
+
+    def _sync(self) -> None:
+        """Make what was written durable, and close the files."""
+        for file in self._files.values():
+            sync_data(file)
+        for directory in {(self._work.path / path).parent for path in self._files}:
+            sync_directory(directory)
+        self._close_files()
+
+    def _fill_last_chunks(self) -> None:
+        """Let the last chunks of a zarr store end in zeros."""
+        for place in self._places.values():
+            *_, (begin, end, path, offset) = place.spans(0, self.n_rows)
+            if self.n_rows % place.file_rows:
+                file = self._open(place, path)
+                file.truncate(offset + (end - begin) * place.row_bytes)
+                file.truncate(place.file_bytes)
+        self._sync()
+
+    def _close_files(self) -> None:
+        with ExitStack() as stack:
+            for file in self._files.values():
+                stack.callback(file.close)
+            # Let go first: a close that fails must not be followed by one of a number that is another file's by then.
+            self._files = {}
+
+    def _checksum(self, row: int) -> int:
+        """Return the checksum of a row, read from the disk."""
+        checksum = row
+        for place in self._places.values():
+            for _, _, path, offset in place.spans(row, row + 1):
+                file = self._open(place, path)
+                file.seek(offset)
+                checksum = _checksum_of_file(file, place.row_bytes, checksum)
+        return checksum
+
+    def _set_committed(self, n_kept: int, checksums: Iterable[int] = ()) -> None:
+        """Forget the checksums after the first `n_kept`, and append those of the next rows, which are on disk."""
+        added = np.fromiter(checksums, _CHECKSUM)
+        with (self._work.path / CHECKSUMS_NAME).open("r+b", buffering=0) as file:
+            file.truncate(n_kept * _CHECKSUM.itemsize)
+            _write_fully(file, n_kept * _CHECKSUM.itemsize, added)
+            sync_data(file)
+        self.n_committed = n_kept + len(added)
 
     def _failures_explained(self) -> AbstractContextManager[None]:
         return _failures_explained(self.path, self.n_committed, self.n_rows, self._command)
@@ -254,15 +267,41 @@ def finish_all(writers: Sequence[RowWriter]) -> list[Path | AnnData]:
     return [writer.finish() for writer in writers]
 
 
-def read_rows(array: Any) -> Iterator[NDArray[np.float32]]:
-    """Yield a matrix of an open file, a few rows at a time."""
-    n_rows, n_vars = array.shape
-    step = max(1, _READ_VALUES // n_vars)
-    for begin in range(0, n_rows, step):
-        yield np.asarray(array[begin : begin + step])
+def count_committed(directory: Path) -> int:
+    """Return the number of rows that are safe in a work directory."""
+    checksums = directory / CHECKSUMS_NAME
+    return checksums.stat().st_size // _CHECKSUM.itemsize if checksums.exists() else 0
 
 
-def write_fully(file: Any, offset: int, data: NDArray[Any]) -> None:
+def _checksum_of_fixed(work: WorkDirectory, places: Mapping[str, Place], n_rows: int) -> int:
+    """Return the checksum of everything but the rows."""
+    rows = defaultdict(list)
+    for place in places.values():
+        for begin, end, path, offset in place.spans(0, n_rows):
+            rows[path].append((offset, (end - begin) * place.row_bytes))
+    checksum = 0
+    for found in sorted([work.data, *work.data.rglob("*")]):
+        name = found.relative_to(work.path).as_posix()
+        if found.is_dir() or (name in rows and work.data.is_dir()):
+            continue
+        checksum = zlib.crc32(name.encode(), checksum)
+        with found.open("rb") as file:
+            for offset, n_bytes in sorted(rows[name]):
+                checksum = _checksum_of_file(file, offset - file.tell(), checksum)
+                file.seek(offset + n_bytes)
+            checksum = _checksum_of_file(file, found.stat().st_size - file.tell(), checksum)
+    return checksum
+
+
+def _checksum_of_file(file: IO[bytes], n_bytes: int, checksum: int) -> int:
+    """Continue a checksum with the next bytes of a file, or with fewer if it ends."""
+    while n_bytes > 0 and (block := file.read(min(n_bytes, _READ_BYTES))):
+        checksum = zlib.crc32(block, checksum)
+        n_bytes -= len(block)
+    return checksum
+
+
+def _write_fully(file: FileIO, offset: int, data: NDArray[Any]) -> None:
     """Write at an offset of an unbuffered file; one call to the system may write less than all."""
     view = np.ascontiguousarray(data).data.cast("B")
     file.seek(offset)

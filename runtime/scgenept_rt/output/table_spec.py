@@ -25,18 +25,10 @@ RUN_DIGEST = "run_digest"
 SHARD_KEY = "shard"
 """Entry of uns that says which part of a run a file is."""
 N_CONTROLS = "n_controls"
+COUNTS = f"obs/{N_CONTROLS}"
 MEAN_LAYERS = ("delta", "sem", "delta_sem")
 ESTIMATE_LAYERS = ("sampling_error", "effect", "effect_sem")
 """Further layers, where some control cells stand for all."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Consecutive rows, checked, as they are stored."""
-
-    arrays: Mapping[str, NDArray[np.float32]]
-    n_controls: NDArray[np.int64] | None
-    n_rows: int
 
 
 @dataclass(frozen=True)
@@ -75,42 +67,42 @@ class TableSpec:
         return len(self.var)
 
     @property
-    def array_names(self) -> tuple[str, ...]:
-        """The arrays that every row has values in: X, then the layers."""
-        return ("X", *self.layers)
+    def arrays(self) -> dict[str, np.dtype[Any]]:
+        """What rows consist of: where each array is in a file, with the type of one row of it."""
+        values = dict.fromkeys(["X", *map(key_of_layer, self.layers)], np.dtype(("<f4", (self.n_vars,))))
+        return values if self.kind == "cells" else {**values, COUNTS: np.dtype("<i8")}
 
     @property
     def n_bytes(self) -> int:
         """Expected size of the output on disk, uncompressed, for the check of free space."""
         names = sum(map(len, self.obs_rows(0, 1000).index))
         per_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
-        values = 4 * len(self.array_names) * self.n_rows * self.n_vars
-        return values + int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
+        per_row += sum(dtype.itemsize for dtype in self.arrays.values())
+        return int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
 
     def checked(
-        self,
-        row: int,
-        X: NDArray[Any],
-        layers: Mapping[str, NDArray[Any]] | None,
-        n_controls: NDArray[Any] | None,
-    ) -> Rows:
-        """Return rows to be written from `row` on as stored.
+        self, row: int, X: NDArray[Any], layers: Mapping[str, NDArray[Any]] | None, n_controls: NDArray[Any] | None
+    ) -> dict[str, NDArray[Any]]:
+        """Return the `arrays` of rows to be written from `row` on.
 
         Raises
         ------
         ValueError
             If a shape is not that of the table, or there are too many rows.
         """
-        given, n_rows = {"X": X, **(layers or {})}, len(X)
-        arrays = {name: np.ascontiguousarray(given[name], dtype="<f4") for name in self.array_names}
-        for name, array in arrays.items():
-            if array.shape != (n_rows, self.n_vars):
-                raise ValueError(f"{name} has shape {array.shape}, expected ({n_rows}, {self.n_vars})")
-        if row + n_rows > self.n_rows:
-            raise ValueError(f"rows {row} to {row + n_rows} do not fit in a table of {self.n_rows} rows")
+        end = row + len(X)
+        if end > self.n_rows:
+            raise ValueError(f"rows {row} to {end} do not fit in a table of {self.n_rows} rows")
+        given: dict[str, Any] = {"X": X, **{key_of_layer(name): values for name, values in (layers or {}).items()}}
+        if self.kind == "mean":
+            given[COUNTS] = self.obs_rows(row, end)[N_CONTROLS] if n_controls is None else n_controls
+        arrays = {name: np.ascontiguousarray(given[name], dtype.base) for name, dtype in self.arrays.items()}
+        for name, dtype in self.arrays.items():
+            if arrays[name].shape != (len(X), *dtype.shape):
+                raise ValueError(f"{name} has shape {arrays[name].shape}, expected {(len(X), *dtype.shape)}")
         if self.clip_at_zero:
             arrays["X"] = np.maximum(arrays["X"], np.float32(0))
-        return Rows(arrays, None if n_controls is None else np.ascontiguousarray(n_controls, dtype="<i8"), n_rows)
+        return arrays
 
     def obs_rows(self, begin: int = 0, end: int | None = None) -> pd.DataFrame:
         """Return obs of the rows from `begin` up to `end`."""
@@ -147,6 +139,11 @@ class TableSpec:
     def stored_uns(self) -> dict[str, Any]:
         """Return `uns` as stored: under its key, of types that every anndata reads."""
         return {UNS_KEY: _storable(self.uns)}
+
+
+def key_of_layer(name: str) -> str:
+    """Return where a layer is in a file."""
+    return f"layers/{name}"
 
 
 def write_annotations(store: Any, spec: TableSpec) -> None:

@@ -12,8 +12,7 @@ from scgenept_rt.files.durable import check_own
 from scgenept_rt.files.locking import Busy, lock
 from scgenept_rt.output.journal import JOURNAL_NAME
 
-BINARY_NAMES = CHECKSUMS_NAME, WAITING_NAME, COUNTS_NAME = "checksums.bin", "waiting.bin", "n_controls.bin"
-"""Files of numbers beside the data: the checksums, and of a .zarr the rows of a chunk that is not full, and counts."""
+CHECKSUMS_NAME = "checksums.bin"
 
 
 def partial_path(target: Path) -> Path:
@@ -67,16 +66,9 @@ class WorkDirectory:
     def clear(self) -> None:
         """Delete what an earlier run left; the lock and files of others stay."""
         # the journal first: without it, whatever a kill leaves here counts as nothing
-        for pattern in (
-            JOURNAL_NAME,
-            f".{JOURNAL_NAME}.*.new",
-            CHECKSUMS_NAME,
-            "waiting.bin",
-            "n_controls.bin",
-            ".*.bin.*.new",
-        ):
-            for path in self.path.glob(pattern):
-                path.unlink()
+        for name in (JOURNAL_NAME, CHECKSUMS_NAME):
+            for path in (self.path / name, *self.path.glob(f".{name}.*.new")):
+                path.unlink(missing_ok=True)
         for entry in (self.data, self.replaced):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

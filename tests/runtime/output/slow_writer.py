@@ -19,7 +19,7 @@ import numpy as np
 
 from scgenept_rt.errors import OutputExistsError
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.output import cells_table, mean_table, open_table, zarr_store
+from scgenept_rt.output import cells_table, layouts, mean_table, open_table
 from scgenept_rt.perturbation import Perturbation
 
 N_GENES = 6
@@ -56,7 +56,7 @@ def write(job: dict) -> None:
         spec = mean_table(perturbations, panel, 100, {"seed": 0})
     else:
         spec = cells_table(perturbations, ["c1", "c2", "c1"], panel, {"seed": 0})
-    zarr_store._CHUNK_BYTES = 4 * N_GENES * job["chunk_rows"]
+    layouts._CHUNK_BYTES = 4 * N_GENES * job["chunk_rows"]
     kill_at(job.get("kill_at", 0))
     overwrite = job.get("overwrite", False)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scgenept_rt.output import cells_table, mean_table, open_table, zarr_store
+from scgenept_rt.output import cells_table, layouts, mean_table, open_table
 from scgenept_rt.output.work_directory import partial_path
 from tests.runtime.mutations import SCALE, SEED
 
@@ -22,7 +22,7 @@ def name(request):
 
 @pytest.fixture
 def spec(name, perturbations, panel, controls, monkeypatch):
-    monkeypatch.setattr(zarr_store, "_CHUNK_BYTES", 4 * 5 * (2 if name.startswith("mean") else 4))  # 2 or 4 rows
+    monkeypatch.setattr(layouts, "_CHUNK_BYTES", 4 * 5 * (2 if name.startswith("mean") else 4))  # 2 or 4 rows
     return (
         mean_table(perturbations, panel, 4, {})
         if name.startswith("mean")
@@ -73,7 +73,7 @@ def test_damage_anywhere_changes_no_result(name, spec, tmp_path):
     rng, n_places = np.random.default_rng([SEED, len(name)]), round((5 if out.suffix == ".zarr" else 30) * SCALE)
     places = [(file, rng.integers(file.stat().st_size)) for file in rng.permutation(files)[:n_places]]
     for number in range(n_places):
-        named = ("checksums.bin", "waiting.bin", "journal.json", "data.h5ad", "0.0")[number % 5]
+        named = ("checksums.bin", "journal.json", "data.h5ad", "0.0")[number % 4]
         places += [(file, rng.integers(file.stat().st_size)) for file in files if file.name == named][:1]
     for number, (file, place) in enumerate(places):
         harm = (flip, blank, cut)[number % 3]

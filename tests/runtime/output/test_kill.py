@@ -61,8 +61,7 @@ def test_kill_before_every_file_system_call(ending, kind, overwrite, tmp_path, w
     old = tmp_path / f"old.{ending}"
     assert writer_process.run(path=str(old), **{**job, "n": job["n"] // 2}) == 0
 
-    # a zarr store takes many more steps, mostly alike
-    for number in range(1, 400, max(1, round((2 if ending == "h5ad" else 37) / SCALE))):
+    for number in range(1, 400, max(1, round((2 if ending == "h5ad" else 7) / SCALE))):
         directory = tmp_path / str(number)
         directory.mkdir()
         path = directory / f"out.{ending}"

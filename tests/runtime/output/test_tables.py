@@ -16,10 +16,10 @@ from scgenept_rt.output import (
     MemoryTable,
     cells_table,
     finish_all,
-    h5ad_file,
+    layouts,
     mean_table,
     open_table,
-    zarr_store,
+    partial_table,
 )
 from scgenept_rt.output.cell_rows import unique_names
 from scgenept_rt.perturbation import Perturbation
@@ -92,7 +92,7 @@ def test_file_equals_memory_bit_for_bit(
     assert_same,
     monkeypatch,
 ):
-    monkeypatch.setattr(zarr_store, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(layouts, "_CHUNK_BYTES", chunk_bytes)
     uns = {"seed": 0, "versions": {"numpy": "2"}, "labels": ("a", "b"), "absent": None}
     if kind == "mean":
         spec = mean_table(perturbations, panel, 4, uns)
@@ -125,7 +125,7 @@ def test_file_equals_memory_bit_for_bit(
 def test_rewind_and_resume_at_every_row(
     ending, tmp_path, perturbations, panel, controls, random_rows, read_table, monkeypatch
 ):
-    monkeypatch.setattr(zarr_store, "_CHUNK_BYTES", 4 * 5 * 4)  # four rows
+    monkeypatch.setattr(layouts, "_CHUNK_BYTES", 4 * 5 * 4)  # four rows
     spec = cells_table(perturbations, controls, panel, {})
     rows = random_rows(spec.n_rows, ("X",))
     # around the bounds of chunks, within the same chunk and into earlier ones
@@ -160,15 +160,14 @@ def test_rows_of_another_shape_are_refused(perturbations, panel, tmp_path):
     spec = mean_table(perturbations, panel, 1, {})
     X = np.zeros((2, 5), np.float32)
     for table in (MemoryTable(spec), open_table(tmp_path / "o.h5ad", spec, settings={})):
-        with table:
-            with pytest.raises(ValueError, match="sem has shape"):
-                table.write(X, {"delta": X, "sem": X[:1], "delta_sem": X})
-            with pytest.raises(ValueError, match="do not fit"):
-                table.write(np.zeros((4, 5)), dict.fromkeys(spec.layers, np.zeros((4, 5))))
-            with pytest.raises(ValueError, match="cannot rewind"):
-                table.rewind(1)
-            with pytest.raises(RuntimeError, match="only 0 of 3"):
-                table.finish()
+        with pytest.raises(ValueError, match="sem has shape"):
+            table.write(X, {"delta": X, "sem": X[:1], "delta_sem": X})
+        with pytest.raises(ValueError, match="do not fit"):
+            table.write(np.zeros((4, 5)), dict.fromkeys(spec.layers, np.zeros((4, 5))))
+        with pytest.raises(ValueError, match="cannot rewind"):
+            table.rewind(1)
+        with pytest.raises(RuntimeError, match="only 0 of 3"):
+            table.finish()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -206,7 +205,7 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path, perturbations, panel, co
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr(h5ad_file, "write_fully", full)
+        patch.setattr(partial_table, "_write_fully", full)
         with pytest.raises(OutputError, match=r"5 of 12 rows kept.*No space left.*predict --resume"):
             table.write(rows["X"][5:])
     table.close()
