@@ -154,19 +154,19 @@ def from_release(
     from scgenept_rt.cli.download import download_progress
     from scgenept_rt.download import DownloadDirectory, default_directory
 
-    with download_progress() as listener:
+    with download_progress() as progress:
         here = directory or default_directory()
         made = export_release(
             variant,
             dataset,
             out,
-            downloads=DownloadDirectory(here, mirror=mirror, offline=offline, listener=listener),
+            downloads=DownloadDirectory(here, mirror=mirror, offline=offline, progress=progress),
             genes=genes,
             precisions=chosen,
             portable=portable,
             keep_reference_weights=keep_reference_weights,
             overwrite=overwrite,
-            progress=listener.say,
+            progress=say,
             on_notice=note,
         )
     _summarize(made)

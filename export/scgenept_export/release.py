@@ -48,7 +48,7 @@ def export_release(
         As `export_bundle`.
     """
     chosen = select([variant], dataset)
-    if len(chosen) != 1 or chosen[0].kind != "checkpoint":
+    if len(chosen) != 1 or chosen[0].name not in MODEL_TYPES:
         raise ArgumentError(f"variant is {variant!r}, expected one of the release: {', '.join(MODEL_TYPES)}")
     (checkpoint,), (vocabulary,) = chosen, select(["vocab"], dataset)
     out = Path(out or f"bundles/{checkpoint.name}_{dataset}")

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Sequence
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return what a library says went wrong, in one line."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # it would be quoted
     return getattr(error, "strerror", None) or next(iter(text.strip().splitlines()), type(error).__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,8 +15,8 @@ from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.wording import format_size, pluralize
 
 if TYPE_CHECKING:
-    from scgenept_rt.download import DownloadDirectory, Fetched, Item
-    from scgenept_rt.download.transfer import Listener
+    from scgenept_rt.download import DownloadDirectory, Item
+    from scgenept_rt.download.transfer import Progress
 
 _Dataset = Literal["norman", "adamson"]
 
@@ -101,88 +101,75 @@ def download(
         return
     if out is not None or digest is not None:
         raise typer.BadParameter("they need --bundle", param_hint="--out, --digest")
+    names = names or []
     if not names and not list_items:
         raise typer.BadParameter("name what to download, or show what there is with --list", param_hint="NAME...")
     from scgenept_rt.download import DownloadDirectory, default_directory, select
     from scgenept_rt.download.catalogue import catalogue
     from scgenept_rt.errors import OfflineError
 
-    items = select(names, dataset) if names else catalogue(dataset)
-    with download_progress() as listener:
-        here = DownloadDirectory(
-            directory or default_directory(),
-            mirror=mirror,
-            accept_changed=accept_changed,
-            offline=offline,
-            listener=listener,
-        )
+    with download_progress() as progress:
+        here = DownloadDirectory(directory or default_directory(), mirror, accept_changed, offline, progress)
         if list_items:
-            _print_list(here, items)
+            _print_list(here, select(names, dataset) if names else [*catalogue(dataset).values()])
             return
         missing = []
-        for item in items:
+        for item in select(names, dataset):
             try:
-                print_fetched(item.name, here.fetch(item))
+                fetched = here.fetch(item)
             except OfflineError as error:
                 missing.append(error)
+                continue
+            print(f"{item.name}: {_HOW[fetched.how]}\n  {fetched.path}")
+            print(f"  {pluralize(fetched.path.stat().st_size, 'byte')}, sha256 {fetched.sha256}")
         if missing:
             raise OfflineError("\n\n".join(error.problem for error in missing), missing[0].remedy)
+
+
+_HOW = {
+    "downloaded": "downloaded, checksum recorded",
+    "present": "already here, checksum right",
+    "recorded": "found here, checksum recorded",
+    "unpacked": "unpacked, checksum recorded",
+}
 
 
 def _download_bundle(url: str, out: Path | None, digest: str | None) -> None:
     from scgenept_rt.download import download_bundle
 
-    with download_progress() as listener:
-        bundle = download_bundle(url, out, digest=digest, listener=listener)
+    with download_progress() as progress:
+        bundle = download_bundle(url, out, digest=digest, progress=progress)
     manifest, size = bundle.manifest, sum(file.size for file in bundle.manifest.files)
     show(f"{bundle.directory}: {manifest.variant}, trained on {manifest.training_data}, {format_size(size)}")
-    typer.echo(f"  every file has its checksum; digest {bundle.digest}")
+    print(f"  every file has its checksum; digest {bundle.digest}")
     if digest is None:
-        typer.echo("  to accept this bundle only, pass that as --digest")
-
-
-def print_fetched(name: str, fetched: Fetched) -> None:
-    """Print where a file is, and how it came there."""
-    words = {
-        "downloaded": "downloaded, checksum recorded",
-        "present": "already here, checksum right",
-        "recorded": "found here, checksum recorded",
-        "unpacked": "unpacked, checksum recorded",
-    }
-    typer.echo(f"{name}: {words[fetched.how]}")
-    typer.echo(f"  {fetched.path}")
-    typer.echo(f"  {pluralize(fetched.path.stat().st_size, 'byte')}, sha256 {fetched.sha256}")
+        print("  to accept this bundle only, pass that as --digest")
 
 
 def _print_list(here: DownloadDirectory, items: list[Item]) -> None:
-    typer.echo(f"download directory: {here.path}")
+    print(f"download directory: {here.directory}")
     width = max(len(item.name) for item in items)
     for item in items:
         path = here.find(item)
-        size = path.stat().st_size if path else (item.archive or item).size
-        stated = format_size(size) if size is not None else "size not published"
-        typer.echo(f"{item.name:<{width}}  {'here' if path else '-':<4}  {stated:>18}  {item.description}")
+        size = format_size(path.stat().st_size) if path else ""
+        print(f"{item.name:<{width}}  {'here' if path else '-':<4}  {size:>8}  {item.description}")
         if path:
-            typer.echo(f"{'':<{width}}        {path}")
+            print(f"{'':<{width}}        {path}")
 
 
 @contextmanager
-def download_progress() -> Iterator[Listener]:
-    """Yield a listener that shows downloads on standard error."""
-    from scgenept_rt.download.transfer import Listener
-
-    class Shown(Listener):
-        label = ""
-
-        def say(self, text: str) -> None:
-            say(text)
-
-        def update(self, label: str, done: int, total: int | None) -> None:
-            if label != self.label:
-                stack.close()
-                say(label)
-                self.label, self.show = label, stack.enter_context(show_progress("MB", scale=1e6))
-            self.show(done, total)
-
+def download_progress() -> Iterator[Progress]:
+    """Yield a function that shows downloads on standard error."""
+    shown = ""
+    update: Callable[..., None] | None = None
     with ExitStack() as stack:
-        yield Shown()
+
+        def progress(text: str, done: int, total: int | None) -> None:
+            nonlocal shown, update
+            if text != shown or update is None:
+                stack.close()
+                say(text)
+                shown, update = text, stack.enter_context(show_progress("MB", scale=1e6))
+            update(done, total)
+
+        yield progress

@@ -1,19 +1,14 @@
-"""What can be downloaded by name, and where it is published.
-
-The release of czi-ai/scGenePT has one directory per variant and data set; the data sets are those of GEARS.
-"""
+"""What can be downloaded by name: the release of czi-ai/scGenePT, and the data sets of GEARS."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
 
 from scgenept_rt.errors import ArgumentError
 
 _RELEASE = "https://czi-scgenept-public.s3.amazonaws.com"
-_DATAVERSE = "https://dataverse.harvard.edu"
 
 MODEL_TYPES = {
     "scgpt": "scgpt",
@@ -25,9 +20,6 @@ MODEL_TYPES = {
     "scgenept_go_all": "scgenept_go_all_gpt_concat",
 }
 """Upstream's model type by the directory of the release."""
-
-_TEXT_NAME = "best_model_gpt3.5_ada_rnd_seed_42.pt"
-_CONCAT_NAME = "best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
 
 
 @dataclass(frozen=True)
@@ -42,83 +34,68 @@ class Item:
         Path in the download directory for each key.
     archive
         The zip file that a data set comes in.
-    size, md5
-        Of the file, where published.
+    md5
+        Checksum of the file, where published.
     """
 
     name: str
-    kind: Literal["checkpoint", "vocabulary", "dataset"]
     description: str
     host: str
     keys: tuple[str, ...]
     places: tuple[str, ...]
     archive: Item | None = None
-    size: int | None = None
     md5: str | None = None
 
 
-def _dataset(name: str, description: str, file_number: int, size: int | None = None, md5: str | None = None) -> Item:
-    keys = (f"api/access/datafile/{file_number}",)
-    archive = Item(name, "dataset", f"{description}, zip file", _DATAVERSE, keys, (f"{name}.zip",), None, size, md5)
+def _dataset(name: str, description: str, file_number: int, md5: str | None = None) -> Item:
+    description = f"{description}: K562 as GEARS prepared them"
+    host, keys = "https://dataverse.harvard.edu", (f"api/access/datafile/{file_number}",)
+    archive = Item(name, f"{description}, zip file", host, keys, (f"{name}.zip",), None, md5)
     # where GEARS looks for it below its data directory
-    return Item(name, "dataset", description, _DATAVERSE, keys, (f"{name}/perturb_processed.h5ad",), archive)
+    return Item(name, description, host, keys, (f"{name}/perturb_processed.h5ad",), archive)
 
 
 DATASETS = {
-    "norman": _dataset(
-        "norman",
-        "Norman et al. 2019, K562, single genes and pairs (GEARS preprocessing)",
-        6154020,
-        168_758_985,
-        "cdc41d6050e619c37fd9dd44d440e2b4",
-    ),
-    "adamson": _dataset("adamson", "Adamson et al. 2016, K562, single genes (GEARS preprocessing)", 6154417),
+    "norman": _dataset("norman", "Norman et al. 2019, 169 MB", 6154020, "cdc41d6050e619c37fd9dd44d440e2b4"),
+    "adamson": _dataset("adamson", "Adamson et al. 2016", 6154417),
 }
-_VOCABULARY_KEY = ("models/pretrained/scgpt/vocab.json",)
-_VOCABULARY = Item("vocab", "vocabulary", "scGPT's gene vocabulary", _RELEASE, _VOCABULARY_KEY, _VOCABULARY_KEY)
 
 
 def _checkpoint(variant: str, dataset: str) -> Item:
-    likeliest = _CONCAT_NAME if variant.startswith("scgenept_go_") else _TEXT_NAME
-    names = ["best_model_seed_42.pt"] if variant == "scgpt" else dict.fromkeys([likeliest, _TEXT_NAME, _CONCAT_NAME])
+    names = ["best_model_gpt3.5_ada_rnd_seed_42.pt", "best_model_gpt3.5_ada_rnd_seed_42_concat.pt"]
+    if variant.startswith("scgenept_go_"):
+        names.reverse()
+    elif variant == "scgpt":
+        names = ["best_model_seed_42.pt"]
     keys = tuple(f"models/finetuned/{variant}/{dataset}/{name}" for name in names)
-    return Item(variant, "checkpoint", f"{MODEL_TYPES[variant]} trained on {dataset}", _RELEASE, keys, keys)
+    return Item(variant, f"{MODEL_TYPES[variant]} trained on {dataset}", _RELEASE, keys, keys)
 
 
-def catalogue(dataset: str) -> list[Item]:
-    """Return everything that can be downloaded, with the checkpoints of one data set."""
-    return [*(_checkpoint(variant, dataset) for variant in MODEL_TYPES), _VOCABULARY, *DATASETS.values()]
+def catalogue(dataset: str) -> dict[str, Item]:
+    """Return everything that can be downloaded by name, with the checkpoints of one data set."""
+    key = ("models/pretrained/scgpt/vocab.json",)
+    vocabulary = Item("vocab", "scGPT's gene vocabulary", _RELEASE, key, key)
+    return {**{variant: _checkpoint(variant, dataset) for variant in MODEL_TYPES}, "vocab": vocabulary, **DATASETS}
 
 
 def select(names: Sequence[str], dataset: str) -> list[Item]:
-    """Return the items of the names, each once, in order.
+    """Return the items of names, each once, in order; raises `ArgumentError` for any other name.
 
-    Parameters
-    ----------
-    names
-        Variants (directory of the release, or upstream's model type), ``vocab``, data sets, or ``all``: every
-        variant for the data set, the vocabulary, and the data set.
-    dataset
-        Data that the variants were trained on: ``norman`` or ``adamson``.
-
-    Raises
-    ------
-    ArgumentError
-        If a name is none of these; suggests similar ones.
+    Names are variants (directory of the release, or upstream's model type) trained on the `dataset` (``norman`` or
+    ``adamson``), ``vocab``, data sets, and ``all``: every variant, the vocabulary, and this data set.
     """
-    known = {item.name: item for item in catalogue(dataset)}
+    known = catalogue(dataset)
     by_model_type = {model_type: variant for variant, model_type in MODEL_TYPES.items()}
     chosen: dict[str, Item] = {}
     for name in names:
-        if name == "all":
-            chosen |= {key: item for key, item in known.items() if item.kind != "dataset" or key == dataset}
-            continue
         key = by_model_type.get(name, name)
-        if key not in known:
-            similar = [entry for entry in known if len(name) > 1 and name.casefold() in entry]
-            similar = similar or get_close_matches(name, [*known, *by_model_type, "all"], n=3)
+        if name == "all":
+            chosen |= {key: item for key, item in known.items() if key not in DATASETS or key == dataset}
+        elif key in known:
+            chosen[key] = known[key]
+        else:
+            similar = get_close_matches(name.casefold(), known, cutoff=0.45)
             hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
             remedy = f"{hint}`scgenept-rt download --list` shows every name"
             raise ArgumentError(f"nothing to download is called {name!r}", remedy)
-        chosen[key] = known[key]
     return list(chosen.values())

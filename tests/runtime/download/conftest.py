@@ -8,13 +8,12 @@ import random
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from scgenept_rt.download import DownloadDirectory
-from scgenept_rt.download.transfer import Listener
 from tests import release_server
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
@@ -55,36 +54,24 @@ def server(misbehave: ModuleType) -> Iterator[Any]:
     server.close()
 
 
-class Recorder(Listener):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.updates: list[tuple[str, int, int | None]] = []
-        self.on_say: Callable[[str], None] = lambda _text: None
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-        self.on_say(text)
-
-    def update(self, label: str, done: int, total: int | None) -> None:
-        self.updates.append((label, done, total))
-
-
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
+def updates() -> list[tuple[str, int, int | None]]:
+    """The progress that downloads showed."""
+    return []
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the downloads of the test wanted to wait; none are really waited."""
     waits: list[float] = []
-    monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=waits.append, time=lambda: 0.0))
+    monkeypatch.setattr("scgenept_rt.download.transfer.time.sleep", waits.append)
     return waits
 
 
 @pytest.fixture
-def downloads(tmp_path: Path, server: Any, recorder: Recorder, waits: list[float]) -> Callable[..., DownloadDirectory]:
+def downloads(tmp_path: Path, server: Any, updates: list[Any], waits: list[float]) -> Callable[..., DownloadDirectory]:
     def make(**options: Any) -> DownloadDirectory:
-        return DownloadDirectory(tmp_path / "downloads", **{"mirror": server.url, "listener": recorder, **options})
+        shown = {"mirror": server.url, "progress": lambda *update: updates.append(update)}
+        return DownloadDirectory(tmp_path / "downloads", **{**shown, **options})
 
     return make

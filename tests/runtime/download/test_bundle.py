@@ -75,24 +75,24 @@ def test_what_is_there_is_never_replaced(server, published, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match="not a bundle") as exists:
+    with pytest.raises(OutputExistsError, match="not the published bundle") as exists:
         download_bundle(server.url + PLACE, mine)
     assert [option.name for option in exists.value.options] == ["out"]
     other = tmp_path / "other"
     shutil.copytree(published, other)
     (other / "manifest.json").write_bytes((other / "manifest.json").read_bytes() + b"\n")
-    with pytest.raises(OutputExistsError, match="another bundle"):
+    with pytest.raises(OutputExistsError, match="not the published bundle"):
         download_bundle(server.url + PLACE, other)
     assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "other"}
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s3://lab/models/go_c", r"https://lab\.s3\.amazonaws\.com/models/go_c"),
-        ("bundles/go_c", "https://HOST/PATH"),
-        ("https://lab.example/go_c?X-Amz-Signature=1", "https://HOST/PATH"),
-        ("https://lab.example/", "without a name"),
+        ("s3://lab/models/go_c", r"https://BUCKET\.s3\.amazonaws\.com/NAME"),
+        ("https://lab.example/go_c?X-Amz-Signature=1", "https://HOST/NAME"),
+        ("https://lab.example/", "https://HOST/NAME"),
     ],
 )
 def test_addresses_without_a_bundle_are_refused_before_anything_is_asked(url, says):

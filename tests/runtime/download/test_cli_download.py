@@ -35,7 +35,7 @@ def test_names_come_and_are_listed_as_here(download, server, tmp_path):
     assert " here " in lines["scgenept_go_c"]
     assert "600.0 kB" in lines["scgenept_go_c"]
     assert " - " in lines["scgenept_go_f"]
-    assert "168.8 MB" in lines["norman"]
+    assert "169 MB" in lines["norman"]
 
 
 def test_everything_that_is_missing_offline_is_listed_at_once(download, tmp_path):

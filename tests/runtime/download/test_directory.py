@@ -17,11 +17,16 @@ PLAIN = GO_C.replace("_concat", "")
 GO_C_ITEM, VOCAB_ITEM, ADAMSON_ITEM = select(["scgenept_go_c", "vocab", "adamson"], "norman")
 
 
+def records(downloads):
+    path = downloads().directory / "checksums.json"
+    return json.loads(path.read_text())["files"] if path.exists() else {}
+
+
 @pytest.fixture
 def norman(server):
     """Norman with the checksum of what the server has in its place."""
     data, item = server.files[NORMAN], DATASETS["norman"]
-    return replace(item, archive=replace(item.archive, size=len(data), md5=hashlib.md5(data).hexdigest()))
+    return replace(item, archive=replace(item.archive, md5=hashlib.md5(data).hexdigest()))
 
 
 def test_names_are_directories_of_the_release_or_model_types():
@@ -33,11 +38,12 @@ def test_names_are_directories_of_the_release_or_model_types():
 
 
 def test_every_address_is_that_of_the_release():
-    keys = {item.name: item.keys[0] for item in catalogue("norman")}
+    items = catalogue("norman")
+    keys = {name: item.keys[0] for name, item in items.items()}
     assert keys["scgpt"] == "models/finetuned/scgpt/norman/best_model_seed_42.pt"
     assert keys["scgenept_ncbi+uniprot"].endswith("ncbi+uniprot/norman/best_model_gpt3.5_ada_rnd_seed_42.pt")
     assert keys["scgenept_go_all"].endswith("best_model_gpt3.5_ada_rnd_seed_42_concat.pt")
-    assert {item.host for item in catalogue("norman")} == {
+    assert {item.host for item in items.values()} == {
         "https://czi-scgenept-public.s3.amazonaws.com",
         "https://dataverse.harvard.edu",
     }
@@ -48,7 +54,7 @@ def test_a_checkpoint_is_looked_for_under_every_name_of_the_release(server, down
     server.files[PLAIN] = server.files.pop(GO_C)
     server.always(GO_C, misbehave.status(refusal))
     first = downloads().fetch(GO_C_ITEM)
-    assert first.path == downloads().find(GO_C_ITEM) == downloads().path / PLAIN[1:]
+    assert first.path == downloads().find(GO_C_ITEM) == downloads().directory / PLAIN[1:]
     assert downloads(offline=True).fetch(GO_C_ITEM).how == "present"
     del server.files[PLAIN]
     first.path.unlink()
@@ -60,24 +66,24 @@ def test_a_plus_in_a_key_is_escaped(server, downloads):
     (item,) = select(["scgenept_ncbi+uniprot"], "norman")
     server.files["/" + item.keys[0]] = server.files[GO_C]
     assert downloads().fetch(item).path.is_file()
-    assert "scgenept_ncbi%2Buniprot" in downloads().records()[item.keys[0]]["url"]
+    assert "scgenept_ncbi%2Buniprot" in records(downloads)[item.keys[0]]["url"]
 
 
 def test_a_data_set_is_unpacked_to_where_gears_looks_for_it(server, downloads, norman):
     fetched = downloads().fetch(norman)
     assert fetched.how == "unpacked"
-    assert fetched.path == downloads().path / "norman" / "perturb_processed.h5ad"
+    assert fetched.path == downloads().directory / "norman" / "perturb_processed.h5ad"
     assert fetched.path.read_bytes() == H5AD
-    assert not (downloads().path / "norman.zip").exists()
-    assert set(downloads().records()) == {"norman.zip", "norman/perturb_processed.h5ad"}
+    assert not (downloads().directory / "norman.zip").exists()
+    assert set(records(downloads)) == {"norman.zip", "norman/perturb_processed.h5ad"}
     assert downloads(offline=True).fetch(norman).how == "present"
 
 
 def test_the_published_checksum_is_enforced_until_a_stand_in_is_accepted(downloads):
     real = DATASETS["norman"]
-    with pytest.raises(ChecksumError, match=r"expected cdc41d\w+ \(168,758,985 bytes, published"):
+    with pytest.raises(ChecksumError, match=r"expected md5 cdc41d"):
         downloads().fetch(real)
-    assert downloads().records() == {}
+    assert records(downloads) == {}
     first = downloads(accept_changed=True).fetch(real)
     first.path.unlink()
     assert downloads().fetch(real).sha256 == first.sha256
@@ -86,8 +92,8 @@ def test_the_published_checksum_is_enforced_until_a_stand_in_is_accepted(downloa
 @pytest.mark.parametrize("name", ["../../perturb_processed.h5ad", "/etc/perturb_processed.h5ad"])
 def test_no_member_of_a_zip_is_written_anywhere_else(server, downloads, name):
     server.files[ADAMSON] = zipped({name: H5AD, "../escaped.txt": b"x", "/tmp/escaped.txt": b"x"})
-    assert downloads().fetch(ADAMSON_ITEM).path == downloads().path / "adamson" / "perturb_processed.h5ad"
-    assert not list(downloads().path.parent.rglob("escaped.txt"))
+    assert downloads().fetch(ADAMSON_ITEM).path == downloads().directory / "adamson" / "perturb_processed.h5ad"
+    assert not list(downloads().directory.parent.rglob("escaped.txt"))
 
 
 def damaged(data: bytes) -> bytes:
@@ -109,7 +115,7 @@ def test_a_zip_that_does_not_hold_the_data_set(server, downloads, data, words):
     server.files[ADAMSON] = data
     with pytest.raises(ChecksumError, match=words):
         downloads().fetch(ADAMSON_ITEM)
-    assert not (downloads().path / "adamson").exists()
+    assert not (downloads().directory / "adamson").exists()
 
 
 def test_offline_says_which_file_to_place_where_with_which_checksum(downloads, server):
@@ -117,8 +123,8 @@ def test_offline_says_which_file_to_place_where_with_which_checksum(downloads, s
         downloads(offline=True, mirror=None).fetch(DATASETS["norman"])
     for part in (
         "https://dataverse.harvard.edu/api/access/datafile/6154020",
-        str(downloads().path / "norman.zip"),
-        "md5 cdc41d6050e619c37fd9dd44d440e2b4 (168,758,985 bytes, published)",
+        str(downloads().directory / "norman.zip"),
+        "md5 cdc41d6050e619c37fd9dd44d440e2b4",
     ):
         assert part in str(missing.value)
     with pytest.raises(OfflineError, match="not published"):
@@ -134,10 +140,10 @@ def test_files_placed_by_hand_are_checked_recorded_and_unpacked(server, download
     here = downloads(offline=True)
     items = (GO_C_ITEM, VOCAB_ITEM, norman)
     for place, data in {PLAIN[1:]: GO_C, VOCAB[1:]: VOCAB, "norman.zip": NORMAN}.items():
-        (here.path / place).parent.mkdir(parents=True, exist_ok=True)
-        (here.path / place).write_bytes(server.files[data])
+        (here.directory / place).parent.mkdir(parents=True, exist_ok=True)
+        (here.directory / place).write_bytes(server.files[data])
     assert [here.fetch(item).how for item in items] == ["recorded", "recorded", "unpacked"]
-    assert (here.path / "norman.zip").exists()  # theirs, not ours
+    assert (here.directory / "norman.zip").exists()  # theirs, not ours
     assert [here.fetch(item).how for item in items] == ["present"] * 3
     assert server.requests == []
 
@@ -145,23 +151,23 @@ def test_files_placed_by_hand_are_checked_recorded_and_unpacked(server, download
 @pytest.mark.parametrize(
     ("place", "item", "words"),
     [
-        ("norman.zip", DATASETS["norman"], r"expected cdc41d.*Remove it.*accept_changed"),
-        (GO_C[1:], GO_C_ITEM, r"is not a \.pt file \(19 bytes\)"),
+        ("norman.zip", DATASETS["norman"], r"norman.zip \(19 bytes\) is not a \.zip file. Remove it"),
+        (GO_C[1:], GO_C_ITEM, r"is not a \.pt file"),
     ],
 )
 def test_a_wrong_file_placed_by_hand(downloads, place, item, words):
     here = downloads(offline=True)
-    (here.path / place).parent.mkdir(parents=True)
-    (here.path / place).write_bytes(b"<html>Log in</html>")
+    (here.directory / place).parent.mkdir(parents=True)
+    (here.directory / place).write_bytes(b"<html>Log in</html>")
     with pytest.raises(ChecksumError, match=words):
         here.fetch(item)
-    assert here.records() == {}
+    assert records(downloads) == {}
 
 
 def test_a_file_that_changed_here_is_an_error_until_accepted(downloads):
     fetched = downloads().fetch(VOCAB_ITEM)
     fetched.path.write_text('{"changed": 1}')
-    with pytest.raises(ChecksumError, match=rf"\(14 bytes\), expected {fetched.sha256}.*Remove it"):
+    with pytest.raises(ChecksumError, match=rf"\(14 bytes\) has .*, expected sha256 {fetched.sha256}. Remove it"):
         downloads().fetch(VOCAB_ITEM)
     assert downloads(accept_changed=True).fetch(VOCAB_ITEM).how == "recorded"
     assert downloads().fetch(VOCAB_ITEM).how == "present"
@@ -169,7 +175,7 @@ def test_a_file_that_changed_here_is_an_error_until_accepted(downloads):
 
 def test_records_are_plain_json_and_damage_to_them_stops_everything(downloads, server):
     fetched = downloads().fetch(VOCAB_ITEM)
-    path = downloads().path / "checksums.json"
+    path = downloads().directory / "checksums.json"
     record = json.loads(path.read_text())["files"][VOCAB[1:]]
     assert (record["sha256"], record["url"]) == (fetched.sha256, server.url + VOCAB)
     for text in ("", "[]", "{}"):
