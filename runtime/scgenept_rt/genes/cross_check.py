@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption
-from scgenept_rt.genes.panel import GenePanel, ensembl_id
+from scgenept_rt.genes.panel import GenePanel, ensembl_id, grouped
 from scgenept_rt.genes.spelling import made_unique
 from scgenept_rt.wording import join_limited, pluralize
 
@@ -14,16 +13,11 @@ _FEW, _FEW_SHARE = 3, 0.01
 """Number of genes, or share of those compared, that may contradict each other, as in two releases of an annotation."""
 
 
-@dataclass
 class Comparison:
     """Where the columns named by symbols are not those named by Ensembl ids.
 
     Attributes
     ----------
-    symbol_source, id_source
-        Where the names came from.
-    id_of_column
-        The Ensembl id of each column of the input, None where there is none.
     agree
         How many genes of the model have the same column by symbol and by id.
     made_unique, contradictions, only_by_id, only_by_symbol
@@ -31,15 +25,32 @@ class Comparison:
         and the id's is called GENE-1, or anything else (-1 if none has the id); and where only one of the two is there.
     """
 
-    panel: GenePanel
-    symbol_source: str
-    id_source: str
-    id_of_column: Sequence[str | None]
-    agree: int = 0
-    made_unique: dict[int, int] = field(default_factory=dict)
-    contradictions: dict[int, int] = field(default_factory=dict)
-    only_by_id: dict[int, int] = field(default_factory=dict)
-    only_by_symbol: dict[int, int] = field(default_factory=dict)
+    def __init__(
+        self, panel: GenePanel, symbols: Sequence[str], symbol_source: str, ids: Sequence[str | None], id_source: str
+    ) -> None:
+        self.panel, self.symbol_source, self.id_source, self.id_of_column = panel, symbol_source, id_source, ids
+        self.agree = 0
+        self.made_unique, self.contradictions = dict[int, int](), dict[int, int]()
+        self.only_by_id, self.only_by_symbol = dict[int, int](), dict[int, int]()
+        by_symbol = grouped((symbol, column) for column, symbol in enumerate(symbols))
+        by_id = grouped((panel.position_by_id.get(gene_id or ""), column) for column, gene_id in enumerate(ids))
+        for position, name in enumerate(panel.names):
+            if panel.ids[position] is None or len(panel.positions_by_name[name]) > 1:
+                continue
+            named, carriers = by_symbol.get(name, []), by_id.get(position, [])
+            if set(named) & set(carriers):
+                self.agree += 1
+            elif len(carriers) > 1 or len(named) > 1:
+                continue  # told apart or refused before
+            elif named and carriers:
+                copy = made_unique(symbols[carriers[0]]) == name
+                (self.made_unique if copy else self.contradictions)[position] = carriers[0]
+            elif carriers:
+                self.only_by_id[position] = carriers[0]
+            elif named and ids[named[0]] in panel.position_by_id:
+                self.contradictions[position] = -1
+            elif named and _is_human(ids[named[0]]):
+                self.only_by_symbol[position] = named[0]
 
     @property
     def many(self) -> bool:
@@ -50,13 +61,10 @@ class Comparison:
 
     def error(self, where: object) -> GeneMatchError:
         """Return the error that names both sources."""
-        genes = [self.panel.names[position] for position in {**self.contradictions, **self.only_by_symbol}]
-        found = pluralize(len(genes), "gene")
+        genes = self._names({**self.contradictions, **self.only_by_symbol})
         return GeneMatchError(
-            f"gene symbols ({self.symbol_source}) and Ensembl ids ({self.id_source}) contradict each other for {found} "
-            f"of the model: {join_limited(genes)}",
-            f"Find out which of the two fits the matrix: {self.symbol_source} or {self.id_source}",
-            [UseOption("gene_key", "go by that one")],
+            f"{self._contradict(genes)}: {join_limited(genes)}",
+            *_choose(self.symbol_source, self.id_source),
             where=where,
             genes=genes,
         )
@@ -64,21 +72,24 @@ class Comparison:
     def notices(self, decided: str) -> list[str]:
         """Return sentences about single genes."""
         notices: list[str] = []
-        if self.contradictions:
-            genes = [self.panel.names[position] for position in self.contradictions]
-            problem = (
-                f"Warning: gene symbols ({self.symbol_source}) and Ensembl ids ({self.id_source}) contradict each "
-                f"other for {pluralize(len(genes), 'gene')} of the model ({join_limited(genes)}); {decided} decided"
-            )
-            notices.append(Caution(problem))
-        if self.only_by_symbol:
-            genes = [self.panel.names[position] for position in self.only_by_symbol]
+        if genes := self._names(self.contradictions):
+            notices.append(Caution(f"Warning: {self._contradict(genes)} ({join_limited(genes)}); {decided} decided"))
+        if genes := self._names(self.only_by_symbol):
             have = pluralize(len(genes), "gene has", "genes have")
             notices.append(
                 f"{have} another Ensembl id in the input ({self.id_source}) than in the model and "
                 f"{'was' if len(genes) == 1 else 'were'} matched by symbol: {join_limited(genes)}."
             )
         return notices
+
+    def _names(self, positions: Iterable[int]) -> list[str]:
+        return [self.panel.names[position] for position in positions]
+
+    def _contradict(self, genes: Sequence[str]) -> str:
+        return (
+            f"gene symbols ({self.symbol_source}) and Ensembl ids ({self.id_source}) contradict each other for "
+            f"{pluralize(len(genes), 'gene')} of the model"
+        )
 
 
 def compare_with_ids(panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]]) -> Comparison | None:
@@ -89,21 +100,17 @@ def compare_with_ids(panel: GenePanel, source: str, candidates: Mapping[str, Seq
     if not any(panel.ids):
         return None
     ids = {name: [ensembl_id(text) for text in texts] for name, texts in candidates.items()}
-    n_ids = {name: sum(gene_id is not None and gene_id.startswith("ENSG") for gene_id in ids[name]) for name in ids}
-    n_columns = len(candidates[source])
-    if 2 * n_ids[source] > n_columns:
-        id_source = source
-        symbols = [name for name in candidates if 2 * n_ids[name] <= len(candidates[name])]
-        n_known = {name: sum(text in panel.positions_by_name for text in candidates[name]) for name in symbols}
-        symbol_source = max(symbols, key=n_known.__getitem__, default=None)
+    n_ids = {name: sum(map(_is_human, of_columns)) for name, of_columns in ids.items()}
+    others = [name for name in candidates if name != source]
+    if 2 * n_ids[source] > len(candidates[source]):
+        n_known = {name: sum(text in panel.positions_by_name for text in candidates[name]) for name in others}
+        symbols = [name for name in others if 2 * n_ids[name] <= len(candidates[name])]
+        symbol_source, id_source = max(symbols, key=n_known.__getitem__, default=None), source
     else:
-        symbol_source = source
-        id_source = max((name for name in candidates if name != source), key=n_ids.__getitem__, default=source)
+        symbol_source, id_source = source, max(others, key=n_ids.__getitem__, default=source)
     if symbol_source is None or not n_ids[id_source] or symbol_source == id_source:
         return None
-    compared = Comparison(panel, symbol_source, id_source, ids[id_source])
-    _compare(compared, candidates[symbol_source])
-    return compared
+    return Comparison(panel, candidates[symbol_source], symbol_source, ids[id_source], id_source)
 
 
 def compare_symbols(
@@ -125,40 +132,19 @@ def compare_symbols(
         columns = pluralize(len(differ), "column has", "columns have")
         problem = f"{columns} the names of different genes in {source} and {other} ({join_limited(differ)})"
         if _many(len(differ), len(both)) and not decided:
-            remedy = f"Find out which of the two fits the matrix: {source} or {other}"
-            raise GeneMatchError(problem, remedy, [UseOption("gene_key", "go by that one")], where=where)
+            raise GeneMatchError(problem, *_choose(source, other), where=where)
         notices.append(Caution(f"Warning: {problem}; {source} decided"))
     return notices
 
 
+def _choose(source: str, other: str) -> tuple[str, list[UseOption]]:
+    remedy = f"Find out which of the two fits the matrix: {source} or {other}"
+    return remedy, [UseOption("gene_key", "go by that one")]
+
+
+def _is_human(gene_id: str | None) -> bool:
+    return gene_id is not None and gene_id.startswith("ENSG")
+
+
 def _many(n: int, n_compared: int) -> bool:
     return n > max(_FEW, _FEW_SHARE * n_compared)
-
-
-def _compare(compared: Comparison, symbols: Sequence[str]) -> None:
-    panel, by_symbol, by_id = compared.panel, dict[str, list[int]](), dict[int, list[int]]()
-    for column, (symbol, gene_id) in enumerate(zip(symbols, compared.id_of_column, strict=True)):
-        if symbol in panel.positions_by_name:
-            by_symbol.setdefault(symbol, []).append(column)
-        position = panel.position_by_id.get(gene_id or "")
-        if position is not None:
-            by_id.setdefault(position, []).append(column)
-    for position, name in enumerate(panel.names):
-        if panel.ids[position] is None or len(panel.positions_by_name[name]) > 1:
-            continue
-        named, carriers = by_symbol.get(name, []), by_id.get(position, [])
-        if set(named) & set(carriers):
-            compared.agree += 1
-        elif len(carriers) > 1 or len(named) > 1:
-            continue  # told apart or refused before
-        elif named and carriers:
-            copy = made_unique(symbols[carriers[0]]) == name
-            (compared.made_unique if copy else compared.contradictions)[position] = carriers[0]
-        elif carriers:
-            compared.only_by_id[position] = carriers[0]
-        elif named:
-            gene_id = compared.id_of_column[named[0]]
-            if gene_id in panel.position_by_id:
-                compared.contradictions[position] = -1
-            elif gene_id is not None and gene_id.startswith("ENSG"):
-                compared.only_by_symbol[position] = named[0]

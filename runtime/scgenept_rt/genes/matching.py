@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption
 from scgenept_rt.genes.cross_check import compare_symbols, compare_with_ids
-from scgenept_rt.genes.panel import GenePanel, ensembl_id
+from scgenept_rt.genes.panel import GenePanel, ensembl_id, grouped
 from scgenept_rt.genes.spelling import Respelled, find_respelled, made_unique
 from scgenept_rt.wording import join_limited, pluralize
 
@@ -115,9 +116,7 @@ class _Assignment:
     """Columns assigned to the model's genes by the names of one source."""
 
     def __init__(self, panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]]) -> None:
-        self.panel = panel
-        self.source = source
-        self.candidates = candidates
+        self.panel, self.source, self.candidates = panel, source, candidates
         self.columns = np.full(len(panel), -1, dtype=np.int64)
         self.n_by_id = 0
         self.told_apart: list[str] = []
@@ -128,88 +127,61 @@ class _Assignment:
         self._assign(candidates[source])
 
     def _assign(self, names: Sequence[str]) -> None:
-        by_name: dict[str, list[int]] = {}
-        by_position: dict[int, list[int]] = {}  # through Ensembl ids
-        for column, name in enumerate(names):
-            if name in self.panel.positions_by_name:
-                by_name.setdefault(name, []).append(column)
-                continue
-            unversioned = ensembl_id(name)
-            position = None if unversioned is None else self.panel.position_by_id.get(unversioned)
-            if position is not None:
-                by_position.setdefault(position, []).append(column)
-
-        for name, positions in self.panel.positions_by_name.items():
-            symbol_columns = by_name.get(name, [])
-            id_columns = [by_position.get(position, []) for position in positions]
+        known, by_id = self.panel.positions_by_name, self.panel.position_by_id
+        by_name = grouped((name, column) for column, name in enumerate(names) if name in known)
+        others = [(by_id.get(ensembl_id(name) or ""), column) for column, name in enumerate(names) if name not in known]
+        by_position = grouped(others)
+        for name, positions in known.items():
+            symbol_columns, id_columns = by_name.get(name, []), [by_position.get(at, []) for at in positions]
+            contenders = [*symbol_columns, *chain(*id_columns)]
             if not symbol_columns and all(len(found) <= 1 for found in id_columns):
                 for position, found in zip(positions, id_columns, strict=True):
-                    if found:
-                        self.columns[position] = found[0]
-                        self.n_by_id += 1
-            elif len(positions) == len(symbol_columns) == 1 and not id_columns[0]:
-                self.columns[positions[0]] = symbol_columns[0]
-            else:
-                contenders = [*symbol_columns, *(column for found in id_columns for column in found)]
-                if not self._tell_apart(name, positions, contenders):
-                    self.ambiguous[name] = contenders
-        if self.ambiguous:
-            self._match_by_occurrence(names)
+                    self.columns[position] = found[0] if found else -1
+                self.n_by_id += len(contenders)
+            elif len(positions) == len(contenders) == 1:
+                self.columns[positions[0]] = contenders[0]
+            elif not self._tell_apart(name, positions, contenders):
+                self.ambiguous[name] = contenders
+        # By occurrence, if the input lists exactly the model's genes in the model's order.
+        shared = [column for column, name in enumerate(names) if name in known]
+        if self.ambiguous and [names[column] for column in shared] == list(self.panel.names):
+            for position in chain(*(known[name] for name in self.ambiguous)):
+                self.columns[position] = shared[position]
+            self.ambiguous = {}
 
     def _tell_apart(self, name: str, positions: Sequence[int], contenders: Sequence[int]) -> bool:
         """Assign the columns that one name stands for by the Ensembl ids that any source gives for them."""
         chosen: dict[int, int] = {}
         for position in positions:
-            gene_id = self.panel.ids[position]
-            wanted = ensembl_id(gene_id) if gene_id else None
-            carriers = {
-                column
-                for names in self.candidates.values()
-                for column in contenders
-                if wanted is not None and ensembl_id(names[column]) == wanted
-            }
+            wanted = ensembl_id(self.panel.ids[position] or "")
+            sources = self.candidates.values() if wanted else ()
+            carriers = {column for names in sources for column in contenders if ensembl_id(names[column]) == wanted}
             if len(carriers) != 1:
                 return False
             chosen[position] = carriers.pop()
-        for position, column in chosen.items():
-            self.columns[position] = column
+        self._put(chosen)
         self.told_apart.append(name)
         return True
-
-    def _match_by_occurrence(self, names: Sequence[str]) -> None:
-        """Match ambiguous names by order if the input lists exactly the model's genes in the model's order."""
-        shared = [(column, name) for column, name in enumerate(names) if name in self.panel.positions_by_name]
-        if [name for _, name in shared] == list(self.panel.names):
-            for name in self.ambiguous:
-                for position in self.panel.positions_by_name[name]:
-                    self.columns[position] = shared[position][0]
-            self.ambiguous = {}
 
     def compare_sources(self, gene_key: str | None, where: object) -> None:
         """Compare the names of different sources: Ensembl ids decide, unless a key does."""
         compared = compare_with_ids(self.panel, self.source, self.candidates)
         if compared is None:
-            self._id_notices = compare_symbols(
-                self.panel, self.source, self.candidates, decided=gene_key is not None, where=where
-            )
+            decided = gene_key is not None
+            self._id_notices = compare_symbols(self.panel, self.source, self.candidates, decided=decided, where=where)
             return
         self._id_of_column = compared.id_of_column
-        if gene_key is None and compared.many:
-            raise compared.error(where)
-        settled = {**compared.made_unique, **({} if gene_key else compared.contradictions)}
-        for position, column in settled.items():
-            self.columns[position] = column
-        self.told_apart += [self.panel.names[position] for position in compared.made_unique]
-        if gene_key is None:
-            for position, column in compared.only_by_id.items():
-                if self.columns[position] < 0:
-                    self.columns[position] = column
-                    self.n_by_id += 1
-            free = set(range(len(compared.id_of_column))) - set(self.columns.tolist())
-            for position, column in compared.only_by_symbol.items():
-                if self.columns[position] < 0 and column in free:
-                    self.columns[position] = column
         self._id_notices = compared.notices("the Ensembl ids" if gene_key is None else repr(gene_key))
+        self.told_apart += [self.panel.names[position] for position in compared.made_unique]
+        self._put(compared.made_unique)
+        if gene_key is None:
+            if compared.many:
+                raise compared.error(where)
+            self._put(compared.contradictions)
+            self.n_by_id += self._put(self._lacking(compared.only_by_id))
+            used = set(self.columns.tolist())
+            free = {at: column for at, column in compared.only_by_symbol.items() if column not in used}
+            self._put(self._lacking(free))
 
     def find_respelled(self, sources: Sequence[str]) -> None:
         """Find genes that are still missing in other spellings, in this source first."""
@@ -224,12 +196,20 @@ class _Assignment:
                 if column not in used and name and not self._is_another_gene(column)
             }
             found = find_respelled(self.panel, missing.tolist(), names)
-            for position, column in found.columns.items():
-                self.columns[position] = column
+            self._put(found.columns)
             self.n_by_id += len(found.kinds.pop("id", ()))
             for kind, pairs in found.kinds.items():
                 self.respelled.kinds.setdefault(kind, []).extend(pairs)
             self.respelled.unclear |= found.unclear
+
+    def _put(self, columns: Mapping[int, int]) -> int:
+        """Assign columns to genes by position; return their number."""
+        self.columns[list(columns)] = list(columns.values())
+        return len(columns)
+
+    def _lacking(self, columns: Mapping[int, int]) -> dict[int, int]:
+        """Return the columns of genes that have none yet."""
+        return {at: column for at, column in columns.items() if self.columns[at] < 0}
 
     def _is_another_gene(self, column: int) -> bool:
         gene_id = self._id_of_column[column] if self._id_of_column else None
@@ -276,19 +256,17 @@ class _Assignment:
         if self.source != "var_names":
             notices.append(f"Gene names were taken from the var column {self.source!r}.")
         if match.n_found < len(self.panel):
-            n_in_vocab = int(np.count_nonzero(self.panel.in_vocab))
             were = "was" if match.n_found == 1 else "were"
             notices.append(
                 f"{match.n_found:,} of the model's {len(self.panel):,} genes {were} found in the input "
-                f"({match.n_found_in_vocab:,} of the {n_in_vocab:,} in its vocabulary)."
+                f"({match.n_found_in_vocab:,} of the {np.count_nonzero(self.panel.in_vocab):,} in its vocabulary)."
             )
         if self.n_by_id:
             are = pluralize(self.n_by_id, "gene name is an Ensembl id", "gene names are Ensembl ids")
             notices.append(f"{are} and {'was' if self.n_by_id == 1 else 'were'} mapped to the model's genes.")
         if self.told_apart:
-            notices.append(
-                f"Columns of one name were told apart by their Ensembl ids: {join_limited(self.told_apart)}."
-            )
+            genes = join_limited(self.told_apart)
+            notices.append(f"Columns of one name were told apart by their Ensembl ids: {genes}.")
         notices += self._id_notices
         if self.respelled.kinds:
             notices.append(self.respelled.notice())
@@ -301,15 +279,13 @@ class _Assignment:
 
     def _made_unique_notices(self) -> list[str]:
         """Return a warning where columns named GENE-1 stand beside GENE, and no Ensembl ids tell which is which."""
-        copies: dict[str, str] = {}
-        for name in self.candidates[self.source]:
-            original = None if name in self.panel.positions_by_name else made_unique(name)
-            if original is not None and original in self.panel.positions_by_name:
-                copies.setdefault(original, name)
+        known = self.panel.positions_by_name
+        names = [name for name in self.candidates[self.source] if name not in known]
+        copies = grouped((original, name) for name in names if (original := made_unique(name)) in known)
         if not copies:
             return []
         genes = pluralize(len(copies), "gene of the model stands", "genes of the model stand")
-        named = join_limited([f"{name}, {copy}" for name, copy in copies.items()])
+        named = join_limited([f"{original}, {renamed[0]}" for original, renamed in copies.items()])
         problem = (
             f"Warning: {genes} in several columns ({named}), as `var_names_make_unique()` leaves them; the one without "
             "a number was taken"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from scgenept_rt.wording import join_limited
 # GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?")
 _N_SHOWN = 20
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 def ensembl_id(name: str) -> str | None:
@@ -65,37 +69,29 @@ class GenePanel:
         return isinstance(name, str) and self._lookup(name) is not None
 
     @cached_property
-    def positions_by_name(self) -> Mapping[str, tuple[int, ...]]:
+    def positions_by_name(self) -> Mapping[str, Sequence[int]]:
         """Every position of each name."""
-        positions: dict[str, list[int]] = {}
-        for position, name in enumerate(self.names):
-            positions.setdefault(name, []).append(position)
-        return {name: tuple(found) for name, found in positions.items()}
+        return grouped(zip(self.names, range(len(self)), strict=True))
 
     @cached_property
     def position_by_id(self) -> Mapping[str, int]:
         """The position of each Ensembl id, without version; where the panel has no id, a name that is one counts."""
-        positions: dict[str, int] = {}
-        for position, (gene_id, name) in enumerate(zip(self.ids, self.names, strict=True)):
-            unversioned = ensembl_id(gene_id or name)
-            if unversioned is not None:
-                positions.setdefault(unversioned, position)
-        return positions
+        ids = [ensembl_id(gene_id or name) for gene_id, name in zip(self.ids, self.names, strict=True)]
+        return {gene_id: position for position, gene_id in reversed([*enumerate(ids)]) if gene_id is not None}
 
     @cached_property
-    def positions_by_other_name(self) -> Mapping[str, tuple[int, ...]]:
+    def positions_by_other_name(self) -> Mapping[str, Sequence[int]]:
         """The positions of the genes that HGNC names or named otherwise than the panel, by these names.
 
         The Ensembl id tells which gene it is; where the panel has no ids, a name that no other gene had does.
         """
-        positions: dict[str, list[int]] = {}
         by_id, by_name = other_names()
-        for position, (gene_id, name) in enumerate(zip(self.ids, self.names, strict=True)):
-            known = by_id.get(ensembl_id(gene_id) or "") if gene_id else by_name.get(name)
-            for other in known or ():
-                if other not in self.positions_by_name:
-                    positions.setdefault(other, []).append(position)
-        return {name: tuple(found) for name, found in positions.items()}
+        return grouped(
+            (other, position)
+            for position, (gene_id, name) in enumerate(zip(self.ids, self.names, strict=True))
+            for other in (by_id.get(ensembl_id(gene_id) or "", ()) if gene_id else by_name.get(name, ()))
+            if other not in self.positions_by_name
+        )
 
     def position(self, name: str) -> int:
         """Return the column of a gene by its symbol, its Ensembl id (with or without version), or a former symbol.
@@ -150,35 +146,36 @@ class GenePanel:
         described = []
         for name in names[:_N_SHOWN]:  # near spellings take milliseconds
             near = hints.get(name) or self.suggestions(name)
-            facts = []
+            facts = [f"did you mean {' or '.join(near)}?"] if near else []
             if name in places and not (file and len(names) == 1):
-                facts = [f"line {places[name][1]}" if file else at_line(*places[name])]
-            facts += [f"did you mean {' or '.join(near)}?"] if near else []
+                facts.insert(0, f"line {places[name][1]}" if file else at_line(*places[name]))
             described.append(f"{name} ({'; '.join(facts)})" if facts else name)
-        described += names[_N_SHOWN:]
         are = "gene is" if len(names) == 1 else f"{len(names):,} genes are"
+        listed = join_limited([*described, *names[_N_SHOWN:]], _N_SHOWN)
         return UnknownGeneError(
-            f"{are} not among the model's {len(self):,} genes: {join_limited(described, _N_SHOWN)}",
+            f"{are} not among the model's {len(self):,} genes: {listed}",
             "List the genes with `scgenept-rt genes BUNDLE`",
             where="" if file is None else at_line(file, places[names[0]][1] if len(names) == 1 else None),
         )
 
     def _lookup(self, name: str) -> int | None:
-        positions = self.positions_by_name.get(name)
-        if positions is not None:
-            return positions[0]
         unversioned = ensembl_id(name)
-        if unversioned is not None:
+        if unversioned is not None and name not in self.positions_by_name:
             return self.position_by_id.get(unversioned)
-        renamed = self.positions_by_other_name.get(name)
-        return None if renamed is None else renamed[0]
+        positions = self.positions_by_name.get(name) or self.positions_by_other_name.get(name)
+        return positions[0] if positions else None
 
     @cached_property
     def _names_by_letters(self) -> Mapping[str, list[str]]:
-        names: dict[str, list[str]] = {}
-        for name in self.positions_by_name:
-            names.setdefault(_letters(name), []).append(name)
-        return names
+        return grouped((_letters(name), name) for name in self.positions_by_name)
+
+
+def grouped(pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, list[_Value]]:
+    """Return the values of each key, in their order."""
+    groups: dict[_Key, list[_Value]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def at_line(file: Path, line: int | None = None) -> str:

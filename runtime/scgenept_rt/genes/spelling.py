@@ -77,18 +77,16 @@ def find_respelled(panel: GenePanel, missing: Sequence[int], names: Mapping[int,
         for kind, position in wanted.read(name, prefix):
             found.setdefault(position, {}).setdefault(kind, []).append(column)
     result = Respelled()
-    other_species = _mostly_of_mice(panel, found, names)
+    of_mice = _mostly_of_mice(panel, found, names)
     for position in sorted(found):
         kind = min(found[position], key=list(_KINDS).index)
-        columns = found[position][kind]
-        if len(columns) > 1 or (kind == "case" and other_species):
-            result.unclear[position] = names[columns[0]]
+        column, *others = found[position][kind]
+        if others or (kind == "case" and of_mice):
+            result.unclear[position] = names[column]
         else:
-            result.columns[position] = columns[0]
-            result.kinds.setdefault(kind, []).append((names[columns[0]], panel.names[position]))
-    for position, name in wanted.hints(names):
-        if position not in found:
-            result.unclear.setdefault(position, name)
+            result.columns[position] = column
+            result.kinds.setdefault(kind, []).append((names[column], panel.names[position]))
+    result.unclear = {at: name for at, name in wanted.hints(names) if at not in found} | result.unclear
     return result
 
 
@@ -142,16 +140,14 @@ class _Wanted:
         """Yield genes and names that may mean them: dates, and names without their separators."""
         without = _unique((_SEPARATORS.sub("", name).casefold(), at) for name, at in self.by_name.items())
         for name in names.values():
-            date = _DATE.fullmatch(name.strip())
-            if date:
+            if date := _DATE.fullmatch(name.strip()):
                 number, month = date.group(1) or date.group(4), date.group(2) or date.group(3)
-                for family in _MONTHS[month]:
-                    if f"{family}{number}" in self.by_name:
-                        yield self.by_name[f"{family}{number}"], name
+                meant = [self.by_name.get(f"{family}{number}") for family in _MONTHS[month]]
             elif name not in self._panel.positions_by_name:
-                position = without.get(_SEPARATORS.sub("", name).casefold())
-                if position is not None:
-                    yield position, name
+                meant = [without.get(_SEPARATORS.sub("", name).casefold())]
+            else:
+                continue
+            yield from ((position, name) for position in meant if position is not None)
 
 
 def _key(name: str) -> str:
