@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scgenept_rt.errors import MissingPackageError, OutputError
-from scgenept_rt.evaluation.prediction_files import group_names, open_rows
+from scgenept_rt.evaluation.prediction_files import group_names, read_parts
 from scgenept_rt.files.durable import move_durably
 from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.files.text import csv_cell
@@ -60,24 +60,23 @@ def change_tables(
     ScgeneptError
         As `read_predictions`, and if one of `genes` was not predicted, or `top` is given and there are no changes.
     """
-    for name in group_names(source) if in_group is None else [in_group]:
-        with open_rows(source, perturbations, ["X", *LAYERS], in_group=name) as (predicted, rows):
-            panel = predicted.panel
+    for group in group_names(source) if in_group is None else [in_group]:
+        for means in read_parts(source, perturbations, in_group=group, layers=LAYERS):
+            panel = means.panel
             columns = np.arange(len(panel)) if genes is None else np.array([panel.position(gene) for gene in genes])
             names = np.array(panel.names, dtype=object)
-            for label, layers in rows:
+            for row, label in enumerate(means.labels):
                 shown = columns
                 if top is not None:
-                    change = predicted.change(layers["delta"])[columns]
-                    shown = columns[np.argsort(-np.abs(change), kind="stable")[:top]]
-                values = {name: np.nan if layer is None else layer[shown] for name, layer in layers.items()}
-                predicted_values = values.pop("X")
-                first = {"perturbation": label, "gene": names[shown], "control": predicted_values - values["delta"]}
-                table = pd.DataFrame({**first, "predicted": predicted_values, **values})
+                    shown = columns[np.argsort(-np.abs(means.delta(label)[columns]), kind="stable")[:top]]
+                values = {name: means.layers[name][row, shown] if name in means.layers else np.nan for name in LAYERS}
+                predicted = means.means[row, shown]
+                first = {"perturbation": label, "gene": names[shown], "control": predicted - values["delta"]}
+                table = pd.DataFrame({**first, "predicted": predicted, **values})
                 table = table.astype(dict.fromkeys(["control", *LAYERS], np.float32))
-                if predicted.group is not None:
-                    table.insert(1, "group", predicted.group[1])
-                yield table.assign(synthetic=predicted.synthetic)
+                if means.group is not None:
+                    table.insert(1, "group", means.group[1])
+                yield table.assign(synthetic=means.synthetic)
 
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:

@@ -59,6 +59,15 @@ class GroupMoments:
         return std
 
 
+def sum_by_group(batch: Any, group: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
+    """Add the rows of a sparse batch to the sums [n_groups, n_genes] of their groups [n_rows]."""
+    from scipy.sparse import csr_array
+
+    present, place = np.unique(group, return_inverse=True)
+    pick = csr_array((np.ones(len(group)), (place, np.arange(len(group)))), shape=(len(present), len(group)))
+    sums[present] += (pick @ batch.astype(np.float64)).toarray()
+
+
 def measured_label(labels: LabelledRows, perturbation: str, where: str) -> str:
     """Return the label of the data for a perturbation; raise `LabelNotFoundError` if no perturbed cell has it."""
     found = labels.find(perturbation)
@@ -116,21 +125,15 @@ class MeasuredCells:
 
     def moments(self, labels: Sequence[str], others: Sequence[str] = ()) -> GroupMoments:
         """Return means and variances of control cells and labels, and means of other labels."""
-        from scipy.sparse import csr_array
-
         with_variance = list(dict.fromkeys([CONTROL, *labels]))
         groups = list(dict.fromkeys([*with_variance, *others]))
         n_cells = np.zeros(len(groups), dtype=np.int64)
         sums, squares = np.zeros((len(groups), len(self.panel))), np.zeros((len(with_variance), len(self.panel)))
         for batch, group in self._batches(groups):
-            present, place = np.unique(group, return_inverse=True)
-            pick = csr_array((np.ones(len(group)), (place, np.arange(len(group)))), shape=(len(present), len(group)))
-            values = batch.astype(np.float64)
             n_cells += np.bincount(group, minlength=len(groups))
-            sums[present] += (pick @ values).toarray()
-            n_squared = int(np.searchsorted(present, len(squares)))
-            values.data = np.square(values.data)
-            squares[present[:n_squared]] += (pick[:n_squared] @ values).toarray()
+            sum_by_group(batch, group, sums)
+            squared = group < len(squares)
+            sum_by_group(batch[squared].astype(np.float64).power(2), group[squared], squares)
         rows = np.flatnonzero(self.labels.group_of_rows(groups) >= 0)
         self.match = accept_blanked(self.cells, self.match, rows, np.any(sums != 0, axis=0))
         return GroupMoments(groups, n_cells, sums, squares)

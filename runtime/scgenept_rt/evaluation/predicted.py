@@ -1,4 +1,4 @@
-"""Mean predictions by perturbation: from a file that `predict` wrote, or from a bundle."""
+"""Mean predictions by perturbation: of a file that `predict` wrote, or of a loaded bundle."""
 
 from __future__ import annotations
 
@@ -82,33 +82,6 @@ class PredictedLabels:
         """Return whether a label is that of control cells, and not a gene of such a name (WT1)."""
         return self.reader.genes(label) == ()
 
-    def targets(self, label: str) -> list[int]:
-        """Return the columns of those genes that a label perturbs and that were predicted."""
-        genes = self.reader.genes(label)
-        if genes is None:
-            genes = tuple(part for part in map(str.strip, label.split("+")) if part in self.panel)
-        return [self.panel.position(gene) for gene in genes]
-
-    def check_finite(self, values: NDArray[np.float32], labels: Sequence[str] | NDArray[np.object_]) -> None:
-        """Raise `PredictionFileError` unless rows of values, of these labels, are finite."""
-        if np.isfinite(values).all():
-            return
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise PredictionFileError(
-            f"the prediction of {labels[row]} is {values[row, column]} for {self.panel.names[column]}, expected finite "
-            "numbers",
-            "Predict it again",
-            where=self.where,
-        )
-
-    def change(self, delta: NDArray[np.float32] | None) -> NDArray[np.float64]:
-        """Return a copy of a predicted change; raise `PredictionFileError` if it is not known."""
-        if delta is None:
-            raise PredictionFileError(
-                "it has no layer delta", "Give a file of means that `scgenept-rt predict` wrote", where=self.where
-            )
-        return delta.astype(np.float64)
-
     @cached_property
     def _rows(self) -> Mapping[str, int]:
         return {label: row for row, label in enumerate(self.labels)}
@@ -127,34 +100,56 @@ class PredictedMeans(PredictedLabels):
     ----------
     means
         (n_perturbations, n_genes) float32, log1p scale.
-    deltas
-        The same minus the mean of the control cells that were predicted from, None if that is not known.
-    sems
-        Standard errors of the deltas, None if not known.
     n_controls
         int64 (n_perturbations,), control cells per mean.
+    layers
+        Those that are known of `delta` (means minus the mean of the control cells that were predicted from), `effect`
+        (means minus predictions without a perturbation for the same cells), and their standard errors `delta_sem` and
+        `effect_sem`.
     from_effects
-        Whether the deltas are effects: against predictions without a perturbation for the same cells.
+        Whether changes are those of the layer `effect`.
     """
 
     means: NDArray[np.float32]
-    deltas: NDArray[np.float32] | None
-    sems: NDArray[np.float32] | None
     n_controls: NDArray[np.int64]
+    layers: Mapping[str, NDArray[np.float32]]
     from_effects: bool = False
 
     def __post_init__(self) -> None:
-        for values in (self.means, self.deltas):
-            if values is not None:
-                self.check_finite(values, self.labels)
+        for values in (self.means, self.layers.get("delta")):
+            if values is not None and not np.isfinite(values).all():
+                row, column = np.argwhere(~np.isfinite(values))[0]
+                raise PredictionFileError(
+                    f"the prediction of {self.labels[row]} is {values[row, column]} for {self.panel.names[column]}, "
+                    "expected finite numbers",
+                    "Predict it again",
+                    where=self.where,
+                )
+
+    @property
+    def sems(self) -> NDArray[np.float32] | None:
+        """Standard errors of the changes, None if they are not known."""
+        return self.layers.get("effect_sem" if self.from_effects else "delta_sem")
 
     def delta(self, label: str, control: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Return the predicted change (n_genes,) against the control cells of the run, else against `control`."""
-        row = self.row(label)
-        if self.deltas is None and control is not None:
-            delta: NDArray[np.float64] = self.means[row].astype(np.float64) - control
-            return delta
-        return self.change(None if self.deltas is None else self.deltas[row])
+        row, changes = self.row(label), self.layers.get("effect" if self.from_effects else "delta")
+        if changes is not None:
+            change: NDArray[np.float64] = changes[row].astype(np.float64)
+        elif control is not None:
+            change = self.means[row].astype(np.float64) - control
+        else:
+            raise PredictionFileError(
+                "it has no layer delta", "Give a file of means that `scgenept-rt predict` wrote", where=self.where
+            )
+        return change
+
+    def targets(self, label: str) -> list[int]:
+        """Return the columns of those genes that a label perturbs and that were predicted."""
+        genes = self.reader.genes(label)
+        if genes is None:
+            genes = tuple(part for part in map(str.strip, label.split("+")) if part in self.panel)
+        return [self.panel.position(gene) for gene in genes]
 
 
 def predict_means(
@@ -177,8 +172,7 @@ def predict_means(
         predictor,
         {predicted.perturbation.label: predicted.n_controls for predicted in kept},
         np.concatenate([predicted.X for predicted in kept]),
-        np.concatenate([predicted.layers["delta"] for predicted in kept]),
-        np.concatenate([predicted.layers["delta_sem"] for predicted in kept]),
+        {layer: np.concatenate([rows.layers[layer] for rows in kept]) for layer in ("delta", "delta_sem")},
         name,
     )
 
@@ -188,10 +182,10 @@ def predict_published_protocol(
     cells: str | Path | AnnData,
     n_cells: Mapping[str, int],
     *,
-    seed: int = 0,
-    read: ReadOptions | None = None,
-    progress: Progress | None = None,
-    on_notice: Callable[[str], None] | None = None,
+    seed: int,
+    read: ReadOptions,
+    progress: Progress | None,
+    on_notice: Callable[[str], None],
 ) -> PredictedMeans:
     """Predict as in the publication's evaluation: for every test cell from one control cell drawn at random.
 
@@ -213,15 +207,14 @@ def predict_published_protocol(
                 if progress is not None:
                     progress(done, total)
             means.append(moments.mean.astype(np.float32))
-    return _means(predictor, n_cells, np.stack(means))
+    return _means(predictor, n_cells, np.stack(means), {})
 
 
 def _means(
     predictor: Predictor,
     n_controls: Mapping[str, int],
     means: NDArray[np.float32],
-    deltas: NDArray[np.float32] | None = None,
-    sems: NDArray[np.float32] | None = None,
+    layers: Mapping[str, NDArray[np.float32]],
     name: str | None = None,
 ) -> PredictedMeans:
     return PredictedMeans(
@@ -230,8 +223,7 @@ def _means(
         predictor.panel,
         tuple(n_controls),
         means,
-        deltas,
-        sems,
         np.array(list(n_controls.values()), dtype=np.int64),
+        layers,
         provenance=predictor.provenance(),
     )

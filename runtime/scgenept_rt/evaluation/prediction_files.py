@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption
+from scgenept_rt.evaluation.measured import sum_by_group
 from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.stored_element import REWRITE, reading
 from scgenept_rt.genes import GenePanel, ensembl_id
-from scgenept_rt.predictor.moments import RunningMoments
 from scgenept_rt.wording import describe, join_limited, pluralize
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _ENTRY_KINDS = {
 }
 """Types that entries of uns may have."""
 
+_DELTAS = ("delta", "delta_sem")
 _ROWS_AT_ONCE = 256
 
 
@@ -60,7 +62,7 @@ def read_predictions(
     in_group
         The group of control cells, where `predict` was given `groupby`.
     effects
-        Take `effect` and its errors for the deltas, where a file of means has them for all that is read.
+        Take changes and their errors from `effect`, where a file of means has it for all that is read.
 
     Raises
     ------
@@ -71,78 +73,57 @@ def read_predictions(
     CellsError
         If it cannot be read.
     """
+    layers = (*_DELTAS, "effect", "effect_sem") if effects else _DELTAS
+    (means,) = read_parts(source, labels, name=name, in_group=in_group, layers=layers, n_rows=None)
+    if effects and "effect" in means.layers and not np.isnan(means.layers["effect"]).any():
+        return replace(means, from_effects=True)
+    return means
+
+
+def read_parts(
+    source: str | Path | AnnData | PredictedMeans,
+    labels: Sequence[str] | None = None,
+    *,
+    name: str | None = None,
+    in_group: str | None = None,
+    layers: Sequence[str] = _DELTAS,
+    n_rows: int | None = _ROWS_AT_ONCE,
+) -> Iterator[PredictedMeans]:
+    """Read predictions as `read_predictions` does; yield means of at most `n_rows` perturbations with some layers."""
     if isinstance(source, PredictedMeans):
-        return source
+        yield source
+        return
     with open_cells(source) as cells:
         predicted, rows, label_of_row = _selected(cells, name, labels, in_group)
         if not _of_means(cells):
-            return _averaged(cells, rows, label_of_row, predicted)
+            yield _means(predicted, *_averaged(cells, rows, label_of_row, predicted))
+            return
         counts = read_n_controls(cells)[rows]
-        deltas, sems = (_layer(cells, name, rows) for name in ("effect", "effect_sem")) if effects else (None, None)
-        from_effects = deltas is not None and not np.isnan(deltas).any()
-        if not from_effects:
-            deltas, sems = (_layer(cells, name, rows) for name in ("delta", "delta_sem"))
-        return PredictedMeans(
-            predicted.name,
-            cells.where,
-            predicted.panel,
-            tuple(label_of_row),
-            _dense(_whole(cells.matrix, cells.where), rows),
-            deltas,
-            sems,
-            counts,
-            from_effects,
-            group=predicted.group,
-            provenance=predicted.provenance,
-        )
+        n_rows = n_rows or len(rows)
+        for part in (slice(begin, begin + n_rows) for begin in range(0, len(rows), n_rows)):
+            stored = {layer: cells.layer(layer) for layer in layers}
+            read = {layer: _dense(cells, matrix, rows[part]) for layer, matrix in stored.items() if matrix is not None}
+            yield _means(predicted, label_of_row[part], _dense(cells, cells.matrix, rows[part]), counts[part], read)
 
 
-Row = tuple[str, Mapping[str, NDArray[np.float32] | None]]
-"""Label and layers of one perturbation, (n_genes,) each; None for those that are not there."""
-
-
-@contextmanager
-def open_rows(
-    source: str | Path | AnnData | PredictedMeans,
-    labels: Sequence[str] | None,
-    layers: Sequence[str],
-    *,
-    in_group: str | None = None,
-) -> Iterator[tuple[PredictedLabels, Iterator[Row]]]:
-    """Open predictions, of which only these layers are read (`X` is one of them), and by the rows that are taken."""
-    if isinstance(source, PredictedMeans):
-        yield source, _mean_rows(source, layers)
-        return
-    with open_cells(source) as cells:
-        predicted, rows, label_of_row = _selected(cells, None, labels, in_group)
-        if _of_means(cells):
-            yield predicted, _stored_rows(cells, predicted, rows, label_of_row, layers)
-        else:
-            means = _averaged(cells, rows, label_of_row, predicted)
-            yield means, _mean_rows(means, layers)
-
-
-def _mean_rows(means: PredictedMeans, layers: Sequence[str]) -> Iterator[Row]:
-    for row, label in enumerate(means.labels):
-        known = {"X": means.means[row], "delta": None if means.deltas is None else means.deltas[row]}
-        yield label, {name: known.get(name) for name in layers}
-
-
-def _stored_rows(
-    cells: OpenedCells,
+def _means(
     predicted: PredictedLabels,
-    rows: NDArray[np.int64],
-    labels: NDArray[np.object_],
-    layers: Sequence[str],
-) -> Iterator[Row]:
-    for begin in range(0, len(rows), _ROWS_AT_ONCE):
-        part = slice(begin, begin + _ROWS_AT_ONCE)
-        read = {name: _layer(cells, name, rows[part]) for name in layers}
-        for name in ("X", "delta"):  # errors and effects may be undefined
-            if (values := read.get(name)) is not None:
-                predicted.check_finite(values, labels[part])
-        for at, label in enumerate(labels[part]):
-            yield label, {name: None if values is None else values[at] for name, values in read.items()}
+    labels: Iterable[str],
+    means: NDArray[np.float32],
+    n_controls: NDArray[np.int64],
+    layers: Mapping[str, NDArray[np.float32]],
+) -> PredictedMeans:
+    return PredictedMeans(
+        predicted.name,
+        predicted.where,
+        predicted.panel,
+        tuple(labels),
+        means,
+        n_controls,
+        layers,
+        group=predicted.group,
+        provenance=predicted.provenance,
+    )
 
 
 def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
@@ -153,8 +134,8 @@ def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
 def group_names(source: str | Path | AnnData) -> list[str | None]:
     """Return the groups of control cells that predictions were made for; ``[None]`` without `groupby`."""
     with open_cells(source) as cells:
-        column = read_provenance(cells).get("groupby")
-        return list(dict.fromkeys(as_text(cells.obs.column(column)))) if column in cells.obs.columns else [None]
+        _, groups = read_group_column(cells)
+    return list(dict.fromkeys(groups)) or [None]
 
 
 def change_sizes(
@@ -183,12 +164,12 @@ def change_sizes(
         As `read_predictions`, and if the predictions hold no change.
     """
     sizes: dict[str, float] = {}
-    with open_rows(source, None, ["delta"], in_group=in_group) as (predicted, rows):
-        columns = slice(None) if genes is None else [predicted.panel.position(gene) for gene in genes]
-        for label, layers in rows:
-            change = predicted.change(layers["delta"])
+    for means in read_parts(source, in_group=in_group, layers=("delta",)):
+        columns = slice(None) if genes is None else [means.panel.position(gene) for gene in genes]
+        for label in means.labels:
+            change = means.delta(label)
             if without_targets:
-                change[predicted.targets(label)] = 0.0
+                change[means.targets(label)] = 0.0
             sizes[label] = float(np.linalg.norm(change[columns]))
     return sizes
 
@@ -209,21 +190,20 @@ def _selected(
             where=cells.where,
         )
     provenance = read_provenance(cells)
-    label_of_row = read_labels(cells)
-    group, rows = _group(cells, provenance.get("groupby"), in_group)
-    label_of_row = label_of_row[rows]
-    distinct = tuple(label for label in dict.fromkeys(label_of_row) if label)
+    group, rows = _group(cells, in_group)
+    label_of_row = read_labels(cells)[rows]
+    distinct = tuple(dict.fromkeys(label_of_row))
     name = name or str(provenance.get("variant") or Path(cells.where).stem)
     predicted = PredictedLabels(name, cells.where, _panel(cells), distinct, group=group, provenance=provenance)
-    wanted = set(distinct if labels is None else (distinct[predicted.row(label)] for label in labels))
+    wanted = {distinct[predicted.row(label)] for label in (distinct if labels is None else labels)}
     if not _of_means(cells):
         wanted.update(filter(predicted.is_control, distinct))
-    chosen = np.flatnonzero([label in wanted for label in label_of_row])
+    chosen = pd.Index(label_of_row).isin(wanted)
     rows, label_of_row = rows[chosen], label_of_row[chosen]
-    if _of_means(cells) and len(wanted) < len(rows):
-        label = next(label for label in label_of_row if np.count_nonzero(label_of_row == label) > 1)
+    repeated = label_of_row[pd.Index(label_of_row).duplicated()]
+    if _of_means(cells) and len(repeated):
         raise PredictionFileError(
-            f"it has several rows for {label}, and nothing says which to take",
+            f"it has several rows for {repeated[0]}, and nothing says which to take",
             "Keep one of each",
             where=cells.where,
         )
@@ -253,7 +233,9 @@ def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
 
 
 def read_n_controls(cells: OpenedCells) -> NDArray[np.int64]:
-    """Return the number of control cells of each row of opened means."""
+    """Return the number of control cells of each row of opened predictions: one for each cell, several for means."""
+    if not _of_means(cells):
+        return np.ones(cells.n_obs, np.int64)
     with reading(cells.where, "obs column 'n_controls'"):
         counts = np.asarray(cells.obs.column("n_controls")).astype(np.int64)
         if (counts < 1).any():
@@ -273,15 +255,21 @@ def read_provenance(cells: OpenedCells) -> dict[str, Any]:
     return provenance
 
 
-def _group(
-    cells: OpenedCells, column: str | None, in_group: str | None
-) -> tuple[tuple[str, str] | None, NDArray[np.int64]]:
+def read_group_column(cells: OpenedCells) -> tuple[str | None, NDArray[np.object_]]:
+    """Return the obs column of the groups of control cells, and its values; None and nothing without groups."""
+    column = read_provenance(cells).get("groupby")
+    if column not in cells.obs.columns:
+        return None, np.array([], dtype=object)
+    return column, as_text(cells.obs.column(column))
+
+
+def _group(cells: OpenedCells, in_group: str | None) -> tuple[tuple[str, str] | None, NDArray[np.int64]]:
     """Return column and name of the group to read, and its rows."""
-    if column is None or column not in cells.obs.columns:
+    column, values = read_group_column(cells)
+    if column is None:
         if in_group is not None:
             raise PredictionFileError("it holds no groups", "Leave the group out", where=cells.where)
         return None, np.arange(cells.n_obs, dtype=np.int64)
-    values = as_text(cells.obs.column(column))
     names = list(dict.fromkeys(values))
     if in_group is None and len(names) > 1:
         raise PredictionFileError(
@@ -312,56 +300,35 @@ def _panel(cells: OpenedCells) -> GenePanel:
     return GenePanel(names, ids, np.ones(len(names), dtype=np.bool_))
 
 
-def _layer(cells: OpenedCells, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    matrix = cells.matrix if name == "X" else cells.layer(name)
-    return None if matrix is None else _dense(_whole(matrix, cells.where), rows)
-
-
-def _whole(matrix: MatrixRows, where: str) -> MatrixRows:
-    """Return the matrix; raise `PredictionFileError` if chunks have no file: predictions are not zero everywhere."""
+def _batches(cells: OpenedCells, matrix: MatrixRows, rows: NDArray[np.int64]) -> Iterator[Any]:
+    """Yield sparse batches of rows; raise `PredictionFileError` if chunks have no file: predictions are not zeros."""
     for notice in matrix.notices:
-        raise PredictionFileError(notice.problem, REWRITE, where=where)
-    return matrix
+        raise PredictionFileError(notice.problem, REWRITE, where=cells.where)
+    yield from matrix.batches(rows, np.arange(matrix.shape[1], dtype=np.int64))
 
 
-def _dense(matrix: MatrixRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    batches = matrix.batches(rows, np.arange(matrix.shape[1], dtype=np.int64))
-    return np.concatenate([batch.toarray() for batch in batches]).astype(np.float32)
+def _dense(cells: OpenedCells, matrix: MatrixRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.concatenate([batch.toarray() for batch in _batches(cells, matrix, rows)]).astype(np.float32)
 
 
 def _averaged(
-    cells: OpenedCells,
-    rows: NDArray[np.int64],
-    label_of_row: NDArray[np.object_],
-    predicted: PredictedLabels,
-) -> PredictedMeans:
-    distinct = list(dict.fromkeys(label_of_row))
-    control = next((label for label in distinct if predicted.is_control(label)), None)
-    kept = [label for label in distinct if label != control]
-    if not kept:
-        raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)
-    n_genes = len(predicted.panel)
-    moments = {label: RunningMoments() for label in distinct}
-    done = 0
-    for batch in _whole(cells.matrix, cells.where).batches(rows, np.arange(n_genes, dtype=np.int64)):
-        here = label_of_row[done : done + batch.shape[0]]
-        with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
-            for label in dict.fromkeys(here):
-                moments[label].add(batch[np.flatnonzero(here == label)].toarray())
+    cells: OpenedCells, rows: NDArray[np.int64], label_of_row: NDArray[np.object_], predicted: PredictedLabels
+) -> tuple[list[str], NDArray[np.float32], NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+    """Return labels, means, numbers of cells, and if control cells are among them deltas."""
+    codes, labels = pd.factorize(label_of_row)
+    sums, done = np.zeros((len(labels), len(predicted.panel))), 0
+    for batch in _batches(cells, cells.matrix, rows):
+        sum_by_group(batch, codes[done : done + batch.shape[0]], sums)
         done += batch.shape[0]
-    means = np.stack([moments[label].mean for label in kept])
-    return PredictedMeans(
-        predicted.name,
-        cells.where,
-        predicted.panel,
-        tuple(kept),
-        means.astype(np.float32),
-        None if control is None else (means - moments[control].mean).astype(np.float32),
-        None,  # control cells would show how far predictions of sparse genes vary
-        np.array([moments[label].n for label in kept], dtype=np.int64),
-        group=predicted.group,
-        provenance=predicted.provenance,
-    )
+    counts = np.bincount(codes)
+    means = sums / counts[:, None]
+    is_control = np.array([predicted.is_control(label) for label in labels])
+    if is_control.all():
+        raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)
+    layers = {}
+    if is_control.any():  # they would show how far predictions of sparse genes vary
+        layers["delta"] = (means[~is_control] - means[is_control][0]).astype(np.float32)
+    return labels[~is_control].tolist(), means[~is_control].astype(np.float32), counts[~is_control], layers
 
 
 def _as_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:

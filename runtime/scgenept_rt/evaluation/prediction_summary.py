@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from scgenept_rt.evaluation.prediction_files import read_labels, read_n_controls, read_provenance
-from scgenept_rt.expression.annotation import as_text
+from scgenept_rt.evaluation.prediction_files import read_group_column, read_labels, read_n_controls, read_provenance
 from scgenept_rt.expression.opened_cells import OpenedCells
 
 
@@ -46,18 +43,15 @@ class PredictionSummary:
 
 def summarize_predictions(cells: OpenedCells) -> PredictionSummary:
     """Summarize opened predictions; of X nothing is read."""
-    labels, settings = read_labels(cells), read_provenance(cells)
-    of_means = "n_controls" in cells.obs.columns
-    counts = read_n_controls(cells) if of_means else np.ones(len(labels), np.int64)
+    settings = read_provenance(cells)
     perturbations: Counter[str] = Counter()
-    for label, count in zip(labels, counts.tolist(), strict=True):
+    for label, count in zip(read_labels(cells), read_n_controls(cells).tolist(), strict=True):
         perturbations[label] += count
-    groupby = settings.get("groupby")
-    groups = as_text(cells.obs.column(groupby)) if groupby in cells.obs.columns else ()
+    groupby, groups = read_group_column(cells)
     shard = settings.pop("shard", None)
     return PredictionSummary(
         path=cells.where,
-        aggregate="mean" if of_means else "cells",
+        aggregate="mean" if "n_controls" in cells.obs.columns else "cells",
         n_rows=cells.n_obs,
         n_genes=cells.var.n_rows,
         layers=cells.layer_names,

@@ -79,9 +79,8 @@ def predict(mean_of: Callable[[str], np.ndarray]) -> Callable[..., PredictedMean
             panel,
             tuple(changes),
             (deltas + control).astype(np.float32),
-            deltas,
-            np.full(deltas.shape, 0.05, dtype=np.float32),
             np.full(len(deltas), 80),
+            {"delta": deltas, "delta_sem": np.full(deltas.shape, 0.05, dtype=np.float32)},
         )
 
     return make

@@ -287,7 +287,7 @@ def means_file(perfect, adata, tmp_path):
         perfect.means,
         obs=pd.DataFrame({"condition": list(perfect.labels), "n_controls": 80}, index=list(perfect.labels)),
         var=pd.DataFrame(index=list(adata.var["gene_name"])),
-        layers={"delta": perfect.deltas},
+        layers={"delta": perfect.layers["delta"]},
         uns={"scgenept_rt": {"variant": "from a file", "manifest_digest": "abc"}},
     )
     path = tmp_path / "means.h5ad"

@@ -216,7 +216,7 @@ def test_predictions_that_are_not_finite_are_refused_by_name(perfect, adata, whe
         perfect.means.copy(),
         obs=pd.DataFrame({"condition": list(perfect.labels), "n_controls": 80}, index=list(perfect.labels)),
         var=pd.DataFrame(index=list(GENES)),
-        layers={"delta": perfect.deltas.copy()},
+        layers={"delta": perfect.layers["delta"].copy()},
     )
     (means.layers["delta"] if where == "delta" else means.X)[1, 3] = value
     if where == "a cell":
@@ -242,5 +242,5 @@ def test_genes_that_are_called_like_controls_are_no_controls() -> None:
     cells.var_names = ["WT1", "CTRL"]
     means = read_predictions(cells)
     assert means.labels == ("WT1+ctrl", "CTRL")
-    np.testing.assert_allclose(means.deltas, [[0.5, -0.5], [-0.5, 1.5]])
+    np.testing.assert_allclose(means.layers["delta"], [[0.5, -0.5], [-0.5, 1.5]])
     assert set(rank(means).table["perturbation"]) == {"WT1+ctrl", "CTRL"}
