@@ -84,9 +84,7 @@ class Verified:
     cells
         What was compared, such as "6 cells x 192 genes".
     attention_kernel
-        The kernel that ran; empty if not known.
-    device_id
-        Number of the GPU; None on the CPU.
+        Empty if not known.
     """
 
     provider: str
@@ -109,14 +107,10 @@ def verify_bundle(
     on_notice: Callable[[str], None] | None = None,
     **options: Unpack[EngineOptions],
 ) -> Iterator[Verified]:
-    """Run every graph that a provider can run, and compare with the eager model.
-
-    On the CPU that includes the portable graphs.
+    """Run every graph that a provider can run (on the CPU also the portable ones), and compare with the eager model.
 
     Parameters
     ----------
-    bundle
-        An opened bundle.
     against_torch
         Also compare fresh random cells with PyTorch: one over all genes and, if there are more than
         `MAX_WHOLE_GENES`, the others over a random subset of that size.

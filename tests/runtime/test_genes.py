@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scgenept_rt.bundle import Dimensions, Manifest, SourceCheckpoint
 from scgenept_rt.errors import GeneMatchError, UnknownGeneError
 from scgenept_rt.genes import GenePanel, match_columns
 
@@ -25,28 +24,6 @@ TWICE = GenePanel(
     ids=IDS[:4],
     in_vocab=np.ones(4, dtype=bool),
 )
-
-
-def test_panel_takes_names_ids_and_flags_of_a_manifest():
-    manifest = Manifest(
-        synthetic=False,
-        variant="scgpt",
-        dataset="norman",
-        gene_names=PANEL.names,
-        gene_ids=PANEL.ids,
-        in_vocab=tuple(bool(flag) for flag in PANEL.in_vocab),
-        encoders=(),
-        dimensions=Dimensions(5, 5, 8, 1, 1, 8),
-        files=(),
-        source_checkpoint=SourceCheckpoint("x.pt", "0"),
-        versions={},
-        tolerances={},
-    )
-    panel = GenePanel.from_manifest(manifest)
-    assert (panel.names, panel.ids) == (PANEL.names, PANEL.ids)
-    np.testing.assert_array_equal(panel.in_vocab, PANEL.in_vocab)
-    with pytest.raises(ValueError, match="read-only"):
-        panel.in_vocab[0] = False
 
 
 @pytest.mark.parametrize(
@@ -83,12 +60,6 @@ def test_an_unknown_gene_is_named_with_near_spellings_and_how_to_list_genes(name
     assert name not in PANEL
 
 
-def test_a_gene_like_no_other_gets_no_suggestion():
-    with pytest.raises(UnknownGeneError) as caught:
-        PANEL.position("QQQQQQ")
-    assert "did you mean" not in str(caught.value)
-
-
 def test_an_id_of_a_pseudoautosomal_copy_is_another_gene():
     assert f"{IDS[0]}.3_PAR_Y" not in PANEL
 
@@ -113,13 +84,6 @@ def test_symbols_and_versioned_ids_in_one_input():
     assert match.columns.tolist() == [1, 2, 0, 3, 4]
     assert match.n_by_id == 2
     assert match.notices == ("2 gene names are Ensembl ids and were mapped to the model's genes.",)
-
-
-def test_missing_genes_are_named_and_coverage_is_told():
-    match = match_columns(PANEL, {"var_names": ["ZBTB1", "FOSB"]})
-    assert match.columns.tolist() == [1, -1, 0, -1, -1]
-    assert match.missing == ("SAMD1", "HLA-A", "C19orf26")
-    assert match.notices == ("2 of the model's 5 genes were found in the input (2 of the 4 in its vocabulary).",)
 
 
 def test_the_source_that_covers_most_wins_and_is_named():

@@ -26,17 +26,6 @@ def change_reference(bundle: Path, change: Change) -> None:
     np.savez(path, **changed)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_sound_bundle_passes(bundle: Path, precision: str) -> None:
-    with sgr.load(bundle, provider="cpu", precision=precision) as model:
-        result = check_reference(model.bundle, model.session)
-    assert (result.provider, result.precision) == ("cpu", precision)
-    assert 0 < result.comparison.worst <= 1
-    with np.load(bundle / "reference.npz") as arrays:
-        assert (result.n_cells, result.n_genes) == arrays["predicted"].shape
-    result.raise_if_missed()
-
-
 @pytest.mark.parametrize("wrong", [1e-3, np.nan])
 def test_one_wrong_number_is_found_and_stated(model: sgr.Predictor, bundle_copy: Path, wrong: float) -> None:
     def change(arrays: dict[str, np.ndarray]) -> None:
@@ -60,9 +49,8 @@ def test_no_cells_are_no_pass(model: sgr.Predictor, bundle_copy: Path) -> None:
         check_reference(opened(bundle_copy), model.session)
 
 
-@pytest.mark.parametrize("lost", ["values", "pert_flags", "gene_index", "predicted"])
-def test_an_array_is_missing(model: sgr.Predictor, bundle_copy: Path, lost: str) -> None:
-    change_reference(bundle_copy, lambda arrays: arrays.pop(lost))
+def test_an_array_is_missing(model: sgr.Predictor, bundle_copy: Path) -> None:
+    change_reference(bundle_copy, lambda arrays: arrays.pop("pert_flags"))
     with pytest.raises(BundleFileError, match=r"reference\.npz cannot be read"):
         check_reference(opened(bundle_copy), model.session)
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import Precision
 from scgenept_rt.cluster.connection import import_ray
 from scgenept_rt.cluster.worker import PRECISION, PROVIDER, Worker
 from scgenept_rt.errors import ClusterError, InferenceError, ScgeneptError, UseOption
@@ -101,21 +100,6 @@ class RaySession(SeveralDevices):
         for keeper in self._keepers:
             keeper.start()
         self._wait_for_first()
-
-    @property
-    def provider(self) -> str:
-        """Name of the provider."""
-        return str(self.identity[PROVIDER])
-
-    @property
-    def precision(self) -> Precision:
-        """Precision of the graph."""
-        return cast("Precision", self.identity[PRECISION])
-
-    @property
-    def fixed_batches(self) -> bool:
-        """Whether each batch size costs a new plan."""
-        return self._fixed_batches
 
     @contextmanager
     def free(self) -> Iterator[Session]:
@@ -232,7 +216,8 @@ class RaySession(SeveralDevices):
                 )
             if not self.n_alive:
                 self.identity, self._compared_with = found, f"the worker on {worker.host}"
-                self.choice_reason, self._fixed_batches = str(facts["reason"]), bool(facts["fixed_batches"])
+                self.choice_reason, self.fixed_batches = str(facts["reason"]), bool(facts["fixed_batches"])
+                self.provider, self.precision = found[PROVIDER], found[PRECISION]
             self.n_alive += 1
         for _ in range(BATCHES_PER_WORKER):
             self._idle.put(worker)

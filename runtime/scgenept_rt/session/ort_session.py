@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile
-from scgenept_rt.errors import ProviderUnavailableError, UseOption
 from scgenept_rt.files.machine_limits import memory_limit
 from scgenept_rt.providers import (
     ProviderChoice,
@@ -26,7 +25,6 @@ from scgenept_rt.session.failures import graph_not_loaded, inference_error, summ
 from scgenept_rt.session.protocol import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
-from scgenept_rt.wording import pluralize
 
 _LOG_FATAL_ONLY = 4
 """Errors are raised in ONNX Runtime's own words; they need not appear in the terminal as well."""
@@ -61,7 +59,7 @@ class OrtSession:
         self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None
         graph = bundle.graph(choice.precision, choice.target)
         bundle.check_graph(graph)
-        # An engine is built for sizes up to this; a larger batch is run in parts.
+        # A TensorRT engine is built for sizes up to this; a larger batch is run in parts.
         self._max_batch = _most_cells(bundle, choice) if choice.name == "tensorrt" else None
         self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)
         self._session = self._load(bundle, graph, on_notice)
@@ -100,8 +98,9 @@ class OrtSession:
             _bound_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
         is_plugin = choice.name == "tensorrt-rtx"
-        if is_plugin:
-            _add_plugin_device(options, choice)
+        if is_plugin:  # it lists only supported GPUs, in CUDA's order; without a device the session is not active on it
+            position = list(choice.status.details["usable_devices"]).index(choice.device_id)
+            options.add_provider_for_devices(register_tensorrt_rtx()[position : position + 1], {})
         with (
             nullcontext(choice.ort_options)
             if self._max_batch is None
@@ -139,17 +138,14 @@ def _bound_memory() -> None:
 
 
 def _most_cells(bundle: Bundle, choice: ProviderChoice) -> int:
-    """Return the cells of the largest batch that an engine is built for.
-
-    By all of the GPU's memory, not by what is free: the engine is kept for later runs.
-    """
-    dimensions, device = bundle.manifest.dimensions, choice.device
+    """Return the largest batch by all of the GPU's memory, not by what is free: the engine is kept for later runs."""
+    dimensions, device = bundle.manifest.dimensions, choice.device or {}
     return automatic_batch_size(
         choice.name,
         dimensions.n_genes,
         precision=choice.precision,
         d_model=dimensions.d_model,
-        free_bytes=device["memory_bytes"] if device else None,
+        free_bytes=device["memory_bytes"],
     )
 
 
@@ -172,16 +168,3 @@ def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | 
     weights = bundle.path(owner).read_bytes()
     options.add_external_initializers_from_files_in_memory([owner.path], [weights], [len(weights)])
     return weights
-
-
-def _add_plugin_device(options: Any, choice: ProviderChoice) -> None:
-    """Register the plugin TensorRT-RTX and add its device; it lists only supported GPUs, in CUDA's order."""
-    devices = register_tensorrt_rtx()
-    position = list(choice.status.details["usable_devices"]).index(choice.device_id)
-    if position >= len(devices):
-        raise ProviderUnavailableError(
-            f"its plugin lists {pluralize(len(devices), 'device')}, not device {choice.device_id}",
-            options=(UseOption("provider", "run on this device", "cuda"),),
-            where=f"provider {choice.name}",
-        )
-    options.add_provider_for_devices([devices[position]], {})

@@ -9,7 +9,6 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import Precision
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.session.protocol import Session
 
@@ -25,25 +24,11 @@ class SeveralDevices:
 
     def __init__(self, sessions: Mapping[str, Session]) -> None:
         self.sessions = sessions
-        self._first = next(iter(sessions.values()))
+        first = next(iter(sessions.values()))
+        self.provider, self.precision, self.fixed_batches = first.provider, first.precision, first.fixed_batches
         self._free: SimpleQueue[str] = SimpleQueue()
         for name in sessions:
             self._free.put(name)
-
-    @property
-    def provider(self) -> str:
-        """Name of the provider."""
-        return self._first.provider
-
-    @property
-    def precision(self) -> Precision:
-        """Precision of the graph."""
-        return self._first.precision
-
-    @property
-    def fixed_batches(self) -> bool:
-        """Whether each batch size costs a new plan."""
-        return self._first.fixed_batches
 
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], gene_index: NDArray[np.int64]

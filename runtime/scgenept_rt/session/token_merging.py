@@ -39,11 +39,10 @@ def merge_tokens(values: NDArray[np.float32], pert_flags: NDArray[np.int64], sha
     """Find the distinct tokens of one cell; all inputs are (n_genes,), `shared` as `shares_token`."""
     sharing = np.flatnonzero(shared)
     representative = np.arange(len(values))
-    if len(sharing):
-        # As complex numbers: value and flag compare as one, and -0 equals 0.
-        keys = values[sharing] + 1j * pert_flags[sharing]
-        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-        representative[sharing] = sharing[first][group]
+    # As complex numbers: value and flag compare as one, and -0 equals 0.
+    keys = values[sharing] + 1j * pert_flags[sharing]
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    representative[sharing] = sharing[first][group]
     columns, position, counts = np.unique(representative, return_inverse=True, return_counts=True)
     return MergedTokens(columns, np.log(counts).astype(np.float32), position)
 

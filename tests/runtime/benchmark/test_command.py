@@ -37,12 +37,6 @@ def test_unknown_batch_sizes_are_wrong_usage(bundle: Path, wrong: str):
     assert "--batch-sizes" in output
 
 
-def test_unknown_precision_is_wrong_usage(bundle: Path):
-    code, output = run_command(bundle, "--precision", "int8")
-    assert code == 2
-    assert "--precision" in output
-
-
 def test_errors_of_the_command_are_found_before_measuring(
     bundle: Path, tmp_path: Path, command_line: Callable[..., Any]
 ):

@@ -5,8 +5,6 @@ import sys
 
 import pytest
 
-from scgenept_rt.providers.devices import gpu_memory
-
 # A process of its own: in one that has run hundreds of tests, memory goes back and forth for other reasons.
 HOST_PEAK = """
 import numpy as np
@@ -31,7 +29,3 @@ def test_host_peak_is_counted_anew():
     with_block, without = map(int, done.stdout.split())
     assert with_block > 48 * 2**20
     assert without < 32 * 2**20
-
-
-def test_no_gpu_has_no_device_memory():
-    assert gpu_memory(None) is None

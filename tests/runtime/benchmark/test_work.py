@@ -11,22 +11,3 @@ def test_published_size_needs_816_gflop_626_of_them_in_attention():
     assert encoder_flops(published, 5045) == pytest.approx(816e9, rel=1e-3)
     projections_and_feed_forward = 12 * 5045 * (8 * 512**2 + 4 * 512 * 512)
     assert encoder_flops(published, 5045) - projections_and_feed_forward == pytest.approx(626e9, rel=1e-3)
-
-
-def test_work_counts_every_product_of_a_layer():
-    n, d, f, heads = 7, 12, 5, 3
-    done = 0
-
-    def product(rows: int, inner: int, columns: int) -> None:
-        nonlocal done
-        done += 2 * rows * inner * columns
-
-    for _ in range(2):
-        for _ in ("query", "key", "value", "output"):
-            product(n, d, d)
-        for _ in range(heads):
-            product(n, d // heads, n)
-            product(n, n, d // heads)
-        product(n, d, f)
-        product(n, f, d)
-    assert encoder_flops(Dimensions(9, 9, d, 2, heads, f), n) == done

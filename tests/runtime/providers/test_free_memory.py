@@ -82,11 +82,6 @@ def test_memory_of_a_gpu_says_nothing_of_the_cpu(provider: str) -> None:
     assert automatic_batch_size(provider, 5045, free_bytes=0) == automatic_batch_size(provider, 5045)
 
 
-def test_few_sizes_are_ever_used() -> None:
-    sizes = {automatic_batch_size("cuda", 5045, free_bytes=free) for free in range(0, 8 * GIB, GIB // 64)}
-    assert sizes == {1, 2, 4, 8, 16, 32}
-
-
 # --- what is free -----------------------------------------------------------------------------------------------------
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from scgenept_rt.errors import ArgumentError
-from scgenept_rt.providers import select_provider
 from tests.runtime.providers.skips import linux
 
 if TYPE_CHECKING:
@@ -99,8 +95,3 @@ def test_session_that_fell_back_to_the_cpu_is_an_error(gpu_machine: Machine) -> 
     assert "on CPUExecutionProvider instead of CUDAExecutionProvider" in error["message"]
     active = "['CUDAExecutionProvider', 'CPUExecutionProvider']"
     assert gpu_machine.select(f"verify_active({active}, select_provider(provider='cuda'))") is None
-
-
-def test_unknown_provider_is_answered_with_the_names() -> None:
-    with pytest.raises(ArgumentError, match="unknown provider 'gpu', expected one of auto, cpu, cuda, tensorrt, "):
-        select_provider(provider="gpu")

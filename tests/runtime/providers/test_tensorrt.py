@@ -155,13 +155,6 @@ def test_a_build_that_fails_leaves_nothing(tensorrt_machine: Machine, bundle: Pa
 
 
 @linux
-def test_batches_larger_than_the_engine_run_in_parts(tensorrt_machine: Machine, bundle: Path, cache: Path) -> None:
-    output = lines(load(tensorrt_machine, bundle, cache, cells=2100))
-    assert [line for line in output if line.startswith("batch")] == ["batch of 1024", "batch of 1024", "batch of 52"]
-    assert output[-1] == "tensorrt fp16 (2100, 24)"
-
-
-@linux
 def test_a_cache_directory_that_cannot_be_written_is_one_clear_error(
     tensorrt_machine: Machine, bundle: Path, tmp_path: Path
 ) -> None:
