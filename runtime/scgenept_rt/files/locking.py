@@ -7,8 +7,6 @@ import errno
 import logging
 import os
 import platform
-import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +37,9 @@ def lock(path: Path, *, on_wait: Callable[[str], None] | None = None) -> Iterato
     """Hold a lock file against every other process and thread; the system frees it if this process is killed.
 
     The file names its holder and stays in place. Who holds the lock may delete the file and its directory: whoever
-    comes next makes new ones. On a file system without locks a second file, ``NAME.owner``, stands for the lock as long
-    as it exists. A killed process leaves it: one of this machine is known to be gone, of another one it says which file
-    to delete.
+    comes next makes new ones. On a file system without locks a second file, ``NAME.owner``, is the lock as long as it
+    exists. A killed process leaves it: one of this machine is known to be gone, of another one the error says which
+    file to delete.
 
     Parameters
     ----------
@@ -57,79 +55,39 @@ def lock(path: Path, *, on_wait: Callable[[str], None] | None = None) -> Iterato
     NotADirectoryError
         If something other than a directory is in the place of the directory.
     """
-    held = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
-    owner: Path | None = None
+    held: filelock.BaseFileLock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        try:
-            _acquire(held, path, timeout=0)
-        except filelock.Timeout:
-            holder = _holder(path)
-            if on_wait is None:
-                raise Busy(holder) from None
-            on_wait(holder)
-            _acquire(held, path, timeout=-1)
+        _acquire(held, path, on_wait)
         with contextlib.suppress(OSError):  # a full disk, say: the lock holds all the same
-            path.write_text(_this_process(), "utf-8")
+            path.write_text(f"{os.getpid()}\n{platform.node()}\n", "utf-8")  # as in the file of a SoftFileLock
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise
         owner = path.with_name(f"{path.name}.owner")
         _log.warning("%s: the file system has no locks; the file %s stands for one.", path.parent, owner.name)
-        _own(owner, on_wait)
+        held = filelock.SoftFileLock(owner, thread_local=False)
+        _acquire(held, owner, on_wait, f"; if it is gone, delete {owner}")
     try:
         yield
     finally:
-        if owner is not None:
-            owner.unlink(missing_ok=True)
         held.release()
 
 
-def _own(path: Path, on_wait: Callable[[str], None] | None) -> None:
-    """Make the file that stands for a lock; only one process can."""
-    while True:
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(_this_process())
-            return
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            continue
-        except FileExistsError:
-            holder = _holder(path)
-        if _is_gone(holder):
-            path.unlink(missing_ok=True)
-            continue
-        holder = f"{holder}; if it is gone, delete {path}"
-        if on_wait is None:
-            raise Busy(holder)
-        on_wait(holder)
-        time.sleep(1.0)
-
-
-def _this_process() -> str:
-    return f"process {os.getpid()} on {platform.node()}"
-
-
-def _is_gone(holder: str) -> bool:
-    """Return whether a holder was a process of this machine that has ended."""
-    found = re.fullmatch(r"process (\d+) on (.*)", holder)
-    if found is None or found[2] != platform.node():
-        return False
-    try:
-        os.kill(int(found[1]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it is another user's
-        return False
-    return False
-
-
-def _acquire(held: filelock.BaseFileLock, path: Path, timeout: float) -> None:
+def _acquire(
+    held: filelock.BaseFileLock, path: Path, on_wait: Callable[[str], None] | None, if_killed: str = ""
+) -> None:
+    timeout = 0.0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             held.acquire(timeout=timeout)
             return
+        except filelock.Timeout:
+            holder = _holder(path) + if_killed
+            if on_wait is None:
+                raise Busy(holder) from None
+            on_wait(holder)
+            timeout = -1
         except (FileNotFoundError, FileExistsError, NotADirectoryError):
             # The last holder may remove the directory at any moment, also between two steps of mkdir.
             for directory in path.parents:
@@ -140,6 +98,7 @@ def _acquire(held: filelock.BaseFileLock, path: Path, timeout: float) -> None:
 
 def _holder(path: Path) -> str:
     try:
-        return path.read_text("utf-8") or "another process"
-    except OSError:
+        process, machine, *_ = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
         return "another process"
+    return f"process {process} on {machine}"

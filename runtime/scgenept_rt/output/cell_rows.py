@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -46,23 +48,20 @@ class CellRows:
     ----------
     columns
         The columns by name; categories that no row has are left out.
-    labels, cell_names
-        What the name of a row is made of: the label of its perturbation, and the unique name of its control cell.
+    prefixes, cell_names
+        What the name of a row is made of, by its perturbation and its control cell.
     counts, first_cells
         Number of control cells of each perturbation, and the first of them.
     taken
         Positions of the perturbations that have rows here.
-    renamed
-        Names of rows whose own are taken, by the positions of their perturbation and control cell.
     """
 
     columns: Mapping[str, Column]
-    labels: Sequence[str]
+    prefixes: Sequence[str]
     cell_names: Sequence[str]
     counts: Positions
     first_cells: Positions
     taken: Positions
-    renamed: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -82,9 +81,16 @@ class CellRows:
         of_cells = {name: Column.of_cells(values) for name, values in (annotation or {}).items()}
         of_cells["control_cell"] = Column.of_cells(_categorical(control_names))
         starts = np.broadcast_to(np.asarray(first_cells, np.int64), n)
-        rows = cls({**of_cells, **columns}, labels, unique_names(control_names), counts, starts, np.arange(n))
-        order = [*columns, *(name for name in of_cells if name not in columns)]
-        return replace(rows, columns={name: rows.columns[name] for name in order})._renamed()._trimmed()
+        # A separator that no label has, and numbers for labels that repeat, give every row a name of its own.
+        separator = next((text for text in "|/:;~" if not any(text in label for label in labels)), "|")
+        repeats: Counter[tuple[str, int]] = Counter()
+        prefixes = []
+        for label, start in zip(labels, starts.tolist(), strict=True):
+            repeats[label, start] += 1
+            number = repeats[label, start]
+            prefixes.append(f"{label}{f'#{number}' if number > 1 else ''}{separator}")
+        all_columns = {**columns, **{name: column for name, column in of_cells.items() if name not in columns}}
+        return cls(all_columns, prefixes, unique_names(control_names), counts, starts, np.arange(n))._trimmed()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -98,8 +104,7 @@ class CellRows:
         perturbations, cells = self._positions(begin, len(self) if end is None else min(end, len(self)))
         obs = pd.DataFrame({name: column.at(perturbations, cells) for name, column in self.columns.items()})
         pairs = zip(perturbations.tolist(), cells.tolist(), strict=True)
-        names = [self.renamed.get(pair) or f"{self.labels[pair[0]]}|{self.cell_names[pair[1]]}" for pair in pairs]
-        obs.index = pd.Index(np.asarray(names, dtype=object))
+        obs.index = pd.Index([self.prefixes[row] + self.cell_names[cell] for row, cell in pairs], dtype=object)
         return obs
 
     @cached_property
@@ -113,27 +118,14 @@ class CellRows:
         perturbations = self.taken[at]
         return perturbations, self.first_cells[perturbations] + rows - self._starts[at]
 
-    def _blocks(self) -> Iterator[tuple[Positions, Positions]]:
-        for begin in range(0, len(self), BLOCK_ROWS):
-            yield self._positions(begin, min(begin + BLOCK_ROWS, len(self)))
-
-    def _renamed(self) -> CellRows:
-        """Tell rows of the same name apart; only a label and a cell that hold the separator make such, or a twin."""
-        twins = len(set(zip(self.labels, self.first_cells.tolist(), strict=True))) < len(self.labels)
-        if not twins and not all(any("|" in name for name in names) for names in (self.labels, self.cell_names)):
-            return self
-        names = self.frame().index
-        pairs = ((int(p), int(c)) for block in self._blocks() for p, c in zip(*block, strict=True))
-        unique = zip(pairs, names, unique_names(names), strict=True)
-        return replace(self, renamed={pair: other for pair, name, other in unique if name != other})
-
     def _trimmed(self) -> CellRows:
         """Leave out the categories that no row has."""
         columns = dict(self.columns)
         for name, column in self.columns.items():
             if isinstance(column.values, pd.Categorical):
                 used = np.zeros(len(column.values.categories) + 1, np.bool_)  # the last for missing values, code -1
-                for positions in self._blocks():
+                for begin in range(0, len(self), BLOCK_ROWS):
+                    positions = self._positions(begin, min(begin + BLOCK_ROWS, len(self)))
                     used[column.at(*positions).codes] = True
                 kept = column.values.categories[used[:-1]]
                 columns[name] = replace(column, values=column.values.set_categories(kept))
@@ -144,20 +136,15 @@ def unique_names(names: Iterable[str]) -> list[str]:
     """Make names unique: the second ``A`` becomes ``A#2``, or takes the next free number."""
     names = list(names)
     taken = set(names)
-    if len(taken) == len(names):
-        return names
-    seen: dict[str, int] = {}
-    unique = []
+    unique: dict[str, None] = {}
+    numbers: dict[str, Iterator[int]] = {}
     for name in names:
-        number = seen.get(name, 0) + 1
-        candidate = name
-        if number > 1:
-            while (candidate := f"{name}#{number}") in taken:
-                number += 1
-            taken.add(candidate)
-        seen[name] = number
-        unique.append(candidate)
-    return unique
+        free = name
+        if name in unique:
+            others = (f"{name}#{number}" for number in numbers.setdefault(name, count(2)))
+            free = next(other for other in others if other not in taken)
+        unique[free] = None
+    return list(unique)
 
 
 def _categorical(texts: Sequence[str]) -> pd.Categorical:

@@ -119,10 +119,10 @@ class TableSpec:
                     obs = obs.assign(**{str(name): column.cat.remove_unused_categories()})
         return replace(self, obs=obs, uns={**self.uns, SHARD_KEY: {**shard, "layers": list(self.layers)}})
 
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Yield the ranges of rows whose obs is held at once."""
+    def obs_blocks(self) -> Iterator[pd.DataFrame]:
+        """Yield obs, as many rows as are held at once."""
         for begin in range(0, self.n_rows, BLOCK_ROWS):
-            yield begin, min(begin + BLOCK_ROWS, self.n_rows)
+            yield self.obs_rows(begin, begin + BLOCK_ROWS)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must be the same when a run is resumed."""
@@ -131,7 +131,7 @@ class TableSpec:
             "n_rows": self.n_rows,
             "layers": list(self.layers),
             "columns": [str(column) for column in self.obs.columns],
-            "row_names_sha256": _sha256(self.obs_rows(*block).index for block in self.blocks()),
+            "row_names_sha256": _sha256(obs.index for obs in self.obs_blocks()),
             "gene_names_sha256": _sha256([self.var.index]),
             "clip_at_zero": self.clip_at_zero,
         }
@@ -162,13 +162,15 @@ def _write_obs(store: Any, spec: TableSpec) -> None:
     """Write obs, a block of rows at a time."""
     from anndata.io import write_elem
 
-    first, *others = spec.blocks()
-    options: dict[str, Any] = {}
-    if others and hasattr(store, "id"):  # HDF5; arrays of zarr can always be extended
+    end, options = 0, {}
+    if spec.n_rows > BLOCK_ROWS and hasattr(store, "id"):  # HDF5; arrays of zarr can always be extended
         options = {"dataset_kwargs": {"maxshape": (None,), "chunks": (BLOCK_ROWS,)}}
-    write_elem(store, "obs", _with_plain_texts(spec.obs_rows(*first)), **options)
-    for begin, end in others:
-        frame, stored = _with_plain_texts(spec.obs_rows(begin, end)), store["obs"]
+    for frame in map(_with_plain_texts, spec.obs_blocks()):
+        end += len(frame)
+        if end == len(frame):
+            write_elem(store, "obs", frame, **options)
+            continue
+        stored = store["obs"]
         _extend(stored[stored.attrs["_index"]], end, frame.index.to_numpy(object))
         for name, column in frame.items():
             if isinstance(column.dtype, pd.CategoricalDtype):
@@ -230,7 +232,8 @@ def mean_table(
             N_CONTROLS: np.broadcast_to(np.asarray(n_controls, dtype=np.int64), len(labels)).copy(),
         }
     )
-    obs.index = _index(unique_names(["|".join(names) for names in zip(labels, *annotation.values(), strict=True)]))
+    names = ["|".join(parts) for parts in zip(labels, *annotation.values(), strict=True)]
+    obs.index = pd.Index(unique_names(names), dtype=object)
     return TableSpec("mean", obs, _var(panel, var_names), layers, dict(uns))
 
 
@@ -270,39 +273,31 @@ def cells_table(
     return TableSpec("cells", obs, _var(panel, var_names), (), dict(uns))
 
 
-def _index(names: Sequence[str]) -> pd.Index[Any]:
-    # object dtype is stored alike by every version of pandas and anndata
-    index: pd.Index[Any] = pd.Index(np.asarray(names, dtype=object))
-    return index
-
-
 def _var(panel: GenePanel, names: Sequence[str] | None) -> pd.DataFrame:
     var = pd.DataFrame({"gene_name": pd.Series(panel.names, dtype=object)})
-    ids = list(panel.ids)
-    if None not in ids:
-        var["gene_id"] = pd.Series(ids, dtype=object)
-    elif any(gene_id is not None for gene_id in ids):
+    if None not in panel.ids:
+        var["gene_id"] = pd.Series(panel.ids, dtype=object)
+    elif any(panel.ids):
         # a categorical is the one string column that holds missing values in every anndata format
-        known = pd.Index([gene_id for gene_id in dict.fromkeys(ids) if gene_id is not None], dtype=object)
-        var["gene_id"] = pd.Series(pd.Categorical(ids, categories=known))
+        known = pd.Index([gene_id for gene_id in dict.fromkeys(panel.ids) if gene_id is not None], dtype=object)
+        var["gene_id"] = pd.Categorical(panel.ids, categories=known)
     var["in_vocab"] = np.asarray(panel.in_vocab, dtype=bool)
-    var.index = _index(panel.names if names is None else names)
+    var.index = pd.Index(panel.names if names is None else names, dtype=object)
     return var
 
 
-def _sha256(names: Iterable[pd.Index[Any]]) -> str:
+def _sha256(indexes: Iterable[pd.Index[Any]]) -> str:
     digest = hashlib.sha256()
-    for some in names:
-        digest.update("".join(f"{name}\n" for name in some).encode())
+    for index in indexes:
+        digest.update("".join(f"{name}\n" for name in index).encode())
     return digest.hexdigest()
 
 
 def _storable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        # a slash would make a group of its own
-        # sorted, as it is when it is read again
+        # a slash would make a group of its own; sorted, as it is when it is read again
         entries = {str(key).replace("/", "_"): entry for key, entry in value.items() if entry is not None}
         return {key: _storable(entries[key]) for key in sorted(entries)}
     if isinstance(value, (list, tuple)):
-        return np.asarray([str(entry) if isinstance(entry, PurePath) else entry for entry in value])
+        return np.asarray([_storable(entry) for entry in value])
     return str(value) if isinstance(value, PurePath) else value

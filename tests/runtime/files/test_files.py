@@ -112,10 +112,10 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
             pass
     assert not owner.exists()
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    owner.write_text(f"process {gone.stdout.strip()} on {platform.node()}")  # it was killed
+    owner.write_text(f"{gone.stdout.strip()}\n{platform.node()}\n")  # it was killed
     with lock(path):
-        assert owner.read_text() == f"process {os.getpid()} on {platform.node()}"
-    owner.write_text(f"process {gone.stdout.strip()} on another-machine")
+        assert owner.read_text().split()[:2] == [str(os.getpid()), platform.node()]
+    owner.write_text(f"{gone.stdout.strip()}\nanother-machine\n")
     with pytest.raises(Busy, match="another-machine"), lock(path):
         pass
 
