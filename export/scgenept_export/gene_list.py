@@ -84,7 +84,7 @@ def _shipped(dataset: str) -> GeneList:
 def _read_annotated(path: Path) -> GeneList:
     with open_cells(path) as cells:
         var = cells.var
-        index = var.index().tolist()
+        index = var.index.tolist()
         names = as_text(var.column("gene_name")).tolist() if "gene_name" in var.columns else index
         texts = [index, *(as_text(var.column(column)).tolist() for column in _ID_COLUMNS if column in var.columns)]
     ids: list[list[str | None]] = [[text if ensembl_id(text) else None for text in column] for column in texts]

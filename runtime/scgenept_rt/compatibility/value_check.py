@@ -50,7 +50,7 @@ def check_values(
 ) -> tuple[Values, Any]:
     """Check the values of a sample of the candidates; return what it shows, and the sample as `csr_array`."""
     rows = sample_rows(candidates)
-    names, columns = cells.var.index().tolist(), np.arange(cells.var.n_rows, dtype=np.int64)
+    names, columns = cells.var.index.tolist(), np.arange(cells.var.n_rows, dtype=np.int64)
     if match is not None and match.n_found:
         names, columns = list(match.panel.names), match.columns
     sample = csr_array(vstack(list(cells.matrix.batches(rows, columns)), format="csr"))

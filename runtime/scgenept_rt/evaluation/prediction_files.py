@@ -288,7 +288,7 @@ def _group(cells: OpenedCells, in_group: str | None) -> tuple[tuple[str, str] | 
 
 
 def _panel(cells: OpenedCells) -> GenePanel:
-    named = cells.var.column("gene_name") if "gene_name" in cells.var.columns else cells.var.index()
+    named = cells.var.column("gene_name") if "gene_name" in cells.var.columns else cells.var.index
     names = tuple(as_text(named))
     if not all(names):
         raise PredictionFileError("it has genes without a name", REWRITE, where=cells.where)

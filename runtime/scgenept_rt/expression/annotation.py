@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,46 +17,41 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Annotation(Protocol):
-    """The annotation of cells or genes: obs or var."""
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """Obs or var.
+
+    Attributes
+    ----------
+    columns, index_name
+        Names of the columns and of the index.
+    index
+        The row names; str objects [n_rows].
+    column
+        Reads a column: a pandas Series, Categorical or array.
+    notices
+        Returns warnings about values of a column that may have been lost.
+    """
 
     columns: tuple[str, ...]
     index_name: str | None
-    n_rows: int
+    index: NDArray[np.object_]
+    column: Callable[[str], Any]
+    notices: Callable[[str], list[Notice]]
 
-    def index(self) -> NDArray[np.object_]:
-        """Return the row names as str."""
-        ...
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.index)
 
-    def column(self, name: str) -> Any:
-        """Return a column: a pandas Series, Categorical or array."""
-        ...
-
-    def notices(self, name: str) -> list[Notice]:
-        """Return warnings about values of a column that may have been lost."""
-        ...
-
-
-class LoadedAnnotation:
-    """A data frame in memory."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.columns = tuple(str(column) for column in frame.columns)
-        self.index_name = None if frame.index.name is None else str(frame.index.name)
-        self.n_rows = len(frame)
-        self._frame = frame
-
-    def index(self) -> NDArray[np.object_]:
-        """Return the row names as str."""
-        return as_text(self._frame.index)
-
-    def column(self, name: str) -> Any:
-        """Return a column."""
-        return self._frame.iloc[:, self.columns.index(name)]
-
-    def notices(self, name: str) -> list[Notice]:  # noqa: ARG002
-        """Return none: a column in memory is whole."""
-        return []
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Annotation:
+        """Return a data frame in memory, of which no values are lost."""
+        columns = tuple(str(column) for column in frame.columns)
+        index_name = None if frame.index.name is None else str(frame.index.name)
+        return cls(
+            columns, index_name, as_text(frame.index), lambda name: frame.iloc[:, columns.index(name)], lambda _: []
+        )
 
 
 def no_column(frame: str, name: str, there: Sequence[str], choose: UseOption, where: str) -> FieldNotFoundError:

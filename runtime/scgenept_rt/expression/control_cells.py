@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -23,37 +23,31 @@ _VALUES_PER_STEP = 1 << 20
 _STORED = np.dtype([("gene", np.int32), ("value", np.float32)])
 
 
+@dataclass(eq=False)
 class StoredRows:
-    """Rows over genes, dense on demand, in an order in which a row may occur twice; zeros are not stored.
+    """Rows over genes, dense on demand; zeros are not stored. Reading is safe from several threads.
 
     Above a size they lie in a temporary file, which is gone when it is closed. Only the rows asked for are read, so
-    that the memory in use does not grow with their number. Reading is safe from several threads.
+    that the memory in use does not grow with their number.
 
-    Parameters
+    Attributes
     ----------
-    indptr
-        Where each stored row begins, and the last one ends.
-    stored
-        Genes and values of the rows, or the file with them.
     order
-        The stored row of each cell.
+        int64 [n_cells]: the stored row of each cell, in which a row may occur twice.
+    n_genes
+        Number of genes.
+    expressed
+        bool [n_genes]: which genes have values.
     digest
         sha256 of the stored rows.
     """
 
-    def __init__(
-        self,
-        indptr: NDArray[np.int64],
-        stored: NDArray[Any] | IO[bytes],
-        order: NDArray[np.int64],
-        n_genes: int,
-        digest: bytes,
-    ) -> None:
-        self.n_genes = n_genes
-        self.digest = digest
-        self._indptr = indptr
-        self._stored: NDArray[Any] | IO[bytes] | None = stored
-        self.order = order
+    order: NDArray[np.int64]
+    n_genes: int
+    expressed: NDArray[np.bool_]
+    digest: bytes
+    _indptr: NDArray[np.int64]
+    _stored: NDArray[Any] | IO[bytes] | None
 
     def close(self) -> None:
         """Drop the values."""
@@ -71,9 +65,10 @@ class StoredRows:
     def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """Return the cells at `indices` (from 0 to n_obs - 1, repeats allowed) as `dense` does."""
         rows = self.order[np.asarray(indices, dtype=np.int64)]
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
+        stored = np.concatenate([self._read(0, 0), *(self._read(run[0], run[-1] + 1) for run in runs)])
         out = np.zeros((len(rows), self.n_genes), dtype=np.float32)
         lengths = self._indptr[rows + 1] - self._indptr[rows]
-        stored = self._take(rows, lengths)
         out[np.repeat(np.arange(len(rows)), lengths), stored["gene"]] = stored["value"]
         return out
 
@@ -82,7 +77,7 @@ class StoredRows:
         times = np.bincount(self.order[start:stop], minlength=len(self._indptr) - 1).astype(np.float64)
         totals = np.zeros((3, self.n_genes), dtype=np.float64)
         for first, end in self._steps():
-            stored = self._window(first, end)
+            stored = self._read(first, end)
             weights = np.repeat(times[first:end], np.diff(self._indptr[first : end + 1]))
             values = stored["value"].astype(np.float64)
             for power, total in enumerate(totals):
@@ -98,16 +93,7 @@ class StoredRows:
             yield first, end
             first = end
 
-    def _take(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[Any]:
-        """Return genes and values of stored rows in any order."""
-        if isinstance(self._stored, np.ndarray):
-            at = np.arange(lengths.sum()) + np.repeat(self._indptr[rows] - np.cumsum(lengths) + lengths, lengths)
-            taken: NDArray[Any] = self._stored.take(at)
-            return taken
-        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-        return np.concatenate([self._window(0, 0), *(self._window(run[0], run[-1] + 1) for run in runs if len(run))])
-
-    def _window(self, first: int, end: int) -> NDArray[Any]:
+    def _read(self, first: int, end: int) -> NDArray[Any]:
         """Return genes and values of the stored rows from `first` up to `end`."""
         begin, stop = int(self._indptr[first]), int(self._indptr[end])
         if self._stored is None:
@@ -120,61 +106,48 @@ class StoredRows:
         return np.memmap(self._stored, dtype=_STORED, mode="r", **place)
 
 
-class RowsWriter:
-    """Collects rows in batches and moves them to a temporary file once they pass `SPILL_BYTES`."""
-
-    def __init__(self) -> None:
-        self._lengths: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
-        self._stored: list[NDArray[Any]] = []
-        self._bytes = 0
-        self._file: IO[bytes] | None = None
-        # Genes and values are digested apart, so that the size of batches leaves no trace.
-        self._digests = hashlib.sha256(), hashlib.sha256()
-
-    def append(self, batch: Any) -> None:
-        """Add the rows of a canonical `csr_array` (sorted columns, no stored zeros)."""
-        stored = np.empty(batch.nnz, _STORED)
-        stored["gene"], stored["value"] = batch.indices, batch.data
-        for digest, name in zip(self._digests, _STORED.names or (), strict=True):
-            digest.update(np.ascontiguousarray(stored[name]).data)
-        self._lengths.append(np.diff(batch.indptr).astype(np.int64))
-        self._stored.append(stored)
-        self._bytes += stored.nbytes
-        if self._bytes > SPILL_BYTES:
-            remedy = "Free space, or set the environment variable TMPDIR to a directory with more"
-            with failed_writes(tempfile.gettempdir(), "control cells cannot be kept in temporary files", remedy):
-                self._spill()
-
-    def finish(self, order: NDArray[np.int64], n_genes: int) -> StoredRows:
-        """Return all rows; `order` is the stored row of each cell."""
-        indptr = np.cumsum(np.concatenate(self._lengths), dtype=np.int64)
-        genes, values = (digest.digest() for digest in self._digests)
-        digest = hashlib.sha256(indptr.tobytes() + genes + values).digest()
-        stored = self._file or np.concatenate([np.empty(0, _STORED), *self._stored])
-        return StoredRows(indptr, stored, order, n_genes, digest)
-
-    def discard(self) -> None:
-        """Drop everything, after an error."""
-        if self._file is not None:
+def store_rows(batches: Iterable[Any], order: NDArray[np.int64], n_genes: int) -> StoredRows:
+    """Keep the rows of canonical `csr_array` batches (sorted columns, no stored zeros), as `StoredRows` says."""
+    lengths: list[NDArray[Any]] = [np.zeros(1, np.int64)]
+    kept: list[NDArray[Any]] = [np.empty(0, _STORED)]
+    n_bytes, file = 0, None
+    expressed = np.zeros(n_genes, dtype=np.bool_)
+    # Genes and values are digested apart, so that the size of batches leaves no trace.
+    of_genes, of_values = hashlib.sha256(), hashlib.sha256()
+    try:
+        for batch in batches:
+            stored = np.empty(batch.nnz, _STORED)
+            stored["gene"], stored["value"] = batch.indices, batch.data
+            of_genes.update(np.ascontiguousarray(stored["gene"]).data)
+            of_values.update(np.ascontiguousarray(stored["value"]).data)
+            lengths.append(np.diff(batch.indptr))
+            expressed[batch.indices] = True
+            kept.append(stored)
+            n_bytes += stored.nbytes
+            if n_bytes > SPILL_BYTES:
+                remedy = "Free space, or set the environment variable TMPDIR to a directory with more"
+                with failed_writes(tempfile.gettempdir(), "control cells cannot be kept in temporary files", remedy):
+                    # It has no name to leave behind: it is gone when it is closed or the process ends.
+                    file = file or tempfile.TemporaryFile()  # noqa: SIM115
+                    for stored in kept:
+                        file.write(stored.data)
+                    file.flush()
+                kept.clear()
+    except BaseException:
+        if file is not None:
             with suppress(OSError):  # as when what could not be written is tried again
-                self._file.close()
-
-    def _spill(self) -> None:
-        if self._file is None:
-            # A TemporaryFile has no name to leave behind: it is gone when it is closed or the process ends.
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
-        for stored in self._stored:
-            self._file.write(stored.data)
-        self._file.flush()
-        self._stored.clear()
+                file.close()
+        raise
+    indptr = np.cumsum(np.concatenate(lengths), dtype=np.int64)
+    digest = hashlib.sha256(indptr.tobytes() + of_genes.digest() + of_values.digest()).digest()
+    return StoredRows(order, n_genes, expressed, digest, indptr, file or np.concatenate(kept))
 
 
 @dataclass(eq=False)
 class ControlCells:
     """Log-normalised expression of the control cells of a run, in model gene order.
 
-    A context manager: leaving it drops the values and their temporary file, if there is one (so does garbage
-    collection).
+    A context manager: leaving it drops the values and their temporary file, if there is one.
 
     Attributes
     ----------
@@ -221,9 +194,6 @@ class ControlCells:
     def n_genes(self) -> int:
         """How many genes the model has."""
         return self.values.n_genes
-
-    def __len__(self) -> int:
-        return self.n_obs
 
     def __enter__(self) -> ControlCells:
         return self

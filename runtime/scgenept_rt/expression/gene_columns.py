@@ -22,7 +22,7 @@ _GENES = ("gene expression", "rna")
 
 def gene_names(var: Annotation, gene_key: str | None) -> Mapping[str, Sequence[str]]:
     """Return the names that genes have, by source: "var_names", the columns that usually hold them, and `gene_key`."""
-    names: dict[str, Sequence[str]] = {VAR_NAMES: var.index().tolist()}
+    names: dict[str, Sequence[str]] = {VAR_NAMES: var.index.tolist()}
     for column in dict.fromkeys([*usual_columns(var, _GENE_COLUMNS), *([gene_key] if gene_key else [])]):
         if column in var.columns:
             names[column] = as_text(var.column(column)).tolist()

@@ -52,7 +52,7 @@ def read_annotation(
     if control.condition_key is not None:
         labels = as_text(cells.obs.column(control.condition_key))
     return InputAnnotation(
-        cells.var.index(), obs, left_out, labels[rows].tolist() if len(labels) else (), tuple(dict.fromkeys(labels))
+        cells.var.index, obs, left_out, labels[rows].tolist() if len(labels) else (), tuple(dict.fromkeys(labels))
     )
 
 

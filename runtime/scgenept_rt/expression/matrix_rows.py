@@ -7,9 +7,8 @@ matrices give equal batches whatever their layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +26,14 @@ _BYTES_PER_VALUE = 12
 _SPARSE_FORMATS = ("csr", "csc")
 
 
-class MatrixRows(Protocol):
+class MatrixRows:
     """Cells x genes, readable by rows."""
 
-    shape: tuple[int, int]
-    notices: Sequence[Notice]
+    notices: Sequence[Notice] = ()
+
+    def __init__(self, shape: tuple[int, int], where: str) -> None:
+        self.shape = shape
+        self._where = where
 
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         """Yield `csr_array` batches that stack up to the matrix at `rows` and `columns`.
@@ -43,34 +45,24 @@ class MatrixRows(Protocol):
         columns
             The matrix column of each gene, -1 for one that it lacks (which stays zero).
         """
-        ...
-
-
-def _each_read(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """Read every batch within `reading`, but not what the caller does with it."""
-
-    @wraps(batches)
-    def read(self: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        remaining = batches(self, rows, columns)
+        remaining = self._batches(rows, columns)
         while True:
-            with reading(self._where, "its expression values"):
+            with reading(self._where, "its expression values"):  # but not what the caller does with them
                 batch = next(remaining, None)
             if batch is None:
                 return
             yield batch
 
-    return read
+    def _batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
+        raise NotImplementedError
 
 
-class _Compressed:
+class _Compressed(MatrixRows):
     """A compressed matrix, of which neighbouring lines (rows or columns) are read as one slice."""
 
-    notices: Sequence[Notice] = ()
-
     def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
-        self.shape = shape
+        super().__init__(shape, where)
         self._arrays = arrays
-        self._where = where
 
     def _lines(
         self, begins: NDArray[np.int64], ends: NDArray[np.int64]
@@ -88,9 +80,7 @@ class _Compressed:
 class CompressedRows(_Compressed):
     """A CSR matrix, read by rows."""
 
-    @_each_read
-    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield batches as `MatrixRows.batches` does."""
+    def _batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         gene_of_column = _gene_of_column(columns, self.shape[1])
         indptr = _indptr(self._arrays, self.shape[0])
         for _, lengths, indices, values in self._lines(indptr[rows], indptr[rows + 1]):
@@ -101,9 +91,7 @@ class CompressedRows(_Compressed):
 class CompressedColumns(_Compressed):
     """A CSC matrix, read by columns in as many passes as memory requires."""
 
-    @_each_read
-    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield batches as `MatrixRows.batches` does."""
+    def _batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         gene_of_column = _gene_of_column(columns, self.shape[1])
         used = np.flatnonzero(gene_of_column >= 0)
         indptr = _indptr(self._arrays, self.shape[1])
@@ -137,18 +125,15 @@ class CompressedColumns(_Compressed):
         return _canonical(coo_array(joined, shape=(len(rows), n_genes)).tocsr())
 
 
-class DenseRows:
+class DenseRows(MatrixRows):
     """A dense matrix: runs of selected rows are read as one slice each."""
 
     def __init__(self, array: Any, where: str) -> None:
-        self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
-        self.notices: Sequence[Notice] = absent_notices(array, "its matrix")
+        super().__init__((int(array.shape[0]), int(array.shape[1])), where)
+        self.notices = absent_notices(array, "its matrix")
         self._array = array
-        self._where = where
 
-    @_each_read
-    def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield batches as `MatrixRows.batches` does."""
+    def _batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
         genes = np.flatnonzero(columns >= 0)
         n_vars = self.shape[1]
         for first, last in _runs(rows * n_vars, (rows + 1) * n_vars, _READ_DENSE_VALUES):

@@ -126,7 +126,7 @@ def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
 
 
 def _names_of_rows(cells: OpenedCells) -> Iterator[list[str]]:
-    yield list(cells.obs.index())
+    yield list(cells.obs.index)
     for _, values in text_columns(cells.obs):
         yield as_text(values).tolist()
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, Notice
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
+from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.expression.stored_element import REWRITE, absent_notices, checked, reading, row_names
 from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.hdf5_source import Hdf5Source
 from scgenept_rt.files.stores import open_store
+from scgenept_rt.options import ReadOptions
 from scgenept_rt.wording import join_limited
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -34,7 +35,7 @@ _CONVERSIONS = {
 
 
 @contextmanager
-def open_stored(path: Path) -> Iterator[StoredCells]:
+def open_stored(path: Path, options: ReadOptions) -> Iterator[StoredCells]:
     """Open an .h5ad file or a .zarr directory.
 
     Raises
@@ -53,16 +54,15 @@ def open_stored(path: Path) -> Iterator[StoredCells]:
             _check_kind(path)
             before = state_of(path)
             store = opened.enter_context(open_store(path))
-        yield StoredCells(store, str(path))
+        yield StoredCells(store, str(path), options)
         if state_of(path) != before:
             raise CellsFormatError("it was changed while it was read", "Run again once it is complete", where=path)
 
 
-class StoredCells:
-    """A `CellsSource` on disk."""
+class StoredCells(OpenedCells):
+    """Cells of an .h5ad file or a .zarr directory."""
 
-    def __init__(self, store: Any, where: str) -> None:
-        self.where = where
+    def __init__(self, store: Any, where: str, options: ReadOptions) -> None:
         self._store = store
         with reading(where):
             keys = set(store.keys())
@@ -72,29 +72,23 @@ class StoredCells:
                 raise CellsFormatError(
                     f"it holds no obs and var (it holds: {found}), expected an AnnData file", remedy, where=where
                 )
-            self.layer_names = tuple(sorted(store["layers"].keys())) if "layers" in keys else ()
-            self.has_x = "X" in keys and str(dict(store["X"].attrs).get("encoding-type", "")) != "null"
+            layer_names = tuple(sorted(store["layers"].keys())) if "layers" in keys else ()
+            has_x = "X" in keys and str(dict(store["X"].attrs).get("encoding-type", "")) != "null"
             raw: Any = store["raw"] if "raw" in keys else None
             # anndata 0.12 writes an empty array if there is none.
-            self._raw = raw if hasattr(raw, "keys") and {"X", "var"} <= set(raw) else None
-            self.has_raw = self._raw is not None
+            has_raw = hasattr(raw, "keys") and {"X", "var"} <= set(raw)
             uns: Any = store["uns"] if "uns" in keys else None
-            self.uns: Mapping[str, Any] = StoredMapping(uns, where, "uns") if hasattr(uns, "keys") else {}
-        with reading(where, "obs"):
-            self.obs = _annotation(store["obs"], where, "obs")
+            uns = StoredMapping(uns, where, "uns") if hasattr(uns, "keys") else {}
+        obs = _annotation(store, "obs", where)
+        super().__init__(where, options, obs, uns, layer_names, has_x=has_x, has_raw=has_raw)
 
-    def var(self, *, use_raw: bool) -> Annotation:
-        """Return var, or that of raw."""
-        parent: Any
-        parent, name = (self._raw, "raw.var") if use_raw else (self._store, "var")
-        with reading(self.where, name):
-            return _annotation(parent["var"], self.where, name)
+    def _read_var(self, *, use_raw: bool) -> Annotation:
+        return _annotation(self._store, "raw/var" if use_raw else "var", self.where)
 
-    def matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
-        """Return a layer, X, or X of raw; the caller has checked that it is there."""
-        with reading(self.where, f"the layer {layer!r}" if layer is not None else "raw.X" if use_raw else "X"):
-            parent: Any = self._store["layers"] if layer is not None else self._raw if use_raw else self._store
-            return matrix_rows(checked(parent["X" if layer is None else layer], whole=False), self.where)
+    def _read_matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
+        path = f"layers/{layer}" if layer is not None else "raw/X" if use_raw else "X"
+        with reading(self.where, path):
+            return matrix_rows(checked(self._store[path], whole=False), self.where)
 
 
 class StoredMapping(Mapping[str, Any]):
@@ -126,50 +120,6 @@ class StoredMapping(Mapping[str, Any]):
         return len(self._group)
 
 
-class _StoredAnnotation:
-    """A data frame as anndata writes it since 0.8."""
-
-    def __init__(self, group: Any, where: str, name: str) -> None:
-        attrs = dict(group.attrs)
-        index_key = text_of(attrs.get("_index", "_index"))
-        listed = [text_of(column) for column in attrs.get("column-order", ())]
-        stored = (key for key in group if key not in (index_key, _CATEGORIES))
-        self.columns = tuple(listed or stored)  # R's writers may leave the list out
-        self.index_name: str | None = index_key
-        self._group = group
-        self._where = where
-        self._name = name
-        self._index = as_text(_read(row_names(group)))
-        self.n_rows = len(self._index)
-
-    def index(self) -> NDArray[np.object_]:
-        return self._index
-
-    def column(self, name: str) -> Any:
-        described = f"{self._name} column {name!r}"
-        with reading(self._where, described):
-            if name not in self._group:
-                problem = f"{described} is not there, though the list of columns (column-order) names it"
-                raise CellsFormatError(problem, REWRITE, where=self._where)
-            read = _read(self._group[name])
-            # anndata before 0.7.6 and SeuratDisk keep categories apart, R's writers without the reference to them.
-            if _CATEGORIES in self._group and name in self._group[_CATEGORIES]:
-                import pandas as pd
-
-                categories = as_text(_read(self._group[_CATEGORIES][name]))
-                read = pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
-            if np.ndim(read) != 1:
-                raise ValueError("it is no column of values")
-            if len(read) != self.n_rows:
-                raise ValueError(f"it has {len(read):,} values for {self.n_rows:,} rows")
-            return read
-
-    def notices(self, name: str) -> list[Notice]:
-        described = f"{self._name} column {name!r}"
-        with reading(self._where, described):
-            return absent_notices(self._group[name], described)
-
-
 def _check_kind(path: Path) -> None:
     """Raise `CellsFormatError` if the path does not look like an AnnData on disk."""
     if path.suffix.lower() == ".zarr":
@@ -192,16 +142,50 @@ def _check_kind(path: Path) -> None:
         raise CellsFormatError(problem, remedy, where=path)
 
 
-def _annotation(group: Any, where: str, name: str) -> Annotation:
-    if not hasattr(group, "keys"):
-        raise CellsFormatError(
-            f"{name} is stored in the format of anndata before 0.7",
-            "Write the file again with a recent anndata: `anndata.read_h5ad(FILE).write_h5ad(NEW)`",
-            where=where,
-        )
-    if text_of(dict(group.attrs).get("_index", "_index")) in group:
-        return _StoredAnnotation(group, where, name)
-    raise CellsFormatError(f"{name} has no index, the names of its rows", REWRITE, where=where)
+def _annotation(store: Any, path: str, where: str) -> Annotation:
+    """Return obs or var, a data frame as anndata writes it since 0.8."""
+    with reading(where, path):
+        group = store[path]
+        if not hasattr(group, "keys"):
+            raise CellsFormatError(
+                f"{path} is stored in the format of anndata before 0.7",
+                "Write the file again with a recent anndata: `anndata.read_h5ad(FILE).write_h5ad(NEW)`",
+                where=where,
+            )
+        attrs = dict(group.attrs)
+        index_name = text_of(attrs.get("_index", "_index"))
+        if index_name not in group:
+            raise CellsFormatError(f"{path} has no index, the names of its rows", REWRITE, where=where)
+        listed = tuple(text_of(column) for column in attrs.get("column-order", ()))
+        # R's writers may leave the list out.
+        columns = listed or tuple(key for key in group if key not in (index_name, _CATEGORIES))
+        index = as_text(_read(row_names(group)))
+
+    def column(name: str) -> Any:
+        described = f"{path} column {name!r}"
+        with reading(where, described):
+            if name not in group:
+                problem = f"{described} is not there, though the list of columns (column-order) names it"
+                raise CellsFormatError(problem, REWRITE, where=where)
+            read = _read(group[name])
+            # anndata before 0.7.6 and SeuratDisk keep categories apart, R's writers without the reference to them.
+            if _CATEGORIES in group and name in group[_CATEGORIES]:
+                import pandas as pd
+
+                categories = as_text(_read(group[_CATEGORIES][name]))
+                read = pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
+            if np.ndim(read) != 1:
+                raise ValueError("it is no column of values")
+            if len(read) != len(index):
+                raise ValueError(f"it has {len(read):,} values for {len(index):,} rows")
+            return read
+
+    def notices(name: str) -> list[Notice]:
+        described = f"{path} column {name!r}"
+        with reading(where, described):
+            return absent_notices(group[name], described)
+
+    return Annotation(columns, index_name, index, column, notices)
 
 
 def _read(element: Any) -> Any:

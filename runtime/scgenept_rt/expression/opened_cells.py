@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,25 +37,6 @@ if TYPE_CHECKING:
 
 _COUNTS = re.compile(r"^(?!.*log).*(?:count|umi|raw)", re.IGNORECASE)
 """Names of layers of counts."""
-
-
-class CellsSource(Protocol):
-    """What is read of an AnnData, wherever it lies."""
-
-    where: str
-    obs: Annotation
-    uns: Mapping[str, Any]
-    layer_names: tuple[str, ...]
-    has_x: bool
-    has_raw: bool
-
-    def var(self, *, use_raw: bool) -> Annotation:
-        """Return var, or that of raw."""
-        ...
-
-    def matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
-        """Return a layer, X, or X of raw; the caller has checked that it is there."""
-        ...
 
 
 @contextmanager
@@ -83,12 +64,12 @@ def open_cells(source: str | Path | AnnData, read: ReadOptions | None = None) ->
     if isinstance(source, (str, Path)):
         from scgenept_rt.expression.on_disk import open_stored
 
-        with open_stored(Path(source)) as stored:
-            yield OpenedCells(stored, options)
+        with open_stored(Path(source), options) as stored:
+            yield stored
     else:
         from scgenept_rt.expression.in_memory import LoadedCells
 
-        yield OpenedCells(LoadedCells(source), options)
+        yield LoadedCells(source, options)
 
 
 def check_source(source: object) -> None:
@@ -120,14 +101,32 @@ class OpenedCells:
         The layers that there are, and whether there is raw.
     """
 
-    def __init__(self, source: CellsSource, options: ReadOptions) -> None:
-        self.where = source.where
+    def __init__(
+        self,
+        where: str,
+        options: ReadOptions,
+        obs: Annotation,
+        uns: Mapping[str, Any],
+        layer_names: tuple[str, ...],
+        *,
+        has_x: bool,
+        has_raw: bool,
+    ) -> None:
+        self.where = where
         self.options = options
-        self.obs = source.obs
-        self.uns = source.uns
-        self.layer_names = source.layer_names
-        self.has_raw = source.has_raw
-        self._source = source
+        self.obs = obs
+        self.uns = uns
+        self.layer_names = layer_names
+        self.has_raw = has_raw
+        self._has_x = has_x
+
+    def _read_var(self, *, use_raw: bool) -> Annotation:
+        """Return var, or that of raw."""
+        raise NotImplementedError
+
+    def _read_matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
+        """Return a layer, X, or X of raw; the caller has checked that it is there."""
+        raise NotImplementedError
 
     @property
     def n_obs(self) -> int:
@@ -140,7 +139,7 @@ class OpenedCells:
         use_raw = self.options["use_raw"]
         if use_raw:
             self._check_raw()
-        return self._source.var(use_raw=use_raw)
+        return self._read_var(use_raw=use_raw)
 
     @cached_property
     def matrix(self) -> MatrixRows:
@@ -159,17 +158,17 @@ class OpenedCells:
                 [UseOption("layer", "choose one of these")] if self.layer_names else (),
                 where=self.where,
             )
-        elif layer is None and not self._source.has_x:
+        elif layer is None and not self._has_x:
             others = self.other_matrices()
             problem = "it has no X" if others else "it has no X, no layers and no raw"
             raise FieldNotFoundError(
                 problem, "" if others else "Give cells with expression values", others, where=self.where
             )
-        return self._fitting(self._source.matrix(layer, use_raw=self.options["use_raw"]))
+        return self._fitting(self._read_matrix(layer, use_raw=self.options["use_raw"]))
 
     def layer(self, name: str) -> MatrixRows | None:
         """Return a layer of the same shape as X; None if there is none of this name."""
-        return self._fitting(self._source.matrix(name, use_raw=False)) if name in self.layer_names else None
+        return self._fitting(self._read_matrix(name, use_raw=False)) if name in self.layer_names else None
 
     def other_matrices(self, *, counts: bool = True) -> list[UseOption]:
         """Return the options that read another matrix than the options of these cells, also layers of `counts`."""
@@ -221,9 +220,9 @@ class OpenedCells:
         if self.options["layer"] is not None or self.options["use_raw"]:
             return None
         if self.has_raw:
-            column_of = {name: column for column, name in enumerate(self._source.var(use_raw=True).index().tolist())}
-            of_raw = [column_of.get(name, -1) for name in self.var.index()[columns]]
-            return self._source.matrix(None, use_raw=True), np.array(of_raw, dtype=np.int64)
+            column_of = {name: column for column, name in enumerate(self._read_var(use_raw=True).index.tolist())}
+            of_raw = [column_of.get(name, -1) for name in self.var.index[columns]]
+            return self._read_matrix(None, use_raw=True), np.array(of_raw, dtype=np.int64)
         counts = self.layer(next(filter(_COUNTS.search, self.layer_names), ""))
         return None if counts is None else (counts, columns)
 
@@ -231,7 +230,7 @@ class OpenedCells:
         """Return the option that reads raw, unless it is read already or not there."""
         if self.options["use_raw"] or not self.has_raw:
             return []
-        n_genes = self._source.var(use_raw=True).n_rows
+        n_genes = self._read_var(use_raw=True).n_rows
         return [UseOption("use_raw", f"read raw, which has {pluralize(n_genes, 'gene')}", True)]
 
     def values(
@@ -272,7 +271,7 @@ class OpenedCells:
         self, gene_names: Sequence[str], rows: NDArray[np.int64], fault: ScaleFault | None = None
     ) -> ScaleCheck:
         """Return the check that the values of these cells, in this order, have to pass."""
-        names = self.obs.index()
+        names = self.obs.index
         return ScaleCheck(
             self.where,
             gene_names,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.expression.control_cells import ControlCells, RowsWriter, StoredRows
+from scgenept_rt.expression.control_cells import ControlCells, StoredRows, store_rows
 from scgenept_rt.expression.groups import Groups, draw_groups, mixed_notices, require_groups
 from scgenept_rt.expression.input_annotation import InputAnnotation, read_annotation
 from scgenept_rt.expression.missing_genes import accept_blanked
@@ -68,19 +68,11 @@ def read_control_cells(
             groups, drawn, of_groups = draw_groups(found, groupby, sampling)
         stored, order = np.unique(drawn, return_inverse=True)
         rows = control.rows[stored]
-        writer = RowsWriter()
-        expressed = np.zeros(len(panel), dtype=np.bool_)
-        try:
-            for batch in cells.values(match, rows, notices):
-                writer.append(batch)
-                expressed[batch.indices] = True
-            match = accept_blanked(cells, match, rows, expressed)
-        except BaseException:
-            writer.discard()
-            raise
+        values = store_rows(cells.values(match, rows, notices), order, len(panel))
+        match = accept_blanked(cells, match, rows, values.expressed)
         return ControlCells(
-            writer.finish(order, len(panel)),
-            obs_names=cells.obs.index()[rows[order]],
+            values,
+            obs_names=cells.obs.index[rows[order]],
             n_available=len(control.rows),
             groups=groups,
             mixed=mixed_notices(cells.obs, rows) if groupby is None else [],
@@ -90,7 +82,7 @@ def read_control_cells(
             notices=[*match.notices, *control.notices, *of_groups, *notices],
             annotation=read_annotation(cells, panel, control, rows[order])
             if annotated
-            else InputAnnotation(cells.var.index()),
+            else InputAnnotation(cells.var.index),
             others=_other_genes(cells, match, rows, order) if all_genes else None,
         )
 
@@ -99,7 +91,4 @@ def _other_genes(cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], 
     """Read the genes of the input that no gene of the model was found in; the columns of the others stay empty."""
     columns = np.arange(cells.var.n_rows, dtype=np.int64)
     columns[match.columns[match.columns >= 0]] = -1
-    writer = RowsWriter()
-    for batch in cells.matrix.batches(rows, columns):
-        writer.append(batch)
-    return writer.finish(order, cells.var.n_rows)
+    return store_rows(cells.matrix.batches(rows, columns), order, cells.var.n_rows)
