@@ -14,7 +14,7 @@ from scgenept_rt.compatibility.finding import Finding, Findings
 from scgenept_rt.errors import compose
 from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
-from scgenept_rt.expression.scale import MAX_LOG1P
+from scgenept_rt.expression.scale import MAX_LOG1P, ScaleCheck
 from scgenept_rt.genes import GeneMatch
 from scgenept_rt.wording import pluralize
 
@@ -64,7 +64,7 @@ def check_values(
         found = signature.totals
         totals = (float(found.min()), float(np.median(found)), float(found.max()))
     values = Values(len(rows), len(candidates), float(bounds.min()), float(bounds.max()), totals)
-    check = cells.scale_check(names, rows, fault)
+    check = ScaleCheck(cells, names, rows, fault)
     with findings.problems("scale"):
         check.check(sample)
         known = values if signature is not None and signature.transform is not None else replace(values, totals=None)

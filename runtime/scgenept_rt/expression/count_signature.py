@@ -34,6 +34,7 @@ _MIN_CELLS, _STEEPEST = 8, -1.5
 _MIN_ALIKE = 3
 _MOST = 0.8
 """Share of cells that decides for all."""
+_MAX_FRACTIONS = 1.05
 _MIN_OTHER = 0.2
 """Share of cells on another scale from which a notice mentions them."""
 
@@ -87,12 +88,10 @@ class Signature:
     transform
         What the values went through; None if they do not show it.
     n_judged, n_alike
-        Cells with enough values to tell, and how many of them have that transform (or none, if it is None); 0 if totals
-        alone show it.
-    units
-        The value of one count in each of the latter, after undoing the transform; empty if only totals are alike.
-    depths, geometric_means
-        Of each of the latter, the sum of its counts, and the geometric mean of 1 + count over all genes.
+        Cells with enough values to tell, and how many of them have that transform; 0 if only totals show it.
+    units, depths, geometric_means
+        Of each of the latter, the value of one count after undoing the transform, the sum of its counts, and the
+        geometric mean of 1 + count over all genes.
     totals
         The sum of each cell with expression, after undoing the transform (log1p if it is None).
     other
@@ -110,8 +109,15 @@ class Signature:
 
     @property
     def total(self) -> float | None:
-        """The total of every cell; None if totals differ, or there are too few cells to tell."""
+        """The total of every cell, 1 for fractions; None if totals differ, or there are too few cells to tell."""
+        if self.totals.max() <= _MAX_FRACTIONS:
+            return 1.0
         return float(np.median(self.totals)) if _alike(self.totals) else None
+
+    @property
+    def unit(self) -> float:
+        """The value of one count in the median cell; 0 if only totals are alike."""
+        return float(np.median(self.units)) if self.units.size else 0.0
 
     @property
     def separate_totals(self) -> tuple[float, ...]:

@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, CellsFormatError, FieldNotFoundError, UseOption
 from scgenept_rt.expression.annotation import Annotation, no_column
-from scgenept_rt.expression.count_signature import MAX_CELLS, TRANSFORMS, Signature, logarithm, read_signature
+from scgenept_rt.expression.count_signature import MAX_CELLS, Signature
 from scgenept_rt.expression.gene_columns import VAR_NAMES, gene_names, is_gene
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows
 from scgenept_rt.expression.missing_genes import accept_missing, without_flagged
-from scgenept_rt.expression.negatives import find_negative_fault
-from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, find_fault
+from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, judge_sample
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
 from scgenept_rt.options import ReadOptions, resolve
 from scgenept_rt.wording import describe, join_limited, pluralize
@@ -259,7 +258,7 @@ class OpenedCells:
             If values are not finite, or not log1p-normalised unless the options accept that.
         """
         fault = self.judge_scale(rows, match.columns, match.panel.training_total)[1]
-        check = self.scale_check(match.panel.names, rows, fault)
+        check = ScaleCheck(self, match.panel.names, rows, fault)
         for batch in self.matrix.batches(rows, match.columns):
             check.check(batch)
             yield batch
@@ -267,27 +266,12 @@ class OpenedCells:
         if notices is not None:
             notices.extend([*self.matrix.notices, *found])
 
-    def scale_check(
-        self, gene_names: Sequence[str], rows: NDArray[np.int64], fault: ScaleFault | None = None
-    ) -> ScaleCheck:
-        """Return the check that the values of these cells, in this order, have to pass."""
-        names = self.obs.index
-        return ScaleCheck(
-            self.where,
-            gene_names,
-            lambda cell: str(names[rows[cell]]),
-            allow_unnormalized=self.options["allow_unnormalized"],
-            other_matrices=self.other_matrices(counts=False),
-            fault=fault,
-        )
-
     def judge_scale(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], training_total: float | None
     ) -> tuple[Signature | None, ScaleFault | None]:
-        """Judge a few of these cells: what their values have been through, and what is wrong with that.
+        """Judge a few of these cells; see `judge_sample`.
 
-        They are judged over all genes, or over those of `columns` where that would read everything. Values that are not
-        finite are left to `ScaleCheck`; see `find_fault` for the total.
+        They are judged over all genes, or over those of `columns` where that would read everything.
         """
         from scipy.sparse import csr_array, vstack
 
@@ -296,22 +280,15 @@ class OpenedCells:
         few = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
         chosen = columns if isinstance(self.matrix, CompressedColumns) else np.flatnonzero(self._is_gene)
         sample = csr_array(vstack(list(self.matrix.batches(few, chosen)), format="csr"))
-        finite = sample.data[np.isfinite(sample.data)]
-        if not finite.size or (finite.min() < 0 and finite.size < sample.data.size):
-            return None, None
-        if finite.min() < 0:
-            return None, find_negative_fault(sample)
-        base = self._logarithm_base()
-        signature = read_signature(sample, TRANSFORMS if base is None else (*TRANSFORMS, logarithm(base)))
-        return signature, find_fault(signature, sample, base, training_total)
+        return judge_sample(sample, self._logarithm_base(), training_total)
 
     def _logarithm_base(self) -> float | None:
         """Return the base of the logarithm of X, as `sc.pp.log1p` records it; None for e, or if it records none."""
-        stated = self.uns.get("log1p") if self.options["layer"] is None and not self.options["use_raw"] else None
-        base = stated.get("base") if isinstance(stated, Mapping) else None
+        if self.options["layer"] is not None or self.options["use_raw"]:
+            return None
         try:
-            base = float(base) if base is not None else np.e
-        except (TypeError, ValueError):
+            base = float(self.uns["log1p"]["base"])
+        except (TypeError, ValueError, LookupError):
             return None
         return base if base > 1 and not np.isclose(base, np.e) else None
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, ExpressionValueError, UseOption
 from scgenept_rt.expression.count_signature import (
     LINEAR,
     LOG1P,
+    MAX_CELLS,
+    TRANSFORMS,
     Signature,
     Transform,
     divided_by_gene,
     logarithm,
+    read_signature,
 )
 from scgenept_rt.wording import pluralize
+
+if TYPE_CHECKING:
+    from scgenept_rt.expression.opened_cells import OpenedCells
 
 # log1p of a count stays below 20 up to 485 million counts of one gene in a cell.
 MAX_LOG1P = 20.0
 # Whole numbers up to 2 may be a small or binary sample; counts of real cells go further.
-MIN_RAW_COUNT = 3.0
+_MIN_RAW_COUNT = 3.0
 _NORMALIZE = "`sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
 _FROM_COUNTS = f"Take the counts and normalise them: {_NORMALIZE}"
 _USUAL_TOTAL = 1e4
@@ -37,18 +44,24 @@ _MIN_WHOLE = 0.3
 _PERCENT = 100.0
 _MIN_DENOISED = 0.65
 """Share of values that are not zero in smoothed or denoised cells; counts that were corrected stay sparse."""
+_MIN_CELLS, _MIN_GENES = 8, 20
+"""Cells and genes from which negative values are judged."""
+_CENTRED = 1e-3
+"""Mean of a cell, in standard deviations, up to which its values sum to 0."""
+_BELOW, _MIN_BELOW, _MIN_MEAN = -0.05, 0.2, 0.2
+"""Mean of a gene, in standard deviations, from which it is below 0, the share of such genes in centred values, and the
+mean of all values that centred ones do not reach."""
+_MIN_REPEATED = 0.2
+_MIN_NEGATIVE = 0.01
 
 
 @dataclass(frozen=True)
 class ScaleFault:
-    """What is wrong with a scale, or may be.
-
-    `certain` if the values themselves show it, `below_zero` if it comes with negative values.
-    """
+    """What is wrong with a scale; if not `certain`, the values themselves may have another reason."""
 
     problem: str
     remedy: str
-    certain: bool
+    certain: bool = True
     below_zero: bool = False
 
 
@@ -61,117 +74,107 @@ _NO_TRACE = ScaleFault(
 )
 
 
-def find_fault(
-    signature: Signature, sample: Any, base: float | None, training_total: float | None = None
-) -> ScaleFault | None:
-    """Judge what a sample of cells went through; None for log1p of normalised counts, or where values do not show it.
+def judge_sample(
+    sample: Any, stated_base: float | None, training_total: float | None
+) -> tuple[Signature | None, ScaleFault | None]:
+    """Return what a sample of cells went through, and what is wrong with that.
+
+    Neither is known without values, or if some are not finite; the signature is not known if some are negative.
 
     Parameters
     ----------
-    signature, sample
-        `csr_array` [n_cells, n_genes], not negative, and its signature.
-    base
+    sample
+        `csr_array` [n_cells, n_genes].
+    stated_base
         The base of the logarithm that the file states, None for e.
     training_total
         Total per cell of the training data; None if it is not known.
     """
-    expected = training_total or _USUAL_TOTAL
-    found, data = signature.transform, sample.data[np.isfinite(sample.data)]
+    data = sample.data[np.isfinite(sample.data)]
+    if not data.size or (data.min() < 0 and data.size < sample.data.size):
+        return None, None
+    if data.min() < 0:
+        return None, _fault_of_negative(sample)
+    transforms = TRANSFORMS if stated_base is None else (*TRANSFORMS, logarithm(stated_base))
+    signature = read_signature(sample, transforms)
+    return signature, _fault(signature, sample, data, stated_base, training_total)
+
+
+def _fault(
+    signature: Signature, sample: Any, data: NDArray[Any], base: float | None, training_total: float | None
+) -> ScaleFault | None:
+    expected, found = training_total or _USUAL_TOTAL, signature.transform
     if found is LOG1P:
         fault = _fault_of_log1p(signature, sample.shape[1], training_total)
         estimated = signature.n_judged > 0 == signature.n_alike and data.size > _MIN_DENOISED * np.prod(sample.shape)
         return _NO_TRACE if fault is None and estimated else fault
+    cells = f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
+    if found is LINEAR:
+        if not signature.n_alike and signature.total != 1 and data.max() <= MAX_LOG1P:
+            problem = f"the values of {cells} are normalised to one total, before a logarithm or after it"
+            return ScaleFault(problem, _FROM_COUNTS)
+        kind = "counts, some of them corrected or estimated"
+        if not signature.unnormalised:
+            kind = "normalised, but no logarithm was taken"
+        return ScaleFault(f"the values of {cells} are {kind}", _step(signature, found, expected))
     if found is not None:
-        cells = (
-            f"{signature.n_alike:,} of {pluralize(signature.n_judged, 'cell')}" if signature.n_alike else "the cells"
-        )
-        if found is LINEAR:
-            logged = not signature.n_alike and signature.totals.max() > 1.05 and data.max() <= MAX_LOG1P
-            kind = "normalised to one total, before a logarithm or after it" if logged else _linear_kind(signature)
-            step = _FROM_COUNTS if logged else _step(signature, expected)
-            return ScaleFault(f"the values of {cells} are {kind}", step, certain=True)
         undone = "whole multiples of one value per cell, as counts are" if signature.n_alike else "equal totals"
         problem = f"the values of {cells} are {found.name} and not log1p: undone, they are {undone}"
-        return ScaleFault(problem, _step(signature, expected), certain=True)
-    if data.size and data.max() >= MIN_RAW_COUNT and np.mean(data == np.rint(data)) >= _MIN_WHOLE:
+        return ScaleFault(problem, _step(signature, found, expected))
+    if data.max() >= _MIN_RAW_COUNT and np.mean(data == np.rint(data)) >= _MIN_WHOLE:
         problem = "many values are whole numbers and the others are not, as counts that were corrected or estimated"
-        return ScaleFault(problem, f"Normalise them: {_NORMALIZE}", certain=True)
+        return ScaleFault(problem, f"Normalise them: {_NORMALIZE}")
     if base is not None:
         remedy = f"Convert them: `adata.X = {logarithm(base).log1p}; adata.uns['log1p']['base'] = None`"
-        return ScaleFault(
-            f"uns['log1p'] says that values are {logarithm(base).name} and not log1p", remedy, certain=True
-        )
-    if not signature.n_judged:
-        return None
-    if divided_by_gene(sample):
-        problem = (
-            "the values of each gene were divided by a number of its own, as centred log-ratios (CLR) of genes are"
-        )
-        return ScaleFault(problem, _FROM_COUNTS, certain=True)
-    return _NO_TRACE
+        return ScaleFault(f"uns['log1p'] says that values are {logarithm(base).name} and not log1p", remedy)
+    if signature.n_judged and divided_by_gene(sample):
+        problem = "the values of each gene were divided by a number of its own, as centred log-ratios (CLR) of genes"
+        return ScaleFault(problem, _FROM_COUNTS)
+    return _NO_TRACE if signature.n_judged else None
 
 
 def _fault_of_log1p(signature: Signature, n_genes: int, training_total: float | None) -> ScaleFault | None:
     expected = training_total or _USUAL_TOTAL
-    step = _step(signature, expected)
+    step = _step(signature, LOG1P, expected)
     if signature.other is not None:
         other, n = signature.other
-        problem = (
-            f"{n:,} of {pluralize(signature.n_judged, 'cell')} that were looked at are on another scale ({other.name})"
-        )
-        return ScaleFault(f"{problem} than the others (log1p)", "Bring all cells to one scale", certain=False)
+        of_cells = f"{n:,} of {pluralize(signature.n_judged, 'cell')} that were looked at"
+        problem = f"{of_cells} are on another scale ({other.name}) than the others (log1p)"
+        return ScaleFault(problem, "Bring all cells to one scale", certain=False)
     if signature.unnormalised:
         problem = "Values are log1p of whole counts that were not normalised: they differ with the depth of a cell"
         return ScaleFault(problem, step, certain=False)
-    if signature.centred_log_ratio:
-        problem = "the values are centred log-ratios (CLR) of each cell's counts, which were not divided by their total"
-        return ScaleFault(problem, step, certain=True)
-    total, unit = signature.total, _unit(signature)
+    total, unit = signature.total, signature.unit
+    if signature.centred_log_ratio or (total is None and signature.differs_with_depth):
+        problem = "the counts of each cell were not divided by their total, as in centred log-ratios (CLR)"
+        return ScaleFault(problem, step, certain=signature.centred_log_ratio)
     least = float(np.median(signature.totals))
-    if signature.totals.max() <= 1.05 and len(signature.totals) > 1:
-        return ScaleFault("the values are log1p of fractions of a cell's total", step, certain=True)
     ratio, far = (total or least) / expected, _FAR_FROM_STATED if training_total else _FAR
     all_genes = n_genes >= _ALL_GENES or 0 < unit < expected / _DEEPEST
-    if ratio > far or (total is not None and all_genes and ratio < 1 / far):
-        problem = f"Cells were normalised to a total of {'' if total else 'more than '}{least:,.0f}"
+    if ratio > far or total == 1 or (total is not None and all_genes and ratio < 1 / far):
+        problem = f"Cells were normalised to a total of {'' if total else 'more than '}{total or least:,.0f}"
         trained = f"training data have {'' if training_total else 'about '}{expected:,.0f}"
         step = f"Convert them: `{_rescaled(LOG1P, total, expected)}`" if total else _FROM_COUNTS
         certain = not 1 / _OUTSIDE < ratio < _OUTSIDE
-        return ScaleFault(f"{problem}, but {trained}", step, certain=certain)
+        return ScaleFault(f"{problem}, but {trained}", step, certain)
     several = signature.separate_totals
     if several and several[-1] > far * several[0]:
         problem = f"Cells were normalised to different totals ({', '.join(f'{entry:,.0f}' for entry in several)})"
         step = f"sc.pp.normalize_total(adata, target_sum={expected:g}); sc.pp.log1p(adata)"
         return ScaleFault(problem, f"Normalise all to one: `adata.X = np.expm1(adata.X); {step}`", certain=False)
-    if total is None and signature.differs_with_depth:
-        problem = "Values are log1p of counts that were not divided by the total of their cell, as centred log-ratios"
-        return ScaleFault(f"{problem} (CLR): they differ with the depth of a cell", step, certain=False)
     dropped = total is None and least <= _PERCENT and 0 < unit < expected / _DEEPEST
     if dropped or (total is not None and np.isclose(total, _PERCENT, rtol=1e-5)):
-        problem = (
-            f"Undone, values sum to {least:,.3g} per cell, as percent do{' of which genes were dropped' * dropped}"
-        )
+        problem = f"Undone, values sum to {least:,.3g} per cell, as percent{' of which genes were dropped' * dropped}"
         return ScaleFault(problem, f"If they are percent: `{_rescaled(LOG1P, _PERCENT, expected)}`", certain=False)
     return None
 
 
-def _linear_kind(signature: Signature) -> str:
-    if signature.unnormalised:
-        return "counts, some of them corrected or estimated"
-    if signature.totals.max() <= 1.05:
-        return "fractions of a cell's total, and no logarithm was taken"
-    return "normalised, but no logarithm was taken"
-
-
-def _step(signature: Signature, expected: float) -> str:
+def _step(signature: Signature, transform: Transform, expected: float) -> str:
     """Return the line of Python that turns the values into log1p of normalised counts."""
-    transform = signature.transform
-    assert transform is not None
     if signature.unnormalised or signature.centred_log_ratio or signature.differs_with_depth:
         assign = "" if transform is LINEAR else f"adata.X = {transform.linear}; "
         return f"Normalise them: `{assign}sc.pp.normalize_total(adata); sc.pp.log1p(adata)`"
-    total = 1.0 if signature.totals.max() <= 1.05 else signature.total
-    few_genes = expected / _DEEPEST < _unit(signature)
+    total, few_genes = signature.total, expected / _DEEPEST < signature.unit
     if total is not None and (total > _FAR * expected or (total < expected / _FAR and not few_genes)):
         return f"Convert them: `{_rescaled(transform, total, expected)}`"
     return f"Convert them: `adata.X = {transform.log1p}`"
@@ -181,49 +184,62 @@ def _rescaled(transform: Transform, total: float, expected: float) -> str:
     return f"adata.X = np.log1p({transform.linear} * {expected / total:.4g})"
 
 
-def _unit(signature: Signature) -> float:
-    return float(np.median(signature.units)) if signature.units.size else 0.0
+def _fault_of_negative(sample: Any) -> ScaleFault | None:
+    """Name the step that made values negative; None if there are too few cells or genes to tell."""
+    values = sample[:MAX_CELLS].toarray().astype(np.float64)
+    if values.shape[0] < _MIN_CELLS or values.shape[1] < _MIN_GENES:
+        return None
+    spread = values.std()
+    if np.abs(values.mean(axis=1)).max() < _CENTRED * spread:
+        kind, step = "centred log-ratios (CLR), which sum to 0 in each cell", "that step"
+    elif np.mean(values.mean(axis=0) < _BELOW * spread) < _MIN_BELOW and values.mean() > _MIN_MEAN * spread:
+        # A correction leaves few zeros, and falls below 0 in more than single values.
+        if np.count_nonzero(values) < values.size / 2 or np.mean(values < 0) < _MIN_NEGATIVE:
+            return None
+        problem = "Some values are negative, as in log expression that was corrected for batches or covariates"
+        remedy = "Set these to 0: `adata.X = adata.X.clip(0)`"
+        return ScaleFault(problem, remedy, certain=False, below_zero=True)
+    # Scaled, the zeros of a gene are still one value; residuals depend on the cell.
+    elif np.mean(np.diff(np.sort(values, axis=0), axis=0) == 0) > _MIN_REPEATED:
+        kind, step = "z-scores, centred and scaled by gene", "`sc.pp.scale`"
+    else:
+        kind, step = "residuals by gene, as Pearson residuals are", "`sc.experimental.pp` or `sc.pp.regress_out`"
+    problem = f"the values look like {kind}"
+    return ScaleFault(problem, f"Read log1p of normalised counts, as before {step}", below_zero=True)
 
 
 class ScaleCheck:
-    """Checks cells in batches as they are read.
+    """Checks values of cells in batches as they are read, and all of them together at the end.
+
+    NaN and infinity are always errors. Other faults of the scale are notices if the options of the cells accept
+    unnormalised values.
 
     Parameters
     ----------
+    cells
+        What is read.
     gene_names
         The gene of each column.
-    cell_name
-        Returns the name of a cell by its position among those checked.
-    allow_unnormalized
-        Report negative, raw and not log-transformed values as notices. NaN and infinity are always errors.
-    other_matrices
-        Options that read other matrices of the input.
+    rows
+        int64 [n_cells]: the cells, in the order of the batches.
     fault
-        What a sample of the cells showed; a notice or an error at the end.
+        What a sample of the cells showed.
     """
 
     def __init__(
-        self,
-        where: str,
-        gene_names: Sequence[str],
-        cell_name: Callable[[int], str],
-        *,
-        allow_unnormalized: bool,
-        other_matrices: Sequence[UseOption] = (),
-        fault: ScaleFault | None = None,
+        self, cells: OpenedCells, gene_names: Sequence[str], rows: NDArray[np.int64], fault: ScaleFault | None
     ) -> None:
-        self._fault = fault
-        self._where = where
+        self._where = cells.where
+        self._accept = cells.options["allow_unnormalized"]
+        self._other_matrices = cells.other_matrices(counts=False)
+        self._cell_names = cells.obs.index
         self._gene_names = gene_names
-        self._cell_name = cell_name
-        self._allow_unnormalized = allow_unnormalized
-        self._other_matrices = tuple(other_matrices)
-        self._n_cells = 0
-        self._n_empty = 0
+        self._rows = rows
+        self._fault = fault
+        self._n_cells = self._n_empty = 0
         self._all_whole = True
-        self._maximum = 0.0
+        self._minimum = self._maximum = 0.0
         self._maximum_at = ""
-        self._minimum = 0.0
 
     def check(self, batch: Any) -> None:
         """Check the next cells, a `csr_array` [n_cells, n_genes] without stored zeros.
@@ -238,19 +254,19 @@ class ScaleCheck:
             low, high = float(data.min()), float(data.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 at = int(np.flatnonzero(~np.isfinite(data))[0])
+                problem = f"the value of {self._place(batch, at)} is {data[at]}, expected finite"
                 raise ExpressionValueError(
-                    f"the value of {self._place(batch, at)} is {data[at]}, expected finite log1p-normalised expression",
+                    f"{problem} log1p-normalised expression",
                     "Remove or fill such values",
                     self._other_matrices,
                     where=self._where,
                 )
             fault = self._fault if self._fault is not None and self._fault.below_zero else None
-            if low < 0 and not self._allow_unnormalized and (fault is None or fault.certain):
+            if low < 0 and not self._accept and (fault is None or fault.certain):
                 at = int(np.flatnonzero(data < 0)[0])
-                value = f"the value of {self._place(batch, at)} is negative ({data[at]:g})"
-                if fault is None:
-                    raise self._not_normalized(f"{value}, expected log1p-normalised expression")
-                raise self._not_normalized(f"{value}: {fault.problem}", fault.remedy)
+                expected = ", expected log1p-normalised expression" if fault is None else f": {fault.problem}"
+                problem = f"the value of {self._place(batch, at)} is negative ({data[at]:g}){expected}"
+                raise self._refused(problem, "" if fault is None else fault.remedy)
             self._minimum = min(self._minimum, low)
             if high > self._maximum:
                 self._maximum, self._maximum_at = high, self._place(batch, int(data.argmax()))
@@ -268,30 +284,24 @@ class ScaleCheck:
             fault is certain.
         """
         notices: list[str] = []
-        raw_counts = self._all_whole and self._maximum >= MIN_RAW_COUNT
+        raw_counts = self._all_whole and self._maximum >= _MIN_RAW_COUNT
         too_large = self._maximum > MAX_LOG1P
-        if not self._allow_unnormalized:
+        if not self._accept:
             if raw_counts:
-                raise self._not_normalized(
-                    f"all values are whole numbers up to {self._maximum:,g} ({self._maximum_at}): these are raw counts",
-                    f"Normalise them: {_NORMALIZE}",
-                )
+                problem = f"all values are whole numbers up to {self._maximum:,g} ({self._maximum_at}): these are raw"
+                raise self._refused(f"{problem} counts", f"Normalise them: {_NORMALIZE}")
             if self._fault is not None and self._fault.certain:
-                raise self._not_normalized(self._fault.problem, self._fault.remedy)
+                raise self._refused(self._fault.problem, self._fault.remedy)
             if too_large:
-                raise self._not_normalized(
-                    f"the largest value is {self._maximum:,g} ({self._maximum_at}), expected less than {MAX_LOG1P:g}",
-                    f"Normalise and transform them: {_NORMALIZE}",
+                problem = (
+                    f"the largest value is {self._maximum:,g} ({self._maximum_at}), expected less than {MAX_LOG1P:g}"
                 )
+                raise self._refused(problem, f"Normalise and transform them: {_NORMALIZE}")
         elif raw_counts or too_large or self._minimum < 0:
             kind = "raw counts" if raw_counts else "not log1p"
-            problem = (
-                f"Values from {self._minimum:,g} to {self._maximum:,g} look like {kind}; the model was trained on "
-                "log1p-normalised expression, so its predictions may mean nothing here."
-            )
-            notices.append(Caution(problem))
-        reported = raw_counts or too_large or (self._minimum < 0 and self._allow_unnormalized)
-        if self._fault is not None and not reported:
+            problem = f"Values from {self._minimum:,g} to {self._maximum:,g} look like {kind}; the model was trained on"
+            notices.append(Caution(f"{problem} log1p-normalised expression, so its predictions may mean nothing here."))
+        if self._fault is not None and not notices:
             notices.append(Caution(self._fault.problem, self._fault.remedy, self._other_matrices))
         if self._n_empty == self._n_cells:
             notices.append(Caution("All values of the cells are zero"))
@@ -302,11 +312,12 @@ class ScaleCheck:
             notices.append(Caution("All values are whole numbers; if these are counts, normalise them first"))
         return notices
 
-    def _not_normalized(self, problem: str, remedy: str = "") -> ExpressionValueError:
+    def _refused(self, problem: str, remedy: str) -> ExpressionValueError:
         accept = UseOption("allow_unnormalized", "accept the values as they are", True)
         return ExpressionValueError(problem, remedy, [*self._other_matrices, accept], where=self._where)
 
     def _place(self, batch: Any, at: int) -> str:
         """Return the cell and the gene of a stored value."""
         row = int(np.searchsorted(batch.indptr, at, side="right")) - 1
-        return f"cell {self._cell_name(self._n_cells + row)!r}, gene {self._gene_names[int(batch.indices[at])]!r}"
+        cell = str(self._cell_names[self._rows[self._n_cells + row]])
+        return f"cell {cell!r}, gene {self._gene_names[int(batch.indices[at])]!r}"
