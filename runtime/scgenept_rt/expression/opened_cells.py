@@ -182,8 +182,7 @@ class OpenedCells:
 
     def find_control_cells(self, panel: GenePanel | None = None) -> ControlRows:
         """Return labels and rows of the control cells; see `find_control_rows` for `panel` and what is raised."""
-        options = self.options
-        return find_control_rows(self.obs, self.where, options["condition_key"], options["control_label"], panel)
+        return find_control_rows(self, panel)
 
     @cached_property
     def gene_names(self) -> Mapping[str, Sequence[str]]:

@@ -48,7 +48,7 @@ def checked(element: Any, *, whole: bool = True) -> Any:
     Raises
     ------
     ValueError
-        If its values lie in another file, need code from the file, are more than fits in memory, or are not all there.
+        If its values lie in another file, are more than fits in memory, or are not all there.
     """
     if hasattr(element, "keys"):
         for key in list(element.keys()):
@@ -57,8 +57,6 @@ def checked(element: Any, *, whole: bool = True) -> Any:
         return element
     if getattr(element, "external", None) or getattr(element, "is_virtual", False):
         raise ValueError("its values lie in another file")
-    if any("pickle" in str(getattr(codec, "codec_id", codec)).lower() for codec in _codecs(element)):
-        raise ValueError("it is a pickle, which could execute anything")
     shape = element.shape if whole else element.chunks
     n_bytes = math.prod(shape or ()) * element.dtype.itemsize
     memory = memory_limit()
@@ -147,14 +145,6 @@ def _check_texts(array: Any) -> None:
         texts = np.fromfile(path, _TEXT, min(n_bytes, size) // _TEXT.itemsize, offset=offset or 0)
         if texts["n_bytes"].max(initial=0) > size:
             raise ValueError("a text in it states to be longer than the file")
-
-
-def _codecs(array: Any) -> Sequence[Any]:
-    """Return the codecs of a zarr array; () for other arrays."""
-    metadata: Any = getattr(array, "metadata", None)
-    if hasattr(metadata, "codecs"):
-        return tuple(metadata.codecs)
-    return (*(getattr(metadata, "filters", None) or ()), getattr(metadata, "compressor", None))
 
 
 def _check_complete(group: Any) -> None:
