@@ -19,6 +19,7 @@ from forms import Form, cells_of, form_named
 from scgenept_rt.benchmark.memory import process_bytes, reset_host_peak
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers.devices import gpu_memory
+from shared import timed
 from workload import Workload
 
 _LEAST_ON_GPU = 0.5
@@ -58,11 +59,12 @@ def main() -> None:
                     checked = compare(form, workload, predicted)
                     answer({**opened, "first_seconds": seconds, **checked, "device_bytes": device})
                 case "time":
-                    begin, cpu_begin, runs, seconds = time.perf_counter(), time.process_time(), 0, 0.0
-                    while not runs or (seconds < _LEAST_ON_GPU and workload.device != "cpu"):
-                        predict()
-                        runs, seconds = runs + 1, time.perf_counter() - begin
-                    answer({"seconds": seconds / runs, "cpu_seconds": (time.process_time() - cpu_begin) / runs})
+                    begin, runs = time.perf_counter(), 0
+                    with timed() as seconds:
+                        while not runs or (workload.device != "cpu" and time.perf_counter() < begin + _LEAST_ON_GPU):
+                            predict()
+                            runs += 1
+                    answer({name: value / runs for name, value in seconds.items()})
                 case "end":
                     # Not getrusage's: that begins with the peak of the process that started this one.
                     run_peak, open_peak = process_bytes("VmHWM"), opened["open_peak_bytes"]
@@ -74,7 +76,7 @@ def main() -> None:
 
 def compare(form: Form, workload: Workload, predicted: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Compare with the fp32 reference, with the tolerance of the form's precision in the bundle."""
-    tolerance = Bundle.open(workload.bundle, check_files=False).manifest.tolerances[form.precision[workload.device]]
+    tolerance = Bundle.open(workload.bundle, check_files=False).manifest.tolerances[form.precision_on(workload.device)]
     expected = workload.array("expected")[: cells_of(form, workload)]
     comparison = tolerance.compare(predicted[: len(expected)], expected)
     return {

@@ -6,9 +6,12 @@ to host memory. Nothing is imported before a form is opened, so that a form's me
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,10 @@ class Form:
     ----------
     letter
         Letter in the documentation.
-    what
-        Description by device; a form is timed on the devices that have one.
+    cpu, cuda
+        Description on the device; it is timed on those where it has one.
     precision
-        By device, fp32 or fp16.
+        fp32 or fp16 on every device; None for fp32 on a CPU and fp16 on a GPU.
     one_cell
         Whether it runs one cell per pass: on a CPU then only one cell is timed, as the others take as long.
     screen
@@ -40,11 +43,16 @@ class Form:
 
     name: str
     letter: str
-    what: dict[str, str]
-    precision: dict[str, str]
+    cpu: str
+    cuda: str
     open: Callable[[Workload], Predict]
+    precision: str | None = None
     one_cell: bool = False
     screen: bool = False
+
+    def precision_on(self, device: str) -> str:
+        """Return fp32 or fp16."""
+        return self.precision or ("fp32" if device == "cpu" else "fp16")
 
 
 SCREEN_PERTURBATIONS = 32
@@ -67,7 +75,7 @@ def _torch() -> Any:
     return torch
 
 
-def _published(workload: Workload, *, batched: bool, fast_path: bool, empty_mask: bool = True) -> Predict:
+def _published(workload: Workload, *, batched: bool, fast_path: bool = True, empty_mask: bool = True) -> Predict:
     torch = _torch()
     from published_network import load_published
 
@@ -131,8 +139,12 @@ def _fast_attention() -> Any:
 
 
 def _default_export(workload: Workload, *, opset: int) -> Predict:
-    graph = _export_default(workload, opset)
     from scgenept_rt.providers import cpu_threads, import_onnxruntime
+
+    graph = workload.directory / f"default_opset{opset}_{workload.device}.onnx"
+    if not graph.is_file():  # in another process: PyTorch would stay in the memory of this form, which runs without it
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
+            other.submit(export_default, workload, opset, graph).result()
 
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -147,20 +159,6 @@ def _default_export(workload: Workload, *, opset: int) -> Predict:
         "gene_index": np.arange(workload.genes, dtype=np.int64),
     }
     return lambda: session.run(None, feed)[0]
-
-
-def _export_default(workload: Workload, opset: int) -> Path:
-    """Export in another process, so that PyTorch is not in the memory of a form that runs without it."""
-    import subprocess
-    import sys
-
-    graph = workload.directory / f"default_opset{opset}_{workload.device}.onnx"
-    if not graph.is_file():
-        command = [sys.executable, __file__, str(workload.directory), str(opset), str(graph)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"torch.onnx.export failed: {done.stderr.splitlines()[-1]}")
-    return graph
 
 
 def export_default(workload: Workload, opset: int, graph: Path) -> None:
@@ -193,8 +191,6 @@ def _runtime(workload: Workload, *, precision: str) -> Predict:
 
 
 def _runtime_unmerged(workload: Workload) -> Predict:
-    from dataclasses import replace
-
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.predictor import Predictor
     from scgenept_rt.providers import select_provider
@@ -226,88 +222,74 @@ def _runtime_files(workload: Workload) -> Predict:
     return predict
 
 
-_FP32 = {"cpu": "fp32", "cuda": "fp32"}
-_HALF_ON_GPU = {"cpu": "fp32", "cuda": "fp16"}
-
-
-def _published_form(name: str, letter: str, cpu: str, cuda: str = "", *, batched: bool, **options: bool) -> Form:
-    return Form(
-        name,
-        letter,
-        {"cpu": cpu, "cuda": cuda or cpu},
-        _HALF_ON_GPU,
-        lambda workload: _published(workload, batched=batched, **{"fast_path": True, **options}),
-        one_cell=not batched,
-    )
-
-
-def _default_form(letter: str, opset: int, attention: str) -> Form:
-    what = f"ONNX Runtime, torch.onnx.export by default: {attention}"
-    return Form(
-        f"default-export-opset{opset}",
-        letter,
-        {"cpu": what, "cuda": what},
-        _HALF_ON_GPU,
-        lambda workload: _default_export(workload, opset=opset),
-    )
-
+_DEFAULT_EXPORT = "ONNX Runtime, torch.onnx.export by default: {}".format
+_E1, _E2 = _DEFAULT_EXPORT("MatMul, Softmax, MatMul"), _DEFAULT_EXPORT("opset 23 Attention")
+_NO_MASK = "the same, without the empty mask that the published code passes"
+_BATCHED, _NO_FAST_PATH = "the published way, batched", "the same, batched, fast path off"
 
 FORMS = (
-    _published_form(
+    Form(
         "published",
         "a",
         "the published way: nn.TransformerEncoder as it comes (its fast path), one cell per pass",
         "the published way: nn.TransformerEncoder, fp16 autocast, one cell per pass",
-        batched=False,
+        partial(_published, batched=False),
+        one_cell=True,
     ),
-    _published_form(
+    Form(
         "published-no-mask",
         "a1",
-        "the same, without the empty mask that the published code passes",
-        batched=False,
-        empty_mask=False,
+        _NO_MASK,
+        _NO_MASK,
+        partial(_published, batched=False, empty_mask=False),
+        one_cell=True,
     ),
-    _published_form("published-batched", "b", "the published way, batched", batched=True),
-    _published_form("published-no-fast-path", "c1", "the same, batched, fast path off", batched=True, fast_path=False),
+    Form("published-batched", "b", _BATCHED, _BATCHED, partial(_published, batched=True)),
+    Form(
+        "published-no-fast-path",
+        "c1",
+        _NO_FAST_PATH,
+        _NO_FAST_PATH,
+        partial(_published, batched=True, fast_path=False),
+    ),
     Form(
         "pytorch-best",
         "c2",
-        {
-            "cpu": "PyTorch at its best: folded network, fused attention, fp32",
-            "cuda": "PyTorch at its best: folded network, fused attention (cuDNN first), half weights",
-        },
-        _HALF_ON_GPU,
-        lambda workload: _best(workload, compiled=False),
+        "PyTorch at its best: folded network, fused attention, fp32",
+        "PyTorch at its best: folded network, fused attention (cuDNN first), half weights",
+        partial(_best, compiled=False),
     ),
     Form(
         "torch-compile",
         "d",
-        {"cpu": "torch.compile of it", "cuda": "torch.compile (max-autotune) of it"},
-        _HALF_ON_GPU,
-        lambda workload: _best(workload, compiled=True),
+        "torch.compile of it",
+        "torch.compile (max-autotune) of it",
+        partial(_best, compiled=True),
     ),
-    _default_form("e1", 20, "MatMul, Softmax, MatMul"),
-    _default_form("e2", 23, "opset 23 Attention"),
-    Form("scgenept-rt-unmerged", "f0", {"cpu": "scgenept-rt, fp32, every token computed"}, _FP32, _runtime_unmerged),
+    Form("default-export-opset20", "e1", _E1, _E1, partial(_default_export, opset=20)),
+    Form("default-export-opset23", "e2", _E2, _E2, partial(_default_export, opset=23)),
+    Form("scgenept-rt-unmerged", "f0", "scgenept-rt, fp32, every token computed", "", _runtime_unmerged, "fp32"),
     Form(
         "scgenept-rt-fp32",
         "f1",
-        {"cpu": "**scgenept-rt, fp32** (identical tokens merged)", "cuda": "**scgenept-rt, fp32** (TF32 off)"},
-        _FP32,
-        lambda workload: _runtime(workload, precision="fp32"),
+        "**scgenept-rt, fp32** (identical tokens merged)",
+        "**scgenept-rt, fp32** (TF32 off)",
+        partial(_runtime, precision="fp32"),
+        "fp32",
     ),
     Form(
         "scgenept-rt-fp16",
         "f2",
-        {"cpu": "scgenept-rt, fp16 (not meant for a CPU)", "cuda": "**scgenept-rt, fp16**"},
-        {"cpu": "fp16", "cuda": "fp16"},
-        lambda workload: _runtime(workload, precision="fp16"),
+        "scgenept-rt, fp16 (not meant for a CPU)",
+        "**scgenept-rt, fp16**",
+        partial(_runtime, precision="fp16"),
+        "fp16",
     ),
     Form(
         "scgenept-rt-files",
         "g",
-        {"cpu": "**scgenept-rt, from .h5ad to .h5ad**", "cuda": "**scgenept-rt, from .h5ad to .h5ad**, fp16"},
-        _HALF_ON_GPU,
+        "**scgenept-rt, from .h5ad to .h5ad**",
+        "**scgenept-rt, from .h5ad to .h5ad**, fp16",
         _runtime_files,
         screen=True,
     ),
@@ -316,7 +298,7 @@ FORMS = (
 
 def forms_on(device: str) -> list[Form]:
     """Return the forms that are timed on a device."""
-    return [form for form in FORMS if device in form.what]
+    return [form for form in FORMS if getattr(form, device)]
 
 
 def form_named(name: str, forms: Sequence[Form] = FORMS) -> Form:
@@ -325,9 +307,3 @@ def form_named(name: str, forms: Sequence[Form] = FORMS) -> Form:
         if form.name == name:
             return form
     raise SystemExit(f"unknown form {name!r}; expected some of {', '.join(form.name for form in forms)}")
-
-
-if __name__ == "__main__":
-    import sys
-
-    export_default(Workload.open(Path(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3]))

@@ -9,21 +9,20 @@ take days: everything else (reading, batches, writing) is the same.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
+import multiprocessing
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
-from scgenept_rt.benchmark.machine import describe_machine
+import scgenept_rt as sgr
 from scgenept_rt.benchmark.memory import host_peak_bytes
 from scgenept_rt.demo import demo_control_cells
-from scgenept_rt.providers import select_provider
+from shared import machine, numbers, save
 
 PERTURBATIONS = ["FOSB+ctrl", "SAMD1+ZBTB1", "CDKN1B+ctrl", "FOXA1+FOXL2"]
 
@@ -40,10 +39,7 @@ class NoNetwork:
 
 def measure(cells: Path, out: Path) -> dict[str, Any]:
     """Predict in this process; return the sizes of memory and output in bytes."""
-    import scgenept_rt as sgr
-    from scgenept_rt.predictor import Predictor
-
-    model = Predictor(sgr.load("demo", provider="cpu").bundle, NoNetwork())
+    model = sgr.Predictor(sgr.load("demo", provider="cpu").bundle, NoNetwork())
     # One small batch first: what the network itself takes is not what grows.
     model.predict_array(np.zeros((model.automatic_batch_size(), len(model.gene_names))), "FOSB+ctrl")
     before = host_peak_bytes()
@@ -51,29 +47,19 @@ def measure(cells: Path, out: Path) -> dict[str, Any]:
     return {"opened_bytes": before, "peak_bytes": host_peak_bytes(), "output_bytes": out.stat().st_size}
 
 
-def main() -> None:
-    """Measure each size in a fresh process."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--child", nargs=2, metavar=("CELLS", "OUT"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        print(json.dumps(measure(*map(Path, options.child))))
-        return
+def main(json: Annotated[Path, typer.Option()], rows: str = "1000,10000,100000") -> None:
     results = []
-    for rows in options.rows:
-        with tempfile.TemporaryDirectory() as folder:
+    for n_rows in numbers(rows):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh,
+        ):
             cells, out = Path(folder) / "cells.h5ad", Path(folder) / "out.h5ad"
-            demo_control_cells(rows // len(PERTURBATIONS)).write_h5ad(cells)
-            command = [sys.executable, __file__, "--json", str(options.json), "--child", str(cells), str(out)]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        results.append({"rows": rows, **found})
+            demo_control_cells(n_rows // len(PERTURBATIONS)).write_h5ad(cells)
+            results.append({"rows": n_rows, **fresh.submit(measure, cells, out).result()})
         print(results[-1], flush=True)
-    machine = describe_machine(select_provider(provider="cpu"))
-    result = {"kind": "peak memory", "machine": machine, "memory": results}
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    save({"kind": "peak memory", "machine": machine(), "memory": results}, json)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

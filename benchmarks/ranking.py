@@ -9,17 +9,18 @@ compared with those of the full screen, which are known without running it.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.demo import demo_control_cells
+from shared import save
 
 N_CELLS, TOP = 2_000, 20
 SCREENS = {"singles": (5_000, 1), "pairs of 200 genes": (200, 2)}
@@ -53,10 +54,7 @@ class PlantedNetwork:
         return predicted.astype(np.float32)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True)
-    options = parser.parse_args()
+def main(json: Annotated[Path, typer.Option()]) -> None:
     bundle = Bundle.open(demo_bundle_path())
     cells = demo_control_cells(N_CELLS)
     names = [name for name in bundle.manifest.gene_names if "+" not in name]
@@ -67,27 +65,20 @@ def main() -> None:
         candidates = ["+".join(genes) for genes in itertools.combinations(names[:n_genes], at_once)]
         found = sgr.rank(sgr.Predictor(bundle, network), cells, candidates, top=TOP)
         shown = network.effects * np.mean(network.share(cells.X.toarray()), axis=0, dtype=np.float64)
-        sizes = {}
-        for label in candidates:
+
+        def size(label: str, shown: NDArray[np.float64] = shown) -> float:
             targets = [column[gene] for gene in label.split("+")]
             effect = shown[targets].sum(axis=0)
             effect[targets] = 0.0
-            sizes[label] = np.linalg.norm(effect)
-        best = set(sorted(candidates, key=sizes.__getitem__)[-TOP:])
+            return float(np.linalg.norm(effect))
+
+        best = set(sorted(candidates, key=size)[-TOP:])
         n_found = len(best & set(found.table["perturbation"][:TOP]))
-        results.append(
-            {
-                "screen": screen,
-                "candidates": len(candidates),
-                "cells": N_CELLS,
-                "passes": network.n_cells,
-                "found": n_found,
-                "top": TOP,
-            }
-        )
+        sizes = {"candidates": len(candidates), "cells": N_CELLS, "passes": network.n_cells}
+        results.append({"screen": screen, **sizes, "found": n_found, "top": TOP})
         print(results[-1], flush=True)
-    options.json.write_text(json.dumps({"kind": "ranking", "searches": results}, indent=1) + "\n")
+    save({"kind": "ranking", "searches": results}, json)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -9,34 +9,31 @@ python benchmarks/scaling.py --rows 800 --devices 1,2 --worker-rows 16      # a 
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anndata as ad
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt import cluster
-from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.cluster import ray_session
 from scgenept_rt.cluster.worker import Worker
 from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.files.hashing import sha256_of
-from scgenept_rt.providers import select_provider
 from scgenept_rt.session import SeveralDevices
+from shared import machine, numbers, save, timed
 from tables import devices_table, processes_table
 
 SECONDS_PER_CELL = 0.00215
@@ -87,14 +84,14 @@ def simulated(values: NDArray[np.float32], perturbed: NDArray[np.int64]) -> NDAr
 
 
 def time_devices(
-    bundle: Bundle, cells: ad.AnnData, directory: Path, numbers: list[int], n_rows: int, seconds_per_cell: float
+    bundle: Bundle, cells: ad.AnnData, directory: Path, counts: list[int], n_rows: int, seconds_per_cell: float
 ) -> list[dict[str, Any]]:
     """Time runs on so many devices; without a cost per cell, what reading, filling, means and writing take."""
     pairs, rows = pairs_of(bundle), []
     for aggregate, (n_predictions, options) in AGGREGATES.items():
         labels = pairs[: n_rows // n_predictions]
         out, digests = directory / "out.h5ad", set()
-        for n_devices in numbers:
+        for n_devices in counts:
             devices = {f"device {number}": SimulatedDevice(seconds_per_cell) for number in range(n_devices)}
             model = sgr.Predictor(bundle, SeveralDevices(devices))
             with timed() as seconds:
@@ -155,19 +152,12 @@ def time_processes(directory: Path, n_rows: int) -> list[dict[str, Any]]:
     return rows
 
 
-@contextmanager
-def timed(who: int = resource.RUSAGE_SELF) -> Iterator[dict[str, float]]:
-    """Measure the time and the processor time of what runs within."""
-    found: dict[str, float] = {}
-    begin, usage = time.perf_counter(), resource.getrusage(who)
-    yield found
-    ended = resource.getrusage(who)
-    found["seconds"] = time.perf_counter() - begin
-    found["cpu_seconds"] = ended.ru_utime - usage.ru_utime + ended.ru_stime - usage.ru_stime
-
-
-def main() -> None:
-    options = _options()
+def main(
+    rows: Annotated[int, typer.Option(help="predictions of a run on simulated devices")] = 96_000,
+    devices: str = "1,2,4,8",
+    worker_rows: Annotated[int, typer.Option(help="predictions of the demo network by processes")] = 1_600,
+    json: Path | None = None,
+) -> None:
     bundle = Bundle.open(demo_bundle_path())
     cells = demo_control_cells(N_CELLS)
     warnings.simplefilter("ignore", sgr.PredictionWarning)  # of genes that are not in the vocabulary
@@ -175,28 +165,17 @@ def main() -> None:
         directory = Path(temporary)
         result = {
             "kind": "devices",
-            "machine": describe_machine(select_provider(provider="cpu")),
+            "machine": machine(),
             "genes": len(bundle.manifest.gene_names),
             "batch_size": BATCH_SIZE,
             "seconds_per_cell": SECONDS_PER_CELL,
-            "devices": time_devices(bundle, cells, directory, options.devices, options.rows, SECONDS_PER_CELL),
-            "host": time_devices(bundle, cells, directory, [1], options.rows, 0.0),
-            "processes": time_processes(directory, options.worker_rows)
-            + time_driver(bundle, cells, directory, options.rows),
+            "devices": time_devices(bundle, cells, directory, numbers(devices), rows, SECONDS_PER_CELL),
+            "host": time_devices(bundle, cells, directory, [1], rows, 0.0),
+            "processes": time_processes(directory, worker_rows) + time_driver(bundle, cells, directory, rows),
         }
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    save(result, json)
     print(devices_table(result), processes_table(result), sep="\n\n")
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=96_000, help="predictions of a run on simulated devices")
-    parser.add_argument("--devices", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 4, 8])
-    parser.add_argument("--worker-rows", type=int, default=1_600, help="predictions of the demo network by processes")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

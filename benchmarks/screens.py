@@ -11,27 +11,24 @@ Errors are of means over all control cells: every cell is predicted once, and ce
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anndata
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 import trained_network
-from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.demo import demo_bundle_path, demo_control_cells
 from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.predictor.moments import CellMoments
 from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, Unperturbed, mean_of_all, mean_of_some
-from scgenept_rt.providers import select_provider
+from shared import machine, save, timed
 from tables import screens_table
 from workload import Workload, control_cells
 
@@ -41,30 +38,35 @@ DRAWS = {"demo": 20, "random": 400, "trained": 100}
 """Draws of each number of cells: where all genes move together, one draw says as little as one gene."""
 
 
-def main() -> None:
-    options = _options()
-    result: dict[str, Any] = {
-        "kind": "screens",
-        "machine": describe_machine(select_provider(provider="cpu")),
-        "networks": _measured_before(options),
-    }
+def main(
+    networks: str = ",".join(NAMES),
+    cells: Annotated[int, typer.Option(help="control cells")] = 128,
+    perturbations: int = 32,
+    genes: Annotated[int, typer.Option(help="genes of the random network")] = 300,
+    layers: Annotated[int, typer.Option(help="layers of the random network")] = 12,
+    tokens: Annotated[int, typer.Option(help="rows of the random network's embedding tables")] = 4096,
+    steps: Annotated[int, typer.Option(help="steps of training")] = 1500,
+    json: Path | None = None,
+) -> None:
+    result: dict[str, Any] = {"kind": "screens", "machine": machine(), "networks": []}
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-screens-") as temporary:
-        for name in options.networks:
-            bundle, cells, labels = _prepare(name, options, Path(temporary) / name)
+        for name in networks.split(","):
+            directory = Path(temporary) / name
+            labels = TARGETS[:perturbations]
+            if name == "demo":
+                bundle, control = demo_bundle_path(), demo_control_cells(cells)
+            elif name == "trained":
+                bundle, names = trained_network.prepare(directory, steps)
+                control = control_cells(names, cells)
+            else:
+                workload = Workload(directory, genes, layers, 1, tokens, 0, "cpu")
+                workload.prepare()
+                bundle, names = workload.bundle, workload.gene_names()
+                control, labels = control_cells(names, cells), list(names[:perturbations])
             with closing(load(bundle, provider="cpu")) as model:
-                result["networks"].append({"name": name, **measure(model, cells, labels, DRAWS[name])})
+                result["networks"].append({"name": name, **measure(model, control, labels, DRAWS[name])})
             print(screens_table({**result, "networks": result["networks"][-1:]}), flush=True)
-    result["networks"].sort(key=lambda network: NAMES.index(network["name"]))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def _measured_before(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the networks of an earlier result that are not measured again."""
-    if options.json is None or not options.json.is_file():
-        return []
-    before = json.loads(options.json.read_text("utf-8"))["networks"]
-    return [network for network in before if network["name"] not in options.networks]
+    save(result, json)
 
 
 def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_draws: int) -> dict[str, Any]:
@@ -80,7 +82,8 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
         return np.asarray(found.X).reshape(len(labels), n_cells, -1)
 
     unperturbed = predicted(["ctrl"])[0]
-    perturbed, time_of_all = _timed(lambda: predicted(labels))
+    with timed() as time_of_all:
+        perturbed = predicted(labels)
     x = cells.X.toarray()
     screen = Screen(x, unperturbed, perturbed, n_draws)
     ways = [{"way": "all", "n": n_cells, "passes": n_labels * n_cells, **time_of_all, **screen.errors_of_all()}]
@@ -88,7 +91,9 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
         for n in (n for n in DRAWN if n <= n_cells // 2):
             found = screen.errors(way, n)
             if n in TIMED:
-                found |= _timed(lambda option=option, n=n: model.predict(cells, labels, **{option: n}))[1]
+                with timed() as seconds:
+                    model.predict(cells, labels, **{option: n})
+                found |= seconds
             ways.append({"way": way, "n": n, "passes": before + n_labels * n, **found})
     dimensions = model.bundle.manifest.dimensions
     return {
@@ -166,39 +171,5 @@ def _rms(values: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def _timed(run: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    begin, cpu_begin = time.perf_counter(), time.process_time()
-    found = run()
-    return found, {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu_begin}
-
-
-def _prepare(name: str, options: argparse.Namespace, directory: Path) -> tuple[Path, anndata.AnnData, list[str]]:
-    """Return a bundle, control cells, and the perturbations of the screen."""
-    if name == "demo":
-        return demo_bundle_path(), demo_control_cells(options.cells), TARGETS[: options.perturbations]
-    if name == "trained":
-        bundle, names = trained_network.prepare(directory, options.steps)
-        labels = TARGETS[: options.perturbations]
-    else:
-        workload = Workload(directory, options.genes, options.layers, 1, options.tokens, 0, "cpu")
-        workload.prepare()
-        bundle, names = workload.bundle, workload.gene_names()
-        labels = list(names[: options.perturbations])
-    return bundle, control_cells(names, options.cells), labels
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", type=lambda text: text.split(","), default=NAMES)
-    parser.add_argument("--cells", type=int, default=128, help="control cells")
-    parser.add_argument("--perturbations", type=int, default=32)
-    parser.add_argument("--genes", type=int, default=300, help="genes of the random network")
-    parser.add_argument("--layers", type=int, default=12, help="layers of the random network")
-    parser.add_argument("--tokens", type=int, default=4096, help="rows of the random network's embedding tables")
-    parser.add_argument("--steps", type=int, default=1500, help="steps of training")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

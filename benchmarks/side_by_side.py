@@ -10,7 +10,6 @@ timed; then they take turns, round by round, so that a machine that gets busier 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,9 +18,10 @@ import tempfile
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import typer
 
 from forms import Form, cells_of, form_named, forms_on
 from matrix_rate import MatrixProduct
@@ -30,6 +30,7 @@ from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
+from shared import save
 from tables import side_by_side_table
 from workload import VARIANT, Workload
 
@@ -42,8 +43,8 @@ class FormProcess:
         self.result: dict[str, Any] = {
             "name": form.name,
             "letter": form.letter,
-            "what": form.what[workload.device],
-            "precision": form.precision[workload.device],
+            "what": getattr(form, workload.device),
+            "precision": form.precision_on(workload.device),
             "cells": cells_of(form, workload),
             "seconds": [],
             "cpu_seconds": [],
@@ -68,16 +69,10 @@ class FormProcess:
         self.result["problem"] = answer.pop("problem", "")
         return answer
 
-    def check(self) -> None:
-        """Open the form, run it once and compare; this is its warm-up too."""
-        self.result |= self.ask("check")
-
     def time(self) -> None:
         """Run it once, timed."""
-        answer = self.ask("time")
-        if answer:
-            self.result["seconds"].append(answer["seconds"])
-            self.result["cpu_seconds"].append(answer["cpu_seconds"])
+        for name, value in self.ask("time").items():
+            self.result[name].append(value)
 
     def end(self) -> dict[str, Any]:
         """End the process and return the form's figures."""
@@ -88,25 +83,27 @@ class FormProcess:
         return self.result
 
 
-def main() -> None:
-    options = _options()
-    chosen = forms_on(options.device)
-    if options.forms:
-        chosen = [form_named(name, chosen) for name in options.forms.split(",")]
+def main(
+    device: Literal["cpu", "cuda"] = "cpu",
+    genes: int = 5045,
+    layers: int = 12,
+    cells: Annotated[int, typer.Option(help="cells per batch (default: 2 on a CPU, 32 on a GPU)")] = 0,
+    tokens: Annotated[int, typer.Option(help="rows of the checkpoint's embedding tables")] = 60_697,
+    rounds: int = 3,
+    seed: int = 0,
+    forms: Annotated[str, typer.Option(help="names, separated by commas (default: all)")] = "",
+    work: Annotated[Path | None, typer.Option(help="directory for checkpoint and bundle, kept")] = None,
+    result_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    chosen = forms_on(device)
+    if forms:
+        chosen = [form_named(name, chosen) for name in forms.split(",")]
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-benchmark-") as temporary:
-        workload = Workload(
-            directory=(options.work or Path(temporary)).resolve(),
-            genes=options.genes,
-            layers=options.layers,
-            cells=options.cells or (32 if options.device == "cuda" else 2),
-            tokens=options.tokens,
-            seed=options.seed,
-            device=options.device,
-        )
+        directory = (work or Path(temporary)).resolve()
+        workload = Workload(directory, genes, layers, cells or (32 if device == "cuda" else 2), tokens, seed, device)
         workload.prepare()
-        result = compare_forms(workload, chosen, options.rounds)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        result = compare_forms(workload, chosen, rounds)
+    save(result, result_file)
     print(side_by_side_table(result))
     if any(form.get("passed") is False for form in result["forms"]):
         raise SystemExit("error: a form's output is not within its tolerance")
@@ -158,8 +155,8 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
 def _checked(form: Form, workload: Workload) -> FormProcess:
     """Open a form, run it once and print how well it agrees."""
     process = FormProcess(form, workload)
-    process.check()
     found = process.result
+    found |= process.ask("check")
     error = found["problem"] or (
         f"largest difference {found['max_difference']:.2e}, {found['times_tolerance']:.2f} of the tolerance"
     )
@@ -174,20 +171,5 @@ def _tokens_computed(workload: Workload, bundle: Bundle) -> float:
     return float(np.mean([len(merge_tokens(*cell, shared).columns) for cell in cells]))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--genes", type=int, default=5045)
-    parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--cells", type=int, help="cells per batch (default: 2 on a CPU, 32 on a GPU)")
-    parser.add_argument("--tokens", type=int, default=60_697, help="rows of the checkpoint's embedding tables")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--forms", help="names, separated by commas (default: all)")
-    parser.add_argument("--work", type=Path, help="directory for checkpoint and bundle, kept for the next run")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -8,13 +8,16 @@ python benchmarks/tables.py --check    # fails if the tables are not those of th
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from string import Formatter
+from typing import Annotated, Any
+
+import typer
 
 from scgenept_rt.benchmark.work import encoder_flops
 from scgenept_rt.bundle import Dimensions
@@ -37,7 +40,31 @@ _KERNELS = {
 """What part of a kernel's name tells what it does; the first that fits."""
 WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
 
-Cell = Callable[[Any], str]
+Row = Mapping[str, Any]
+
+
+class _Cells(Formatter):
+    """Formats cells of tables: bytes in megabytes with `:MB`, and what is not known as a dash."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        if value is None:
+            return "-"
+        return f"{value / 1e6:,.0f}" if spec == "MB" else format(value, spec)
+
+
+def _table(rows: Iterable[Row], head: str, cells: str, n_text: int = 1) -> str:
+    """Return a table: a cell is a format of a row's values, empty where they are missing; some first are of text."""
+
+    def filled(cell: str, row: Row) -> str:
+        try:
+            return _Cells().vformat(cell, (), row)
+        except KeyError:
+            return ""
+
+    heads, formats = head.split(" | "), cells.split(" | ")
+    rule = ["---"] * n_text + ["---:"] * (len(heads) - n_text)
+    lines = [heads, rule, *([filled(cell, row) for cell in formats] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def side_by_side_table(result: dict[str, Any]) -> str:
@@ -46,180 +73,136 @@ def side_by_side_table(result: dict[str, Any]) -> str:
     unit, scale = ("ms", 1e3) if on_gpu else ("s", 1.0)
     published = next((form for form in result["forms"] if form["name"] == "published" and is_timed(form)), None)
 
-    def times(form: dict[str, Any]) -> str:
-        fastest, slowest = (limit(form["seconds"]) / form["cells"] for limit in (min, max))
-        return f"{fastest * scale:.2f} to {slowest * scale:.2f}"
-
-    def rate(form: dict[str, Any]) -> float:
+    def row(form: dict[str, Any]) -> Row:
+        shown = {"letter": form["letter"], "what": form["what"]}
+        if not is_timed(form):
+            return shown | {"time": form["problem"] or "not timed"}
+        per_cell = [seconds / form["cells"] * scale for seconds in form["seconds"]]
         merged = form["name"] in _MERGED_ON_CPU and not on_gpu
-        return (merged_gflop(result) if merged else result["gflop_a_cell"]) / seconds_per_cell(form)
+        rate = (merged_gflop(result) if merged else result["gflop_a_cell"]) / seconds_per_cell(form)
+        return {"peak_bytes": None, "device_bytes": None} | form | {
+            "time": f"{median(per_cell):.2f}",
+            "range": f"{min(per_cell):.2f} to {max(per_cell):.2f}",
+            "cpu": median(form["cpu_seconds"]) / form["cells"] * scale,
+            "gain": f"{seconds_per_cell(published) / seconds_per_cell(form):.2f}" if published else None,
+            "rate": rate,
+            "of_matrix": rate / result["matrix_gflops"],
+        }  # fmt: skip
 
-    measured: dict[str, Cell] = {
-        "(range)": times,
-        f"CPU {unit} per cell": lambda form: f"{median(form['cpu_seconds']) / form['cells'] * scale:.2f}",
-        "x published": lambda form: f"{seconds_per_cell(published) / seconds_per_cell(form):.2f}" if published else "-",
-        "GFLOP/s": lambda form: f"{rate(form):,.0f}",
-        "of matrix rate": lambda form: f"{rate(form) / result['matrix_gflops']:.0%}",
-        "peak memory, MB": lambda form: _megabytes(form.get("peak_bytes")),
-        **({"device memory, MB": lambda form: _megabytes(form.get("device_bytes"))} if on_gpu else {}),
-        "largest error": lambda form: f"{form['max_difference']:.1e}",
-        "of its tolerance": lambda form: f"{form['times_tolerance']:.2f}",
-    }
-    columns: dict[str, Cell] = {
-        "": lambda form: form["letter"],
-        "form": lambda form: form["what"],
-        f"{unit} per cell": lambda form: (
-            f"{seconds_per_cell(form) * scale:.2f}" if is_timed(form) else form["problem"] or "not timed"
-        ),
-        **{head: lambda form, cell=cell: cell(form) if is_timed(form) else "" for head, cell in measured.items()},
-    }
-    return _table(result["forms"], columns, n_text=2)
+    device = " | device memory, MB" if on_gpu else ""
+    head = f" | form | {unit} per cell | (range) | CPU {unit} per cell | x published | GFLOP/s | of matrix rate"
+    head += f" | peak memory, MB{device} | largest error | of its tolerance"
+    cells = "{letter} | {what} | {time} | {range} | {cpu:.2f} | {gain} | {rate:,.0f} | {of_matrix:.0%}"
+    cells += f" | {{peak_bytes:MB}}{' | {device_bytes:MB}' if on_gpu else ''} | {{max_difference:.1e}}"
+    cells += " | {times_tolerance:.2f}"
+    return _table(map(row, result["forms"]), head, cells, 2)
 
 
 def genes_table(result: dict[str, Any]) -> str:
     """Return a table of the cost of one cell by number of genes."""
-    measured: dict[str, Cell] = {
-        "CPU s per cell": lambda row: f"{row['cpu_seconds']:.2f}",
-        "GFLOP": lambda row: f"{row['gflop']:,.0f}",
-        "GFLOP/s": lambda row: f"{row['gflop'] / row['seconds']:,.0f}",
-        "peak memory, MB": lambda row: _megabytes(row["peak_bytes"]),
-    }
-    columns: dict[str, Cell] = {
-        "genes": lambda row: f"{row['genes']:,}",
-        "s per cell": lambda row: row["problem"] or f"{row['seconds']:.2f}",
-        **{head: lambda row, cell=cell: "" if row["problem"] else cell(row) for head, cell in measured.items()},
-    }
-    return _table(result["genes"], columns, n_text=0)
+    rows = [
+        {"genes": row["genes"], "time": row["problem"]}
+        if row["problem"]
+        else {**row, "time": f"{row['seconds']:.2f}", "rate": row["gflop"] / row["seconds"]}
+        for row in result["genes"]
+    ]
+    head = "genes | s per cell | CPU s per cell | GFLOP | GFLOP/s | peak memory, MB"
+    cells = "{genes:,} | {time} | {cpu_seconds:.2f} | {gflop:,.0f} | {rate:,.0f} | {peak_bytes:MB}"
+    return _table(rows, head, cells, 0)
 
 
 def screens_table(result: dict[str, Any]) -> str:
     """Return a table of what the means of a screen cost and how wrong they are, by network and control cells."""
-    rows = [
-        {**row, "network": network["name"] if row["way"] == "all" else "", "share": row["passes"] / whole["passes"]}
-        for network in result["networks"]
-        for whole in network["ways"][:1]
-        for row in network["ways"]
-    ]
-    columns: dict[str, Cell] = {
-        "network": lambda row: row["network"],
-        "means from": lambda row: f"{row['n']} cells{WAYS[row['way']]}",
-        "passes": lambda row: f"{row['passes']:,}",
-        "of all": lambda row: f"{row['share']:.1%}",
-        "s": lambda row: f"{row['seconds']:.1f}" if "seconds" in row else "",
-        "CPU s": lambda row: f"{row['cpu_seconds']:.1f}" if "seconds" in row else "",
+    rows = []
+    for network in result["networks"]:
+        whole, *others = network["ways"]
         # Means over all cells are what the others are compared with.
-        "rms error": lambda row: f"(sem {row['rms']:.1e})" if row["way"] == "all" else f"{row['rms']:.1e}",
-        "largest error": lambda row: "" if row["way"] == "all" else f"{row['largest']:.1e}",
-        "covered": lambda row: f"{row['covered']:.2f}" if "covered" in row else "",
-    }
-    return _table(rows, columns, n_text=2)
+        rows.append({**whole, "network": network["name"], "error": f"(sem {whole['rms']:.1e})", "share": 1.0})
+        del rows[-1]["largest"]
+        rows += [{**way, "error": f"{way['rms']:.1e}", "share": way["passes"] / whole["passes"]} for way in others]
+    head = "network | means from | passes | of all | s | CPU s | rms error | largest error | covered"
+    cells = "{network} | {n} cells{way} | {passes:,} | {share:.1%} | {seconds:.1f} | {cpu_seconds:.1f}"
+    cells += " | {error} | {largest:.1e} | {covered:.2f}"
+    return _table([row | {"way": WAYS[row["way"]]} for row in rows], head, cells, 2)
 
 
 def devices_table(result: dict[str, Any]) -> str:
     """Return a table of simulated devices: how much faster several are, and what the host could feed at most."""
-    alone = {row["aggregate"]: row for row in result["devices"] if row["devices"] == 1}
+    alone = {row["aggregate"]: row["seconds"] for row in result["devices"] if row["devices"] == 1}
     host = {row["aggregate"]: row["passes"] / row["cpu_seconds"] for row in result["host"]}
-
-    def is_first(row: dict[str, Any]) -> bool:
-        return row is alone[row["aggregate"]]
-
-    def gain(row: dict[str, Any]) -> float:
-        return float(alone[row["aggregate"]]["seconds"] / row["seconds"])
-
-    columns: dict[str, Cell] = {
-        "output": lambda row: row["aggregate"] if is_first(row) else "",
-        "devices": lambda row: f"{row['devices']}",
-        "s": lambda row: f"{row['seconds']:.1f}",
-        "predictions/s": lambda row: f"{row['passes'] / row['seconds']:,.0f}",
-        "x one device": lambda row: f"{gain(row):.2f}",
-        "of linear": lambda row: f"{gain(row) / row['devices']:.1%}",
-        "CPUs used": lambda row: f"{row['cpu_seconds'] / row['seconds']:.2f}",
-        "predictions per CPU s": lambda row: f"{host[row['aggregate']]:,.0f}" if is_first(row) else "",
-    }
-    return _table(result["devices"], columns)
+    rows = []
+    for row in result["devices"]:
+        gain = alone[row["aggregate"]] / row["seconds"]
+        first = {"output": row["aggregate"], "host": host[row["aggregate"]]} if row["devices"] == 1 else {}
+        rate, cpus = row["passes"] / row["seconds"], row["cpu_seconds"] / row["seconds"]
+        rows.append({**row, **first, "rate": rate, "cpus": cpus, "gain": gain, "linear": gain / row["devices"]})
+    head = "output | devices | s | predictions/s | x one device | of linear | CPUs used | predictions per CPU s"
+    cells = "{output} | {devices} | {seconds:.1f} | {rate:,.0f} | {gain:.2f} | {linear:.1%} | {cpus:.2f} | {host:,.0f}"
+    return _table(rows, head, cells)
 
 
 def processes_table(result: dict[str, Any]) -> str:
     """Return a table of runs in one and in several processes."""
-    columns: dict[str, Cell] = {
-        "": lambda row: row["case"],
-        "predictions": lambda row: f"{row['predictions']:,}" if row["predictions"] else "",
-        "s": lambda row: f"{row['seconds']:.1f}",
-        "CPU s": lambda row: f"{row['cpu_seconds']:.1f}",
-        "predictions per CPU s": lambda row: (
-            f"{row['predictions'] / row['cpu_seconds']:,.0f}" if row["predictions"] else ""
-        ),
-    }
-    return _table(result["processes"], columns)
+    rows = [
+        {**row, "shown": row["predictions"], "rate": row["predictions"] / row["cpu_seconds"]}
+        if row["predictions"]
+        else row
+        for row in result["processes"]
+    ]
+    head = " | predictions | s | CPU s | predictions per CPU s"
+    cells = "{case} | {shown:,} | {seconds:.1f} | {cpu_seconds:.1f} | {rate:,.0f}"
+    return _table(rows, head, cells)
 
 
 def memory_table(result: dict[str, Any]) -> str:
     """Return a table of peak memory by number of predicted rows."""
-    columns: dict[str, Cell] = {
-        "predicted rows": lambda row: f"{row['rows']:,}",
-        "output, MB": lambda row: _megabytes(row["output_bytes"]),
-        "peak memory, MB": lambda row: _megabytes(row["peak_bytes"]),
-    }
-    return _table(result["memory"], columns, n_text=0)
+    head = "predicted rows | output, MB | peak memory, MB"
+    cells = "{rows:,} | {output_bytes:MB} | {peak_bytes:MB}"
+    return _table(result["memory"], head, cells, 0)
 
 
 def batches_table(result: dict[str, Any]) -> str:
     """Return a table of time, rate and memory by batch size on a GPU."""
-    rows = [(benchmark, timing) for benchmark in result["benchmarks"] for timing in benchmark["timings"]]
-
-    def form(benchmark: dict[str, Any]) -> str:
-        return benchmark["reference"]["precision"] + (", CUDA graphs" if benchmark.get("cuda_graphs") else "")
-
-    columns = {
-        "precision": lambda row: form(row[0]) if row[1] is row[0]["timings"][0] else "",
-        "cells per batch": lambda row: f"{row[1]['batch_size']}",
-        "ms per cell": lambda row: f"{row[1]['p50_ms'] / row[1]['batch_size']:.2f}",
-        "cells/s": lambda row: f"{row[1]['cells_per_second']:,.0f}",
-        "GFLOP/s": lambda row: f"{row[1]['gflops']:,.0f}",
-        "device memory, MB": lambda row: _megabytes(row[1]["peak_device_bytes"]),
-    }
-    return _table(rows, columns)
+    rows = []
+    for benchmark in result["benchmarks"]:
+        form = benchmark["reference"]["precision"] + (", CUDA graphs" if benchmark.get("cuda_graphs") else "")
+        for timing in benchmark["timings"]:
+            rows.append({**timing, "form": form, "ms": timing["p50_ms"] / timing["batch_size"]})
+            form = ""
+    head = "precision | cells per batch | ms per cell | cells/s | GFLOP/s | device memory, MB"
+    cells = "{form} | {batch_size} | {ms:.2f} | {cells_per_second:,.0f} | {gflops:,.0f} | {peak_device_bytes:MB}"
+    return _table(rows, head, cells)
 
 
 def kernels_table(result: dict[str, Any]) -> str:
     """Return a table of where the time of a batch goes on a GPU."""
     (profiled,) = (step for step in result["steps"] if step["step"] == "kernels")
-    kinds: dict[str, list[float]] = {}
+    kinds: dict[str, Counter[str]] = {}
     for kernel in result["kernels"]:
         kind = next(what for part, what in _KERNELS.items() if part in kernel["name"])
-        sums = kinds.setdefault(kind, [0.0, 0.0])
-        sums[0] += kernel["calls"]
-        sums[1] += kernel["ms"]
-    columns = {
-        "kernels": lambda row: row[0],
-        "calls": lambda row: f"{row[1][0]:.0f}",
-        "ms per batch": lambda row: f"{row[1][1]:.2f}",
-        "us per call": lambda row: f"{row[1][1] / row[1][0] * 1e3:.0f}",
-        "share": lambda row: f"{row[1][1] / profiled['kernel_ms']:.1%}",
-    }
-    return _table(kinds.items(), columns)
+        kinds.setdefault(kind, Counter()).update({"calls": kernel["calls"], "ms": kernel["ms"]})
+    rows = [
+        {"kind": kind, **sums, "us": sums["ms"] / sums["calls"] * 1e3, "share": sums["ms"] / profiled["kernel_ms"]}
+        for kind, sums in kinds.items()
+    ]
+    head = "kernels | calls | ms per batch | us per call | share"
+    cells = "{kind} | {calls:.0f} | {ms:.2f} | {us:.0f} | {share:.1%}"
+    return _table(rows, head, cells)
 
 
 def graphs_table(result: dict[str, Any]) -> str:
     """Return a table of the bare graph on a GPU, in other forms, sizes and sessions."""
-    columns = {
-        "graph": lambda row: row["what"],
-        "ms per cell": lambda row: f"{row['ms_per_cell']:.3f}",
-        "(fastest)": lambda row: f"{row['best_ms_per_cell']:.3f}",
-        "largest error": lambda row: f"{row['max_error_to_fp32']:.1e}",
-    }
-    return _table([step for step in result["steps"] if step["step"] == "variants"], columns)
+    head = "graph | ms per cell | (fastest) | largest error"
+    cells = "{what} | {ms_per_cell:.3f} | {best_ms_per_cell:.3f} | {max_error_to_fp32:.1e}"
+    return _table([step for step in result["steps"] if step["step"] == "variants"], head, cells)
 
 
 def searches_table(result: dict[str, Any]) -> str:
     """Return a table of what the best of large screens cost to find."""
-    columns: dict[str, Cell] = {
-        "screen": lambda row: f"{row['candidates']:,} {row['screen']}, {row['cells']:,} control cells",
-        "passes": lambda row: f"{row['passes']:,}",
-        "of the full screen": lambda row: f"{row['passes'] / (row['candidates'] * row['cells']):.1%}",
-        "found": lambda row: f"{row['found']} of {row['top']}",
-    }
-    return _table(result["searches"], columns)
+    head = "screen | passes | of the full screen | found"
+    cells = "{candidates:,} {screen}, {cells:,} control cells | {passes:,} | {share:.1%} | {found} of {top}"
+    rows = [row | {"share": row["passes"] / (row["candidates"] * row["cells"])} for row in result["searches"]]
+    return _table(rows, head, cells)
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -261,21 +244,9 @@ def with_tables(page: str) -> str:
     return _TABLE.sub(renewed, page)
 
 
-def _table(rows: Iterable[Any], columns: Mapping[str, Cell], n_text: int = 1) -> str:
-    rule = ["---"] * n_text + ["---:"] * (len(columns) - n_text)
-    lines = [columns, rule, *([cell(row) for cell in columns.values()] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _megabytes(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e6:,.0f}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail if a table is not up to date")
+def main(check: Annotated[bool, typer.Option("--check", help="fail if a table is not up to date")] = False) -> None:
     pages = {path: path.read_text("utf-8") for path in PAGES}
-    if parser.parse_args().check:
+    if check:
         old = [str(path.relative_to(ROOT)) for path, page in pages.items() if with_tables(page) != page]
         if old:
             raise SystemExit(f"tables in {', '.join(old)} are out of date: run python benchmarks/tables.py")
@@ -291,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

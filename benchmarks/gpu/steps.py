@@ -19,21 +19,9 @@ def perturbations() -> None:
     print("\n".join(labels(workload())))
 
 
-STEPS = (
-    prepare,
-    perturbations,
-    compare,
-    kernels,
-    variants,
-    latency,
-    killed,
-    big,
-    crowded,
-    collect,
-    collect_sides,
-    summary,
-)
+STEPS = (prepare, perturbations, compare, kernels, variants, latency, killed, big, crowded)
+SUMMARIES = (collect, collect_sides, summary)
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    {step.__name__: step for step in STEPS}[name](*arguments)
+    {step.__name__: step for step in (*STEPS, *SUMMARIES)}[name](*arguments)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import statistics
-from typing import Any
 
 from common import OUT
+
+from tables import batches_table, side_by_side_table
 
 OTHER_SIDES = ("compile", "batched", "masks")
 
@@ -39,43 +39,13 @@ def collect_sides() -> None:
 
 
 def summary() -> None:
-    """Print one line per result."""
-    rows = [json.loads(line) for line in (OUT / "results.jsonl").read_text().splitlines()]
-    for row in rows:
-        if row["step"] != "timing":
-            print(f"{row['step']:9s} {_fields(row)[:260]}")
-    for row in rows:
-        if row["step"] == "timing":
-            print(f"timing    {row['name']:22s} rc {row['rc']:3d} {row['seconds']:6.1f} s")
+    """Print one line per result, and the tables of both stages."""
+    for line in (OUT / "results.jsonl").read_text().splitlines():
+        print(line[:270])
     for file in sorted(OUT.glob("bench_*.json")):
         result = json.loads(file.read_text())
-        print(f"{file.name}: {result['reference']['precision']}, attention {result['attention_kernel']}")
-        for timing in result["timings"]:
-            print(f"  batch {timing['batch_size']:4d} {_timing(timing)}")
-        print("  end to end", result["end_to_end"])
+        print(f"{file.name}: attention {result['attention_kernel']}, end to end {result['end_to_end']}")
+        timed = [timing for timing in result["timings"] if timing["p50_ms"]]
+        print(batches_table({"benchmarks": [{**result, "timings": timed}]}))
     for file in sorted(OUT.glob("side_*.json")):
-        for form in json.loads(file.read_text())["forms"]:
-            print(f"{file.name}: {form['name']:24s} {_form(form)}")
-
-
-def _fields(row: dict[str, Any]) -> str:
-    return " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in row.items()
-        if key != "step"
-    )
-
-
-def _timing(timing: dict[str, Any]) -> str:
-    if not timing["p50_ms"]:
-        return str(timing["problem"])[:160]
-    per_cell, gigabytes = timing["p50_ms"] / timing["batch_size"], (timing["peak_device_bytes"] or 0) / 1e9
-    return f"{per_cell:8.3f} ms per cell {timing['cells_per_second']:7.1f} cells/s {gigabytes:.2f} GB"
-
-
-def _form(form: dict[str, Any]) -> str:
-    if not form["seconds"]:
-        return str(form["problem"])[:160]
-    ms = statistics.median(form["seconds"]) / form["cells"] * 1e3
-    gigabytes = (form.get("device_bytes") or 0) / 1e9
-    return f"{ms:9.3f} ms per cell {1e3 / ms:7.1f} cells/s, error {form['max_difference']:.2e}, {gigabytes:.1f} GB"
+        print(file.name, side_by_side_table(json.loads(file.read_text())), sep="\n")

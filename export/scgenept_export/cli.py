@@ -175,9 +175,7 @@ def from_release(
 @app.command("tensorrt-rtx", cls=Command)
 def tensorrt_rtx(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle with portable graphs.")],
-    compute_capability: Annotated[
-        list[str], typer.Option(metavar="SM", help="Such as sm89 (or 8.9); may be repeated.")
-    ],
+    compute_capability: Annotated[list[str], typer.Option(metavar="SM", help="Such as sm89; may be repeated.")],
     precision: Annotated[Literal["fp16", "fp32"], typer.Option(help="Precision of the portable graph.")] = "fp16",
     max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Most cells per batch.")] = 32,
     out: Annotated[

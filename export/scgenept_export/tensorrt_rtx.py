@@ -18,32 +18,13 @@ from scgenept_rt.errors import (
     ArgumentError,
     MissingPackageError,
     OutputExistsError,
-    ProviderUnavailableError,
     UseOption,
 )
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.failures import failed_writes
-from scgenept_rt.installing import install_command
 
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """What TensorRT-RTX 1.7 builds for."""
-
-_BINDINGS = "tensorrt_rtx_bindings"
-_EXTRA = "tensorrt-rtx-build"
-
-
-def parse_compute_capability(text: str) -> str:
-    """Return the canonical name (``sm89``) of a compute capability written as sm89, SM89, 89 or 8.9.
-
-    Raises `ArgumentError` if TensorRT-RTX builds no engines for it.
-    """
-    digits = text.strip().lower().removeprefix("sm").lstrip("_").replace(".", "")
-    name = f"sm{digits}"
-    if name in COMPUTE_CAPABILITIES:
-        return name
-    problem = f"compute_capability is {text!r}, expected one of {', '.join(COMPUTE_CAPABILITIES)}"
-    data_centre = "TensorRT-RTX does not support data-centre GPUs (9.0, 10.0): use the provider cuda there"
-    raise ArgumentError(problem, data_centre if name in ("sm90", "sm90a", "sm100") else "")
 
 
 def build_engines(
@@ -74,7 +55,7 @@ def build_engines(
     ------
     ArgumentError
         If TensorRT-RTX does not build for a compute capability.
-    MissingPackageError, ProviderUnavailableError
+    MissingPackageError
         If TensorRT-RTX is not installed, or does not load.
     GraphNotInBundleError
         If the bundle has no portable graph of that precision.
@@ -83,10 +64,16 @@ def build_engines(
     EngineBuildError
         If TensorRT-RTX cannot read every node or cannot build the engine; gives its reason.
     """
-    names = list(dict.fromkeys(parse_compute_capability(text) for text in compute_capabilities))
+    unknown = [name for name in compute_capabilities if name not in COMPUTE_CAPABILITIES]
+    if unknown:
+        problem = f"compute_capability is {unknown[0]!r}, expected one of {', '.join(COMPUTE_CAPABILITIES)}"
+        raise ArgumentError(problem, "For GPUs of data centres (sm90, sm100), use the provider cuda")
     graph = bundle.graph(precision, "portable")
-    trt = _tensorrt_rtx()
-    engines = {name: out / f"{bundle.manifest.variant}_{precision}_{name}.engine" for name in names}
+    try:
+        trt = import_module("tensorrt_rtx_bindings")
+    except (ImportError, OSError) as error:  # OSError: the bindings without their libraries
+        raise MissingPackageError("TensorRT-RTX", "building engines", "tensorrt-rtx-build") from error
+    engines = {name: out / f"{bundle.manifest.variant}_{precision}_{name}.engine" for name in compute_capabilities}
     existing = [path for path in engines.values() if path.exists()]
     if existing and not overwrite:
         options = [UseOption("out", "choose another directory"), UseOption("overwrite", "replace it", True)]
@@ -98,18 +85,6 @@ def build_engines(
             progress(f"building {path.name}")
         _build(trt, bundle, graph, name, path, max_batch)
     return list(engines.values())
-
-
-def _tensorrt_rtx() -> Any:
-    try:
-        return import_module(_BINDINGS)
-    except ModuleNotFoundError as error:
-        if error.name != _BINDINGS:
-            raise
-        raise MissingPackageError("TensorRT-RTX", "building engines", _EXTRA) from None
-    except (ImportError, OSError) as error:  # the bindings without their libraries, or libraries without theirs
-        install = f"Run `{install_command(_EXTRA)}`"
-        raise ProviderUnavailableError(f"TensorRT-RTX is installed but does not load: {error}", install) from error
 
 
 def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, max_batch: int) -> None:
@@ -181,10 +156,6 @@ def _collecting_logger(trt: Any) -> Any:
 
 def _build_error(graph: str, compute_capability: str | None, reasons: Sequence[str]) -> EngineBuildError:
     what = "read every node of" if compute_capability is None else f"build an engine for {compute_capability} of"
-    reason, remedy = reasons[0].split("\n")[0][:300] if reasons else "no reason given", ""
-    if "not supported by a dedicated kernel" in reason:
-        reason = "it has no attention kernel for this precision and head width"
-        remedy = "It needs fp16 and heads of 64, as the published models have"
-    elif "FP32 GEMM is not supported" in reason:
-        reason, remedy = "it has no fp32 matrix products for this GPU", "Use fp16"
+    reason = reasons[0].split("\n")[0][:300] if reasons else "no reason given"
+    remedy = "It has kernels for fp16 and heads of 64, as the published models have"
     return EngineBuildError(f"TensorRT-RTX cannot {what} {graph}: {reason}", remedy)

@@ -34,56 +34,6 @@ def tables() -> ModuleType:
     return script("tables")
 
 
-def made_up(device: str, **seconds: float) -> dict[str, Any]:
-    """Return a result with forms that take these seconds per batch of two cells."""
-    forms = [
-        {
-            "name": name.replace("_", "-"),
-            "letter": "x",
-            "what": f"form {name}",
-            "precision": "fp32",
-            "cells": 2,
-            "seconds": [value * 0.9, value, value * 5],
-            "cpu_seconds": [value * 2] * 3,
-            "problem": "",
-            "max_difference": 1e-6,
-            "times_tolerance": 0.1,
-            "passed": True,
-            "opened_bytes": 50_000_000,
-            "run_peak_bytes": 90_000_000,
-            "peak_bytes": 100_000_000 * (1 + 9 * name.startswith("published")),
-        }
-        for name, value in seconds.items()
-    ]
-    machine = {"cpu": "Some CPU", "cpus": 2, "threads": 2, "memory_bytes": 2**34, "versions": {"torch": "2.11"}}
-    if device == "cuda":
-        machine |= {"gpu": {"name": "Some GPU"}, "driver": "580.1"}
-    return {
-        "kind": "side by side",
-        "machine": machine,
-        "device": device,
-        "genes": 5045,
-        "layers": 12,
-        "cells": 2,
-        "rounds": 3,
-        "load_before_rounds": [0.5, 1.5],
-        "tokens_computed": 4588.0 if device == "cpu" else 5045,
-        "dimensions": {
-            "n_genes": 5045,
-            "n_table_genes": 5045,
-            "d_model": 512,
-            "n_layers": 12,
-            "n_heads": 8,
-            "d_ff": 512,
-        },
-        "gflop_a_cell": 816.0,
-        "matrix_gflops": 200.0,
-        "matrix_precision": "fp32",
-        "matrix_size": 2048,
-        "forms": forms,
-    }
-
-
 @pytest.mark.rehearsal
 def test_forms_agree_and_are_timed_side_by_side(tmp_path: Path):
     names = "published,default-export-opset20,scgenept-rt-fp32"
@@ -155,35 +105,23 @@ def test_tables_of_the_page_are_those_of_the_committed_results():
     assert done.returncode == 0, done.stderr
 
 
-def test_table_shows_medians_ratios_and_errors(tables: ModuleType):
-    table = tables.side_by_side_table(made_up("cpu", published=40.0, scgenept_rt_fp32=8.0))
-    published, own = table.splitlines()[2:]
-    shown = ["20.00", "18.00 to 100.00", "40.00", "1.00", "41", "20%", "1,000"]
-    assert [cell.strip() for cell in published.split("|")[3:10]] == shown
-    assert [cell.strip() for cell in own.split("|")[3:7]] == ["4.00", "3.60 to 20.00", "8.00", "5.00"]
-    assert "1.0e-06" in own
-    # With identical tokens merged: 4,588 of 5,045.
-    assert own.split("|")[7].strip() == f"{tables.merged_gflop(made_up('cpu')) / 4:,.0f}"
+@pytest.fixture
+def result(tables: ModuleType) -> dict[str, Any]:
+    """A committed comparison of the forms on a CPU."""
+    return json.loads(tables.DRAWN.read_text())
 
 
 @pytest.mark.parametrize("failed", [0, 1])
-def test_form_that_failed_is_a_row_with_the_reason(tables: ModuleType, failed: int):
-    result = made_up("cpu", published=40.0, torch_compile=1.0)
+def test_form_that_failed_is_a_row_with_the_reason(tables: ModuleType, result: dict[str, Any], failed: int):
     result["forms"][failed] |= {"problem": "its process ended (-9)", "seconds": [], "peak_bytes": None}
     head, _, *rows = tables.side_by_side_table(result).splitlines()
     assert "its process ended (-9)" in rows[failed]
     assert {row.count("|") for row in rows} == {head.count("|")}
 
 
-def test_memory_of_a_gpu_has_a_column(tables: ModuleType):
-    head, _, row = tables.side_by_side_table(made_up("cuda", scgenept_rt_fp16=0.2)).splitlines()
-    assert "device memory, MB" in head
-    assert row.count("|") == head.count("|")
-
-
-def test_figure_has_a_bar_per_form(tmp_path: Path):
+def test_figure_has_a_bar_per_form(tmp_path: Path, result: dict[str, Any]):
     measured = {"published": (20.0, 10**9), "scgenept-rt-fp32": (4.0, 10**8), "scgenept-rt-fp16": (4.5, 10**8)}
-    script("figure").draw(made_up("cpu"), measured, tmp_path / "figure.svg")
+    script("figure").draw(result, measured, tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     for text in ("20.00 s", "4.00 s", "1,000 MB", "100 MB", "published code, as it comes"):
         assert f">{text}<" in drawn

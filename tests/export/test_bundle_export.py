@@ -12,9 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from tests.conftest import Oracle
 
 GO_C = "scgenept_go_c_gpt_concat"
-CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
 OracleBundle = Callable[[str], Path]
 
 
@@ -97,17 +94,6 @@ def test_manifest_lists_every_other_file_of_the_directory(oracle_bundle: OracleB
         "portable_fp16.onnx": ("fp16", "portable"),
     }
     assert all(file.precision is file.target is None for file in manifest.files if not file.path.endswith(".onnx"))
-
-
-def test_reference_cells_reproduce_in_every_graph(oracle_bundle: OracleBundle) -> None:
-    bundle = Bundle.open(oracle_bundle(GO_C))
-    with np.load(bundle.directory / "reference.npz") as arrays:
-        inputs = {name: arrays[name] for name in ("values", "pert_flags", "gene_index")}
-        predicted = arrays["predicted"]
-    for graph in bundle.graphs():
-        session = onnxruntime.InferenceSession(str(bundle.path(graph)), providers=["CPUExecutionProvider"])
-        comparison = bundle.manifest.tolerances[str(graph.precision)].compare(session.run(None, inputs)[0], predicted)
-        assert comparison.passed, (graph.path, comparison)
 
 
 def test_default_is_both_precisions_for_onnx_runtime_and_the_options_change_that(
@@ -180,20 +166,6 @@ def test_other_genes_than_the_data_sets_are_told(
         bundle = export(tmp_path / "adamson", dataset="adamson")
     report = check_cells(bundle, oracle.h5ad, provider="cpu")
     assert any("not the 5,060 of the Adamson data" in entry.text for entry in report.findings)
-
-
-def test_few_genes_in_the_vocabulary_are_told(
-    export: Callable[..., Bundle], oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bundle_export, "write_graph", raising(KeyboardInterrupt()))  # after all notices
-    genes = tmp_path / "genes.txt"
-    known = oracle.genes.read_text().split()
-    genes.write_text("\n".join([*known, *(f"OTHER{number}" for number in range(20))]))
-    notices: list[str] = []
-    with pytest.raises(KeyboardInterrupt):
-        export(tmp_path / "out", genes=genes, dataset="mine", on_notice=notices.append)
-    assert [notice for notice in notices if "are in the vocabulary" in notice]
-    assert not [notice for notice in notices if "data in their order" in notice]
 
 
 def test_genes_of_another_naming_are_refused(export: Callable[..., Bundle], tmp_path: Path) -> None:

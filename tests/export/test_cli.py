@@ -5,14 +5,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
-from scgenept_export.cli import app
 from scgenept_export.variants import RELEASED, VARIANTS
 from scgenept_rt.bundle import Bundle
 
@@ -65,10 +62,7 @@ def test_bundle_exports_and_says_what_it_wrote(options: dict[str, object], tmp_p
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"checkpoint": "nowhere.pt"}, "error: checkpoint nowhere.pt: there is no such file"),
         ({"genes": "nowhere.txt"}, "error: gene list nowhere.txt: there is no such file"),
-        ({"vocab": "nowhere.json"}, "error: vocabulary nowhere.json: there is no such file"),
-        ({"variant": "scgenept_go_c"}, f"Did you mean {GO_C}?"),
         ({"variant": "scgenept_go_p_gpt_concat"}, "Pass --variant scgenept_go_c_gpt_concat to name the right one"),
         ({"nhead": 5}, "error: n_heads is 5, which does not divide the model's width 64"),
     ],
@@ -84,24 +78,6 @@ def test_an_error_of_the_input_is_one_message_and_exit_code_1(
     assert errors[0].startswith("error: ")
     assert message in errors[0]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_output_needs_overwrite(
-    export_cli: ExportCli, options: dict[str, object], oracle_bundle: Callable[[str], Path]
-) -> None:
-    existing = oracle_bundle(GO_C)
-    before = Bundle.open(existing).digest
-    ended = export_cli("bundle", *arguments({**options, "out": existing}))
-    assert ended.returncode == 1
-    assert "exists and is not empty. Choose another path. Pass --overwrite to replace it" in ended.stderr
-    assert Bundle.open(existing).digest == before
-
-
-def test_debug_shows_the_traceback(export_cli: ExportCli, options: dict[str, object]) -> None:
-    ended = export_cli("--debug", "bundle", *arguments({**options, "checkpoint": "nowhere.pt"}))
-    assert ended.returncode == 1
-    assert "Traceback (most recent call last)" in ended.stderr
-    assert "CheckpointError" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -145,10 +121,6 @@ def test_help_lists_the_options_without_importing_pytorch() -> None:
     for option in ("--checkpoint", "--vocab", "--genes", "--variant", "--out", "--nhead", "--precision", "--portable"):
         assert option in ended.stdout
     assert ended.stdout.rstrip().endswith("imported: []")
-
-
-def test_version_is_that_of_the_package() -> None:
-    assert CliRunner().invoke(app, ["--version"]).output == f"scgenept-export {version('scgenept-rt')}\n"
 
 
 def test_variants_lists_every_name(export_cli: ExportCli) -> None:

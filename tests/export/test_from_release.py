@@ -14,7 +14,7 @@ from scgenept_export.gene_list import SHIPPED, read_gene_list
 from scgenept_export.release import export_release
 from scgenept_export.vocabulary import census_vocabulary
 from scgenept_rt.download import DownloadDirectory
-from scgenept_rt.errors import ArgumentError, DownloadError, OfflineError, OutputExistsError
+from scgenept_rt.errors import DownloadError, OfflineError, OutputExistsError
 from tests.release_server import ReleaseServer
 
 GO_C = "/models/finetuned/scgenept_go_c/norman/best_model_gpt3.5_ada_rnd_seed_42_concat.pt"
@@ -82,13 +82,6 @@ def test_an_occupied_output_is_told_before_the_download(release, tmp_path):
     assert release.requests == []
 
 
-@pytest.mark.parametrize("variant", ["norman", "vocab", "all"])
-def test_a_name_that_is_no_variant(release, tmp_path, variant):
-    downloads = DownloadDirectory(tmp_path, mirror=release.url)
-    with pytest.raises(ArgumentError, match=r"one of the release: .*scgenept_go_c"):
-        export_release(variant, "norman", tmp_path / "out", downloads=downloads, progress=print)
-
-
 def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
     downloads = DownloadDirectory(tmp_path / "downloads", mirror=release.url)
     with pytest.raises(DownloadError, match=r"scgenept_go_f \(.* trained on norman\) is not there"):
@@ -101,8 +94,8 @@ def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
     [
         (("scgenept_go_c", "--mirror", "host"), 2, "--mirror"),
         (("scgenept_go_c", "--dataset", "other"), 2, "other"),
-        (("scgenept_goc",), 1, "Did you mean"),
         (("go_c",), 1, "Did you mean scgenept_go_c?"),
+        (("norman",), 1, "expected one of the release"),
     ],
 )
 def test_wrong_usage(arguments, code, words, export_cli, tmp_path):

@@ -19,7 +19,6 @@ from scgenept_export.graph_check import FP32
 from scgenept_export.synthetic import synthetic_state_dict
 from scgenept_rt.bundle import Bundle
 
-NORMAN = Path(__file__).parents[1] / "data" / "norman_genes.csv"
 CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
 VARIANT = "scgenept_go_c_gpt_concat"
 N_LAYERS = 1  # of 12: most of the file is embedding tables, most of the time is layers
@@ -38,7 +37,18 @@ def checkpoint(tmp_path: Path) -> Iterator[Path]:
 def test_a_checkpoint_of_the_published_width_exports_in_bounded_memory(checkpoint: Path, tmp_path: Path) -> None:
     assert checkpoint.stat().st_size > 0.8 * GIB
     out, log = tmp_path / "out", tmp_path / "log.txt"
-    options = ["--checkpoint", checkpoint, "--genes", NORMAN, "--variant", VARIANT, "--out", out, "--precision", "fp32"]
+    options = [
+        "--checkpoint",
+        checkpoint,
+        "--genes",
+        "norman",
+        "--variant",
+        VARIANT,
+        "--out",
+        out,
+        "--precision",
+        "fp32",
+    ]
     with log.open("w") as stream:
         process = subprocess.Popen([*CLI, "bundle", *map(str, options)], stdout=stream, stderr=stream)
         _, status, usage = os.wait4(process.pid, 0)

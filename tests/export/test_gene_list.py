@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,11 +55,6 @@ def test_the_total_of_the_training_data_is_that_of_cells_with_all_genes(tmp_path
     assert normalised_total("norman") is None
 
 
-def test_h5ad_with_categorical_gene_names(tmp_path: Path) -> None:
-    var = pd.DataFrame({"gene_name": pd.Categorical(NAMES)}, index=list(IDS))
-    assert read_gene_list(write_h5ad(tmp_path / "cells.h5ad", var)).names == NAMES
-
-
 def test_h5ad_without_gene_names_has_them_as_var_names(tmp_path: Path) -> None:
     path = write_h5ad(tmp_path / "cells.h5ad", pd.DataFrame(index=list(NAMES)))
     assert read_gene_list(path) == GeneList(NAMES, (None, None, None))
@@ -77,15 +71,6 @@ def test_an_h5ad_gene_without_a_name_is_refused(tmp_path: Path) -> None:
         read_gene_list(write_h5ad(tmp_path / "cells.h5ad", var))
 
 
-@pytest.mark.parametrize("share", [0.05, 0.95])
-def test_a_truncated_h5ad_is_refused(share: float, oracle: Oracle, tmp_path: Path) -> None:
-    contents = oracle.h5ad.read_bytes()
-    path = tmp_path / "cells.h5ad"
-    path.write_bytes(contents[: int(len(contents) * share)])
-    with pytest.raises(GeneListError, match="truncated"):
-        read_gene_list(path)
-
-
 def test_an_h5ad_that_is_none_is_refused(tmp_path: Path, write: Write) -> None:
     with pytest.raises(GeneListError, match="not an HDF5 file"):
         read_gene_list(write("cells.h5ad", "FOSB\n"))
@@ -98,42 +83,6 @@ def test_an_h5ad_that_is_none_is_refused(tmp_path: Path, write: Write) -> None:
 def test_csv_with_ids(write: Write) -> None:
     path = write("genes.csv", "gene_id,gene_name\nENSG00000125740,FOSB\n,HLA-A\n")
     assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), ("ENSG00000125740", None))
-
-
-@pytest.mark.parametrize(("name", "separator"), [("genes.csv", ";"), ("genes.csv", "\t"), ("genes.tsv", "\t")])
-def test_tables_with_other_separators(name: str, separator: str, write: Write) -> None:
-    path = write(name, f"gene_id{separator}gene_name\nENSG00000125740{separator}FOSB\n{separator}HLA-A\n")
-    assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), ("ENSG00000125740", None))
-
-
-def test_names_through_a_pipe() -> None:
-    read_end, write_end = os.pipe()
-    os.write(write_end, b"FOSB\nHLA-A\n")
-    os.close(write_end)
-    try:
-        assert read_gene_list(f"/dev/fd/{read_end}") == GeneList(("FOSB", "HLA-A"), (None, None))
-    finally:
-        os.close(read_end)
-
-
-def test_csv_without_ids_and_with_quoted_names(write: Write) -> None:
-    path = write("genes.csv", 'gene_name,note\n FOSB ,"a, b"\n"HLA-A",\n')
-    assert read_gene_list(path) == GeneList(("FOSB", "HLA-A"), (None, None))
-
-
-@pytest.mark.parametrize("name", ["genes.csv", "genes.txt"])
-@pytest.mark.parametrize("start", ["", "\ufeff"])
-@pytest.mark.parametrize("end_of_line", ["\n", "\r\n"])
-def test_byte_order_mark_and_windows_lines_change_nothing(
-    name: str, start: str, end_of_line: str, write: Write
-) -> None:
-    header = "gene_name" + end_of_line if name.endswith(".csv") else ""
-    path = write(name, start + header + end_of_line.join(NAMES) + end_of_line)
-    assert read_gene_list(path).names == NAMES
-
-
-def test_text_lines_are_stripped_and_blank_ones_skipped(write: Write) -> None:
-    assert read_gene_list(write("genes", "\n FOSB\t\n\nHLA-A")) == GeneList(("FOSB", "HLA-A"), (None, None))
 
 
 @pytest.mark.parametrize(

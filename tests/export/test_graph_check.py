@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from scgenept_export.checkpoint import Checkpoint
+from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.errors import ExportedGraphError
 from scgenept_export.graph_check import (
     FP16_OVER_AUTOCAST,
@@ -21,8 +21,9 @@ from scgenept_export.graph_check import (
     tolerances,
 )
 from scgenept_export.model import ReferenceModel
-from scgenept_export.onnx_graph import write_graph
 from scgenept_export.reference_cells import predict_eager, reference_cells
+from scgenept_rt.bundle import Bundle, Reference
+from tests.conftest import Oracle
 from tests.export.conftest import shift_output
 
 SmallCheckpoint = Callable[..., Checkpoint]
@@ -31,18 +32,15 @@ TOKENS = torch.arange(12)
 IN_VOCAB = [True] * 11 + [False]
 
 
-def loaded(small_checkpoint: SmallCheckpoint, replaced: Mapping[str, torch.Tensor] | None = None) -> ReferenceModel:
-    return ReferenceModel.from_checkpoint(small_checkpoint(GO_C, replaced))
-
-
 def test_graphs_of_another_weight_are_all_listed_with_their_difference(
-    small_checkpoint: SmallCheckpoint, tmp_path: Path
+    oracle: Oracle, oracle_bundle: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    model = loaded(small_checkpoint)
-    cells = reference_cells(model, TOKENS, IN_VOCAB)
-    check = GraphCheck(model, TOKENS, IN_VOCAB, cells)
-    right, wrong, also_wrong, nan = (tmp_path / f"{name}.onnx" for name in ("right", "wrong", "also_wrong", "nan"))
-    write_graph(model, TOKENS, right, "fp32", "ort")
+    bundle = Bundle.open(oracle_bundle(GO_C))
+    model = ReferenceModel.from_checkpoint(load_checkpoint(oracle.checkpoint(GO_C), GO_C))
+    cells = Reference.read(bundle.directory)
+    check = GraphCheck(model, torch.from_numpy(cells.token_ids), bundle.manifest.in_vocab, cells)
+    wrong, also_wrong, nan = (tmp_path / f"{name}.onnx" for name in ("wrong", "also_wrong", "nan"))
+    right = bundle.path(bundle.graph("fp32", "ort"))
     shift_output(right, wrong, 0.125)
     shutil.copyfile(wrong, also_wrong)
     shift_output(right, nan, np.nan)
@@ -68,7 +66,7 @@ def test_graphs_of_another_weight_are_all_listed_with_their_difference(
 
 
 def test_half_precision_is_bounded_by_pytorchs_own_autocast(small_checkpoint: SmallCheckpoint) -> None:
-    model = loaded(small_checkpoint)
+    model = ReferenceModel.from_checkpoint(small_checkpoint(GO_C))
     cells = reference_cells(model, TOKENS, IN_VOCAB)
     bounds = tolerances(model, TOKENS, cells, GO_C, ("fp32", "fp16"))
     assert bounds["fp32"] == FP32

@@ -35,15 +35,6 @@ def test_folding_changes_no_prediction(variant: str, small_checkpoint: SmallChec
     torch.testing.assert_close(predicted, expected, rtol=1e-5, atol=1e-5 * max(scale, 1.0))
 
 
-def test_large_key_and_value_biases_fold_exactly(small_checkpoint: SmallCheckpoint) -> None:
-    bias = torch.linspace(-3, 3, 48)
-    name = "transformer_encoder.layers.{}.self_attn.in_proj_bias"
-    model, network = folded(small_checkpoint(GO_C, {name.format(0): bias, name.format(1): bias.flip(0)}))
-    with torch.inference_mode():
-        expected, predicted = model(TOKENS, VALUES, FLAGS), network(VALUES, FLAGS, ALL_GENES)
-    torch.testing.assert_close(predicted, expected, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("weight", [0.3, 1e-3, 0.0, -0.7])
 def test_query_biases_fold_exactly_whatever_the_norms_before_them(
     weight: float, small_checkpoint: SmallCheckpoint
@@ -61,14 +52,6 @@ def test_query_biases_fold_exactly_whatever_the_norms_before_them(
         assert [layer.query.bias is not None for layer in network.layers] == [weight == 0.0] * 2
 
 
-def test_the_gene_table_holds_one_row_a_gene_of_the_bundle(small_checkpoint: SmallCheckpoint) -> None:
-    model, network = folded(small_checkpoint(GO_C))
-    assert network.gene_table.shape == (6, 16)
-    torch.testing.assert_close(network.gene_table, model.gene_embedding(TOKENS), rtol=0, atol=0)
-    names = [name for name, _ in network.named_parameters()]
-    assert not any("embedding" in name for name in names), "no table of the whole vocabulary is kept"
-
-
 def test_gene_index_selects_rows_in_any_order(small_checkpoint: SmallCheckpoint) -> None:
     model, network = folded(small_checkpoint(GO_C))
     index = torch.tensor([5, 0, 3])
@@ -76,23 +59,6 @@ def test_gene_index_selects_rows_in_any_order(small_checkpoint: SmallCheckpoint)
         expected = model(TOKENS[index], VALUES[:, index], FLAGS[:, index])
         predicted = network(VALUES[:, index], FLAGS[:, index], index)
     torch.testing.assert_close(predicted, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_permuting_genes_permutes_the_prediction(small_checkpoint: SmallCheckpoint) -> None:
-    _, network = folded(small_checkpoint(GO_C))
-    order = torch.tensor([4, 1, 5, 0, 3, 2])
-    with torch.inference_mode():
-        predicted = network(VALUES, FLAGS, ALL_GENES)
-        permuted = network(VALUES[:, order], FLAGS[:, order], order)
-    torch.testing.assert_close(permuted, predicted[:, order], rtol=1e-5, atol=1e-5)
-
-
-def test_genes_of_equal_token_value_and_flag_predict_alike(small_checkpoint: SmallCheckpoint) -> None:
-    _, network = folded(small_checkpoint(GO_C))
-    with torch.inference_mode():
-        predicted = network(VALUES[1:], FLAGS[1:], ALL_GENES)
-    torch.testing.assert_close(predicted[:, 2], predicted[:, 3], rtol=1e-6, atol=1e-6)
-    assert (predicted[:, 2] - predicted[:, 1]).abs() > 1e-4
 
 
 def test_folding_leaves_the_model_as_it_was(small_checkpoint: SmallCheckpoint) -> None:

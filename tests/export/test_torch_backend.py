@@ -13,7 +13,7 @@ import scgenept_rt as sgr
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.model import ReferenceModel
 from scgenept_export.reference_cells import predict_eager
-from scgenept_export.reference_weights import cut_to_genes, write_reference_weights
+from scgenept_export.reference_weights import write_reference_weights
 from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle
 from scgenept_rt.errors import ArgumentError, BundleError, InferenceError, ProviderUnavailableError
 
@@ -53,12 +53,6 @@ def test_cutting_tables_keeps_the_embedding_of_each_gene(
     rows = ReferenceModel.from_checkpoint(kept).gene_embedding(torch.arange(4))
     expected = ReferenceModel.from_checkpoint(checkpoint).gene_embedding(tokens)
     torch.testing.assert_close(rows, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_variants_without_gene_tables_have_none_to_cut(small_checkpoint: Callable[..., Checkpoint]) -> None:
-    cut = cut_to_genes(small_checkpoint("scgpt_counts"), torch.zeros(5, dtype=torch.int64))
-    assert cut.shape.n_tokens is None
-    assert ReferenceModel.from_checkpoint(cut).gene_embedding(torch.arange(5)).shape == (5, 16)
 
 
 def test_large_batches_are_computed_in_parts(model: sgr.Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

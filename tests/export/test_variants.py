@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from scgenept_export.variants import (
-    ENCODERS,
     RELEASED,
     VARIANTS,
     is_ill_conditioned,
@@ -43,36 +42,12 @@ def test_every_go_name_has_its_encoder(part: str) -> None:
     assert VARIANTS[f"go_{part}_gpt_concat_no_attention"] == (encoder,)
 
 
-@pytest.mark.parametrize("text", ["ncbi", "ncbi+uniprot"])
-def test_the_suffix_no_attention_changes_no_encoder(text: str) -> None:
-    assert VARIANTS[f"scgenept_{text}_gpt_no_attention"] == VARIANTS[f"scgenept_{text}_gpt"]
-    assert VARIANTS[f"genept_{text}_gpt_no_attention"] == VARIANTS[f"genept_{text}_gpt"] == (GENEPT,)
-
-
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name.endswith("scgpt_counts")])
-def test_counts_variants_have_no_text_encoder(variant: str) -> None:
-    assert VARIANTS[variant] == (VALUES,)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_encoders_stand_in_the_order_in_which_upstream_adds_them(variant: str) -> None:
-    assert list(VARIANTS[variant]) == sorted(VARIANTS[variant], key=ENCODERS.index)
-
-
 @pytest.mark.parametrize(
     "variant", ["scgenept_go_c_gpt", "scgpt_no_attention", "scgenept_go_c_gpt_concat_no_attention"]
 )
 def test_names_that_fail_upstream_fail(variant: str) -> None:
     with pytest.raises(ArgumentError, match="not one of the published model types"):
         variant_encoders(variant)
-
-
-@pytest.mark.parametrize("directory", [name for name in MODEL_TYPES if name != "scgpt"])
-def test_the_name_of_a_release_directory_suggests_the_full_one(directory: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        variant_encoders(directory)
-    assert f"{directory!r}" in str(caught.value)
-    assert f"Did you mean {MODEL_TYPES[directory]}?" in str(caught.value)
 
 
 def test_a_misspelt_name_suggests_near_ones_and_a_far_one_does_not() -> None:

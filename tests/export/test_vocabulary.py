@@ -21,11 +21,6 @@ def test_special_tokens_are_appended_in_upstreams_order(tmp_path: Path) -> None:
     assert vocabulary.n_tokens == 5
 
 
-def test_special_tokens_that_are_there_keep_their_ids(tmp_path: Path) -> None:
-    vocabulary = read_vocabulary(written(tmp_path, {"<pad>": 0, "A": 1, "<eoc>": 2}))
-    assert vocabulary.token_ids == {"<pad>": 0, "A": 1, "<eoc>": 2, "<cls>": 3}
-
-
 def test_genes_outside_the_vocabulary_are_padding(tmp_path: Path) -> None:
     vocabulary = read_vocabulary(written(tmp_path, {"A": 0, "B": 1}))
     assert vocabulary.encode(["B", "ZZ", "A", "b"]) == ([1, 2, 0, 2], [True, False, True, False])
@@ -64,12 +59,3 @@ def test_unusable_files_are_refused(contents: object, problem: str, tmp_path: Pa
     with pytest.raises(VocabularyError, match=problem) as caught:
         read_vocabulary(path)
     assert str(path) in str(caught.value)
-
-
-def test_binary_and_missing_files_are_refused(tmp_path: Path) -> None:
-    binary = tmp_path / "vocab.json"
-    binary.write_bytes(b"\x80\x02\xff\xfe")
-    with pytest.raises(VocabularyError, match="cannot be read"):
-        read_vocabulary(binary)
-    with pytest.raises(VocabularyError, match="no such file"):
-        read_vocabulary(tmp_path / "nowhere.json")

@@ -20,18 +20,12 @@ def assert_close(predicted: NDArray[Any], expected: NDArray[Any]) -> None:
 
 
 def test_predict_writes_upstreams_means_and_cells(
-    oracle: Oracle,
-    oracle_variant: str,
-    oracle_bundle: Callable[[str], Path],
-    command_line: CommandLine,
-    tmp_path: Path,
+    oracle: Oracle, oracle_bundle: Callable[[str], Path], command_line: CommandLine, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.h5ad"
-    golden = oracle.golden(oracle_variant)
+    variant, out = "scgenept_go_c_gpt_concat", tmp_path / "out.h5ad"
+    golden = oracle.golden(variant)
     labels = [word for label in oracle.perturbations for word in ("-p", label)]
-    done = command_line(
-        "predict", oracle_bundle(oracle_variant), oracle.h5ad, "--out", out, *labels, "--aggregate", "both"
-    )
+    done = command_line("predict", oracle_bundle(variant), oracle.h5ad, "--out", out, *labels, "--aggregate", "both")
     assert done.returncode == 0, done.stderr
     mean, cells = anndata.read_h5ad(out), anndata.read_h5ad(tmp_path / "out.cells.h5ad")
     expected = golden["fwd64"]
@@ -41,7 +35,7 @@ def test_predict_writes_upstreams_means_and_cells(
     assert mean.obs["condition"].tolist() == list(oracle.perturbations)
     assert mean.var["gene_name"].tolist() == golden["gene_names"].tolist()
     assert mean.var["in_vocab"].tolist() == (golden["in_vocab"] == 1).tolist()
-    assert mean.uns["scgenept_rt"]["variant"] == oracle_variant
+    assert mean.uns["scgenept_rt"]["variant"] == variant
 
 
 def test_predict_draws_as_pred_perturb_from_ctrl(

@@ -67,21 +67,3 @@ def test_every_graph_mirrors_pred_perturb_with_a_perturbation_of_its_own_a_cell(
         predicted = predict(session(oracle_variant, graph), golden["X"], golden["pp_flags"].astype(np.int64))
         comparison = bundle.manifest.tolerances[str(graph.precision)].compare(predicted, golden["pp_all"])
         assert comparison.passed, (graph.path, comparison)
-
-
-def test_a_cell_predicts_alike_alone_and_in_a_batch_and_genes_in_any_order(
-    oracle: Oracle, oracle_bundle: Callable[[str], Path], session: Sessions
-) -> None:
-    variant = "scgenept_go_c_gpt_concat"
-    golden = oracle.golden(variant)
-    values, flags = golden["X"], golden["pp_flags"].astype(np.int64)
-    order = np.random.default_rng(0).permutation(values.shape[1])
-    for graph in Bundle.open(oracle_bundle(variant)).graphs():
-        if graph.precision != "fp32":
-            continue
-        run = session(variant, graph)
-        together = predict(run, values, flags)
-        alone = np.concatenate([predict(run, values[[i]], flags[[i]]) for i in range(len(values))])
-        shuffled = {"values": values[:, order], "pert_flags": flags[:, order], "gene_index": order}
-        assert FP32.compare(alone, together).passed, graph.path
-        assert FP32.compare(run.run(None, shuffled)[0], together[:, order]).passed, graph.path

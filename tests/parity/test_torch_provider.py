@@ -35,12 +35,12 @@ def predicted(command_line: CommandLine, oracle: Oracle, tmp_path: Path) -> Call
     return predict
 
 
-@pytest.mark.parametrize("variant", ["scgpt", "scgenept_go_c_gpt_concat", "scgenept_ncbi+uniprot_gpt"])
+@pytest.mark.parametrize("variant", ["scgenept_go_c_gpt_concat", "scgenept_ncbi+uniprot_gpt"])
 def test_torch_and_cpu_write_the_same(
     variant: str, oracle: Oracle, oracle_bundle: Callable[[str], Path], predicted: Callable[..., anndata.AnnData]
 ) -> None:
     bundle = oracle_bundle(variant)
-    # The third one keeps no weights: its source checkpoint serves.
+    # The second one keeps no weights: its source checkpoint serves.
     kept = (bundle / "reference_weights.pt").exists()
     source = [] if kept else ["--reference-checkpoint", oracle.checkpoint(variant)]
     cpu = predicted(bundle, "cpu")

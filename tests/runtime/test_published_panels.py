@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import csv
-
 import pytest
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.genes import panel_warnings
-from tests.conftest import DATA
 
-with (DATA / "norman_genes.csv").open() as file:
-    NORMAN = [row["gene_name"] for row in csv.DictReader(file)]
+NORMAN = list(Bundle.open(demo_bundle_path()).manifest.gene_names)
 KNOWN = [True] * len(NORMAN)
 
 

@@ -1,0 +1,39 @@
+"""What the scripts share: comma-separated options, time, the machine, and results as JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scgenept_rt.benchmark.machine import describe_machine
+from scgenept_rt.providers import select_provider
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    return describe_machine(select_provider(provider=device))
+
+
+def save(result: dict[str, Any], path: Path | None) -> None:
+    """Write a result, if it is wanted."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def timed(who: int = resource.RUSAGE_SELF) -> Iterator[dict[str, float]]:
+    """Measure the time and the processor time of what runs within."""
+    found: dict[str, float] = {}
+    begin, usage = time.perf_counter(), resource.getrusage(who)
+    yield found
+    ended = resource.getrusage(who)
+    found["seconds"] = time.perf_counter() - begin
+    found["cpu_seconds"] = ended.ru_utime - usage.ru_utime + ended.ru_stime - usage.ru_stime
