@@ -53,7 +53,7 @@ def check(
         for line in _page(report, str(bundle), engine):
             print(line)
     sys.stdout.flush()  # a reader that went away (`| head`) is found here and not when Python ends
-    if not report.works:
+    if report.problems:
         raise typer.Exit(1)
 
 
@@ -73,12 +73,11 @@ def _page(report: Report, bundle: str, engine: EngineOptions) -> Iterator[str]:
         if step:
             yield from wrapped(step, f"{_INDENT}-> ", f"{_INDENT}   ")
     yield ""
-    if report.works:
+    if report.problems:
+        yield f"This file will not work as it is: {pluralize(len(report.problems), 'problem')}."
+    else:
         yield "This file will work:"
         yield f"  {_command(bundle, report, engine)}"
-    else:
-        n_problems = sum(finding.status == "problem" for finding in report.findings)
-        yield f"This file will not work as it is: {pluralize(n_problems, 'problem')}."
 
 
 def wrapped(text: str, first: str, others: str) -> list[str]:
@@ -97,8 +96,8 @@ def _command(bundle: str, report: Report, engine: EngineOptions) -> str:
 
 def _example(report: Report) -> str:
     """Return a perturbation that the model can predict."""
-    if report.labels is not None and report.labels.perturbations:
-        return report.labels.perturbations[0]
+    if report.labels is not None and report.labels["perturbations"]:
+        return str(report.labels["perturbations"][0])
     manifest = report.bundle.manifest
     known = (name for name, in_vocab in zip(manifest.gene_names, manifest.in_vocab, strict=True) if in_vocab)
     return f"{next(known, manifest.gene_names[0])}+ctrl"

@@ -52,8 +52,8 @@ def _inspect_file(path: Path, json_output: bool) -> None:
         else:
             summary = summarize_cells(cells)
             lines, commands = list(cells_page(summary)), after_cells(summary)
-            findings = [finding.to_json(PREDICT_FLAGS) for finding in summary.findings]
-            facts = {"kind": "cells", **dataclasses.asdict(summary), "findings": findings}
+            findings = [finding.to_json(PREDICT_FLAGS) for finding in summary["findings"]]
+            facts = {"kind": "cells", **summary, "findings": findings}
     if json_output:
         print(json_text({**facts, "next": list(map(shlex.join, commands))}))
         return

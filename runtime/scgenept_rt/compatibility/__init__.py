@@ -1,7 +1,7 @@
 """Whether cells will work with a bundle, found out without a prediction: `scgenept-rt check`."""
 
-from scgenept_rt.compatibility.cells_summary import CellsSummary, summarize_cells
+from scgenept_rt.compatibility.cells_summary import summarize_cells
 from scgenept_rt.compatibility.check_cells import Report, check_cells
 from scgenept_rt.compatibility.finding import Finding
 
-__all__ = ["CellsSummary", "Finding", "Report", "check_cells", "summarize_cells"]
+__all__ = ["Finding", "Report", "check_cells", "summarize_cells"]

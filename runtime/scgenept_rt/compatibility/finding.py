@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,13 +30,6 @@ class Finding:
     remedy: str = ""
     options: tuple[UseOption, ...] = ()
 
-    @classmethod
-    def from_notice(cls, topic: Topic, notice: str) -> Finding:
-        """Return a notice of `predict` as a finding."""
-        if not isinstance(notice, Notice):
-            return cls(topic, "note", notice)
-        return cls(topic, "note", notice.problem, notice.remedy, notice.options)
-
     def step(self, flags: Mapping[str, str] | None = None) -> str:
         """Return remedy and options in words; see `compose` for `flags`. Empty where nothing needs doing."""
         return compose("", self.remedy, self.options, flags=flags)
@@ -48,6 +41,16 @@ class Finding:
 
 class Findings(list[Finding]):
     """What a check found, in order."""
+
+    def add(self, topic: Topic, text: str, *, note: bool = False, remedy: str = "", options: Any = ()) -> None:
+        """Add what is as it should be, or is a note."""
+        self.append(Finding(topic, "note" if note else "ok", text, remedy, tuple(options)))
+
+    def add_notices(self, topic: Topic, notices: Iterable[str]) -> None:
+        """Add notices of `predict` as notes."""
+        for notice in notices:
+            parts = (notice.problem, notice.remedy, notice.options) if isinstance(notice, Notice) else (notice,)
+            self.append(Finding(topic, "note", *parts))
 
     @contextmanager
     def problems(self, topic: Topic) -> Iterator[None]:

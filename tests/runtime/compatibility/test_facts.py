@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import scipy.sparse
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility import check_cells
+from scgenept_rt.compatibility.check_cells import estimate_run
+from scgenept_rt.compatibility.finding import Findings
 from scgenept_rt.compatibility.value_check import MAX_CELLS
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.options import ReadOptions
@@ -43,7 +44,7 @@ def test_facts_of_labels(bundle: Bundle):
         + [f"{genes[5]}x+ctrl", f"{genes[5]}+{genes[5]}"] * 2
     )
     report = check_cells(bundle, cells_of(bundle, conditions=conditions), provider="cpu")
-    assert report.works
+    assert not report.problems
     labels = report.to_json()["labels"]
     assert labels["condition_key"] == "condition"
     assert labels["control_label"] == "ctrl"
@@ -54,8 +55,8 @@ def test_facts_of_labels(bundle: Bundle):
     assert [entry.status for entry in notes] == ["note", "note"]
     assert f"{genes[5]}x (did you mean {genes[5]}" in notes[0].text
     assert f"{unnamed}" in notes[1].text
-    assert report.cost is not None
-    assert (report.cost.n_controls, report.cost.n_perturbations) == (N_CONTROL, 3)
+    assert report.run is not None
+    assert (report.run["n_controls"], report.run["n_perturbations"]) == (N_CONTROL, 3)
 
 
 def test_facts_of_genes(bundle: Bundle):
@@ -73,12 +74,12 @@ def test_totals_tell_whether_and_to_what_values_were_normalised(bundle: Bundle):
     counts = counts_of(N_CONTROL + N_OTHER, bundle.manifest.dimensions.n_genes)
     report = check_cells(bundle, cells_of(bundle, normalised(counts, 2500)), provider="cpu")
     assert report.values is not None
-    assert report.values.totals == pytest.approx([2500] * 3, rel=1e-3)
+    assert report.values["totals"] == pytest.approx([2500] * 3, rel=1e-3)
     assert "normalised to a total of 2,500 per cell" in finding(report, "scale").text
     assert finding(report, "scale").status == "ok"
 
     unnormalised = check_cells(bundle, cells_of(bundle, np.log1p(counts)), provider="cpu")
-    assert unnormalised.works
+    assert not unnormalised.problems
     assert finding(unnormalised, "scale").status == "note"
     assert "sc.pp.normalize_total(adata)" in finding(unnormalised, "scale").step()
 
@@ -100,7 +101,7 @@ def test_only_a_sample_of_many_control_cells_is_read(bundle: Bundle, tmp_path: P
     x = normalised(counts_of(n_obs, bundle.manifest.dimensions.n_genes))
     path = written(cells_of(bundle, x, ["ctrl"] * n_obs), tmp_path)
     first, second = (check_cells(bundle, path, provider="cpu") for _ in range(2))
-    assert (first.values.n_cells, first.values.n_candidates) == (MAX_CELLS, n_obs)
+    assert (first.values["n_cells"], first.values["n_candidates"]) == (MAX_CELLS, n_obs)
     assert f"{MAX_CELLS} of {n_obs} cells looked at" in finding(first, "scale").text
     assert first.to_json()["values"] == second.to_json()["values"]
 
@@ -113,7 +114,7 @@ def test_nothing_is_said_of_the_models_genes_where_none_is_found(form: Callable,
     assert problems(report) == {"genes"}
     assert [entry.topic for entry in report.findings] == ["labels", "perturbations", "genes", "scale", "provider"]
     assert "normalised to a total of 1,000 per cell" in finding(report, "scale").text
-    assert report.cost is None
+    assert report.run is None
 
 
 def test_labels_in_the_form_of_gears_condition_names_are_explained(bundle: Bundle):
@@ -123,21 +124,24 @@ def test_labels_in_the_form_of_gears_condition_names_are_explained(bundle: Bundl
     assert f"A549_{gene}+ctrl_1+1 (did you mean {gene}+ctrl?)" in note.text
 
 
-def test_cost_grows_with_cells_and_perturbations(bundle: Bundle):
-    report = check_cells(bundle, cells_of(bundle), provider="cpu")
-    cost = report.cost
-    assert cost is not None
-    assert (cost.provider, cost.precision) == ("cpu", "fp32")
-    assert cost.seconds == pytest.approx(2 * N_CONTROL * cost.seconds_per_cell)
-    long = dataclasses.replace(cost, n_controls=7353, n_perturbations=300, seconds_per_cell=5.0).finding()
-    assert long.text.startswith("About 3,063:45 h for 7,353 control cells x 300 perturbations (0.2 cells/s)")
-    assert [option.name for option in long.options] == ["max_error", "n_controls"]
+def test_the_time_of_a_run_grows_with_cells_and_perturbations(
+    bundle: Bundle, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+):
+    run = check_cells(bundle, cells_of(bundle), provider="cpu").run
+    assert (run["provider"], run["precision"]) == ("cpu", "fp32")
+    assert run["seconds"] == pytest.approx(2 * N_CONTROL * run["seconds_per_cell"])
+    monkeypatch.setitem(estimate_run.__globals__, "_seconds", lambda *_: 5.0)
+    findings = Findings()
+    labels = {"n_control_cells": 7353, "perturbations": ["A"] * 300}
+    estimate_run(predictor, None, labels, findings)
+    assert findings[0].text.startswith("About 3,063:45 h for 7,353 control cells x 300 perturbations (0.2 cells/s)")
+    assert [option.name for option in findings[0].options] == ["max_error", "n_controls"]
 
 
 def test_a_provider_that_cannot_be_used_is_a_problem_of_its_own(bundle: Bundle):
     report = check_cells(bundle, cells_of(bundle), provider="no-such-provider")
     assert problems(report) == {"provider"}
-    assert report.cost is None
+    assert report.run is None
 
 
 def test_problems_are_those_of_predict_with_its_options(bundle: Bundle, predictor: Predictor):
@@ -169,7 +173,7 @@ def test_labels_are_looked_at_where_there_is_no_x(bundle: Bundle, tmp_path: Path
         report = check_cells(bundle, source, provider="cpu")
         assert problems(report) == {"file"}
         assert finding(report, "file").step() == "Pass use_raw=True to read raw."
-        assert report.labels.n_control_cells == N_CONTROL
+        assert report.labels["n_control_cells"] == N_CONTROL
 
 
 @pytest.mark.parametrize("damage", ["column", "index"])
