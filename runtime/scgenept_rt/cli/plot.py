@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +42,6 @@ _GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help
 _SeparatedGenesOption = Annotated[
     str | None, typer.Option("--genes", metavar="A,B,...", help="Draw these genes instead.")
 ]
-_N_GENES = {"delta": 20, "volcano": 10}
 _WithoutTargetsOption = Annotated[
     bool, typer.Option("--without-targets", help="Leave out the genes that a perturbation targets.")
 ]
@@ -118,16 +117,17 @@ def agreement(
         _draw("agreement", out, figure, size, data, perturbation, series, on_notice=note, **chosen)
 
 
-def _draw_changes(kind: str) -> Callable[..., None]:
-    """Return the command that draws the changes of one perturbation."""
+def _add_command(kind: str, n_genes_by_default: int, text: str) -> None:
+    """Add the command that draws the changes of one perturbation."""
 
+    @app.command(kind, cls=Command, help=text)
     @with_options()
     def command(
         predictions: _PredictionsArgument,
         perturbation: _PerturbationOption,
         out: _OutOption,
         figure: FigureOptions,
-        n_genes: _GenesOption = _N_GENES[kind],
+        n_genes: _GenesOption = n_genes_by_default,
         in_group: InGroupOption = None,
         without_targets: _WithoutTargetsOption = False,
         size: _SizeOption = None,
@@ -135,17 +135,9 @@ def _draw_changes(kind: str) -> Callable[..., None]:
         chosen = {"n_genes": n_genes, "in_group": in_group, "without_targets": without_targets}
         _draw(kind, out, figure, size, predictions, perturbation, **chosen)
 
-    return command
 
-
-for _kind, _help in (
-    ("delta", "Draw the largest predicted changes as bars with their standard errors; needs no measured cells."),
-    (
-        "volcano",
-        "Draw the predicted effect on every gene against the number of its standard errors; needs no measured cells.",
-    ),
-):
-    app.command(_kind, cls=Command, help=_help)(_draw_changes(_kind))
+_add_command("delta", 20, "Draw the largest predicted changes as bars with their errors; needs no measured cells.")
+_add_command("volcano", 10, "Draw predicted effects against the number of their errors; needs no measured cells.")
 
 
 @app.command("heatmap", cls=Command)
@@ -180,18 +172,8 @@ def heatmap(
 ) -> None:
     """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
     chosen = {"n_genes": n_genes, "genes": _split(genes), "n_perturbations": n_perturbations, "cluster": cluster}
-    _draw(
-        "heatmap",
-        out,
-        figure,
-        size,
-        predictions,
-        perturbation,
-        in_group=in_group,
-        without_targets=without_targets,
-        on_notice=note,
-        **chosen,
-    )
+    also = {"in_group": in_group, "without_targets": without_targets, "on_notice": note}
+    _draw("heatmap", out, figure, size, predictions, perturbation, **chosen, **also)
 
 
 @contextmanager
@@ -208,30 +190,24 @@ def _series(
     from scgenept_rt.errors import PlotError
     from scgenept_rt.evaluation import read_predictions
 
-    named: dict[str, Any] = {}
-
-    def add(name: str, entry: Any) -> None:
-        if name in named:
-            raise PlotError(f"two series are called {name!r}", "Name them with NAME=FILE or NAME=BUNDLE")
-        named[name] = entry
-
     with ExitStack() as stack:
-        for text in predictions or []:
-            name, path = _name_and_path(text)
+        found: list[tuple[str, Any]] = []
+        for name, path in map(_name_and_path, predictions or []):
             means = read_predictions(path, name=name, labels=[perturbation], in_group=in_group)
-            add(means.name, means)
-        for text in bundles or []:
-            name, path = _name_and_path(text)
+            found.append((means.name, means))
+        for name, path in map(_name_and_path, bundles or []):
             model = stack.enter_context(open_model(path, engine))
-            add(name or model.variant, model)
+            found.append((name or model.variant, model))
+        named = dict(found)
+        if len(named) < len(found):
+            twice = next(name for name, entry in found if named[name] is not entry)
+            raise PlotError(f"two series are called {twice!r}", "Name them with NAME=FILE or NAME=BUNDLE")
         yield named
 
 
 def _name_and_path(text: str) -> tuple[str | None, Path]:
     name, equals, path = text.partition("=")
-    if not equals or Path(text).exists():
-        return None, Path(text)
-    return name, Path(path)
+    return (None, Path(text)) if not equals or Path(text).exists() else (name, Path(path))
 
 
 def _split(genes: str | None) -> list[str] | None:

@@ -35,9 +35,7 @@ MAX_NAMED_GENES = 300
 """Genes of a figure that names each: its length grows with them, and thousands take gigabytes and minutes."""
 
 _MANY_POINTS = 2000
-UP, DOWN = "#D55E00", "#0072B2"
-NEUTRAL = "#6E6E6E"
-DIVERGING = "RdBu_r"
+UP, DOWN, NEUTRAL = "#D55E00", "#0072B2", "#6E6E6E"
 
 
 def require_matplotlib() -> None:
@@ -81,34 +79,36 @@ def check_count(what: str, count: int, maximum: int, *options: UseOption) -> Non
         raise PlotError(f"{count:,} {what} were requested, this figure shows at most {maximum:,}", options=options)
 
 
-def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """Return `ax`, or the axes of a new figure of this size in inches that pyplot does not manage."""
-    return new_figure(*size).add_subplot() if ax is None else ax
+def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return `ax`, or the axes of a new figure of this size in inches."""
+    return new_figure(width, height).add_subplot() if ax is None else ax
 
 
 def new_figure(width: float, height: float) -> Figure:
     """Return a figure of this size in inches that pyplot does not manage."""
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def figure_of(ax: Axes | Figure) -> Figure:
+    """Return the figure that axes are in, also within a subfigure."""
+    found: Any = ax
+    while found.figure is not found:
+        found = found.figure
+    return found  # type: ignore[no-any-return]
+
+
+def inches(ax: Axes) -> tuple[float, float]:
+    """Return width and height of axes before the layout adjusts them."""
+    (width, height), place = figure_of(ax).get_size_inches(), ax.get_position()
+    return float(width * place.width), float(height * place.height)
 
 
 def settle_layout(figure: Figure) -> None:
     """Place the axes; the constrained layout of square axes takes several passes."""
     for _ in range(3):
         figure.draw_without_rendering()
-
-
-def figure_of(ax_or_figure: Axes | Figure) -> Figure:
-    """Return the figure that axes are in, also within a subfigure."""
-    figure = ax_or_figure
-    while getattr(figure, "figure", None) not in (None, figure):
-        figure = figure.figure  # type: ignore[assignment]
-    return figure  # type: ignore[return-value]
 
 
 def style_of(index: int, size: float = 6.0) -> dict[str, Any]:
@@ -126,14 +126,7 @@ def draw_points(ax: Axes, x: Any, y: Any, **style: Any) -> None:
 def square_axes(ax: Axes, low: float, high: float) -> None:
     """Make axes square, of equal limits, with a dashed diagonal."""
     ax.plot((low, high), (low, high), color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
-    ax.set_box_aspect(1)
-
-
-def legend_text(name: str) -> str:
-    """Return a name for a legend; matplotlib leaves out labels that begin with an underscore."""
-    return f" {name}" if name.startswith("_") else name
+    ax.set(xlim=(low, high), ylim=(low, high), box_aspect=1)
 
 
 def plain(ax: Axes) -> None:
@@ -167,7 +160,7 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, **options: Unpack[Figure
     resolved = resolve(FigureOptions, options)
     figure = figure_of(ax_or_figure)
     if resolved["title"] is not None:
-        _replace_title(figure, resolved["title"])
+        _replace_title(figure.axes[0], resolved["title"])
     suffix, drawn = path.suffix.lower(), BytesIO()
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
     # Without the salt, ids in .svg files are random.
@@ -177,17 +170,13 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, **options: Unpack[Figure
     return path
 
 
-def _replace_title(figure: Figure, title: str) -> None:
+def _replace_title(ax: Axes, title: str) -> None:
     from matplotlib.text import Text
 
-    ax = figure.axes[0]
-    old = ax.get_title("left") or ax.get_title()
-    if not old:
-        ax.set_title(title, loc="left", parse_math=False)
-        return
+    old = ax.get_title("left")
     if "synthetic weights" in old:
         title = f"{title} (synthetic weights)"
-    for text in ax.findobj(Text):
+    for text in ax.findobj(Text) if old else [ax.title]:
         if text.get_text() == old:
             text.set_text(title)  # where it stands, above a legend or not
 
@@ -196,15 +185,11 @@ def svg_of(figure: Figure, prefix: str) -> str:
     """Return a figure as an <svg> element whose ids begin with `prefix`, so that a page can hold several."""
     from io import StringIO
 
+    from matplotlib import rc_context
+
     settle_layout(figure)
     stream = StringIO()
-    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), dpi=150)
+    with rc_context({"svg.hashsalt": "scgenept-rt"}):
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), dpi=150)
     text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    # matplotlib draws some ids at random; numbered, equal figures are equal texts.
-    new = {old: f"{prefix}-{number}" for number, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', text)))}
-
-    def renamed(match: re.Match[str]) -> str:
-        return f"{match[1]}{new.get(match[2], match[2])}{match[3]}"
-
-    return re.sub(r'(\bid="|href="#|url\(#)([^")]+)(["\)])', renamed, text)
+    return re.sub(r'\bid="|href="#|url\(#', rf"\g<0>{prefix}-", text[text.index("<svg") :])

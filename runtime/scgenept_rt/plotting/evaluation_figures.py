@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.evaluation import Evaluation
-from scgenept_rt.plotting.agreement import draw_agreement, name_genes
+from scgenept_rt.plotting.comparison import draw_agreement, name_genes
 from scgenept_rt.plotting.drawing import (
     draw_points,
-    legend_text,
     new_figure,
     plain,
     settle_layout,
@@ -19,7 +18,7 @@ from scgenept_rt.plotting.drawing import (
     svg_of,
     without_tex,
 )
-from scgenept_rt.plotting.text_layout import MEDIUM, add_legend, wrapped
+from scgenept_rt.plotting.text_layout import MEDIUM, add_legend, legend_text, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,17 +70,15 @@ def _examples(evaluation: Evaluation) -> Figure:
     ranked = list(own.sort_values(ascending=False, kind="stable").index)
     chosen = list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
     figure = new_figure(3.6 * len(chosen), 3.9)
+    axes = figure.subplots(1, len(chosen), squeeze=False)[0]
     drawn = []
-    for ax, label in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+    for ax, label in zip(axes, chosen, strict=True):
         row = evaluation.tested.index(label)
-        measured, predicted = (
-            deltas[row].astype(np.float64) for deltas in (evaluation.observed_deltas, evaluation.predicted_deltas)
-        )
+        measured, predicted = evaluation.observed_deltas[row], evaluation.predicted_deltas[row].astype(np.float64)
         draw_agreement(ax, measured, [predicted], [legend_text(label)])
-        drawn.append((ax, measured, predicted))
-    for ax, _, _ in drawn:
         add_legend(ax)
+        drawn.append((ax, measured, [predicted]))
     settle_layout(figure)
-    for ax, measured, predicted in drawn:  # last, as every legend moves the axes of the others
-        name_genes(ax, measured, [predicted], evaluation.gene_names, n_labels=6)
+    for ax, measured, deltas in drawn:  # last, as every legend moves the axes of the others
+        name_genes(ax, measured, deltas, evaluation.gene_names, n_labels=6)
     return figure

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Notice, UseOption
 from scgenept_rt.evaluation import change_sizes, read_predictions
-from scgenept_rt.plotting.drawing import DIVERGING, axes_for, check_count, figure_of, without_tex
-from scgenept_rt.plotting.predictions import Prediction, shown_name
+from scgenept_rt.plotting.changes import Prediction, shown_name
+from scgenept_rt.plotting.drawing import axes_for, check_count, figure_of, inches, without_tex
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def heatmap(
     cluster
         Put similar rows, and similar columns, side by side (average linkage); else keep the order given.
     ax
-        Axes to draw into; by default those of a new figure of at most 20 inches a side. Labels that would be too small
-        to read are left out.
+        Axes to draw into; by default those of a new figure of at most 20 inches a side. Where labels would be too small
+        to read, their number is written instead.
     on_notice
-        Called with a message if perturbations or labels are left out.
+        Called with a message if perturbations are left out.
 
     Raises
     ------
@@ -81,13 +81,14 @@ def heatmap(
         sizes = change_sizes(prediction, genes, in_group=in_group, without_targets=without_targets)
         n_predicted = len(sizes)
         wanted = min(n_predicted, _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
-        fewer = (UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them"))
+        fewer = [UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them")]
         check_count("perturbations", wanted, _MAX_SHOWN, *fewer)
-        labels = _largest(sizes, wanted)
-        if len(labels) < n_predicted and n_perturbations is None and on_notice is not None:
+        largest = set(sorted(sizes, key=lambda label: -sizes[label])[:wanted])
+        labels = [label for label in sizes if label in largest]
+        if wanted < n_predicted and n_perturbations is None and on_notice is not None:
             on_notice(
                 Notice(
-                    f"{len(labels)} of {n_predicted:,} perturbations are drawn, those of the largest predicted change",
+                    f"{wanted} of {n_predicted:,} perturbations are drawn, those of the largest predicted change",
                     options=[UseOption("perturbations", "draw others"), UseOption("n_perturbations", "draw more")],
                 )
             )
@@ -95,14 +96,13 @@ def heatmap(
         labels = list(perturbations)
         check_count("perturbations", len(labels), _MAX_SHOWN, UseOption("perturbations", "name fewer"))
     means = read_predictions(prediction, labels=labels, in_group=in_group)
-    fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
+    fewer = [UseOption("n_genes", "draw fewer"), UseOption("genes", "name them")]
     check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)
     changes = np.stack([means.delta(label) for label in labels])
     left_out = np.zeros(changes.shape, dtype=np.bool_)
-    if without_targets:
-        for row, label in enumerate(labels):
-            left_out[row, means.targets(label)] = True
-        changes[left_out] = 0.0
+    for row, label in enumerate(labels if without_targets else []):
+        left_out[row, means.targets(label)] = True
+    changes[left_out] = 0.0
     if genes is None:
         columns = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:n_genes])
     else:
@@ -113,39 +113,18 @@ def heatmap(
         labels, columns = [labels[row] for row in rows], columns[order]
         shown, left_out = shown[rows][:, order], left_out[rows][:, order]
 
-    ax = axes_for(
-        ax,
-        (
-            min(_MAX_INCHES, max(4.5, 0.19 * len(columns) + 2.6)),
-            min(_MAX_INCHES, max(2.6, 0.19 * len(labels) + 1.8)),
-        ),
-    )
+    width, height = max(4.5, 0.19 * len(columns) + 2.6), max(2.6, 0.19 * len(labels) + 1.8)
+    ax = axes_for(ax, min(_MAX_INCHES, width), min(_MAX_INCHES, height))
     limit = float(np.abs(shown).max()) or 1.0
     ax.set_facecolor(_LEFT_OUT)
-    image = ax.imshow(
-        np.ma.masked_array(shown, left_out),
-        cmap=DIVERGING,
-        vmin=-limit,
-        vmax=limit,
-        aspect="auto",
-        interpolation="nearest",
-    )
+    colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    image = ax.imshow(np.ma.masked_array(shown, left_out), aspect="auto", interpolation="nearest", **colours)
     _mark_down(ax, shown / limit)
-    unnamed = []
     if not label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
-        unnamed.append(f"{len(columns):,} genes")
-        ax.set_xlabel(unnamed[-1])
+        ax.set_xlabel(f"{len(columns):,} genes")
     if not label_genes(ax, labels, axis="y", unless_small=True):
-        unnamed.append(f"{len(labels):,} perturbations")
-        ax.set_ylabel(unnamed[-1])
-    if unnamed and on_notice is not None:
-        on_notice(
-            f"The names of {' and '.join(unnamed)} are left out, as they would be too small to read; a figure of fewer "
-            "shows them."
-        )
-    figure = figure_of(ax)
-    high = float(figure.get_size_inches()[1]) * ax.get_position().height
-    bar = figure.colorbar(image, ax=ax, shrink=min(1.0, _BAR_INCHES / high), aspect=12, pad=0.02)
+        ax.set_ylabel(f"{len(labels):,} perturbations")
+    bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(1.0, _BAR_INCHES / inches(ax)[1]), aspect=12, pad=0.02)
     bar.set_label("predicted change\n(log1p; dash: down)", fontsize="small")
     title = shown_name(means)
     if len(labels) < n_predicted:
@@ -158,19 +137,13 @@ def heatmap(
 
 def _mark_down(ax: Axes, strength: NDArray[np.float64]) -> None:
     """Put a dash on decreases, which in grey look like increases; none where squares are too small for one."""
-    size, place = 72 * figure_of(ax).get_size_inches(), ax.get_position()
-    side = min(size[0] * place.width / strength.shape[1], size[1] * place.height / len(strength))
+    width, height = inches(ax)
+    side = 72 * min(width / strength.shape[1], height / len(strength))
     if side < _LEAST_SQUARE:
         return
     for colour, marked in (("black", (strength > -0.6) & (strength < -0.15)), ("white", strength <= -0.6)):
         rows, columns = np.nonzero(marked)
         ax.plot(columns, rows, linestyle="none", marker="_", markersize=0.45 * min(side, 12.0), color=colour)
-
-
-def _largest(sizes: Mapping[str, float], number: int) -> list[str]:
-    """Return the labels of the largest changes, in the order of the predictions."""
-    labels = list(sizes)
-    return [labels[row] for row in np.sort(np.argsort(-np.array(list(sizes.values())), kind="stable")[:number])]
 
 
 def _order(rows: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.plotting.drawing import axes_for, figure_of
+from scgenept_rt.plotting.drawing import axes_for, figure_of, inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +30,6 @@ _CHARACTER = 0.62
 """Mean width of a character, in units of the font size."""
 
 _POINT_RADIUS = 2.4
-_MOST_CROSSED = 1
-"""Points that the line of a name may cross; with more, its own is not recognisable."""
-
-_ADJUSTMENTS = 300
 
 
 class _NameWrapper(textwrap.TextWrapper):
@@ -42,16 +38,20 @@ class _NameWrapper(textwrap.TextWrapper):
     wordsep_re = re.compile(r"( +|[^ _+\-/]*[_+\-/]+)")
 
 
-def wrapped(text: str, inches: float, size: float = SMALL) -> str:
-    """Break a text into lines of about this width."""
-    width = max(8, int(72 * inches / (_CHARACTER * size)))
-    lines = [line for given in text.split("\n") for line in _NameWrapper(width).wrap(given) or [""]]
-    return "\n".join(lines).replace(NO_BREAK, " ")
+def wrapped(text: str, width: float, size: float = SMALL) -> str:
+    """Break a text into lines of about this width in inches."""
+    wrapper = _NameWrapper(max(8, int(72 * width / (_CHARACTER * size))))
+    return "\n".join(wrapper.fill(line) for line in text.split("\n")).replace(NO_BREAK, " ")
+
+
+def legend_text(name: str) -> str:
+    """Return a name for a legend; matplotlib leaves out labels that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def set_small_title(ax: Axes, title: str) -> None:
     """Set a title of small lines at the left that end within the figure."""
-    ax.set_title(wrapped(title, _inches(ax, "x")), fontsize=SMALL, loc="left", parse_math=False)
+    ax.set_title(wrapped(title, inches(ax)[0]), fontsize=SMALL, loc="left", parse_math=False)
 
 
 def add_legend(ax: Axes, title: str = "", *, grow: bool = False) -> None:
@@ -59,7 +59,7 @@ def add_legend(ax: Axes, title: str = "", *, grow: bool = False) -> None:
 
     With `grow` the figure becomes higher by the legend, so that the axes keep their size.
     """
-    figure, width = figure_of(ax), _inches(ax, "x")
+    figure, width = figure_of(ax), inches(ax)[0]
     size = max(_LEAST, SMALL * min(1.0, width / _USUAL_WIDTH))
     handles, labels = ax.get_legend_handles_labels()
     handle = 3.2 * size / 72  # with its distance from the text
@@ -78,19 +78,16 @@ def add_legend(ax: Axes, title: str = "", *, grow: bool = False) -> None:
         frameon=False,
         fontsize=size,
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a dollar sign in a name is a dollar sign
     height = float(legend.get_window_extent().height) / figure.dpi
     size *= MEDIUM / SMALL
-    title = wrapped(title, width, size)
-    ax.set_title(title, fontsize=size, loc="left", pad=72 * height + 5, parse_math=False)
+    ax.set_title(wrapped(title, width, size), fontsize=size, loc="left", pad=72 * height + 5, parse_math=False)
     if grow:
         figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + height)
 
 
 def row_axes(ax: Axes | None, names: Sequence[str]) -> Axes:
     """Return axes with a named row per entry, the first on top: those given, or of a new figure."""
-    ax = axes_for(ax, (5.2, max(2.4, 0.2 * len(names) + 1.2)))
+    ax = axes_for(ax, 5.2, max(2.4, 0.2 * len(names) + 1.2))
     ax.set_ylim(len(names) - 0.4, -0.6)
     label_genes(ax, names, axis="y")
     ax.locator_params(axis="x", nbins=5)
@@ -103,13 +100,13 @@ def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x", unless_small
     With `unless_small` labels that would be too small to read are left out. Returns whether they are drawn.
     """
     # A line of text takes about 1.25 times its size; names on the x axis are vertical.
-    size = min(10.0, 72 * _inches(ax, axis) / max(len(names), 1) / 1.25)
-    drawn = not unless_small or size >= _SMALLEST
+    size = min(10.0, 72 * inches(ax)[axis == "y"] / max(len(names), 1) / 1.25)
     ticks = ax.xaxis if axis == "x" else ax.yaxis
-    ticks.set_ticks(range(len(names)) if drawn else [])
-    if drawn:
-        ticks.set_ticklabels(names, rotation=90 if axis == "x" else 0, fontsize=max(_SMALLEST, size))
-    return drawn
+    if unless_small and size < _SMALLEST:
+        ticks.set_ticks([])
+        return False
+    ticks.set_ticks(range(len(names)), names, rotation=90 if axis == "x" else 0, fontsize=max(_SMALLEST, size))
+    return True
 
 
 def name_points(
@@ -117,18 +114,11 @@ def name_points(
 ) -> list[str]:
     """Write names beside points, with a line to each; leave out those without room, and return them.
 
-    No name covers a point or another name, and no line crosses several points.
+    No name covers a point or another name, and no line crosses several points. The axes are in their place
+    (`settle_layout`), with limits, title and legend.
 
-    Parameters
-    ----------
-    ax
-        Axes in their place (`settle_layout`), with limits, title and legend.
-    places, names
-        (n, 2) points in data coordinates, and their names.
-    chosen
-        Which of them to name, the most important first.
-    others
-        (m, 2) further points not to cover.
+    `places` are (n, 2) points in data coordinates with their `names`; `chosen` are those to name, the most important
+    first, and `others` (m, 2) further points not to cover.
     """
     from adjustText import adjust_text
 
@@ -137,8 +127,7 @@ def name_points(
     # The memory of adjustText grows with the square of the points: one of each 3 x 3 typographic points will do.
     _, sparse = np.unique(np.round(ax.transData.transform(points) / (3 * unit)), axis=0, return_index=True)
     texts = [
-        ax.text(float(x), float(y), names[index], fontsize=_GENE_NAME, parse_math=False)
-        for index, (x, y) in zip(chosen, places[chosen], strict=True)
+        ax.text(x, y, names[index], fontsize=_GENE_NAME) for index, (x, y) in zip(chosen, places[chosen], strict=True)
     ]
     for text in texts:
         text.set_in_layout(False)  # else the layout moves the axes to make room for them
@@ -146,25 +135,27 @@ def name_points(
         texts,
         *points[sparse].T,
         ax=ax,
-        iter_lim=_ADJUSTMENTS,  # the default is a time limit, with which figures differ from run to run
+        iter_lim=300,  # the default is a time limit, with which figures differ from run to run
         expand=(1.25, 1.9),
         force_text=(0.3, 0.5),
         force_static=(0.2, 0.3),
         force_explode=(0.2, 0.6),
     )
     dots = np.asarray(ax.transData.transform(points))  # adjustText may have moved the axes a little
+    radius = _POINT_RADIUS * unit
     written: list[tuple[Bbox, NDArray[np.float64]]] = []
     left_out: list[str] = []
     for text, index in zip(texts, chosen, strict=True):
         box = text.get_window_extent()
         line = np.linspace(dots[index], np.clip(dots[index], box.min, box.max), 20)
-        covered = (np.abs(dots - np.clip(dots, box.min, box.max)) < _POINT_RADIUS * unit).all(axis=1)
         distances = np.linalg.norm(dots[:, None] - line, axis=2)
-        crossed = (distances.min(axis=1) < 0.8 * _POINT_RADIUS * unit) & (distances[:, 0] > unit)
+        crossed = (distances.min(axis=1) < 0.8 * radius) & (distances[:, 0] > unit)
         if (
-            covered.any()
-            or np.count_nonzero(crossed) > _MOST_CROSSED
-            or any(_collide(box, line, *other) for other in written)
+            box.padded(radius).count_contains(dots)
+            or np.count_nonzero(crossed) > 1  # the line's own point would not be recognisable
+            or any(
+                box.overlaps(other) or box.count_contains(its) or other.count_contains(line) for other, its in written
+            )
         ):
             text.remove()
             left_out.append(names[index])
@@ -173,13 +164,3 @@ def name_points(
         ends = ax.transData.inverted().transform(line[[0, -1]])
         ax.plot(*ends.T, color="black", linewidth=0.5, zorder=3, scalex=False, scaley=False)
     return left_out
-
-
-def _collide(box: Bbox, line: NDArray[np.float64], other_box: Bbox, other_line: NDArray[np.float64]) -> bool:
-    return bool(box.overlaps(other_box) or box.count_contains(other_line) or other_box.count_contains(line))
-
-
-def _inches(ax: Axes, axis: str) -> float:
-    """Return the width or height of axes before the layout adjusts them."""
-    size, place = figure_of(ax).get_size_inches(), ax.get_position()
-    return float(size[0] * place.width if axis == "x" else size[1] * place.height)

@@ -66,16 +66,15 @@ def test_top_de_boxes_are_the_cells(data, means) -> None:
     ax = sgr.pl.top_de(cells, SINGLE, means, genes=[GENES[5]])
     column = cells.X.toarray()[:, 5]
     change = column[cells.obs["condition"] == SINGLE] - column[cells.obs["condition"] == "ctrl"].mean()
-    (box,) = ax.patches
-    ends = [box.get_y(), box.get_y() + box.get_height()]
-    np.testing.assert_allclose(ends, np.quantile(change, [0.25, 0.75]), atol=1e-5)
-    means_of_cells = ax.collections[-2].get_segments()[0][:, 1]
-    np.testing.assert_allclose(means_of_cells, change.mean(), atol=1e-5)
-    np.testing.assert_allclose(ax.collections[-1].get_segments()[0][:, 1], np.median(change), atol=1e-5)
+    dashes = {lines.get_label(): lines.get_segments()[0][:, 1] for lines in ax.collections}
+    np.testing.assert_allclose(dashes["measured mean (box: quartiles)"], change.mean(), atol=1e-5)
+    np.testing.assert_allclose(dashes["median"], np.median(change), atol=1e-5)
     dots = next(line for line in ax.lines if line.get_label() == "single cells")
     np.testing.assert_allclose(np.sort(dots.get_ydata()), np.sort(change), atol=1e-5)
-    furthest = max(value for value in change if value <= ends[1] + 1.5 * (ends[1] - ends[0]))
-    assert ax.collections[2].get_segments()[0][1, 1] == pytest.approx(furthest, abs=1e-5)
+    low, height = ax.patches[0].get_y(), ax.patches[0].get_height()
+    np.testing.assert_allclose([low, low + height], np.quantile(change, [0.25, 0.75]), atol=1e-5)
+    furthest = max(value for value in change if value <= low + 2.5 * height)
+    assert max(segment[1, 1] for segment in ax.collections[0].get_segments()) == pytest.approx(furthest, abs=1e-5)
 
 
 def test_of_many_cells_those_beyond_the_whiskers_are_drawn(data, means) -> None:

@@ -1,13 +1,14 @@
-"""The predicted effect on each gene against its size in standard errors."""
+"""Predicted changes of one perturbation: the largest as bars, and all against their standard errors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from scgenept_rt.errors import PredictionFileError, UseOption
-from scgenept_rt.evaluation import read_predictions
+from scgenept_rt.evaluation import PredictedMeans, read_predictions
 from scgenept_rt.plotting.drawing import (
     DOWN,
     MAX_NAMED_GENES,
@@ -21,14 +22,74 @@ from scgenept_rt.plotting.drawing import (
     settle_layout,
     without_tex,
 )
-from scgenept_rt.plotting.predictions import Prediction, title_of
-from scgenept_rt.plotting.text_layout import name_points, set_small_title
+from scgenept_rt.plotting.text_layout import NO_BREAK, name_points, row_axes, set_small_title
+from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from matplotlib.axes import Axes
+
+Prediction: TypeAlias = "str | Path | AnnData | PredictedMeans"
 
 _SUPPORTED = 2.0
 """Standard errors beyond which a gene is coloured: few are as far by chance."""
+
+
+@without_tex
+def delta(
+    prediction: Prediction,
+    perturbation: str,
+    *,
+    n_genes: int = 20,
+    in_group: str | None = None,
+    without_targets: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the largest predicted changes against control as bars, with the standard error over control cells.
+
+    Parameters
+    ----------
+    prediction
+        A prediction file of means, or the AnnData that `Predictor.predict` returned for the aggregate "mean".
+    perturbation
+        One of its perturbations.
+    n_genes
+        Number of genes, those of the largest absolute change; at most 300.
+    in_group
+        The group of control cells, where `predict` was given `groupby`.
+    without_targets
+        Leave out the genes that the perturbation targets.
+    ax
+        Axes to draw into; by default those of a new figure.
+
+    Raises
+    ------
+    ScgeneptError
+        If the perturbation was not predicted, the predictions hold no change, or `n_genes` is out of range.
+    """
+    check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
+    means = read_predictions(prediction, labels=[perturbation], in_group=in_group)
+    row, change = means.row(perturbation), means.delta(perturbation)
+    candidates = np.argsort(-np.abs(change), kind="stable")
+    if without_targets:
+        candidates = candidates[~np.isin(candidates, means.targets(perturbation))]
+    largest = candidates[:n_genes]
+    shown = largest[np.argsort(-change[largest], kind="stable")]
+    errors = None if means.sems is None or not np.isfinite(means.sems[row]).all() else means.sems[row][shown]
+
+    ax = row_axes(ax, [means.panel.names[position] for position in shown])
+    ax.barh(
+        np.arange(len(shown)),
+        change[shown],
+        height=0.72,
+        color=[UP if value > 0 else DOWN for value in change[shown]],
+        xerr=errors,
+        error_kw={"ecolor": "black", "elinewidth": 0.9, "capsize": 2},
+    )
+    ax.axvline(0.0, color=NEUTRAL, linewidth=0.8)
+    ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
+    _finish(ax, means, row, without_targets=without_targets)
+    return ax
 
 
 @without_tex
@@ -78,7 +139,7 @@ def volcano(
     ratio = np.abs(effect) / means.sems[row][drawn]
     supported = ratio > _SUPPORTED
 
-    ax = axes_for(ax, (4.8, 4.4))
+    ax = axes_for(ax, 4.8, 4.4)
     for chosen, colour, marker in (
         (~supported, NEUTRAL, "o"),
         (supported & (effect > 0), UP, "^"),
@@ -96,10 +157,23 @@ def volcano(
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("predicted effect (log1p)" if means.from_effects else "predicted change over control (log1p)")
     ax.set_ylabel("size in standard errors (dashed: 2)")
-    plain(ax)
-    set_small_title(ax, title_of(means, perturbation, without_targets=without_targets))
+    _finish(ax, means, row, without_targets=without_targets)
     settle_layout(figure_of(ax))
     largest = np.argsort(-np.abs(effect), kind="stable")
     places = np.column_stack([effect, ratio])
     name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist(), places[:0])
     return ax
+
+
+def shown_name(means: PredictedMeans) -> str:
+    """Return the name of predictions in figures, with their group, which says if the weights are synthetic."""
+    name = means.name if means.group is None else f"{means.name}, {means.group[1]}"
+    return f"{name} (synthetic weights)" if means.synthetic else name
+
+
+def _finish(ax: Axes, means: PredictedMeans, row: int, *, without_targets: bool) -> None:
+    """Set the title: the perturbation, the predictions and their control cells."""
+    cells = pluralize(int(means.n_controls[row]), "control cell").replace(" ", NO_BREAK)
+    title = f"{means.labels[row]}\n{shown_name(means)}, {cells}"
+    set_small_title(ax, f"{title}\nwithout its targets" if without_targets else title)
+    plain(ax)

@@ -1,0 +1,364 @@
+"""Predicted beside measured change of one perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scgenept_rt.errors import Caution, Notice, PlotError, UseOption, warn_caller
+from scgenept_rt.evaluation import PredictedMeans, pearson, predict_means, read_predictions
+from scgenept_rt.evaluation.de_genes import DeLists
+from scgenept_rt.evaluation.measured import MeasuredCells
+from scgenept_rt.expression.opened_cells import open_cells
+from scgenept_rt.options import ReadOptions, SampleOptions, resolve
+from scgenept_rt.plotting.changes import Prediction, shown_name
+from scgenept_rt.plotting.drawing import (
+    MAX_NAMED_GENES,
+    MAX_SERIES,
+    NEUTRAL,
+    axes_for,
+    check_count,
+    draw_points,
+    figure_of,
+    plain,
+    settle_layout,
+    square_axes,
+    style_of,
+    without_tex,
+)
+from scgenept_rt.plotting.text_layout import NO_BREAK, SMALL, add_legend, label_genes, legend_text, name_points
+from scgenept_rt.predictor import Predictor
+from scgenept_rt.wording import join_limited, pluralize
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+OneSeries: TypeAlias = "Prediction | Predictor"
+Predictions: TypeAlias = "OneSeries | Sequence[OneSeries] | Mapping[str, OneSeries]"
+Series: TypeAlias = "list[tuple[str | None, Predictor | PredictedMeans]]"
+"""Loaded bundles and predictions that were read, with the names given for them."""
+
+_FEW_CELLS = 100
+"""Up to this number of measured cells, every cell is drawn over its box."""
+
+
+@without_tex
+def top_de(
+    data: str | Path | AnnData,
+    perturbation: str,
+    predictions: Predictions,
+    *,
+    n_genes: int = 20,
+    genes: Sequence[str] | None = None,
+    in_group: str | None = None,
+    read: ReadOptions | None = None,
+    ax: Axes | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    **sample: Unpack[SampleOptions],
+) -> Axes:
+    """Draw measured change over control as boxes and predicted change as points, for the genes that change most.
+
+    Mirrors `plot_perturbation` of GEARS and the scGenePT tutorial. A box holds the middle half of the perturbed cells,
+    whiskers reach to the furthest cell within 1.5 times its height, a dash marks the mean of the cells, which the
+    points predict. Dots are cells: all of up to 100, else those beyond the whiskers. Perturbed genes are bold.
+
+    Parameters
+    ----------
+    data
+        Measured cells, the perturbed ones and controls; only the rows needed are read.
+    perturbation
+        A label of the data.
+    predictions
+        One or several prediction files, tables, or loaded bundles; a mapping gives their names in the legend. Loaded
+        bundles predict from the control cells of the data.
+    n_genes
+        Number of genes, at most 300: the leading ones of `top_non_dropout_de_20` and the ranking in uns, or computed
+        (see `DeGenes`).
+    genes
+        Names of the genes to draw instead.
+    in_group
+        The group of control cells, where `predict` was given `groupby`; it is compared with the measured cells of the
+        same group.
+    read
+        How to read the data, and what to accept.
+    ax
+        Axes to draw into; by default those of a new figure.
+    on_notice
+        Called with each warning about what changes numbers, and if fewer than `n_genes` genes are drawn.
+    **sample
+        n_controls and seed: control cells that loaded bundles predict from (all by default), and the seed of the draw.
+
+    Raises
+    ------
+    ScgeneptError
+        If the data or the predictions lack the perturbation or a gene, or the number of genes is out of range.
+    """
+    fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
+    check_count("genes", n_genes if genes is None else len(genes), MAX_NAMED_GENES, *fewer)
+    opened, group = _open_series(predictions, perturbation, in_group)
+    panel = opened[0][1].panel
+    with open_cells(data, read) as cells:
+        measured = MeasuredCells(cells, panel, group)
+        label = measured.label(perturbation)
+        moments = measured.moments([label])
+        if genes is None:
+            de = DeLists(measured).of(label, moments)
+            chosen = de.leading(n_genes)
+            if len(chosen) < n_genes and on_notice is not None:
+                on_notice(
+                    Notice(
+                        f"{pluralize(len(chosen), 'gene is', 'genes are')} drawn instead of {n_genes:,}: no other "
+                        f"genes in the ranking of {label} ({de.source}) are genes of the model and not dropouts",
+                        options=[UseOption("genes", "draw others")],
+                    )
+                )
+        else:
+            chosen = np.array([panel.position(gene) for gene in genes], dtype=np.int64)
+        change = measured.expression({label: chosen})[label].astype(np.float64) - moments.control[chosen]
+    names = [panel.names[position] for position in chosen]
+    series = _predict_series(opened, perturbation, data, read, sample, measured.notices, on_notice)
+
+    own_figure = ax is None
+    # The more series, the wider, so that their points do not cover each other.
+    ax = axes_for(ax, max(5.0, max(0.3, 0.055 * len(series)) * len(names) + 1.6), 4.2)
+    positions = np.arange(len(names), dtype=np.float64)
+    ax.axhline(0.0, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    _draw_boxes(ax, positions, change)
+    offsets = np.linspace(-0.5, 0.5, len(series) + 2)[1:-1]
+    for index, (means, shown) in enumerate(zip(series, _legend_names(series), strict=True)):
+        delta = means.delta(perturbation, moments.control if means.panel.names == panel.names else None)
+        draw_points(
+            ax,
+            positions + offsets[index],
+            delta[[means.panel.position(name) for name in names]],
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            label=shown,
+            zorder=3,
+            **style_of(index, 5.0),
+        )
+    ax.set_xlim(-0.7, len(names) - 0.3)
+    label_genes(ax, names)
+    perturbed = set(measured.labels.reader.genes(label) or ())
+    for name, text in zip(names, ax.get_xticklabels(), strict=False):
+        if name in perturbed:
+            text.set_fontweight("bold")
+            ax.set_xlabel("bold: perturbed", fontsize=SMALL, loc="left")
+    ax.set_ylabel("change over control (log1p)")
+    plain(ax)
+    add_legend(ax, f"{label} ({pluralize(len(change), 'cell')})", grow=own_figure)
+    return ax
+
+
+def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.float64]) -> None:
+    """Draw one box per column of `change` (n_cells, n_genes), and cells over it.
+
+    `Axes.bxp` reads every setting of matplotlib, which chooses the backend of the whole process.
+    """
+    from matplotlib.cbook import boxplot_stats
+
+    stats = boxplot_stats(change)
+    low, first, third, high, mean, median = (
+        np.array([entry[key] for entry in stats]) for key in ("whislo", "q1", "q3", "whishi", "mean", "med")
+    )
+    both, ends = np.tile(positions, 2), np.concatenate([low, high])
+    ax.vlines(both, np.concatenate([first, third]), ends, colors=NEUTRAL, linewidth=0.8)
+    ax.hlines(ends, both - 0.17, both + 0.17, colors=NEUTRAL, linewidth=0.8)
+    boxes = ax.bar(
+        positions, third - first, bottom=first, width=0.7, facecolor="#E4E4E4", edgecolor=NEUTRAL, linewidth=0.8
+    )
+    for box in boxes:
+        box.sticky_edges.y.clear()  # else a box that reaches lowest lies on the axis and hides its edge
+    left, right = positions - 0.35, positions + 0.35
+    dash: dict[str, Any] = {"colors": "black", "zorder": 2.5}
+    ax.hlines(mean, left, right, linewidth=1.6, label="measured mean (box: quartiles)", **dash)
+    ax.hlines(median, left, right, linewidth=1.0, linestyle=":", label="median", **dash)
+    # Of many cells those beyond the whiskers, which are all that is seen of a gene that most cells lack.
+    every = len(change) <= _FEW_CELLS
+    shown = np.ones(change.shape, dtype=np.bool_) if every else (change < low) | (change > high)
+    # Spread evenly, so that cells of one value (mostly zeros) stay apart.
+    aside = (np.arange(len(change)) * 0.618034 % 1.0 - 0.5) * 0.5
+    draw_points(
+        ax,
+        (positions + aside[:, None])[shown],
+        change[shown],
+        marker="o",
+        markersize=1.8 if every else 1.3,
+        color="#8C8C8C",
+        label="single cells" if every else "cells beyond the whiskers",
+        zorder=2,
+    )
+
+
+@without_tex
+def agreement(
+    data: str | Path | AnnData,
+    perturbation: str,
+    predictions: Predictions,
+    *,
+    n_labels: int = 10,
+    label_genes: Sequence[str] | None = None,
+    in_group: str | None = None,
+    read: ReadOptions | None = None,
+    ax: Axes | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    **sample: Unpack[SampleOptions],
+) -> Axes:
+    """Draw predicted against measured change over control, one point per gene, with Pearson's r of each series.
+
+    Parameters
+    ----------
+    data, perturbation, predictions, in_group, read, ax, **sample
+        As in `top_de`.
+    on_notice
+        Called with each warning about what changes numbers, and with the names of `label_genes` that do not fit.
+    n_labels
+        Number of genes to name, those of the largest measured change, at the points of the first series. Names that do
+        not fit near their point are left out.
+    label_genes
+        Names of the genes to name instead.
+
+    Raises
+    ------
+    ScgeneptError
+        If the data or the predictions lack the perturbation.
+    """
+    opened, group = _open_series(predictions, perturbation, in_group)
+    panel = opened[0][1].panel
+    chosen = None if label_genes is None else [panel.position(gene) for gene in label_genes]
+    with open_cells(data, read) as cells:
+        measured = MeasuredCells(cells, panel, group)
+        label = measured.label(perturbation)
+        moments = measured.moments([label])
+    change = moments.mean(label) - moments.control
+    series = _predict_series(opened, perturbation, data, read, sample, measured.notices, on_notice)
+    for means in series[1:]:
+        if means.panel.names != panel.names:
+            raise PlotError(
+                f"its genes differ from those of {series[0].where}", "Draw a figure of each", where=means.where
+            )
+    deltas = [means.delta(perturbation, moments.control) for means in series]
+    own_figure = ax is None
+    ax = axes_for(ax, 4.8, 4.85)
+    draw_agreement(ax, change, deltas, _legend_names(series))
+    add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
+    settle_layout(figure_of(ax))
+    left_out = name_genes(ax, change, deltas, panel.names, n_labels, chosen)
+    if chosen is not None and left_out and on_notice is not None:
+        on_notice(
+            Notice(f"no room for the names of {join_limited(left_out, 20)}", "Name fewer, or draw a larger figure")
+        )
+    return ax
+
+
+def draw_agreement(
+    ax: Axes, measured: NDArray[np.floating], deltas: list[NDArray[np.float64]], names: list[str]
+) -> None:
+    """Draw changes against each other, without a legend; see `agreement`."""
+    for index, (predicted, name) in enumerate(zip(deltas, names, strict=True)):
+        text = f"{name}: r{NO_BREAK}={NO_BREAK}{pearson(measured, predicted):.2f}"
+        draw_points(ax, measured, predicted, alpha=0.6, label=text, **style_of(index, 4))
+    everything = np.concatenate([measured, *deltas])
+    low, high = float(everything.min()), float(everything.max())
+    margin = 0.06 * (high - low or 1.0)
+    square_axes(ax, low - margin, high + margin)
+    ax.axhline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
+    ax.axvline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
+    ax.locator_params(nbins=5)  # else numbers on the x axis touch
+    ax.set_xlabel("measured change (log1p)")
+    ax.set_ylabel("predicted change (log1p)")
+    plain(ax)
+
+
+def name_genes(
+    ax: Axes,
+    measured: NDArray[np.floating],
+    deltas: list[NDArray[np.float64]],
+    genes: Sequence[str],
+    n_labels: int,
+    chosen: Sequence[int] | None = None,
+) -> list[str]:
+    """Name genes, those of the largest measured change, at the points of the first series, after all else is drawn.
+
+    Returns the names for which there is no room.
+    """
+    first, *others = (np.column_stack([measured, predicted]).astype(np.float64) for predicted in deltas)
+    if chosen is None:
+        chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels].tolist()
+    return name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))
+
+
+def _open_series(
+    predictions: Predictions, perturbation: str, in_group: str | None
+) -> tuple[Series, tuple[str, str] | None]:
+    """Read one perturbation of the predictions that are files or tables; loaded bundles stay as they are.
+
+    The obs column and value of the control cells that all were predicted from come with them, None for all cells.
+    """
+    named: list[tuple[str | None, OneSeries]]
+    if isinstance(predictions, Mapping):
+        named = [(str(name), entry) for name, entry in predictions.items()]
+    else:
+        named = [(None, entry) for entry in (predictions if isinstance(predictions, (list, tuple)) else [predictions])]
+    if not named:
+        raise PlotError("there are no predictions to draw", "Give a prediction file or a loaded bundle")
+    if len(named) > MAX_SERIES:
+        raise PlotError(
+            f"there are {len(named)} series, but colour and marker distinguish at most {MAX_SERIES}",
+            "Draw them in several figures",
+        )
+    opened: Series = []
+    for name, entry in named:
+        if not isinstance(entry, Predictor):
+            entry = read_predictions(entry, name=name, labels=[perturbation], in_group=in_group)
+        opened.append((name, entry))
+    groups = dict.fromkeys(None if isinstance(entry, Predictor) else entry.group for _, entry in opened)
+    if len(groups) > 1 or (in_group is not None and None in groups):
+        cells = ["all control cells" if group is None else " = ".join(group) for group in groups]
+        raise PlotError(
+            f"the series were predicted from {' and '.join(cells)}, expected the same group of cells",
+            "Draw a figure of each, with files that `predict` wrote by groups",
+        )
+    return opened, next(iter(groups))
+
+
+def _predict_series(
+    series: Series,
+    perturbation: str,
+    cells: str | Path | AnnData,
+    read: ReadOptions | None,
+    sample: SampleOptions,
+    measured: Sequence[str],
+    on_notice: Callable[[str], None] | None,
+) -> list[PredictedMeans]:
+    """Predict one perturbation with the loaded bundles among the series, and warn of what changes numbers.
+
+    `measured` are the messages about the measured cells.
+    """
+    notices: list[str] = []
+    sample = resolve(SampleOptions, sample)
+    predicted = [
+        predict_means(entry, cells, [perturbation], read=read, name=name, on_notice=notices.append, **sample)
+        if isinstance(entry, Predictor)
+        else entry
+        for name, entry in series
+    ]
+    warn_caller(notice for notice in measured if notice not in notices)  # predicting warns itself
+    for notice in dict.fromkeys([*measured, *notices]):
+        if on_notice is not None and isinstance(notice, Caution):
+            on_notice(notice)
+    return predicted
+
+
+def _legend_names(series: Sequence[PredictedMeans]) -> list[str]:
+    """Return one name per series; two of one name get the names of their files."""
+    names = [shown_name(means) for means in series]
+    return [
+        legend_text(name if names.count(name) == 1 else f"{name} ({Path(means.where).name})")
+        for name, means in zip(names, series, strict=True)
+    ]
