@@ -112,10 +112,8 @@ def verify_bundle(
     Parameters
     ----------
     against_torch
-        Also compare fresh random cells with PyTorch: one over all genes and, if there are more than
-        `MAX_WHOLE_GENES`, the others over a random subset of that size.
-    n_cells, seed
-        Number of fresh cells, and the seed that they are drawn with.
+        Also compare `n_cells` random cells, drawn with `seed`, with PyTorch: one over all genes and, if there are more
+        than `MAX_WHOLE_GENES`, the others over a random subset of that size.
     on_notice
         Called with a message about each step that takes long.
     **options
@@ -125,11 +123,6 @@ def verify_bundle(
     ------
     Verified
         One per graph against ``reference.npz``, then one against PyTorch if wanted.
-
-    Raises
-    ------
-    ScgeneptError
-        As `scgenept_rt.load`.
     """
     engine = resolve(EngineOptions, options)
     if not against_torch:

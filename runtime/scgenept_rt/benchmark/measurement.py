@@ -25,7 +25,6 @@ from scgenept_rt.providers.devices import GpuMemory, gpu_memory
 from scgenept_rt.session import attention_kernels, open_session
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
 from scgenept_rt.verification import check_reference
-from scgenept_rt.wording import describe
 
 _EXPRESSED = 0.08
 """Share of non-zero values in a cell, as in the Norman data."""
@@ -55,8 +54,6 @@ def run_benchmark(
 
     Parameters
     ----------
-    bundle
-        Directory of a bundle, or an opened one.
     batch_sizes
         Cells per batch; by default 1, 8 and 32 on GPUs, 1 and 4 on the CPU.
     repeats
@@ -79,11 +76,9 @@ def run_benchmark(
     """
     engine = resolve(EngineOptions, options)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    for name, numbers in (("batch_sizes", batch_sizes), ("repeats", [repeats])):
-        for number in numbers:
-            if number is not None and not (isinstance(number, int) and 1 <= number <= MOST_CELLS_PER_BATCH):
-                expected = f"expected whole numbers from 1 to {MOST_CELLS_PER_BATCH:,}"
-                raise ArgumentError(f"{name} has {describe(number)}, {expected}")
+    if not all(1 <= number <= MOST_CELLS_PER_BATCH for number in [*batch_sizes, 1 if repeats is None else repeats]):
+        expected = f"expected numbers from 1 to {MOST_CELLS_PER_BATCH:,}"
+        raise ArgumentError(f"batch_sizes are {list(batch_sizes)} and repeats {repeats}, {expected}")
     choice = select_provider(opened, **engine)
     if len(choice.device_ids) > 1:
         one = UseOption("device", "choose it", choice.device_ids[0])

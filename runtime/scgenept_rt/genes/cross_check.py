@@ -118,10 +118,7 @@ def compare_symbols(
 ) -> list[str]:
     """Compare a source of symbols with the others, where no ids tell which is right, and return warnings.
 
-    Raises
-    ------
-    GeneMatchError
-        If many columns have another gene of the model by another source, and the user has not `decided`.
+    Raises GeneMatchError if many columns have another gene by another source, and the user has not `decided`.
     """
     known, notices = panel.positions_by_name, list[str]()
     for other, names in candidates.items():

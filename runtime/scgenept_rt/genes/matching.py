@@ -27,16 +27,12 @@ class GeneMatch:
         int64 [n_model_genes], the input's column, -1 where the input lacks the gene.
     source
         Where the names came from: "var_names" or a column of var.
-    n_by_id
-        How many were found through an Ensembl id.
-    n_respelled
-        How many were found in another spelling.
-    unclear
-        Names of missing genes that may be there in a spelling that does not tell for sure, with what is there.
+    n_by_id, n_respelled
+        How many genes were found through an Ensembl id, and in another spelling.
     n_extra
         How many of the input's columns are not used.
-    notices
-        Messages for the user.
+    unclear
+        Names of missing genes that may be there in a spelling that does not tell for sure, with what is there.
     unmeasured
         Why genes that have a column count as missing all the same.
     """
@@ -81,16 +77,9 @@ def match_columns(
 ) -> GeneMatch:
     """Find the model's genes among an input's columns, by symbol or Ensembl id (both may occur in one input).
 
-    Parameters
-    ----------
-    candidates
-        Names of the input's columns by source: "var_names" and columns of var.
-    gene_key
-        The source to use, a key of `candidates`; by default the one that covers most model genes. Of sources that cover
-        as many, one with unambiguous names comes first, then "var_names", then the order of `candidates`.
+    `candidates` has the names of the input's columns by source: "var_names" and columns of var. Without `gene_key`, the
+    source is the one that covers most model genes; of several, one with unambiguous names, then "var_names".
 
-    Notes
-    -----
     Where one name stands for several columns of the input or of the model, Ensembl ids in any of the sources decide.
     Where they cannot, a name that the model itself has twice is matched by occurrence, but only if the input lists
     the model's genes in the model's order. Where names and Ensembl ids of other columns contradict each other, the ids

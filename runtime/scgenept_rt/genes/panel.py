@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import lzma
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +17,6 @@ from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
 from scgenept_rt.errors import UnknownGeneError
-from scgenept_rt.genes.other_names import other_names
 from scgenept_rt.wording import join_limited
 
 # GENCODE's `_PAR_Y` copies do not match: they are other genes than those that they copy.
@@ -85,7 +86,7 @@ class GenePanel:
 
         The Ensembl id tells which gene it is; where the panel has no ids, a name that no other gene had does.
         """
-        by_id, by_name = other_names()
+        by_id, by_name = _other_names()
         return grouped(
             (other, position)
             for position, (gene_id, name) in enumerate(zip(self.ids, self.names, strict=True))
@@ -133,12 +134,8 @@ class GenePanel:
     ) -> UnknownGeneError:
         """Return the error that reports all of `names`.
 
-        Parameters
-        ----------
-        hints
-            What may have been meant, by name; near spellings for the others.
-        places
-            File and line of the names that were read from a file.
+        `hints` are what may have been meant, by name (near spellings for the others), `places` file and line of names
+        that were read from a file.
         """
         names, hints, places = list(dict.fromkeys(names)), hints or {}, places or {}
         files = {places[name][0] if name in places else None for name in names}
@@ -186,3 +183,12 @@ def at_line(file: Path, line: int | None = None) -> str:
 
 def _letters(name: str) -> str:
     return re.sub(r"[-_. ]", "", name).casefold()
+
+
+@cache
+def _other_names() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
+    """Return all symbols of a gene (HGNC, see README.md), by its Ensembl id and by each; none stands for two genes."""
+    packed = resources.files(__package__).joinpath("other_names.tsv.xz").read_bytes()
+    rows = (line.split("\t") for line in lzma.decompress(packed).decode("utf-8").splitlines())
+    by_id = {gene_id: tuple(names) for gene_id, *names in rows}
+    return by_id, {name: names for names in by_id.values() for name in names}

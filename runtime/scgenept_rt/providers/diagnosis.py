@@ -16,7 +16,7 @@ from scgenept_rt.providers.devices import BUILD_FOR_CUDA_12, CudaDevice, CudaDev
 from scgenept_rt.providers.elf import runs_on
 from scgenept_rt.providers.installation import Fault, Installation, find_installation
 from scgenept_rt.providers.libraries import load_failures, remedy_for
-from scgenept_rt.providers.plugin import PLUGIN_MODULE, PLUGIN_WHEEL, register_tensorrt_rtx
+from scgenept_rt.providers.onnx_runtime import PLUGIN_MODULE, PLUGIN_WHEEL, register_tensorrt_rtx
 from scgenept_rt.providers.threads import cpu_threads
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName
 

@@ -22,18 +22,8 @@ _AUTO_PROVIDERS: Final[tuple[ProviderName, ...]] = ("cuda", "cpu")
 class ProviderChoice:
     """A provider to open a session on; from `select_provider`.
 
-    Attributes
-    ----------
-    precision
-        The precision asked for, else fp16 on GPUs if the bundle has such a graph, else fp32.
-    target
-        Which of the bundle's graphs it runs; None for torch.
-    device_ids
-        Numbers of the GPUs, all of one model; empty on the CPU.
-    reason
-        One line: why this provider.
-    engine
-        The options that it was chosen by, complete.
+    `target` says which of the bundle's graphs it runs (None for torch), `device_ids` the numbers of the GPUs, all of
+    one model (none on the CPU), `reason` why this provider, in one line; `engine` holds all options.
     """
 
     name: ProviderName
@@ -84,23 +74,17 @@ class ProviderChoice:
 def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOptions]) -> ProviderChoice:
     """Choose the provider for a session.
 
-    Parameters
-    ----------
-    bundle
-        The bundle to run; None if that is not known yet. A provider asked for by name is chosen even if its graph is
-        missing: `Bundle.graph` then raises.
-    **options
-        See `EngineOptions`. The provider "auto" is the first usable one of the environment variable
-        SCGENEPT_RT_AUTO_PROVIDERS (a comma-separated list, default "cuda,cpu") for which the bundle has a graph.
+    The provider "auto" is the first usable one of the environment variable SCGENEPT_RT_AUTO_PROVIDERS (a
+    comma-separated list, default "cuda,cpu") for which the bundle has a graph; without a bundle, the first usable one.
+    One asked for by name is chosen even if its graph is missing: `Bundle.graph` then raises. The precision "auto" is
+    fp16 on GPUs if the bundle has such a graph, else fp32.
 
     Raises
     ------
     ArgumentError
         If an option has the wrong type or value, there is no such provider, or an option belongs to another provider.
-    ProviderUnavailableError
-        If the provider asked for, or every one that auto may choose, cannot be used.
     ProviderError
-        If there is no GPU of that number.
+        If the provider asked for, or every one that auto may choose, cannot be used, or there is no such GPU.
     GraphNotInBundleError
         If all graphs of the bundle need a later version of this package.
     """
@@ -122,11 +106,9 @@ def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOption
 
 
 def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> None:
-    """Check that a session runs on the provider that was chosen.
+    """Raise ProviderUnavailableError unless a session runs on the provider that was chosen.
 
     ONNX Runtime opens a session on the CPU when a provider fails to start, with no more than a line in its log.
-
-    Raises `ProviderUnavailableError` unless it is among what `InferenceSession.get_providers()` returned.
     """
     if not {choice.ort_provider, choice.traits.ort_name} & set(session_providers):
         active = join_limited(session_providers) or "nothing"

@@ -42,22 +42,9 @@ def automatic_batch_size(
 ) -> int:
     """Return the number of cells per batch that bounds memory and keeps the provider busy.
 
-    Parameters
-    ----------
-    provider
-        Name of the provider.
-    n_genes
-        Genes per cell: the network's tokens.
-    precision, d_model
-        Of the network's activations.
-    free_bytes
-        Free memory of the GPU; None if not known.
-
-    Returns
-    -------
-    int
-        On a GPU with enough free memory, and if that is not known, as many cells as have 32 x 5,120 tokens. With less,
-        half of that, a quarter and so on, at least 1: a GPU keeps a plan for each size, so there are few sizes.
+    On a GPU with enough free memory, and if that is not known (None), as many cells as have 32 x 5,120 tokens (a token
+    per gene). With less, half of that, a quarter and so on, at least 1: a GPU keeps a plan for each size, so there are
+    few. `precision` and `d_model` are those of the network's activations.
 
     Notes
     -----

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from scgenept_rt.session.engine_cache import engine_directory
+from scgenept_rt.session.tensorrt import engine_directory
 from tests.runtime.bundle_changes import change_weight
 from tests.runtime.conftest import CELLS
 from tests.runtime.providers.skips import linux
