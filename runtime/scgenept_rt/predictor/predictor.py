@@ -1,11 +1,10 @@
-"""The public face of a loaded bundle."""
+"""The public face of a loaded bundle, and how one is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, overload
 
 import numpy as np
@@ -16,11 +15,20 @@ from scgenept_rt.errors import ArgumentError
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
-from scgenept_rt.options import PredictFileOptions, PredictOptions, ReadOptions, SharedPredictOptions, resolve
+from scgenept_rt.options import (
+    EngineOptions,
+    PredictFileOptions,
+    PredictOptions,
+    ReadOptions,
+    SharedPredictOptions,
+    resolve,
+)
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.batches import BatchLoop, Schedule
 from scgenept_rt.predictor.run import PredictedRows, Run
-from scgenept_rt.session import Session, automatic_batch_size, devices_of
+from scgenept_rt.providers import select_provider
+from scgenept_rt.providers.devices import gpu_memory
+from scgenept_rt.session import Session, automatic_batch_size, devices_of, open_session
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -117,16 +125,8 @@ class Predictor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __reduce__(self) -> Any:
-        """Raise TypeError."""
-        raise TypeError(
-            "a Predictor cannot be pickled: it holds native memory. Send the bundle's path and load it in each process."
-        )
 
     def __repr__(self) -> str:
         dimensions = self.bundle.manifest.dimensions
@@ -206,11 +206,12 @@ class Predictor:
         session = self.session
         cells = from_array(values, self.panel)
         schedule = self._schedule(perturbation, len(cells))
+        size = resolve(PredictOptions, {"batch_size": batch_size})["batch_size"]
         loop = BatchLoop(
             session,
             self.panel,
             n_rows=len(cells),
-            batch_size=self._batch_size(resolve(PredictOptions, {"batch_size": batch_size})),
+            batch_size=self.automatic_batch_size() if size == "auto" else size,
             read_cells=lambda begin, end: cells[begin:end],
             cell_name=lambda cell: f"row {cell}",
             check=self.bundle.check_unchanged,
@@ -302,7 +303,8 @@ class Predictor:
         from scgenept_rt.predictor.writing import to_memory
 
         resolved = resolve(PredictOptions, options)
-        with self._run(adata, perturbations, resolved, read, on_notice) as run:
+        run = Run.prepare(self, adata, perturbations, resolved, read=read, on_notice=on_notice)
+        with run.controls:
             tables = to_memory(run, progress)
         return MeanAndCells(**tables) if resolved["aggregate"] == "both" else tables[resolved["aggregate"]]
 
@@ -355,15 +357,8 @@ class Predictor:
                 resolved["batch_size"] = self.automatic_batch_size(by_memory=False)
             elif resolved["resume"]:
                 resolved["batch_size"] = recorded_batch_size(out, resolved) or "auto"
-        with self._run(
-            cells,
-            perturbations,
-            resolved,
-            read,
-            on_notice,
-            for_cell_eval=resolved["for_cell_eval"],
-            predicted_controls=resolved["predicted_controls"],
-        ) as run:
+        run = Run.prepare(self, cells, perturbations, resolved, read=read, on_notice=on_notice)
+        with run.controls:
             return to_files(run, Path(out), resolved, progress)
 
     def iter_predict(
@@ -395,7 +390,7 @@ class Predictor:
         resolved = resolve(PredictOptions, options)
         if resolved["aggregate"] == "both":
             raise ArgumentError("aggregate is 'both', expected one of 'mean', 'cells'")
-        return _rows_of(self._run(cells, perturbations, resolved, read, on_notice), progress)
+        return _rows_of(Run.prepare(self, cells, perturbations, resolved, read=read, on_notice=on_notice), progress)
 
     def parse(self, perturbations: Labels) -> tuple[list[Any], list[str]]:
         """Parse labels for this model; see `parse_perturbations`."""
@@ -419,31 +414,42 @@ class Predictor:
         """Return the versions of packages that outputs record."""
         return installed_versions("scgenept-rt", *RUNTIME_PACKAGES, "numpy", "anndata")
 
-    def _run(
-        self,
-        cells: str | Path | AnnData,
-        perturbations: Labels,
-        options: PredictOptions,
-        read: ReadOptions | None,
-        on_notice: OnNotice | None,
-        **cell_eval: bool,
-    ) -> Run:
-        return Run.prepare(
-            self,
-            cells,
-            perturbations,
-            options,
-            batch_size=self._batch_size(options),
-            read=read,
-            on_notice=on_notice,
-            **cell_eval,
-        )
-
-    def _batch_size(self, options: PredictOptions) -> int:
-        size = options["batch_size"]
-        return self.automatic_batch_size() if size == "auto" else size
-
 
 def _rows_of(run: Run, progress: Progress | None) -> Iterator[PredictedRows]:
-    with run:
+    with run.controls:
         yield from run.rows(progress)
+
+
+def load(
+    bundle: str | Path | Bundle, *, on_notice: OnNotice | None = None, **options: Unpack[EngineOptions]
+) -> Predictor:
+    """Open a bundle for prediction.
+
+    Parameters
+    ----------
+    bundle
+        Directory of a bundle, or ``demo`` for the synthetic one that ships with the package. Every file is checked
+        against its manifest.
+    on_notice
+        Called with a message about each step that takes long: TensorRT compiles an engine for minutes, once.
+    **options
+        `scgenept_rt.options.EngineOptions`: provider, precision, device, threads, reference_checkpoint.
+        With several devices, whole batches go to whichever is free: predictions are those of one device.
+
+    Raises
+    ------
+    ArgumentError
+        If an option is unknown, has a wrong type or value, or belongs to another provider.
+    BundleError
+        If the bundle is damaged, of a newer format, or lacks the graph.
+    ProviderError
+        If the provider cannot be used here; one that was asked for is never replaced by another.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    choice = select_provider(opened, **options)
+    session = open_session(opened, choice, on_notice=on_notice)
+    # Measured now: ONNX Runtime keeps what later runs take, and that would count as used by others.
+    memories = [memory for each in choice.per_device.values() if (memory := gpu_memory(each.device_id))]
+    free = min((memory.free for memory in memories), default=None)
+    gpu = choice.device["name"] if choice.device else None
+    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free, gpu=gpu)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,14 +72,13 @@ class PredictedRows:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that the rows of a run depend on, read and checked; as a context manager it drops the cells."""
+    """Everything that the rows of a run depend on, read and checked; `with run.controls` drops the cells in the end."""
 
     predictor: Predictor
     controls: ControlCells
     perturbations: tuple[Perturbation, ...]
     schedule: Schedule
     options: PredictOptions
-    batch_size: int
     notices: tuple[str, ...]
     on_notice: OnNotice | None
 
@@ -92,15 +90,11 @@ class Run:
         perturbations: str | Sequence[str | PerturbationRequest],
         options: PredictOptions,
         *,
-        batch_size: int,
         read: ReadOptions | None,
         on_notice: OnNotice | None,
-        for_cell_eval: bool = False,
-        predicted_controls: bool = False,
     ) -> Run:
-        """Parse the perturbations and read the control cells; see `Predictor.predict`."""
-        read = resolve(ReadOptions, read)
-        groupby = options["groupby"]
+        """Parse the perturbations and read the control cells; see `Predictor.predict_file`."""
+        read, panel, groupby = resolve(ReadOptions, read), predictor.panel, options["groupby"]
         if groupby is not None and (groupby in _OWN_COLUMNS or not is_storable(groupby)):
             raise ArgumentError(
                 f"groupby is {groupby!r}, which predictions cannot have as a column of groups",
@@ -108,16 +102,18 @@ class Run:
             )
         given = read["control_label"] or []
         control_labels = (*CONTROL_LABELS, *([given] if isinstance(given, str) else given))
-        parsed, notices = parse_perturbations(perturbations, predictor.panel, control_labels)
+        parsed, of_labels = parse_perturbations(perturbations, panel, control_labels)
         if _estimated(options) and options["sampling"] == "all":
             # The first cells must be a random sample of all: the order of a file may follow batches or clusters.
             options = {**options, "sampling": "random"}
-        sampling = Sampling(options["sampling"], options["n_controls"], options["seed"])
+        if options["batch_size"] == "auto":
+            options = {**options, "batch_size": predictor.automatic_batch_size()}
+        for_cell_eval = bool(options.get("for_cell_eval"))
         controls = read_control_cells(
             cells,
-            predictor.panel,
+            panel,
             options=read,
-            sampling=sampling,
+            sampling=Sampling(options["sampling"], options["n_controls"], options["seed"]),
             groupby=groupby,
             annotated=options["aggregate"] != "mean",
             all_genes=for_cell_eval,
@@ -125,9 +121,10 @@ class Run:
         if for_cell_eval:
             from scgenept_rt.predictor.cell_eval import as_measured  # needs pandas, which embedders lack
 
-            parsed, told = as_measured(parsed, controls, predictor.panel, read, predicted_controls=predicted_controls)
-            notices += told
-        sizes = [stop - start for start, stop in controls.groups.ranges()]
+            with_controls = bool(options.get("predicted_controls"))
+            parsed, of_format = as_measured(parsed, controls, panel, read, predicted_controls=with_controls)
+            of_labels += of_format
+        sizes = np.diff(controls.groups.bounds).tolist()
         for perturbation in parsed:
             if perturbation.n_controls is not None and not 1 <= perturbation.n_controls <= max(sizes):
                 controls.close()
@@ -136,10 +133,12 @@ class Run:
                     f"perturbation {perturbation.label} asks for n_controls = {perturbation.n_controls:,}, expected 1 "
                     f"to the {pluralize(max(sizes), 'control cell')} of the {among}"
                 )
-        unmeasured = unmeasured_target_notices(parsed, controls.match.columns)
-        mixed = [] if options["aggregate"] == "cells" else controls.mixed
-        of_controls = [*controls.notices, *_left_out(controls), *mixed]
-        notices = [*_full_coverage(controls), *of_controls, *notices, *unmeasured]
+        notices = [
+            *_notices(controls),
+            *([] if options["aggregate"] == "cells" else controls.mixed),
+            *of_labels,
+            *unmeasured_target_notices(parsed, controls.match.columns),
+        ]
         warn_caller(notices, on_notice)
         most = options["n_controls_per_perturbation"]
         counts = [
@@ -149,15 +148,7 @@ class Run:
         ]
         # Group by group, so that what is computed once per group is needed for one at a time.
         schedule = Schedule(parsed * len(sizes), counts, np.repeat(controls.groups.bounds[:-1], len(parsed)))
-        return cls(predictor, controls, tuple(parsed), schedule, options, batch_size, tuple(notices), on_notice)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.controls.close()
+        return cls(predictor, controls, tuple(parsed), schedule, options, tuple(notices), on_notice)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -190,11 +181,8 @@ class Run:
         With means, that row must be the first of a perturbation. `means` are the entries of the schedule to which the
         row belongs, all by default: nothing is predicted for later ones.
         """
-        loop, progress = self.batch_loop(), progress or (lambda *_: None)
-        means = self.means() if means is None else means
-        if _estimated(self.options):
-            return self._estimated_rows(loop, progress, self.schedule.perturbation_at(first_row), means)
-        return self._rows(loop, progress, first_row, means)
+        rows = self._estimated_rows if _estimated(self.options) else self._rows
+        return rows(progress or (lambda *_: None), first_row, self.means() if means is None else means)
 
     def batch_loop(self) -> BatchLoop:
         """Return the loop that runs batches of these control cells."""
@@ -202,16 +190,14 @@ class Run:
             self.predictor.session,
             self.predictor.panel,
             n_rows=self.schedule.n_rows,
-            batch_size=self.batch_size,
+            batch_size=cast("int", self.options["batch_size"]),
             read_cells=lru_cache(maxsize=1)(self.controls.dense),  # several perturbations may take the same ones
             cell_name=lambda cell: str(self.controls.obs_names[cell]),
             check=self.predictor.bundle.check_unchanged,
         )
 
-    def _rows(
-        self, loop: BatchLoop, progress: Progress, first_row: int, means: range
-    ) -> Generator[PredictedRows, None, None]:
-        schedule, controls, aggregate = self.schedule, self.controls, self.options["aggregate"]
+    def _rows(self, progress: Progress, first_row: int, means: range) -> Generator[PredictedRows, None, None]:
+        loop, schedule, controls, aggregate = self.batch_loop(), self.schedule, self.controls, self.options["aggregate"]
         begin_row, end_row = (int(schedule.starts[index]) for index in (means.start, means.stop))
         moments = CellMoments()
         own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.values.totals(start, start + n)))
@@ -226,26 +212,19 @@ class Run:
                     if not len(rows) or begin >= end_row:
                         continue
                     if aggregate != "mean":
-                        yield PredictedRows(
-                            "cells",
-                            part.perturbation,
-                            self.group(part.index),
-                            rows,
-                            part.first_cell + skipped,
-                            len(rows),
-                        )
+                        group, first_cell = self.group(part.index), part.first_cell + skipped
+                        yield PredictedRows("cells", part.perturbation, group, rows, first_cell, len(rows))
                     if aggregate != "cells":
                         moments.add(batch.values[part.rows][skipped:], rows)
                         if moments.n == schedule.counts[part.index]:
                             own = own_values(int(schedule.first_cells[part.index]), moments.n)
                             yield self._mean(part.index, mean_of_all(moments, own))
                             moments = CellMoments()
-                done = min(schedule.first_row(part) + part.rows.stop - part.rows.start, end_row)
+                done = min(begin + part.rows.stop - part.rows.start, end_row)
                 progress(done - begin_row, end_row - begin_row)
 
-    def _estimated_rows(
-        self, loop: BatchLoop, progress: Progress, first: int, means: range
-    ) -> Generator[PredictedRows, None, None]:
+    def _estimated_rows(self, progress: Progress, first_row: int, means: range) -> Generator[PredictedRows, None, None]:
+        loop, first = self.batch_loop(), self.schedule.perturbation_at(first_row)
         n_predicted, n_ended, n_used = 0, 0, 0
         counts = self.schedule.counts[first : means.stop]
         fewest = counts if self.options["max_error"] is None else np.minimum(counts, FEWEST_CELLS)
@@ -275,7 +254,7 @@ class Run:
                 whole.append(group)
         progress(n_predicted, n_predicted)
         if whole and self.on_notice is not None:
-            n_cells = sum(stop - start for start, stop in np.array(groups.ranges())[whole])
+            n_cells = np.diff(groups.bounds)[whole].sum()
             of = "" if groups.column is None else f" of {join_limited([groups.names[group] for group in whole])}"
             self.on_notice(
                 f"All {pluralize(n_cells, 'control cell')}{of} were predicted for every perturbation: together with "
@@ -294,16 +273,12 @@ def _estimated(options: PredictOptions) -> bool:
     return options["max_error"] is not None or options["n_controls_per_perturbation"] is not None
 
 
-def _full_coverage(controls: ControlCells) -> list[str]:
-    match = controls.match
-    if match.missing:
-        return []
-    known = pluralize(match.n_found_in_vocab, "of them is", "of them are")
-    return [f"All {match.n_found:,} genes of the model were found in the input; {known} in its vocabulary."]
-
-
-def _left_out(controls: ControlCells) -> list[str]:
-    columns = controls.annotation.left_out
-    if not columns:
-        return []
-    return [f"Columns of obs that tell control cells from others are left out of the output: {join_limited(columns)}."]
+def _notices(controls: ControlCells) -> Iterator[str]:
+    match, left_out = controls.match, controls.annotation.left_out
+    if not match.missing:
+        known = pluralize(match.n_found_in_vocab, "of them is", "of them are")
+        yield f"All {match.n_found:,} genes of the model were found in the input; {known} in its vocabulary."
+    yield from controls.notices
+    if left_out:
+        columns = join_limited(left_out)
+        yield f"Columns of obs that tell control cells from others are left out of the output: {columns}."

@@ -251,7 +251,7 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
         "seed": run.options["seed"],
         "sampling": run.options["sampling"],
         "n_controls_available": run.controls.n_available,
-        _BATCH_SIZE_ENTRY: run.batch_size,
+        _BATCH_SIZE_ENTRY: run.options["batch_size"],
         "versions": run.predictor.versions(),
     }
     for name in ("groupby", "max_error", "n_controls_per_perturbation"):
@@ -325,7 +325,7 @@ def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
         "seed": run.options["seed"],
         "max_error": run.options["max_error"],
         "n_controls_per_perturbation": run.options["n_controls_per_perturbation"],
-        _BATCH_SIZE: run.batch_size,
+        _BATCH_SIZE: run.options["batch_size"],
         "cell-eval column": cell_eval_column,
         "obs": _digest(run.controls.annotation.obs),
         "versions": run.predictor.versions(),

@@ -111,10 +111,7 @@ class Search:
         self._predictor, self._top = predictor, top
         self._score, self._notices = open_question(predictor.panel, by, read)
         options = resolve(PredictOptions, {**sample, "n_controls_per_perturbation": FEWEST_CELLS})
-        size = predictor.automatic_batch_size()
-        self._run = Run.prepare(
-            predictor, cells, perturbations, options, batch_size=size, read=read, on_notice=on_notice
-        )
+        self._run = Run.prepare(predictor, cells, perturbations, options, read=read, on_notice=on_notice)
         chosen = [entry for entry in self._run.perturbations if entry.columns]
         if not chosen:
             self.close()

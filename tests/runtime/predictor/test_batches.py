@@ -153,20 +153,14 @@ def test_a_run_that_begins_at_a_later_perturbation_gives_the_rows_of_a_whole_one
     from scgenept_rt.predictor.run import Run
 
     def rows(first_row: int) -> dict[tuple[str, str, int], np.ndarray]:
-        with Run.prepare(
-            predictor_of(StandIn()),
-            make_cells(N_CELLS),
-            REQUESTS,
-            resolve(PredictOptions, {"aggregate": aggregate}),
-            batch_size=size,
-            read=None,
-            on_notice=None,
-        ) as run:
-            return {
-                (rows.aggregate, rows.perturbation.label, rows.first_cell + row): values
-                for rows in run.rows(first_row=first_row)
-                for row, values in enumerate(rows.X)
-            }
+        options = resolve(PredictOptions, {"aggregate": aggregate, "batch_size": size})
+        model, cells = predictor_of(StandIn()), make_cells(N_CELLS)
+        run = Run.prepare(model, cells, REQUESTS, options, read=None, on_notice=None)
+        return {
+            (rows.aggregate, rows.perturbation.label, rows.first_cell + row): values
+            for rows in run.rows(first_row=first_row)
+            for row, values in enumerate(rows.X)
+        }
 
     whole, rest = rows(0), rows(sum(COUNTS[:first]))
     labels = [request.label for request in REQUESTS[first:]]

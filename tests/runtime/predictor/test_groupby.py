@@ -107,9 +107,9 @@ def test_a_run_that_begins_in_a_later_group_gives_the_same_bits(
     model: sgr.Predictor, cells: anndata.AnnData, options: dict[str, Any], first: int
 ) -> None:
     def rows(index: int) -> list[np.ndarray]:
-        resolved = resolve(PredictOptions, {"groupby": "cell_type", **options})
-        with Run.prepare(model, cells, LABELS, resolved, batch_size=5, read=None, on_notice=None) as run:
-            found = list(run.rows(first_row=int(run.schedule.starts[index])))
+        resolved = resolve(PredictOptions, {"groupby": "cell_type", "batch_size": 5, **options})
+        run = Run.prepare(model, cells, LABELS, resolved, read=None, on_notice=None)
+        found = run.rows(first_row=int(run.schedule.starts[index]))
         return [np.stack([row.X, *row.layers.values()]) for row in found]
 
     np.testing.assert_array_equal(rows(0)[first:], rows(first))

@@ -161,10 +161,9 @@ def test_a_run_that_begins_later_gives_the_same_bits(
     labels = [*model.gene_names]
 
     def rows(index: int) -> list[np.ndarray]:
-        options = resolve(PredictOptions, {"max_error": 0.08})
-        cells = make_cells(80)
-        with Run.prepare(model, cells, labels, options, batch_size=batch_size, read=None, on_notice=None) as run:
-            found = list(run.rows(first_row=int(run.schedule.starts[index])))
+        options = resolve(PredictOptions, {"max_error": 0.08, "batch_size": batch_size})
+        run = Run.prepare(model, make_cells(80), labels, options, read=None, on_notice=None)
+        found = run.rows(first_row=int(run.schedule.starts[index]))
         return [np.stack([row.X, *row.layers.values()]) for row in found]
 
     whole, rest = rows(0), rows(first)
