@@ -27,7 +27,7 @@ from scgenept_rt.demo import demo_bundle_path, demo_control_cells
 from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, Unperturbed, mean_of_all, mean_of_some
+from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all, mean_of_some
 from shared import machine, save, timed
 from tables import screens_table
 from workload import Workload, control_cells
@@ -154,7 +154,7 @@ class Screen:
         some = self._moments(rows, drawn)
         some.effects.add(rows[drawn] - self._unperturbed[drawn])
         unperturbed = self._moments(self._unperturbed, drawn)
-        return mean_of_some(some, Unperturbed.of(unperturbed, self._all_unperturbed, self._own))
+        return mean_of_some(some, unperturbed, self._all_unperturbed, self._own)
 
     def _moments(self, rows: NDArray[np.float32], drawn: Any) -> CellMoments:
         moments = CellMoments()

@@ -26,8 +26,8 @@ from scgenept_rt.predictor.moments import CellMoments, RunningMoments
 from scgenept_rt.predictor.standard_errors import (
     MeanEstimate,
     OwnValues,
-    Unperturbed,
     Values,
+    floor_of,
     mean_of_all,
     mean_of_some,
     standard_error,
@@ -56,21 +56,13 @@ def block_size(batch_size: int) -> int:
     return 2 * batch_size
 
 
-class _UnperturbedRows:
-    """Predictions without a perturbation for all cells; many go to a temporary file."""
-
-    def __init__(self, n_cells: int, n_genes: int) -> None:
-        shape = (n_cells, n_genes)
-        if 4 * n_cells * n_genes > SPILL_BYTES:
-            with tempfile.TemporaryFile() as file:  # the mapping keeps it
-                self.rows: Rows = np.memmap(file, np.float32, "w+", shape=shape)
-        else:
-            self.rows = np.empty(shape, np.float32)
-        self.moments = CellMoments()
-
-    def add(self, first: int, values: Rows, predicted: Rows) -> None:
-        self.rows[first : first + len(predicted)] = predicted
-        self.moments.add(values, predicted, predicted)
+def _empty_rows(n_cells: int, n_genes: int) -> Rows:
+    """Return rows to be filled; many lie in a temporary file."""
+    shape = (n_cells, n_genes)
+    if 4 * n_cells * n_genes <= SPILL_BYTES:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile() as file:  # the mapping keeps it
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 @dataclass
@@ -114,7 +106,8 @@ class DifferenceEstimator:
         self._loop, self._controls, self._start, self._n_cells = loop, controls, start, stop - start
         self._perturbations, self._limits, self._max_error = perturbations, limits, max_error
         self._own = OwnValues.of(self._n_cells, *controls.values.totals(start, stop))
-        self._unperturbed: _UnperturbedRows | None = None
+        self._unperturbed: Rows | None = None
+        self._of_all = CellMoments()
         self._on_predicted = on_predicted
         self._over_first = lru_cache(maxsize=16)(self._unperturbed_over_first)
 
@@ -141,20 +134,14 @@ class DifferenceEstimator:
         n = len(indices)
         schedule = Schedule([self._perturbations[i] for i in indices], [end - begin] * n, [self._start + begin] * n)
         for part, _, predicted in self._run(schedule):
-            first = part.first_cell - self._start
-            unperturbed = self._unperturbed_rows(first, first + len(predicted))
+            unperturbed = self._unperturbed_rows(part.first_cell - self._start, len(predicted))
             assert unperturbed is not None, "predicted above"
             yield indices[part.index], predicted - unperturbed
 
     def effect_var(self, effects: RunningMoments) -> Values:
         """Return variances of effects on the first cells, as large as sparse expression makes plausible."""
-        return self._over_first(effects.n).predicted.under(effects.var())
-
-    def _moments(self, perturbation: Perturbation) -> CellMoments:
-        """Return moments to add cells to; those without a perturbation are complete once they are known."""
-        if self._unperturbed is not None and not perturbation.columns:
-            return self._unperturbed.moments
-        return CellMoments()
+        floor = floor_of(self._over_first(effects.n).predicted, self._of_all.predicted, self._own)
+        return floor.under(effects.var())
 
     # --- how many cells ---
 
@@ -213,7 +200,11 @@ class DifferenceEstimator:
                 elif sum(not block.complete for block in active) <= self._loop.n_devices:
                     block = next(waiting, None)
                     if block is not None:
-                        block.found = block.found or [self._moments(self._perturbations[i]) for i in block.indices]
+                        block.found = block.found or [
+                            # complete where there is no perturbation, once that is predicted
+                            CellMoments() if self._perturbations[i].columns or not self.samples else self._of_all
+                            for i in block.indices
+                        ]
                         active.append(block)
                         continue
                     if not owners:
@@ -225,9 +216,9 @@ class DifferenceEstimator:
                 owner = owners.popleft()
                 owner.n_running -= 1
                 for part in batch.parts:
-                    first, n = part.first_cell - self._start, part.rows.stop - part.rows.start
-                    unperturbed = self._unperturbed_rows(first, first + n)
-                    owner.found[part.index].add(batch.values[part.rows], predicted[part.rows], unperturbed)
+                    rows = predicted[part.rows]
+                    unperturbed = self._unperturbed_rows(part.first_cell - self._start, len(rows))
+                    owner.found[part.index].add(batch.values[part.rows], rows, unperturbed)
                 self._on_predicted(len(predicted))
                 while active and active[0].complete:
                     yield active.popleft()
@@ -279,23 +270,25 @@ class DifferenceEstimator:
                 self._on_predicted(len(predicted))
 
     def _predict_unperturbed(self) -> None:
-        unperturbed = _UnperturbedRows(self._n_cells, self._controls.n_genes)
+        found = _empty_rows(self._n_cells, self._controls.n_genes)
         for part, values, predicted in self._run(Schedule([_CONTROL], [self._n_cells], [self._start])):
-            unperturbed.add(part.first_cell - self._start, values, predicted)
-        self._unperturbed = unperturbed
+            found[part.first_cell - self._start :][: len(predicted)] = predicted
+            self._of_all.add(values, predicted, predicted)
+        self._unperturbed = found
 
-    def _unperturbed_rows(self, begin: int, end: int) -> Rows | None:
-        return None if self._unperturbed is None else self._unperturbed.rows[begin:end]
+    def _unperturbed_rows(self, first: int, n: int) -> Rows | None:
+        return None if self._unperturbed is None else self._unperturbed[first : first + n]
 
     # --- estimates ---
 
     def _estimate(self, moments: CellMoments) -> MeanEstimate:
         if moments.n == self._n_cells:
             return mean_of_all(moments, self._own)
-        return mean_of_some(moments, self._over_first(moments.n))
+        return mean_of_some(moments, self._over_first(moments.n), self._of_all, self._own)
 
-    def _unperturbed_over_first(self, n: int) -> Unperturbed:
-        assert self._unperturbed is not None, "without these, all cells are predicted"
+    def _unperturbed_over_first(self, n: int) -> CellMoments:
         moments = CellMoments()
-        moments.add(self._controls.dense(self._start, self._start + n), self._unperturbed.rows[:n])
-        return Unperturbed.of(moments, self._unperturbed.moments, self._own)
+        unperturbed = self._unperturbed_rows(0, n)
+        assert unperturbed is not None, "without these, all cells are predicted"
+        moments.add(self._controls.dense(self._start, self._start + n), unperturbed)
+        return moments

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +22,6 @@ class MemoryBackoff:
 
     def __init__(self) -> None:
         self.max_cells: int | None = None
-        self._learning = Lock()
 
     def run(
         self,
@@ -36,8 +33,6 @@ class MemoryBackoff:
         """Predict one batch, in parts if necessary; see `Session.run`."""
         # Allocated first: an engine that fails keeps the memory that it took.
         predicted = np.empty(values.shape, dtype=np.float32)
-        if not len(values):
-            return predicted
         while True:
             size = min(self.max_cells or len(values), len(values))
             try:
@@ -48,6 +43,5 @@ class MemoryBackoff:
             except DeviceMemoryError:
                 if size <= 1:
                     raise
-                half = -(-size // 2)
-                with self._learning:  # another thread may have found a smaller size
-                    self.max_cells = min(self.max_cells or half, half)
+                # If another thread overwrites this with more, memory runs out once more.
+                self.max_cells = min(self.max_cells or size, -(-size // 2))

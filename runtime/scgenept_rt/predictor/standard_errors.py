@@ -56,42 +56,16 @@ class OwnValues:
         return cls(mean, Floor(var.sum(), _EXPRESSING * square / n))
 
 
-@dataclass(frozen=True)
-class Unperturbed:
-    """What is predicted without a perturbation: over all N cells, and over n of them, which others are compared with.
-
-    Attributes
-    ----------
-    n_cells, mean
-        N, and the mean prediction of all.
-    predicted, changes
-        Floors of predictions, and of predictions minus own values, over the n cells.
-    own
-        Of all N cells.
-    """
-
-    n_cells: int
-    mean: Values
-    predicted: Floor
-    changes: Floor
-    own: OwnValues
-
-    @classmethod
-    def of(cls, some: CellMoments, every: CellMoments, own: OwnValues) -> Unperturbed:
-        """Return it from the moments over n cells and over all."""
-
-        def floor(some: RunningMoments, every: RunningMoments) -> Floor:
-            return Floor(some.var().sum(), own.floor.under(every.var()))
-
-        predicted, changes = floor(some.predicted, every.predicted), floor(some.changes, every.changes)
-        return cls(every.n, every.predicted.mean, predicted, changes, own)
+def floor_of(some: RunningMoments, every: RunningMoments, own: OwnValues) -> Floor:
+    """Return the floor of variances over some cells, from predictions without a perturbation for them and for all."""
+    return Floor(some.var().sum(), own.floor.under(every.var()))
 
 
 def standard_error(var: Values, n: int) -> Values:
     """Return standard errors of means over `n` cells; NaN for a single one.
 
-    They are widened for small n as Student's t demands, so that two of them cover as much as two standard deviations of
-    a normal distribution: 95.4%.
+    Widened for small n as Student's t demands: two of them cover 95.4%, as two standard deviations of a normal
+    distribution do.
     """
     error: Values = _widened(n) * np.sqrt(var / n)
     return error
@@ -132,19 +106,23 @@ def mean_of_all(moments: CellMoments, own: OwnValues) -> MeanEstimate:
     return MeanEstimate(moments.n, moments.predicted.mean, layers)
 
 
-def mean_of_some(moments: CellMoments, unperturbed: Unperturbed) -> MeanEstimate:
-    """Return the mean over all control cells of a run, some of which were predicted: the difference estimator.
+def mean_of_some(moments: CellMoments, some: CellMoments, every: CellMoments, own: OwnValues) -> MeanEstimate:
+    """Return the mean over all N control cells of a run from n of them: the difference estimator.
 
     Parameters
     ----------
     moments
         Of a perturbation, over n cells drawn at random.
-    unperturbed
-        What is known of the same n cells without a perturbation, and of all.
+    some, every
+        Without a perturbation, over the same n cells and over all.
+    own
+        Of all cells.
     """
-    n, share = moments.n, moments.n / unperturbed.n_cells
-    mean = unperturbed.mean + moments.effects.mean
-    effect_var = unperturbed.predicted.under(moments.effects.var())
+    n, share = moments.n, moments.n / every.n
+    of_predicted = floor_of(some.predicted, every.predicted, own)
+    of_changes = floor_of(some.changes, every.changes, own)
+    mean = every.predicted.mean + moments.effects.mean
+    effect_var = of_predicted.under(moments.effects.var())
     effect_sem = standard_error(effect_var, n)
 
     def error(var: Values) -> Values:
@@ -152,9 +130,9 @@ def mean_of_some(moments: CellMoments, unperturbed: Unperturbed) -> MeanEstimate
         return standard_error((1 - share) * effect_var + share * var, n)
 
     layers = {
-        "delta": mean - unperturbed.own.mean,
-        "sem": error(unperturbed.predicted.under(moments.predicted.var())),
-        "delta_sem": error(unperturbed.changes.under(moments.changes.var())),
+        "delta": mean - own.mean,
+        "sem": error(of_predicted.under(moments.predicted.var())),
+        "delta_sem": error(of_changes.under(moments.changes.var())),
         "sampling_error": effect_sem * np.sqrt(1 - share),
         "effect": moments.effects.mean,
         "effect_sem": effect_sem,

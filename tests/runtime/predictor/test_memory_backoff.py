@@ -77,12 +77,6 @@ class FullMachine:
         raise inference_error("cpu", *values.shape, RuntimeError("Failed to allocate memory for requested buffer"))
 
 
-def test_no_cells_give_no_predictions_and_run_nothing() -> None:
-    session = FullMachine()
-    predicted = MemoryBackoff().run(session, np.empty((0, 3), np.float32), np.empty((0, 3), np.int64), np.arange(3))
-    assert (predicted.shape, predicted.dtype, session.sizes) == ((0, 3), np.float32, [])
-
-
 def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
     session = FullMachine()
     with pytest.raises(DeviceMemoryError, match="ran out of memory on a batch of 1 cell x 3 genes"):

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import OwnValues, Unperturbed, mean_of_all, mean_of_some
+from scgenept_rt.predictor.standard_errors import OwnValues, mean_of_all, mean_of_some
 
 Array = NDArray[np.float64]
 N_CELLS, N_GENES = 1_024, 200
@@ -66,7 +66,7 @@ def covered(network: Network, x: Array, n: int) -> dict[str, float]:
         every = mean_of_all(moments_of(x[drawn], f[drawn]), own_of(x[drawn]))
         drawn = rng.permutation(N_CELLS)[:n]
         some = mean_of_some(
-            moments_of(x[drawn], f[drawn], f0[drawn]), Unperturbed.of(moments_of(x[drawn], f0[drawn]), unperturbed, own)
+            moments_of(x[drawn], f[drawn], f0[drawn]), moments_of(x[drawn], f0[drawn]), unperturbed, own
         )
         for name, estimate, error in (
             ("sem", every, every.mean - mean),
@@ -99,9 +99,9 @@ def test_the_error_of_an_estimate_for_all_cells_like_these_holds_too() -> None:
         drawn = population[:16]
         estimate = mean_of_some(
             moments_of(x[drawn], f[drawn], f0[drawn]),
-            Unperturbed.of(
-                moments_of(x[drawn], f0[drawn]), moments_of(x[population], f0[population]), own_of(x[population])
-            ),
+            moments_of(x[drawn], f0[drawn]),
+            moments_of(x[population], f0[population]),
+            own_of(x[population]),
         )
         for name, error in (
             ("sem", estimate.mean - f.mean(axis=0)),
@@ -123,6 +123,6 @@ def test_all_cells_have_no_sampling_error() -> None:
     x = draw_cells(-2.0, np.random.default_rng(0))[:20]
     f0, f = mixing(x, 0), mixing(x, 1)
     own, unperturbed = own_of(x), moments_of(x, f0)
-    some = mean_of_some(moments_of(x, f, f0), Unperturbed.of(unperturbed, unperturbed, own))
+    some = mean_of_some(moments_of(x, f, f0), unperturbed, unperturbed, own)
     np.testing.assert_allclose(some.mean, f.mean(axis=0), rtol=1e-6)
     assert some.layers["sampling_error"].max() == 0
