@@ -135,7 +135,7 @@ class SharedPredictOptions(SampleOptions, total=False):
             "Predict only as many control cells (at least 8) as keep the sampling error of every gene's mean within T.",
             "T",
             above=0,
-            requires=("aggregate", "mean"),
+            requires={"aggregate": "mean"},
         ),
     ]
     n_controls_per_perturbation: Annotated[
@@ -145,7 +145,7 @@ class SharedPredictOptions(SampleOptions, total=False):
             "Predict at most N of the control cells for each perturbation, and estimate the mean over all.",
             "N",
             minimum=2,
-            requires=("aggregate", "mean"),
+            requires={"aggregate": "mean"},
         ),
     ]
     batch_size: Annotated[
@@ -197,7 +197,7 @@ class FileOptions(TypedDict, total=False):
         Option(
             False,
             "Write cells as cell-eval compares them with CELLS: its genes and labels, values clipped at 0.",
-            requires=("aggregate", "cells"),
+            requires={"aggregate": "cells", "var_names": "input"},
         ),
     ]
     predicted_controls: Annotated[
@@ -205,7 +205,7 @@ class FileOptions(TypedDict, total=False):
         Option(
             False,
             "In the cell-eval format, predict the control cells too, without a perturbation.",
-            requires=("for_cell_eval", True),
+            requires={"for_cell_eval": True},
         ),
     ]
     cell_eval_column: Annotated[
@@ -214,7 +214,7 @@ class FileOptions(TypedDict, total=False):
             None,
             "obs column of perturbations in the cell-eval format; default: as in the input.",
             "COLUMN",
-            requires=("for_cell_eval", True),
+            requires={"for_cell_eval": True},
         ),
     ]
 

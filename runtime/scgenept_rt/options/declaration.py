@@ -11,7 +11,7 @@ import math
 import operator
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -41,7 +41,7 @@ class Option:
     above
         Value that a number must exceed.
     requires
-        Name and value of an option of the same group without which this one has no meaning.
+        Values of options of the same group without which this one has no meaning.
     name, type
         From the field that is annotated, by `declared_options`.
     """
@@ -53,7 +53,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
-    requires: tuple[str, Any] | None = None
+    requires: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     type: Any = None
 
@@ -87,21 +87,19 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
     ArgumentError
         If an option is unknown, has the wrong type or value, or lacks another that it requires.
     """
-    given = {} if given is None else given
-    if not isinstance(given, Mapping):
-        raise ArgumentError(f"{group.__name__} is {describe(given)}, expected a mapping of option names to values")
+    given = given or {}
     options = {option.name: option for option in declared_options(group)}
     for name in given:
         if name not in options:
             raise ArgumentError(f"there is no option {name!r}", f"Choose among {', '.join(options)}")
     values = {name: checked(option, given.get(name, option.default)) for name, option in options.items()}
     for name, option in options.items():
-        other, wanted = option.requires or (name, values[name])
-        if values[name] != option.default and values.get(other, wanted) != wanted:
-            raise ArgumentError(
-                f"{name} has no meaning if {other} is {values[other]!r}",
-                options=[UseOption(other, f"use {name}", wanted)],
-            )
+        for other, wanted in option.requires.items():
+            if values[name] != option.default and values.get(other, wanted) != wanted:
+                raise ArgumentError(
+                    f"{name} has no meaning if {other} is {values[other]!r}",
+                    options=[UseOption(other, f"use {name}", wanted)],
+                )
     return cast("Group", values)
 
 

@@ -17,7 +17,7 @@ from scgenept_rt.expression import ControlCells
 from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.options import PredictFileOptions, ReadOptions
+from scgenept_rt.options import ReadOptions
 from scgenept_rt.output import TableSpec
 from scgenept_rt.output.cell_rows import CellRows, Column, Positions
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation
@@ -28,15 +28,6 @@ CELL_EVAL_COLUMN, CONTROL_LABEL = "cell_eval_column", "control_label"
 """Entries of uns: what cell-eval calls pert_col and control_pert."""
 
 _NO_GENES = Perturbation(CONTROL, (), ())
-
-
-def check_options(options: PredictFileOptions) -> None:
-    """Raise `ArgumentError` if options do not go together with the cell-eval format."""
-    if options["var_names"] != "input":
-        raise ArgumentError(
-            f"var_names is {options['var_names']!r}, but the cell-eval format has the gene names of the input",
-            options=[UseOption("var_names", "keep these", "input")],
-        )
 
 
 def as_measured(

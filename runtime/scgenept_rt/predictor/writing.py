@@ -55,8 +55,6 @@ _COMMIT_SHARE = 0.05
 def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | Path | AnnData) -> None:
     """Check that the files of a run can be written, before its input is read; see `check_destination`."""
     check_source(cells)
-    if options["for_cell_eval"]:
-        cell_eval.check_options(options)
     input_path = None if isinstance(cells, AnnData) else cells
     for path in _paths(out, options).values():
         check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
