@@ -42,8 +42,8 @@ from scgenept_rt.predictor.batches import Progress
 from scgenept_rt.predictor.run import Run
 from scgenept_rt.wording import pluralize
 
-_BATCH_SIZE, _BATCH_SIZE_ENTRY = "batch size", "batch_size"
-"""Where the batch size is kept: among the settings of a partial output, and in uns."""
+_OPTIONS = ("groupby", "max_error", "n_controls_per_perturbation", "sampling", "seed", "batch_size")
+"""Options that the rows depend on: kept among the settings of a partial output, and in uns."""
 
 _SECONDS_BETWEEN_COMMITS = 0.2
 _HIDDEN_SECONDS = 0.1
@@ -67,9 +67,9 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
     """
     for path in _paths(out, options).values():
         settings = interrupted_settings(path)
-        found = settings.get(_BATCH_SIZE) if settings is not None else None
+        found = settings.get("batch_size") if settings is not None else None
         if settings is None and not options["overwrite"]:
-            found = stored_entry(path, _BATCH_SIZE_ENTRY)
+            found = stored_entry(path, "batch_size")
         if isinstance(found, (int, np.integer)) and found > 0:
             return int(found)
     return None
@@ -81,9 +81,9 @@ def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
     _write(run, writers, progress, run.means())
     tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
     if run.options["max_error"] is not None:
-        notice = _warn_of_missed_error(run, [tables["mean"].layers["sampling_error"]], run.means())
-        if notice is not None:
-            tables["mean"].uns[UNS_KEY]["notices"] = np.asarray([*run.notices, notice])
+        missed = _warn_of_missed_error(run, [tables["mean"].layers["sampling_error"]], run.means())
+        if missed:
+            tables["mean"].uns[UNS_KEY]["notices"] = np.asarray([*run.notices, *missed])
     return tables
 
 
@@ -215,8 +215,8 @@ def _write_control_rows(run: Run, writer: RowWriter) -> int:
     return n_cells
 
 
-def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]], means: range) -> Caution | None:
-    """Report means whose sampling error stayed above `max_error`, for which the number of cells was limited."""
+def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]], means: range) -> list[Caution]:
+    """Warn of means whose sampling error stayed above `max_error`, for which the number of cells was limited."""
     max_error = cast("float", run.options["max_error"])
     # Rounded as the layer is, so that an error that was just reached does not count as missed. A single cell gives NaN.
     missed = [
@@ -225,13 +225,13 @@ def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32
         if not errors.max() <= np.float32(max_error)
     ]
     if not missed:
-        return None
+        return []
     worst, index = max(missed)
-    n_means, group = len(means), run.group(index)
+    group = run.group(index)
     notice = Caution(
-        f"{len(missed):,} of {pluralize(n_means, 'mean' if group else 'perturbation')} missed max_error {max_error:g} "
-        f"with the control cells that they were limited to. The largest sampling error is {worst:.3g}, for "
-        f"{run.schedule.perturbations[index].label}{f' in {group}' if group else ''}",
+        f"{len(missed):,} of {pluralize(len(means), 'mean' if group else 'perturbation')} missed max_error "
+        f"{max_error:g} with the control cells that they were limited to. The largest sampling error is {worst:.3g}, "
+        f"for {run.schedule.perturbations[index].label}{f' in {group}' if group else ''}",
         "Raise n_controls of these perturbations" if run.options["n_controls_per_perturbation"] is None else "",
         [
             UseOption("n_controls_per_perturbation", "allow more control cells"),
@@ -239,22 +239,17 @@ def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32
         ],
     )
     warn_caller([notice], run.on_notice)
-    return notice
+    return [notice]
 
 
 def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
     schedule, panel, aggregate = run.schedule, run.predictor.panel, run.options["aggregate"]
     uns = {
         **run.predictor.provenance(),
-        "seed": run.options["seed"],
-        "sampling": run.options["sampling"],
+        **{name: value for name, value in _options(run).items() if value is not None},
         "n_controls_available": run.controls.n_available,
-        _BATCH_SIZE_ENTRY: run.options["batch_size"],
         "versions": run.predictor.versions(),
     }
-    for name in ("groupby", "max_error", "n_controls_per_perturbation"):
-        if run.options[name] is not None:
-            uns[name] = run.options[name]
     if run.notices:
         uns["notices"] = [str(notice) for notice in run.notices]
     controls = run.controls
@@ -307,6 +302,11 @@ def _group_column(run: Run, n_rows: NDArray[np.int64]) -> dict[str, pd.Categoric
     return {groups.column: pd.Categorical.from_codes(codes, categories=pd.Index(groups.names, dtype=object))}
 
 
+def _options(run: Run) -> dict[str, Any]:
+    options: Mapping[str, Any] = run.options
+    return {name: options[name] for name in _OPTIONS}
+
+
 def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
     """Return what the rows depend on: a run is only resumed with the same."""
     groups = run.controls.groups
@@ -315,15 +315,10 @@ def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
         "control cells": run.controls.fingerprint,
         "perturbations": [perturbation.label for perturbation in run.perturbations],
         "targets": [perturbation.canonical for perturbation in run.perturbations],
-        "groupby": run.options["groupby"],
+        **_options(run),
         "groups": None if groups.column is None else dict(zip(groups.names, np.diff(groups.bounds), strict=True)),
         "control cells per perturbation": run.schedule.counts.tolist(),
         "aggregate": run.options["aggregate"],
-        "sampling": run.options["sampling"],
-        "seed": run.options["seed"],
-        "max_error": run.options["max_error"],
-        "n_controls_per_perturbation": run.options["n_controls_per_perturbation"],
-        _BATCH_SIZE: run.options["batch_size"],
         "cell-eval column": cell_eval_column,
         "obs": _digest(run.controls.annotation.obs),
         "versions": run.predictor.versions(),

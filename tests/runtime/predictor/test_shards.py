@@ -141,7 +141,7 @@ def test_missing_unfinished_and_foreign_parts_are_named(
     refused(r"2 cannot be merged: 2/4, 3/4 \(begun, not finished\)")
     predict(model, cells, out, shard="2/4", resume=True)
     predict(model, cells, out, shard="3/4", batch_size=4)
-    refused(r"shard-3-of-4.h5ad is of another run than .*\n  batch size: 3 in part 1/4, 4 in part 3/4")
+    refused(r"shard-3-of-4.h5ad is of another run than .*\n  batch_size: 3 in part 1/4, 4 in part 3/4")
     predict(model, cells[:30].copy(), out, shard="3/4", seed=1, overwrite=True)
     refused(r"(?s)control cells: sha256 .*seed: 0 in part 1/4, 1 in part 3/4")
     model.predict_file(cells, out, model.gene_names[:5], batch_size=3, shard="3/4", overwrite=True)
