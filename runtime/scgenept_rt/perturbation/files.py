@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -21,12 +19,9 @@ from scgenept_rt.wording import join_limited, pluralize
 _LABEL_COLUMNS = ("perturbation", "condition")
 _GENE_COLUMNS = ("gene_name", "gene")
 _COUNT_COLUMN = "n_controls"
-_NAMES_COLUMN = "names"
-"""Genes in a table of Scanpy's `get.rank_genes_groups_df`."""
-
 _WEIGHT_COLUMNS = ("weight", "logfoldchanges", "log2foldchange", "logfc", "avg_log2fc")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_OTHER_DELIMITERS = (",", ";", "\t")
+_TABLES = (".csv", ".tsv")
+_DELIMITERS = (",", ";", "\t")
 _STANDARD_INPUT = Path("-")
 
 
@@ -58,10 +53,10 @@ def read_gene_weights(path: str | Path) -> dict[str, float]:
         If the file cannot be read, lacks a column or holds no gene, or a weight is not a number.
     """
     path = Path(path)
-    if path.suffix.lower() not in _DELIMITERS:
+    if path.suffix.lower() not in _TABLES:
         raise _error(path, "it is not a table", "Give genes with weights as .csv or .tsv")
     weights: dict[str, float] = {}
-    for entry in read_entries(path, (*_GENE_COLUMNS, _NAMES_COLUMN), _WEIGHT_COLUMNS):
+    for entry in read_entries(path, (*_GENE_COLUMNS, "names"), _WEIGHT_COLUMNS):
         if not entry.others:
             raise _error(path, f"its header has no column {' or '.join(_WEIGHT_COLUMNS)}", "Name the column weight")
         column, text = next(iter(entry.others.items()))
@@ -126,14 +121,14 @@ def read_entries(
     """
     with failed_reads(PerturbationFileError, path, remedy="Save it as UTF-8 text: .txt, .csv or .tsv"):
         text = read_text(None if path == _STANDARD_INPUT else path)
-    if path.suffix.lower() in _DELIMITERS:
+    if path.suffix.lower() in _TABLES:
         yield from _table(path, text, label_columns, other_columns)
         return
     for number, line in enumerate(io.StringIO(text, newline=""), start=1):
         label = line.strip()
         if not label or label.startswith("#"):
             continue
-        if any(cell.strip(' "').casefold() in label_columns for cell in re.split(r"[,;\t]", label)):
+        if any(_is_header(label, delimiter, label_columns) for delimiter in _DELIMITERS):
             problem = f"{label!r} is the header of a table, which only a .csv or .tsv file may have"
             raise _error(path, problem, "Remove the line, or give the table in such a file", number)
         yield Entry(number, label, {})
@@ -141,7 +136,13 @@ def read_entries(
 
 def _table(path: Path, text: str, label_columns: Sequence[str], other_columns: Sequence[str]) -> Iterator[Entry]:
     """Yield the entries of a delimited table whose header has one of the label columns, in any case."""
-    rows = _rows(path, text, _delimiter(path, text, label_columns))
+    # Comments may hold any quotes; an empty line in their place keeps the count of lines.
+    stream = io.StringIO(text, newline="")
+    lines = ["\n" if line.lstrip().startswith("#") else line for line in stream]
+    first = next((line for line in lines if line.strip()), "")
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiters = [each for each in (usual, *_DELIMITERS) if _is_header(first, each, label_columns)]
+    rows = _rows(path, lines, delimiters[0] if delimiters else usual)
     line, header = next(rows, (None, []))
     names = [name.casefold() for name in header]
     for name in (*label_columns, *other_columns):
@@ -166,22 +167,12 @@ def _table(path: Path, text: str, label_columns: Sequence[str], other_columns: S
         yield Entry(line, cell_of[label_column], {name: cell_of[name] for name in other_columns if name in cell_of})
 
 
-def _delimiter(path: Path, text: str, label_columns: Sequence[str]) -> str:
-    """Return what separates the cells of a table: the usual, unless only another one gives a header with the column."""
-    usual = _DELIMITERS[path.suffix.lower()]
-    for delimiter in (usual, *_OTHER_DELIMITERS):
-        with suppress(PerturbationFileError):  # quotes that this delimiter does not fit
-            _, header = next(_rows(path, text, delimiter), (None, []))
-            if any(name.casefold() in label_columns for name in header):
-                return delimiter
-    return usual
+def _is_header(line: str, delimiter: str, label_columns: Sequence[str]) -> bool:
+    return any(cell.strip(' "\r\n').casefold() in label_columns for cell in line.split(delimiter))
 
 
-def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield line and cells of each row, without the blank cells at its end, which spreadsheets write."""
-    # Comments may hold any quotes; an empty line in their place keeps the count of lines.
-    stream = io.StringIO(text, newline="")
-    lines = ("\n" if line.lstrip().startswith("#") else line for line in stream)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begin = 1
     try:
@@ -189,7 +180,7 @@ def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str
             cells = [cell.strip() for cell in row]
             while cells and not cells[-1]:
                 cells.pop()
-            if cells and not cells[0].startswith("#"):
+            if cells:
                 yield reader.line_num, cells
             begin = reader.line_num + 1
     except csv.Error as error:

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def parse_perturbation(label: str, panel: GenePanel) -> Perturbation:
     ArgumentError
         If the label is not a string.
     PerturbationError
-        If the label or a part of it is empty, or a gene occurs twice, in one spelling or two.
+        If the label or a part of it is empty, or a gene occurs twice.
     UnknownGeneError
         If the model lacks a gene.
     """
@@ -119,8 +119,6 @@ def parse_perturbations(
     for number, request in enumerate(requests):
         if not isinstance(request.label, str):
             remedy = "Leave out entries that are none (of a pandas column: .dropna())"
-            if isinstance(request.label, (list, tuple)) and all(isinstance(gene, str) for gene in request.label):
-                remedy = f"Join genes that are perturbed together by a plus: {'+'.join(request.label)!r}"
             raise _not_a_label(f"perturbations[{number}]", request.label, "a label such as FOSB+ctrl", remedy)
     if not requests:
         raise PerturbationError(f"no perturbation was given, {_EXPECTED}")
@@ -231,11 +229,9 @@ def _known_halves(label: str, panel: GenePanel, control_labels: Sequence[str]) -
     """Return every way to split `label` at one underscore into two genes, or a gene and a control label."""
     splits = [(label[:at].strip(), label[at + 1 :].strip()) for at, letter in enumerate(label) if letter == "_"]
     return [
-        (first, second)
-        for first, second in splits
-        if (first in panel or first in control_labels)
-        and (second in panel or second in control_labels)
-        and (first in panel or second in panel)
+        halves
+        for halves in splits
+        if all(half in panel or half in control_labels for half in halves) and any(half in panel for half in halves)
     ]
 
 
@@ -278,7 +274,7 @@ def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterato
         yield f"Repeats ask for different n_controls; that of the first is used: {join_limited(conflicts)}."
 
 
-def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[str]:
+def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[Caution]:
     many = [entry.label for entry in perturbations if len(entry.target_genes) > MAX_EVALUATED_TARGETS]
     if many:
         yield Caution(
@@ -287,17 +283,14 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
         )
     unnamed = _targets(perturbations, ~panel.in_vocab)
     if unnamed:
-        targets, them = (
-            pluralize(len(unnamed), "target gene is", "target genes are"),
-            "it" if len(unnamed) == 1 else "them",
-        )
+        targets = pluralize(len(unnamed), "target gene is", "target genes are")
         yield Caution(
             f"{targets} not in the model's vocabulary ({join_limited(unnamed)}): "
-            f"the model cannot tell {them} from other such genes by name."
+            "it cannot tell such genes apart by name."
         )
 
 
-def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: NDArray[np.int64]) -> list[str]:
+def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: NDArray[np.int64]) -> list[Caution]:
     """Return a notice about the target genes that an input lacks, if there are any.
 
     `columns` int64 [n_genes] is the input's column of each gene of the model, -1 where the input lacks it.
@@ -309,18 +302,12 @@ def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: ND
     return [
         Caution(
             f"Warning: {targets} not in the input ({join_limited(missing)}): "
-            f"{'its' if len(missing) == 1 else 'their'} expression in the control cells is taken as zero."
+            "expression in the control cells is taken as zero."
         )
     ]
 
 
 def _targets(perturbations: Sequence[Perturbation], chosen: NDArray[np.bool_]) -> list[str]:
     """Return the names of the target genes at the chosen positions, sorted."""
-    return sorted(
-        {
-            gene
-            for entry in perturbations
-            for gene, column in zip(entry.target_genes, entry.columns, strict=True)
-            if chosen[column]
-        }
-    )
+    pairs = chain.from_iterable(zip(entry.target_genes, entry.columns, strict=True) for entry in perturbations)
+    return sorted({gene for gene, column in pairs if chosen[column]})

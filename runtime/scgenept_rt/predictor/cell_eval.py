@@ -5,7 +5,7 @@ cell-eval 0.8 demands the genes of the measured file in its order, the same labe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,7 @@ def as_measured(
     read: ReadOptions,
     *,
     predicted_controls: bool,
-) -> tuple[list[Perturbation], list[str]]:
+) -> tuple[list[Perturbation], list[Caution]]:
     """Return the perturbations under the labels of the input, and messages for the user.
 
     Where the input has several labels of the same genes (A+ctrl and ctrl+A in Norman), each is predicted. Predicted
@@ -63,52 +63,42 @@ def as_measured(
         for perturbation in given
         for label in measured.get(perturbation.target_genes, [perturbation.label])
     ]
-    notices = _notices(found, [label for label in source.labels if label not in own], controls, read)
+    notices = list(_notices(found, [label for label in source.labels if label not in own], controls, read))
     return [_NO_GENES, *found] if predicted_controls else found, notices
 
 
 def _notices(
     perturbations: Sequence[Perturbation], measured: Sequence[str], controls: ControlCells, read: ReadOptions
-) -> list[str]:
-    notices: list[str] = []
+) -> Iterator[Caution]:
     n_others = len(controls.annotation.var_names) - controls.match.n_found
     if n_others:
-        genes, keep = ("gene of the input is", "it keeps") if n_others == 1 else ("genes of the input are", "they keep")
-        notices.append(Caution(f"{n_others:,} {genes} not predicted: {keep} the values of the control cells."))
+        genes = pluralize(n_others, "gene of the input is", "genes of the input are")
+        yield Caution(f"{genes} not predicted: the output has the values of the control cells there")
     predicted = {perturbation.label for perturbation in perturbations}
-    unpredicted = [label or "(none)" for label in measured if label not in predicted]
-    unmeasured = sorted(predicted.difference(measured))
-    if measured and (unpredicted or unmeasured):
-        lacking = []
-        if unpredicted:
-            lacking.append(f"without a prediction: {join_limited(unpredicted)}")
-        if unmeasured:
-            lacking.append(f"without measured cells: {join_limited(unmeasured)}")
-        key = controls.condition_key
-        notices.append(
-            Caution(
-                "cell-eval refuses data and predictions of different labels. "
-                f"{pluralize(len(unpredicted) + len(unmeasured), 'label is', 'labels are')} {', '.join(lacking)}",
-                f"Keep the others of each: `real = real[real.obs[{key!r}].isin(predicted.obs[{key!r}])]`, and the same "
-                "the other way round",
-            )
+    lacking = {
+        "without a prediction": [label or "(none)" for label in measured if label not in predicted],
+        "without measured cells": sorted(predicted.difference(measured)),
+    }
+    n_lacking, key = sum(map(len, lacking.values())), controls.condition_key
+    if measured and n_lacking:
+        named = ", ".join(f"{what}: {join_limited(labels)}" for what, labels in lacking.items() if labels)
+        yield Caution(
+            "cell-eval refuses data and predictions of different labels. "
+            f"{pluralize(n_lacking, 'label is', 'labels are')} {named}",
+            f"Keep the others of each: `real = real[real.obs[{key!r}].isin(predicted.obs[{key!r}])]`, and the same "
+            "the other way round",
         )
     if read["use_raw"] or read["layer"] is not None:
         where = "raw" if read["use_raw"] else f"layer {read['layer']!r}"
-        notices.append(
-            Caution(f"cell-eval reads X, but the cells were read from {where}: give it a file with that as X")
-        )
-    return notices
+        yield Caution(f"cell-eval reads X, but the cells were read from {where}: give it a file with that as X")
 
 
 def label_column(run: Run, given: str | None) -> str:
     """Return the column of obs that has the labels; raises `ArgumentError` if the output cannot have such a column."""
     column = given or run.controls.condition_key or "target_gene"
-    taken = column in ("control_cell", run.options["groupby"], *run.controls.annotation.obs)
-    if taken or not is_storable(column):
-        reason = "the output has another column of that name" if taken else "no file can have a column of that name"
+    if column in ("control_cell", run.options["groupby"], *run.controls.annotation.obs) or not is_storable(column):
         raise ArgumentError(
-            f"the column of labels would be {column!r}, but {reason}",
+            f"the column of labels would be {column!r}, which the output has already or cannot have",
             options=[UseOption("cell_eval_column", "choose another name")],
         )
     return column

