@@ -29,12 +29,9 @@ def test_defaults_are_valid_and_complete(group: type) -> None:
     [
         (EngineOptions, {"precision": "int8"}, r"precision is 'int8' \(str\), expected one of auto, fp32, fp16"),
         (EngineOptions, {"threads": 0}, r"threads is 0 .* expected a whole number from 1 to \d+, or None"),
-        (EngineOptions, {"threads": 1.5}, "threads is 1.5"),
         (EngineOptions, {"tolerance": 1}, "no option 'tolerance'. Choose among provider, precision"),
         (PredictOptions, {"seed": -1}, "seed is -1 .* expected a whole number from 0 to 4294967295"),
-        (PredictOptions, {"seed": 2**32}, "seed is 4294967296"),
         (PredictOptions, {"n_controls": True}, "n_controls is True"),
-        (PredictOptions, {"n_controls": "3"}, "n_controls is '3'"),
         (PredictOptions, {"batch_size": 0}, "batch_size is 0 .* expected a whole number from 1 to 65536, or auto"),
         (PredictOptions, {"max_error": 0.0}, "max_error is 0.0 .* expected a finite number above 0, or None"),
         (PredictOptions, {"max_error": float("nan")}, "max_error is nan"),

@@ -111,7 +111,7 @@ def expected(model: sgr.Predictor, make_cells: MakeCells) -> np.ndarray:
 
 
 @pytest.mark.parametrize("fixed_batches", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 11, 50])
+@pytest.mark.parametrize("size", [1, 4, 11, 50])
 def test_rows_are_those_of_the_pairs_in_order(
     rows_of: Callable[..., Rows], expected: np.ndarray, size: int, fixed_batches: bool
 ) -> None:

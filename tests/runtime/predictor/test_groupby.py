@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anndata
 import numpy as np
@@ -16,9 +16,6 @@ from scgenept_rt.compatibility import check_cells
 from scgenept_rt.errors import ArgumentError, ControlCellsError, FieldNotFoundError
 from scgenept_rt.options import PredictOptions, resolve
 from scgenept_rt.predictor.run import Run
-
-if TYPE_CHECKING:
-    from tests.commands import CommandLine
 
 MakeCells = Callable[..., anndata.AnnData]
 LABELS = ["YFU19", "EKKN10", "YFU19+EKKN10", "ctrl"]
@@ -39,9 +36,7 @@ def cells(make_cells: MakeCells) -> anndata.AnnData:
     [
         {},
         {"aggregate": "cells"},
-        {"n_controls": 7},
         {"sampling": "upstream", "n_controls": 30},
-        {"max_error": 0.3},
         {"max_error": 0.3, "n_controls_per_perturbation": 9, "n_controls": 10},
     ],
 )
@@ -121,10 +116,8 @@ def test_a_run_that_begins_in_a_later_group_gives_the_same_bits(
 @pytest.mark.parametrize(
     ("values", "names"),
     [
-        (["b", "a", "b", "a"], ["a", "b"]),
         ([10, 9, 10, 9], ["9", "10"]),
         ([2.0, np.nan, 2.0, 1.0], ["1", "2"]),
-        ([0.5, 0.25, 0.5, 0.5], ["0.25", "0.5"]),
         ([True, False, True, True], ["False", "True"]),
         (["x", None, "y ", "y"], ["x", "y"]),
         (pd.Categorical(["low", "high", "low", "high"], ["low", "mid", "high"], ordered=True), ["low", "high"]),
@@ -164,10 +157,8 @@ def test_a_group_of_one_cell_has_no_standard_errors_and_few_cells_are_all_used(
     ("column", "error", "suggested"),
     [
         ("celltype", FieldNotFoundError, "cell_type"),
-        ("no such", FieldNotFoundError, "cell_type"),
         ("size", ControlCellsError, None),
         ("barcode", ControlCellsError, None),
-        ("empty", ControlCellsError, None),
         ("condition", ArgumentError, None),
         ("a/b", ArgumentError, None),
     ],
@@ -179,7 +170,6 @@ def test_columns_that_are_no_groups_are_refused(
     adata.obs["cell_type"] = ["T", "B"] * 40
     adata.obs["size"] = np.arange(80) + 0.5
     adata.obs["barcode"] = adata.obs_names
-    adata.obs["empty"] = np.nan
     adata.obs["a/b"] = ["T", "B"] * 40
     with pytest.raises(error, match=column) as raised:
         model.predict(adata, "YFU19", groupby=column)
@@ -215,13 +205,3 @@ def test_mixed_control_cells_get_one_line(
     assert len(checked) == len(mixed)
     model.predict(adata, "YFU19", aggregate="cells", on_notice=notices.append)
     assert sum("differ in" in notice for notice in notices) == len(mixed)
-
-
-def test_the_line_names_the_flag(
-    command_line: CommandLine, bundle: Path, cells: anndata.AnnData, tmp_path: Path
-) -> None:
-    path = tmp_path / "cells.h5ad"
-    cells.write_h5ad(path)
-    result = command_line("predict", bundle, path, "--out", tmp_path / "out.h5ad", "-p", "YFU19", "--no-check")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("--groupby cell_type") == 1

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import scgenept_rt as sgr
-from scgenept_rt.errors import DeviceMemoryError, InferenceError, NonFinitePredictionError, ReferenceMismatchError
+from scgenept_rt.errors import DeviceMemoryError, InferenceError, ReferenceMismatchError
 from scgenept_rt.session import SeveralDevices
 from scgenept_rt.verification import check_reference
 from tests.runtime.predictor.test_batches import StandIn, network_threads, wait
@@ -156,17 +156,6 @@ def test_an_error_on_one_device_names_it(
     assert not out.exists()
     one = write(predictor(Device()), cells, tmp_path / "one.h5ad", **options)
     assert one == write(predictor(Device(), Device()), cells, out, resume=True, **options)
-
-
-def test_a_prediction_that_is_not_finite_names_the_device(
-    predictor: Callable[..., sgr.Predictor], cells: anndata.AnnData
-) -> None:
-    class Spoiled(Device):
-        def network(self, values: np.ndarray, pert_flags: np.ndarray) -> np.ndarray:
-            return super().network(values, pert_flags) * np.float32(np.nan)
-
-    with pytest.raises(NonFinitePredictionError, match=r"^device 1: the prediction of gene"):
-        predictor(Device(), Spoiled()).predict(cells, ["YFU19"], batch_size=BATCH)
 
 
 def test_once_memory_runs_out_on_one_device_all_run_smaller_parts(

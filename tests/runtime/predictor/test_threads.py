@@ -33,11 +33,6 @@ def test_eight_threads_on_one_predictor_give_what_one_gives(bundle: Path, make_c
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-5)
 
 
-def test_numpy_integers_are_numbers_of_threads(bundle: Path) -> None:
-    with sgr.load(bundle, provider="cpu", threads=np.int64(1)) as model:  # type: ignore[arg-type]
-        assert model.predict_array(np.zeros((1, 24)), "ctrl").shape == (1, 24)
-
-
 def test_predict_from_several_threads_at_once(model: sgr.Predictor, make_cells: MakeCells) -> None:
     inputs = [make_cells(20, seed=number) for number in range(4)]
     serial = [model.predict(cells, list(LABELS), batch_size=7).X for cells in inputs]
@@ -86,12 +81,6 @@ def test_context_manager_closes_and_closing_twice_is_harmless(bundle: Path, make
     ):
         with pytest.raises(RuntimeError, match="closed; load the bundle again"):
             use()
-
-
-def test_closed_on_an_error_inside_the_block(bundle: Path) -> None:
-    with pytest.raises(KeyError), sgr.load(bundle, provider="cpu") as model:
-        raise KeyError("mine")
-    assert repr(model).endswith("closed>")
 
 
 def test_a_predictor_cannot_be_pickled(model: sgr.Predictor) -> None:
