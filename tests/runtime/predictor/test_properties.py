@@ -67,13 +67,9 @@ def test_batch_size_changes_nothing_beyond_fp32(
     assert_close(actual.cells, expected.cells)
 
 
-@few
-@given(seed=st.integers(0, 1000), n_cells=st.integers(1, 20), batch=st.integers(1, 30))
-def test_rows_of_predict_are_those_of_predict_array(
-    model: sgr.Predictor, make_cells: MakeCells, seed: int, n_cells: int, batch: int
-) -> None:
-    cells = make_cells(n_cells, seed=seed)
-    rows = model.predict(cells, LABELS, aggregate="cells", batch_size=batch)
+def test_rows_of_predict_are_those_of_predict_array(model: sgr.Predictor, make_cells: MakeCells) -> None:
+    cells = make_cells(20)
+    rows = model.predict(cells, LABELS, aggregate="cells", batch_size=7)
     expected = np.concatenate([model.predict_array(cells.X, label) for label in LABELS])
     np.testing.assert_allclose(rows.X, expected, rtol=1e-4, atol=2e-5)
 

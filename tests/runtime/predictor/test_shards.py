@@ -164,7 +164,7 @@ def test_missing_unfinished_and_foreign_parts_are_named(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("array", ["X", "layers/delta", "obs/n_controls", "obs/_index", "var/_index"])
+@pytest.mark.parametrize("array", ["X", "obs/n_controls", "var/_index"])
 def test_parts_of_which_files_were_lost_are_refused(
     model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, array: str
 ) -> None:
