@@ -8,12 +8,12 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError
+from scgenept_rt.errors import ClusterError, MissingPackageError
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _SECONDS_TO_ANSWER = 10
@@ -51,9 +51,7 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except ValueError as error:
-        raise ArgumentError(f"address is {address!r}, expected HOST:PORT ({error})") from error
-    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+    except (ValueError, OSError, RuntimeError, ray.exceptions.RayError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         remedy = (
             "If the cluster checks tokens, set the environment variable RAY_AUTH_MODE=token, with the head's "
@@ -61,7 +59,7 @@ def connected(address: str | None) -> Iterator[Mapping[str, float]]:
         )
         raise ClusterError(f"no connection to a Ray cluster ({reason})", remedy, where=address or "") from error
     finally:
-        if _in_main_thread():
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_termination)  # Ray's own would end the process as if it were an error
     try:
         yield ray.cluster_resources()
@@ -78,18 +76,12 @@ def before_interrupts(call: Callable[[], None]) -> Iterator[None]:
         call()
         before[signal.Signals(number)](number, frame)  # type: ignore[operator, misc]
 
-    handled = [number for number, handler in before.items() if callable(handler) and _in_main_thread()]
-    for number in handled:
-        signal.signal(number, handle)
-    try:
+    with ExitStack() as restored:
+        for number, handler in before.items():
+            if callable(handler) and threading.current_thread() is threading.main_thread():
+                signal.signal(number, handle)
+                restored.callback(signal.signal, number, handler)
         yield
-    finally:
-        for number in handled:
-            signal.signal(number, before[number])
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def reachable(address: str | None) -> str | None:

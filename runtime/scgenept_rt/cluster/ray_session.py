@@ -51,8 +51,6 @@ class RaySession(SeveralDevices):
         Whether each takes one GPU.
     versions
         Versions of packages that the workers must have.
-    check
-        Compare the bundle's reference cells on every worker.
 
     Attributes
     ----------
@@ -77,14 +75,8 @@ class RaySession(SeveralDevices):
     ) -> None:
         self.sessions = {str(number): self for number in range(BATCHES_PER_WORKER * n_workers)}
         self._ray = ray = import_ray()
-        errors = ray.exceptions
-        self._lost = (
-            errors.RayActorError,
-            errors.NodeDiedError,
-            errors.WorkerCrashedError,
-            errors.OutOfMemoryError,
-            errors.ObjectLostError,
-        )
+        lost = ("RayActorError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError", "ObjectLostError")
+        self._lost = tuple(getattr(ray.exceptions, name) for name in lost)
         self.n_workers, self.n_alive = n_workers, 0
         self.identity: Mapping[str, Any] = versions
         self._start_arguments = ray.put(dict(bundle)), engine, check

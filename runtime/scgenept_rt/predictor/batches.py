@@ -23,9 +23,6 @@ Progress = Callable[[int, int], None]
 OnNotice = Callable[[str], None]
 """Called with each warning message."""
 
-ReadCells = Callable[[int, int], NDArray[np.float32]]
-"""Returns the control cells of a range, (n_cells, n_genes)."""
-
 BATCHES_PER_DEVICE = 4
 """Batches that wait or run, of several devices: none idles while means are written, or another one is slower."""
 
@@ -67,11 +64,7 @@ class Schedule:
         self.counts: NDArray[np.int64] = np.asarray(counts, dtype=np.int64)
         self.first_cells: NDArray[np.int64] = np.broadcast_to(np.asarray(first_cells, np.int64), self.counts.shape)
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.counts)])
-
-    @property
-    def n_rows(self) -> int:
-        """Number of pairs."""
-        return int(self.starts[-1])
+        self.n_rows = int(self.starts[-1])
 
     def first_row(self, part: Part) -> int:
         """Return the row that a part begins with."""
@@ -102,7 +95,7 @@ class BatchLoop:
     batch_size
         Cells per batch otherwise.
     read_cells
-        Reads control cells.
+        Returns the control cells of a range, (n_cells, n_genes).
     cell_name
         Returns the name of a control cell for messages.
     check
@@ -116,7 +109,7 @@ class BatchLoop:
         *,
         n_rows: int,
         batch_size: int,
-        read_cells: ReadCells,
+        read_cells: Callable[[int, int], NDArray[np.float32]],
         cell_name: Callable[[int], str],
         check: Callable[[], None],
     ) -> None:
