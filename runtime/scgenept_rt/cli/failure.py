@@ -55,11 +55,6 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
             if stopped_by:  # typer ends with 130 for all
                 raise SystemExit(128 + stopped_by[0]) from None
             raise
-    except ScgeneptError as error:
-        if debug:
-            raise
-        say(f"error: {error}")
-        raise SystemExit(EXIT_USER_ERROR) from None
     except KeyboardInterrupt:
         say("interrupted")
         raise SystemExit(128 + stopped_by[0]) from None
@@ -67,22 +62,26 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         # The reader of our output went away (`| head`): end quietly.
         _drop_output()
         raise SystemExit(EXIT_USER_ERROR) from None
-    except MemoryError as error:
-        if debug:
+    except (ScgeneptError, MemoryError, OSError) as error:
+        message = _message(error)
+        if debug or not message:
             raise
-        say(f"error: memory ran out ({str(error) or 'no size is known'}). Ask for less, or use another machine.")
+        say(f"error: {message}")
         raise SystemExit(EXIT_USER_ERROR) from None
-    except OSError as error:
-        if debug or not (error.filename or error.errno in _NO_ROOM):
-            raise
-        if error.errno in _NO_ROOM:
-            _drop_output()
+
+
+def _message(error: Exception) -> str:
+    """Return what to print; nothing for an error that a user cannot resolve."""
+    if isinstance(error, ScgeneptError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        _drop_output()
         where = error.filename or "the output (a file, or what standard output goes to)"
-        verb, remedy = "used", "Check its permissions, or choose another"
-        if error.errno in _NO_ROOM:
-            verb, remedy = "written", "Free space, or write elsewhere"
-        say(f"error: {where} cannot be {verb}: {error.strerror}. {remedy}.")
-        raise SystemExit(EXIT_USER_ERROR) from None
+        return f"{where} cannot be written: {error.strerror}. Free space, or write elsewhere."
+    if isinstance(error, OSError):
+        used = f"{error.filename} cannot be used: {error.strerror}. Check its permissions, or choose another."
+        return used if error.filename else ""
+    return f"memory ran out ({str(error) or 'no size is known'}). Ask for less, or use another machine."
 
 
 def _prepare_standard_streams() -> None:

@@ -5,19 +5,35 @@ from __future__ import annotations
 import dataclasses
 import glob
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scgenept_rt.cli.check import PREDICT_FLAGS, wrapped
-from scgenept_rt.cli.inspect_cells import after_cells, cells_page
-from scgenept_rt.cli.inspect_predictions import RunState, after_predictions, predictions_page
 from scgenept_rt.cli.messages import show
 from scgenept_rt.cli.options import JsonOption
-from scgenept_rt.errors import ShardsError
+from scgenept_rt.cli.predict import cell_eval_command
+from scgenept_rt.errors import ShardsError, compose
 from scgenept_rt.files.text import json_text
-from scgenept_rt.wording import pluralize
+from scgenept_rt.wording import join_limited, pluralize
+
+if TYPE_CHECKING:
+    from scgenept_rt.evaluation import PredictionSummary
+
+_DATA = "DATA.h5ad"
+_SHOWN_APART = ("variant", "dataset", "training_perturbations", "manifest_digest", "versions", "groupby", "run_digest")
+_ROLES = {
+    "control": "perturbations; controls: ",
+    "perturbation": "seems to tell perturbed cells; controls: ",
+    "group": "groups of cells, for --groupby",
+}
+_RUNS_ON = {
+    "ort": "for cpu and cuda",
+    "merged": "for cpu: computes identical tokens once; shares its weights with ort",
+    "portable": "for tensorrt, tensorrt-rtx and other engines",
+}
 
 
 def inspect(
@@ -41,17 +57,18 @@ def _inspect_file(path: Path, json_output: bool) -> None:
     from scgenept_rt.evaluation import holds_predictions, summarize_predictions
     from scgenept_rt.expression import open_cells
 
-    state, source = _state(path)
+    run, source = _progress_of_run(path)
+    facts: dict[str, Any]
     with open_cells(source) as cells:
         if holds_predictions(cells):
             predicted = summarize_predictions(cells)
-            lines, commands = list(predictions_page(predicted, state)), after_predictions(predicted, state)
-            facts = {"kind": "predictions", **dataclasses.asdict(predicted), **dataclasses.asdict(state)}
+            lines, commands = list(_of_predictions(predicted, run)), _after_predictions(predicted, run)
+            facts = {"kind": "predictions", **dataclasses.asdict(predicted), **run}
             if predicted.synthetic and not json_output:
                 print("SYNTHETIC weights: these predictions mean nothing in biology.\n")
         else:
             summary = summarize_cells(cells)
-            lines, commands = list(cells_page(summary)), after_cells(summary)
+            lines, commands = list(_of_cells(summary)), _after_cells(summary)
             findings = [finding.to_json(PREDICT_FLAGS) for finding in summary["findings"]]
             facts = {"kind": "cells", **summary, "findings": findings}
     if json_output:
@@ -66,8 +83,12 @@ def _inspect_file(path: Path, json_output: bool) -> None:
             show(f"  {shlex.join(command)}")
 
 
-def _state(path: Path) -> tuple[RunState, Path]:
-    """Return the progress of the run that writes an output, and the file to read its predictions from."""
+def _progress_of_run(path: Path) -> tuple[dict[str, Any], Path]:
+    """Return the progress of the run that writes an output, and the file to read its predictions from.
+
+    `path` is the file asked for, `output` that of the whole run; `n_rows` and `n_safe`, the rows of an unfinished
+    output and those that are safe, are None if it is finished; `missing` says why parts cannot be merged.
+    """
     from scgenept_rt.output import find_parts, find_unfinished, output_of_part
 
     path = path.with_suffix("") if path.suffix == ".partial" else path
@@ -79,11 +100,103 @@ def _state(path: Path) -> tuple[RunState, Path]:
         missing = error.problem
         if not path.exists() and any(path.parent.glob(f"{glob.escape(path.stem)}.shard-*-of-*")):
             raise
-    if not path.exists() and (left := find_unfinished(path)):
-        return RunState(path, output, left.n_rows, left.n_safe, missing), left.data
-    if not path.exists() and parts:
-        path = parts[0]
-    return RunState(path, output, missing=missing), path
+    source, left = path, None if path.exists() else find_unfinished(path)
+    if left is not None:
+        source = left.data
+    elif parts and not path.exists():
+        source = path = parts[0]
+    rows = {"n_rows": left and left.n_rows, "n_safe": left and left.n_safe}
+    return {"path": path, "output": output, "missing": missing, **rows}, source
+
+
+def _of_predictions(predicted: PredictionSummary, run: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    settings, controls = predicted.settings, predicted.settings.get("control_label", "")
+    counts = {label: count for label, count in predicted.perturbations.items() if label != controls}
+    rows = pluralize(predicted.n_rows, "mean" if predicted.aggregate == "mean" else "cell")
+    layers = f", layers {', '.join(predicted.layers)}" if predicted.layers else ""
+    yield "predictions", f"{run['path']}: {rows} x {pluralize(predicted.n_genes, 'gene')}{layers}"
+    if "cell_eval_column" in settings:
+        yield "format", f"of cell-eval, with {pluralize(predicted.perturbations.get(controls, 0), 'control cell')}"
+    if run["n_rows"] is not None:
+        safe = f"{run['n_safe']:,} of {pluralize(run['n_rows'], 'row')} are safe"
+        yield "unfinished", f"{safe}; if no run writes it now, repeat its command with --resume"
+    if predicted.shard:
+        ready = run["missing"] or "all parts are there"
+        yield "part", f"{predicted.shard['number']} of {predicted.shard['count']} of {run['output']}; {ready}"
+    yield "labels", f"{pluralize(len(counts), 'perturbation')}: {join_limited(list(counts))}"
+    fewest, most = min(counts.values()), max(counts.values())
+    cells = pluralize(most, "control cell") if fewest == most else f"{fewest:,} to {most:,} control cells"
+    yield "cells", f"{cells} each{', over all groups' if len(predicted.groups) > 1 else ''}"
+    if predicted.groupby:
+        yield "groups", f"{predicted.groupby}: {join_limited(predicted.groups, 12)}"
+    if settings:
+        known = settings.get("training_perturbations", "unknown")
+        trained = settings.get("dataset", "unknown") + ("" if known == "unknown" else f": {known}")
+        yield "model", f"{settings.get('variant', 'unknown')}, trained on {trained}"
+        yield "bundle", f"digest {str(settings.get('manifest_digest'))[:16]}..."
+        others = (f"{name.replace('_', ' ')} {settings[name]}" for name in settings if name not in _SHOWN_APART)
+        yield "settings", ", ".join(others)
+        yield "versions", ", ".join(f"{name} {number}" for name, number in settings.get("versions", {}).items())
+    for notice in predicted.notices:
+        yield "note", notice
+
+
+def _after_predictions(predicted: PredictionSummary, run: dict[str, Any]) -> list[list[str]]:
+    if run["n_rows"] is not None:
+        return []
+    if predicted.shard:
+        return [] if run["missing"] else [["scgenept-rt", "merge", str(run["output"])]]
+    path, settings = str(run["path"]), predicted.settings
+    if "cell_eval_column" in settings:
+        return [cell_eval_command(run["path"], Path(_DATA), settings["cell_eval_column"], settings["control_label"])]
+    group = ["--in-group", predicted.groups[0]] if len(predicted.groups) > 1 else []
+    label = ["-p", next(iter(predicted.perturbations))]
+    commands = [["table", path, "--out", str(run["path"].with_suffix(".csv"))]]
+    if "delta" in predicted.layers:
+        commands[0] += ["--top", "50"]
+        commands += [["rank", path, *group], ["plot", "delta", path, *label, *group, "--out", "delta.png"]]
+    split = "norman-simulation-1" if settings.get("dataset") == "norman" else "SPLIT.json"
+    commands += [
+        ["plot", "top-de", _DATA, *label, "--predictions", path, *group, "--out", "top_de.png"],
+        ["evaluate", _DATA, "--split", split, "--predictions", path],
+    ]
+    return [["scgenept-rt", *command] for command in commands]
+
+
+def _of_cells(cells: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "cells", f"{cells['path']}: {pluralize(cells['n_obs'], 'cell')} x {pluralize(cells['n_vars'], 'gene')}"
+    others = [*(f"layer {name}" for name in cells["layers"]), *(["raw"] if cells["has_raw"] else [])]
+    if others:
+        yield "besides X", join_limited(others, 12)
+    for source, names in cells["gene_names"].items():
+        where = source if source == "var_names" else f"var column {source}"
+        yield "genes", f"{where}: {join_limited(names)}, ..."
+    for column in cells["obs"]:
+        text = column["name"]
+        if column["examples"]:
+            shown = ", ".join(f"{value} ({count:,})" for value, count in column["examples"].items())
+            more = ", ..." if len(column["examples"]) < column["n_values"] else ""
+            text += f": {pluralize(column['n_values'], 'value')}: {shown}{more}"
+        role = _ROLES.get(column["role"], "")
+        controls = join_limited(column["controls"]) or "none found"
+        yield "obs", f"{text}  <- {role}{controls if role.endswith(': ') else ''}" if role else text
+    for finding in cells["findings"]:
+        yield finding.topic, compose(finding.text)
+        if step := finding.step(PREDICT_FLAGS):
+            yield "", f"-> {step}"
+
+
+def _after_cells(cells: dict[str, Any]) -> list[list[str]]:
+    commands = [["check", "BUNDLE", cells["path"]]]
+    if not any(finding.status == "problem" for finding in cells["findings"]):
+        label, predict = ["-p", next(iter(cells["labels"]), "GENE+ctrl")], ["predict", "BUNDLE", cells["path"]]
+        commands.append([*predict, *label, "--out", "predictions.h5ad"])
+        if cells["labels"]:
+            commands += [
+                [*predict, "--all-measured", "--out", "predictions.h5ad"],
+                ["plot", "top-de", cells["path"], *label, "--bundle", "BUNDLE", "--out", "top_de.png"],
+            ]
+    return [["scgenept-rt", *command] for command in commands]
 
 
 def _inspect_bundle(path: Path, json_output: bool) -> None:
@@ -91,42 +204,34 @@ def _inspect_bundle(path: Path, json_output: bool) -> None:
     from scgenept_rt.bundle import FORMAT_VERSION, REFERENCE_WEIGHTS_NAME, Bundle
 
     opened = Bundle.open(path)
-    manifest = opened.manifest
-    dimensions = dataclasses.asdict(manifest.dimensions)
-    facts = dataclasses.asdict(manifest) | {
-        "training_perturbations": manifest.training_perturbations,
-        "n_in_vocab": sum(manifest.in_vocab),
-        "n_gene_ids": sum(gene_id is not None for gene_id in manifest.gene_ids),
-        "format_version": FORMAT_VERSION,
-        "manifest_digest": opened.digest,
-    }
-    for name in ("gene_names", "gene_ids", "in_vocab"):  # `scgenept-rt genes` lists them
-        del facts[name]
+    manifest, size = opened.manifest, opened.manifest.dimensions
+    n_in_vocab, n_ids = sum(manifest.in_vocab), sum(gene_id is not None for gene_id in manifest.gene_ids)
     if json_output:
+        facts = dataclasses.asdict(manifest) | {
+            "training_perturbations": manifest.training_perturbations,
+            "n_in_vocab": n_in_vocab,
+            "n_gene_ids": n_ids,
+            "format_version": FORMAT_VERSION,
+            "manifest_digest": opened.digest,
+        }
+        for name in ("gene_names", "gene_ids", "in_vocab"):  # `scgenept-rt genes` lists them
+            del facts[name]
         print(json_text(facts))
         return
     if manifest.synthetic:
         print("SYNTHETIC weights: predictions of this bundle mean nothing in biology.\n")
     total = "" if manifest.training_total is None else f", normalised to {manifest.training_total:,.0f} per cell"
-    lines = [
-        ("variant", manifest.variant),
-        ("trained on", f"{manifest.training_data}{total}"),
-        (
-            "genes",
-            f"{dimensions['n_genes']:,}, {facts['n_in_vocab']:,} in the vocabulary, "
-            f"{facts['n_gene_ids']:,} with Ensembl id",
-        ),
-        (
-            "network",
-            f"{pluralize(dimensions['n_layers'], 'layer')}, width {dimensions['d_model']}, "
-            f"{pluralize(dimensions['n_heads'], 'head')}, "
-            f"feed-forward {dimensions['d_ff']}; encoders: {', '.join(manifest.encoders) or 'none'}",
-        ),
-        ("checkpoint", f"{manifest.source_checkpoint.name}, sha256 {manifest.source_checkpoint.sha256[:16]}..."),
-        ("exported by", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())),
-        ("format", f"{FORMAT_VERSION}, digest {opened.digest[:16]}..."),
-    ]
-    for name, text in lines:
+    network = f"{pluralize(size.n_layers, 'layer')}, width {size.d_model}, {pluralize(size.n_heads, 'head')}"
+    lines = {
+        "variant": manifest.variant,
+        "trained on": f"{manifest.training_data}{total}",
+        "genes": f"{size.n_genes:,}, {n_in_vocab:,} in the vocabulary, {n_ids:,} with Ensembl id",
+        "network": f"{network}, feed-forward {size.d_ff}; encoders: {', '.join(manifest.encoders) or 'none'}",
+        "checkpoint": f"{manifest.source_checkpoint.name}, sha256 {manifest.source_checkpoint.sha256[:16]}...",
+        "exported by": ", ".join(f"{name} {number}" for name, number in manifest.versions.items()),
+        "format": f"{FORMAT_VERSION}, digest {opened.digest[:16]}...",
+    }
+    for name, text in lines.items():
         print(f"{name:<12} {text}")
     print("\nfiles, all with the sha256 that the manifest states")
     for file in manifest.files:
@@ -139,10 +244,3 @@ def _inspect_bundle(path: Path, json_output: bool) -> None:
     for precision, bound in manifest.tolerances.items():
         relative = "of the largest output" if bound.relative_to_largest else "of the output"
         print(f"tolerance    {precision}: {bound.atol:.2g} + {bound.rtol:.2g} {relative}")
-
-
-_RUNS_ON = {
-    "ort": "for cpu and cuda",
-    "merged": "for cpu: computes identical tokens once; shares its weights with ort",
-    "portable": "for tensorrt, tensorrt-rtx and other engines",
-}
