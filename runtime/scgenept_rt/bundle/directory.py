@@ -64,8 +64,8 @@ class Bundle:
         directory = Path(directory)
         if str(directory) == DEMO_NAME and not directory.exists():
             directory = demo_bundle_path()
+        path = directory / MANIFEST_NAME
         with failed_reads(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
-            path = directory / MANIFEST_NAME
             if not path.is_file():
                 raise _not_found(directory)
             text = path.read_bytes()
@@ -82,17 +82,15 @@ class Bundle:
 
     def check_file(self, file: BundleFile) -> None:
         """Raise `BundleFileError` unless the file has the size and sha256 that the manifest states."""
+        path = self.path(file)
         with failed_reads(BundleFileError, self.directory, file.path, COPY_OR_EXPORT):
-            if not self.path(file).is_file():
-                raise self.file_error(f"{file.path} is missing")
-            state = state_of(self.path(file))
-            size = self.path(file).stat().st_size
-            digest = sha256_of(self.path(file)) if size == file.size else ""
-        if size != file.size:
-            raise self.file_error(f"{file.path} has {pluralize(size, 'byte')}, the manifest states {file.size:,}")
-        if digest != file.sha256:
-            raise self.file_error(f"{file.path} has changed: sha256 {digest[:12]}, expected {file.sha256[:12]}")
-        self._checked[self.path(file)] = state
+            state, size = state_of(path), path.stat().st_size
+            if size != file.size:
+                raise self.file_error(f"{file.path} has {pluralize(size, 'byte')}, the manifest states {file.size:,}")
+            digest = sha256_of(path)
+            if digest != file.sha256:
+                raise self.file_error(f"{file.path} has changed: sha256 {digest[:12]}, expected {file.sha256[:12]}")
+        self._checked[path] = state
 
     def check_unchanged(self) -> None:
         """Raise `BundleFileError` if a file has changed since it was checked: sessions may read weights from it."""
@@ -159,15 +157,13 @@ def demo_bundle_path() -> Path:
 def _not_found(directory: Path) -> BundleError:
     remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
     if not directory.exists():
-        problem = "there is no such directory"
-        remedy = _how_to_get(directory) or remedy
-    elif directory.suffix.lower() in (".h5ad", ".zarr"):
-        problem = f"a bundle was expected, but this looks like cells ({directory.suffix})"
-        remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
-    elif not directory.is_dir():
+        problem, remedy = "there is no such directory", _how_to_get(directory) or remedy
+    elif directory.is_file():
         problem = "this is a file, but a bundle is a directory"
     else:
         problem = "it holds no manifest.json, so it is not a bundle, or its export did not finish"
+    if directory.suffix.lower() in (".h5ad", ".zarr"):
+        remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
     return BundleNotFoundError(problem, remedy, where=directory)
 
 

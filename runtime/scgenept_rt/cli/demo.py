@@ -94,7 +94,7 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     split = load_split("norman-simulation-1")
     labels = [label for label in (*(split.train or ()), *split.val, *split.tested) if label != "ctrl"]
     made = demo_screen(labels, n_controls=n_controls)
-    write_whole(made, path, compression="gzip")
+    write_whole(made, path)
     typer.echo(f"wrote {path}: {n_controls:,} control cells and {made.n_obs - n_controls:,} perturbed ones,", nl=False)
     typer.echo(f" {len(labels)} perturbations, {made.n_vars:,} genes")
     typer.echo("The cells are synthetic: no biology. They respond as the bundle `demo` was trained to.")

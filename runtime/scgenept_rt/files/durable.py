@@ -47,7 +47,7 @@ def check_own(path: Path) -> None:
     """
     entries = (Path(directory, name) for directory, *names in os.walk(path) for name in chain(*names))
     for entry in chain([path], entries):
-        if entry.is_symlink() or (entry.exists() and not entry.is_file() and not entry.is_dir()):
+        if entry.is_symlink() or _is_special(entry):
             raise PermissionError(errno.EPERM, f"{entry.name} is a symbolic link, a pipe or a device", str(entry))
     if path.exists() and path.stat().st_uid not in (os.geteuid(), path.parent.stat().st_uid):
         raise PermissionError(errno.EPERM, f"{path.name} belongs to another user", str(path))
@@ -89,7 +89,11 @@ def check_directory(path: Path) -> None:
 
 def _is_stream(path: Path) -> bool:
     """Return whether a file is a device or pipe: replacing /dev/stdout would replace the file that it stands for."""
-    return path.is_relative_to("/dev") or (path.exists() and not path.is_file())
+    return path.is_relative_to("/dev") or _is_special(path)
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
@@ -102,17 +106,15 @@ def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
     """
     if replace:
         source.replace(target)
-    elif source.is_dir():
+    else:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        source.rename(target)  # which never replaces a directory that holds something
-    else:
         try:
-            os.link(source, target)
-        except OSError as error:
-            if isinstance(error, FileExistsError) or os.path.lexists(target):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
-            source.rename(target)  # the file system has no hard links
+            os.link(source, target)  # unlike a rename it never replaces a file
+        except FileExistsError:
+            raise
+        except OSError:  # a directory, which is never replaced if it holds something; or there are no hard links
+            source.rename(target)
         else:
             sync_directory(target.parent)
             source.unlink()

@@ -17,7 +17,19 @@ _HEAP_OBJECT = struct.Struct("<H6xQ")
 _MOST_METADATA = 1 << 20
 
 
-class Hdf5Source(FileIO):
+class Hdf5File(FileIO):
+    """A file that HDF5 reads through."""
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; bytes that are not there count as zero."""
+        view, n_read = memoryview(buffer).cast("B"), 0
+        while n_read < len(view) and (n_more := super().readinto(view[n_read:])):
+            n_read += n_more
+        view[n_read:] = bytes(len(view) - n_read)
+        return len(view)
+
+
+class Hdf5Source(Hdf5File):
     """An existing file for h5py's driver ``fileobj``, which refuses damaged heaps of texts.
 
     The library walks a heap by the sizes stated in it, without end where one of them is zero. It opens no other file
@@ -48,13 +60,10 @@ class Hdf5Source(FileIO):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer; raises ValueError if that is the beginning of a damaged heap."""
-        view, begin, n_read = memoryview(buffer).cast("B"), self.tell(), 0
-        while n_read < len(view) and (n_more := super().readinto(view[n_read:])):
-            n_read += n_more
-        view[n_read:] = bytes(len(view) - n_read)
-        if len(view) <= _MOST_METADATA:
-            self._check_heaps(bytes(view), begin)
-        return len(view)
+        begin, n_bytes = self.tell(), super().readinto(buffer)
+        if n_bytes <= _MOST_METADATA:
+            self._check_heaps(bytes(buffer), begin)
+        return n_bytes
 
     def _check_heaps(self, data: bytes, begin: int) -> None:
         at = data.find(_HEAP)

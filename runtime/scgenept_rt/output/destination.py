@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Damage, Journal, p
 from scgenept_rt.output.partial_table import PartialTable, count_committed
 from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY, TableSpec
 from scgenept_rt.output.work_directory import WorkDirectory, partial_path
-from scgenept_rt.wording import format_size, pluralize
+from scgenept_rt.wording import format_size, pluralize, reason
 
 _READ_VALUES = 1 << 20
 
@@ -37,18 +37,15 @@ def check_destination(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    n_bytes: int = 0,
-    fewer: Sequence[UseOption] = (),
+    spec: TableSpec | None = None,
     input_path: str | Path | None = None,
 ) -> Path:
     """Check, before anything is computed, that an output can be written; nothing is left behind.
 
     Parameters
     ----------
-    n_bytes
-        Expected size of the output (`TableSpec.n_bytes`).
-    fewer
-        The options that would make it smaller.
+    spec
+        The table, for which the disk must have room.
     input_path
         The file that the output is computed from and must not replace.
 
@@ -65,9 +62,13 @@ def check_destination(
     """
     path = Path(path)
     _check_ending(path)
-    if path.suffix.lower() == ".zarr":
-        import_zarr(f"writing {path}")
-    _check_name(path)
+    try:
+        partial_path(path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        problem = f"no file can be written under this name with .partial appended ({reason(error)})"
+        raise OutputError(problem, "Choose another path", where=path) from error
     if isinstance(input_path, (str, Path)) and _same_place(path, Path(input_path)):
         raise OutputError("this is the input file itself, which is never replaced", "Choose another path", where=path)
     if os.path.lexists(path):
@@ -76,11 +77,8 @@ def check_destination(
         if not (overwrite or continues or (resume and stored_entry(path, RUN_DIGEST) is not None)):
             raise _exists(path)
     check_directory(path)
-    # what an interrupted run takes up is either part of the output or deleted first
-    free = shutil.disk_usage(path.parent).free + _allocated(partial_path(path))
-    if n_bytes > free:
-        problem = f"the output needs about {format_size(n_bytes)}, but its disk has {format_size(free)} free"
-        raise OutputError(problem, "Free some space, or choose a path on another disk", fewer, where=path)
+    if spec is not None:
+        _check_room(path, spec)
     return path
 
 
@@ -122,15 +120,12 @@ def open_table(
     OutputError
         See `check_destination`.
     """
-    fewer = [UseOption("n_controls", "write fewer rows"), UseOption("aggregate", "write means alone", "mean")]
-    path = check_destination(
-        path, overwrite=overwrite, resume=resume, n_bytes=spec.n_bytes, fewer=fewer if spec.kind == "cells" else ()
-    )
+    path = check_destination(path, overwrite=overwrite, resume=resume, spec=spec)
     work = WorkDirectory(path)
     try:
         return _open_locked(work, spec, plain(settings), overwrite, resume, command, on_notice or (lambda _: None))
     except BaseException:
-        if not work.begun and not work.released:
+        if not work.begun:
             work.remove()
         work.release()
         raise
@@ -145,31 +140,28 @@ def _open_locked(
     command: str,
     on_notice: Callable[[str], None],
 ) -> PartialTable:
-    path, fingerprint = work.target, spec.fingerprint()
+    path, fingerprint, exists = work.target, spec.fingerprint(), os.path.lexists(work.target)
     digest = str(spec.uns.get(RUN_DIGEST) or run_digest(settings, fingerprint))
-    exists = os.path.lexists(path)
-    if resume and exists and not _continues(work) and stored_entry(path, RUN_DIGEST) == digest:
+    # not where a kill came after the file had got its name
+    continues = work.begun and work.data.exists() and not _same_place(work.data, path)
+    if resume and exists and not continues and stored_entry(path, RUN_DIGEST) == digest:
         # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
-        done = Journal(spec.n_rows, settings, fingerprint, {}, 0)
-        return PartialTable(work, spec, done, command, published=True)
+        return PartialTable(work, spec, Journal(settings, fingerprint, {}, 0), command, published=True)
     try:
-        journal = Journal.load(work.path, path) if resume or (_continues(work) and not overwrite) else None
+        journal = Journal.load(work.path, path) if resume or (continues and not overwrite) else None
         if journal is not None:
             # Before a command to continue is named, which continues a run of its own settings alone.
             journal.check_same(settings, fingerprint, path)
+            if not resume or (exists and not overwrite):
+                raise _left(work, spec, command, exists)
             table = PartialTable(work, spec, journal, command, overwrite=overwrite)
-            if exists and not overwrite:
-                raise _left(work, table, _replacing(command), beside=True)
-            if not resume:
-                raise _left(work, table, command, beside=False)
             n_lost = table.load()
             if n_lost:
                 on_notice(f"{work.path} is damaged: its last {pluralize(n_lost, 'row')} will be predicted again")
             return table
     except Damage as damage:
         if not resume:
-            problem = f"an interrupted run left a partial output in {work.path} that cannot be continued: {damage}"
-            raise PartialOutputError(problem, options=[DISCARD], where=path) from damage
+            raise _not_continued(work.path, path, damage) from damage
         on_notice(f"what an interrupted run left in {work.path} cannot be continued ({damage}): the run starts over")
     if exists and not overwrite:
         raise _exists(path, ", and is not of this run" if resume else "")
@@ -178,47 +170,37 @@ def _open_locked(
     return PartialTable.create(work, spec, settings, command, overwrite=overwrite)
 
 
-def _continues(work: WorkDirectory) -> bool:
-    """Return whether rows are left to continue; not where a kill came after the file had got its name."""
-    return work.begun and work.data.exists() and not _same_place(work.data, work.target)
-
-
 def _exists(path: Path, more: str = "") -> OutputExistsError:
     replace = UseOption("overwrite", "replace it", True)
     return OutputExistsError(f"the output exists already{more}", "Choose another path", [replace], where=path)
 
 
-def _left(work: WorkDirectory, table: PartialTable, command: str, *, beside: bool) -> PartialOutputError:
-    problem = f"an interrupted run left {table.n_committed:,} of {pluralize(table.n_rows, 'row')}"
-    options = [] if command else [UseOption("resume", "continue it", True)]
-    if beside:
+def _not_continued(directory: Path, path: Path, damage: Damage) -> PartialOutputError:
+    problem = f"an interrupted run left a partial output in {directory} that cannot be continued: {damage}"
+    return PartialOutputError(problem, options=[DISCARD], where=path)
+
+
+def _left(work: WorkDirectory, spec: TableSpec, command: str, exists: bool) -> PartialOutputError:
+    problem = f"an interrupted run left {count_committed(work.path):,} of {pluralize(spec.n_rows, 'row')}"
+    purpose = "continue it"
+    if exists:
         problem = f"the output exists already, and {problem} of another one in {work.path}"
-        options = [] if command else [UseOption("resume", "continue it, together with the following", True)]
-    remedy = f"Continue it with: {command}\nIt continues with the same settings alone" if command else ""
-    return PartialOutputError(problem, remedy, [*options, DISCARD], where=work.target)
-
-
-def _replacing(command: str) -> str:
-    """Return the command that continues a run, which ends in --resume, as one that may replace the output."""
-    return f"{command.removesuffix(' --resume')} --overwrite --resume" if command.endswith(" --resume") else command
-
-
-def interrupted_settings(path: str | Path) -> Mapping[str, Any] | None:
-    """Return the settings of the run that left a partial output, None if there is none that can be continued."""
-    try:
-        journal = Journal.load(partial_path(Path(path)), Path(path))
-    except Damage:
-        return None
-    return None if journal is None else journal.settings
+        purpose = "continue it, together with the following"
+        command = command.replace(" --resume", " --overwrite --resume")
+    if not command:
+        return PartialOutputError(problem, options=[UseOption("resume", purpose, True), DISCARD], where=work.target)
+    remedy = f"Continue it with: {command}\nIt continues with the same settings alone"
+    return PartialOutputError(problem, remedy, [DISCARD], where=work.target)
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The file that a run fills which has not finished, how many rows it will have, and how many are safe."""
+    """What a run has done that has not finished: its file, rows in all, rows that are safe, and settings."""
 
     data: Path
     n_rows: int
     n_safe: int
+    settings: Mapping[str, Any]
 
 
 def find_unfinished(path: Path) -> Unfinished | None:
@@ -227,12 +209,12 @@ def find_unfinished(path: Path) -> Unfinished | None:
     try:
         journal = Journal.load(directory, path)
     except Damage as damage:
-        problem = f"an interrupted run left a partial output in {directory} that cannot be continued: {damage}"
-        raise PartialOutputError(problem, where=path) from damage
+        raise _not_continued(directory, path, damage) from damage
     if journal is None:
         return None
-    n_safe = min(count_committed(directory), journal.n_rows)
-    return Unfinished(directory / f"data{path.suffix.lower()}", journal.n_rows, n_safe)
+    n_rows = int(journal.table["n_rows"])
+    data = directory / f"data{path.suffix.lower()}"
+    return Unfinished(data, n_rows, min(count_committed(directory), n_rows), journal.settings)
 
 
 def stored_entry(path: str | Path, name: str) -> Any:
@@ -256,6 +238,8 @@ def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
 
 def _check_ending(path: Path) -> None:
     ending = path.suffix.lower()
+    if ending == ".zarr":
+        import_zarr(f"writing {path}")
     if ending in (".h5ad", ".zarr"):
         return
     remedy = "Choose another path"
@@ -273,40 +257,27 @@ def _same_place(path: Path, other: Path) -> bool:
     return os.path.realpath(path) == os.path.realpath(other)  # Path.resolve raises where links go in a circle
 
 
-def _check_name(path: Path) -> None:
-    partial = partial_path(path)
-    try:
-        partial.lstat()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            n_bytes, n_partial = (len(os.fsencode(name)) for name in (path.name, partial.name))
-            problem = (
-                "the file system takes no name or path of this length: "
-                f"the name has {n_bytes} bytes, and {n_partial} while it is written (.partial is appended)"
-            )
-            raise OutputError(problem, "Choose a shorter one", where=path) from None
-
-
 def _check_replaceable(path: Path) -> None:
-    problem = ""
-    if path.suffix.lower() == ".h5ad":
-        # A pipe or a device is there for a purpose.
-        if not (path.is_file() or path.is_symlink()) or path.is_dir():
-            problem = f"there is {'a directory' if path.is_dir() else 'a pipe or a device'}, expected a file or nothing"
-    elif not any((path / name).exists() for name in (".zgroup", "zarr.json")):
-        found = "a directory that is not a zarr store" if path.is_dir() else "a file"
-        problem = f"there is {found}, expected a zarr store (a directory) or nothing"
-    if problem:
-        raise OutputError(problem, "Choose another path", where=path)
+    expected = "file" if path.suffix.lower() == ".h5ad" else "zarr store"
+    if expected == "file":
+        fits = not path.is_dir() and (path.is_file() or path.is_symlink())
+    else:
+        fits = any((path / name).exists() for name in (".zgroup", "zarr.json"))
+    if not fits:
+        found = "directory" if path.is_dir() else "file" if path.is_file() else "pipe or a device"
+        raise OutputError(f"there is a {found}, expected a {expected} or nothing", "Choose another path", where=path)
 
 
-def _allocated(directory: Path) -> int:
-    """Return the bytes of disk that the files below a directory take up (holes in files do not count)."""
-    total = 0
-    for root, _, names in os.walk(directory):
-        for name in names:
-            try:
-                total += (Path(root) / name).lstat().st_blocks * 512
-            except FileNotFoundError:  # another process is working here, as the lock will show
-                continue
-    return total
+def _check_room(path: Path, spec: TableSpec) -> None:
+    free = shutil.disk_usage(path.parent).free
+    with suppress(FileNotFoundError):  # another process is working here, as the lock will show
+        # what an interrupted run takes up is either part of the output or deleted first
+        free += sum(file.lstat().st_blocks * 512 for file in partial_path(path).rglob("*"))
+    if spec.n_bytes > free:
+        fewer = [UseOption("n_controls", "write fewer rows"), UseOption("aggregate", "write means alone", "mean")]
+        raise OutputError(
+            f"the output needs about {format_size(spec.n_bytes)}, but its disk has {format_size(free)} free",
+            "Free some space, or choose a path on another disk",
+            fewer if spec.kind == "cells" else (),
+            where=path,
+        )

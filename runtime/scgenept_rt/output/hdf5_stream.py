@@ -6,15 +6,15 @@ the process. Writes therefore seem to succeed, and the error is raised once the 
 
 from __future__ import annotations
 
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from scgenept_rt.files.durable import sync_data
+from scgenept_rt.files.hdf5_source import Hdf5File
 
 
-class Hdf5Stream(FileIO):
+class Hdf5Stream(Hdf5File):
     """A new file for ``h5py.File(stream, "w")``; leaving it raises the first `OSError` that writing met.
 
     The file then holds nothing of use.
@@ -29,7 +29,7 @@ class Hdf5Stream(FileIO):
     ) -> None:
         """Close the file."""
         self.close()
-        # An error of HDF5 itself then only follows from bytes that were never written.
+        # an error of HDF5 itself then only follows from bytes that were never written
         if self._failure is not None and (error is None or isinstance(error, Exception)):
             raise self._failure
 
@@ -37,14 +37,6 @@ class Hdf5Stream(FileIO):
         """Make the written bytes durable."""
         if self._failure is None:
             sync_data(self)
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; bytes that are not there count as zero."""
-        view, n_read = memoryview(buffer).cast("B"), 0
-        while n_read < len(view) and (n_more := super().readinto(view[n_read:])):
-            n_read += n_more
-        view[n_read:] = bytes(len(view) - n_read)
-        return len(view)
 
     def write(self, data: Any) -> int:
         """Write all of the data, unless writing failed before."""
@@ -59,9 +51,10 @@ class Hdf5Stream(FileIO):
 
     def truncate(self, size: int | None = None) -> int:
         """Extend or cut the file, unless writing failed before."""
+        size = self.tell() if size is None else size
         try:
             if self._failure is None:
-                return super().truncate(size)
+                super().truncate(size)
         except OSError as error:
             self._failure = error
-        return self.tell() if size is None else size
+        return size

@@ -49,8 +49,6 @@ class Journal:
 
     Attributes
     ----------
-    n_rows
-        Rows of the finished table.
     settings
         What the rows depend on; a run is continued with the same settings alone.
     table
@@ -61,7 +59,6 @@ class Journal:
         The checksum of all that is not rows.
     """
 
-    n_rows: int
     settings: Mapping[str, Any]
     table: Mapping[str, Any]
     places: Mapping[str, Sequence[Any]]
@@ -95,14 +92,11 @@ class Journal:
             content = json.loads(data)
             stated, version = content.pop("sha256", None), content["format_version"]
             intact = stated == _sha256(content)
-        if version != FORMAT_VERSION and (intact or stated is None):
-            problem = f"an interrupted run of another release left a partial output of format {version} in {directory}"
-            raise PartialOutputError(
-                f"{problem}, expected {FORMAT_VERSION}", "Continue it with that release", [DISCARD], where=target
-            )
-        if not intact:
-            raise Damage(f"{JOURNAL_NAME} does not match its own checksum")
-        with failed_reads(Damage, "", JOURNAL_NAME, ""):
+            if version != FORMAT_VERSION and (intact or stated is None):
+                problem = f"an interrupted run of another release left a partial output in {directory}"
+                raise PartialOutputError(problem, "Continue it with that release", [DISCARD], where=target)
+            if not intact:
+                raise Damage(f"{JOURNAL_NAME} does not match its own checksum")
             return cls(**content)
 
     def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:
@@ -124,7 +118,7 @@ def plain(value: Any) -> Any:
 
 
 def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what a `Journal` compares; a finished output records it."""
+    """Return the SHA-256 of what `Journal.check_same` compares; a finished output records it."""
     return _sha256([settings, table])
 
 

@@ -67,33 +67,30 @@ def merge_shards(
         If the output cannot be written.
     """
     out = Path(out)
-    parts = _read_parts(out, find_parts(out, out.suffix))
-    outputs = {out: parts}
-    if parts[0].shard["aggregate"] == "both":
-        outputs[cells_path(out)] = _read_parts(out, find_parts(out, cells_path(out).name.removeprefix(out.stem)))
-    options: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "command": command}
+    outputs = {out: _read_parts(out, find_parts(out, out.suffix))}
+    if outputs[out][0].shard["aggregate"] == "both":
+        cells = cells_path(out)
+        outputs[cells] = _read_parts(out, find_parts(out, cells.name.removeprefix(out.stem)))
     with ExitStack() as stack:
-        tables = [
-            stack.enter_context(
-                open_table(
-                    path,
-                    _whole(parts),
-                    settings={"merged parts": [part.path.name for part in parts], "run": parts[0].shard[RUN_DIGEST]},
-                    on_notice=on_notice,
-                    **options,
-                )
+        tables = []
+        for path, parts in outputs.items():
+            settings = {"merged parts": [part.path.name for part in parts], "run": parts[0].shard[RUN_DIGEST]}
+            table = open_table(
+                path,
+                _whole(parts),
+                settings=settings,
+                overwrite=overwrite,
+                resume=resume,
+                command=command,
+                on_notice=on_notice,
             )
-            for path, parts in outputs.items()
-        ]
+            tables.append(stack.enter_context(table))
         total = sum(table.n_rows for table in tables)
-        done = 0
         for table, parts in zip(tables, outputs.values(), strict=True):
-            if table.n_written < table.n_rows:
-                for n_rows in _copy(parts, table):
-                    table.commit()
-                    if progress is not None:
-                        progress(done + n_rows, total)
-            done += table.n_rows
+            for _ in _copy(parts, table):
+                table.commit()
+                if progress is not None:
+                    progress(sum(table.n_written for table in tables), total)
         for part in chain.from_iterable(outputs.values()):
             if state_of(part.path) != part.state:
                 for table in tables:
@@ -129,10 +126,10 @@ def find_parts(out: Path, ending: str) -> list[Path]:
     missing, or they are of different divisions.
     """
     pattern = re.compile(rf"{re.escape(out.stem)}\.shard-(\d+)-of-(\d+){re.escape(ending)}(\.partial)?")
-    names = [found for path in out.parent.glob("*") if (found := pattern.fullmatch(path.name))]
-    finished = {(int(found[2]), int(found[1])): out.parent / found[0] for found in names if not found[3]}
-    begun = {(int(found[2]), int(found[1])) for found in names if found[3]}
-    counts = sorted({count for count, _ in {*finished, *begun}})
+    found = [(path, match) for path in out.parent.glob("*") if (match := pattern.fullmatch(path.name))]
+    finished = {int(match[1]): path for path, match in found if not match[3]}
+    begun = {int(match[1]) for _, match in found if match[3]}
+    counts = sorted({int(match[2]) for _, match in found})
     if not counts:
         problem = f"there is no file {out.stem}.shard-I-of-N{ending} in {out.parent.resolve()}"
         part_of = output_of_part(out)
@@ -142,15 +139,15 @@ def find_parts(out: Path, ending: str) -> list[Path]:
         problem = f"there are parts of runs that were divided by {' and by '.join(map(str, counts))}"
         raise ShardsError(problem, "Move the parts of all but one run away", where=out)
     count = counts[0]
-    missing = [number for number in range(1, count + 1) if (count, number) not in finished]
+    missing = [number for number in range(1, count + 1) if number not in finished]
     if missing:
-        words = [f"{n}/{count}{' (begun, not finished)' if (count, n) in begun else ''}" for n in missing]
+        words = [f"{n}/{count}{' (begun, not finished)' if n in begun else ''}" for n in missing]
         raise ShardsError(
             f"of {pluralize(count, 'part')}, {len(missing):,} cannot be merged: {join_limited(words, 10)}",
             "Predict them with the command of the others, resuming those that are begun, and merge again",
             where=out,
         )
-    return [finished[count, number] for number in range(1, count + 1)]
+    return [finished[number] for number in range(1, count + 1)]
 
 
 def _read_parts(out: Path, paths: Sequence[Path]) -> list[_Part]:

@@ -82,7 +82,7 @@ class PartialTable(RowWriter):
                 remedy = "Rename it in the cells, or predict means"
                 raise OutputError(problem, remedy, where=work.target) from error
             checksum = _checksum_of_fixed(work, places, spec.n_rows)
-            journal = Journal(spec.n_rows, settings, spec.fingerprint(), places, checksum)
+            journal = Journal(settings, spec.fingerprint(), places, checksum)
             write_durably(work.path / CHECKSUMS_NAME, b"")
             journal.save(work.path)
         return cls(work, spec, journal, command, overwrite=overwrite)
@@ -106,20 +106,11 @@ class PartialTable(RowWriter):
         self.n_written = sound
         return n_before - sound
 
-    def write(
-        self,
-        X: NDArray[Any],
-        layers: Mapping[str, NDArray[Any]] | None = None,
-        n_controls: NDArray[Any] | None = None,
-    ) -> None:
-        """Append rows."""
-        with self._failures_explained():
-            super().write(X, layers, n_controls)
-
     def _put(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        for name, array in arrays.items():
-            for begin, end, path, offset in self._places[name].spans(row, row + len(array)):
-                _write_fully(self._open(self._places[name], path), offset, array[begin - row : end - row])
+        with self._failures_explained():
+            for name, array in arrays.items():
+                for begin, end, path, offset in self._places[name].spans(row, row + len(array)):
+                    _write_fully(self._open(self._places[name], path), offset, array[begin - row : end - row])
 
     def rewind(self, row: int) -> None:
         """Go back to `row`, at most `n_committed`.
@@ -173,7 +164,7 @@ class PartialTable(RowWriter):
     def close(self) -> None:
         """Stop; committed rows stay and can be continued. Without any, nothing is left behind."""
         self._close_files()
-        if self.n_committed == 0 and not self._work.released:
+        if self.n_committed == 0:
             self._work.remove()
         self._work.release()
 
@@ -186,8 +177,7 @@ class PartialTable(RowWriter):
     def abort(self) -> None:
         """Stop and leave nothing behind."""
         self._close_files()
-        if not self._work.released:
-            self._work.remove()
+        self._work.remove()
 
     def _open(self, place: Place, path: str) -> FileIO:
         if path not in self._files:

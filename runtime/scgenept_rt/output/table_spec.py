@@ -120,9 +120,8 @@ class TableSpec:
         return replace(self, obs=obs, uns={**self.uns, SHARD_KEY: {**shard, "layers": list(self.layers)}})
 
     def obs_blocks(self) -> Iterator[pd.DataFrame]:
-        """Yield obs, as many rows as are held at once."""
-        for begin in range(0, self.n_rows, BLOCK_ROWS):
-            yield self.obs_rows(begin, begin + BLOCK_ROWS)
+        """Return obs, as many rows at a time as are held at once."""
+        return (self.obs_rows(begin, begin + BLOCK_ROWS) for begin in range(0, self.n_rows, BLOCK_ROWS))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must be the same when a run is resumed."""

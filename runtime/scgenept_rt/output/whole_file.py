@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import h5py
 
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def write_whole(adata: AnnData, path: Path, *, compression: Literal["gzip"] | None = None) -> None:
-    """Write an AnnData to an .h5ad file, or replace it; on an `OutputError` nothing is left behind."""
+def write_whole(adata: AnnData, path: Path) -> None:
+    """Write an AnnData to an .h5ad file, compressed, or replace it; on an `OutputError` nothing is left behind."""
     from anndata.io import write_elem
 
-    options: dict[str, Any] = {} if compression is None else {"compression": compression}
     # In memory first: HDF5 itself then never meets a full disk, after which old versions of it end the process.
     made = io.BytesIO()
     with h5py.File(made, "w") as file:
-        write_elem(file, "/", adata, dataset_kwargs=options)
+        write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
         if adata.raw is None and "raw" in file:
             del file["raw"]  # an empty entry, which AnnData.write_h5ad leaves out
     with failed_writes(path, "it cannot be written, and nothing of it is left", "Fix this and run the command again"):

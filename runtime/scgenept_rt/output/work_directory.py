@@ -51,12 +51,9 @@ class WorkDirectory:
         except Busy as busy:
             problem = f"another process is writing it now ({busy.holder})"
             raise OutputBusyError(problem, "Wait for it, or choose another path", where=target) from None
-        except PermissionError as error:
+        except (PermissionError, NotADirectoryError) as error:
             problem = f"{error.filename} cannot be used: {error.strerror}"
             raise OutputError(problem, "Remove it, or choose another path", where=target) from error
-        except NotADirectoryError as error:
-            problem = f"{error.filename} is a file, expected a directory of partial output or nothing"
-            raise OutputError(problem, "Choose another path", where=target) from None
 
     @property
     def begun(self) -> bool:
@@ -70,13 +67,15 @@ class WorkDirectory:
             for path in (self.path / name, *self.path.glob(f".{name}.*.new")):
                 path.unlink(missing_ok=True)
         for entry in (self.data, self.replaced):
-            if entry.is_dir() and not entry.is_symlink():
+            if entry.is_dir():
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Delete the work directory and release the lock."""
+        """Delete the work directory and release the lock, unless it was released before."""
+        if self.released:
+            return
         self.clear()
         for name in ("lock", "lock.owner"):
             (self.path / name).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Caution, Notice, UseOption, warn_caller
+from scgenept_rt.errors import Caution, Notice, PartialOutputError, UseOption, warn_caller
 from scgenept_rt.expression import check_source
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.options import PredictFileOptions
@@ -28,8 +28,8 @@ from scgenept_rt.output import (
     cells_path,
     cells_table,
     check_destination,
+    find_unfinished,
     finish_all,
-    interrupted_settings,
     mean_table,
     open_table,
     stored_entry,
@@ -66,9 +66,12 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
     It is kept beside a partial output, and in a finished one that is not to be replaced.
     """
     for path in _paths(out, options).values():
-        settings = interrupted_settings(path)
-        found = settings.get("batch_size") if settings is not None else None
-        if settings is None and not options["overwrite"]:
+        left = found = None
+        with suppress(PartialOutputError):  # which is raised when the output is opened
+            left = find_unfinished(path)
+        if left is not None:
+            found = left.settings.get("batch_size")
+        elif not options["overwrite"]:
             found = stored_entry(path, "batch_size")
         if isinstance(found, (int, np.integer)) and found > 0:
             return int(found)

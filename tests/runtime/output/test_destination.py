@@ -21,7 +21,6 @@ from scgenept_rt.errors import (
 from scgenept_rt.files.durable import write_report
 from scgenept_rt.output import cells_path, cells_table, check_destination, mean_table, open_table, stored_entry
 from scgenept_rt.output.journal import Journal, plain
-from scgenept_rt.output.work_directory import WorkDirectory
 
 SETTINGS = {"seed": 0, "precision": "fp32", "perturbations": ["FOSB+ctrl", "KLF1"], "input": {"path": Path("a.h5ad")}}
 
@@ -85,9 +84,9 @@ def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
         "file/o.h5ad": "not a directory",
         "d.h5ad": "there is a directory",
         "f.zarr": "there is a file",
-        "d.zarr": "not a zarr store",
-        "pipe.h5ad": "a pipe or a device",
-        f"{longest}.h5ad": "takes no name or path of this length",
+        "d.zarr": "there is a directory, expected a zarr store",
+        "pipe.h5ad": "a pipe or a device, expected a file",
+        f"{longest}.h5ad": "File name too long",
     }.items():
         with pytest.raises(OutputError, match=problem):
             check_destination(tmp_path / name, overwrite=True)
@@ -128,10 +127,8 @@ def test_links_that_go_in_a_circle(tmp_path):
 def test_too_little_space_names_needed_and_free_and_what_helps(tmp_path, monkeypatch, spec):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12, 4096))
-    check_destination(tmp_path / "o.h5ad", n_bytes=4000)
-    with pytest.raises(OutputError, match=r"about 5\.00 GB, but its disk has 4\.1 kB free"):
-        check_destination(tmp_path / "o.h5ad", n_bytes=5 * 10**9)
-    with pytest.raises(OutputError, match=r"Pass n_controls=\.\.\. to write fewer rows, or aggregate='mean'"):
+    check_destination(tmp_path / "o.h5ad")
+    with pytest.raises(OutputError, match=r"its disk has 4\.1 kB free.*Pass n_controls=\.\.\. .* aggregate='mean'"):
         open_table(tmp_path / "o.h5ad", spec, settings={})
 
 
@@ -153,16 +150,6 @@ def test_partial_output_is_refused_with_what_continues_it(path, spec, partial, c
     continues = rf"Continue it with: {command}\n" if command else "Pass resume=True to continue it"
     with pytest.raises(PartialOutputError, match=rf"(?s)left 5 of 12 rows.*{continues}.*overwrite=True to discard it"):
         open_table(path, spec, settings=SETTINGS, command=command)
-    assert partial.is_dir()
-
-
-@pytest.mark.parametrize("existing", [False, True])
-def test_partial_output_of_other_settings_names_no_command_that_would_be_refused(path, spec, partial, existing):
-    if existing:
-        path.write_bytes(b"before")
-    with pytest.raises(PartialOutputError, match=r"seed: 0 before, 99 now") as caught:
-        open_table(path, spec, settings=SETTINGS | {"seed": 99}, command="scgenept-rt predict x --resume")
-    assert "predict x" not in str(caught.value)
     assert partial.is_dir()
 
 
@@ -195,12 +182,6 @@ def test_resume_of_a_finished_output_has_nothing_to_do(path, spec, read_table):
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(OutputExistsError):
         open_table(path, spec, settings=SETTINGS)
-
-
-def test_overwrite_discards_partial(path, spec, partial):
-    with open_table(path, spec, settings={"seed": 9}, overwrite=True) as table:
-        assert table.n_written == 0
-    assert not partial.exists()
 
 
 @both_formats
@@ -266,7 +247,7 @@ def test_resume_with_other_settings_names_each(path, spec, partial):
         "batch_size": 8,
     }
     with pytest.raises(PartialOutputError) as caught:
-        open_table(path, spec, settings=other, resume=True)
+        open_table(path, spec, settings=other, resume=True, command="scgenept-rt predict x --resume")
     message = str(caught.value)
     assert "seed: 0 before, 1 now" in message
     assert "input.path: a.h5ad before, b.h5ad now" in message
@@ -274,6 +255,7 @@ def test_resume_with_other_settings_names_each(path, spec, partial):
     assert "2 entries, from number 2 on: KLF1 before, 11 entries, from number 2 on: SAMD1," in message
     assert "precision" not in message
     assert "X" * 61 not in message
+    assert "predict x" not in message  # it would be refused
     assert partial.is_dir()
 
 
@@ -290,7 +272,7 @@ def test_resume_with_another_table_is_a_mismatch(path, partial, perturbations, p
     assert "number of rows" not in str(caught.value)  # which follows from the settings
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"n_rows": 3}', '{"format_version": 3, "sha256": "0"}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format_version": 3, "sha256": "0"}'])
 def test_damaged_journal_is_refused_and_resumed_from_the_start(path, spec, partial, text):
     (partial / "journal.json").write_text(text)
     with pytest.raises(PartialOutputError, match=r"journal\.json.*overwrite=True"):
@@ -304,25 +286,13 @@ def test_damaged_journal_is_refused_and_resumed_from_the_start(path, spec, parti
 @pytest.mark.parametrize("journal", ['{"format_version": 1, "n_rows": 12}', None])
 def test_journal_of_another_release_is_kept(path, spec, partial, journal):
     if journal is None:
-        Journal(12, plain(SETTINGS), spec.fingerprint(), {}, 0, format_version=4).save(partial)
+        Journal(plain(SETTINGS), spec.fingerprint(), {}, 0, format_version=4).save(partial)
     else:
         (partial / "journal.json").write_text(journal)
     for resume in (False, True):
         with pytest.raises(PartialOutputError, match="another release"):
             open_table(path, spec, settings=SETTINGS, resume=resume)
     assert (partial / "checksums.bin").exists()
-
-
-def test_settings_are_written_once_and_commits_are_small(path, spec):
-    settings = {"perturbations": [f"GENE{number}+ctrl" for number in range(1_000)]}
-    with open_table(path, spec, settings=settings) as table:
-        journal = path.with_name(f"{path.name}.partial") / "journal.json"
-        written = journal.stat().st_mtime_ns
-        for row in range(12):
-            table.write(rows(row, row + 1))
-            table.commit()
-        assert journal.stat().st_mtime_ns == written
-        assert (journal.parent / "checksums.bin").stat().st_size <= 4 * 12
 
 
 @both_formats
@@ -352,7 +322,7 @@ def test_two_writers_of_one_output(path, spec):
 
 def test_file_in_the_place_of_the_work_directory(path, spec):
     path.with_name(f"{path.name}.partial").touch()
-    with pytest.raises(OutputError, match="is a file"):
+    with pytest.raises(OutputError, match="a file where"):
         open_table(path, spec, settings={})
 
 
@@ -398,22 +368,20 @@ def test_settings_that_json_has_not(path, spec):
     open_table(path, spec, settings={"n": 3, "a": [0, 1], "t": [1, 2]}, resume=True).abort()
 
 
-def test_a_planted_link_in_place_of_the_work_directory_is_refused(tmp_path):
-    victim = tmp_path / "victim"
+def test_planted_links_and_pipes_are_refused(path, spec):
+    partial, victim = path.with_name(f"{path.name}.partial"), path.with_name("victim")
     victim.mkdir()
     (victim / "journal.json").write_text("mine")
-    (tmp_path / "o.h5ad.partial").symlink_to(victim)
+    partial.symlink_to(victim)
     with pytest.raises(OutputError, match="symbolic link"):
-        WorkDirectory(tmp_path / "o.h5ad")
-    assert [path.name for path in victim.iterdir()] == ["journal.json"]
-
-
-def test_a_planted_link_or_pipe_in_the_work_directory_is_refused(tmp_path, spec):
-    (tmp_path / "o.h5ad.partial").mkdir()
-    (tmp_path / "o.h5ad.partial" / "checksums.bin").symlink_to(tmp_path / "victim")
+        open_table(path, spec, settings={}, resume=True)
+    assert [entry.name for entry in victim.iterdir()] == ["journal.json"]
+    partial.unlink()
+    partial.mkdir()
+    (partial / "checksums.bin").symlink_to(victim / "journal.json")
     with pytest.raises(OutputError, match=r"checksums\.bin.*symbolic link"):
-        WorkDirectory(tmp_path / "o.h5ad")
-    (tmp_path / "o.h5ad.partial" / "checksums.bin").unlink()
-    os.mkfifo(tmp_path / "o.h5ad.partial" / "journal.json")  # opening it would wait for a writer
+        open_table(path, spec, settings={}, resume=True)
+    (partial / "checksums.bin").unlink()
+    os.mkfifo(partial / "journal.json")  # opening it would wait for a writer
     with pytest.raises(OutputError, match=r"journal\.json.*a pipe"):
-        open_table(tmp_path / "o.h5ad", spec, settings={}, resume=True)
+        open_table(path, spec, settings={}, resume=True)
