@@ -6,9 +6,7 @@ to host memory. Nothing is imported before a form is opened, so that a form's me
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared import in_new_process
 from workload import Workload
 
 Predict = Callable[[], NDArray[np.float32]]
@@ -143,8 +142,7 @@ def _default_export(workload: Workload, *, opset: int) -> Predict:
 
     graph = workload.directory / f"default_opset{opset}_{workload.device}.onnx"
     if not graph.is_file():  # in another process: PyTorch would stay in the memory of this form, which runs without it
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
-            other.submit(export_default, workload, opset, graph).result()
+        in_new_process(export_default, workload, opset, graph)
 
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -161,25 +159,11 @@ def _default_export(workload: Workload, *, opset: int) -> Predict:
     return lambda: session.run(None, feed)[0]
 
 
-def export_default(workload: Workload, opset: int, graph: Path) -> None:
+def export_default(workload: Workload, opset: int, path: Path) -> None:
     """Write what torch.onnx.export makes of attention by itself: products and softmax, or opset 23's Attention."""
-    import torch
+    from scgenept_export.onnx_graph import trace
 
-    network = _best_network(workload).cpu()
-    arguments = (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), torch.arange(3))
-    batch, genes = torch.export.Dim("batch"), torch.export.Dim("n_genes")
-    shapes = {"values": {0: batch, 1: genes}, "pert_flags": {0: batch, 1: genes}, "gene_index": {0: genes}}
-    with torch.inference_mode():
-        program = torch.onnx.export(
-            network,
-            arguments,
-            dynamo=True,
-            opset_version=opset,
-            input_names=list(shapes),
-            output_names=["predicted"],
-            dynamic_shapes=shapes,
-        )
-    program.save(str(graph), external_data=False)
+    path.write_bytes(trace(_best_network(workload).cpu(), workload.genes, opset).SerializeToString())
 
 
 def _runtime(workload: Workload, *, precision: str) -> Predict:

@@ -9,9 +9,7 @@ take days: everything else (reading, batches, writing) is the same.
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 import scgenept_rt as sgr
 from scgenept_rt.benchmark.memory import host_peak_bytes
 from scgenept_rt.demo import demo_control_cells
-from shared import machine, numbers, save
+from shared import in_new_process, machine, numbers, save
 
 PERTURBATIONS = ["FOSB+ctrl", "SAMD1+ZBTB1", "CDKN1B+ctrl", "FOXA1+FOXL2"]
 
@@ -50,13 +48,10 @@ def measure(cells: Path, out: Path) -> dict[str, Any]:
 def main(json: Annotated[Path, typer.Option()], rows: str = "1000,10000,100000") -> None:
     results = []
     for n_rows in numbers(rows):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh,
-        ):
+        with tempfile.TemporaryDirectory() as folder:
             cells, out = Path(folder) / "cells.h5ad", Path(folder) / "out.h5ad"
             demo_control_cells(n_rows // len(PERTURBATIONS)).write_h5ad(cells)
-            results.append({"rows": n_rows, **fresh.submit(measure, cells, out).result()})
+            results.append({"rows": n_rows, **in_new_process(measure, cells, out)})
         print(results[-1], flush=True)
     save({"kind": "peak memory", "machine": machine(), "memory": results}, json)
 

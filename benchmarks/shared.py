@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,12 @@ def numbers(text: str) -> list[int]:
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     return describe_machine(select_provider(provider=device))
+
+
+def in_new_process(run: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function in a process of its own, whose memory and imports end with it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(run, *arguments).result()
 
 
 def save(result: dict[str, Any], path: Path | None) -> None:

@@ -8,8 +8,6 @@ values are non-zero, and 498 of 5,045 genes are outside the vocabulary.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shared import in_new_process
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,8 +83,7 @@ class Workload:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        # Apart, so that the process that measures never held PyTorch.
-        subprocess.run([sys.executable, __file__, str(self.directory), json.dumps(settings)], check=True)
+        in_new_process(self.write_files)  # the process that measures never holds PyTorch
         written.write_text(json.dumps(settings, indent=1))
         print(f"prepared the workload in {time.monotonic() - started:.0f} s", flush=True)
 
@@ -173,7 +172,3 @@ def control_cells(names: Sequence[str], n_cells: int, seed: int = 0) -> AnnData:
     values = draw_expression(expression_rates(names), n_cells, np.random.default_rng(seed))
     obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{i}" for i in range(n_cells)])
     return anndata.AnnData(csr_matrix(values), obs=obs, var=pd.DataFrame(index=list(names)))
-
-
-if __name__ == "__main__":
-    Workload(directory=Path(sys.argv[1]), **json.loads(sys.argv[2])).write_files()

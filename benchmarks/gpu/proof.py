@@ -10,21 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import (
-    BIAS_FORMS,
-    CELLS,
-    CONTROLS,
-    DEVICE,
-    GENES,
-    GPU,
-    PRECISION,
-    WORK,
-    feed,
-    labels,
-    note,
-    tried,
-    workload,
-)
+from common import BIAS_FORMS, CELLS, CONTROLS, DEVICE, GENES, GPU, PRECISION, WORK, feed, labels, note, tried, workload
 
 
 def prepare() -> None:

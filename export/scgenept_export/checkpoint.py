@@ -88,10 +88,8 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
     _check_encoders(weights, encoders, path, variant)
     shape = _network_shape(weights, encoders, n_heads, path, variant)
     expected = parameter_shapes(shape)
-    missing, unexpected = (
-        [key for key in expected if key not in weights],
-        [key for key in weights if key not in expected],
-    )
+    missing = [key for key in expected if key not in weights]
+    unexpected = [key for key in weights if key not in expected]
     missized = [
         f"{key} {list(tensor.shape)} instead of {list(expected[key])}"
         for key, tensor in weights.items()

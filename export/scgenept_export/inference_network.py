@@ -83,15 +83,10 @@ def _operator(name: str, inputs: Sequence[Tensor], like: Tensor, version: int, a
 class Projection(nn.Module):
     """A linear layer whose weight is stored as [in, out], so that it traces to MatMul (+ Add) without Transpose."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.T.clone(memory_format=torch.contiguous_format), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
-
-    @classmethod
-    def of(cls, linear: nn.Linear) -> Projection:
-        """Copy a linear layer."""
-        return cls(linear.weight, linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         product = torch.matmul(x, self.weight)
@@ -129,12 +124,12 @@ class FoldedLayer(nn.Module):
         if absorbed is None:
             self.query = Projection(q, q_bias)
         else:
-            self.query, shift = Projection(absorbed[0], None), absorbed[1]
+            self.query, shift = Projection(absorbed[0]), absorbed[1]
             before.bias.add_(shift)
-        self.key, self.value, self.output = Projection(k, None), Projection(v, None), Projection(out.weight, None)
+        self.key, self.value, self.output = Projection(k), Projection(v), Projection(out.weight)
         folded_bias = out.bias.double() + out.weight.double() @ (v_bias.double() - v.double() @ shift) - shift
         self.output_bias = nn.Parameter(folded_bias.to(v_bias.dtype), requires_grad=False)
-        self.linear1, self.linear2 = Projection(layer.linear1.weight, None), Projection(layer.linear2.weight, None)
+        self.linear1, self.linear2 = Projection(layer.linear1.weight), Projection(layer.linear2.weight)
         self.relu = BiasedRelu(layer.linear1.bias, as_max=merge_biases)
         self.linear2_bias = nn.Parameter(self.relu.next_bias(layer.linear2).clone(), requires_grad=False)
         self.norm1, self.norm2 = deepcopy(layer.norm1), deepcopy(layer.norm2)
@@ -204,7 +199,7 @@ class InferenceNetwork(nn.Module):
         last_of_heads = torch.zeros(n_heads, model.shape.d_model // n_heads + 1)
         last_of_heads[:, -1] = 1.0
         self.log_channels = nn.Parameter(last_of_heads.flatten(), requires_grad=False)
-        self.decoder = nn.ModuleList(Projection.of(m) for m in model.decoder.fc if isinstance(m, nn.Linear))
+        self.decoder = nn.ModuleList(Projection(m.weight, m.bias) for m in model.decoder.fc if isinstance(m, nn.Linear))
 
     def forward(
         self, values: Tensor, pert_flags: Tensor, gene_index: Tensor, log_count: Tensor | None = None

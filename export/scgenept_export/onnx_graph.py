@@ -50,7 +50,7 @@ def write_graph(
     """
     ops = PortableOps() if target == "portable" else OrtOps()
     network = fold(model, token_ids, ops, merge_biases=merge_biases).to(DTYPES[precision])
-    graph = _trace(network, len(token_ids), OPSETS[target], log_count=target == "merged")
+    graph = trace(network, len(token_ids), OPSETS[target], log_count=target == "merged")
     if target != "merged":
         path.write_bytes(align_weights(graph))
         return
@@ -64,7 +64,8 @@ def write_graph(
     path.write_bytes(graph.SerializeToString(deterministic=True))
 
 
-def _trace(network: InferenceNetwork, n_model_genes: int, opset: int, *, log_count: bool) -> onnx.ModelProto:
+def trace(network: InferenceNetwork, n_model_genes: int, opset: int, *, log_count: bool = False) -> onnx.ModelProto:
+    """Return the graph of a network, with its weights and without traces of this machine; see `write_graph`."""
     # Sizes of 2 and 3, and not of the real gene list: tracing then costs nothing and no size can be baked in unnoticed.
     n_genes = min(3, n_model_genes)
     arguments = [torch.zeros(2, n_genes), torch.zeros(2, n_genes, dtype=torch.int64), torch.arange(n_genes)]

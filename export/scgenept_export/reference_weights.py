@@ -12,8 +12,9 @@ import torch
 
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.model import ReferenceModel
-from scgenept_rt.bundle import REFERENCE_NAME, REFERENCE_WEIGHTS_NAME, Bundle, Reference
+from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle, Reference
 from scgenept_rt.errors import BundleError, UseOption
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.hashing import sha256_of
 
 
@@ -35,22 +36,31 @@ def load_reference_model(bundle: Bundle, reference_checkpoint: Path | None) -> R
     BundleError
         If the bundle keeps no weights and no checkpoint is given, or the checkpoint is not the bundle's source.
     """
-    manifest = bundle.manifest
-    kept = bundle.directory / REFERENCE_WEIGHTS_NAME
-    if reference_checkpoint is not None:
-        _check_is_source(bundle, reference_checkpoint)
-        source = load_checkpoint(reference_checkpoint, manifest.variant, n_heads=manifest.dimensions.n_heads)
-        return ReferenceModel.from_checkpoint(cut_to_genes(source, _token_ids(bundle)))
-    if all(file.path != kept.name for file in manifest.files):
-        source_name = manifest.source_checkpoint.name
-        purpose = f"name the checkpoint that it was exported from ({source_name})"
+    manifest, where = bundle.manifest, f"bundle {bundle.directory}"
+    source, n_heads = manifest.source_checkpoint, manifest.dimensions.n_heads
+    if reference_checkpoint is None and any(file.path == REFERENCE_WEIGHTS_NAME for file in manifest.files):
+        kept = load_checkpoint(bundle.directory / REFERENCE_WEIGHTS_NAME, manifest.variant, n_heads=n_heads)
+        return ReferenceModel.from_checkpoint(kept)
+    token_ids = Reference.read(bundle.directory).token_ids
+    if reference_checkpoint is None or token_ids is None:  # bundles of older versions have no token ids
+        purpose = f"name the checkpoint that it was exported from ({source.name})"
         raise BundleError(
             "keeps no weights for PyTorch",
             "Export it again with `scgenept-export bundle ... --keep-reference-weights`",
-            [UseOption("reference_checkpoint", purpose)],
-            where=f"bundle {bundle.directory}",
+            [] if token_ids is None else [UseOption("reference_checkpoint", purpose)],
+            where=where,
         )
-    return ReferenceModel.from_checkpoint(load_checkpoint(kept, manifest.variant, n_heads=manifest.dimensions.n_heads))
+    with failed_reads(BundleError, where, f"reference checkpoint {reference_checkpoint}", "Check the path"):
+        found = sha256_of(reference_checkpoint)
+    if found != source.sha256:
+        raise BundleError(
+            f"{reference_checkpoint} is not the checkpoint that it was exported from: its sha256 is {found[:12]}..., "
+            f"expected {source.sha256[:12]}... ({source.name})",
+            "Use that file, or export a bundle of this one",
+            where=where,
+        )
+    whole = load_checkpoint(reference_checkpoint, manifest.variant, n_heads=n_heads)
+    return ReferenceModel.from_checkpoint(cut_to_genes(whole, torch.from_numpy(token_ids)))
 
 
 def cut_to_genes(checkpoint: Checkpoint, token_ids: torch.Tensor) -> Checkpoint:
@@ -62,28 +72,3 @@ def cut_to_genes(checkpoint: Checkpoint, token_ids: torch.Tensor) -> Checkpoint:
     }
     n_tokens = None if checkpoint.shape.n_tokens is None else len(token_ids)
     return replace(checkpoint, shape=replace(checkpoint.shape, n_tokens=n_tokens), state_dict=state_dict)
-
-
-def _check_is_source(bundle: Bundle, path: Path) -> None:
-    source, where = bundle.manifest.source_checkpoint, f"bundle {bundle.directory}"
-    if not path.is_file():
-        raise BundleError(f"there is no reference checkpoint {path}", "Check the path", where=where)
-    found = sha256_of(path)
-    if found != source.sha256:
-        raise BundleError(
-            f"{path} is not the checkpoint that it was exported from: its sha256 is {found[:12]}..., "
-            f"expected {source.sha256[:12]}... ({source.name})",
-            "Use that file, or export a bundle of this one",
-            where=where,
-        )
-
-
-def _token_ids(bundle: Bundle) -> torch.Tensor:
-    token_ids = Reference.read(bundle.directory).token_ids
-    if token_ids is None:
-        raise BundleError(
-            f"its {REFERENCE_NAME} holds no token ids: an older version exported it",
-            "Export it again with `scgenept-export bundle ... --keep-reference-weights`",
-            where=f"bundle {bundle.directory}",
-        )
-    return torch.from_numpy(token_ids)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from scgenept_export.reference_weights import load_reference_model
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import ArgumentError, ProviderError, ProviderUnavailableError
+from scgenept_rt.errors import ArgumentError, ProviderUnavailableError
 from scgenept_rt.providers import ProviderChoice, cpu_threads
 from scgenept_rt.session import inference_error
-from scgenept_rt.wording import join_limited
+from scgenept_rt.wording import pluralize
 
 _MAX_TOKENS = {"cpu": 8_192, "cuda": 32 * 5_120}
 """Tokens (cells x genes) computed at once: bounds memory, whatever the batch size."""
@@ -40,7 +40,7 @@ class TorchSession:
         ------
         ArgumentError
             If another precision than fp32 is asked for.
-        ProviderError
+        ProviderUnavailableError
             If the device is not one that PyTorch sees.
         """
         if choice.precision != "fp32":
@@ -87,16 +87,11 @@ def _true_fp32(device: torch.device) -> Iterator[None]:
 def _device(device_id: int | None) -> torch.device:
     if device_id is None:
         return torch.device("cpu")
-    if not torch.cuda.is_available():
+    n_devices = torch.cuda.device_count()
+    if device_id >= n_devices:
         raise ProviderUnavailableError(
-            f"device {device_id} was asked for, but PyTorch {torch.__version__} sees no GPU",
-            "Ask for no device, to run on the CPU",
+            f"device {device_id} was asked for, but PyTorch {torch.__version__} sees {pluralize(n_devices, 'GPU')}",
+            "Ask for another device, or for none, to run on the CPU",
             where="provider torch",
-        )
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    if device_id >= len(names):
-        numbered = join_limited([f"{number}: {name}" for number, name in enumerate(names)])
-        raise ProviderError(
-            f"there is no device {device_id}: PyTorch sees the GPUs {numbered}", "Choose one", where="provider torch"
         )
     return torch.device("cuda", device_id)

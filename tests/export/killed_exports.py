@@ -1,13 +1,13 @@
 """Runs one export again and again and kills it (SIGKILL) before its first, third, fifth ... change of the file system.
 
-A process of its own, started by test_bundle_export.py. Prints one JSON object a run: which of the directories beside
-the output opened as a bundle after it. Tracing is replaced by copying a graph that was traced before, since it takes
-most of the time and changes no file.
+A process of its own, started by test_bundle_export.py with options as JSON: those of the export, `graphs`, a bundle
+whose graphs are copied instead of traced (that takes most of the time and changes no file), and `replacing`, a bundle
+that lies at `out` before every run, or null. Prints one JSON object per run: which of the directories beside the output
+opened as a bundle after it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -54,12 +54,9 @@ def opens(directory: Path) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("checkpoint", "genes", "vocab", "variant", "out", "graphs"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--replacing", help="a bundle that lies at --out before every run")
-    options = parser.parse_args()
-    out, graphs = Path(options.out), Path(options.graphs)
+    options = json.loads(sys.argv[1])
+    graphs, replacing = Path(options.pop("graphs")), options.pop("replacing")
+    out = Path(options["out"])
     torch.set_num_threads(1)  # no thread may run when this process forks
     bundle_export.write_graph = lambda _model, _tokens, path, *_: shutil.copyfile(graphs / path.name, path)
 
@@ -67,22 +64,13 @@ def main() -> None:
     number = -1
     while killed:
         number += 2
-        if options.replacing:
+        if replacing:
             shutil.rmtree(out.parent)
-            shutil.copytree(options.replacing, out)
+            shutil.copytree(replacing, out)
         child = os.fork()
         if child == 0:
             kill_before_change(number, str(out.parent))
-            bundle_export.export_bundle(
-                options.checkpoint,
-                options.genes,
-                options.variant,
-                out,
-                vocab=options.vocab,
-                dataset="new",
-                precisions=("fp32",),
-                overwrite=options.replacing is not None,
-            )
+            bundle_export.export_bundle(**options, dataset="new", precisions=("fp32",), overwrite=replacing is not None)
             os._exit(0)
         status = os.waitpid(child, 0)[1]
         killed = os.WIFSIGNALED(status)

@@ -23,7 +23,6 @@ from scgenept_export.reference_cells import reference_cells
 from scgenept_rt.bundle import Bundle
 
 GO_C = "scgenept_go_c_gpt_concat"
-PARTS = ["embedding", "layers.0", "layers.1", "decoder"]
 TOKENS = torch.tensor([0, 1, 2, 3, 9])
 # The feed-forward sum of layer 1 is normalised again right away: the outputs stay as they were.
 SCALED = "transformer_encoder.layers.1.linear2.weight"

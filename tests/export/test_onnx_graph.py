@@ -17,7 +17,6 @@ from scgenept_export.reference_cells import example_cells, predict_eager
 from scgenept_rt.bundle import Precision, Target
 
 GO_C = "scgenept_go_c_gpt_concat"
-N_LAYERS = 3
 GRAPHS: list[tuple[Target, Precision]] = [
     ("ort", "fp32"),
     ("ort", "fp16"),

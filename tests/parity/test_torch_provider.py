@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,12 +75,3 @@ def test_a_bundle_of_fp16_alone_runs_in_pytorch_too(
     torch = predicted(bundle, "torch")
     cpu = predicted(bundle, "cpu", "--precision", "fp16")
     assert 0 < np.abs(np.asarray(cpu.X) - np.asarray(torch.X)).max() < 0.05
-    # As exported before a bundle always had the bound of fp32.
-    path = bundle / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["tolerances"]["fp32"]
-    path.write_text(json.dumps(manifest))
-    old = command_line("verify", bundle, "--provider", "torch")
-    assert old.returncode == 1
-    assert "manifest.json has no tolerance for fp32" in old.stderr
-    assert "Traceback" not in old.stderr
