@@ -67,6 +67,7 @@ def test_wheel_holds_both_packages_and_their_data_and_nothing_else(wheel: Path):
         "scgenept_rt/demo_bundle/merged_fp32.onnx",
         "scgenept_rt/demo_bundle/reference.npz",
         "scgenept_export/__init__.py",
+        "scgenept_export/gene_lists/norman_genes.csv.xz",
         "scgenept_export/vocabulary/census_genes.txt.xz",
         "scgenept_export/vocabulary/LICENSE.scGPT",
     } <= set(names)
