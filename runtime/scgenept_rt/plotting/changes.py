@@ -18,9 +18,9 @@ from scgenept_rt.plotting.drawing import (
     check_count,
     draw_points,
     figure_of,
+    own_settings,
     plain,
     settle_layout,
-    without_tex,
 )
 from scgenept_rt.plotting.text_layout import NO_BREAK, name_points, row_axes, set_small_title
 from scgenept_rt.wording import pluralize
@@ -35,7 +35,7 @@ _SUPPORTED = 2.0
 """Standard errors beyond which a gene is coloured: few are as far by chance."""
 
 
-@without_tex
+@own_settings
 def delta(
     prediction: Prediction,
     perturbation: str,
@@ -92,7 +92,7 @@ def delta(
     return ax
 
 
-@without_tex
+@own_settings
 def volcano(
     prediction: Prediction,
     perturbation: str,

@@ -24,11 +24,11 @@ from scgenept_rt.plotting.drawing import (
     check_count,
     draw_points,
     figure_of,
+    own_settings,
     plain,
     settle_layout,
     square_axes,
     style_of,
-    without_tex,
 )
 from scgenept_rt.plotting.text_layout import NO_BREAK, SMALL, add_legend, label_genes, legend_text, name_points
 from scgenept_rt.predictor import Predictor
@@ -47,7 +47,7 @@ _FEW_CELLS = 100
 """Up to this number of measured cells, every cell is drawn over its box."""
 
 
-@without_tex
+@own_settings
 def top_de(
     data: str | Path | AnnData,
     perturbation: str,
@@ -195,7 +195,7 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
     )
 
 
-@without_tex
+@own_settings
 def agreement(
     data: str | Path | AnnData,
     perturbation: str,

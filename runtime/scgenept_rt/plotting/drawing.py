@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from importlib.util import find_spec
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -45,15 +46,19 @@ def require_matplotlib() -> None:
             raise MissingPackageError(package, "drawing figures", "plot")
 
 
-def without_tex(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Draw text literally, whatever the user's settings: underscores and dollar signs in names are no formulas."""
+def own_settings(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Draw with these settings, whatever the user's.
+
+    Underscores and dollar signs in names are no formulas, and equal figures are equal files: without the salt, ids in
+    .svg files are random.
+    """
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         require_matplotlib()
         from matplotlib import rc_context
 
-        with rc_context({"text.usetex": False, "text.parse_math": False}):
+        with rc_context({"text.usetex": False, "text.parse_math": False, "svg.hashsalt": "scgenept-rt"}):
             return draw(*args, **kwargs)
 
     return drawn
@@ -134,7 +139,7 @@ def plain(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-@without_tex
+@own_settings
 def save(ax_or_figure: Axes | Figure, path: str | Path, **options: Unpack[FigureOptions]) -> Path:
     """Write a figure to a .png, .svg or .pdf file, without a date, so that equal figures are equal files.
 
@@ -153,8 +158,6 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, **options: Unpack[Figure
         If the file cannot be written.
     """
     path = check_figure_path(path)
-    from io import BytesIO
-
     from matplotlib import rc_context
 
     resolved = resolve(FigureOptions, options)
@@ -163,8 +166,7 @@ def save(ax_or_figure: Axes | Figure, path: str | Path, **options: Unpack[Figure
         _replace_title(figure.axes[0], resolved["title"])
     suffix, drawn = path.suffix.lower(), BytesIO()
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
-    # Without the salt, ids in .svg files are random.
-    with rc_context({"svg.hashsalt": "scgenept-rt", "svg.fonttype": "none", "pdf.fonttype": 42}):
+    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
         figure.savefig(drawn, format=suffix[1:], dpi=resolved["dpi"], metadata=metadata)
     write_report(path, drawn.getvalue())
     return path
@@ -183,13 +185,8 @@ def _replace_title(ax: Axes, title: str) -> None:
 
 def svg_of(figure: Figure, prefix: str) -> str:
     """Return a figure as an <svg> element whose ids begin with `prefix`, so that a page can hold several."""
-    from io import StringIO
-
-    from matplotlib import rc_context
-
     settle_layout(figure)
     stream = StringIO()
-    with rc_context({"svg.hashsalt": "scgenept-rt"}):
-        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), dpi=150)
+    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), dpi=150)
     text = stream.getvalue()
     return re.sub(r'\bid="|href="#|url\(#', rf"\g<0>{prefix}-", text[text.index("<svg") :])

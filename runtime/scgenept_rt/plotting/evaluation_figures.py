@@ -11,12 +11,12 @@ from scgenept_rt.plotting.comparison import draw_agreement, name_genes
 from scgenept_rt.plotting.drawing import (
     draw_points,
     new_figure,
+    own_settings,
     plain,
     settle_layout,
     square_axes,
     style_of,
     svg_of,
-    without_tex,
 )
 from scgenept_rt.plotting.text_layout import MEDIUM, add_legend, legend_text, wrapped
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@without_tex
+@own_settings
 def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return captions and drawings (SVG) for `scgenept_rt.evaluation.html_report.html_report`."""
     figures = [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import Notice, UseOption
 from scgenept_rt.evaluation import change_sizes, read_predictions
 from scgenept_rt.plotting.changes import Prediction, shown_name
-from scgenept_rt.plotting.drawing import axes_for, check_count, figure_of, inches, without_tex
+from scgenept_rt.plotting.drawing import axes_for, check_count, figure_of, inches, own_settings
 from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _LEAST_SQUARE = 5.0
 """Side of a square, in typographic points, in which a dash is seen."""
 
 
-@without_tex
+@own_settings
 def heatmap(
     prediction: Prediction,
     perturbations: Sequence[str] | None = None,

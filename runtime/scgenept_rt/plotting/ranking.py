@@ -13,9 +13,9 @@ from scgenept_rt.plotting.drawing import (
     UP,
     check_count,
     figure_of,
+    own_settings,
     plain,
     settle_layout,
-    without_tex,
 )
 from scgenept_rt.plotting.text_layout import row_axes, set_small_title
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from scgenept_rt.ranking import Ranking
 
 
-@without_tex
+@own_settings
 def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     """Draw the first perturbations of a ranking with two standard errors; filled where the rank is certain.
 

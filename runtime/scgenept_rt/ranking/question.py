@@ -71,7 +71,7 @@ def _signature(
     named = [*((gene, 1.0) for gene in up), *((gene, -1.0) for gene in down), *weights.items()]
     if not named:
         raise ArgumentError("the signature holds no gene, expected one or more")
-    found: dict[int, tuple[str, float]] = {}
+    found: dict[int, float] = {}
     missing: list[str] = []
     renamed: list[str] = []
     for gene, weight in named:
@@ -82,22 +82,20 @@ def _signature(
             continue
         position = panel.position(gene)
         name = panel.names[position]
-        first, before = found.setdefault(position, (gene, weight))
+        before = found.setdefault(position, weight)
         if before != weight:
-            spelled = "" if first == gene else f", as {first} and as {gene}"
             raise ArgumentError(
-                f"{name} is in the signature with two weights, {before:g} and {weight:g}{spelled}",
+                f"{gene} is in the signature with two weights, {before:g} and {weight:g}",
                 "Leave it out, or give it one weight",
             )
         if gene != name and panel.position_by_id.get(gene.partition(".")[0]) != position:
             renamed.append(f"{gene} is {name}")
     if not found:
         raise panel.unknown_genes_error(missing)
-    if not any(weight for _, weight in found.values()):
+    if not any(found.values()):
         raise ArgumentError("all weights of the signature are 0, expected some that are not")
     values = np.zeros(len(panel))
-    for position, (_, weight) in found.items():
-        values[position] = weight
+    values[list(found)] = list(found.values())
     notices: list[str] = []
     if missing:
         missing = list(dict.fromkeys(missing))

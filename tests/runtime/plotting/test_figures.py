@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 import scgenept_rt as sgr
 from scgenept_rt.errors import PlotError, PredictionFileError
 from scgenept_rt.evaluation import Split, evaluate, read_predictions
-from scgenept_rt.plotting.drawing import MAX_SERIES, PALETTE, figure_of, style_of
+from scgenept_rt.plotting.drawing import MAX_SERIES, figure_of, style_of
 from tests.runtime.plotting.legible import check_legible, texts
 from tests.runtime.plotting.screen import GENES, LABELS, PAIR, SINGLE, draw, many_rows
 
@@ -30,8 +30,7 @@ def test_top_de(data, means, n_genes, n_models) -> None:
     assert set(legend) == {"measured mean (box: quartiles)", "median", "single cells", *series}
     assert ax.get_title(loc="left") == f"{SINGLE} (15 cells)"
     points = [line for line in ax.lines if line.get_label() in series]
-    assert len(points) == n_models
-    assert len({(line.get_color(), line.get_marker()) for line in points}) == n_models
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == len(points) == n_models
     wanted = means.to_df("delta").loc[SINGLE, names]
     np.testing.assert_allclose(points[0].get_ydata(), wanted, atol=1e-6)
     assert len(ax.patches) == n_genes
@@ -79,14 +78,11 @@ def test_top_de_boxes_are_the_cells(data, means) -> None:
 
 def test_of_many_cells_those_beyond_the_whiskers_are_drawn(data, means) -> None:
     cells = anndata.read_h5ad(data)
-    rows = np.flatnonzero(cells.obs["condition"] == SINGLE)
-    many = anndata.concat([cells[cells.obs["condition"] == "ctrl"], *[cells[rows]] * 8], index_unique="-")
-    many.var = cells.var
-    sparse = many.X.toarray()
-    chosen = np.flatnonzero(many.obs["condition"] == SINGLE)
-    sparse[chosen, 5] = 0.0
-    sparse[chosen[:7], 5] = 2.0
-    many.X = sparse
+    perturbed = cells[cells.obs["condition"] == SINGLE]
+    many = anndata.concat([*[perturbed] * 8, cells[cells.obs["condition"] == "ctrl"]], index_unique="-", merge="same")
+    many.X = many.X.toarray()
+    many.X[: 8 * len(perturbed), 5] = 0.0
+    many.X[:7, 5] = 2.0
     ax = sgr.pl.top_de(many, SINGLE, means, genes=[GENES[5]])
     (dots,) = (line for line in ax.lines if line.get_label() == "cells beyond the whiskers")
     assert len(dots.get_ydata()) == 7
@@ -227,9 +223,7 @@ def test_figures_too_large_to_read_are_refused_before_they_are_drawn(data, means
         (lambda: sgr.pl.heatmap(wide, n_genes=5000), r"^1,600 genes were requested.* at most 1,500.*n_genes="),
         (lambda: sgr.pl.heatmap(means, [SINGLE] * 1501), r"^1,501 perturbations were requested.*perturbations="),
         (lambda: sgr.pl.heatmap(means, n_perturbations=0), "^0 perturbations were requested, expected 1 or more"),
-        (lambda: sgr.pl.heatmap(means, genes=[]), "^0 genes were requested, expected 1 or more"),
         (lambda: sgr.pl.delta(wide, "P0+ctrl", n_genes=301), r"^301 genes were requested.* at most 300"),
-        (lambda: sgr.pl.top_de(data, SINGLE, means, genes=[GENES[0]] * 301), r"^301 genes were requested"),
         (
             lambda: sgr.pl.agreement(data, SINGLE, {str(n): means for n in range(50)}),
             "there are 50 series.* at most 49",
@@ -253,10 +247,6 @@ def test_long_names_do_not_shrink_the_axes(kind, name, n_series, data, means) ->
     usual = getattr(sgr.pl, kind)(data, SINGLE, {str(number): means for number in range(n_series)})
     ax = getattr(sgr.pl, kind)(data, SINGLE, series)
     check_legible(ax)
-    legend = figure_of(ax).get_window_extent().padded(1)
-    box = ax.get_legend().get_window_extent()
-    assert legend.contains(*box.min)
-    assert legend.contains(*box.max)
     figure_of(usual).draw_without_rendering()
     for side in ("width", "height"):
         assert getattr(ax.get_window_extent(), side) > 0.95 * getattr(usual.get_window_extent(), side)
@@ -270,8 +260,7 @@ def test_long_names_in_titles_end_within_the_figure(kind, means) -> None:
     named = means.copy()
     named.uns["scgenept_rt"] = {"variant": LONG_NAME * 3}
     ax = getattr(sgr.pl, kind)(named, *([SINGLE] if kind == "delta" else [[SINGLE, PAIR]]), n_genes=5)
-    figure_of(ax).draw_without_rendering()
-    assert ax._left_title.get_window_extent().x1 <= figure_of(ax).bbox.x1
+    check_legible(ax)
     assert "".join(LONG_NAME.split()) in "".join(ax.get_title(loc="left").split())
 
 
@@ -301,10 +290,7 @@ def test_every_gene_name_has_a_line_to_its_point_and_covers_none(n_series, data,
 
 
 def test_no_two_series_look_the_same() -> None:
-    styles = [style_of(number, 4) for number in range(MAX_SERIES)]
-    assert MAX_SERIES == 49
-    assert len({(style["color"], style["marker"]) for style in styles}) == MAX_SERIES
-    assert [style["color"] for style in styles[:7]] == list(PALETTE)
+    assert len({(style["color"], style["marker"]) for style in map(style_of, range(MAX_SERIES))}) == MAX_SERIES == 49
 
 
 def test_a_long_model_name_stays_in_its_place_in_a_report(data, means, monkeypatch) -> None:

@@ -29,7 +29,6 @@ TARGET = EFFECTS[2] + 0.5 * EFFECTS[11]
 SCORES: dict[str, Score] = {
     "size": EffectSize(),
     "signature": SignatureScore(np.array([1.0, 1.0, -1.0] + [0.0] * (N_GENES - 3))),
-    "cosine": toward(TARGET, "cosine"),
     "distance": toward(TARGET, "distance"),
 }
 
@@ -102,9 +101,8 @@ def test_the_best_are_those_of_the_full_screen(predictor: sgr.Predictor, make_ce
     by: dict[str, dict] = {
         "size": {},
         "signature": {"up": genes[:2], "down": genes[2:3]},
-        "cosine": {"toward": measured(cells), "group": "state=to", "start": "state=from"},
+        "distance": {"toward": measured(cells), "group": "state=to", "start": "state=from", "metric": "distance"},
     }
-    by["distance"] = {**by["cosine"], "metric": "distance"}
     pairs = [f"{first}+{second}" for first, second in itertools.combinations(genes, 2)]
     found = sgr.rank(predictor, cells, [*pairs, "ctrl"], top=TOP, read={"allow_unnormalized": True}, **by[name])
     score, truth = SCORES[name], scores_of_all(cells, SCORES[name])
@@ -129,14 +127,8 @@ def test_errors_hold_where_few_cells_may_all_be_of_one_kind(model: sgr.Predictor
     covered = []
     for seed in range(4):
         network.n_cells = 0
-        found = sgr.rank(
-            sgr.Predictor(model.bundle, network),
-            cells,
-            [*truth],
-            top=TOP,
-            seed=seed,
-            read={"allow_unnormalized": True},
-        ).table
+        predictor = sgr.Predictor(model.bundle, network)
+        found = sgr.rank(predictor, cells, [*truth], top=TOP, seed=seed, read={"allow_unnormalized": True}).table
         assert set(found["perturbation"][:TOP]) == set(sorted(truth, key=truth.__getitem__)[-TOP:])
         assert network.n_cells <= len(truth) * N_CELLS / 5
         errors = (found["score"] - found["perturbation"].map(truth)).abs()
@@ -177,12 +169,7 @@ def test_the_command_with_a_bundle(bundle: Path, make_cells: MakeCells, tmp_path
 
 @pytest.mark.parametrize(("interrupted_at", "n_known"), [(0, 0), (10, 9), (None, 24)])
 def test_what_is_known_when_a_search_is_interrupted(
-    bundle: Path,
-    make_cells: MakeCells,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    interrupted_at: int | None,
-    n_known: int,
+    bundle: Path, make_cells: MakeCells, tmp_path: Path, monkeypatch: Any, interrupted_at: int | None, n_known: int
 ) -> None:
     make_cells(60).write_h5ad(tmp_path / "cells.h5ad")
     effects = DifferenceEstimator.effects
