@@ -45,13 +45,6 @@ def test_predict(
     assert done.calls("cublas")
 
 
-def test_auto_takes_cuda(
-    run: Callable[..., Run], bundle: Path, cells: Path, genes: tuple[str, ...], tmp_path: Path
-) -> None:
-    succeeded(run("predict", bundle, cells, "--out", tmp_path / "out.h5ad", "-p", f"{genes[3]}+ctrl"))
-    assert anndata.read_h5ad(tmp_path / "out.h5ad").uns["scgenept_rt"]["provider"] == "cuda"
-
-
 def test_verify_compares_and_names_the_kernels(run: Callable[..., Run], bundle: Path) -> None:
     done = succeeded(run("verify", bundle, "--provider", "cuda"))
     fp32, fp16 = done.stdout.splitlines()[::2]

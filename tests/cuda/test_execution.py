@@ -15,7 +15,6 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import select_provider
-from scgenept_rt.session import open_session
 from tests.cuda.conftest import Run
 
 PREDICT = """
@@ -72,16 +71,6 @@ def test_every_node_is_placed_on_cuda(bundle: Path, tmp_path: Path, precision: s
     assert len(nodes) > 40
     assert {node["provider"] for node in nodes} == {"CUDAExecutionProvider"}
     assert not any("Memcpy" in node["op_name"] for node in nodes)
-
-
-def test_graphs_of_both_bundles_open(bundle: Path) -> None:
-
-    for each in (Bundle.open(bundle), Bundle.open("demo")):
-        for precision in sorted({graph.precision for graph in each.graphs() if graph.target == "ort"}):
-            session = open_session(each, select_provider(provider="cuda", precision=precision))
-            n = each.manifest.dimensions.n_genes
-            flags = np.zeros((1, n), dtype=np.int64)
-            assert session.run(np.ones((1, n), dtype=np.float32), flags, np.arange(n)).shape == (1, n)
 
 
 def test_fp16_runs_attention_of_cudnn_without_transposes(run: Callable[..., Run], bundle: Path) -> None:

@@ -6,12 +6,11 @@ Nothing here imports ONNX Runtime before a function is called, and everything wo
 
 from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose, diagnose_provider
 from scgenept_rt.providers.onnx_runtime import import_onnxruntime, register_tensorrt_rtx
-from scgenept_rt.providers.selection import AUTO_PROVIDERS_VARIABLE, ProviderChoice, select_provider, verify_active
+from scgenept_rt.providers.selection import ProviderChoice, select_provider, verify_active
 from scgenept_rt.providers.threads import cpu_threads
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
 
 __all__ = [
-    "AUTO_PROVIDERS_VARIABLE",
     "PROVIDER_NAMES",
     "TRAITS",
     "ProviderChoice",

@@ -14,7 +14,7 @@ from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose_provider
 from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
 from scgenept_rt.wording import join_limited, pluralize
 
-AUTO_PROVIDERS_VARIABLE: Final = "SCGENEPT_RT_AUTO_PROVIDERS"
+_AUTO_VARIABLE: Final = "SCGENEPT_RT_AUTO_PROVIDERS"
 _AUTO_PROVIDERS: Final[tuple[ProviderName, ...]] = ("cuda", "cpu")
 
 
@@ -121,8 +121,8 @@ def verify_active(session_providers: Sequence[str], choice: ProviderChoice) -> N
 
 
 def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> ProviderChoice:
-    names = [entry.strip() for entry in os.environ.get(AUTO_PROVIDERS_VARIABLE, "").split(",") if entry.strip()]
-    where = f"environment variable {AUTO_PROVIDERS_VARIABLE}"
+    names = [entry.strip() for entry in os.environ.get(_AUTO_VARIABLE, "").split(",") if entry.strip()]
+    where = f"environment variable {_AUTO_VARIABLE}"
     candidates = tuple(_known(name, PROVIDER_NAMES, where) for name in names) or _AUTO_PROVIDERS
     without_graph = {name: problem for name in candidates if (problem := _missing_graph(name, bundle, engine))}
     passed, why_not = [], ""
