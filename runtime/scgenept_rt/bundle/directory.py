@@ -114,13 +114,11 @@ class Bundle:
     def graphs(self) -> tuple[BundleFile, ...]:
         """Return the graphs of the manifest that this version knows; raise `GraphNotInBundleError` if it knows none."""
         known = tuple(file for file in self.manifest.files if file.is_known_graph)
-        stated = [f"{file.precision} for {file.target}" for file in self.manifest.files if file.target is not None]
+        stated = [f"{file.precision} for {file.target}" for file in self.manifest.files if file.target]
         if stated and not known:
-            raise GraphNotInBundleError(
-                f"this version of scgenept-rt knows none of its graphs ({join_limited(stated)})",
-                "Update scgenept-rt, or export the bundle again with this version",
-                where=self.directory,
-            )
+            problem = f"this version of scgenept-rt knows none of its graphs ({join_limited(stated)})"
+            remedy = "Update scgenept-rt, or export the bundle again with this version"
+            raise GraphNotInBundleError(problem, remedy, where=self.directory)
         return known
 
     def graph(self, precision: Precision, target: Target) -> BundleFile:
@@ -129,12 +127,10 @@ class Bundle:
             if (file.precision, file.target) == (precision, target):
                 return file
         held = join_limited([f"{file.precision} {file.target}" for file in self.graphs()]) or "none"
+        problem = f"it holds no {precision} graph for the target {target!r} (it holds: {held})"
         portable = " and portable graphs" if target == "portable" else ""
-        raise GraphNotInBundleError(
-            f"it holds no {precision} graph for the target {target!r} (it holds: {held})",
-            f"Export it again with the precision {precision}{portable}, or choose a graph that it holds",
-            where=self.directory,
-        )
+        remedy = f"Export it again with the precision {precision}{portable}, or choose a graph that it holds"
+        raise GraphNotInBundleError(problem, remedy, where=self.directory)
 
     def check_graph(self, graph: BundleFile) -> None:
         """Raise `BundleFileError` unless a graph is one of the bundle format, which reads no files but the bundle's."""

@@ -23,17 +23,9 @@ _EXTERNAL_DATA = 13
 
 
 def check_graph_file(path: Path, listed: Collection[str]) -> None:
-    """Check that a graph has the inputs, outputs and operators of the bundle format, and opens no other files.
+    """Raise ValueError unless a graph has the inputs, outputs and operators of the bundle format.
 
-    Parameters
-    ----------
-    listed
-        The files that its weights may lie in: those of the manifest.
-
-    Raises
-    ------
-    ValueError
-        If it is no such graph.
+    The only other files that it may read are those that the manifest lists, for its weights.
     """
     with path.open("rb") as file:
         model = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -84,21 +76,19 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
-        kind = key & 7
+        kind, length = key & 7, 0
         if kind == 0:
             _, at = _varint(message, at)
-            yield key >> 3, memoryview(b"")
-            continue
-        if kind not in (2, *_FIXED):
+        elif kind == 2:
+            length, at = _varint(message, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
             raise ValueError("it is no ONNX graph")
-        length, at = _varint(message, at) if kind == 2 else (_FIXED[kind], at)
         if length > len(message) - at:
             raise ValueError("it ends too early")
         yield key >> 3, message[at : at + length]
         at += length
-
-
-_FIXED = {1: 8, 5: 4}
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import BundleFileError
 from scgenept_rt.files.failures import failed_reads
-from scgenept_rt.wording import pluralize, printable
+from scgenept_rt.wording import printable
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -136,16 +136,11 @@ class Manifest:
         """
         with failed_reads(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
             fields: dict[str, Any] = json.loads(text)
-            if not isinstance(fields, dict) or "format_version" not in fields:
-                raise ValueError("it has no format_version")
             version = fields["format_version"]
-        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-            raise BundleFileError(
-                f"its format_version is {version!r}, this release reads up to {FORMAT_VERSION}",
-                "Upgrade scgenept-rt, or export the bundle again with this release",
-                where=directory,
-            )
-        with failed_reads(BundleFileError, directory, MANIFEST_NAME, COPY_OR_EXPORT):
+            if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+                problem = f"its format_version is {version!r}, this release reads up to {FORMAT_VERSION}"
+                remedy = "Upgrade scgenept-rt, or export the bundle again with this release"
+                raise BundleFileError(problem, remedy, where=directory)
             manifest: Manifest = _read(cls, fields, "")
             manifest._check_agreement()
         return manifest
@@ -156,11 +151,9 @@ class Manifest:
         for name, size in vars(sizes).items():
             if size < 1:
                 raise ValueError(f"dimensions.{name} is {size}, expected a whole number from 1")
-        if not len(names) == len(self.gene_ids) == len(self.in_vocab) == sizes.n_genes:
-            raise ValueError(
-                f"{pluralize(len(names), 'gene name')}, {pluralize(len(self.gene_ids), 'id')} and "
-                f"{pluralize(len(self.in_vocab), 'vocabulary flag')} for n_genes = {sizes.n_genes}"
-            )
+        lengths = [len(names), len(self.gene_ids), len(self.in_vocab)]
+        if lengths != [sizes.n_genes] * 3:
+            raise ValueError(f"gene_names, gene_ids and in_vocab have {lengths} entries for n_genes = {sizes.n_genes}")
         if not sizes.n_genes <= sizes.n_table_genes <= _MOST_TABLE_GENES:
             expected = f"n_genes = {sizes.n_genes} or more, up to {_MOST_TABLE_GENES}"
             raise ValueError(f"dimensions.n_table_genes is {sizes.n_table_genes}, expected {expected}")

@@ -35,21 +35,14 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How outputs differ from reference outputs.
-
-    Attributes
-    ----------
-    max_difference
-        Largest absolute difference.
-    max_relative
-        The same, relative to the largest reference output.
-    worst
-        Largest ratio of a difference to its bound; NaN if an output is.
-    """
+    """How outputs differ from reference outputs."""
 
     max_difference: float
+    """Largest absolute difference."""
     max_relative: float
+    """The same, relative to the largest reference output."""
     worst: float
+    """Largest ratio of a difference to its bound; NaN if an output is."""
 
     @property
     def passed(self) -> bool:

@@ -17,12 +17,8 @@ from scgenept_rt.files.failures import failed_writes
 def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Write a file, or replace it; returns once the content and the name are on disk.
 
-    A crash at any moment leaves the old file or the new one, and perhaps a hidden file ``.NAME.PID.new``.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; the old file stays.
+    A crash at any moment leaves the old file or the new one, and perhaps a hidden file ``.NAME.PID.new``. So does an
+    OSError, where it cannot be written.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
@@ -54,13 +50,7 @@ def check_own(path: Path) -> None:
 
 
 def write_report(path: Path, data: bytes) -> None:
-    """Write a file as `write_durably` does, through symbolic links; write to a device or pipe directly.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written; an old file stays.
-    """
+    """Write a file as `write_durably` does, through symbolic links; write to a device or pipe directly."""
     with failed_writes(path, "writing failed"):
         if _is_stream(path):
             path.write_bytes(data)
@@ -99,10 +89,7 @@ def _is_special(path: Path) -> bool:
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
     """Rename a file or directory and write the new name to disk before returning; its content must be there already.
 
-    Raises
-    ------
-    FileExistsError
-        If there is a target and `replace` is false; a target that another process makes meanwhile stays too.
+    Raises FileExistsError if there is a target and `replace` is false; one that another process makes meanwhile stays.
     """
     if replace:
         source.replace(target)

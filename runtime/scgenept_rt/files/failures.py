@@ -13,18 +13,10 @@ from scgenept_rt.wording import reason
 def failed_reads(
     kind: type[ScgeneptError], where: object, name: str = "", remedy: str = "Copy or write the file again"
 ) -> Iterator[None]:
-    """Turn any error that a library raises while it reads a file into one that names the file.
+    """Turn any error that a library raises while it reads a file into one of a `kind` that names the file.
 
-    Parameters
-    ----------
-    kind
-        Class of the error; the original is its cause. A `ScgeneptError` passes as it is.
-    where
-        The file.
-    name
-        The part of it that is read; empty for all of it.
-    remedy
-        What helps if it is damaged.
+    The original is its cause; a `ScgeneptError` passes as it is. `name` is the part of the file that is read, empty for
+    all of it, `remedy` what helps if it is damaged.
     """
     try:
         yield

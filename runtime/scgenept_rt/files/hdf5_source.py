@@ -33,14 +33,8 @@ class Hdf5Source(Hdf5File):
     """An existing file for h5py's driver ``fileobj``, which refuses damaged heaps of texts.
 
     The library walks a heap by the sizes stated in it, without end where one of them is zero. It opens no other file
-    for links that lead to one.
-
-    Raises
-    ------
-    BlockingIOError
-        If the file is open for writing elsewhere.
-    ValueError
-        If it is no regular file; opening a pipe would wait for a writer.
+    for links that lead to one. Raises BlockingIOError if the file is open for writing elsewhere, and ValueError if it
+    is no regular file; opening a pipe would wait for a writer.
     """
 
     def __init__(self, path: Path) -> None:

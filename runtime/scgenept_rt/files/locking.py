@@ -19,17 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Busy(Exception):  # noqa: N818 - never shown: callers raise an error of their own
-    """Another process, or another thread of this one, holds the lock.
-
-    Attributes
-    ----------
-    holder
-        Who holds it, such as "process 4711 on node12".
-    """
-
-    def __init__(self, holder: str) -> None:
-        self.holder = holder
-        super().__init__(f"locked by {holder}")
+    """Another process, or another thread of this one, holds the lock; the message is "process 4711 on node12"."""
 
 
 @contextmanager
@@ -41,19 +31,8 @@ def lock(path: Path, *, on_wait: Callable[[str], None] | None = None) -> Iterato
     exists. A killed process leaves it: one of this machine is known to be gone, of another one the error says which
     file to delete.
 
-    Parameters
-    ----------
-    path
-        The lock file; it and its directory are made if they are missing.
-    on_wait
-        Called with the holder before waiting for it. None: do not wait.
-
-    Raises
-    ------
-    Busy
-        If the lock is taken and `on_wait` is None.
-    NotADirectoryError
-        If something other than a directory is in the place of the directory.
+    The directory of the file is made if it is missing; raises NotADirectoryError if something else is in its place. If
+    the lock is taken, `on_wait` is called with the holder before waiting; without it, `Busy` is raised.
     """
     held: filelock.BaseFileLock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
     try:

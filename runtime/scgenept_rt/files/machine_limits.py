@@ -18,13 +18,7 @@ def memory_limit(root: Path = Path("/")) -> int:
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> Iterator[tuple[Path, bool]]:
-    """Yield where the control groups of this process and the groups that hold them are, and if they are of version 2.
-
-    Parameters
-    ----------
-    root
-        Where `proc/self/cgroup` and `sys/fs/cgroup` are read.
-    """
+    """Yield where the control groups of this process and their parents are, and whether they are of version 2."""
     mount = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -15,13 +15,7 @@ from scgenept_rt.files.hdf5_source import Hdf5Source
 
 @contextmanager
 def open_store(path: Path) -> Iterator[Any]:
-    """Open an .h5ad file or a .zarr directory for reading; what is wrong with it, its library raises.
-
-    Raises
-    ------
-    MissingPackageError
-        If the path is a .zarr directory and zarr is not installed.
-    """
+    """Open an .h5ad file or a .zarr directory for reading; what is wrong with it, its library raises."""
     if path.suffix.lower() == ".zarr":
         zarr = import_zarr(f"reading {path}")
         _check_blosc()

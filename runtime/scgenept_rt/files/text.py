@@ -18,12 +18,7 @@ _MOST_BYTES = 1 << 29
 def read_text(path: Path | None) -> str:
     """Return the text of a UTF-8 file, a pipe, or standard input (None), without the mark of UTF-8 at its beginning.
 
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is not UTF-8, or has no end that memory could hold, such as /dev/zero.
+    Raises ValueError if it is not UTF-8, or has no end that memory could hold, such as /dev/zero.
     """
     if path is None:
         data = sys.stdin.buffer.read(_MOST_BYTES + 1)

@@ -42,26 +42,18 @@ class Column:
 
 @dataclass(frozen=True)
 class CellRows:
-    """obs of one row per (perturbation, control cell), all cells of the first perturbation first.
-
-    Attributes
-    ----------
-    columns
-        The columns by name; categories that no row has are left out.
-    prefixes, cell_names
-        What the name of a row is made of, by its perturbation and its control cell.
-    counts, first_cells
-        Number of control cells of each perturbation, and the first of them.
-    taken
-        Positions of the perturbations that have rows here.
-    """
+    """obs of one row per (perturbation, control cell), all cells of the first perturbation first."""
 
     columns: Mapping[str, Column]
     prefixes: Sequence[str]
+    """How the names of a perturbation's rows begin."""
     cell_names: Sequence[str]
+    """How the names of a control cell's rows end."""
     counts: Positions
+    """Number of control cells of each perturbation."""
     first_cells: Positions
     taken: Positions
+    """The perturbations that have rows here."""
 
     @classmethod
     def of(
@@ -75,8 +67,8 @@ class CellRows:
     ) -> CellRows:
         """Return rows with these columns, the annotation of the control cells and their names."""
         n_cells, n = len(control_names), len(labels)
-        counts = np.full(n, n_cells) if n_controls is None else np.asarray(n_controls, np.int64)
-        if counts.shape != (n,) or not np.all((counts > 0) & (counts <= n_cells)):
+        counts = np.broadcast_to(np.asarray(n_cells if n_controls is None else n_controls, np.int64), n)
+        if not np.all((counts > 0) & (counts <= n_cells)):
             raise ValueError(f"n_controls must be {n} numbers from 1 to {n_cells}, not {n_controls}")
         of_cells = {name: Column.of_cells(values) for name, values in (annotation or {}).items()}
         of_cells["control_cell"] = Column.of_cells(_categorical(control_names))

@@ -51,12 +51,8 @@ def check_destination(
 
     Raises
     ------
-    OutputExistsError
-        If the output exists and is not to be replaced. Where an interrupted run left a partial output beside it,
-        `open_table` raises instead, which knows the command that continues it.
     OutputError
-        If its ending is neither .h5ad nor .zarr, its name is too long, it is the input, something else is in its place,
-        its directory does not exist or cannot be written, or the disk has too little room.
+        If it cannot. Of an output that exists beside what an interrupted run left, `open_table` says more.
     MissingPackageError
         If it ends in .zarr and the zarr package is not installed.
     """
@@ -112,62 +108,41 @@ def open_table(
 
     Raises
     ------
-    PartialOutputError
-        If an interrupted run left a partial output and neither `resume` nor `overwrite` is set (beside an output that
-        exists, if `overwrite` is not), or if that run had other settings.
-    OutputBusyError
-        If another process is writing the output.
     OutputError
-        See `check_destination`.
+        See `check_destination`. A `PartialOutputError` if an interrupted run left a partial output and neither `resume`
+        nor `overwrite` is set (beside an output that exists, if `overwrite` is not), or that run had other settings.
     """
     path = check_destination(path, overwrite=overwrite, resume=resume, spec=spec)
-    work = WorkDirectory(path)
-    try:
-        return _open_locked(work, spec, plain(settings), overwrite, resume, command, on_notice or (lambda _: None))
-    except BaseException:
-        if not work.begun:
-            work.remove()
-        work.release()
-        raise
-
-
-def _open_locked(
-    work: WorkDirectory,
-    spec: TableSpec,
-    settings: Mapping[str, Any],
-    overwrite: bool,
-    resume: bool,
-    command: str,
-    on_notice: Callable[[str], None],
-) -> PartialTable:
-    path, fingerprint, exists = work.target, spec.fingerprint(), os.path.lexists(work.target)
+    settings, fingerprint, exists = plain(settings), spec.fingerprint(), os.path.lexists(path)
     digest = str(spec.uns.get(RUN_DIGEST) or run_digest(settings, fingerprint))
-    # not where a kill came after the file had got its name
-    continues = work.begun and work.data.exists() and not _same_place(work.data, path)
-    if resume and exists and not continues and stored_entry(path, RUN_DIGEST) == digest:
-        # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
-        return PartialTable(work, spec, Journal(settings, fingerprint, {}, 0), command, published=True)
-    try:
-        journal = Journal.load(work.path, path) if resume or (continues and not overwrite) else None
-        if journal is not None:
-            # Before a command to continue is named, which continues a run of its own settings alone.
-            journal.check_same(settings, fingerprint, path)
-            if not resume or (exists and not overwrite):
-                raise _left(work, spec, command, exists)
-            table = PartialTable(work, spec, journal, command, overwrite=overwrite)
-            n_lost = table.load()
-            if n_lost:
-                on_notice(f"{work.path} is damaged: its last {pluralize(n_lost, 'row')} will be predicted again")
-            return table
-    except Damage as damage:
-        if not resume:
-            raise _not_continued(work.path, path, damage) from damage
-        on_notice(f"what an interrupted run left in {work.path} cannot be continued ({damage}): the run starts over")
-    if exists and not overwrite:
-        raise _exists(path, ", and is not of this run" if resume else "")
-    work.clear()
-    spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
-    return PartialTable.create(work, spec, settings, command, overwrite=overwrite)
+    with WorkDirectory(path) as work:
+        # not where a kill came after the file had got its name
+        continues = work.begun and work.data.exists() and not _same_place(work.data, path)
+        if resume and exists and not continues and stored_entry(path, RUN_DIGEST) == digest:
+            # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
+            return PartialTable(work, spec, Journal(settings, fingerprint, {}, 0), command, published=True)
+        try:
+            journal = Journal.load(work.path, path) if resume or (continues and not overwrite) else None
+            if journal is not None:
+                # Before a command to continue is named, which continues a run of its own settings alone.
+                journal.check_same(settings, fingerprint, path)
+                if not resume or (exists and not overwrite):
+                    raise _left(work, spec, command, exists)
+                table = PartialTable(work, spec, journal, command, overwrite=overwrite)
+                n_lost = table.load()
+                if n_lost and on_notice is not None:
+                    on_notice(f"{work.path} is damaged: its last {pluralize(n_lost, 'row')} will be predicted again")
+                return table
+        except Damage as damage:
+            if not resume:
+                raise _not_continued(work.path, path, damage) from damage
+            if on_notice is not None:
+                on_notice(f"what a run left in {work.path} cannot be continued ({damage}): the run starts over")
+        if exists and not overwrite:
+            raise _exists(path, ", and is not of this run" if resume else "")
+        work.clear()
+        spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
+        return PartialTable.create(work, spec, settings, command, overwrite=overwrite)
 
 
 def _exists(path: Path, more: str = "") -> OutputExistsError:

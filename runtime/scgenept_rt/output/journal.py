@@ -45,24 +45,15 @@ class Damage(ScgeneptError):  # noqa: N818 - never shown: the run starts anew, o
 
 @dataclass(frozen=True)
 class Journal:
-    """What a partial output was begun with.
-
-    Attributes
-    ----------
-    settings
-        What the rows depend on; a run is continued with the same settings alone.
-    table
-        `TableSpec.fingerprint` of the table.
-    places
-        Where the rows of each array go: the fields of `Place`.
-    checksum
-        The checksum of all that is not rows.
-    """
+    """What a partial output was begun with; a run is only continued with the same settings and table."""
 
     settings: Mapping[str, Any]
     table: Mapping[str, Any]
+    """`TableSpec.fingerprint` of the table."""
     places: Mapping[str, Sequence[Any]]
+    """The `Place` of each array."""
     checksum: int
+    """The checksum of all that is not rows."""
     format_version: int = FORMAT_VERSION
 
     def save(self, directory: Path) -> None:
@@ -72,17 +63,7 @@ class Journal:
 
     @classmethod
     def load(cls, directory: Path, target: Path) -> Journal | None:
-        """Read the journal in `directory`, None if there is none; `target` is named in errors.
-
-        Raises
-        ------
-        Damage
-            If it is damaged.
-        PartialOutputError
-            If another release wrote it.
-        OutputError
-            If it cannot be read.
-        """
+        """Read the journal in `directory`, None if there is none; raises `Damage`, or an `OutputError` of `target`."""
         path = directory / JOURNAL_NAME
         if not path.is_file():
             return None
@@ -135,7 +116,7 @@ def _as_json(value: object) -> Any:
 
 
 def digests_of_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with lengths and the start of the SHA-256 in the place of lists, which may be long."""
+    """Return settings with the length and the start of the SHA-256 of each list, which may be long."""
     return {
         key: f"{len(value):,} (sha256 {_sha256(value)[:12]})" if isinstance(value, list) else value
         for key, value in plain(settings).items()

@@ -22,22 +22,12 @@ _CHUNK_BYTES = 4 * 2**20
 
 
 class Place(NamedTuple):
-    """Where the rows of an array lie, one after the other.
-
-    Attributes
-    ----------
-    path
-        The file, below the work directory; where there are several, ``{}`` stands for their number.
-    offset
-        Where the first row of a file begins.
-    file_rows
-        Number of rows in each file.
-    row_bytes
-        Size of a row.
-    """
+    """Where the rows of an array lie, one after the other, in one file or in several."""
 
     path: str
+    """The file, below the work directory; of several, ``{}`` stands for the number."""
     offset: int
+    """Where the first row of a file begins."""
     file_rows: int
     row_bytes: int
 

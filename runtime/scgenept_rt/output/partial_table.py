@@ -34,19 +34,10 @@ _MOST_FILES = 100
 
 
 class PartialTable(RowWriter):
-    """A `RowWriter` to a file, in a work directory that is locked.
+    """A `RowWriter` to a file, in a work directory that is locked; as a context manager it closes itself.
 
     The checksums of committed rows, in order, are a file of their own: a row is committed once its checksum is there.
-    As a context manager the table closes itself.
-
-    Parameters
-    ----------
-    command
-        The command that continues the run, for messages.
-    overwrite
-        Whether the file may replace another that has its name.
-    published
-        Whether the file has its name already, and only the work directory is left to remove.
+    Of a table that is `published`, only the work directory is left to remove.
     """
 
     def __init__(
@@ -90,10 +81,7 @@ class PartialTable(RowWriter):
     def load(self) -> int:
         """Check what an earlier run left, go back to the last row before any damage, and return the rows lost by it.
 
-        Raises
-        ------
-        Damage
-            If more than rows is damaged.
+        Raises `Damage` if more than rows is damaged.
         """
         n_before = self.n_committed
         with failed_reads(Damage, "", self._work.data.name, ""):

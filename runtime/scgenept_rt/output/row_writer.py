@@ -18,14 +18,7 @@ from scgenept_rt.output.table_spec import COUNTS, TableSpec, key_of_layer
 class RowWriter(ABC):
     """A table that is filled row by row, in order.
 
-    Attributes
-    ----------
-    n_rows
-        Number of rows of the finished table.
-    n_written
-        Number of rows written so far: the next ones start here.
-    n_committed
-        Number of rows that survive the end of this process at any moment.
+    Of its `n_rows`, `n_written` are written so far, and `n_committed` survive the end of this process at any moment.
     """
 
     def __init__(self, spec: TableSpec, n_committed: int = 0) -> None:
@@ -39,16 +32,9 @@ class RowWriter(ABC):
         layers: Mapping[str, NDArray[Any]] | None = None,
         n_controls: NDArray[Any] | None = None,
     ) -> None:
-        """Append rows.
+        """Append rows: predicted expression and layers, (rows, n_genes) float32, and numbers of control cells, (rows,).
 
-        Parameters
-        ----------
-        X
-            Predicted expression, shape (rows, n_genes), float32, log1p scale.
-        layers
-            One array of the same shape per layer of the table.
-        n_controls
-            Number of control cells of each row, shape (rows,), where it was not known before.
+        The numbers may be left out where they were known before.
         """
         self._put(self.n_written, self._spec.checked(self.n_written, X, layers, n_controls))
         self.n_written += len(X)

@@ -33,28 +33,19 @@ ESTIMATE_LAYERS = ("sampling_error", "effect", "effect_sem")
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table of predictions without its values.
-
-    Attributes
-    ----------
-    kind
-        "mean": one row per perturbation; "cells": one row per (perturbation, control cell).
-    obs, var
-        Known in advance, rows in the order in which they will be written.
-    layers
-        Names of the layers that have values in every row, beside X.
-    uns
-        What is stored under ``uns["scgenept_rt"]``.
-    clip_at_zero
-        Store negative predictions as 0, as cell-eval demands.
-    """
+    """A table of predictions without its values."""
 
     kind: Kind
+    """One row per perturbation ("mean"), or per perturbation and control cell ("cells")."""
     obs: pd.DataFrame | CellRows
+    """In the order in which the rows will be written."""
     var: pd.DataFrame
     layers: tuple[str, ...]
+    """The layers that have values in every row, beside X."""
     uns: Mapping[str, Any] = field(default_factory=dict)
+    """What is stored under ``uns["scgenept_rt"]``."""
     clip_at_zero: bool = False
+    """Store negative predictions as 0, as cell-eval demands."""
 
     @property
     def n_rows(self) -> int:
@@ -83,13 +74,7 @@ class TableSpec:
     def checked(
         self, row: int, X: NDArray[Any], layers: Mapping[str, NDArray[Any]] | None, n_controls: NDArray[Any] | None
     ) -> dict[str, NDArray[Any]]:
-        """Return the `arrays` of rows to be written from `row` on.
-
-        Raises
-        ------
-        ValueError
-            If a shape is not that of the table, or there are too many rows.
-        """
+        """Return the `arrays` of rows to be written from `row` on; ValueError unless they fit the table."""
         end = row + len(X)
         if end > self.n_rows:
             raise ValueError(f"rows {row} to {end} do not fit in a table of {self.n_rows} rows")

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 from scgenept_rt.errors import OutputBusyError, OutputError
 from scgenept_rt.files.durable import check_own
@@ -23,37 +24,35 @@ def partial_path(target: Path) -> Path:
 class WorkDirectory:
     """The work directory of one output, locked against other writers until it is released.
 
-    Attributes
-    ----------
-    path
-        The work directory, ``OUT.partial``.
-    data
-        What becomes the output: ``OUT.partial/data.h5ad`` or ``data.zarr``.
-    replaced
-        Where a .zarr directory goes that the output replaces.
-
-    Raises
-    ------
-    OutputBusyError
-        If another process, or another writer of this one, has the lock.
+    Raises `OutputBusyError` if another process, or another writer of this one, has the lock.
     """
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.path = partial_path(target)
-        self.data = self.path / f"data{target.suffix.lower()}"
-        self.replaced = self.path / f"replaced{target.suffix.lower()}"
+        self.data = self.path / f"data{target.suffix.lower()}"  # what becomes the output
+        self.replaced = self.path / f"replaced{target.suffix.lower()}"  # a .zarr directory that the output replaces
         self.released = False
         self._held = ExitStack()
         try:
             check_own(self.path)
             self._held.enter_context(lock(self.path / "lock"))
         except Busy as busy:
-            problem = f"another process is writing it now ({busy.holder})"
+            problem = f"another process is writing it now ({busy})"
             raise OutputBusyError(problem, "Wait for it, or choose another path", where=target) from None
         except (PermissionError, NotADirectoryError) as error:
             problem = f"{error.filename} cannot be used: {error.strerror}"
             raise OutputError(problem, "Remove it, or choose another path", where=target) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Release the lock after an error; a directory in which no run was begun goes."""
+        if kind is not None:
+            if not self.begun:
+                self.remove()
+            self.release()
 
     @property
     def begun(self) -> bool:

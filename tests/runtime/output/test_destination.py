@@ -221,14 +221,6 @@ def test_partial_beside_an_existing_output_is_refused_with_the_command_that_cont
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_overwrite_alone_starts_anew_beside_a_partial_output(path, spec, partial):
-    other = path.with_name(f"other{path.suffix}")
-    finish(open_table(other, spec, settings={}))
-    other.rename(path)
-    with open_table(path, spec, settings=SETTINGS, overwrite=True) as table:
-        assert table.n_written == 0
-
-
 @both_formats
 def test_endings_in_capitals_are_of_the_same_format(path, spec, read_table):
     capitals = path.with_suffix(path.suffix.upper())
