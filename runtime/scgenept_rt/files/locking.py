@@ -62,6 +62,8 @@ def _acquire(
             held.acquire(timeout=timeout)
             return
         except filelock.Timeout:
+            if not path.exists():  # it was that of a killed process, or its holder has ended
+                continue
             holder = _holder(path) + if_killed
             if on_wait is None:
                 raise Busy(holder) from None
