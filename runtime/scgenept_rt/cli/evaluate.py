@@ -82,8 +82,6 @@ def evaluate(
 
         require_matplotlib()
     chosen = load_split(split)
-    if subgroups:
-        chosen = chosen.restricted(subgroups)
     if predictions is not None:
         groups = read_groups(predictions) if in_group is None else [read_predictions(predictions, in_group=in_group)]
         means = groups[0]
@@ -92,12 +90,19 @@ def evaluate(
             digest = Bundle.open(inputs[0], check_files=False).digest
             if recorded != digest:
                 note(f"{means.where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
-        result = evaluate_predictions(means if len(groups) == 1 else groups, data, chosen, read=read)
+        result = evaluate_predictions(groups, data, chosen, subgroups=subgroups or (), read=read)
     else:
         shorter = [FEWER_CONTROLS] if protocol == "all" else []
         with open_model(inputs[0], engine) as model, show_progress("cells", shorter=shorter) as progress:
             result = evaluate_predictions(
-                model, data, chosen, protocol=protocol, read=read, progress=progress, **sample
+                model,
+                data,
+                chosen,
+                subgroups=subgroups or (),
+                protocol=protocol,
+                read=read,
+                progress=progress,
+                **sample,
             )
     result = replace(result, notices=tuple(map(worded, result.notices)))
     _write(result, csv_file, json_file, html_file)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
+import pandas as pd
 
-from scgenept_rt.errors import ArgumentError, EvaluationError, UseOption, warn_caller
+from scgenept_rt.errors import (
+    ArgumentError,
+    ControlCellsError,
+    EvaluationError,
+    LabelNotFoundError,
+    UseOption,
+    warn_caller,
+)
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import TopGeneCells
-from scgenept_rt.evaluation.over_groups import evaluate_groups
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
 from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split
-from scgenept_rt.evaluation.tables import method_profiles, metric_table
+from scgenept_rt.evaluation.tables import GROUP, metric_table
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
@@ -75,12 +83,8 @@ def evaluate(
     ScgeneptError
         If `data` or the predictions cannot be used.
     """
-    if isinstance(model, (list, tuple)):
-        return evaluate_groups(model, lambda means: evaluate(means, data, split, subgroups=subgroups, read=read))
-    if not isinstance(model, (Predictor, PredictedMeans)):
-        raise ArgumentError(
-            f"model is {describe(model)}, expected a loaded bundle (`load`) or predictions (`read_predictions`)"
-        )
+    if isinstance(model, Sequence):
+        return _over_groups(model, lambda means: evaluate(means, data, split, subgroups=subgroups, read=read))
     if protocol not in ("all", "published"):
         raise ArgumentError(f"protocol is {describe(protocol)}, expected 'all' or 'published'")
     drawn = resolve(SampleOptions, sample)
@@ -92,12 +96,11 @@ def evaluate(
         )
     options = resolve(ReadOptions, read)
     split = split if isinstance(split, Split) else load_split(split)
-    n_split = len(split.tested) + split.n_dropped
+    n_split = len(split.tested)
     if subgroups:
         split = split.restricted([subgroups] if isinstance(subgroups, str) else subgroups)
-    panel = model.panel
     with open_cells(data, options) as cells:
-        measured = MeasuredCells(cells, panel, model.group if isinstance(model, PredictedMeans) else None)
+        measured = MeasuredCells(cells, model.panel, model.group if isinstance(model, PredictedMeans) else None)
         tested, notices = tested_labels(measured, split)
         train = training_labels(measured, split)
         moments = measured.moments(list(tested.values()), others=train.conditions)
@@ -111,9 +114,8 @@ def evaluate(
     predicted, how = _predictions(model, data, tested, moments, protocol, drawn, options, progress, of_run)
     warn_caller(notice for notice in notices if notice not in of_run)
     notices += of_run
-    kept = [label for label in tested if predicted.find(label) is not None]
-    missing = [label for label in tested if predicted.find(label) is None]
-    if missing:
+    kept = {label: in_data for label, in_data in tested.items() if predicted.find(label) is not None}
+    if missing := [label for label in tested if label not in kept]:
         notices.append(
             f"Test perturbations without prediction are left out ({len(missing):,}): {join_limited(missing)}."
         )
@@ -127,18 +129,16 @@ def evaluate(
             f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw "
             "affects every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
         )
-    profiles = method_profiles(kept, predicted, moments, train)
-    table = metric_table(kept, tested, split, predicted, moments, de, top_cells, profiles)
-    observed = np.stack([moments.mean(tested[label]) for label in kept])
+    observed = np.stack([moments.mean(in_data) for in_data in kept.values()])
     return Evaluation(
         model=predicted.name,
         where=cells.where,
         split=split,
-        perturbations=table,
+        perturbations=metric_table(kept, split, predicted, moments, train, de, top_cells),
         notices=tuple(dict.fromkeys(notices)),
         protocol=how,
         de_source=_de_source(de),
-        gene_names=panel.names,
+        gene_names=predicted.panel.names,
         tested=tuple(kept),
         predicted_deltas=(predicted.means[rows] - moments.control).astype(np.float32),
         observed_deltas=(observed - moments.control).astype(np.float32),
@@ -150,6 +150,47 @@ def evaluate(
             "n_split": n_split,
             "synthetic_data": synthetic_data,
         },
+    )
+
+
+def _over_groups(groups: Sequence[PredictedMeans], evaluate_one: Callable[[PredictedMeans], Evaluation]) -> Evaluation:
+    """Evaluate every group of cells that was measured, and average over all (perturbation, group)."""
+    if len(groups) == 1:
+        return evaluate_one(groups[0])
+    found: dict[str, Evaluation] = {}
+    left_out: list[str] = []
+    column = ""
+    for means in groups:
+        if means.group is None:
+            raise EvaluationError(f"the predictions of {means.where} are of no group", "Evaluate them by themselves")
+        column, name = means.group
+        try:
+            found[name] = evaluate_one(means)
+        except (LabelNotFoundError, ControlCellsError) as error:
+            left_out.append(f"{name} ({error.problem})")
+            if not found and means is groups[-1]:
+                raise
+    results = list(found.values())
+    tables = []
+    for name, result in found.items():
+        table = result.perturbations.assign(perturbation=result.perturbations["perturbation"] + f"|{name}")
+        table.insert(1, GROUP, f"{column} = {name}")
+        tables.append(table)
+    common = [notice for notice in results[0].notices if all(notice in result.notices for result in results)]
+    notices = [f"Groups that were not measured are left out: {join_limited(left_out, 3)}."] if left_out else []
+    for name, result in found.items():
+        own = [notice for notice in result.notices if notice not in common]
+        notices += [*common, *(f"{name}: {notice}" for notice in own)]
+    return replace(
+        results[0],
+        perturbations=pd.concat(tables, ignore_index=True),
+        notices=tuple(dict.fromkeys(notices)),
+        protocol=f"predictions of {groups[0].where} by {column} ({join_limited(list(found))}), each compared with the "
+        "cells of its own group",
+        tested=tuple(f"{label}|{name}" for name, result in found.items() for label in result.tested),
+        predicted_deltas=np.concatenate([result.predicted_deltas for result in results]),
+        observed_deltas=np.concatenate([result.observed_deltas for result in results]),
+        n_groups=len(groups),
     )
 
 
@@ -203,10 +244,8 @@ def _predictions(
 
 def _de_source(de: Mapping[str, DeGenes]) -> str:
     n_from_file = sum(genes.source == FROM_FILE for genes in de.values())
-    if n_from_file == len(de):
-        return FROM_FILE
-    if not n_from_file:
-        return COMPUTED
+    if n_from_file in (0, len(de)):
+        return FROM_FILE if n_from_file else COMPUTED
     return (
         f"{FROM_FILE} for {pluralize(n_from_file, 'perturbation')}, {COMPUTED} for the other {len(de) - n_from_file:,}"
     )

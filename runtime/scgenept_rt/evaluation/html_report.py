@@ -8,10 +8,10 @@ from importlib.metadata import version
 from importlib.resources import files
 from itertools import zip_longest
 
-from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import higher_is_better
 from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
 from scgenept_rt.evaluation.result import Evaluation
+from scgenept_rt.evaluation.tables import BASELINES
 from scgenept_rt.wording import pluralize
 
 _EXPLAINED = {
@@ -87,7 +87,7 @@ def _summary(evaluation: Evaluation) -> str:
             lines.append(_row(f'<th scope="row">{_breakable(row["method"])}</th>{cells}', kind))
         bodies.append(_body(lines))
     explained = [(metric, _EXPLAINED[metric]) for metric in metrics]
-    explained += [(method, DESCRIPTIONS[method]) for method in evaluation.methods[1:]]
+    explained += [(method, BASELINES[method]) for method in evaluation.methods[1:]]
     note = (
         '<p class="soft">↑ higher is better, ↓ lower is better; bold is the best in its subgroup. A baseline with a '
         "smaller n does not apply to the other perturbations and is left out; the findings compare it over the same "
@@ -103,16 +103,18 @@ def _published(evaluation: Evaluation) -> str:
     if published is None:
         return ""
     lines = [
-        _row(f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', "" if name in published.rows else "model")
+        _row(
+            f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', "" if name in published["rows"] else "model"
+        )
         for name, figures in evaluation.beside_published().items()
     ]
     head = _column_heads("model") + "".join(
-        f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published.names.items()
+        f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published["names"].items()
     )
     caveats = ""
     if evaluation.caveats:
         caveats = f"<p><b>Not comparable as they are:</b> {escape('; '.join(evaluation.caveats))}.</p>"
-    source = f"<p>{escape(published.source)}: {escape(published.protocol)}.</p>"
+    source = f"<p>{escape(published['source'])}: {escape(published['protocol'])}.</p>"
     return f"<h2>Published figures</h2>{source}{caveats}{_table(head, [_body(lines)])}"
 
 

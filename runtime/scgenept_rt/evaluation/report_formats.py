@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 
-from scgenept_rt.evaluation.baselines import DESCRIPTIONS
 from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.result import Evaluation
+from scgenept_rt.evaluation.tables import BASELINES
 from scgenept_rt.files.text import csv_text, json_text
 from scgenept_rt.wording import pluralize
 
@@ -42,19 +41,19 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
             yield f"  {row['method']:<{width}}{row['n_perturbations']:>5}{figures}"
         yield ""
     for method in evaluation.methods[1:]:
-        yield f"{method}: {DESCRIPTIONS[method]}"
+        yield f"{method}: {BASELINES[method]}"
     yield ""
     for finding in evaluation.findings:
         yield f"* {finding}"
     published = evaluation.published
     if published is not None:
         yield ""
-        yield f"published ({published.source}): {published.protocol}"
+        yield f"published ({published['source']}): {published['protocol']}"
         if evaluation.caveats:
             yield f"not comparable as they are: {'; '.join(evaluation.caveats)}"
         rows = evaluation.beside_published()
         width = max(map(len, rows))
-        yield " " * (width + 2) + "".join(f"{metric:>18}" for metric in published.names)
+        yield " " * (width + 2) + "".join(f"{metric:>18}" for metric in published["names"])
         for name, row_figures in rows.items():
             yield f"  {name:<{width}}" + "".join(f"{rounded(figure):>18}" for figure in row_figures)
 
@@ -78,10 +77,10 @@ def json_report(evaluation: Evaluation) -> str:
         "de_source": evaluation.de_source,
         "findings": evaluation.findings,
         "notices": list(evaluation.notices),
-        "baselines": {method: DESCRIPTIONS[method] for method in evaluation.methods[1:]},
+        "baselines": {method: BASELINES[method] for method in evaluation.methods[1:]},
         "summary": evaluation.summary.to_dict(orient="records"),
         "perturbations": evaluation.perturbations.to_dict(orient="records"),
-        "published": None if published is None else {**asdict(published), "caveats": evaluation.caveats},
+        "published": None if published is None else {**published, "caveats": evaluation.caveats},
         "provenance": dict(evaluation.provenance),
     }
     return json_text(content, indent=1) + "\n"
@@ -90,14 +89,16 @@ def json_report(evaluation: Evaluation) -> str:
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return what was evaluated and how, as names and texts."""
     table, recorded = evaluation.perturbations, evaluation.provenance
+    over = f" in {evaluation.n_groups:,} groups of cells" if evaluation.n_groups > 1 else ""
+    n_split = evaluation.n_groups * len(evaluation.split.tested)
     n_cells = int(table.loc[table["method"] == evaluation.model, "n_cells"].sum())
     return [
         ("model", evaluation.model),
         ("data", evaluation.where),
         (
             "tested",
-            f"{evaluation.n_tested(len(evaluation.split.tested))} {evaluation.split.name}, "
-            f"{pluralize(n_cells, 'cell')}",
+            f"{len(evaluation.tested):,} of {pluralize(n_split, 'perturbation')} of "
+            f"{evaluation.split.name}{over}, {pluralize(n_cells, 'cell')}",
         ),
         *(
             [("trained on", f"{recorded['dataset']}, perturbed by: {recorded['training_perturbations']}")]

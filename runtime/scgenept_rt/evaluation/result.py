@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -13,44 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.evaluation.baselines import TRAIN_MEAN
-from scgenept_rt.evaluation.metrics import HEADLINE
 from scgenept_rt.evaluation.split import Split
-from scgenept_rt.evaluation.tables import baseline_findings, macro_averages
+from scgenept_rt.evaluation.tables import TRAIN_MEAN, baseline_findings, macro_averages
 from scgenept_rt.wording import pluralize
-
-
-@dataclass(frozen=True)
-class PublishedTable:
-    """Published figures of one data set.
-
-    Attributes
-    ----------
-    source, protocol
-        The publication, and how its figures were computed.
-    names
-        The publication's name of each metric key, in the order of `HEADLINE`.
-    rows
-        The figures of each model, in the order of `names`.
-    """
-
-    source: str
-    protocol: str
-    names: Mapping[str, str]
-    rows: Mapping[str, tuple[float, ...]]
-
-
-def published_table(dataset: str) -> PublishedTable | None:
-    """Return the published figures of a data set ("norman", "adamson"), None for others."""
-    content = json.loads((files("scgenept_rt.evaluation") / "published_results.json").read_text(encoding="utf-8"))
-    if dataset not in content["datasets"]:
-        return None
-    names = content["columns"]
-    rows = {
-        model: tuple(dict(zip(names, figures, strict=True))[metric] for metric in HEADLINE)
-        for model, figures in content["datasets"][dataset].items()
-    }
-    return PublishedTable(content["source"], content["protocol"], {metric: names[metric] for metric in HEADLINE}, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,20 +80,21 @@ class Evaluation:
         return baseline_findings(self.perturbations, self.split)
 
     @cached_property
-    def published(self) -> PublishedTable | None:
-        """The published table of this data set, if there is one."""
-        return published_table(self.split.dataset)
+    def published(self) -> Mapping[str, Any] | None:
+        """The published table of this data set, if there is one.
+
+        `source` and `protocol`: the publication, and how its figures were computed; `names`: its name of each metric;
+        `rows`: the figures of each model, in the order of `names`.
+        """
+        content = json.loads((files("scgenept_rt.evaluation") / "published_results.json").read_text(encoding="utf-8"))
+        rows = content.pop("datasets").get(self.split.dataset)
+        return None if rows is None else {**content, "rows": rows}
 
     @property
     def synthetic(self) -> list[str]:
         """What is recorded as synthetic, as phrases."""
         phrases = {"synthetic": "the model's weights are synthetic", "synthetic_data": "the cells are synthetic"}
         return [phrase for key, phrase in phrases.items() if self.provenance.get(key)]
-
-    def n_tested(self, n_split: int) -> str:
-        """Return how many of the split's perturbations were tested, in words."""
-        groups = f" in each of {self.n_groups:,} groups" if self.n_groups > 1 else ""
-        return f"{len(self.tested):,} of the split's {pluralize(n_split, 'perturbation')}{groups}"
 
     @property
     def caveats(self) -> list[str]:
@@ -138,22 +104,20 @@ class Evaluation:
             reasons.append("predictions were not made by the published protocol")
         if self.n_groups > 1:
             reasons.append("figures are averages over groups of cells")
-        if len(self.tested) < self.n_groups * self.provenance["n_split"]:
-            verb = "was" if len(self.tested) == 1 else "were"
-            reasons.append(f"{self.n_tested(self.provenance['n_split'])} {verb} tested")
+        n_split = self.n_groups * self.provenance["n_split"]
+        if len(self.tested) < n_split:
+            was = "was" if len(self.tested) == 1 else "were"
+            reasons.append(f"{len(self.tested):,} of the split's {pluralize(n_split, 'perturbation')} {was} tested")
         return reasons
 
-    def beside_published(self) -> dict[str, tuple[float, ...]]:
+    def beside_published(self) -> dict[str, Sequence[float]]:
         """Return the rows of the published table, if there is one, below those of the model and the training mean."""
         if self.published is None:
             return {}
         tested = self.summary[self.summary["subgroup"] == self.subgroups[-1]].set_index("method")
-        own = {
-            f"here: {method}": tuple(float(tested[metric].loc[method]) for metric in self.published.names)
-            for method in (self.model, TRAIN_MEAN)
-            if method in tested.index
-        }
-        return {**own, **self.published.rows}
+        own = [method for method in (self.model, TRAIN_MEAN) if method in tested.index]
+        rows = {f"here: {method}": tested.loc[method, [*self.published["names"]]].tolist() for method in own}
+        return {**rows, **self.published["rows"]}
 
     @property
     def subgroups(self) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,6 @@ class Split:
         Labels of the validation set, neither trained on nor tested.
     train
         Labels trained on; None for all labels of the data that are in neither `test` nor `val`.
-    n_dropped
-        Number of test labels that a restriction to subgroups left out.
     """
 
     name: str
@@ -43,25 +42,14 @@ class Split:
     test: Mapping[str, tuple[str, ...]]
     val: tuple[str, ...] = ()
     train: tuple[str, ...] | None = None
-    n_dropped: int = 0
 
     @property
     def tested(self) -> tuple[str, ...]:
         """The distinct test labels, in order of subgroups."""
         return tuple(dict.fromkeys(label for labels in self.test.values() for label in labels))
 
-    def subgroup_of(self) -> dict[str, str]:
-        """Return the subgroup of each test label."""
-        return {label: name for name, labels in self.test.items() for label in labels}
-
     def restricted(self, subgroups: Sequence[str]) -> Split:
-        """Return the split with only these subgroups tested.
-
-        Raises
-        ------
-        LabelNotFoundError
-            If there is no such subgroup.
-        """
+        """Return the split with only these subgroups tested; raise `LabelNotFoundError` if one is not there."""
         for name in subgroups:
             if name not in self.test:
                 raise LabelNotFoundError(
@@ -72,8 +60,7 @@ class Split:
         # What is no longer tested is still not trained on.
         dropped = [label for name, labels in self.test.items() if name not in subgroups for label in labels]
         kept = {name: labels for name, labels in self.test.items() if name in subgroups}
-        n_dropped = self.n_dropped + len(dropped)
-        return Split(self.name, self.dataset, kept, (*self.val, *dropped), self.train, n_dropped)
+        return replace(self, test=kept, val=(*self.val, *dropped))
 
 
 def shipped_splits() -> list[str]:
@@ -116,15 +103,13 @@ def _parsed(content: Any, name: str, dataset: str) -> Split:
     tested = subgroups.get("test_subgroup", {"test": content["test"]} if "test" in content else None)
     if not isinstance(tested, dict):
         raise _format_error(name, f"it names no test perturbations (it holds: {', '.join(map(str, content))})")
-    found = {str(group): _labels(labels, name, str(group)) for group, labels in tested.items()}
-    order = [*(group for group in SUBGROUPS if group in found), *(group for group in found if group not in SUBGROUPS)]
-    test = {group: found[group] for group in order if found[group]}
+    found = {group: _labels(labels, name, group) for group, labels in tested.items()}
+    test = {group: found[group] for group in dict.fromkeys([*SUBGROUPS, *found]) if found.get(group)}
     if not test:
         raise _format_error(name, "its test subgroups are empty")
     val = content.get("val")
     if val is None:
-        groups = subgroups.get("val_subgroup", {})
-        val = [label for labels in groups.values() for label in labels] if isinstance(groups, dict) else []
+        val = list(chain.from_iterable(subgroups.get("val_subgroup", {}).values()))
     train = content.get("train")
     return Split(
         name,

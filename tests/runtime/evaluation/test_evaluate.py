@@ -15,7 +15,7 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError, EvaluationError, LabelNotFoundError, PredictionFileError
 from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
-from scgenept_rt.evaluation.baselines import additive_prediction
+from scgenept_rt.evaluation.tables import additive_prediction
 from tests.data.make_stand_in import stand_in
 from tests.runtime.evaluation.page import check_page
 
