@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import chain
 from math import comb, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, PerturbationError, UseOption
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
-from scgenept_rt.perturbation import Perturbation, PerturbationRequest
+from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.wording import pluralize
 
@@ -56,8 +56,8 @@ class InteractionScores:
         Pearson correlation of the fit with the double's change (GEARS: `corr_fit`). Low: the double does what neither
         single does (neomorphism).
     dominance
-        ``|log10(c1 / c2)|``: 0 if both contribute alike, 1 if one coefficient is ten times the other (epistasis). NaN
-        where the coefficients differ in sign, infinite where one of them is 0.
+        ``|log10(c1 / c2)|``: 0 if both contribute alike, high for epistasis. NaN where the coefficients differ in sign,
+        infinite where one of them is 0.
     equality_of_contribution
         The smaller of the distance correlations of a single with the double, divided by the larger (GEARS: `eq_contr`).
     similarity
@@ -86,13 +86,11 @@ class InteractionScores:
     def kind(self) -> str:
         """Additive within a tenth of `ADDITIVE_MAGNITUDE` (this package's threshold), else synergy or suppression."""
         ratio = self.magnitude / ADDITIVE_MAGNITUDE
-        if abs(ratio - 1.0) <= _ADDITIVE_WITHIN:
-            return "additive"
-        return "synergy" if ratio > 1.0 else "suppression"
+        return "additive" if abs(ratio - 1.0) <= _ADDITIVE_WITHIN else "synergy" if ratio > 1.0 else "suppression"
 
     @property
     def singles_alike(self) -> bool:
-        """Whether the singles' changes are nearly the same: `similarity_of_singles` from 0.95 on.
+        """Whether the singles' changes are nearly the same (`similarity_of_singles` from 0.95 on).
 
         Many pairs of coefficients then fit equally well, and magnitude and dominance mean nothing.
         """
@@ -101,7 +99,7 @@ class InteractionScores:
     @property
     def dominant(self) -> int | None:
         """0 or 1 for the gene with over three times the other's coefficient (this package's threshold), else None."""
-        if not abs(self.dominance) > _DOMINANT_FROM:
+        if not self.dominance > _DOMINANT_FROM:
             return None
         return 0 if abs(self.c1) > abs(self.c2) else 1
 
@@ -122,7 +120,6 @@ class PairInteraction:
 
     def as_row(self) -> dict[str, str | int | float | None]:
         """Return a row for a table; `dominant` is a gene's name."""
-        dominant = None if self.scores.dominant is None else (self.first, self.second)[self.scores.dominant]
         return {
             "perturbation": self.label,
             "first": self.first,
@@ -130,7 +127,7 @@ class PairInteraction:
             "n_controls": self.n_controls,
             **asdict(self.scores),
             "kind": self.scores.kind,
-            "dominant": dominant,
+            "dominant": None if self.scores.dominant is None else (self.first, self.second)[self.scores.dominant],
             "singles_alike": self.scores.singles_alike,
         }
 
@@ -217,17 +214,18 @@ def predicted_interactions(
                 f"perturbation {pair.label!r} has {pluralize(len(pair.target_genes), 'gene')}, an interaction has two",
                 "Give pairs such as SAMD1+ZBTB1",
             )
-    names = [_ordered(pair) for pair in parsed]
-    singles = dict.fromkeys(gene for pair in names for gene in pair)
-    requests: list[str | PerturbationRequest] = [*singles, *(pair.label for pair in parsed)]
+    names = []
+    for pair in parsed:  # in the order of the label, if it spells genes as the model does
+        first, second = pair.target_genes
+        names.append((second, first) if pair.label.split("+")[0].strip() == second else (first, second))
+    requests: list[str | PerturbationRequest] = [*dict.fromkeys(chain(*names)), *(pair.label for pair in parsed)]
     deltas: dict[str, NDArray[np.float64]] = {}
     for rows in predictor.iter_predict(
         cells, requests, read=read, progress=progress, on_notice=on_notice, **resolve(SampleOptions, sample)
     ):
         deltas[rows.perturbation.canonical] = rows.layers["delta"][0].astype(np.float64)
         control = rows.X[0] - deltas[rows.perturbation.canonical]  # the same for all, up to rounding
-        used = rows.n_controls
-    genes = control >= min_control_mean if min_control_mean > 0 else np.ones(len(control), dtype=np.bool_)
+    genes = control >= (min_control_mean or -np.inf)
     if (n_genes := int(genes.sum())) < MIN_GENES:
         raise ArgumentError(
             f"{n_genes:,} of {len(genes):,} genes have a mean of {min_control_mean:g} or more over the control cells, "
@@ -236,41 +234,27 @@ def predicted_interactions(
         )
     found = []
     for pair, (first, second) in zip(parsed, names, strict=True):
-        changes = (deltas[first][genes], deltas[second][genes], deltas[pair.canonical][genes])
-        found.append(PairInteraction(pair.label, first, second, interaction_scores(*changes), used))
+        changes = (deltas[label][genes] for label in (first, second, pair.canonical))
+        found.append(PairInteraction(pair.label, first, second, interaction_scores(*changes), rows.n_controls))
     return found
-
-
-def _ordered(pair: Perturbation) -> tuple[str, str]:
-    """Return the two genes in the order of the label, if it spells them as the model does."""
-    first, second = pair.target_genes
-    return (second, first) if pair.label.split("+")[0].strip() == second else (first, second)
-
-
-# --- the fit ----------------------------------------------------------------------------------------------------------
 
 
 def theil_sen(predictors: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fit two coefficients without intercept robustly: the spatial median over the exact solutions of pairs of genes.
 
     The estimator of scikit-learn's `TheilSenRegressor`, which GEARS uses (Dang et al. 2008): over all pairs of genes if
-    these are at most 100,000, else over as many drawn at random with a seed of this package's own.
-
-    Parameters
-    ----------
-    predictors
-        (n_genes, 2).
-    response
-        (n_genes,).
+    these are at most 100,000, else over as many drawn at random with a seed of this package's own. `predictors` is
+    (n_genes, 2), `response` (n_genes,).
     """
     n_genes = len(response)
     if comb(n_genes, 2) <= _MAX_SUBSETS:
-        subsets = np.array(list(combinations(range(n_genes), 2)), dtype=np.int64)
+        first, second = np.triu_indices(n_genes, 1)
     else:
         rng = np.random.default_rng(_SEED)
         first = rng.integers(0, n_genes, _MAX_SUBSETS)
         second = rng.integers(0, n_genes - 1, _MAX_SUBSETS)
-        subsets = np.column_stack([first, second + (second >= first)])  # two different genes
+        second += second >= first  # two different genes
+    subsets = np.column_stack([first, second])
     # The pseudoinverse gives the shortest solution where two genes do not determine one, as LAPACK's gelss does.
     inverses = np.linalg.pinv(predictors[subsets], rcond=np.finfo(np.float64).eps)
     return spatial_median(np.einsum("sij,sj->si", inverses, response[subsets]))
@@ -304,30 +288,20 @@ def spatial_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def distance_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Return the distance correlation (Székely, Rizzo, Bakirov 2007, the V-statistic), from 0 to 1.
 
-    Parameters
-    ----------
-    x, y
-        (n_samples,) or (n_samples, n_dimensions); 0 is returned if one of them does not vary.
+    `x` and `y` are (n_samples,) or (n_samples, n_dimensions); 0 is returned if one of them does not vary.
     """
     from scipy.spatial.distance import cdist
 
-    x, y = (values[:, None] if values.ndim == 1 else values for values in (x, y))
+    x, y = (values.reshape(len(values), -1) for values in (x, y))
     n = len(x)
     step = max(1, _DISTANCES_AT_ONCE // n)
-    products = np.zeros(3)  # mean of a*b, a*a, b*b
-    rows_x, rows_y = np.empty(n), np.empty(n)
-    for begin in range(0, n, step):
-        end = min(begin + step, n)
-        a, b = (cdist(v[begin:end], v) for v in (x, y))
-        rows_x[begin:end], rows_y[begin:end] = a.mean(axis=1), b.mean(axis=1)
-        products += [float((a * b).sum()), float((a * a).sum()), float((b * b).sum())]
-    products /= n * n
-
-    def covariance(product: float, u: NDArray[np.float64], v: NDArray[np.float64]) -> float:
-        # The mean of doubly centred products, without the centred matrices in memory.
-        return max(float(product + u.mean() * v.mean() - 2.0 * np.mean(u * v)), 0.0)
-
-    variances = covariance(products[1], rows_x, rows_x) * covariance(products[2], rows_y, rows_y)
-    if variances <= 0.0:
-        return 0.0
-    return sqrt(covariance(products[0], rows_x, rows_y) / sqrt(variances))
+    products, means = np.zeros((2, 2)), np.empty((2, n))  # of distances; their means by row
+    for part in (slice(begin, begin + step) for begin in range(0, n, step)):
+        distances = [cdist(values[part], values) for values in (x, y)]
+        means[:, part] = [each.mean(axis=1) for each in distances]
+        products += [[float((a * b).sum()) for a in distances] for b in distances]
+    # The means of doubly centred products, without the centred matrices in memory.
+    covariances = products / n**2 + np.outer(means.mean(axis=1), means.mean(axis=1)) - 2.0 * (means @ means.T) / n
+    (of_x, of_both), (_, of_y) = np.maximum(covariances, 0.0)
+    variances = float(of_x * of_y)
+    return sqrt(of_both / sqrt(variances)) if variances > 0.0 else 0.0

@@ -42,11 +42,8 @@ def draw_expression(rates: NDArray[np.float64], n_cells: int, rng: np.random.Gen
 def demo_control_cells(n_cells: int = DEMO_CELLS, seed: int = 0) -> AnnData:
     """Make synthetic control cells in the layout of the published Norman file.
 
-    Returns
-    -------
-    AnnData
-        X CSR float32 [n_cells, 5045] on the log1p scale, about 8% non-zero; obs `condition` ("ctrl"); var_names Ensembl
-        ids, var `gene_name`.
+    X is CSR float32 [n_cells, 5045] on the log1p scale, about 8% non-zero; obs has `condition` ("ctrl"), var_names are
+    Ensembl ids, var has `gene_name`.
     """
     import anndata
     import pandas as pd

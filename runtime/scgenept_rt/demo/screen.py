@@ -29,39 +29,25 @@ def demo_screen(
 ) -> AnnData:
     """Make a synthetic screen that responds as the demo network was trained to.
 
-    Parameters
-    ----------
-    labels
-        Labels of the published file, such as `FOSB+ctrl`, `ctrl+FOXA1` or `SAMD1+ZBTB1`.
-    n_cells
-        Cells per label.
-
-    Returns
-    -------
-    AnnData
-        As from `norman_layout`; X CSR float32 [n_controls + n_cells * n_labels, 5045], log1p, about 8% non-zero.
-
-    Raises
-    ------
-    PerturbationError
-        If a label has a gene that the published screen does not target.
+    `labels` are those of the published file, such as `FOSB+ctrl`, `ctrl+FOXA1` or `SAMD1+ZBTB1`, with `n_cells` each.
+    Returns what `norman_layout` does: X CSR float32 [n_controls + n_cells * n_labels, 5045], log1p, about 8% non-zero.
+    Raises `PerturbationError` if a label has a gene that the published screen does not target.
     """
     manifest = Bundle.open(demo_bundle_path(), check_files=False).manifest
     planted = PlantedResponses.of_demo(manifest.gene_names, manifest.in_vocab)
     rng = np.random.default_rng(seed)
     rates, means = _mean_of_rates(rng)
     everywhere = np.arange(len(manifest.gene_names))
+    before = np.interp(planted.rates, rates, means).astype(np.float32)
     drawn = [draw_expression(planted.rates, n_controls, rng)]
     for label in labels:
-        before = np.interp(planted.rates, rates, means).astype(np.float32)
         after = planted.response(before[None], [_targets(label)], everywhere)[0]
         moved = np.interp(after, means, rates)
         drawn.append(draw_expression(np.where(np.isclose(before, after), planted.rates, moved), n_cells, rng))
     conditions = np.repeat([_CONTROL, *labels], [n_controls, *(len(values) for values in drawn[1:])])
     order = rng.permutation(len(conditions))
-    return norman_layout(
-        np.concatenate(drawn)[order], conditions[order], manifest.gene_names, [str(name) for name in manifest.gene_ids]
-    )
+    ids = list(map(str, manifest.gene_ids))
+    return norman_layout(np.concatenate(drawn)[order], conditions[order], manifest.gene_names, ids)
 
 
 def _targets(label: str) -> list[int]:
@@ -98,13 +84,7 @@ def norman_layout(
     gene_names, gene_ids
         [n_genes] each.
     de_lists
-        Whether to rank differentially expressed genes (the first 500 by Welch's t) and put the lists in uns.
-
-    Returns
-    -------
-    AnnData
-        obs `condition`, `cell_type`, `dose_val`, `control`, `condition_name`; var_names Ensembl ids, var `gene_name`;
-        layer `counts`; uns the lists of GEARS, and `synthetic`.
+        Whether uns gets the lists of GEARS, of the first 500 genes by Welch's t.
     """
     import anndata
     import pandas as pd
@@ -112,16 +92,12 @@ def norman_layout(
     is_control = conditions == _CONTROL
     dose = np.where(is_control, "1", "1+1")
     names = [f"{_CELL_TYPE}_{label}_{amount}" for label, amount in zip(conditions, dose, strict=True)]
+    texts = {"condition": conditions, "cell_type": [_CELL_TYPE] * len(dose), "dose_val": dose, "condition_name": names}
     obs = pd.DataFrame(
-        {
-            "condition": pd.Categorical(conditions),
-            "cell_type": pd.Categorical([_CELL_TYPE] * len(conditions)),
-            "dose_val": pd.Categorical(dose),
-            "control": is_control.astype(int),
-            "condition_name": pd.Categorical(names),
-        },
+        {column: pd.Categorical(values) for column, values in texts.items()},
         index=[f"cell{number}-1" for number in range(len(conditions))],
     )
+    obs.insert(3, "control", is_control.astype(int))
     matrix = csr_matrix(values)
     counts = matrix.copy()
     counts.data = np.rint(np.expm1(counts.data)).astype(np.float32)
