@@ -47,7 +47,10 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
         parts.append(_figure(f"figure-{number}", caption, drawing))
     parts.append(_published(evaluation))
     parts.append("<h2>Every perturbation</h2>" + _perturbations(evaluation))
-    parts.append(f"<footer>{escape('; '.join(_made_with(evaluation)))}</footer>")
+    recorded = {"bundle manifest": "manifest_digest", "provider": "provider", "precision": "precision"}
+    made_with = {text: evaluation.provenance.get(key) for text, key in recorded.items()}
+    made = [f"made by scgenept-rt {version('scgenept-rt')}", *(f"{key} {of}" for key, of in made_with.items() if of)]
+    parts.append(f"<footer>{escape('; '.join(made))}</footer>")
     style = (files("scgenept_rt.evaluation") / "html_report.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -58,43 +61,30 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
     )
 
 
-def _made_with(evaluation: Evaluation) -> list[str]:
-    entries = (("manifest_digest", "bundle manifest"), ("provider", "provider"), ("precision", "precision"))
-    recorded = evaluation.provenance
-    return [
-        f"made by scgenept-rt {version('scgenept-rt')}",
-        *(f"{text} {recorded[key]}" for key, text in entries if recorded.get(key)),
-    ]
-
-
 def _summary(evaluation: Evaluation) -> str:
-    summary = evaluation.summary
-    metrics = [metric for metric in SHOWN if metric in summary]
     bodies = []
-    for subgroup in evaluation.subgroups:
-        group = summary[summary["subgroup"] == subgroup]
+    for subgroup, group in evaluation.summary.groupby("subgroup", sort=False):
         n_all = int(group["n_perturbations"].max())
-        compared = group[group["n_perturbations"] == n_all]
+        compared = group.loc[group["n_perturbations"] == n_all, [*SHOWN]]
         best = {
-            metric: compared[metric].max() if higher_is_better(metric) else compared[metric].min() for metric in metrics
+            metric: compared[metric].max() if higher_is_better(metric) else compared[metric].min() for metric in SHOWN
         }
-        lines = [_group_row(f"{subgroup}: {pluralize(n_all, 'perturbation')}", len(metrics) + 2)]
+        lines = [_group_row(f"{subgroup}: {pluralize(n_all, 'perturbation')}", len(SHOWN) + 2)]
         for _, row in group.iterrows():
             whole = row["n_perturbations"] == n_all
-            bold = [whole and row[metric] == best[metric] for metric in metrics]
-            cells = f"<td>{row['n_perturbations']:,}</td>{_figures([row[metric] for metric in metrics], bold)}"
+            bold = [whole and row[metric] == best[metric] for metric in SHOWN]
             kind = "model" if row["method"] == evaluation.model else "" if whole else "part"
-            lines.append(_row(f'<th scope="row">{_breakable(row["method"])}</th>{cells}', kind))
+            start = f'<th scope="row">{_breakable(row["method"])}</th><td>{row["n_perturbations"]:,}</td>'
+            lines.append(_row(start + _figures(row[[*SHOWN]], bold), kind))
         bodies.append(_body(lines))
-    explained = [(metric, _EXPLAINED[metric]) for metric in metrics]
+    explained = [(metric, _EXPLAINED[metric]) for metric in SHOWN]
     explained += [(method, BASELINES[method]) for method in evaluation.methods[1:]]
     note = (
         '<p class="soft">↑ higher is better, ↓ lower is better; bold is the best in its subgroup. A baseline with a '
         "smaller n does not apply to the other perturbations and is left out; the findings compare it over the same "
         "perturbations.</p>"
     )
-    head = _column_heads("method", "n") + "".join(map(_metric_head, metrics))
-    return _table(head, bodies) + note + _definitions(explained)
+    return _table(_heads("method", "n") + _metric_heads(), bodies) + note + _definitions(explained)
 
 
 def _published(evaluation: Evaluation) -> str:
@@ -103,27 +93,22 @@ def _published(evaluation: Evaluation) -> str:
     if published is None:
         return ""
     lines = [
-        _row(
-            f'<th scope="row">{_breakable(name)}</th>{_figures(figures)}', "" if name in published["rows"] else "model"
-        )
-        for name, figures in evaluation.beside_published().items()
+        _row(f'<th scope="row">{_breakable(name)}</th>{_figures(row)}', "" if name in published["rows"] else "model")
+        for name, row in evaluation.beside_published().items()
     ]
-    head = _column_heads("model") + "".join(
+    head = _heads("model") + "".join(
         f'<th scope="col">{_breakable(metric)}<br>({escape(name)})</th>' for metric, name in published["names"].items()
     )
-    caveats = ""
-    if evaluation.caveats:
-        caveats = f"<p><b>Not comparable as they are:</b> {escape('; '.join(evaluation.caveats))}.</p>"
     source = f"<p>{escape(published['source'])}: {escape(published['protocol'])}.</p>"
-    return f"<h2>Published figures</h2>{source}{caveats}{_table(head, [_body(lines)])}"
+    if evaluation.caveats:
+        source += f"<p><b>Not comparable as they are:</b> {escape('; '.join(evaluation.caveats))}.</p>"
+    return f"<h2>Published figures</h2>{source}{_table(head, [_body(lines)])}"
 
 
 def _perturbations(evaluation: Evaluation) -> str:
-    table = evaluation.perturbations
-    metrics = [metric for metric in SHOWN if metric in table]
     bodies = []
-    for subgroup, rows in table.groupby("subgroup", sort=False):
-        bodies.append(f"<tbody>{_group_row(str(subgroup), len(metrics) + 3)}</tbody>")
+    for subgroup, rows in evaluation.perturbations.groupby("subgroup", sort=False):
+        bodies.append(f"<tbody>{_group_row(str(subgroup), len(SHOWN) + 3)}</tbody>")
         for label, methods in rows.groupby("perturbation", sort=False):
             start = (
                 f'<th scope="rowgroup" rowspan="{len(methods)}">{escape(str(label))}</th>'
@@ -133,14 +118,10 @@ def _perturbations(evaluation: Evaluation) -> str:
             for _, row in methods.iterrows():
                 method = f'<td class="name">{_breakable(row["method"])}</td>'
                 kind = "model" if row["method"] == evaluation.model else ""
-                lines.append(_row(start + method + _figures([row[metric] for metric in metrics]), kind))
+                lines.append(_row(start + method + _figures(row[[*SHOWN]]), kind))
                 start = ""
             bodies.append(_body(lines))
-    head = _column_heads("perturbation", "cells", "method") + "".join(map(_metric_head, metrics))
-    return _table(head, bodies, kind="wide long")
-
-
-# --- parts of a page --------------------------------------------------------------------------------------------------
+    return _table(_heads("perturbation", "cells", "method") + _metric_heads(), bodies, kind="wide long")
 
 
 def _breakable(name: str) -> str:
@@ -185,11 +166,13 @@ def _figures(values: Iterable[float], bold: Iterable[bool] = ()) -> str:
     return "".join(f"<td>{f'<b>{text}</b>' if best else text}</td>" for text, best in zip_longest(texts, bold))
 
 
-def _column_heads(*names: str) -> str:
+def _heads(*names: str) -> str:
     left = {"method": ' class="name"'}
     return "".join(f'<th scope="col"{left.get(name, "")}>{_breakable(name)}</th>' for name in names)
 
 
-def _metric_head(metric: str) -> str:
-    direction, arrow = ("higher", "↑") if higher_is_better(metric) else ("lower", "↓")
-    return f'<th scope="col">{_breakable(metric)}&nbsp;<abbr title="{direction} is better">{arrow}</abbr></th>'
+def _metric_heads() -> str:
+    arrows = {True: '<abbr title="higher is better">↑</abbr>', False: '<abbr title="lower is better">↓</abbr>'}
+    return "".join(
+        f'<th scope="col">{_breakable(metric)}&nbsp;{arrows[higher_is_better(metric)]}</th>' for metric in SHOWN
+    )

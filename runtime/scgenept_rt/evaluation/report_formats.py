@@ -27,17 +27,13 @@ def text_report(evaluation: Evaluation) -> Iterator[str]:
     for notice in evaluation.notices:
         yield f"note: {notice}"
     yield ""
-    metrics = [metric for metric in SHOWN if metric in evaluation.summary]
-    heads = [_SHORT.get(metric, metric) for metric in metrics]
-    width = max(len(method) for method in evaluation.methods)
-    summary = evaluation.summary
-    for subgroup in evaluation.subgroups:
-        group = summary[summary["subgroup"] == subgroup]
-        yield f"{subgroup:<{width + 2}}{'n':>5}" + "".join(f"{head:>{max(len(head), 8) + 2}}" for head in heads)
+    heads = {metric: _SHORT.get(metric, metric) for metric in SHOWN}
+    widths = {metric: max(len(head), 8) + 2 for metric, head in heads.items()}
+    width = max(map(len, evaluation.methods))
+    for subgroup, group in evaluation.summary.groupby("subgroup", sort=False):
+        yield f"{subgroup:<{width + 2}}{'n':>5}" + "".join(f"{heads[metric]:>{widths[metric]}}" for metric in SHOWN)
         for _, row in group.iterrows():
-            figures = "".join(
-                f"{rounded(row[metric]):>{max(len(head), 8) + 2}}" for metric, head in zip(metrics, heads, strict=True)
-            )
+            figures = "".join(f"{rounded(row[metric]):>{widths[metric]}}" for metric in SHOWN)
             yield f"  {row['method']:<{width}}{row['n_perturbations']:>5}{figures}"
         yield ""
     for method in evaluation.methods[1:]:
@@ -92,18 +88,13 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     over = f" in {evaluation.n_groups:,} groups of cells" if evaluation.n_groups > 1 else ""
     n_split = evaluation.n_groups * len(evaluation.split.tested)
     n_cells = int(table.loc[table["method"] == evaluation.model, "n_cells"].sum())
-    return [
+    found = [
         ("model", evaluation.model),
         ("data", evaluation.where),
         (
             "tested",
-            f"{len(evaluation.tested):,} of {pluralize(n_split, 'perturbation')} of "
-            f"{evaluation.split.name}{over}, {pluralize(n_cells, 'cell')}",
-        ),
-        *(
-            [("trained on", f"{recorded['dataset']}, perturbed by: {recorded['training_perturbations']}")]
-            if "training_perturbations" in recorded
-            else []
+            f"{len(evaluation.tested):,} of {pluralize(n_split, 'perturbation')} of {evaluation.split.name}{over}, "
+            f"{pluralize(n_cells, 'cell')}",
         ),
         ("prediction", evaluation.protocol),
         (
@@ -112,6 +103,10 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ),
         ("differentially expressed genes", evaluation.de_source),
     ]
+    if "training_perturbations" in recorded:
+        trained_on = f"{recorded['dataset']}, perturbed by: {recorded['training_perturbations']}"
+        found.insert(3, ("trained on", trained_on))
+    return found
 
 
 def rounded(value: float) -> str:

@@ -115,9 +115,12 @@ class Evaluation:
         if self.published is None:
             return {}
         tested = self.summary[self.summary["subgroup"] == self.subgroups[-1]].set_index("method")
-        own = [method for method in (self.model, TRAIN_MEAN) if method in tested.index]
-        rows = {f"here: {method}": tested.loc[method, [*self.published["names"]]].tolist() for method in own}
-        return {**rows, **self.published["rows"]}
+        own = {
+            f"here: {method}": [float(tested[metric].loc[method]) for metric in self.published["names"]]
+            for method in (self.model, TRAIN_MEAN)
+            if method in tested.index
+        }
+        return {**own, **self.published["rows"]}
 
     @property
     def subgroups(self) -> list[str]:

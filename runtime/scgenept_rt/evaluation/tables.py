@@ -109,9 +109,8 @@ def macro_averages(table: pd.DataFrame, split: Split) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, group in subgroup_rows(table, split).items():
         for method, chosen in group.groupby("method", sort=False):
-            rows.append(
-                {"subgroup": name, "method": method, "n_perturbations": len(chosen), **chosen[metrics].mean().to_dict()}
-            )
+            means = {metric: float(chosen[metric].mean()) for metric in metrics}
+            rows.append({"subgroup": name, "method": method, "n_perturbations": len(chosen), **means})
     return pd.DataFrame(rows)
 
 
