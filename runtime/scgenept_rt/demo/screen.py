@@ -92,12 +92,16 @@ def norman_layout(
     is_control = conditions == _CONTROL
     dose = np.where(is_control, "1", "1+1")
     names = [f"{_CELL_TYPE}_{label}_{amount}" for label, amount in zip(conditions, dose, strict=True)]
-    texts = {"condition": conditions, "cell_type": [_CELL_TYPE] * len(dose), "dose_val": dose, "condition_name": names}
     obs = pd.DataFrame(
-        {column: pd.Categorical(values) for column, values in texts.items()},
+        {
+            "condition": pd.Categorical(conditions),
+            "cell_type": pd.Categorical([_CELL_TYPE] * len(conditions)),
+            "dose_val": pd.Categorical(dose),
+            "control": is_control.astype(int),
+            "condition_name": pd.Categorical(names),
+        },
         index=[f"cell{number}-1" for number in range(len(conditions))],
     )
-    obs.insert(3, "control", is_control.astype(int))
     matrix = csr_matrix(values)
     counts = matrix.copy()
     counts.data = np.rint(np.expm1(counts.data)).astype(np.float32)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 LAYERS = ("delta", "delta_sem", "effect")
-_TEXT = ["perturbation", "group", "gene"]
 
 
 def change_tables(
@@ -81,17 +80,12 @@ def change_tables(
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
     """Write tables one below the other, as the ending says; return the number of rows."""
+    check_ending(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    n_rows = 0
+    write = _write_parquet if path.suffix.lower() == ".parquet" else _write_text
     try:
         with failed_writes(path, "writing failed"):
-            write, close = _writer(new, path)
-            try:
-                for table in tables:
-                    write(table)
-                    n_rows += len(table)
-            finally:
-                close()
+            n_rows = write(iter(tables), new, path)
             move_durably(new, path)
     finally:
         with suppress(OSError):
@@ -107,34 +101,25 @@ def check_ending(path: Path) -> None:
         )
 
 
-def _writer(new: Path, path: Path) -> tuple[Callable[[pd.DataFrame], Any], Callable[[], None]]:
-    check_ending(path)
-    if path.suffix.lower() != ".parquet":
-        stream = new.open("w", encoding="utf-8", newline="")
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+def _write_text(tables: Iterator[pd.DataFrame], new: Path, path: Path) -> int:
+    n_rows, separator = 0, "\t" if path.suffix.lower() == ".tsv" else ","
+    with new.open("w", encoding="utf-8", newline="") as stream:
+        for table in tables:
+            text = table[table.columns.intersection(["perturbation", "group", "gene"])].map(csv_cell)
+            table.assign(**text).to_csv(stream, sep=separator, index=False, header=not n_rows, float_format="%.6g")
+            n_rows += len(table)
+    return n_rows
 
-        def write(table: pd.DataFrame) -> None:
-            text = table[table.columns.intersection(_TEXT)].map(csv_cell)
-            table.assign(**text).to_csv(
-                stream, sep=separator, index=False, header=stream.tell() == 0, float_format="%.6g"
-            )
 
-        return write, stream.close
+def _write_parquet(tables: Iterator[pd.DataFrame], new: Path, path: Path) -> int:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        from pyarrow import Table
+        from pyarrow.parquet import ParquetWriter
     except ImportError:
         raise MissingPackageError("pyarrow", f"writing {path}", "parquet") from None
-    types = dict.fromkeys(_TEXT, pyarrow.string()) | {"synthetic": pyarrow.bool_()}
-    stack = ExitStack()
-
-    @cache
-    def writer(columns: tuple[str, ...]) -> Any:
-        schema = pyarrow.schema([(name, types.get(name, pyarrow.float32())) for name in columns])
-        return stack.enter_context(pyarrow.parquet.ParquetWriter(new, schema))
-
-    def write_rows(table: pd.DataFrame) -> None:
-        to = writer(tuple(table))
-        to.write_table(pyarrow.Table.from_pandas(table, to.schema, preserve_index=False))
-
-    return write_rows, stack.close
+    first, n_rows = next(tables), 0
+    with ParquetWriter(new, Table.from_pandas(first, preserve_index=False).schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(Table.from_pandas(table, writer.schema, preserve_index=False))
+            n_rows += len(table)
+    return n_rows

@@ -55,7 +55,7 @@ class DeGenes:
 
 
 class DeLists:
-    """The lists that GEARS's preprocessing stores in uns, read for one perturbation at a time.
+    """The lists that GEARS's preprocessing stores in uns.
 
     Two of them are positions of genes, which AnnData does not update when genes or cells are selected. They follow from
     the cells; where they do not, or other genes lead the ranking, no list of that perturbation is used.
@@ -79,6 +79,7 @@ class DeLists:
         observed, control = moments.mean(label), moments.mean(CONTROL)
         non_zero = np.flatnonzero(observed != 0)
         non_dropout = np.flatnonzero((observed != 0) | (control == 0))
+        by_t = ranked_by_t(moments, label)
         ranked, leading = self._named(_RANKED, label), self._named(_NON_DROPOUT_20, label)
         least = min(20, len(non_dropout))
         agree = (
@@ -86,14 +87,18 @@ class DeLists:
             and self._agree(_NON_ZERO, label, non_zero)
             and self._agree(_NON_DROPOUT, label, non_dropout)
             and (leading is None or bool(np.isin(leading, non_dropout).all()))
-            and (ranked is None or _leads(ranked, ranked_by_t(moments, label)))
-            and (ranked is None or leading is None or _follows(leading, ranked[np.isin(ranked, non_dropout)]))
+            and (ranked is None or _mostly(ranked[:20], by_t[: max(len(by_t) // 4, 40)]))
+            and (
+                ranked is None
+                or leading is None
+                or _mostly(leading, ranked[np.isin(ranked, non_dropout)][: len(leading)])
+            )
         )
         if not agree:
             self._stale.append(label)
         source = FROM_FILE
         if ranked is None or not agree:
-            ranked, leading, source = ranked_by_t(moments, label), None, COMPUTED
+            ranked, leading, source = by_t, None, COMPUTED
         if leading is None:
             leading = ranked[np.isin(ranked, non_dropout)][:20]
         return DeGenes(ranked, leading, non_zero, non_dropout, source)
@@ -140,14 +145,8 @@ class DeLists:
         return positions[positions >= 0]
 
 
-def _leads(ranked: NDArray[np.int64], by_t: NDArray[np.int64]) -> bool:
-    """Return whether the genes that lead a ranking are mostly among those that change most by these cells."""
-    return bool(np.isin(ranked[:20], by_t[: max(len(by_t) // 4, 40)]).mean() >= 0.5)
-
-
-def _follows(leading: NDArray[np.int64], ranked: NDArray[np.int64]) -> bool:
-    """Return whether genes are mostly those that lead a ranking, as GEARS takes them from it."""
-    return bool(np.isin(leading, ranked[: len(leading)]).sum() >= len(leading) / 2)
+def _mostly(genes: NDArray[np.int64], among: NDArray[np.int64]) -> bool:
+    return bool(2 * np.isin(genes, among).sum() >= len(genes) > 0)
 
 
 def ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:

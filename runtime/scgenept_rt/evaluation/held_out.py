@@ -28,7 +28,15 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
         else:
             tested_as.setdefault(in_data, label)
     if not tested_as:
-        raise _none_found(measured, split)
+        wanted = pluralize(len(split.tested), "test perturbation")
+        names = [name for name in labels.names if name != CONTROL]
+        raise LabelNotFoundError(
+            f"there are no cells of the {wanted} of the split {split.name} ({join_limited(split.tested)}); labels: "
+            f"{join_limited(names) or 'none'}",
+            did_you_mean(split.tested[0], names, labels.reader) or "Give the data set of the split",
+            [UseOption("condition_key", "name the obs column of its labels")],
+            where=measured.cells.where,
+        )
     notices = []
     if absent:
         notices.append(
@@ -43,32 +51,12 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
     return {label: in_data for in_data, label in tested_as.items()}, notices
 
 
-def _none_found(measured: MeasuredCells, split: Split) -> LabelNotFoundError:
-    names = [name for name in measured.labels.names if name != CONTROL]
-    wanted = pluralize(len(split.tested), "test perturbation")
-    return LabelNotFoundError(
-        f"there are no cells of the {wanted} of the split {split.name} ({join_limited(split.tested)}); labels: "
-        f"{join_limited(names) or 'none'}",
-        did_you_mean(split.tested[0], names, measured.labels.reader) or "Give the data set of the split",
-        [UseOption("condition_key", "name the obs column of its labels")],
-        where=measured.cells.where,
-    )
-
-
 @dataclass(frozen=True)
 class TrainingLabels:
-    """The data's labels that were trained on.
+    """The data's labels that were trained on, and of these the ones of a single gene, by gene.
 
-    Attributes
-    ----------
-    names
-        All of them.
-    singles
-        Those that perturb one gene alone, by gene.
-    conditions
-        All labels of the data that are perturbations or controls.
-    notices
-        Messages on labels that are neither, with their numbers of cells.
+    `conditions` are all labels of the data that are perturbations or controls; notices are about those that are
+    neither, with their numbers of cells.
     """
 
     names: Sequence[str]
@@ -104,16 +92,11 @@ def training_labels(measured: MeasuredCells, split: Split) -> TrainingLabels:
             if genes and len(genes) == 1:
                 singles.setdefault(genes[0], []).append(name)
     conditions = [name for name in labels.names if name not in other_cells]
-    return TrainingLabels(train, singles, conditions, _notices(other_cells, labels.n_without))
-
-
-def _notices(other_cells: dict[str, int], n_without_label: int) -> list[str]:
-    cells = dict(sorted(other_cells.items(), key=lambda entry: -entry[1]))
-    if n_without_label:
-        cells = {"no label": n_without_label, **cells}
-    if not cells:
-        return []
-    return [
-        f"{pluralize(sum(cells.values()), 'cell is', 'cells are')} left out, as no perturbation of the model's genes: "
-        f"{join_limited([f'{name} ({count:,})' for name, count in cells.items()])}."
-    ]
+    left_out = {"no label": labels.n_without} if labels.n_without else {}
+    left_out |= dict(sorted(other_cells.items(), key=lambda entry: -entry[1]))
+    notices = []
+    if left_out:
+        cells = pluralize(sum(left_out.values()), "cell is", "cells are")
+        named = join_limited([f"{name} ({count:,})" for name, count in left_out.items()])
+        notices.append(f"{cells} left out, as no perturbation of the model's genes: {named}.")
+    return TrainingLabels(train, singles, conditions, notices)

@@ -84,18 +84,8 @@ def measured_label(labels: LabelledRows, perturbation: str, where: str) -> str:
 class MeasuredCells:
     """Opened cells with their labels, matched to a model's genes.
 
-    Attributes
-    ----------
-    cells
-        The opened cells.
-    panel
-        The model's genes.
-    match
-        Which columns hold them.
-    group
-        The obs column and the value of the cells that are taken; None for all.
-    labels
-        Rows by label.
+    `group` is the obs column and the value of the cells that are taken, None for all; `match` says which columns hold
+    the genes of the panel, `labels` which rows have which label.
     """
 
     def __init__(self, cells: OpenedCells, panel: GenePanel, group: tuple[str, str] | None = None) -> None:

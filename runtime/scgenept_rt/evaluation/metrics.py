@@ -36,14 +36,9 @@ def higher_is_better(metric: str) -> bool:
 
 
 class TopGeneCells(NamedTuple):
-    """Measured expression of leading genes in each perturbed cell, each (n_cells, at most 20), log1p scale.
+    """Measured expression (n_cells, at most 20) in each perturbed cell, log1p scale.
 
-    Attributes
-    ----------
-    ranked
-        Of the first 20 genes of `DeGenes.ranked`, in that order.
-    non_dropout
-        Of `DeGenes.non_dropout_20`, in that order.
+    Of the first 20 genes of `DeGenes.ranked`, and of those of `DeGenes.non_dropout_20`, in their order.
     """
 
     ranked: NDArray[np.floating]

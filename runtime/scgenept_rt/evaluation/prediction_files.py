@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _LABEL_COLUMNS = ("condition", "perturbation", "target_gene", "gene")
-_PREDICTION_COLUMNS = ("n_controls", "control_cell")
-"""Columns of obs that only predictions have."""
-
 _SCALARS = (str, bool, int, float, np.generic)
 _ENTRY_KINDS = {
     **dict.fromkeys(("variant", "groupby", "synthetic"), _SCALARS),
@@ -147,21 +144,8 @@ def change_sizes(
 ) -> dict[str, float]:
     """Return how much each perturbation changes (root of the sum of squares), reading a file of means by rows.
 
-    Parameters
-    ----------
-    genes
-        Genes to sum over, all by default.
-    in_group
-        As in `read_predictions`.
-    without_targets
-        Leave out the genes that a perturbation targets.
-
-    Raises
-    ------
-    UnknownGeneError
-        If one of `genes` was not predicted.
-    ScgeneptError
-        As `read_predictions`, and if the predictions hold no change.
+    The sum is over `genes`, all by default; `without_targets` leaves out those that a perturbation targets. Raises as
+    `read_predictions`, and if a gene was not predicted or the predictions hold no change.
     """
     sizes: dict[str, float] = {}
     for means in read_parts(source, in_group=in_group, layers=("delta",)):
@@ -212,7 +196,7 @@ def _selected(
 
 def holds_predictions(cells: OpenedCells) -> bool:
     """Return whether opened cells are predictions."""
-    return bool(read_provenance(cells)) or any(column in cells.obs.columns for column in _PREDICTION_COLUMNS)
+    return bool(read_provenance(cells)) or not {"n_controls", "control_cell"}.isdisjoint(cells.obs.columns)
 
 
 def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
@@ -292,12 +276,8 @@ def _panel(cells: OpenedCells) -> GenePanel:
     names = tuple(as_text(named))
     if not all(names):
         raise PredictionFileError("it has genes without a name", REWRITE, where=cells.where)
-    ids: tuple[str | None, ...]
-    if "gene_id" in cells.var.columns:
-        ids = tuple(gene_id or None for gene_id in as_text(cells.var.column("gene_id")))
-    else:
-        ids = tuple(ensembl_id(name) for name in names)
-    return GenePanel(names, ids, np.ones(len(names), dtype=np.bool_))
+    ids = as_text(cells.var.column("gene_id")) if "gene_id" in cells.var.columns else map(ensembl_id, names)
+    return GenePanel(names, tuple(gene_id or None for gene_id in ids), np.ones(len(names), dtype=np.bool_))
 
 
 def _batches(cells: OpenedCells, matrix: MatrixRows, rows: NDArray[np.int64]) -> Iterator[Any]:

@@ -40,12 +40,9 @@ class Evaluation:
         How the predictions were made, one phrase.
     de_source
         Origin of the differentially expressed genes.
-    gene_names
-        The genes of the columns of the arrays below.
-    tested
-        The perturbations of the rows of the arrays below, in order of subgroups.
     predicted_deltas, observed_deltas
-        (n_tested, n_genes) float32, change against the mean of all control cells, as in the metrics.
+        (n_tested, n_genes) float32, change against the mean of all control cells, as in the metrics; rows are `tested`
+        (in order of subgroups), columns `gene_names`.
     provenance
         What is recorded of the run.
     n_groups

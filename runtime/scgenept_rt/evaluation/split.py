@@ -72,12 +72,7 @@ def shipped_splits() -> list[str]:
 def load_split(name: str | Path) -> Split:
     """Load a shipped split by its name, or a split from a .json file of the same format.
 
-    Raises
-    ------
-    LabelNotFoundError
-        If there is neither.
-    EvaluationError
-        If the file holds no test perturbations.
+    Raises `LabelNotFoundError` if there is neither, `EvaluationError` if the file holds no test perturbations.
     """
     shipped = shipped_splits()
     if str(name) in shipped:

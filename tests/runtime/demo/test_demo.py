@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata
@@ -79,12 +77,8 @@ def test_control_cells_look_like_the_published_file():
     assert 0.06 < cells.X.nnz / np.prod(cells.shape) < 0.10
     assert cells.X.data.min() > 0
     assert 3 < cells.X.data.max() < 6
-
-
-def test_control_cells_follow_from_the_seed():
-    first, again, other = (demo_control_cells(3, seed=seed).X.toarray() for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
+    again, other = (demo_control_cells(64, seed=seed).X for seed in (0, 1))
+    assert (again != cells.X).nnz == 0 < (other != cells.X).nnz
 
 
 def test_a_genes_rate_depends_on_its_name_alone():
@@ -94,25 +88,16 @@ def test_a_genes_rate_depends_on_its_name_alone():
     np.testing.assert_allclose(both, [0.07781392652749064, 0.004657523847048108], rtol=1e-12)
 
 
-def test_each_perturbation_raises_its_own_genes_most_visibly(predicted: anndata.AnnData):
+def test_responses_are_sparse_and_each_perturbation_raises_its_own_genes(predicted: anndata.AnnData):
     for row, label in enumerate(DEMO_PERTURBATIONS):
         for gene in set(label.split("+")) - {"ctrl"}:
             assert gene in top_genes(predicted, row, 5)
             assert predicted[row, gene].layers["delta"].item() > 0.5
-
-
-def test_responses_are_sparse_and_differ_between_perturbations(predicted: anndata.AnnData):
     delta = np.abs(np.asarray(predicted.layers["delta"]))
     assert (delta > 0.3).sum(axis=1).tolist() == pytest.approx([30, 60], abs=30)
     assert np.median(delta) < 0.03
     first, second = (set(top_genes(predicted, row, 15)) for row in range(2))
     assert len(first & second) <= 3
-
-
-def test_without_a_perturbation_little_changes(predictor: Predictor):
-    cells = demo_control_cells(4)
-    still = predictor.predict(cells, ["ctrl"], aggregate="mean")
-    assert np.abs(still.layers["delta"]).max() < 0.5
 
 
 def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthetic():
@@ -123,11 +108,7 @@ def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthet
         title = next(line for line in output.splitlines() if line.startswith(f"{label}:"))
         assert "synthetic" in title
     assert "provider cpu, fp32" in output
-    assert "ms per cell" in output
-    header = next(line for line in output.splitlines() if line.startswith("gene"))
-    assert header.split() == ["gene", "control", "predicted", "delta", "delta_sem"]
     assert output.isascii()
-    assert "scgenept-rt predict BUNDLE CELLS.h5ad" in output.splitlines()[-1]
     assert "--genes norman --dataset norman" in output  # never the genes of one's own cells
 
 
@@ -167,8 +148,8 @@ def test_the_printed_command_names_the_shipped_bundle_also_beside_a_directory_ca
     assert f"predict {demo_bundle_path()} demo/cells.h5ad" in after
 
 
-@pytest.mark.parametrize("existing", ["cells.h5ad", "predictions.h5ad"])
-def test_out_replaces_files_only_when_told_to(command_line: CommandLine, tmp_path: Path, existing: str):
+def test_out_replaces_files_only_when_told_to(command_line: CommandLine, tmp_path: Path):
+    existing = "predictions.h5ad"
     (tmp_path / existing).write_text("mine")
     failed = command_line("demo", "--cells", "1", "--provider", "cpu", "--out", tmp_path)
     assert failed.returncode == 1
@@ -224,14 +205,6 @@ def test_a_screen_responds_as_the_network_was_trained_to(screen, predictor):
         assert np.corrcoef(measured, predicted.layers["delta"][row])[0, 1] > 0.5
 
 
-def test_a_screen_follows_from_the_seed():
-    first, again, other = (
-        demo_screen(["JUN+ctrl"], n_cells=2, n_controls=3, seed=seed).X.toarray() for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
 @pytest.mark.parametrize("label", ["TP53+ctrl", "ctrl"])
 def test_labels_that_norman_lacks_are_refused(label):
     with pytest.raises(PerturbationError, match=r"no label of the Norman screen"):
@@ -252,24 +225,3 @@ def test_wrong_usage(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command(*arguments)[0] == 2
     assert not any(tmp_path.iterdir())
-
-
-_LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-sys.argv[1:2] = []
-from scgenept_rt.cli import main
-main()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is not there")
-def test_a_file_that_may_not_grow_is_one_message_and_leaves_nothing(tmp_path: Path):
-    command = [sys.executable, "-c", _LIMITED, "1", "demo", "--out", str(tmp_path), "--cells", "2"]
-    failed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert failed.returncode == 1
-    message = failed.stderr.splitlines()[-1]
-    assert message.startswith(f"error: {tmp_path / 'cells.h5ad'}: ")
-    assert "(File too large)" in message
-    assert "HDF5" not in failed.stderr
-    assert list(tmp_path.iterdir()) == []

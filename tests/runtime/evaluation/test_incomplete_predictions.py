@@ -8,7 +8,6 @@ import pytest
 
 from scgenept_rt.errors import CellsFormatError, PredictionFileError
 from scgenept_rt.evaluation import read_predictions
-from scgenept_rt.ranking import rank
 
 LOST = (
     "X",
@@ -42,14 +41,6 @@ def test_means_with_absent_chunks_are_refused(means, array):
     lose_chunks(means / array)
     with pytest.raises((PredictionFileError, CellsFormatError)):
         read_predictions(means)
-
-
-@pytest.mark.parametrize("array", ["layers/delta", "layers/delta_sem", "obs/condition"])
-def test_ranking_refuses_means_with_absent_chunks(means, array):
-    assert len(rank(means).table) == 4
-    lose_chunks(means / array)
-    with pytest.raises((PredictionFileError, CellsFormatError)):
-        rank(means)
 
 
 def test_cells_with_absent_chunks_are_refused(model, make_cells, tmp_path):

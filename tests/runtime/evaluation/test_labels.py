@@ -31,7 +31,6 @@ SPLIT = Split("mine", "", {"test": ("G0+ctrl", "G1+G2")}, ("G5+ctrl",))
         ("ctrl+FOSB", ("FOSB",)),
         ("KLF1+FOSB", ("FOSB", "KLF1")),
         ("KLF1_FOSB", ("FOSB", "KLF1")),
-        ("KLF1;FOSB", ("FOSB", "KLF1")),
         ("KLF1|FOSB", ("FOSB", "KLF1")),
         ("KLF1:FOSB", ("FOSB", "KLF1")),
         ("KLF1, FOSB", ("FOSB", "KLF1")),
@@ -40,25 +39,20 @@ SPLIT = Split("mine", "", {"test": ("G0+ctrl", "G1+G2")}, ("G5+ctrl",))
         ("Y_RNA;KLF1", ("KLF1", "Y_RNA")),
         ("CTRL", ("CTRL",)),
         ("ENSG00000125740.4|ENSG00000105610", ("FOSB", "KLF1")),
-        ("KLF1_KLF1", ("KLF1",)),
         ("sgKLF1", ("KLF1",)),
-        ("KLF1_g2", ("KLF1",)),
         ("KLF1-1", ("KLF1",)),
         ("KLF1;", ("KLF1",)),
         ("KLF1;GFP", ("KLF1",)),
         ("p_sgCDKN1B_3", ("CDKN1B",)),
-        ("CDKN1B_pDS027", ("CDKN1B",)),
         ("5_CDKN1B_P1P2_ENSG00000111276", ("CDKN1B",)),
         ("KLF1_NegCtrl0__KLF1_NegCtrl0", ("KLF1",)),
         ("KLF1+AAVS1", ("KLF1",)),
         ("ctrl+ctrl", ()),
         ("AAVS1", ()),
         ("non-targeting_00012", ()),
-        ("NegCtrl10_NegCtrl0__NegCtrl10_NegCtrl0", ()),
         ("KLF1_FOSB__KLF1_CDKN1B", None),
         ("KLF1+SOX2", None),
         ("62(mod)_pBA581", None),
-        ("unassigned", None),
         ("nan", None),
         ("klf1", None),
     ],
@@ -94,10 +88,7 @@ def plain(perfect, adata):
     [
         ("perturbation", "_", "control"),
         ("target_gene", "+", "non-targeting"),
-        ("perturbation", ";", "control"),
-        ("perturbation", "|", "control"),
         ("gene", ":", "non-targeting"),
-        ("perturbation", ",", "control"),
     ],
 )
 def test_conventions_of_the_field_give_the_same_figures(perfect, adata, plain, key, separator, control) -> None:
@@ -155,9 +146,7 @@ def test_guides_of_one_gene_are_one_perturbation(perfect, adata, plain) -> None:
     pd.testing.assert_frame_equal(result.perturbations, plain.perturbations)
 
 
-@pytest.mark.parametrize(
-    "word", ["nan", "unassigned", "AAVS1", "NegCtrl7", "ctrl+ctrl", "*", "SOX2", "multiplet", "G1+unknown", None]
-)
+@pytest.mark.parametrize("word", ["nan", "AAVS1", "ctrl+ctrl", "*", "SOX2", "G1+unknown", None])
 def test_other_cells_are_named_and_never_trained_on(perfect, adata, plain, word) -> None:
     """Copies of control cells under another label: counted as perturbed, they would pull the training mean to them."""
     controls = adata[adata.obs["condition"] == "ctrl"].copy()
@@ -223,15 +212,6 @@ def test_predictions_that_are_not_finite_are_refused_by_name(perfect, adata, whe
         means.uns["scgenept_rt"] = {"seed": 0}
         del means.obs["n_controls"]
     with pytest.raises(PredictionFileError, match=r"G1\+G2 is -?(nan|inf) for G3"):
-        read_predictions(means)
-
-
-def test_predictions_that_lost_a_label_are_refused(perfect) -> None:
-    """As where a chunk of the labels in a .zarr directory has no file."""
-    labels = list(perfect.labels)
-    obs = pd.DataFrame({"condition": ["", *labels[1:]], "n_controls": 80}, index=labels)
-    means = anndata.AnnData(perfect.means.copy(), obs=obs, var=pd.DataFrame(index=list(GENES)))
-    with pytest.raises(PredictionFileError, match="1 row has no label"):
         read_predictions(means)
 
 

@@ -74,7 +74,7 @@ def test_published_table_has_our_columns_and_rows(result) -> None:
     assert float(rows["here: training mean"][0]) == pytest.approx(own["pearson_delta"], abs=1e-3)
 
 
-def test_an_old_report_survives_a_failure(tmp_path, monkeypatch) -> None:
+def test_an_old_report_survives_a_failure(tmp_path, monkeypatch, capsys) -> None:
     old = tmp_path / "report.csv"
     old.write_text("old")
     (tmp_path / "link.csv").symlink_to(old)
@@ -82,13 +82,18 @@ def test_an_old_report_survives_a_failure(tmp_path, monkeypatch) -> None:
     def full(stream) -> None:
         raise OSError(28, "No space left on device")
 
+    def closed() -> None:
+        raise BrokenPipeError
+
     with monkeypatch.context() as patch:
         patch.setattr("scgenept_rt.files.durable.sync_data", full)
         with pytest.raises(OutputError, match="No space left on device"):
-            write_reports([(tmp_path / "link.csv", lambda: "new")], lambda: None)
+            write_reports([(tmp_path / "link.csv", lambda: "new")], lambda: print("the table"))
+    assert capsys.readouterr().out == "the table\n"
     assert old.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "report.csv"]
-    write_reports([(tmp_path / "link.csv", lambda: "new")], lambda: None)
+    with pytest.raises(BrokenPipeError):  # nobody reads the table
+        write_reports([(tmp_path / "link.csv", lambda: "new")], closed)
     assert (tmp_path / "link.csv").is_symlink()
     assert old.read_text() == "new"
 
