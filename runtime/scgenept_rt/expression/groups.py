@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,9 @@ from scgenept_rt.errors import Caution, CellsError, ControlCellsError, FieldNotF
 from scgenept_rt.expression.annotation import Annotation, no_column, text_of, usual_columns
 from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.wording import join_limited, pluralize
+
+if TYPE_CHECKING:
+    from scgenept_rt.expression.opened_cells import OpenedCells
 
 _USUAL = (
     *("celltype", "cellline", "tissue", "organism", "donorid", "donor", "patient", "batch"),
@@ -49,114 +51,82 @@ class Groups:
         return list(pairwise(self.bounds.tolist()))
 
 
-@dataclass(frozen=True, eq=False)
-class GroupColumn:
-    """A column of obs as groups of some of its rows.
+def draw_groups(
+    cells: OpenedCells, rows: NDArray[np.int64], column: str | None, sampling: Sampling
+) -> tuple[Groups, NDArray[np.int64], list[str]]:
+    """Draw control cells within each group of a column of obs, as if there were no others.
 
-    Attributes
-    ----------
-    names
-        The groups that occur.
-    codes
-        int64 [n_rows], the group of each row, -1 where the value is missing.
-    notices
-        Messages for the user.
-    """
-
-    names: tuple[str, ...]
-    codes: NDArray[np.int64]
-    notices: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, obs: Annotation, column: str, rows: NDArray[np.int64]) -> GroupColumn:
-        """Read a column for these rows."""
-        import pandas as pd
-
-        values = pd.Categorical(pd.Series(obs.column(column)).iloc[rows]).remove_unused_categories()
-        names = [_name(value) for value in values.categories]
-        distinct = [name for name in dict.fromkeys(names) if name]
-        code_of = {name: code for code, name in enumerate(distinct)}
-        code_of_category = np.array([*(code_of.get(name, -1) for name in names), -1], dtype=np.int64)
-        return cls(tuple(distinct), code_of_category[values.codes], obs.notices(column))
-
-
-def require_groups(obs: Annotation, column: str, rows: NDArray[np.int64], where: str) -> GroupColumn:
-    """Return the groups of control cells by a column that the user named.
-
+    Returns the groups of the drawn cells, these cells as positions in `rows`, one group after the other, and notices.
     Raises `FieldNotFoundError` if there is no such column, and `ControlCellsError` if it has no value for any of the
     cells, or too many to be groups.
     """
+    if column is None:
+        drawn = sampling.draw(len(rows))
+        return Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64)), drawn, []
+    names, codes, of_column = _require_groups(cells, column, rows)
+    of_groups, sizes, fewer, single = [], [], [], []
+    for code, name in enumerate(names):
+        members = np.flatnonzero(codes == code)
+        few = sampling.mode != "upstream" and (sampling.n_controls or 0) > len(members)
+        of_groups.append(members[(replace(sampling, n_controls=None) if few else sampling).draw(len(members))])
+        sizes.append(f"{name} ({len(of_groups[-1]):,})")
+        fewer += sizes[-1:] if few else []
+        single += [name] if len(of_groups[-1]) == 1 else []
+    notices = [*of_column, f"Control cells by {column}: {join_limited(sizes, 12)}."]
+    if fewer:
+        wanted = f"groups with fewer than {sampling.n_controls:,} control cells"
+        notices.append(Notice(f"{wanted} use all they have: {join_limited(fewer)}"))
+    if single:
+        notices.append(Notice(f"standard errors are NaN in groups of one control cell: {join_limited(single)}"))
+    if n_missing := int(np.count_nonzero(codes < 0)):
+        notices.append(Caution(f"{n_missing:,} of {len(codes):,} control cells have no {column} and are left out"))
+    bounds = np.cumsum([0, *map(len, of_groups)], dtype=np.int64)
+    return Groups(column, names, bounds), np.concatenate(of_groups), notices
+
+
+def _require_groups(
+    cells: OpenedCells, column: str, rows: NDArray[np.int64]
+) -> tuple[tuple[str, ...], NDArray[np.int64], list[Notice]]:
+    obs, where = cells.obs, cells.where
     if column not in obs.columns:
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
         likely = [name for name in obs.columns if name.lower() in near] or group_columns(obs)
         choose = UseOption("groupby", "choose one of these", likely[0] if likely else None)
         raise no_column("obs", column, obs.columns, choose, where)
-    groups = GroupColumn.of(obs, column, rows)
-    if not groups.names:
+    names, codes, notices = _groups(obs, column, rows)
+    if not names:
         raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
     most = _MOST_NUMBERS if _is_number(obs.column(column)) else max(_MOST_NUMBERS, len(rows) // 2)
-    if len(groups.names) > most:
+    if len(names) > most:
         raise ControlCellsError(
-            f"obs column {column!r} has {len(groups.names):,} values for {pluralize(len(rows), 'control cell')}, such "
-            f"as {join_limited(groups.names, 3)}, expected groups of cells, at most {most:,}",
+            f"obs column {column!r} has {len(names):,} values for {pluralize(len(rows), 'control cell')}, such as "
+            f"{join_limited(names, 3)}, expected groups of cells, at most {most:,}",
             "Choose a column of categories, or bin the values first",
             where=where,
         )
-    return groups
+    return names, codes, notices
 
 
-def in_group(obs: Annotation, group: tuple[str, str], where: str) -> tuple[NDArray[np.bool_], Sequence[str]]:
+def in_group(cells: OpenedCells, group: tuple[str, str]) -> tuple[NDArray[np.bool_], list[Notice]]:
     """Return which rows have the value of a column of obs, and notices.
 
     Raises a `CellsError` if there is no such column or row.
     """
     column, name = group
-    if column not in obs.columns:
+    if column not in cells.obs.columns:
         raise FieldNotFoundError(
             f"obs has no column {column!r}, by which the predictions are grouped (it has: "
-            f"{join_limited(obs.columns, 12) or 'none'})",
+            f"{join_limited(cells.obs.columns, 12) or 'none'})",
             "Rename the column to that, or predict without groups",
-            where=where,
+            where=cells.where,
         )
-    found = GroupColumn.of(obs, column, np.arange(obs.n_rows))
-    if name not in found.names:
+    names, codes, notices = _groups(cells.obs, column, np.arange(cells.n_obs))
+    if name not in names:
         raise ControlCellsError(
-            f"no cell has {column} = {name}, as the predictions have (there are: {join_limited(found.names)})",
-            where=where,
+            f"no cell has {column} = {name}, as the predictions have (there are: {join_limited(names)})",
+            where=cells.where,
         )
-    return np.equal(found.codes, found.names.index(name)), found.notices
-
-
-def draw_groups(groups: GroupColumn, column: str, sampling: Sampling) -> tuple[Groups, NDArray[np.int64], list[str]]:
-    """Draw control cells within each group, as if there were no others.
-
-    Returns the groups of the drawn cells, these cells as positions among `groups.codes`, one group after the other, and
-    notices.
-    """
-    members = [np.flatnonzero(groups.codes == code) for code in range(len(groups.names))]
-    wanted = sampling.n_controls
-    short = [wanted is not None and sampling.mode != "upstream" and wanted > len(cells) for cells in members]
-    drawn = [
-        cells[(replace(sampling, n_controls=None) if few else sampling).draw(len(cells))]
-        for cells, few in zip(members, short, strict=True)
-    ]
-    sizes = [f"{name} ({len(cells):,})" for name, cells in zip(groups.names, drawn, strict=True)]
-    notices = [*groups.notices, f"Control cells by {column}: {join_limited(sizes, 12)}."]
-    if any(short):
-        fewer = [size for size, few in zip(sizes, short, strict=True) if few]
-        notices.append(
-            Notice(f"groups with fewer than {wanted:,} control cells use all they have: {join_limited(fewer)}")
-        )
-    single = [name for name, cells in zip(groups.names, drawn, strict=True) if len(cells) == 1]
-    if single:
-        notices.append(Notice(f"standard errors are NaN in groups of one control cell: {join_limited(single)}"))
-    n_missing = int(np.count_nonzero(groups.codes < 0))
-    if n_missing:
-        notices.append(
-            Caution(f"{n_missing:,} of {len(groups.codes):,} control cells have no {column} and are left out")
-        )
-    bounds = np.cumsum([0, *map(len, drawn)], dtype=np.int64)
-    return Groups(column, groups.names, bounds), np.concatenate(drawn), notices
+    return codes == names.index(name), notices
 
 
 def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
@@ -164,18 +134,33 @@ def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
     counts = {}
     for column in group_columns(obs):
         with suppress(CellsError, TypeError):  # nobody asked for this column
-            counts[column] = len(GroupColumn.of(obs, column, rows).names)
+            counts[column] = len(_groups(obs, column, rows)[0])
     most = max(_MOST_NUMBERS, len(rows) // 2)
-    mixed = [f"{column} ({count:,} values)" for column, count in counts.items() if 1 < count <= most]
+    mixed = {column: count for column, count in counts.items() if 1 < count <= most}
     if not mixed:
         return []
-    separate = UseOption("groupby", "predict each group by itself", mixed[0].rpartition(" (")[0])
-    return [Notice(f"means are over control cells that differ in {', '.join(mixed)}", options=[separate])]
+    differ = ", ".join(f"{column} ({count:,} values)" for column, count in mixed.items())
+    separate = UseOption("groupby", "predict each group by itself", next(iter(mixed)))
+    return [Notice(f"means are over control cells that differ in {differ}", options=[separate])]
 
 
 def group_columns(obs: Annotation) -> list[str]:
     """Return the columns that usually distinguish cells, such as cell_type."""
     return usual_columns(obs, _USUAL)
+
+
+def _groups(
+    obs: Annotation, column: str, rows: NDArray[np.int64]
+) -> tuple[tuple[str, ...], NDArray[np.int64], list[Notice]]:
+    """Return the values of a column that occur in rows, that of each row as a position (-1: none), and notices."""
+    import pandas as pd
+
+    values = pd.Categorical(pd.Series(obs.column(column)).iloc[rows]).remove_unused_categories()
+    names = [_name(value) for value in values.categories]
+    distinct = [name for name in dict.fromkeys(names) if name]
+    code_of = {name: code for code, name in enumerate(distinct)}
+    code_of_category = np.array([*(code_of.get(name, -1) for name in names), -1], dtype=np.int64)
+    return tuple(distinct), code_of_category[values.codes], obs.notices(column)
 
 
 def _is_number(values: Any) -> bool:

@@ -158,7 +158,7 @@ class LabelledRows:
         raw[control.rows] = len(text)
         chosen, notices = np.ones(len(raw), dtype=np.bool_), control.notices
         if group is not None:
-            chosen, of_group = in_group(cells.obs, group, cells.where)
+            chosen, of_group = in_group(cells, group)
             notices = (*notices, *of_group)
         raw[~chosen] = -1
         names: dict[str, str] = {}  # by condition, as the places

@@ -158,8 +158,6 @@ def matrix_rows(matrix: Any, where: str) -> MatrixRows:
         form, arrays = compressed
         _check_dtype(arrays["data"].dtype, where)
         return CompressedRows(arrays, shape, where) if form == "csr" else CompressedColumns(arrays, shape, where)
-    if not hasattr(matrix, "dtype") and hasattr(matrix, "to_numpy"):
-        matrix = matrix.to_numpy()
     is_array = isinstance(matrix, np.ndarray) or type(matrix).__module__.partition(".")[0] in ("h5py", "zarr")
     if not is_array or len(getattr(matrix, "shape", ())) != 2:
         problem = f"its matrix is of an unknown kind ({type(matrix).__name__}), expected a CSR, CSC or dense matrix"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def check_source(source: object) -> None:
             )
 
 
+@dataclass(eq=False)
 class OpenedCells:
     """Cells that are open for reading; everything is read when it is asked for.
 
@@ -96,28 +98,17 @@ class OpenedCells:
         Annotation of the cells.
     uns
         Unstructured annotation. On disk, entries are read on access, and dictionaries in it are mappings of that kind.
-    layer_names, has_raw
-        The layers that there are, and whether there is raw.
+    layer_names, has_x, has_raw
+        The layers that there are, and whether there is X and raw.
     """
 
-    def __init__(
-        self,
-        where: str,
-        options: ReadOptions,
-        obs: Annotation,
-        uns: Mapping[str, Any],
-        layer_names: tuple[str, ...],
-        *,
-        has_x: bool,
-        has_raw: bool,
-    ) -> None:
-        self.where = where
-        self.options = options
-        self.obs = obs
-        self.uns = uns
-        self.layer_names = layer_names
-        self.has_raw = has_raw
-        self._has_x = has_x
+    where: str
+    options: ReadOptions
+    obs: Annotation
+    uns: Mapping[str, Any]
+    layer_names: tuple[str, ...]
+    has_x: bool
+    has_raw: bool
 
     def _read_var(self, *, use_raw: bool) -> Annotation:
         """Return var, or that of raw."""
@@ -135,10 +126,9 @@ class OpenedCells:
     @cached_property
     def var(self) -> Annotation:
         """Annotation of the genes of X, or of raw if the options name it."""
-        use_raw = self.options["use_raw"]
-        if use_raw:
-            self._check_raw()
-        return self._read_var(use_raw=use_raw)
+        if self.options["use_raw"]:
+            self._check_matrix()
+        return self._read_var(use_raw=self.options["use_raw"])
 
     @cached_property
     def matrix(self) -> MatrixRows:
@@ -146,24 +136,21 @@ class OpenedCells:
 
         Raises a `CellsError` if it is not there, empty, cannot be read, or does not fit obs and var.
         """
+        self._check_matrix()
+        return self._fitting(self._read_matrix(self.options["layer"], use_raw=self.options["use_raw"]))
+
+    def _check_matrix(self) -> None:
         layer = self.options["layer"]
         if self.options["use_raw"]:
-            self._check_raw()
-        elif layer is not None and layer not in self.layer_names:
-            there = f"(it has: {join_limited(self.layer_names, 12)})" if self.layer_names else "and no others"
-            raise FieldNotFoundError(
-                f"it has no layer {layer!r} {there}",
-                "" if self.layer_names else "Leave the layer out to read X",
-                [UseOption("layer", "choose one of these")] if self.layer_names else (),
-                where=self.where,
-            )
-        elif layer is None and not self._has_x:
+            name, is_there = "raw", self.has_raw
+        elif layer is not None:
+            name, is_there = f"layer {layer!r}", layer in self.layer_names
+        else:
+            name, is_there = "X", self.has_x
+        if not is_there:
             others = self.other_matrices()
-            problem = "it has no X" if others else "it has no X, no layers and no raw"
-            raise FieldNotFoundError(
-                problem, "" if others else "Give cells with expression values", others, where=self.where
-            )
-        return self._fitting(self._read_matrix(layer, use_raw=self.options["use_raw"]))
+            remedy = "Read X" if self.has_x else "" if others else "Give cells with expression values"
+            raise FieldNotFoundError(f"it has no {name}", remedy, others, where=self.where)
 
     def layer(self, name: str) -> MatrixRows | None:
         """Return a layer of the same shape as X; None if there is none of this name."""
@@ -290,10 +277,6 @@ class OpenedCells:
         except (TypeError, ValueError, LookupError):
             return None
         return base if base > 1 and not np.isclose(base, np.e) else None
-
-    def _check_raw(self) -> None:
-        if not self.has_raw:
-            raise FieldNotFoundError("it has no raw", "Read X or a layer", where=self.where)
 
     def _fitting(self, matrix: MatrixRows) -> MatrixRows:
         if not self.n_obs or not self.var.n_rows:

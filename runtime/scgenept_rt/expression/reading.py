@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.expression.control_cells import ControlCells, StoredRows, store_rows
-from scgenept_rt.expression.groups import Groups, draw_groups, mixed_notices, require_groups
+from scgenept_rt.expression.groups import draw_groups, mixed_notices
 from scgenept_rt.expression.input_annotation import InputAnnotation, read_annotation
 from scgenept_rt.expression.missing_genes import accept_blanked
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
@@ -53,19 +53,12 @@ def read_control_cells(
         If the input cannot be read or lacks what an option names, its control cells cannot be identified or are too
         few, its genes do not match the model's, or values in use are not log1p-normalised expression.
     """
-    sampling = sampling or Sampling()
     with open_cells(source, options) as cells:
         cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
         match = cells.require_genes(panel)
         control = cells.find_control_cells(panel)
+        groups, drawn, of_groups = draw_groups(cells, control.rows, groupby, sampling or Sampling())
         notices: list[str] = []
-        of_groups: list[str] = []
-        if groupby is None:
-            drawn = sampling.draw(len(control.rows))
-            groups = Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64))
-        else:
-            found = require_groups(cells.obs, groupby, control.rows, cells.where)
-            groups, drawn, of_groups = draw_groups(found, groupby, sampling)
         stored, order = np.unique(drawn, return_inverse=True)
         rows = control.rows[stored]
         values = store_rows(cells.values(match, rows, notices), order, len(panel))

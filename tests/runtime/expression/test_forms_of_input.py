@@ -169,9 +169,9 @@ def test_an_input_without_any_expression_and_a_view_of_it(tmp_path):
     adata = anndata.AnnData(obs=pd.DataFrame(index=["c1"]), var=pd.DataFrame(index=list(GENES)))
     adata.write_h5ad(tmp_path / "cells.h5ad")
     for source in (adata, adata[:], tmp_path / "cells.h5ad"):
-        with pytest.raises(FieldNotFoundError, match=r"it has no X, no layers and no raw\."):
+        with pytest.raises(FieldNotFoundError, match="it has no X"):
             read(source)
-        with pytest.raises(FieldNotFoundError, match="it has no layer 'a' and no others"):
+        with pytest.raises(FieldNotFoundError, match="it has no layer 'a'"):
             read(source, layer="a")
 
 

@@ -12,7 +12,7 @@ def test_options_that_name_what_is_not_there(tmp_path):
     adata.layers["lognorm"] = adata.X
     adata.write_h5ad(tmp_path / "cells.h5ad")
     for source in (adata, tmp_path / "cells.h5ad"):
-        with pytest.raises(FieldNotFoundError, match=r"no layer 'counts' \(it has: lognorm\)"):
+        with pytest.raises(FieldNotFoundError, match="no layer 'counts'"):
             read(source, layer="counts")
         with pytest.raises(FieldNotFoundError, match="no raw"):
             read(source, use_raw=True)
