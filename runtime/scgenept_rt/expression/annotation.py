@@ -19,18 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """Obs or var.
+    """Obs or var: `column` reads a column (a pandas Series, Categorical or array) when it is called.
 
-    Attributes
-    ----------
-    columns, index_name
-        Names of the columns and of the index.
-    index
-        The row names; str objects [n_rows].
-    column
-        Reads a column: a pandas Series, Categorical or array.
-    notices
-        Returns warnings about values of a column that may have been lost.
+    `index` has the row names as str objects; `notices` returns warnings about values of a column that may be lost.
     """
 
     columns: tuple[str, ...]

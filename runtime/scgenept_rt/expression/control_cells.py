@@ -27,25 +27,14 @@ _STORED = np.dtype([("gene", np.int32), ("value", np.float32)])
 class StoredRows:
     """Rows over genes, dense on demand; zeros are not stored. Reading is safe from several threads.
 
-    Above a size they lie in a temporary file, which is gone when it is closed. Only the rows asked for are read, so
-    that the memory in use does not grow with their number.
-
-    Attributes
-    ----------
-    order
-        int64 [n_cells]: the stored row of each cell, in which a row may occur twice.
-    n_genes
-        Number of genes.
-    expressed
-        bool [n_genes]: which genes have values.
-    digest
-        sha256 of the stored rows.
+    Above a size they lie in a temporary file, of which only the rows asked for are read, so that the memory in use does
+    not grow with their number.
     """
 
-    order: NDArray[np.int64]
+    order: NDArray[np.int64]  # the stored row of each cell; a row may occur twice
     n_genes: int
-    expressed: NDArray[np.bool_]
-    digest: bytes
+    expressed: NDArray[np.bool_]  # [n_genes]: which genes have values
+    digest: bytes  # sha256 of the stored rows
     _indptr: NDArray[np.int64]
     _stored: NDArray[Any] | IO[bytes] | None
 
@@ -56,10 +45,7 @@ class StoredRows:
             stored.close()
 
     def dense(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return cells `start` up to `stop` as float32 [stop - start, n_genes].
-
-        Raises ValueError if the cells were closed, as all that reads them.
-        """
+        """Return cells `start` up to `stop` as float32 [stop - start, n_genes]."""
         return self.gather(np.arange(start, stop))
 
     def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
@@ -148,46 +134,23 @@ class ControlCells:
     """Log-normalised expression of the control cells of a run, in model gene order.
 
     A context manager: leaving it drops the values and their temporary file, if there is one.
-
-    Attributes
-    ----------
-    values
-        The expression of the cells that the run uses; a cell drawn twice counts as two.
-    obs_names
-        Names of the cells, in the order of the rows; str objects [n_obs].
-    n_available
-        How many control cells the input holds.
-    groups
-        The groups of the cells; a single one without a name, unless they were asked for.
-    mixed
-        Without groups, the notice that the cells are of several types, donors or batches.
-    match
-        Which columns of the input hold the model's genes.
-    condition_key, control_label
-        The obs column and label that mark control cells; None if all rows were taken.
-    notices
-        Messages for the user.
-    annotation
-        Names and annotation of the input.
-    others
-        Values of all genes of the input but the model's, in the input's columns; None if they were not asked for.
     """
 
     values: StoredRows
     obs_names: NDArray[np.object_]
-    n_available: int
+    n_available: int  # control cells in the input
     groups: Groups
-    mixed: Sequence[str]
+    mixed: Sequence[str]  # without groups, the notice that the cells are of several types, donors or batches
     match: GeneMatch
-    condition_key: str | None
+    condition_key: str | None  # None, as the label, if all rows were taken
     control_label: str | None
     notices: Sequence[str]
     annotation: InputAnnotation
-    others: StoredRows | None = None
+    others: StoredRows | None = None  # all genes of the input but the model's, in its columns, if they were asked for
 
     @property
     def n_obs(self) -> int:
-        """How many cells the run uses."""
+        """How many cells the run uses; one drawn twice counts as two."""
         return len(self.obs_names)
 
     @property
@@ -212,12 +175,9 @@ class ControlCells:
         return self.values.dense(start, stop)
 
     def over_input(self, first: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return rows for the cells from `first` on over all genes of the input, where the model has none: own values.
+        """Return rows [n_cells, n_genes] of the cells from `first` on over all genes of the input.
 
-        Parameters
-        ----------
-        rows
-            (n_cells, n_genes), in model gene order.
+        The genes that the model lacks keep the values of the cells.
         """
         assert self.others is not None, "these were asked for"
         complete = self.others.dense(first, first + len(rows))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import log
 from typing import Any
 
@@ -41,22 +41,12 @@ _MIN_OTHER = 0.2
 
 @dataclass(frozen=True)
 class Transform:
-    """A transform of counts.
-
-    Attributes
-    ----------
-    name
-        The transform in words.
-    undo
-        Returns the values before it.
-    linear, log1p
-        Python expressions of these values, and of their log1p, for `adata.X`.
-    """
+    """A transform of counts."""
 
     name: str
-    undo: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    linear: str
-    log1p: str
+    undo: Callable[[NDArray[np.float64]], NDArray[np.float64]]  # returns the values before it
+    linear: str  # these values, in Python
+    log1p: str  # and their log1p
 
 
 def logarithm(base: float) -> Transform:
@@ -81,31 +71,18 @@ TRANSFORMS = (
 
 @dataclass(frozen=True)
 class Signature:
-    """What a sample of cells shows.
+    """What a sample of cells shows."""
 
-    Attributes
-    ----------
-    transform
-        What the values went through; None if they do not show it.
-    n_judged, n_alike
-        Cells with enough values to tell, and how many of them have that transform; 0 if only totals show it.
-    units, depths, geometric_means
-        Of each of the latter, the value of one count after undoing the transform, the sum of its counts, and the
-        geometric mean of 1 + count over all genes.
-    totals
-        The sum of each cell with expression, after undoing the transform (log1p if it is None).
-    other
-        What a few cells went through in the place of log1p, and their number.
-    """
-
-    transform: Transform | None
-    n_judged: int
-    n_alike: int
-    units: NDArray[np.float64] = field(repr=False)
-    depths: NDArray[np.float64] = field(repr=False)
-    geometric_means: NDArray[np.float64] = field(repr=False)
-    totals: NDArray[np.float64] = field(repr=False)
-    other: tuple[Transform, int] | None = None
+    transform: Transform | None  # what the values went through; None if they do not show it
+    n_judged: int  # cells with enough values to tell
+    n_alike: int  # those that have this transform; 0 if only totals show it
+    # Of each of the latter, the value of one count after undoing the transform, the sum of its counts, and the
+    # geometric mean of 1 + count over all genes:
+    units: NDArray[np.float64]
+    depths: NDArray[np.float64]
+    geometric_means: NDArray[np.float64]
+    totals: NDArray[np.float64]  # the sum of each cell with expression, after undoing the transform (or log1p)
+    other: tuple[Transform, int] | None = None  # what a few cells went through in the place of log1p
 
     @property
     def total(self) -> float | None:
@@ -157,10 +134,7 @@ class Signature:
 def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) -> Signature:
     """Find which transform the cells of a sample went through.
 
-    Parameters
-    ----------
-    sample
-        `csr_array` [n_cells, n_genes], non-negative, of as many genes as there are: totals need all of them.
+    The sample is a `csr_array` [n_cells, n_genes], not negative, of as many genes as there are: totals need them all.
     """
     cells = np.split(sample.data.astype(np.float64), sample.indptr[1:-1])
     cells = [values[np.isfinite(values)] for values in cells]

@@ -30,21 +30,11 @@ _MOST_NUMBERS = 50
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """The control cells of a run by group, one group after the other.
+    """The control cells of a run by group, one group after the other."""
 
-    Attributes
-    ----------
-    column
-        The obs column; None if there is one group, which holds all cells and has no name.
-    names
-        Of the groups: the categories in their order, other values sorted.
-    bounds
-        int64 [n_groups + 1]: the first cell of each group, then the number of cells.
-    """
-
-    column: str | None
-    names: tuple[str, ...]
-    bounds: NDArray[np.int64]
+    column: str | None  # of obs; None if there is one group, which holds all cells and has no name
+    names: tuple[str, ...]  # the categories in their order, other values sorted
+    bounds: NDArray[np.int64]  # [n_groups + 1]: the first cell of each group, then the number of cells
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return the first cell of each group and the one after its last."""

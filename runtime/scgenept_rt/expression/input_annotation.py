@@ -19,28 +19,14 @@ from scgenept_rt.genes import GenePanel
 
 @dataclass(frozen=True, eq=False)
 class InputAnnotation:
-    """Names and annotation of an input; `var_names` alone unless the rest was asked for.
-
-    Attributes
-    ----------
-    var_names
-        Names of all genes of the input; object [n_vars].
-    obs
-        Columns of obs with the values of the control cells in use, in their order; without the column that labels
-        perturbations, and without `left_out`.
-    left_out
-        Columns of obs that tell control cells from others, as predicted cells are none.
-    control_labels
-        Label of each control cell in use, as the input writes it; none without a column of labels.
-    labels
-        The labels of all cells, each once.
-    """
+    """Names and annotation of an input; `var_names` alone unless the rest was asked for."""
 
     var_names: NDArray[np.object_]
+    # Columns of the control cells in use, without the column of labels and those left out:
     obs: Mapping[str, Any] = field(default_factory=dict)
-    left_out: Sequence[str] = ()
-    control_labels: Sequence[str] = ()
-    labels: Sequence[str] = ()
+    left_out: Sequence[str] = ()  # columns that tell control cells from others, as predicted cells are none
+    control_labels: Sequence[str] = ()  # of each control cell in use, as the input writes it
+    labels: Sequence[str] = ()  # of all cells, each once
 
 
 def read_annotation(

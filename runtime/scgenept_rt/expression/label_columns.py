@@ -37,14 +37,9 @@ _MOST_LABELS = 2000
 
 
 class Labels:
-    """The labels of a column, stripped text; missing values (NaN, None) are no label.
+    """The labels of a column: distinct texts, and the position of each row's label among them, -1 for none.
 
-    Attributes
-    ----------
-    names
-        The distinct values. Two may be the same text, such as "ctrl" and "ctrl ".
-    codes
-        int64 [n_obs], position of each row's label in `names`, -1 for none.
+    Texts are stripped, so that two may be the same, as those of "ctrl" and "ctrl ".
     """
 
     def __init__(self, values: Any) -> None:

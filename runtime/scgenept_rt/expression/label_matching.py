@@ -38,12 +38,7 @@ CONTROL = "ctrl"
 class LabelReader:
     """Reads labels as genes of a panel, in the spellings of public data sets; each label once.
 
-    Parameters
-    ----------
-    panel
-        The model's genes.
-    control_labels
-        The data's labels of control cells, besides `CONTROL_LABELS`.
+    `control_labels` are those of the data, besides `CONTROL_LABELS`.
     """
 
     def __init__(self, panel: GenePanel, control_labels: Iterable[str] = ()) -> None:
@@ -114,30 +109,14 @@ def measured_perturbations(
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Rows of a data set by label; spellings of one condition are one label.
+    """Rows of a data set by label; spellings of one condition are one label."""
 
-    Attributes
-    ----------
-    names
-        Labels in the order of their first row, in its spelling; the control label is `CONTROL`.
-    codes
-        int64 [n_obs], index into `names`, -1 for a row without label.
-    reader
-        Reads labels as genes.
-    n_without
-        Number of rows without label.
-    condition_names
-        GEARS's `condition_name` of each label, the key of lists in uns; empty if obs has no such column.
-    notices
-        Messages about the labels of control cells.
-    """
-
-    names: tuple[str, ...]
-    codes: NDArray[np.int64]
+    names: tuple[str, ...]  # in the order and spelling of their first row; `CONTROL` for control cells
+    codes: NDArray[np.int64]  # [n_obs], index into `names`, -1 for a row without label
     n_without: int
     reader: LabelReader
-    condition_names: Mapping[str, str]
-    notices: tuple[str, ...] = ()
+    condition_names: Mapping[str, str]  # GEARS's name of each label, the key of lists in uns, where obs has it
+    notices: tuple[str, ...] = ()  # about the labels of control cells
 
     @classmethod
     def of(cls, cells: OpenedCells, panel: GenePanel, group: tuple[str, str] | None = None) -> LabelledRows:

@@ -26,22 +26,11 @@ _N_FREQUENT = 5
 
 @dataclass(frozen=True, eq=False)
 class ControlRows:
-    """Rows that are control cells, in order.
-
-    Attributes
-    ----------
-    rows
-        int64 [n_control_cells].
-    condition_key, control_labels, labels
-        The obs column that labels cells, its labels of control cells (the most frequent first), and all its labels;
-        None and none if obs has no such column and all rows are control cells.
-    notices
-        Messages for the user.
-    """
+    """Rows that are control cells, in order; all rows if obs has no column that labels cells."""
 
     rows: NDArray[np.int64]
     condition_key: str | None
-    control_labels: tuple[str, ...] = ()
+    control_labels: tuple[str, ...] = ()  # the most frequent first
     labels: Labels | None = None
     notices: tuple[str, ...] = ()
 

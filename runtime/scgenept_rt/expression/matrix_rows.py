@@ -147,10 +147,7 @@ class DenseRows(MatrixRows):
 def matrix_rows(matrix: Any, where: str) -> MatrixRows:
     """Return the rows of a matrix in anndata's layouts: on disk (h5py, zarr), backed, or in memory.
 
-    Raises
-    ------
-    CellsFormatError
-        If its layout is unknown, or it does not hold real numbers.
+    Raises `CellsFormatError` if its layout is unknown, or it does not hold real numbers.
     """
     matrix = getattr(matrix, "group", matrix) if hasattr(matrix, "format") and hasattr(matrix, "backend") else matrix
     compressed, shape = _compressed_arrays(matrix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption
 from scgenept_rt.expression.annotation import as_text, text_columns
-from scgenept_rt.genes import GeneMatch, GenePanel
+from scgenept_rt.genes import GeneMatch
 from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
@@ -32,7 +31,21 @@ def accept_missing(cells: OpenedCells, match: GeneMatch) -> list[str]:
         raise _none_found(cells, match)
     if cells.options["missing_genes"] == "error":
         raise _some_missing(cells, match)
-    return _missing_notices(match)
+    lacking = f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,})"
+    notices: list[str] = [Caution(f"{lacking}: {join_limited(match.missing)}.")]
+    if match.unclear:
+        spelled = f"{len(match.unclear):,} of them may be there in another spelling ({_spelled(match)})"
+        notices.append(Caution(f"Warning: {spelled}."))
+    share = match.n_found / len(match.panel)
+    if share < _LOW_COVERAGE:
+        measured = f"only {share:.0%}" if share >= 0.01 else "less than 1%"
+        notices.append(
+            Caution(
+                f"Warning: {measured} of what the model reads is measured: such cells are far from those that it was "
+                "trained on, and its predictions may mean little."
+            )
+        )
+    return notices
 
 
 def without_flagged(cells: OpenedCells, match: GeneMatch) -> GeneMatch:
@@ -81,64 +94,29 @@ def _without(match: GeneMatch, lost: NDArray[np.bool_], why: str) -> GeneMatch:
     return match.without(lost, Caution(f"{have} {why}")) if n else match
 
 
-def _missing_notices(match: GeneMatch) -> list[str]:
-    """Return notices about genes that were taken as not expressed."""
-    notices = [
-        f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,}): "
-        f"{join_limited(match.missing)}."
-    ]
-    if match.unclear:
-        are = f"{len(match.unclear):,} of them may be"
-        notices.append(f"Warning: {are} there in another spelling ({_spelled(match)}).")
-    if match.n_found < _LOW_COVERAGE * len(match.panel):
-        found = match.n_found / len(match.panel)
-        share = f"only {found:.0%}" if found >= 0.01 else "less than 1%"
-        notices.append(
-            f"Warning: {share} of what the model reads is measured: such cells are far from those that it was "
-            "trained on, and its predictions may mean little."
-        )
-    return [Caution(notice) for notice in notices]
-
-
 def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
-    """Return the error for an input in which no gene was found."""
-    names = cells.gene_names[match.source]
-    columns = [name for name, _ in text_columns(cells.var) if name != match.source]
-    remedy = "" if columns else "Write gene symbols or Ensembl ids into var_names"
-    in_rows = next(filter(lambda rows: _are_genes(rows, match.panel), _names_of_rows(cells)), None)
-    if in_rows is not None:
+    names, rows, panel = cells.gene_names[match.source], set(cells.obs.index), match.panel
+    if 2 * sum(name in panel for name in rows) >= min(len(rows), len(panel)):
+        found = f"its rows are genes ({join_limited(list(cells.obs.index[:3]))}), and its columns"
         return GeneMatchError(
-            f"it is transposed: its rows are genes ({join_limited(in_rows, 3)}), and its columns "
-            f"({join_limited(names, 3)}) are not",
+            f"it is transposed: {found} ({join_limited(names, 3)}) are not",
             "Write it with cells as rows: `adata = adata.T`",
             where=cells.where,
             genes=match.missing,
         )
-    use = f"name the column with the gene names ({join_limited(columns, 12)})"
+    columns = [name for name, _ in text_columns(cells.var) if name != match.source]
+    use = UseOption("gene_key", f"name the column with the gene names ({join_limited(columns, 12)})")
     return GeneMatchError(
-        f"none of the model's {len(match.panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, "
-        f"expected gene symbols or Ensembl ids{_elsewhere(match)}",
-        remedy,
-        [*([UseOption("gene_key", use)] if columns else []), *cells.raw_option()],
+        f"none of the model's {len(panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, expected "
+        f"gene symbols or Ensembl ids{_elsewhere(match)}",
+        "" if columns else "Write gene symbols or Ensembl ids into var_names",
+        [*([use] if columns else []), *cells.raw_option()],
         where=cells.where,
         genes=match.missing,
     )
 
 
-def _names_of_rows(cells: OpenedCells) -> Iterator[list[str]]:
-    yield list(cells.obs.index)
-    for _, values in text_columns(cells.obs):
-        yield as_text(values).tolist()
-
-
-def _are_genes(names: list[str], panel: GenePanel) -> bool:
-    """Return whether names are those of different genes, and not of the perturbed genes of cells."""
-    distinct = set(names)
-    return 2 * sum(name in panel for name in distinct) >= min(len(names), len(panel)) and len(distinct) > len(names) / 2
-
-
 def _some_missing(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
-    """Return the error for an input that lacks genes."""
     n_missing = len(match.missing)
     which = "one" if n_missing == 1 else f"{n_missing:,}"
     zero = UseOption("missing_genes", "take missing genes as not expressed", "zero")

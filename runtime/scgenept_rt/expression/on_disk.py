@@ -36,17 +36,7 @@ _CONVERSIONS = {
 
 @contextmanager
 def open_stored(path: Path, options: ReadOptions) -> Iterator[StoredCells]:
-    """Open an .h5ad file or a .zarr directory.
-
-    Raises
-    ------
-    CellsNotFoundError
-        If the path does not exist.
-    CellsFormatError
-        If it cannot be read, is something else, or was changed meanwhile.
-    MissingPackageError
-        If the path is a .zarr directory and zarr is not installed.
-    """
+    """Open an .h5ad file or a .zarr directory; raise `CellsFormatError` at the end if it was changed meanwhile."""
     if not path.exists():
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=path)
     with ExitStack() as opened:

@@ -94,12 +94,8 @@ class OpenedCells:
         The path, or "AnnData object"; for messages.
     options
         The reading options, complete.
-    obs
-        Annotation of the cells.
     uns
-        Unstructured annotation. On disk, entries are read on access, and dictionaries in it are mappings of that kind.
-    layer_names, has_x, has_raw
-        The layers that there are, and whether there is X and raw.
+        On disk, entries are read on access, and dictionaries in it are mappings of that kind.
     """
 
     where: str

@@ -31,21 +31,18 @@ def read_control_cells(
     annotated: bool = False,
     all_genes: bool = False,
 ) -> ControlCells:
-    """Read the control cells that a run uses; only these are in memory; many go to a temporary file.
+    """Read the control cells that a run uses; only these are in memory, and many go to a temporary file.
 
     Parameters
     ----------
-    source
-        Path of an .h5ad file or a .zarr directory, or an AnnData. Backed ones and views are read by rows too, but
-        of a view of a backed one all rows are loaded. Values are log1p of normalised counts.
-    options, sampling
-        What to read, and which control cells to use; by default each once.
+    source, options
+        See `open_cells`. Of a view of a backed AnnData all rows are loaded.
+    sampling
+        Which control cells to use; by default each once.
     groupby
         obs column with groups of cells: they are drawn within each, and lie one group after the other.
-    annotated
-        Read obs and labels too.
-    all_genes
-        Read the values of the input's other genes too.
+    annotated, all_genes
+        Read obs and labels too, and the values of the input's other genes.
 
     Raises
     ------

@@ -209,21 +209,10 @@ def _fault_of_negative(sample: Any) -> ScaleFault | None:
 
 
 class ScaleCheck:
-    """Checks values of cells in batches as they are read, and all of them together at the end.
+    """Checks the values of `rows` of cells in batches as they are read, and all of them together at the end.
 
-    NaN and infinity are always errors. Other faults of the scale are notices if the options of the cells accept
-    unnormalised values.
-
-    Parameters
-    ----------
-    cells
-        What is read.
-    gene_names
-        The gene of each column.
-    rows
-        int64 [n_cells]: the cells, in the order of the batches.
-    fault
-        What a sample of the cells showed.
+    NaN and infinity are always errors; other faults, also that which a sample showed, are notices if the options of the
+    cells accept them.
     """
 
     def __init__(
@@ -244,10 +233,7 @@ class ScaleCheck:
     def check(self, batch: Any) -> None:
         """Check the next cells, a `csr_array` [n_cells, n_genes] without stored zeros.
 
-        Raises
-        ------
-        ExpressionValueError
-            If a value is NaN, infinite or negative; the first in the order of cells is named.
+        Raises `ExpressionValueError` about the first value that is NaN, infinite or negative.
         """
         data = batch.data
         if data.size:
@@ -277,11 +263,8 @@ class ScaleCheck:
     def finish(self) -> list[str]:
         """Judge all cells that were checked and return notices.
 
-        Raises
-        ------
-        ExpressionValueError
-            If every value is a whole number and the largest is 3 or more, if the largest value is above 20, or if the
-            fault is certain.
+        Raises `ExpressionValueError` if every value is a whole number and the largest is 3 or more, if the largest
+        value is above 20, or if the fault is certain.
         """
         notices: list[str] = []
         raw_counts = self._all_whole and self._maximum >= _MIN_RAW_COUNT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from scgenept_rt.installing import pip_command
 from scgenept_rt.wording import format_size, pluralize
 
 REWRITE = "Copy, download or write the file again"
-_COMPRESSED = ("data", "indices", "indptr")
+_COMPRESSED = {"data", "indices", "indptr"}
 _TEXT = np.dtype([("n_bytes", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 """What an array of texts of varying length holds in HDF5: the length of each, and where it is."""
 
@@ -38,17 +38,9 @@ def reading(where: object, name: str = "") -> Iterator[None]:
 
 
 def checked(element: Any, *, whole: bool = True) -> Any:
-    """Return a group or array of an .h5ad or .zarr file once it is safe to read.
+    """Return a group or array of an .h5ad or .zarr file that is going to be read whole, or a few rows at a time.
 
-    Parameters
-    ----------
-    whole
-        Whether all of it is going to be in memory, and not a few rows at a time.
-
-    Raises
-    ------
-    ValueError
-        If its values lie in another file, are more than fits in memory, or are not all there.
+    Raises ValueError if its values lie in another file, are more than fits in memory, or are not all there.
     """
     if hasattr(element, "keys"):
         for key in list(element.keys()):
@@ -88,10 +80,7 @@ def check_chunks(array: Any, name: str) -> None:
 
 
 def absent_notices(element: Any, name: str) -> list[Notice]:
-    """Return a caution about chunks that have no file: they may be zeros or empty texts, or an incomplete copy.
-
-    `element` is an array, or a column with categories or missing values.
-    """
+    """Return a caution about chunks of an array or a column without file: zeros, empty texts or an incomplete copy."""
     arrays = {"values": element} if hasattr(element, "shape") else {key: element[key] for key in element}
     text = _is_text(arrays.get("values"))
     if text:  # missing ones are empty, whatever the mask says
@@ -152,15 +141,7 @@ def _check_complete(group: Any) -> None:
 
     zarr leaves out chunks of zeros alone, which a column of one category is, and in a matrix only one of nothing.
     """
-    if "codes" in group and group["categories"].shape[0] > 1:
-        names: Sequence[str] = ("codes",)
-    elif (
-        all(name in group for name in _COMPRESSED)
-        and group["data"].shape[0]
-        and min(group.attrs.get("shape", (0,))) > 1
-    ):
-        names = _COMPRESSED
-    else:
-        return
-    for name in names:
+    has_codes = "codes" in group and group["categories"].shape[0] > 1
+    has_values = set(group) >= _COMPRESSED and group["data"].shape[0] and min(group.attrs.get("shape", (0,))) > 1
+    for name in ("codes",) if has_codes else sorted(_COMPRESSED) if has_values else ():
         check_chunks(group[name], f"its {name}")

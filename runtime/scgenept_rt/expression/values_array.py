@@ -31,7 +31,7 @@ def from_array(values: ArrayLike, panel: GenePanel) -> NDArray[np.float32]:
     """
     n_genes = len(panel)
 
-    def unfit(found: str, remedy: str) -> ArgumentError:
+    def unfit(found: str, remedy: str = "Pass a float32 array") -> ArgumentError:
         expected = f"real numbers of shape (n_cells, {n_genes}) in model gene order"
         return ArgumentError(f"values are {found}, expected {expected}", remedy)
 
@@ -44,9 +44,9 @@ def from_array(values: ArrayLike, panel: GenePanel) -> NDArray[np.float32]:
     try:
         array = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
     except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, a tensor on a GPU
-        raise unfit(f"no array ({reason(error)})", "Pass a float32 array") from error
+        raise unfit(f"no array ({reason(error)})") from error
     if array.dtype.kind not in "iuf":
-        raise unfit(f"of dtype {array.dtype}" if array.ndim else describe(values), "Pass a float32 array")
+        raise unfit(f"of dtype {array.dtype}" if array.ndim else describe(values))
     if array.ndim != 2 or array.shape[1] != n_genes:
         remedy = "`Predictor.predict` takes an AnnData, by names of genes; for one cell, pass values[None, :]"
         raise unfit(f"of shape {array.shape}", remedy)
@@ -55,9 +55,6 @@ def from_array(values: ArrayLike, panel: GenePanel) -> NDArray[np.float32]:
     # One sum instead of a boolean array: it is finite unless a value is not, or the sum itself overflows.
     if not np.isfinite(np.sum(array, dtype=np.float64)):
         for row, gene in np.argwhere(~np.isfinite(array))[:1]:
-            raise ExpressionValueError(
-                f"the value of row {row}, gene {panel.names[gene]!r} is {array[row, gene]}, expected finite "
-                "log1p-normalised expression",
-                where="values",
-            )
+            found = f"the value of row {row}, gene {panel.names[gene]!r} is {array[row, gene]}"
+            raise ExpressionValueError(f"{found}, expected finite log1p-normalised expression", where="values")
     return array
