@@ -139,30 +139,21 @@ def test_the_form_of_files_before_anndata_0_8(tmp_path):
     np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
 
 
-def test_an_input_without_x(tmp_path):
-    adata = anndata.AnnData(obs=pd.DataFrame(index=["c1"]), var=pd.DataFrame(index=list(GENES)))
-    adata.layers["lognorm"] = np.ones((1, 8))
-    adata.write_h5ad(tmp_path / "cells.h5ad")
-    for source in (adata, tmp_path / "cells.h5ad"):
-        with pytest.raises(FieldNotFoundError, match="it has no X") as caught:
-            read(source)
-        assert proposed(caught) == {"layer": "lognorm"}
-        np.testing.assert_array_equal(read(source, layer="lognorm").dense(0, 1), np.ones((1, 8)))
-
-
-@pytest.mark.parametrize("with_layer", [False, True])
-def test_an_input_with_raw_and_without_x(tmp_path, with_layer):
+@pytest.mark.parametrize("there", [["layer"], ["use_raw"], ["layer", "use_raw"]])
+def test_an_input_without_x(tmp_path, there):
     adata = anndata.AnnData(obs=pd.DataFrame(index=["c1", "c2"]), var=pd.DataFrame(index=list(GENES)))
-    adata.raw = anndata.AnnData(np.ones((2, 8)), obs=adata.obs, var=adata.var)
-    if with_layer:
+    if "use_raw" in there:
+        adata.raw = anndata.AnnData(np.ones((2, 8)), obs=adata.obs, var=adata.var)
+    if "layer" in there:
         adata.layers["lognorm"] = np.ones((2, 8))
     adata.write_h5ad(tmp_path / "cells.h5ad")
-    options = {"layer": "lognorm", "use_raw": True} if with_layer else {"use_raw": True}
     for source in (adata, tmp_path / "cells.h5ad"):
         with pytest.raises(FieldNotFoundError, match=r"it has no X\.") as caught:
             read(source)
-        assert proposed(caught) == options
-        np.testing.assert_array_equal(read(source, use_raw=True).dense(0, 2), np.ones((2, 8)))
+        options = proposed(caught)
+        assert options == {name: {"layer": "lognorm", "use_raw": True}[name] for name in there}
+        for name, value in options.items():
+            np.testing.assert_array_equal(read(source, **{name: value}).dense(0, 2), np.ones((2, 8)))
 
 
 def test_an_input_without_any_expression_and_a_view_of_it(tmp_path):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from scgenept_rt.errors import Caution, GeneMatchError
 from scgenept_rt.genes import GenePanel
-from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, GENES, IDS, cells, log1p_values, proposed, read
+from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, cells, log1p_values, proposed, read
 
 
 def test_missing_genes_are_an_error_or_zero():
@@ -59,12 +55,6 @@ def test_no_gene_at_all_is_never_taken_as_zero():
     assert read(adata, gene_key="mine").match.n_found == 8
 
 
-def test_symbols_where_scanpy_puts_them_beside_ids():
-    adata = cells(log1p_values(), [f"probe{number}" for number in range(8)])
-    adata.var["gene_symbols"] = GENES
-    assert read(adata).match.source == "gene_symbols"
-
-
 @pytest.mark.parametrize(("n_found", "share"), [(1, "less than 1%"), (2, "only 1%"), (8, "only 4%")])
 def test_an_input_with_few_of_the_genes_is_warned_of(n_found, share):
     names = tuple(f"gene{number}" for number in range(200))
@@ -73,14 +63,6 @@ def test_an_input_with_few_of_the_genes_is_warned_of(n_found, share):
     assert any(notice.startswith(f"Warning: {share} of what the model reads is") for notice in control.notices)
     were = "was" if n_found == 1 else "were"
     assert any(f"{n_found} of the model's 200 genes {were} found" in notice for notice in control.notices)
-
-
-def test_duplicate_names_that_the_model_needs():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        adata = cells(log1p_values(n_vars=9), [*GENES, "B"])
-    with pytest.raises(GeneMatchError, match=r"B \(2 of the input\)"):
-        read(adata)
 
 
 def test_gene_key_takes_any_column(tmp_path):
@@ -93,30 +75,6 @@ def test_gene_key_takes_any_column(tmp_path):
         control = read(source, gene_key="symbol")
         np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS, ::-1].astype(np.float32))
         assert read(source, gene_key="index_of_mine").match.n_found == 8
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 1000),
-    order=st.permutations(range(10)),
-    encoding=st.sampled_from(sorted(ENCODINGS)),
-    spelling=st.sampled_from(["symbols", "ids", "versioned ids", "gene_name"]),
-)
-def test_the_order_and_spelling_of_genes_never_change_values(seed, order, encoding, spelling):
-    x = log1p_values(seed, n_vars=10)
-    expected = read(cells(x, [*GENES, "other1", "other2"]))
-    names = np.array([*(IDS if "ids" in spelling else GENES), "other1", "other2"], dtype=object)[order]
-    if spelling == "versioned ids":
-        names = np.array([f"{name}.{place}" if name.startswith("ENSG") else name for place, name in enumerate(names)])
-    adata = cells(ENCODINGS[encoding](x[:, order]), names)
-    if spelling == "gene_name":
-        adata.var["gene_name"] = names
-        adata.var_names = [str(number) for number in range(10)]
-    control = read(adata)
-    assert control.fingerprint == expected.fingerprint
-    np.testing.assert_array_equal(control.dense(0, control.n_obs), expected.dense(0, expected.n_obs))
-    assert control.match.source == ("gene_name" if spelling == "gene_name" else "var_names")
-    assert control.match.n_by_id == (8 if "ids" in spelling else 0)
 
 
 # --- symbols and ids of one file --------------------------------------------------------------------------------------
