@@ -149,23 +149,18 @@ def read_signature(sample: Any, transforms: tuple[Transform, ...] = TRANSFORMS) 
     chosen: Transform | None = LOG1P if counted[LOG1P] else None
     if others and others[0][1] >= _MIN_OTHER * len(votes):
         chosen = others[0][0]
-    if chosen is None:
-        chosen = next(
-            (entry for entry in transforms if _alike(_totals(cells, entry), 1 if entry is LOG1P else 0.1)), None
-        )
-        if chosen is not None:
-            none = np.empty(0)
-            return Signature(chosen, len(votes), 0, none, none, none, _totals(cells, chosen))
+    few = next(((entry, n) for entry, n in others if entry is not None and n > 1), None) if chosen is LOG1P else None
     shown = [
         (unit, counts.sum(), np.exp(np.log1p(counts).sum() / sample.shape[1]))
         for transform, unit, values in votes
         if transform is not None and transform is chosen
         for counts in [transform.undo(values) / unit]
     ]
+    if chosen is None:
+        by_total = (entry for entry in transforms if _alike(_totals(cells, entry), 1 if entry is LOG1P else 0.1))
+        chosen = next(by_total, None)
     units, depths, means = np.array(shown).reshape(-1, 3).T
-    few = next(((entry, n) for entry, n in others if entry is not None and n > 1), None) if chosen is LOG1P else None
-    totals = _totals(cells, chosen or LOG1P)
-    return Signature(chosen, len(votes), counted[chosen], units, depths, means, totals, few)
+    return Signature(chosen, len(votes), len(shown), units, depths, means, _totals(cells, chosen or LOG1P), few)
 
 
 def divided_by_gene(sample: Any) -> bool:

@@ -23,7 +23,7 @@ _GAP_VALUES = 1 << 16
 # What one pass over compressed columns may keep; more selected rows take several passes.
 _BAND_BYTES = 128 * 2**20
 _BYTES_PER_VALUE = 12
-_SPARSE_FORMATS = ("csr", "csc")
+_ARRAYS = {"data", "indices", "indptr"}
 
 
 class MatrixRows:
@@ -144,44 +144,34 @@ class DenseRows(MatrixRows):
             yield _csr(values[at, places], at, genes[places].astype(np.int32), len(values), len(columns))
 
 
+_COMPRESSED: Mapping[str, type[_Compressed]] = {"csr": CompressedRows, "csc": CompressedColumns}
+
+
 def matrix_rows(matrix: Any, where: str) -> MatrixRows:
     """Return the rows of a matrix in anndata's layouts: on disk (h5py, zarr), backed, or in memory.
 
     Raises `CellsFormatError` if its layout is unknown, or it does not hold real numbers.
     """
-    matrix = getattr(matrix, "group", matrix) if hasattr(matrix, "format") and hasattr(matrix, "backend") else matrix
-    compressed, shape = _compressed_arrays(matrix)
-    if compressed is not None:
-        form, arrays = compressed
-        _check_dtype(arrays["data"].dtype, where)
-        return CompressedRows(arrays, shape, where) if form == "csr" else CompressedColumns(arrays, shape, where)
+    matrix = getattr(matrix, "group", matrix) if hasattr(matrix, "backend") else matrix  # of a backed AnnData
+    kind: type[_Compressed] | None = None
+    if hasattr(matrix, "indptr"):  # SciPy
+        kind, shape = _COMPRESSED.get(matrix.format), matrix.shape
+        matrix = {name: getattr(matrix, name) for name in _ARRAYS} if kind else matrix
+    elif hasattr(matrix, "attrs") and hasattr(matrix, "keys") and set(matrix) >= _ARRAYS:
+        attrs: dict[str, Any] = dict(matrix.attrs)
+        # Files without encoding-type have the attributes of anndata before 0.7.
+        kind = _COMPRESSED.get(str(attrs.get("encoding-type", attrs.get("h5sparse_format"))).removesuffix("_matrix"))
+        shape = tuple(int(length) for length in attrs["shape" if "shape" in attrs else "h5sparse_shape"])
     is_array = isinstance(matrix, np.ndarray) or type(matrix).__module__.partition(".")[0] in ("h5py", "zarr")
-    if not is_array or len(getattr(matrix, "shape", ())) != 2:
+    if kind is None and (not is_array or len(getattr(matrix, "shape", ())) != 2):
         problem = f"its matrix is of an unknown kind ({type(matrix).__name__}), expected a CSR, CSC or dense matrix"
         remedy = "Load it: `adata = adata.to_memory()`" if hasattr(matrix, "compute") else ""
         raise CellsFormatError(problem, remedy, where=where)
-    _check_dtype(matrix.dtype, where)
-    return DenseRows(matrix, where)
-
-
-def _compressed_arrays(matrix: Any) -> tuple[tuple[str, Mapping[str, Any]] | None, tuple[int, int]]:
-    """Return the layout and the arrays of a compressed matrix and its shape, or None if it is not one."""
-    if hasattr(matrix, "indptr") and getattr(matrix, "format", None) in _SPARSE_FORMATS:
-        arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
-        return (matrix.format, arrays), matrix.shape
-    if hasattr(matrix, "attrs") and hasattr(matrix, "keys"):
-        attrs = dict(matrix.attrs)
-        form = str(attrs.get("encoding-type", attrs.get("h5sparse_format", ""))).removesuffix("_matrix")
-        shape = attrs.get("shape", attrs.get("h5sparse_shape"))
-        if form in _SPARSE_FORMATS and shape is not None and {"data", "indices", "indptr"} <= set(matrix.keys()):
-            return (form, matrix), (int(shape[0]), int(shape[1]))
-    return None, (0, 0)
-
-
-def _check_dtype(dtype: Any, where: str) -> None:
-    if np.dtype(dtype).kind not in "iuf":
+    dtype = np.dtype(matrix["data"].dtype if kind else matrix.dtype)
+    if dtype.kind not in "iuf":
         problem = f"its matrix has dtype {dtype}, expected integers or floating point numbers"
         raise CellsFormatError(problem, where=where)
+    return kind(matrix, shape, where) if kind else DenseRows(matrix, where)
 
 
 def _indptr(arrays: Mapping[str, Any], n_lines: int) -> NDArray[np.int64]:

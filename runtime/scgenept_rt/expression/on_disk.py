@@ -112,23 +112,21 @@ class StoredMapping(Mapping[str, Any]):
 
 def _check_kind(path: Path) -> None:
     """Raise `CellsFormatError` if the path does not look like an AnnData on disk."""
-    if path.suffix.lower() == ".zarr":
-        if not path.is_dir():
-            problem = "it is a file, expected a .zarr directory as AnnData.write_zarr writes it"
-            raise CellsFormatError(problem, where=path)
-        return
-    if path.is_dir():
+    ending, problem, remedy = path.suffix.lower(), "", ""
+    if ending == ".zarr":
+        problem = "" if path.is_dir() else "it is a file, expected a .zarr directory as AnnData.write_zarr writes it"
+    elif path.is_dir():
         problem = "it is a directory, expected an .h5ad file or a directory that ends in .zarr"
-        raise CellsFormatError(problem, where=path)
-    if path.suffix.lower() != ".h5ad":
-        remedy = _CONVERSIONS.get(path.suffix.lower(), "")
-        raise CellsFormatError(f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr", remedy, where=path)
-    with Hdf5Source(path) as source:
-        magic = os.pread(source.fileno(), len(_HDF5_MAGIC), 0)
-    if magic != _HDF5_MAGIC:
-        found = "it is empty" if not magic else f"it is not an HDF5 file (it begins with {magic!r})"
-        remedy = _CONVERSIONS[".gz"] if magic.startswith(b"\x1f\x8b") else ""
-        problem = f"{found}, expected an .h5ad file as AnnData.write_h5ad writes it"
+    elif ending != ".h5ad":
+        problem = f"unknown file ending {path.suffix!r}, expected .h5ad or .zarr"
+        remedy = _CONVERSIONS.get(ending, "")
+    else:
+        with Hdf5Source(path) as source:
+            magic = os.pread(source.fileno(), len(_HDF5_MAGIC), 0)
+        if magic != _HDF5_MAGIC:
+            problem = f"it is not an HDF5 file (it begins with {magic!r}), as AnnData.write_h5ad writes it"
+            remedy = _CONVERSIONS[".gz"] if magic.startswith(b"\x1f\x8b") else ""
+    if problem:
         raise CellsFormatError(problem, remedy, where=path)
 
 

@@ -138,15 +138,15 @@ class OpenedCells:
     def _check_matrix(self) -> None:
         layer = self.options["layer"]
         if self.options["use_raw"]:
-            name, is_there = "raw", self.has_raw
+            problem, is_there = "it has no raw", self.has_raw
         elif layer is not None:
-            name, is_there = f"layer {layer!r}", layer in self.layer_names
+            problem, is_there = f"it has no layer {layer!r}", layer in self.layer_names
         else:
-            name, is_there = "X", self.has_x
+            problem, is_there = "it has no X", self.has_x
         if not is_there:
             others = self.other_matrices()
             remedy = "Read X" if self.has_x else "" if others else "Give cells with expression values"
-            raise FieldNotFoundError(f"it has no {name}", remedy, others, where=self.where)
+            raise FieldNotFoundError(problem, remedy, others, where=self.where)
 
     def layer(self, name: str) -> MatrixRows | None:
         """Return a layer of the same shape as X; None if there is none of this name."""

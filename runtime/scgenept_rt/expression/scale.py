@@ -128,7 +128,7 @@ def _fault(
         remedy = f"Convert them: `adata.X = {logarithm(base).log1p}; adata.uns['log1p']['base'] = None`"
         return ScaleFault(f"uns['log1p'] says that values are {logarithm(base).name} and not log1p", remedy)
     if signature.n_judged and divided_by_gene(sample):
-        problem = "the values of each gene were divided by a number of its own, as centred log-ratios (CLR) of genes"
+        problem = "the values of each gene were divided by a number of its own, as in centred log-ratios (CLR) of genes"
         return ScaleFault(problem, _FROM_COUNTS)
     return _NO_TRACE if signature.n_judged else None
 
@@ -138,8 +138,8 @@ def _fault_of_log1p(signature: Signature, n_genes: int, training_total: float | 
     step = _step(signature, LOG1P, expected)
     if signature.other is not None:
         other, n = signature.other
-        of_cells = f"{n:,} of {pluralize(signature.n_judged, 'cell')} that were looked at"
-        problem = f"{of_cells} are on another scale ({other.name}) than the others (log1p)"
+        of_cells = f"{n:,} of {pluralize(signature.n_judged, 'cell')}"
+        problem = f"{of_cells} that were looked at are on another scale ({other.name}) than the others (log1p)"
         return ScaleFault(problem, "Bring all cells to one scale", certain=False)
     if signature.unnormalised:
         problem = "Values are log1p of whole counts that were not normalised: they differ with the depth of a cell"

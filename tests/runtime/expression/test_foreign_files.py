@@ -16,7 +16,18 @@ import scipy.sparse
 
 from scgenept_rt.errors import CellsFormatError, ExpressionValueError, GeneMatchError, OutputError, ScgeneptError
 from scgenept_rt.perturbation import parse_perturbations
-from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, IDS, N_OBS, PANEL, cells, log1p_values, proposed, read
+from tests.runtime.expression.inputs import (
+    CONTROL_ROWS,
+    ENCODINGS,
+    GENES,
+    IDS,
+    N_OBS,
+    PANEL,
+    cells,
+    log1p_values,
+    proposed,
+    read,
+)
 
 LABELS = ["ctrl" if row % 3 == 0 else "A" for row in range(N_OBS)]
 
@@ -57,6 +68,18 @@ def test_files_of_r(tmp_path, order, encoding, fixed, categories):
     control = read(tmp_path / "cells.h5ad")
     np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
     assert list(control.obs_names[:2]) == ["cell0", "cell3"]
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+def test_a_matrix_with_the_attributes_of_h5sparse(tmp_path, form):
+    x = log1p_values()
+    cells(ENCODINGS[form](x)).write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        attrs = file["X"].attrs
+        attrs.update({"h5sparse_format": form, "h5sparse_shape": attrs["shape"]})
+        for name in ("encoding-type", "encoding-version", "shape"):
+            del attrs[name]
+    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
 
 
 def test_a_transposed_matrix(tmp_path):

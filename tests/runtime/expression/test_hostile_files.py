@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -22,38 +23,48 @@ from scgenept_rt.expression import read_control_cells
 from tests.runtime.expression.inputs import PANEL, as_form, cells, log1p_values, read
 
 
+@pytest.fixture
+def h5ad(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells(scipy.sparse.csr_matrix(log1p_values())).write_h5ad(path)
+    return path
+
+
+@contextlib.contextmanager
+def zarr_of(folder, zarr_format=None, conditions=None):
+    form = {} if zarr_format is None else {"zarr_write_format": zarr_format, "allow_write_nullable_strings": True}
+    adata = cells(scipy.sparse.csr_matrix(log1p_values()), conditions=conditions)
+    with anndata.settings.override(**form), as_form(adata, "zarr", folder) as path:
+        yield path
+
+
 def heaps(path: Path) -> list[int]:
     data = path.read_bytes()
     return [at for at in range(0, len(data), 8) if data[at : at + 8] == b"GCOL\x01\0\0\0"]
 
 
-def test_zeroed_heaps_of_texts_are_refused_where_hdf5_would_loop_for_ever(tmp_path):
-    path = tmp_path / "cells.h5ad"
-    cells(scipy.sparse.csr_matrix(log1p_values())).write_h5ad(path)
-    sound = path.read_bytes()
-    for at in heaps(path):
-        path.write_bytes(sound[: at + 64] + bytes(512) + sound[at + 576 :])
+def test_zeroed_heaps_of_texts_are_refused_where_hdf5_would_loop_for_ever(h5ad):
+    sound = h5ad.read_bytes()
+    for at in heaps(h5ad):
+        h5ad.write_bytes(sound[: at + 64] + bytes(512) + sound[at + 576 :])
         with pytest.raises(CellsFormatError, match="damaged"):
-            read(path)
+            read(h5ad)
 
 
 @pytest.mark.parametrize(("chunks", "length"), [(None, 2**31), ((2,), 2**32 - 1)])
-def test_a_damaged_length_of_a_text_takes_no_memory(tmp_path, chunks, length):
-    path = tmp_path / "cells.h5ad"
-    adata = cells(scipy.sparse.csr_matrix(log1p_values()))
-    adata.write_h5ad(path)
-    with h5py.File(path, "r+") as file:
-        names = np.array(adata.obs_names, dtype=object)
+def test_a_damaged_length_of_a_text_takes_no_memory(h5ad, chunks, length):
+    with h5py.File(h5ad, "r+") as file:
+        names = np.array([f"cell{row}" for row in range(30)], dtype=object)
         write_elem(file["obs"], "_index", names, dataset_kwargs={"chunks": chunks})
         array = file["obs/_index"]
         at = array.id.get_chunk_info(0).byte_offset if chunks else array.id.get_offset()
-    read(path)
+    read(h5ad)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with path.open("r+b") as stream:
+    with h5ad.open("r+b") as stream:
         stream.seek(at)
         stream.write(struct.pack("<I", length))
     with pytest.raises(CellsFormatError):
-        read(path)
+        read(h5ad)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # of KB
 
 
@@ -90,14 +101,12 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_structures_that_no_writer_makes_are_refused_in_words(tmp_path, name):
-    path = tmp_path / "cells.h5ad"
-    cells(scipy.sparse.csr_matrix(log1p_values())).write_h5ad(path)
-    with h5py.File(path, "r+") as file:
+def test_structures_that_no_writer_makes_are_refused_in_words(h5ad, name):
+    with h5py.File(h5ad, "r+") as file:
         STRUCTURES[name](file)
     with pytest.raises(CellsFormatError) as error:
-        read(path)
-    assert error.value.where == str(path)
+        read(h5ad)
+    assert error.value.where == str(h5ad)
 
 
 def chunk_files(array: Path) -> list[Path]:
@@ -106,7 +115,7 @@ def chunk_files(array: Path) -> list[Path]:
 
 @pytest.mark.parametrize("array", ["X/data", "X/indices", "X/indptr", "obs/condition/codes", "obs/_index"])
 def test_zarr_with_absent_chunks_is_refused(tmp_path, array):
-    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+    with zarr_of(tmp_path) as path:
         read(path)
         (file,) = chunk_files(path / array)
         file.unlink()
@@ -134,10 +143,7 @@ LABELS = np.array(["ctrl" if row % 3 == 0 else "A+ctrl" for row in range(30)], d
 @pytest.mark.parametrize("format_version", [2, 3])
 @pytest.mark.parametrize("lost", [0, 3, -1])
 def test_text_with_absent_chunks_is_refused(tmp_path, format_version, lost):
-    with (
-        anndata.settings.override(zarr_write_format=format_version),
-        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
-    ):
+    with zarr_of(tmp_path, format_version) as path:
         files = write_column(path, "condition", LABELS, 4)
         assert read(path).n_obs == 10
         files[lost].unlink()
@@ -147,10 +153,7 @@ def test_text_with_absent_chunks_is_refused(tmp_path, format_version, lost):
 
 @pytest.mark.parametrize("labels", [LABELS, pd.array(LABELS, dtype="string")], ids=["text", "nullable"])
 def test_text_that_is_no_categories_labels_cells_and_is_said_without_its_files(tmp_path, labels):
-    with (
-        anndata.settings.override(zarr_write_format=3, allow_write_nullable_strings=True),
-        as_form(cells(scipy.sparse.csr_matrix(log1p_values()), conditions=False), "zarr", tmp_path) as path,
-    ):
+    with zarr_of(tmp_path, 3, conditions=False) as path:
         files = write_column(path, "guide", labels, 30)
         with pytest.raises(ControlCellsError, match="'guide' holds 'ctrl'"):
             read(path)
@@ -166,10 +169,7 @@ def test_text_that_is_no_categories_labels_cells_and_is_said_without_its_files(t
 
 def test_text_that_may_be_missing_with_absent_chunks_is_refused(tmp_path):
     labels = pd.array([None, *LABELS[1:]], dtype="string")
-    with (
-        anndata.settings.override(zarr_write_format=3, allow_write_nullable_strings=True),
-        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
-    ):
+    with zarr_of(tmp_path, 3) as path:
         files = write_column(path, "condition", labels, 4)
         assert read(path).n_obs == 9  # no chunk of the mask but the first has a file
         files[-1].unlink()
@@ -180,10 +180,7 @@ def test_text_that_may_be_missing_with_absent_chunks_is_refused(tmp_path):
 @pytest.mark.parametrize("lost", [0, -1])
 @pytest.mark.parametrize("labels", [LABELS, pd.Categorical(LABELS)], ids=["text", "categories"])
 def test_absent_shards_are_counted_as_files(tmp_path, labels, lost):
-    with (
-        anndata.settings.override(zarr_write_format=3),
-        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
-    ):
+    with zarr_of(tmp_path, 3) as path:
         files = write_column(path, "condition", labels, 2, 8)
         assert read(path).n_obs == 10  # the last shard has room for a chunk that there is not
         files[lost].unlink()
@@ -193,10 +190,7 @@ def test_absent_shards_are_counted_as_files(tmp_path, labels, lost):
 
 @pytest.mark.parametrize("format_version", [2, 3])
 def test_categories_without_their_file_are_refused(tmp_path, format_version):
-    with (
-        anndata.settings.override(zarr_write_format=format_version),
-        as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path,
-    ):
+    with zarr_of(tmp_path, format_version) as path:
         (file,) = chunk_files(path / "obs/condition/categories")
         file.unlink()
         with pytest.raises(CellsFormatError, match="column 'condition'"):
@@ -205,8 +199,7 @@ def test_categories_without_their_file_are_refused(tmp_path, format_version):
 
 @pytest.mark.parametrize("name", ["assigned", "guide"])
 def test_cells_are_no_controls_if_a_column_that_may_label_them_cannot_be_read(tmp_path, name):
-    adata = cells(scipy.sparse.csr_matrix(log1p_values()), conditions=False)
-    with as_form(adata, "zarr", tmp_path) as path:
+    with zarr_of(tmp_path, conditions=False) as path:
         write_column(path, name, LABELS, 4)[0].unlink()
         with pytest.raises(CellsFormatError, match=rf"column '{name}'"):
             read(path)
@@ -221,7 +214,7 @@ FLAGS = {
 
 @pytest.mark.parametrize("kind", FLAGS)
 def test_absent_chunks_of_flags_in_use_are_said(tmp_path, kind):
-    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+    with zarr_of(tmp_path) as path:
         label = "1" if kind == "number" else "True"
         options = {"condition_key": "is_control", "control_label": label}
         files = write_column(path, "is_control", FLAGS[kind], 5)
@@ -231,7 +224,7 @@ def test_absent_chunks_of_flags_in_use_are_said(tmp_path, kind):
 
 
 def test_absent_chunks_of_groups_in_use_are_said(tmp_path):
-    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+    with zarr_of(tmp_path) as path:
         files = write_column(path, "batch", np.arange(30) // 15 + 1, 5)
         files[1].unlink()
         found = read_control_cells(path, PANEL, groupby="batch")
@@ -241,14 +234,14 @@ def test_absent_chunks_of_groups_in_use_are_said(tmp_path):
 
 
 def test_a_column_of_empty_texts_has_no_files(tmp_path):
-    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+    with zarr_of(tmp_path) as path:
         assert not write_column(path, "condition_name", np.array([""] * 30, dtype=object), 4)
         assert read(path).n_obs
 
 
 @pytest.mark.parametrize("array", ["X/data", "obs/condition/codes"])
 def test_zarr_with_a_pipe_in_place_of_a_chunk_is_refused(tmp_path, array):
-    with as_form(cells(scipy.sparse.csr_matrix(log1p_values())), "zarr", tmp_path) as path:
+    with zarr_of(tmp_path) as path:
         (file,) = chunk_files(path / array)
         file.unlink()
         os.mkfifo(file)  # reading it would wait for a writer
@@ -276,12 +269,9 @@ def test_absent_chunks_of_a_dense_matrix_are_said(tmp_path):
 
 
 def test_pickles_in_zarr_are_refused(tmp_path):
-    pytest.importorskip("zarr")
-    path = tmp_path / "cells.zarr"
-    with anndata.settings.override(zarr_write_format=2):
-        cells(scipy.sparse.csr_matrix(log1p_values())).write_zarr(path)
-    (path / ".zmetadata").unlink(missing_ok=True)
-    array = path / "obs" / "condition" / "codes" / ".zarray"
-    array.write_text(json.dumps(json.loads(array.read_text()) | {"filters": [{"id": "pickle"}]}))
-    with pytest.raises(CellsFormatError, match=r"[Pp]ickle"):
-        read(path)
+    with zarr_of(tmp_path, 2) as path:
+        (path / ".zmetadata").unlink(missing_ok=True)
+        array = path / "obs" / "condition" / "codes" / ".zarray"
+        array.write_text(json.dumps(json.loads(array.read_text()) | {"filters": [{"id": "pickle"}]}))
+        with pytest.raises(CellsFormatError, match=r"[Pp]ickle"):
+            read(path)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scgenept_rt.errors import ArgumentError, CellsError, CellsFormatError, FieldNotFoundError
+from scgenept_rt.errors import ArgumentError, CellsFormatError, FieldNotFoundError
 from tests.runtime.expression.inputs import GENES, cells, log1p_values, read
 
 
@@ -33,10 +33,3 @@ def test_no_cells_or_no_genes(tmp_path, shape):
     for source in (adata, tmp_path / "cells.h5ad"):
         with pytest.raises(CellsFormatError, match=rf"{shape[0]} cells x {shape[1]} gene{'s'[: shape[1] != 1]},"):
             read(source)
-
-
-def test_every_error_of_an_input_is_a_value_error_that_names_it(tmp_path):
-    with pytest.raises(ValueError, match=r"none\.h5ad") as caught:
-        read(tmp_path / "none.h5ad")
-    assert isinstance(caught.value, CellsError)
-    assert caught.value.where == str(tmp_path / "none.h5ad")

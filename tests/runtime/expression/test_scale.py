@@ -86,7 +86,3 @@ def test_zeros_are_no_error_but_told():
     assert "2 of 10 cells express none of the model's genes." in read(cells(x)).notices
     x[3] = 1.5
     assert "1 of 10 cells expresses none of the model's genes." in read(cells(x)).notices
-
-
-def test_ordinary_values_give_no_notice():
-    assert read(cells(log1p_values())).notices == []
