@@ -76,12 +76,10 @@ class UseOption:
     value: Any = None
     together: bool = False
 
-    def in_python(self) -> str:
-        """Return the keyword argument, such as ``control_label='ctrl'``."""
-        return f"{self.name}={'...' if self.value is None else repr(self.value)}"
-
-    def on_command_line(self, flag: str) -> str:
-        """Return the flag with its value, such as ``--control-label ctrl``; once for each value of a list."""
+    def worded(self, flag: str | None) -> str:
+        """Return ``control_label='ctrl'``, or of a flag ``--control-label ctrl``, once for each value of a list."""
+        if flag is None:
+            return f"{self.name}={'...' if self.value is None else repr(self.value)}"
         if self.value is None or self.value is True:
             return flag
         values = self.value if isinstance(self.value, list) else [self.value]
@@ -107,9 +105,8 @@ def compose(
     use = ""
     for option in options:
         if flags is None or option.name in flags:
-            text = option.in_python() if flags is None else option.on_command_line(flags[option.name])
             joined = "" if not use else ", and " if option.together else ", or "
-            use += f"{joined}{text} to {option.purpose}"
+            use += f"{joined}{option.worded(None if flags is None else flags[option.name])} to {option.purpose}"
     sentences = [f"{where}: {problem}" if where else problem, remedy, f"Pass {use}" if use else ""]
     ended = (text if text.endswith((".", "!", "?", ":")) else f"{text}." for text in sentences if text)
     return printable(" ".join(ended))

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from scgenept_rt.cli.messages import note
+from scgenept_rt.cli.messages import note, resume_command, resume_hint
 from scgenept_rt.cli.options import with_options
 from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.cli.resume import resume_command, resume_hint
 from scgenept_rt.options import FileOptions
 
 

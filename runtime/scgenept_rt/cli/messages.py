@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,21 @@ def program() -> list[str]:
     """Return how this program was started: as the script, or by ``python -m``."""
     by_module = Path(sys.argv[0]).name == "__main__.py"
     return [sys.executable, "-m", "scgenept_rt"] if by_module else ["scgenept-rt"]
+
+
+def resume_command() -> str:
+    """Return this command with --resume, in the form in which it was given (the script, or `python -m`)."""
+    return shlex.join([*program(), *(argument for argument in sys.argv[1:] if argument != "--resume"), "--resume"])
+
+
+@contextmanager
+def resume_hint() -> Iterator[None]:
+    """Print the command that continues this one if it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted. Continue with: {resume_command()}")
+        raise
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from scgenept_rt.cli.messages import note, say
+from scgenept_rt.cli.messages import note, resume_command, resume_hint, say
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import (
     AllSinglesOption,
@@ -22,7 +22,6 @@ from scgenept_rt.cli.options import (
 )
 from scgenept_rt.cli.perturbations import requested
 from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.cli.resume import resume_command, resume_hint
 from scgenept_rt.errors import CellsNotFoundError
 from scgenept_rt.options import (
     FEWER_CONTROLS,

@@ -102,11 +102,6 @@ def test_file_of_perturbations(refused: Refusal, tmp_path: Path) -> None:
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 
-def test_input_missing(refused: Refusal, tmp_path: Path) -> None:
-    path = tmp_path / "nowhere.h5ad"
-    assert_says(refused(cells=path), path, "no such file")
-
-
 def test_input_files_are_looked_for_before_the_bundle_is_loaded(refused: Refusal, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert_says(refused(bundle=nowhere, cells=tmp_path / "none.h5ad"), "none.h5ad: there is no such file")
@@ -116,7 +111,7 @@ def test_input_files_are_looked_for_before_the_bundle_is_loaded(refused: Refusal
 def test_bundle_and_cells_in_the_wrong_order(refused: Refusal, cells: Path, bundle: Path) -> None:
     for second in (bundle, Path("demo")):
         message = refused(bundle=cells, cells=second)
-        assert_says(message, cells, "a bundle was expected", "Give the bundle first")
+        assert_says(message, cells, "a bundle is a directory", "Give the bundle first")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
@@ -256,10 +251,7 @@ def test_the_control_is_no_perturbation_in_the_cell_eval_format(refused: Refusal
     [
         (["BUNDLE", "CELLS", "--out", "OUT"], "give perturbations with -p"),
         (["BUNDLE", "CELLS", "-p", GENE], "--out"),
-        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "0"], "a whole number from 1"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--batch-size", "1" + "0" * 30], "--batch-size"),
-        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--aggregate", "median"], "'median'"),
-        (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--n-controls", "0"], "--n-controls"),
         (["BUNDLE", "CELLS", "--out", "OUT", "-p", GENE, "--frobnicate"], "--frobnicate"),
         (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--for-cell-eval", "--aggregate", "both"], "writes cells only"),
         (["BUNDLE", "CELLS", "--out", "O", "-p", GENE, "--cell-eval-column", "gene"], "--for-cell-eval"),

@@ -46,10 +46,7 @@ def test_the_names_of_all_options_are_whole_and_flags_have_no_type(
     ("arguments", "choices"),
     [
         (["download", "norman", "--dataset", "foo"], "norman, adamson"),
-        (["predict", "demo", "c.h5ad", "--out", "o.h5ad", "-p", "A", "--aggregate", "foo"], "mean, cells, both"),
         (["predict", "demo", "c.h5ad", "--out", "o.h5ad", "-p", "A", "--sampling", "foo"], "all, random, upstream"),
-        (["check", "demo", "c.h5ad", "--missing-genes", "foo"], "error, zero"),
-        (["verify", "demo", "--precision", "foo"], "auto, fp32, fp16"),
     ],
 )
 def test_a_word_that_is_no_choice(arguments: list[str], choices: str, monkeypatch: pytest.MonkeyPatch) -> None:

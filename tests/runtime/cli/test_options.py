@@ -19,20 +19,14 @@ from scgenept_rt.cli.messages import Command, flags_of, note
 from scgenept_rt.cli.options import given_flags, with_options
 from scgenept_rt.errors import CellsError, Notice, UseOption
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
+from tests.runtime.cli.test_help import commands
 
 SOURCES = Path(scgenept_rt.__file__).parent
 MAKE_COMMANDS = ("shlex.join", "pip_command", "install_command")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
-def commands(command: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, below in getattr(command, "commands", {}).items():
-        yield from commands(below, *names, name)
-    if not hasattr(command, "commands"):
-        yield names, command
-
-
-COMMANDS = dict(commands(typer.main.get_command(app)))
+COMMANDS = {names: found for names, found in commands(typer.main.get_command(app)) if not hasattr(found, "commands")}
 
 
 def runtime_modules() -> Iterator[tuple[Path, ast.Module]]:
@@ -143,7 +137,6 @@ def test_options_reach_the_command_as_their_groups() -> None:
         (["--n-controls", "two"], "a whole number from 1"),
         (["--max-error", "nan"], "a finite number above 0"),
         (["--batch-size", "some"], "a whole number from 1 to 65536, or auto"),
-        (["--sampling", "none"], "one of all, random, upstream"),
         *(
             (["--device", wrong], "a whole number from 0, or several such as 0,2, or all")
             for wrong in ("-1", "0,x", "1,1")
