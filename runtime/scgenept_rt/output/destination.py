@@ -137,7 +137,8 @@ def open_table(
             if not resume:
                 raise _not_continued(work.path, path, damage) from damage
             if on_notice is not None:
-                on_notice(f"what a run left in {work.path} cannot be continued ({damage}): the run starts over")
+                left = f"what an interrupted run left in {work.path} cannot be continued ({damage})"
+                on_notice(f"{left}: the run starts over")
         if exists and not overwrite:
             raise _exists(path, ", and is not of this run" if resume else "")
         work.clear()
