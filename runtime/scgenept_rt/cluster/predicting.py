@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from scgenept_rt.cluster.ray_session import RaySession
 from scgenept_rt.cluster.worker import GPU, PACKAGE, read_bundle
 from scgenept_rt.errors import ArgumentError, ClusterError, UseOption
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
-from scgenept_rt.options import EngineOptions, resolve
+from scgenept_rt.options import EngineOptions, PredictFileOptions, ReadOptions, resolve
+from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.providers import TRAITS
 from scgenept_rt.wording import pluralize
@@ -21,6 +23,9 @@ from scgenept_rt.wording import pluralize
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from anndata import AnnData
+
+    from scgenept_rt.predictor import Progress
     from scgenept_rt.predictor.batches import OnNotice
 
 
@@ -121,3 +126,42 @@ def load(
         resources.callback(session.close)
         resources.enter_context(before_interrupts(session.stop_waiting))
         return ClusterPredictor(opened, session, resources.pop_all())
+
+
+def predict_file(
+    bundle: str | Path | Bundle,
+    cells: str | Path | AnnData,
+    out: str | Path,
+    perturbations: str | Sequence[str | PerturbationRequest],
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    engine: EngineOptions | None = None,
+    read: ReadOptions | None = None,
+    progress: Progress | None = None,
+    on_notice: OnNotice | None = None,
+    **options: Unpack[PredictFileOptions],
+) -> list[Path]:
+    """Predict from a file into a file on a Ray cluster.
+
+    This process reads the cells and writes the file, byte for byte as `Predictor.predict_file` does. If it is killed,
+    ``resume=True`` continues.
+
+    Parameters
+    ----------
+    bundle, address, workers
+        As for `load`.
+    engine
+        `scgenept_rt.EngineOptions` of every worker.
+    cells, out, perturbations, read, progress, on_notice, **options
+        As for `Predictor.predict_file`.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    with load(bundle, address=address, workers=workers, on_notice=on_notice, **(engine or {})) as model:
+        return model.predict_file(
+            cells, out, perturbations, read=read, progress=progress, on_notice=on_notice, **options
+        )

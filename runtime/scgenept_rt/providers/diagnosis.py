@@ -83,7 +83,7 @@ def _diagnose_cuda_or_tensorrt(name: ProviderName, installation: Installation) -
         installation.preload_libraries()
         library = Path(installation.module.__file__).resolve().parent / f"capi/libonnxruntime_providers_{name}.so"
         # cuDNN is opened at run time; without it attention silently falls back to slower kernels.
-        failures = load_failures(library, *([_CUDNN] if name == "cuda" else []))
+        failures = load_failures(library, *([_CUDNN] if TRAITS[name].is_cuda else []))
         supported = [device for device in devices.devices if runs_on(library, device.compute_capability)]
         if failures:
             verb = "does not load" if len(failures) == 1 else "do not load"

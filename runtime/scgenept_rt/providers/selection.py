@@ -179,7 +179,9 @@ def _choice(status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions
         # With neither graph in the bundle, fp16 is the one to export for a GPU.
         only_fp32 = ("fp32", traits.target) in graphs and ("fp16", traits.target) not in graphs
         precision = "fp16" if traits.on_gpu and not only_fp32 else "fp32"
-    target = "merged" if name == "cpu" and (precision, "merged") in graphs else traits.target
+    target = traits.target
+    if target == "ort" and not traits.on_gpu and (precision, "merged") in graphs:
+        target = "merged"
     device_ids = _devices(status, engine["device"])
     if len(device_ids) > 1:
         reason += f", on devices {_listed(device_ids)}"

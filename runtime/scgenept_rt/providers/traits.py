@@ -25,11 +25,17 @@ class ProviderTraits:
     on_gpu
         Whether it runs on NVIDIA GPUs only. There fp16 is the default, and each batch size costs a new plan, kept by
         the thread that runs it.
+    keeps_engines
+        Whether it compiles engines for minutes, which are kept between runs.
+    is_plugin
+        Whether its library must be registered first.
     """
 
     ort_name: str | None
     target: Target | None
     on_gpu: bool
+    keeps_engines: bool = False
+    is_plugin: bool = False
 
     @property
     def runs_graphs(self) -> bool:
@@ -45,7 +51,7 @@ class ProviderTraits:
 TRAITS: Final[Mapping[str, ProviderTraits]] = {
     "cpu": ProviderTraits("CPUExecutionProvider", "ort", on_gpu=False),
     "cuda": ProviderTraits("CUDAExecutionProvider", "ort", on_gpu=True),
-    "tensorrt": ProviderTraits("TensorrtExecutionProvider", "portable", on_gpu=True),
-    "tensorrt-rtx": ProviderTraits("NvTensorRTRTXExecutionProvider", "portable", on_gpu=True),
+    "tensorrt": ProviderTraits("TensorrtExecutionProvider", "portable", on_gpu=True, keeps_engines=True),
+    "tensorrt-rtx": ProviderTraits("NvTensorRTRTXExecutionProvider", "portable", on_gpu=True, is_plugin=True),
     "torch": ProviderTraits(None, None, on_gpu=False),
 }

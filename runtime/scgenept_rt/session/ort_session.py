@@ -60,7 +60,7 @@ class OrtSession:
         graph = bundle.graph(choice.precision, choice.target)
         bundle.check_graph(graph)
         # A TensorRT engine is built for sizes up to this; a larger batch is run in parts.
-        self._max_batch = _most_cells(bundle, choice) if choice.name == "tensorrt" else None
+        self._max_batch = _most_cells(bundle, choice) if choice.traits.keeps_engines else None
         self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)
         self._session = self._load(bundle, graph, on_notice)
         # cuDNN keeps its plans, which take long to make, by thread: whoever calls, one thread runs.
@@ -97,8 +97,8 @@ class OrtSession:
         else:
             _bound_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
-        is_plugin = choice.name == "tensorrt-rtx"
-        if is_plugin:  # it lists only supported GPUs, in CUDA's order; without a device the session is not active on it
+        if choice.traits.is_plugin:
+            # It lists only supported GPUs, in CUDA's order; without a device the session is not active on it.
             position = list(choice.status.details["usable_devices"]).index(choice.device_id)
             options.add_provider_for_devices(register_tensorrt_rtx()[position : position + 1], {})
         with (
@@ -106,7 +106,7 @@ class OrtSession:
             if self._max_batch is None
             else tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
         ) as provider_options:
-            providers = None if is_plugin else [(choice.ort_provider, provider_options)]
+            providers = None if choice.traits.is_plugin else [(choice.ort_provider, provider_options)]
             try:
                 weights = _linked_weights(options, bundle, graph)
                 # With its fallback, the Python wrapper retries on the CPU, and raises what went wrong there.
