@@ -82,8 +82,9 @@ class SignatureScore(Score):
 
     def __init__(self, weights: Values) -> None:
         self.weights = weights
-        up, down = int(np.count_nonzero(weights > 0)), int(np.count_nonzero(weights < 0))
-        self.description = f"mean change of {pluralize(up, 'gene')} up minus that of {pluralize(down, 'gene')} down"
+        sides = {"up": int(np.count_nonzero(weights > 0)), "down": int(np.count_nonzero(weights < 0))}
+        named = [f"{pluralize(n, 'gene')} {side}" for side, n in sides.items() if n]
+        self.description = f"{'' if sides['up'] else 'minus the '}mean change of {' minus that of '.join(named)}"
 
     def _of(self, change: Values, used: Mask, noise: float) -> tuple[float, Values]:  # noqa: ARG002
         weights = self.weights[used]
