@@ -136,9 +136,9 @@ def read_entries(
 
 def _table(path: Path, text: str, label_columns: Sequence[str], other_columns: Sequence[str]) -> Iterator[Entry]:
     """Yield the entries of a delimited table whose header has one of the label columns, in any case."""
-    # Comments may hold any quotes; an empty line in their place keeps the count of lines.
+    # Comments may hold any quotes, or be quoted as a cell; an empty line in their place keeps the count of lines.
     stream = io.StringIO(text, newline="")
-    lines = ["\n" if line.lstrip().startswith("#") else line for line in stream]
+    lines = ["\n" if line.lstrip(' \t"').startswith("#") else line for line in stream]
     first = next((line for line in lines if line.strip()), "")
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     delimiters = [each for each in (usual, *_DELIMITERS) if _is_header(first, each, label_columns)]

@@ -288,7 +288,7 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
         targets = pluralize(len(unnamed), "target gene is", "target genes are")
         yield Caution(
             f"{targets} not in the model's vocabulary ({join_limited(unnamed)}): "
-            "it cannot tell such genes apart by name."
+            "the model cannot tell such genes apart by name."
         )
 
 

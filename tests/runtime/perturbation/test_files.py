@@ -86,7 +86,7 @@ def test_an_empty_cell_names_line_and_column(tmp_path):
     ids=["label is not closed", "text after", "count is not closed"],
 )
 def test_an_unclosed_quote_names_the_line_on_which_its_row_begins(tmp_path, row):
-    text = f'# a "comment, with "quotes" of its own\nperturbation,n_controls\n\n"ZBTB1",3\n{row}\nSAMD1,3\n'
+    text = f'# a "comment, with "quotes"\nperturbation,n_controls\n"# quoted, too"\n"ZBTB1",3\n{row}\nSAMD1,3\n'
     path = write(tmp_path, "p.csv", text)
     with pytest.raises(PerturbationFileError, match=r"p\.csv, line 5: the row that begins here .* Check its quotes"):
         read_perturbation_file(path)
