@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import Caution, Notice, PartialOutputError, UseOption, warn_caller
 from scgenept_rt.expression import check_source
 from scgenept_rt.genes import ensembl_id
-from scgenept_rt.options import PredictFileOptions
+from scgenept_rt.options import PredictFileOptions, PredictOptions, declared_options
 from scgenept_rt.output import (
     MemoryTable,
     RowWriter,
@@ -42,8 +42,9 @@ from scgenept_rt.predictor.batches import Progress
 from scgenept_rt.predictor.run import Run
 from scgenept_rt.wording import pluralize
 
-_OPTIONS = ("groupby", "max_error", "n_controls_per_perturbation", "sampling", "seed", "batch_size")
-"""Options that the rows depend on: kept among the settings of a partial output, and in uns."""
+_OTHERS = ("aggregate", "n_controls", "var_names")
+_OPTIONS = [option.name for option in declared_options(PredictOptions) if option.name not in _OTHERS]
+"""Options that are kept among the settings of a partial output, and in uns; the others show in the table itself."""
 
 _SECONDS_BETWEEN_COMMITS = 0.2
 _HIDDEN_SECONDS = 0.1
