@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 def reason(error: BaseException) -> str:
     """Return what a library says went wrong, in one line."""
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # it would be quoted
+    text = str(error)
+    if isinstance(error, KeyError) and error.args:  # which would be quoted
+        text = str(error.args[0]) if " " in str(error.args[0]) else f"{error.args[0]} is missing"
     return getattr(error, "strerror", None) or next(iter(text.strip().splitlines()), type(error).__name__)
 
 

@@ -76,9 +76,9 @@ def run_benchmark(
     """
     engine = resolve(EngineOptions, options)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    if not all(1 <= number <= MOST_CELLS_PER_BATCH for number in [*batch_sizes, 1 if repeats is None else repeats]):
-        expected = f"expected numbers from 1 to {MOST_CELLS_PER_BATCH:,}"
-        raise ArgumentError(f"batch_sizes are {list(batch_sizes)} and repeats {repeats}, {expected}")
+    for name, number in [*(("batch_sizes", number) for number in batch_sizes), ("repeats", repeats)]:
+        if number is not None and not 1 <= number <= MOST_CELLS_PER_BATCH:
+            raise ArgumentError(f"{name} has {number}, expected numbers from 1 to {MOST_CELLS_PER_BATCH:,}")
     choice = select_provider(opened, **engine)
     if len(choice.device_ids) > 1:
         one = UseOption("device", "choose it", choice.device_ids[0])

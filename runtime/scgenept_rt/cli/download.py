@@ -109,7 +109,9 @@ def download(
     from scgenept_rt.errors import OfflineError
 
     with download_progress() as progress:
-        here = DownloadDirectory(directory or default_directory(), mirror, accept_changed, offline, progress)
+        here = DownloadDirectory(
+            (directory or default_directory()).absolute(), mirror, accept_changed, offline, progress
+        )
         if list_items:
             _print_list(here, select(names, dataset) if names else [*catalogue(dataset).values()])
             return

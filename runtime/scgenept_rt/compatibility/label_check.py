@@ -65,7 +65,7 @@ def check_labels(control: ControlRows, panel: GenePanel, findings: Findings) -> 
     out_of_vocab = sorted({panel.names[at] for columns in targets for at in columns if not panel.in_vocab[at]})
     if out_of_vocab:
         genes = pluralize(len(out_of_vocab), "target gene is", "target genes are")
-        text = f"{genes} out of the model's vocabulary ({join_limited(out_of_vocab)}): it cannot tell such genes apart"
+        text = f"{genes} not in the vocabulary ({join_limited(out_of_vocab)}): the model cannot tell these apart"
         findings.add("perturbations", text, note=True, remedy="Treat predictions for these targets with care")
     return {
         "condition_key": control.condition_key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from scgenept_rt.bundle import MANIFEST_NAME, Bundle, Manifest
 from scgenept_rt.download.transfer import Progress, download, is_address, shown_url
@@ -43,7 +43,7 @@ def download_bundle(
         If something else is at `out`.
     """
     base = url.rstrip("/").removesuffix(f"/{MANIFEST_NAME}")
-    name, where = PurePosixPath(unquote(urlsplit(base).path)).name, shown_url(base)
+    name, where = PurePosixPath(unquote(base.partition("//")[2].partition("/")[2])).name, shown_url(base)
     if not is_address(base) or not (out or name):
         example = "Give one such as https://HOST/NAME; that of a bucket of S3 is https://BUCKET.s3.amazonaws.com/NAME"
         raise ArgumentError(f"{url!r} is not the address of a directory, by http or https", example)

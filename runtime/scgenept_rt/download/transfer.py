@@ -30,8 +30,7 @@ _CONTINUE = (
 def download(url: str, part: Path, label: str, progress: Progress, options: Iterable[UseOption] = ()) -> str | None:
     """Download an address into a file, or the rest of it if an earlier attempt left the beginning there.
 
-    Returns None once the file is complete, or the status with which the server refuses it ("404 Not Found"). `options`
-    are those that would help where the connection fails.
+    Returns None once it is complete, or the status of a refusal ("404 Not Found"). `options` help if the network fails.
     """
     failures, most = 0, _size(part)
     while True:
@@ -44,9 +43,10 @@ def download(url: str, part: Path, label: str, progress: Progress, options: Iter
             if failures == _ATTEMPTS or isinstance(error, (requests.exceptions.SSLError, ValueError)):
                 problem = f"the connection fails ({cause}); {format_size(here)} are here"
                 raise DownloadError(problem, _CONTINUE, options, where=shown_url(url)) from error
-            progress(f"{label}: {cause}; trying again", here, None)
             stated = "" if error.response is None else error.response.headers.get("Retry-After", "")
-            time.sleep(min(int(stated), _LONGEST_WAIT) if stated.isdecimal() else 2 ** (failures - 1))
+            wait = min(int(stated), _LONGEST_WAIT) if stated.isdecimal() else 2 ** (failures - 1)
+            progress(f"{label}: {cause}; attempt {failures + 1} of {_ATTEMPTS} in {wait} s", here, None)
+            time.sleep(wait)
 
 
 def _attempt(url: str, part: Path, label: str, progress: Progress) -> str | None:
@@ -115,4 +115,4 @@ def shown_url(url: str) -> str:
 
 def is_address(url: str) -> bool:
     """Return whether a text is an address of http or https, without a query."""
-    return re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", url) is not None
+    return re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", url, re.IGNORECASE) is not None

@@ -83,8 +83,11 @@ def evaluate(
     ScgeneptError
         If `data` or the predictions cannot be used.
     """
-    if isinstance(model, Sequence):
+    if isinstance(model, (list, tuple)) and model:
         return _over_groups(model, lambda means: evaluate(means, data, split, subgroups=subgroups, read=read))
+    if not isinstance(model, (Predictor, PredictedMeans)):
+        expected = "a loaded bundle (`load`) or predictions (`read_predictions`)"
+        raise ArgumentError(f"model is {describe(model)}, expected {expected}")
     if protocol not in ("all", "published"):
         raise ArgumentError(f"protocol is {describe(protocol)}, expected 'all' or 'published'")
     drawn = resolve(SampleOptions, sample)

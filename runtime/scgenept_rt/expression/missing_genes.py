@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption
 from scgenept_rt.expression.annotation import as_text, text_columns
-from scgenept_rt.genes import GeneMatch
+from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
@@ -95,9 +95,11 @@ def _without(match: GeneMatch, lost: NDArray[np.bool_], why: str) -> GeneMatch:
 
 
 def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
-    names, rows, panel = cells.gene_names[match.source], set(cells.obs.index), match.panel
-    if 2 * sum(name in panel for name in rows) >= min(len(rows), len(panel)):
-        found = f"its rows are genes ({join_limited(list(cells.obs.index[:3]))}), and its columns"
+    names, panel = cells.gene_names[match.source], match.panel
+    names_of_rows = [cells.obs.index.tolist(), *(as_text(values).tolist() for _, values in text_columns(cells.obs))]
+    in_rows = next((rows for rows in names_of_rows if _are_genes(rows, panel)), None)
+    if in_rows is not None:
+        found = f"its rows are genes ({join_limited(in_rows, 3)}), and its columns"
         return GeneMatchError(
             f"it is transposed: {found} ({join_limited(names, 3)}) are not",
             "Write it with cells as rows: `adata = adata.T`",
@@ -114,6 +116,12 @@ def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
         where=cells.where,
         genes=match.missing,
     )
+
+
+def _are_genes(names: list[str], panel: GenePanel) -> bool:
+    """Return whether names are those of different genes, and not of the perturbed genes of cells."""
+    distinct = set(names)
+    return 2 * sum(name in panel for name in distinct) >= min(len(names), len(panel)) and len(distinct) > len(names) / 2
 
 
 def _some_missing(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:

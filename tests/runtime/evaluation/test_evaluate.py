@@ -114,6 +114,8 @@ def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
     assert norman.published is None
     with pytest.raises(LabelNotFoundError, match="no cells of the 37 test perturbations"):
         evaluate(perfect, h5ad, "norman-simulation-1", subgroups=["unseen_single"])
+    with pytest.raises(ArgumentError, match="expected a loaded bundle"):
+        evaluate("bundle", h5ad, split)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="protocol is 'none'"):
         evaluate(perfect, h5ad, split, protocol="none")  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match="n_controls is 3, but the published protocol"):

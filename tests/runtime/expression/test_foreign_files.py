@@ -97,7 +97,9 @@ def test_a_transposed_matrix(tmp_path):
 def test_genes_as_rows(tmp_path, names, missing_genes):
     transposed = cells(log1p_values(), names=names).T
     transposed.write_h5ad(tmp_path / "cells.h5ad")
-    for source in (transposed, tmp_path / "cells.h5ad"):
+    in_column = transposed.copy()
+    in_column.obs = in_column.obs.assign(symbol=in_column.obs_names).set_axis(map(str, range(in_column.n_obs)))
+    for source in (transposed, tmp_path / "cells.h5ad", in_column):
         with pytest.raises(GeneMatchError, match="transposed") as caught:
             read(source, missing_genes=missing_genes)
         assert "adata.T" in caught.value.remedy
