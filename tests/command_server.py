@@ -33,7 +33,7 @@ import anndata  # noqa: F401
 import scgenept_rt
 from scgenept_rt.cli import main
 from scgenept_rt.output import merging
-from scgenept_rt.predictor import predictor, writing
+from scgenept_rt.predictor import loading, writing
 from scgenept_rt.session import SeveralDevices
 
 for module in pkgutil.walk_packages(scgenept_rt.__path__, "scgenept_rt."):
@@ -100,9 +100,9 @@ os.environ.update(job["environment"])
 sys.argv = job["argv"]
 writing._SECONDS_BETWEEN_COMMITS, writing._COMMIT_SHARE = 0.02, 0.5  # short runs are killed between many commits
 if job["devices"] > 1:
-    open_session = predictor.open_session
+    open_session = loading.open_session
     names = [f"device {number}" for number in range(job["devices"])]
-    predictor.open_session = lambda *given, **options: SeveralDevices(
+    loading.open_session = lambda *given, **options: SeveralDevices(
         {name: open_session(*given, **options) for name in names}
     )
 if job["kill_at"] is not None:

@@ -7,6 +7,7 @@ matrices give equal batches whatever their layout.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ _BYTES_PER_VALUE = 12
 _ARRAYS = {"data", "indices", "indptr"}
 
 
-class MatrixRows:
+class MatrixRows(ABC):
     """Cells x genes, readable by rows."""
 
     notices: Sequence[Notice] = ()
@@ -53,8 +54,9 @@ class MatrixRows:
                 return
             yield batch
 
+    @abstractmethod
     def _batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        raise NotImplementedError
+        """Yield what `batches` yields."""
 
 
 class _Compressed(MatrixRows):

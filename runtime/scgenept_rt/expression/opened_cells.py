@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def check_source(source: object) -> None:
 
 
 @dataclass(eq=False)
-class OpenedCells:
+class OpenedCells(ABC):
     """Cells that are open for reading; everything is read when it is asked for.
 
     Attributes
@@ -106,13 +107,13 @@ class OpenedCells:
     has_x: bool
     has_raw: bool
 
+    @abstractmethod
     def _read_var(self, *, use_raw: bool) -> Annotation:
         """Return var, or that of raw."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read_matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
         """Return a layer, X, or X of raw; the caller has checked that it is there."""
-        raise NotImplementedError
 
     @property
     def n_obs(self) -> int:

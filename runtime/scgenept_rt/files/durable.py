@@ -87,7 +87,7 @@ def _is_special(path: Path) -> bool:
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a file or directory and write the new name to disk before returning; its content must be there already.
+    """Rename a file or directory whose content is on disk, and sync the new name.
 
     Raises FileExistsError if there is a target and `replace` is false; one that another process makes meanwhile stays.
     """

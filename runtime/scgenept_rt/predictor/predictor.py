@@ -1,4 +1,4 @@
-"""The public face of a loaded bundle, and how one is loaded."""
+"""The public face of a loaded bundle."""
 
 from __future__ import annotations
 
@@ -15,20 +15,11 @@ from scgenept_rt.errors import ArgumentError
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
-from scgenept_rt.options import (
-    EngineOptions,
-    PredictFileOptions,
-    PredictOptions,
-    ReadOptions,
-    SharedPredictOptions,
-    resolve,
-)
+from scgenept_rt.options import PredictFileOptions, PredictOptions, ReadOptions, SharedPredictOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
 from scgenept_rt.predictor.batches import BatchLoop, Schedule
 from scgenept_rt.predictor.run import PredictedRows, Run
-from scgenept_rt.providers import select_provider
-from scgenept_rt.providers.devices import gpu_memory
-from scgenept_rt.session import Session, automatic_batch_size, devices_of, open_session
+from scgenept_rt.session import Session, automatic_batch_size, devices_of
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -418,38 +409,3 @@ class Predictor:
 def _rows_of(run: Run, progress: Progress | None) -> Iterator[PredictedRows]:
     with run.controls:
         yield from run.rows(progress)
-
-
-def load(
-    bundle: str | Path | Bundle, *, on_notice: OnNotice | None = None, **options: Unpack[EngineOptions]
-) -> Predictor:
-    """Open a bundle for prediction.
-
-    Parameters
-    ----------
-    bundle
-        Directory of a bundle, or ``demo`` for the synthetic one that ships with the package. Every file is checked
-        against its manifest.
-    on_notice
-        Called with a message about each step that takes long: TensorRT compiles an engine for minutes, once.
-    **options
-        `scgenept_rt.options.EngineOptions`: provider, precision, device, threads, reference_checkpoint.
-        With several devices, whole batches go to whichever is free: predictions are those of one device.
-
-    Raises
-    ------
-    ArgumentError
-        If an option is unknown, has a wrong type or value, or belongs to another provider.
-    BundleError
-        If the bundle is damaged, of a newer format, or lacks the graph.
-    ProviderError
-        If the provider cannot be used here; one that was asked for is never replaced by another.
-    """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    choice = select_provider(opened, **options)
-    session = open_session(opened, choice, on_notice=on_notice)
-    # Measured now: ONNX Runtime keeps what later runs take, and that would count as used by others.
-    memories = [memory for each in choice.per_device.values() if (memory := gpu_memory(each.device_id))]
-    free = min((memory.free for memory in memories), default=None)
-    gpu = choice.device["name"] if choice.device else None
-    return Predictor(opened, session, choice_reason=choice.reason, free_device_bytes=free, gpu=gpu)

@@ -5,6 +5,7 @@ The genes that a perturbation targets are left out of its own score: they change
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-class Score:
+class Score(ABC):
     """A number for the change that a perturbation makes; NaN where it is not defined.
 
     Attributes
@@ -57,9 +58,9 @@ class Score:
         used[list(targets)] = False
         return used
 
+    @abstractmethod
     def _of(self, change: Values, used: Mask, noise: float) -> tuple[float, Values]:
         """Return score and gradient of the changes of the genes that are used."""
-        raise NotImplementedError
 
 
 class EffectSize(Score):
