@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,14 +44,23 @@ class Annotation:
             columns, index_name, as_text(frame.index), lambda name: frame.iloc[:, columns.index(name)], lambda _: []
         )
 
+    def at(self, rows: NDArray[np.int64]) -> Annotation:
+        """Return these rows alone."""
 
-def no_column(frame: str, name: str, there: Sequence[str], choose: UseOption, where: str) -> FieldNotFoundError:
-    """Return the error about a missing column of obs or var, with the option that chooses another."""
-    return FieldNotFoundError(
-        f"{frame} has no column {name!r} (it has: {join_limited(there, 12) or 'none'})",
-        options=[choose] if there else [],
-        where=where,
-    )
+        def column(name: str) -> Any:
+            from pandas.api.extensions import take
+
+            return take(self.column(name), rows)
+
+        return replace(self, index=self.index[rows], column=column)
+
+
+def no_column(
+    frame: str, name: str, there: Sequence[str], where: str, *options: UseOption, remedy: str = ""
+) -> FieldNotFoundError:
+    """Return the error about a missing column of obs or var, with the options that choose another."""
+    problem = f"{frame} has no column {name!r} (it has: {join_limited(there, 12) or 'none'})"
+    return FieldNotFoundError(problem, remedy, options if there else [], where=where)
 
 
 def usual_columns(annotation: Annotation, usual: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import Caution, CellsError, ControlCellsError, FieldNotFoundError, Notice, UseOption
+from scgenept_rt.errors import Caution, CellsError, ControlCellsError, LabelNotFoundError, Notice, UseOption
 from scgenept_rt.expression.annotation import Annotation, no_column, text_of, usual_columns
 from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.wording import join_limited, pluralize
@@ -82,7 +82,7 @@ def _require_groups(
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
         likely = [name for name in obs.columns if name.lower() in near] or group_columns(obs)
         choose = UseOption("groupby", "choose one of these", likely[0] if likely else None)
-        raise no_column("obs", column, obs.columns, choose, where)
+        raise no_column("obs", column, obs.columns, where, choose)
     names, codes, notices = _groups(obs, column, rows)
     if not names:
         raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
@@ -97,26 +97,25 @@ def _require_groups(
     return names, codes, notices
 
 
-def in_group(cells: OpenedCells, group: tuple[str, str]) -> tuple[NDArray[np.bool_], list[Notice]]:
-    """Return which rows have the value of a column of obs, and notices.
+def rows_with(
+    cells: OpenedCells, column: str, value: str, *options: UseOption, remedy: str = ""
+) -> tuple[NDArray[np.int64], list[Notice]]:
+    """Return the rows that have a value in a column of obs, and notices; `options` name others.
 
-    Raises a `CellsError` if there is no such column or row.
+    Raises `FieldNotFoundError` if there is no such column, and `LabelNotFoundError` if no cell has the value.
     """
-    column, name = group
     if column not in cells.obs.columns:
-        raise FieldNotFoundError(
-            f"obs has no column {column!r}, by which the predictions are grouped (it has: "
-            f"{join_limited(cells.obs.columns, 12) or 'none'})",
-            "Rename the column to that, or predict without groups",
-            where=cells.where,
-        )
+        raise no_column("obs", column, cells.obs.columns, cells.where, *options, remedy=remedy)
     names, codes, notices = _groups(cells.obs, column, np.arange(cells.n_obs))
-    if name not in names:
-        raise ControlCellsError(
-            f"no cell has {column} = {name}, as the predictions have (there are: {join_limited(names)})",
+    if value not in names:
+        near = get_close_matches(value, names, n=3)
+        raise LabelNotFoundError(
+            f"no cell has {column} = {value} (there are: {join_limited(names, 12) or 'none'})",
+            f"Did you mean {' or '.join(near)}?" if near else remedy,
+            options,
             where=cells.where,
         )
-    return codes == names.index(name), notices
+    return np.flatnonzero(codes == names.index(value)), notices
 
 
 def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ControlCellsError, PerturbationError, UseOption
 from scgenept_rt.expression.annotation import as_text
-from scgenept_rt.expression.groups import in_group
+from scgenept_rt.expression.groups import rows_with
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions
@@ -133,13 +133,15 @@ class LabelledRows:
             )
         text = control.labels.names
         reader = LabelReader(panel, {text[code] for code in np.unique(control.labels.codes[control.rows])})
-        raw = control.labels.codes.copy()
-        raw[control.rows] = len(text)
-        chosen, notices = np.ones(len(raw), dtype=np.bool_), control.notices
+        code_of_row = control.labels.codes.copy()
+        code_of_row[control.rows] = len(text)
+        rows, notices = np.arange(cells.n_obs), control.notices
         if group is not None:
-            chosen, of_group = in_group(cells, group)
+            remedy = "Name column and groups as in the predictions, or predict without groups"
+            rows, of_group = rows_with(cells, *group, remedy=remedy)
             notices = (*notices, *of_group)
-        raw[~chosen] = -1
+        raw = np.full(cells.n_obs, -1)
+        raw[rows] = code_of_row[rows]
         names: dict[str, str] = {}  # by condition, as the places
         places: dict[str, int] = {}
         index_of_code = np.full(len(text) + 2, -1, dtype=np.int64)  # the last entry serves the code -1
@@ -159,7 +161,7 @@ class LabelledRows:
             assert group is not None, "without control cells, find_control_cells raises"
             raise ControlCellsError(f"no control cell has {' = '.join(group)}", where=cells.where)
         codes = index_of_code[raw]
-        n_without = int((codes[chosen] < 0).sum())
+        n_without = int((codes[rows] < 0).sum())
         return cls(tuple(names.values()), codes, n_without, reader, condition_names, notices)
 
     @cached_property

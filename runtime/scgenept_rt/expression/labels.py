@@ -62,7 +62,7 @@ def find_control_rows(cells: OpenedCells, panel: GenePanel | None = None) -> Con
     obs, key, label = cells.obs, cells.options["condition_key"], cells.options["control_label"]
     if key is not None and key not in obs.columns:
         choose = UseOption("condition_key", "choose one of these")
-        raise no_column("obs", key, obs.columns, choose, cells.where)
+        raise no_column("obs", key, obs.columns, cells.where, choose)
     keys = [name for name in CONDITION_KEYS if name in obs.columns] if key is None else [key]
     given = [label] if isinstance(label, str) else list(label or ())
     if not keys:

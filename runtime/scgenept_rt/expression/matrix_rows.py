@@ -31,6 +31,7 @@ class MatrixRows(ABC):
     """Cells x genes, readable by rows."""
 
     notices: Sequence[Notice] = ()
+    kept: NDArray[np.int64] | None = None  # the stored rows that are cells, None for all
 
     def __init__(self, shape: tuple[int, int], where: str) -> None:
         self.shape = shape
@@ -46,7 +47,7 @@ class MatrixRows(ABC):
         columns
             The matrix column of each gene, -1 for one that it lacks (which stays zero).
         """
-        remaining = self._batches(rows, columns)
+        remaining = self._batches(rows if self.kept is None else self.kept[rows], columns)
         while True:
             with reading(self._where, "its expression values"):  # but not what the caller does with them
                 batch = next(remaining, None)

@@ -95,13 +95,15 @@ class OpenedCells(ABC):
         The path, or "AnnData object"; for messages.
     options
         The reading options, complete.
+    stored_obs
+        obs of all rows; `obs` has those that are cells.
     uns
         On disk, entries are read on access, and dictionaries in it are mappings of that kind.
     """
 
     where: str
     options: ReadOptions
-    obs: Annotation
+    stored_obs: Annotation
     uns: Mapping[str, Any]
     layer_names: tuple[str, ...]
     has_x: bool
@@ -114,6 +116,16 @@ class OpenedCells(ABC):
     @abstractmethod
     def _read_matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
         """Return a layer, X, or X of raw; the caller has checked that it is there."""
+
+    @cached_property
+    def kept(self) -> NDArray[np.int64]:
+        """The stored rows that are cells, in order: all of them; an option that leaves out cells chooses them here."""
+        return np.arange(self.stored_obs.n_rows)
+
+    @cached_property
+    def obs(self) -> Annotation:
+        """Annotation of the cells. Their rows here are those of `matrix`, whatever was left out of the input."""
+        return self.stored_obs.at(self.kept)
 
     @property
     def n_obs(self) -> int:
@@ -134,7 +146,7 @@ class OpenedCells(ABC):
         Raises a `CellsError` if it is not there, empty, cannot be read, or does not fit obs and var.
         """
         self._check_matrix()
-        return self._fitting(self._read_matrix(self.options["layer"], use_raw=self.options["use_raw"]))
+        return self._cells_of(self._read_matrix(self.options["layer"], use_raw=self.options["use_raw"]), self.var)
 
     def _check_matrix(self) -> None:
         layer = self.options["layer"]
@@ -151,7 +163,7 @@ class OpenedCells(ABC):
 
     def layer(self, name: str) -> MatrixRows | None:
         """Return a layer of the same shape as X; None if there is none of this name."""
-        return self._fitting(self._read_matrix(name, use_raw=False)) if name in self.layer_names else None
+        return self._cells_of(self._read_matrix(name, use_raw=False), self.var) if name in self.layer_names else None
 
     def other_matrices(self, *, counts: bool = True) -> list[UseOption]:
         """Return the options that read another matrix than the options of these cells, also layers of `counts`."""
@@ -185,7 +197,7 @@ class OpenedCells(ABC):
         gene_key = self.options["gene_key"]
         if gene_key is not None and gene_key not in self.gene_names:
             choose = UseOption("gene_key", "choose one of these")
-            raise no_column("var", gene_key, [VAR_NAMES, *self.var.columns], choose, self.where)
+            raise no_column("var", gene_key, [VAR_NAMES, *self.var.columns], self.where, choose)
         genes = self._is_gene
         # An antibody may have the name of a gene.
         names = {source: np.where(genes, texts, "").tolist() for source, texts in self.gene_names.items()}
@@ -202,9 +214,10 @@ class OpenedCells(ABC):
         if self.options["layer"] is not None or self.options["use_raw"]:
             return None
         if self.has_raw:
-            column_of = {name: column for column, name in enumerate(self._read_var(use_raw=True).index.tolist())}
+            var = self._read_var(use_raw=True)
+            column_of = {name: column for column, name in enumerate(var.index.tolist())}
             of_raw = [column_of.get(name, -1) for name in self.var.index[columns]]
-            return self._read_matrix(None, use_raw=True), np.array(of_raw, dtype=np.int64)
+            return self._cells_of(self._read_matrix(None, use_raw=True), var), np.array(of_raw, dtype=np.int64)
         counts = self.layer(next(filter(_COUNTS.search, self.layer_names), ""))
         return None if counts is None else (counts, columns)
 
@@ -275,20 +288,23 @@ class OpenedCells(ABC):
             return None
         return base if base > 1 and not np.isclose(base, np.e) else None
 
-    def _fitting(self, matrix: MatrixRows) -> MatrixRows:
-        if not self.n_obs or not self.var.n_rows:
+    def _cells_of(self, matrix: MatrixRows, var: Annotation) -> MatrixRows:
+        """Return the rows of a matrix that are cells; raise `CellsFormatError` if it does not fit obs and var."""
+        if not self.n_obs or not var.n_rows:
             raise CellsFormatError(
-                f"it has {pluralize(self.n_obs, 'cell')} x {pluralize(self.var.n_rows, 'gene')}, expected at least one "
-                "of each",
+                f"it has {pluralize(self.n_obs, 'cell')} x {pluralize(var.n_rows, 'gene')}, expected at least one of "
+                "each",
                 where=self.where,
             )
-        if matrix.shape != (self.n_obs, self.var.n_rows):
+        fitting = (self.stored_obs.n_rows, var.n_rows)
+        if matrix.shape != fitting:
             found = " x ".join(f"{length:,}" for length in matrix.shape)
             raise CellsFormatError(
-                f"its matrix is {found}, but obs has {pluralize(self.n_obs, 'row')} and var {self.var.n_rows:,}",
+                f"its matrix is {found}, but obs has {pluralize(fitting[0], 'row')} and var {fitting[1]:,}",
                 "Write it with cells as rows: `adata.X = adata.X.T`"
-                if matrix.shape == (self.var.n_rows, self.n_obs)
+                if matrix.shape == fitting[::-1]
                 else "Write the file again with a recent anndata",
                 where=self.where,
             )
+        matrix.kept = self.kept
         return matrix

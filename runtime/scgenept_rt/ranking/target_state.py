@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, Caution, LabelNotFoundError, UseOption
-from scgenept_rt.evaluation.measured import measured_label
-from scgenept_rt.expression.annotation import as_text, no_column
+from scgenept_rt.errors import ArgumentError, Caution, UseOption
+from scgenept_rt.evaluation.measured import measured_label, sum_by_group
+from scgenept_rt.expression.groups import rows_with
 from scgenept_rt.expression.label_matching import LabelledRows
 from scgenept_rt.expression.missing_genes import accept_missing, blanked_genes
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
@@ -86,15 +85,11 @@ def _means(
     cells: OpenedCells, match: GeneMatch, rows: Rows, n_parts: int, notices: list[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return the mean expression of cells and of each of `n_parts` parts, and the genes whose values were blanked."""
-    from scipy.sparse import csr_array
-
     part = np.arange(len(rows)) % n_parts
     totals, n_read = np.zeros((n_parts, len(match.columns))), 0
     for batch in cells.values(match, rows, notices):
-        n = batch.shape[0]
-        pick = csr_array((np.ones(n), (part[n_read : n_read + n], np.arange(n))), shape=(n_parts, n))
-        totals += (pick @ batch).toarray()
-        n_read += n
+        sum_by_group(batch, part[n_read : n_read + batch.shape[0]], totals)
+        n_read += batch.shape[0]
     blanked = blanked_genes(cells, match, rows, np.any(totals, axis=0))
     return totals.sum(axis=0) / len(rows), totals / np.bincount(part)[:, None], blanked
 
@@ -106,19 +101,6 @@ def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str, notices
         labels = LabelledRows.of(cells, panel)
         label = measured_label(labels, group, cells.where)
         return np.flatnonzero(labels.group_of_rows([label]) == 0).astype(np.int64)
-    choose = UseOption(option, "name a group of cells, as COLUMN=VALUE")
-    if column not in cells.obs.columns:
-        raise no_column("obs", column, cells.obs.columns, choose, cells.where)
-    values = as_text(cells.obs.column(column))
-    notices += cells.obs.notices(column)
-    rows = np.flatnonzero(values == value).astype(np.int64)
-    if not len(rows):
-        held = [name for name in dict.fromkeys(values.tolist()) if name]
-        near = get_close_matches(value, held, n=3)
-        raise LabelNotFoundError(
-            f"no cell has {value!r} in obs column {column!r} (it holds: {join_limited(held, 12) or 'nothing'})",
-            f"Did you mean {' or '.join(near)}?" if near else "",
-            [choose],
-            where=cells.where,
-        )
+    rows, of_column = rows_with(cells, column, value, UseOption(option, "name a group of cells, as COLUMN=VALUE"))
+    notices += of_column
     return rows

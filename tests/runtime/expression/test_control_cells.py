@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from scgenept_rt.errors import ExpressionValueError
-from scgenept_rt.expression import Sampling, matrix_rows
-from tests.runtime.expression.inputs import CONTROL_ROWS, cells, log1p_values, read
+from scgenept_rt.expression import OpenedCells, Sampling, matrix_rows
+from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, N_OBS, cells, log1p_values, read
 
 
 @pytest.mark.parametrize("spill_bytes", [0, 2**20])
@@ -67,3 +67,13 @@ def test_the_fingerprint_changes_with_values_names_and_order():
     assert read(renamed).fingerprint != base
     assert read(cells(x), sampling=Sampling("random", seed=1)).fingerprint != base
     assert read(cells(elsewhere)).fingerprint == base
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_rows_that_an_option_leaves_out_are_as_if_they_were_not_there(monkeypatch, encoding):
+    kept = np.arange(1, N_OBS, 2)
+    adata = cells(ENCODINGS[encoding](log1p_values()))
+    expected = read(adata[kept].copy())
+    monkeypatch.setattr(OpenedCells, "kept", kept)
+    found = read(adata)
+    assert (found.fingerprint, found.notices) == (expected.fingerprint, expected.notices)
