@@ -26,8 +26,7 @@ import trained_network
 from scgenept_rt.demo import demo_bundle_path, demo_control_cells
 from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
-from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all, mean_of_some
+from scgenept_rt.predictor.moments import CellMoments, Layers, OwnValues, mean_of_all, mean_of_some
 from shared import machine, save, timed
 from tables import screens_table
 from workload import Workload, control_cells
@@ -122,7 +121,7 @@ class Screen:
     def errors_of_all(self) -> dict[str, float]:
         """Return the standard error of means over all cells, as root of the mean square and the largest."""
         every = [mean_of_all(self._moments(rows, slice(None)), self._own) for rows in self._perturbed]
-        sem = np.stack([estimate.layers["sem"] for estimate in every])
+        sem = np.stack([estimate["sem"] for estimate in every])
         return {"rms": _rms(sem), "largest": float(sem.max())}
 
     def errors(self, way: str, n: int) -> dict[str, float]:
@@ -140,17 +139,17 @@ class Screen:
                 if way == "some":
                     error = rows[drawn].mean(axis=0, dtype=np.float64) - truth
                     estimate = mean_of_all(self._moments(rows, again), _own(self._x[again]))
-                    within = np.abs(estimate.mean - truth) <= 2 * estimate.layers["sem"] + 1e-9
+                    within = np.abs(estimate["X"] - truth) <= 2 * estimate["sem"] + 1e-9
                 else:
                     estimate = self._difference(rows, drawn)
-                    error = estimate.mean - truth
-                    within = np.abs(error) <= 2 * estimate.layers["sampling_error"] + 1e-9
+                    error = estimate["X"] - truth
+                    within = np.abs(error) <= 2 * estimate["sampling_error"] + 1e-9
                 squares.append(_rms(error))
                 largest.append(np.abs(error).max())
                 covered.append(within.mean())
         return {"rms": _rms(np.array(squares)), "largest": float(np.mean(largest)), "covered": float(np.mean(covered))}
 
-    def _difference(self, rows: NDArray[np.float32], drawn: NDArray[np.int64]) -> MeanEstimate:
+    def _difference(self, rows: NDArray[np.float32], drawn: NDArray[np.int64]) -> Layers:
         some = self._moments(rows, drawn)
         some.effects.add(rows[drawn] - self._unperturbed[drawn])
         unperturbed = self._moments(self._unperturbed, drawn)

@@ -17,7 +17,7 @@ from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.options import EngineOptions
 from scgenept_rt.predictor import load
-from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.predictor.batches import MemoryBackoff
 from scgenept_rt.verification import check_reference
 
 PROVIDER, PRECISION, GPU, PACKAGE = "provider", "precision", "GPU model", "scgenept-rt"

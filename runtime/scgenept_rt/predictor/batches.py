@@ -7,15 +7,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scgenept_rt.errors import NonFinitePredictionError, UseOption
-from scgenept_rt.genes import GenePanel
+from scgenept_rt.errors import DeviceMemoryError, NonFinitePredictionError, UseOption
 from scgenept_rt.perturbation import Perturbation
-from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.session import Session, devices_of, free_device, planned_size
+
+if TYPE_CHECKING:
+    from scgenept_rt.predictor.predictor import Predictor
 
 Progress = Callable[[int, int], None]
 """Called with the number of (perturbation, control cell) pairs that are done, and their total."""
@@ -85,8 +87,46 @@ class Schedule:
             row = stop
 
 
+class MemoryBackoff:
+    """Runs batches through sessions; once memory runs out in one, in halves, quarters and so on in all of them.
+
+    Running out of memory is an error only if a single cell does not fit. Thread-safe.
+
+    Attributes
+    ----------
+    max_cells
+        Cells that fit at once; None if memory never ran out.
+    """
+
+    def __init__(self) -> None:
+        self.max_cells: int | None = None
+
+    def run(
+        self,
+        session: Session,
+        values: NDArray[np.float32],
+        pert_flags: NDArray[np.int64],
+        gene_index: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Predict one batch, in parts if necessary; see `Session.run`."""
+        # Allocated first: an engine that fails keeps the memory that it took.
+        predicted = np.empty(values.shape, dtype=np.float32)
+        while True:
+            size = min(self.max_cells or len(values), len(values))
+            try:
+                for begin in range(0, len(values), size):
+                    part = slice(begin, begin + size)
+                    predicted[part] = session.run(values[part], pert_flags[part], gene_index)
+                return predicted
+            except DeviceMemoryError:
+                if size <= 1:
+                    raise
+                # If another thread overwrites this with more, memory runs out once more.
+                self.max_cells = min(self.max_cells or size, -(-size // 2))
+
+
 class BatchLoop:
-    """Fills batches with control cells and flags, and runs them through a session.
+    """Fills batches with control cells and flags, and runs them through a predictor's session.
 
     Parameters
     ----------
@@ -98,48 +138,42 @@ class BatchLoop:
         Returns the control cells of a range, (n_cells, n_genes).
     cell_name
         Returns the name of a control cell for messages.
-    check
-        Called before a batch is yielded; raises if the network is not to be trusted any more.
     """
 
     def __init__(
         self,
-        session: Session,
-        panel: GenePanel,
+        predictor: Predictor,
         *,
         n_rows: int,
         batch_size: int,
         read_cells: Callable[[int, int], NDArray[np.float32]],
         cell_name: Callable[[int], str],
-        check: Callable[[], None],
     ) -> None:
-        self._session, self._panel = session, panel
-        self._read_cells, self._cell_name, self._check = read_cells, cell_name, check
-        self.n_devices = len(devices_of(session))
-        self.batch_size = planned_size(n_rows, batch_size) if session.fixed_batches else min(batch_size, n_rows)
+        self._session, self._panel, self._bundle = predictor.session, predictor.panel, predictor.bundle
+        self._read_cells, self._cell_name = read_cells, cell_name
+        self.n_devices = len(devices_of(self._session))
+        self.batch_size = planned_size(n_rows, batch_size) if self._session.fixed_batches else min(batch_size, n_rows)
 
     def full_batches(self, schedule: Schedule, first_row: int = 0, end_row: int | None = None) -> Iterator[Batch]:
         """Fill batches with the rows of a schedule, across perturbations: all are full but the last.
 
         Which rows share a batch depends on schedule and batch size alone, so that a resumed run and one of some of the
         rows form the same batches: the first is that which holds `first_row`, the last that which ends at `end_row` or
-        later.
+        later. Where every size costs the provider a new plan, the last one is padded.
         """
-        n_rows, size = schedule.n_rows, self.batch_size
-        if first_row < n_rows:
-            for begin in range(first_row - first_row % size, n_rows if end_row is None else end_row, size):
-                yield self.batch(list(schedule.parts(begin, min(begin + size, n_rows))))
-
-    def batch(self, parts: Sequence[Part]) -> Batch:
-        """Fill one batch; where every size costs the provider a new plan, it is padded to the batch size."""
-        size = self.batch_size if self._session.fixed_batches else parts[-1].rows.stop
-        shape = (size, len(self._panel))
-        values, flags = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
-        for part in parts:
-            n_cells = part.rows.stop - part.rows.start
-            values[part.rows] = self._read_cells(part.first_cell, part.first_cell + n_cells)
-            flags[part.rows, list(part.perturbation.columns)] = 1
-        return Batch(values, flags, parts)
+        size, end_row = self.batch_size, schedule.n_rows if end_row is None else end_row
+        if first_row >= schedule.n_rows:
+            return
+        for begin in range(first_row - first_row % size, end_row, size):
+            n_rows = min(size, schedule.n_rows - begin)
+            shape = size if self._session.fixed_batches else n_rows, len(self._panel)
+            values, flags = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+            parts = list(schedule.parts(begin, begin + n_rows))
+            for part in parts:
+                n_cells = part.rows.stop - part.rows.start
+                values[part.rows] = self._read_cells(part.first_cell, part.first_cell + n_cells)
+                flags[part.rows, list(part.perturbation.columns)] = 1
+            yield Batch(values, flags, parts)
 
     def run(
         self, batches: Iterable[Batch | None], *, threaded: bool = True
@@ -175,7 +209,7 @@ class BatchLoop:
                         (batch, executor.submit(predict, batch).result if threads else partial(predict, batch))
                     )
                 if ended is not None:
-                    self._check()
+                    self._bundle.check_unchanged()
                     yield ended
         finally:
             executor.shutdown(cancel_futures=True)

@@ -93,10 +93,10 @@ def _notices(
         yield Caution(f"cell-eval reads X, but the cells were read from {where}: give it a file with that as X")
 
 
-def label_column(run: Run, given: str | None) -> str:
+def label_column(controls: ControlCells, groupby: str | None, given: object) -> str:
     """Return the column of obs that has the labels; raises `ArgumentError` if the output cannot have such a column."""
-    column = given or run.controls.condition_key or "target_gene"
-    if column in ("control_cell", run.options["groupby"], *run.controls.annotation.obs) or not is_storable(column):
+    column = str(given or controls.condition_key or "target_gene")
+    if column in ("control_cell", groupby, *controls.annotation.obs) or not is_storable(column):
         raise ArgumentError(
             f"the column of labels would be {column!r}, which the output has already or cannot have",
             options=[UseOption("cell_eval_column", "choose another name")],
@@ -105,8 +105,8 @@ def label_column(run: Run, given: str | None) -> str:
 
 
 def n_own_rows(run: Run) -> int:
-    """Return how many rows hold the control cells' own values, which come first; none where controls are predicted."""
-    return run.controls.n_obs if run.perturbations[0].target_genes else 0
+    """Return how many rows hold the control cells' own values, which come first; none unless cell-eval needs them."""
+    return run.controls.n_obs if run.label_column is not None and run.perturbations[0].target_genes else 0
 
 
 def table(run: Run, uns: Mapping[str, Any], column: str) -> TableSpec:

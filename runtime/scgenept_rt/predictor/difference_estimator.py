@@ -12,8 +12,8 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,11 @@ from scgenept_rt.expression import ControlCells
 from scgenept_rt.expression.control_cells import SPILL_BYTES
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.batches import Batch, BatchLoop, Part, Schedule
-from scgenept_rt.predictor.moments import CellMoments, RunningMoments
-from scgenept_rt.predictor.standard_errors import (
-    MeanEstimate,
+from scgenept_rt.predictor.moments import (
+    CellMoments,
+    Layers,
     OwnValues,
+    RunningMoments,
     Values,
     floor_of,
     mean_of_all,
@@ -65,17 +66,6 @@ def _empty_rows(n_cells: int, n_genes: int) -> Rows:
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-@dataclass
-class _Block:
-    """Perturbations that are predicted together: what is known of each, and the batches that run or come next."""
-
-    indices: range
-    found: Sequence[CellMoments]
-    batches: Iterator[Batch] = field(default_factory=lambda: iter(()))
-    n_running: int = 0
-    complete: bool = False
-
-
 class DifferenceEstimator:
     """Estimates the means of perturbations over the control cells `start` up to `stop`, which lie in random order.
 
@@ -104,10 +94,14 @@ class DifferenceEstimator:
         on_predicted: Callable[[int], None],
     ) -> None:
         self._loop, self._controls, self._start, self._n_cells = loop, controls, start, stop - start
-        self._perturbations, self._limits, self._max_error = perturbations, limits, max_error
+        self._perturbations, self._max_error = perturbations, max_error
+        self._limits = dict(zip(perturbations, limits, strict=True))
+        self._size = block_size(loop.batch_size)
         self._own = OwnValues.of(self._n_cells, *controls.values.totals(start, stop))
         self._unperturbed: Rows | None = None
         self._of_all = CellMoments()
+        self._found: dict[Perturbation, CellMoments] = {}  # of the blocks that were begun
+        self._incomplete: dict[int, Iterator[Batch | None]] = {}  # their batches, by the first perturbation
         self._on_predicted = on_predicted
         self._over_first = lru_cache(maxsize=16)(self._unperturbed_over_first)
 
@@ -116,16 +110,15 @@ class DifferenceEstimator:
         """Whether some cells stand for all, once that is decided; otherwise all are predicted."""
         return self._unperturbed is not None
 
-    def estimates(self, first: int, stop: int) -> Iterator[MeanEstimate]:
-        """Yield the estimates of the perturbations from `first` up to `stop`."""
-        total, size = len(self._perturbations), block_size(self._loop.batch_size)
-        pilot = self._begin(range(min(size, total)))
-        begins = range(first - first % size, stop, size)
-        blocks = (_Block(range(begin, min(begin + size, total)), [] if begin else pilot) for begin in begins)
-        with closing(self._completed(blocks)) as completed:
-            for block in completed:
-                begin = block.indices.start
-                yield from map(self._estimate, block.found[max(first - begin, 0) : stop - begin])
+    def estimates(self, first: int, stop: int) -> Iterator[tuple[int, Layers]]:
+        """Yield numbers of cells and means of the perturbations from `first` up to `stop`."""
+        self._begin()
+        begin = first - first % self._size
+        with closing(self._completed(range(begin, stop, self._size))) as blocks:
+            perturbations = chain.from_iterable(map(self._block, blocks))
+            for perturbation in islice(perturbations, first - begin, stop - begin):
+                moments = self._found.pop(perturbation)
+                yield moments.n, self._estimate(moments)
 
     def effects(self, indices: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, Rows]]:
         """Yield the effects of the perturbations at `indices` on the cells `begin` up to `end`, batch by batch."""
@@ -145,18 +138,20 @@ class DifferenceEstimator:
 
     # --- how many cells ---
 
-    def _begin(self, block: range) -> list[CellMoments]:
-        """Predict all cells without a perturbation if that pays; return the moments found on the way."""
+    def _begin(self) -> None:
+        """Predict all cells without a perturbation if that pays, which a few cells of the first block may show."""
         asked_for = not all(perturbation.columns for perturbation in self._perturbations)
-        if asked_for or (self._max_error is None and self._pays(self._limits)):
+        limits = list(self._limits.values())
+        if asked_for or (self._max_error is None and self._pays(limits)):
             self._predict_unperturbed()
-            return []
-        if self._max_error is None or not self._pays([FEWEST_CELLS] * len(self._perturbations)):
-            return []
+            return
+        if self._max_error is None or not self._pays([FEWEST_CELLS] * len(limits)):
+            return
+        block = self._block(0)
         pilot = [
-            np.empty((min(FEWEST_CELLS, self._limits[index]), self._controls.n_genes), np.float32) for index in block
+            np.empty((min(FEWEST_CELLS, self._limits[each]), self._controls.n_genes), np.float32) for each in block
         ]
-        for part, _, predicted in self._run(self._further(block, [0] * len(block), [len(rows) for rows in pilot])):
+        for part, _, predicted in self._run(Schedule(block, list(map(len, pilot)), self._start)):
             pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted
         # Compared with each other: where even that takes too many cells, no prediction is wasted.
         # Their mean stands for what is predicted without one: variances are 1 - 1/k of those of k effects.
@@ -166,11 +161,10 @@ class DifferenceEstimator:
         scale = np.sqrt(k / max(k - 1, 1))
         if self._pays([_MARGIN * self._first_guess(scale * (rows[:shared] - middle)) for rows in pilot]):
             self._predict_unperturbed()
-        found = [CellMoments() for _ in block]
-        for moments, rows in zip(found, pilot, strict=True):
+        for perturbation, rows in zip(block, pilot, strict=True):
             values = self._controls.dense(self._start, self._start + len(rows))
+            moments = self._found[perturbation] = CellMoments()
             moments.add(values, rows, self._unperturbed_rows(0, len(rows)))
-        return found
 
     def _pays(self, n_cells: Sequence[float]) -> bool:
         """Return whether this many cells of some perturbations, and all unperturbed, cost less than all of each."""
@@ -183,61 +177,59 @@ class DifferenceEstimator:
         errors = standard_error(effects.var(axis=0, ddof=1, dtype=np.float64), n)
         return cells_needed(float(errors.max()), n, self._n_cells, self._max_error)
 
-    def _completed(self, waiting: Iterator[_Block]) -> Generator[_Block, None, None]:
+    def _block(self, begin: int) -> Sequence[Perturbation]:
+        return self._perturbations[begin : begin + self._size]
+
+    def _completed(self, begins: range) -> Generator[int]:
         """Predict control cells until every perturbation has as many as it needs; yield the blocks in order.
 
         While the last batches of a block run, after which it is known what it needs further, others go on.
         """
-        active, owners = deque[_Block](), deque[_Block]()
+        waiting, begun = iter(begins), deque[int]()
 
         def batches() -> Iterator[Batch | None]:
             while True:
-                batch, owner = next(
-                    ((batch, block) for block in active if (batch := self._next_batch(block))), (None, None)
-                )
-                if owner is not None:
-                    owners.append(owner)
-                elif sum(not block.complete for block in active) <= self._loop.n_devices:
-                    block = next(waiting, None)
-                    if block is not None:
-                        block.found = block.found or [
-                            # complete where there is no perturbation, once that is predicted
-                            CellMoments() if self._perturbations[i].columns or not self.samples else self._of_all
-                            for i in block.indices
-                        ]
-                        active.append(block)
-                        continue
-                    if not owners:
-                        return
-                yield batch
+                of_blocks = (next(of_block, None) for of_block in list(self._incomplete.values()))
+                batch = next(filter(None, of_blocks), None)
+                if batch is not None:
+                    yield batch
+                elif len(self._incomplete) <= self._loop.n_devices and (begin := next(waiting, None)) is not None:
+                    begun.append(begin)
+                    self._incomplete[begin] = self._batches(begin)
+                elif self._incomplete:
+                    yield None
+                else:
+                    return
 
         with closing(self._loop.run(batches())) as results:
             for batch, predicted in results:
-                owner = owners.popleft()
-                owner.n_running -= 1
                 for part in batch.parts:
                     rows = predicted[part.rows]
                     unperturbed = self._unperturbed_rows(part.first_cell - self._start, len(rows))
-                    owner.found[part.index].add(batch.values[part.rows], rows, unperturbed)
+                    self._found[part.perturbation].add(batch.values[part.rows], rows, unperturbed)
                 self._on_predicted(len(predicted))
-                while active and active[0].complete:
-                    yield active.popleft()
-        yield from active
+                while begun and begun[0] not in self._incomplete:
+                    yield begun.popleft()
+        yield from begun
 
-    def _next_batch(self, block: _Block) -> Batch | None:
-        """Return the next batch of a block; None while it is not known or after the last."""
-        batch = next(block.batches, None)
-        if batch is None and not block.n_running and not block.complete:
-            done = [moments.n for moments in block.found]
-            wanted = [
-                self._wanted(self._limits[i], moments) for i, moments in zip(block.indices, block.found, strict=True)
-            ]
-            block.complete = wanted == done
-            if not block.complete:
-                block.batches = self._loop.full_batches(self._further(block.indices, done, wanted))
-                batch = next(block.batches)
-        block.n_running += batch is not None
-        return batch
+    def _batches(self, begin: int) -> Iterator[Batch | None]:
+        """Yield the batches of a block until it is complete; None while those run that show what it needs further."""
+        block = self._block(begin)
+        for perturbation in block:
+            # complete where there is no perturbation, once that is predicted
+            known = self._of_all if self.samples and not perturbation.columns else CellMoments()
+            self._found.setdefault(perturbation, known)
+        found = [self._found[perturbation] for perturbation in block]
+        while True:
+            done = [moments.n for moments in found]
+            wanted = [self._wanted(self._limits[each], moments) for each, moments in zip(block, found, strict=True)]
+            if wanted == done:
+                del self._incomplete[begin]
+                return
+            schedule = Schedule(block, np.subtract(wanted, done), np.add(self._start, done))
+            yield from self._loop.full_batches(schedule)
+            while [moments.n for moments in found] != wanted:
+                yield None
 
     def _wanted(self, limit: int, moments: CellMoments) -> int:
         if self._unperturbed is None:
@@ -255,11 +247,6 @@ class DifferenceEstimator:
         return min(max(needed, moments.n + FEWEST_CELLS), limit)
 
     # --- predictions ---
-
-    def _further(self, block: range, done: Sequence[int], wanted: Sequence[int]) -> Schedule:
-        """Return the schedule that brings the perturbations of a block from some control cells to more."""
-        perturbations = [self._perturbations[index] for index in block]
-        return Schedule(perturbations, np.subtract(wanted, done), np.add(self._start, done))
 
     def _run(self, schedule: Schedule) -> Iterator[tuple[Part, Rows, Rows]]:
         """Yield the parts of a schedule with own values and predictions."""
@@ -281,7 +268,7 @@ class DifferenceEstimator:
 
     # --- estimates ---
 
-    def _estimate(self, moments: CellMoments) -> MeanEstimate:
+    def _estimate(self, moments: CellMoments) -> Layers:
         if moments.n == self._n_cells:
             return mean_of_all(moments, self._own)
         return mean_of_some(moments, self._over_first(moments.n), self._of_all, self._own)

@@ -194,18 +194,15 @@ class Predictor:
         BundleFileError
             If the bundle was changed meanwhile.
         """
-        session = self.session
         cells = from_array(values, self.panel)
         schedule = self._schedule(perturbation, len(cells))
         size = resolve(PredictOptions, {"batch_size": batch_size})["batch_size"]
         loop = BatchLoop(
-            session,
-            self.panel,
+            self,
             n_rows=len(cells),
             batch_size=self.automatic_batch_size() if size == "auto" else size,
             read_cells=lambda begin, end: cells[begin:end],
             cell_name=lambda cell: f"row {cell}",
-            check=self.bundle.check_unchanged,
         )
         predicted = np.empty(cells.shape, dtype=np.float32)
         for batch, rows in loop.run(loop.full_batches(schedule), threaded=False):

@@ -25,8 +25,7 @@ from scgenept_rt.perturbation import (
 )
 from scgenept_rt.predictor.batches import BatchLoop, OnNotice, Progress, Schedule
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator, block_size
-from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import MeanEstimate, OwnValues, mean_of_all
+from scgenept_rt.predictor.moments import CellMoments, Layers, OwnValues, mean_of_all
 from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ class Run:
     options: PredictOptions
     notices: tuple[str, ...]
     on_notice: OnNotice | None
+    label_column: str | None
+    """The column of obs that has the labels in the cell-eval format; None in the usual one."""
 
     @classmethod
     def prepare(
@@ -108,7 +109,7 @@ class Run:
             options = {**options, "sampling": "random"}
         if options["batch_size"] == "auto":
             options = {**options, "batch_size": predictor.automatic_batch_size()}
-        for_cell_eval = bool(options.get("for_cell_eval"))
+        for_cell_eval, label_column = bool(options.get("for_cell_eval")), None
         controls = read_control_cells(
             cells,
             panel,
@@ -119,10 +120,11 @@ class Run:
             all_genes=for_cell_eval,
         )
         if for_cell_eval:
-            from scgenept_rt.predictor.cell_eval import as_measured  # needs pandas, which embedders lack
+            from scgenept_rt.predictor import cell_eval  # needs pandas, which embedders lack
 
             with_controls = bool(options.get("predicted_controls"))
-            parsed, of_format = as_measured(parsed, controls, panel, read, predicted_controls=with_controls)
+            parsed, of_format = cell_eval.as_measured(parsed, controls, panel, read, predicted_controls=with_controls)
+            label_column = cell_eval.label_column(controls, groupby, options.get("cell_eval_column"))
             of_labels += of_format
         sizes = np.diff(controls.groups.bounds).tolist()
         for perturbation in parsed:
@@ -148,7 +150,7 @@ class Run:
         ]
         # Group by group, so that what is computed once per group is needed for one at a time.
         schedule = Schedule(parsed * len(sizes), counts, np.repeat(controls.groups.bounds[:-1], len(parsed)))
-        return cls(predictor, controls, tuple(parsed), schedule, options, tuple(notices), on_notice)
+        return cls(predictor, controls, tuple(parsed), schedule, options, tuple(notices), on_notice, label_column)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -187,13 +189,11 @@ class Run:
     def batch_loop(self) -> BatchLoop:
         """Return the loop that runs batches of these control cells."""
         return BatchLoop(
-            self.predictor.session,
-            self.predictor.panel,
+            self.predictor,
             n_rows=self.schedule.n_rows,
             batch_size=cast("int", self.options["batch_size"]),
             read_cells=lru_cache(maxsize=1)(self.controls.dense),  # several perturbations may take the same ones
             cell_name=lambda cell: str(self.controls.obs_names[cell]),
-            check=self.predictor.bundle.check_unchanged,
         )
 
     def _rows(self, progress: Progress, first_row: int, means: range) -> Generator[PredictedRows, None, None]:
@@ -218,7 +218,7 @@ class Run:
                         moments.add(batch.values[part.rows][skipped:], rows)
                         if moments.n == schedule.counts[part.index]:
                             own = own_values(int(schedule.first_cells[part.index]), moments.n)
-                            yield self._mean(part.index, mean_of_all(moments, own))
+                            yield self._mean(part.index, moments.n, mean_of_all(moments, own))
                             moments = CellMoments()
                 done = min(begin + part.rows.stop - part.rows.start, end_row)
                 progress(done - begin_row, end_row - begin_row)
@@ -247,25 +247,25 @@ class Run:
                 self.options["max_error"],
                 count,
             )
-            for estimate in estimator.estimates(first + n_ended - group * n, min(means.stop - group * n, n)):
-                yield self._mean(first + n_ended, estimate)
-                n_ended, n_used = n_ended + 1, n_used + estimate.n
+            for n_cells, mean in estimator.estimates(first + n_ended - group * n, min(means.stop - group * n, n)):
+                yield self._mean(first + n_ended, n_cells, mean)
+                n_ended, n_used = n_ended + 1, n_used + n_cells
             if not estimator.samples:
                 whole.append(group)
         progress(n_predicted, n_predicted)
         if whole and self.on_notice is not None:
-            n_cells = np.diff(groups.bounds)[whole].sum()
+            n_controls = np.diff(groups.bounds)[whole].sum()
             of = "" if groups.column is None else f" of {join_limited([groups.names[group] for group in whole])}"
             self.on_notice(
-                f"All {pluralize(n_cells, 'control cell')}{of} were predicted for every perturbation: together with "
+                f"All {pluralize(n_controls, 'control cell')}{of} were predicted for every perturbation: together with "
                 "predictions without a perturbation, fewer would have cost more. Without these, effect is NaN; add the "
                 f"perturbation {CONTROL_LABELS[0]} to have it."
             )
 
-    def _mean(self, index: int, estimate: MeanEstimate) -> PredictedRows:
-        X = estimate.mean[None].astype(np.float32)
-        layers = {name: estimate.layers[name][None].astype(np.float32) for name in self.layers}
-        return PredictedRows("mean", self.schedule.perturbations[index], self.group(index), X, 0, estimate.n, layers)
+    def _mean(self, index: int, n_cells: int, values: Layers) -> PredictedRows:
+        layers = {name: values[name][None].astype(np.float32) for name in ("X", *self.layers)}
+        perturbation, group = self.schedule.perturbations[index], self.group(index)
+        return PredictedRows("mean", perturbation, group, layers.pop("X"), 0, n_cells, layers)
 
 
 def _estimated(options: PredictOptions) -> bool:

@@ -81,7 +81,7 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
 
 def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
     """Predict everything into memory; return one table per kind."""
-    writers: dict[str, RowWriter] = {kind: MemoryTable(spec) for kind, spec in _specs(run, None).items()}
+    writers: dict[str, RowWriter] = {kind: MemoryTable(spec) for kind, spec in _specs(run).items()}
     _write(run, writers, progress, run.means())
     tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
     if run.options["max_error"] is not None:
@@ -93,18 +93,15 @@ def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
 
 def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progress | None = None) -> list[Path]:
     """Predict everything into files, or what an interrupted run left undone; return their paths."""
-    column = None
-    if options["for_cell_eval"]:
-        column = cell_eval.label_column(run, options["cell_eval_column"])
-        if out.suffix.lower() != ".h5ad" and run.on_notice is not None:
-            remedy = f"Write the file for it: `anndata.io.read_zarr({str(out)!r}).write_h5ad(NEW)`"
-            run.on_notice(Notice("cell-eval only reads .h5ad files", remedy))
+    if run.label_column is not None and out.suffix.lower() != ".h5ad" and run.on_notice is not None:
+        remedy = f"Write the file for it: `anndata.io.read_zarr({str(out)!r}).write_h5ad(NEW)`"
+        run.on_notice(Notice("cell-eval only reads .h5ad files", remedy))
     paths = _paths(out, options)
-    settings, specs = _settings(run, column), _specs(run, column)
+    settings, specs = _settings(run), _specs(run)
     shard = None if options["shard"] is None else Shard.parse(options["shard"])
     means = run.means(shard)
     if shard is not None:
-        specs = {kind: _part(run, spec, shard, settings, column) for kind, spec in specs.items()}
+        specs = {kind: _part(run, spec, shard, settings) for kind, spec in specs.items()}
         settings["shard"] = str(shard)
     with ExitStack() as stack:
         writers: dict[str, RowWriter] = {}
@@ -119,7 +116,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
                 on_notice=run.on_notice,
             )
             writers[kind] = stack.enter_context(table)
-        _write(run, writers, progress, means, for_cell_eval=column is not None)
+        _write(run, writers, progress, means)
         finished = [cast("Path", path) for path in finish_all(list(writers.values()))]
     if run.options["max_error"] is not None:
         # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
@@ -136,11 +133,11 @@ def _paths(out: str | Path, options: PredictFileOptions) -> dict[str, Path]:
     return {"mean": path, "cells": cells_path(path)} if aggregate == "both" else {aggregate: path}
 
 
-def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any], column: str | None) -> TableSpec:
+def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any]) -> TableSpec:
     """Return the table of a part, which knows of the whole one what `merge_shards` needs."""
     means = run.means(shard)
     entries = np.arange(means.start, means.stop)
-    n_control_rows = 0 if column is None else cell_eval.n_own_rows(run)
+    n_control_rows = cell_eval.n_own_rows(run)
     if n_control_rows:
         entries = np.append(0, entries + 1)
     entry = {
@@ -154,18 +151,10 @@ def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any],
     return whole.part(entries, entry)
 
 
-def _write(
-    run: Run,
-    writers: Mapping[str, RowWriter],
-    progress: Progress | None,
-    means: range,
-    *,
-    for_cell_eval: bool = False,
-) -> None:
-    schedule = run.schedule
-    n_own_rows = 0
-    if for_cell_eval and cell_eval.n_own_rows(run):
-        n_own_rows = _write_control_rows(run, writers["cells"])
+def _write(run: Run, writers: Mapping[str, RowWriter], progress: Progress | None, means: range) -> None:
+    schedule, n_own_rows = run.schedule, cell_eval.n_own_rows(run)
+    if n_own_rows:
+        _write_control_rows(run, writers["cells"])
     # A table that has all of its rows may be finished on disk already, and cannot be rewound then.
     writers = {kind: writer for kind, writer in writers.items() if writer.n_committed < writer.n_rows}
     begin_row, missing = int(schedule.starts[means.start]), []
@@ -189,7 +178,7 @@ def _write(
         for rows in predicted:
             n_controls = None if rows.aggregate == "cells" else np.array([rows.n_controls])
             if rows.aggregate in writers:
-                X = run.controls.over_input(rows.first_cell, rows.X) if for_cell_eval else rows.X
+                X = rows.X if run.label_column is None else run.controls.over_input(rows.first_cell, rows.X)
                 writers[rows.aggregate].write(X, rows.layers, n_controls)
             begun = time.monotonic()
             if begun >= commit_at:
@@ -207,8 +196,8 @@ def _commit(writers: Mapping[str, RowWriter]) -> None:
         writer.commit()
 
 
-def _write_control_rows(run: Run, writer: RowWriter) -> int:
-    """Write the control cells themselves, which cell-eval compares predictions with; return their number."""
+def _write_control_rows(run: Run, writer: RowWriter) -> None:
+    """Write the control cells themselves, which cell-eval compares predictions with."""
     controls = run.controls
     n_cells, step = controls.n_obs, max(1, 4_000_000 // len(controls.annotation.var_names))
     if writer.n_committed < n_cells:
@@ -216,7 +205,6 @@ def _write_control_rows(run: Run, writer: RowWriter) -> int:
         for begin in range(writer.n_committed, n_cells, step):
             writer.write(controls.over_input(begin, controls.dense(begin, min(begin + step, n_cells))))
         writer.commit()
-    return n_cells
 
 
 def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]], means: range) -> list[Caution]:
@@ -246,7 +234,7 @@ def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32
     return [notice]
 
 
-def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
+def _specs(run: Run) -> dict[str, TableSpec]:
     schedule, panel, aggregate = run.schedule, run.predictor.panel, run.options["aggregate"]
     uns = {
         **run.predictor.provenance(),
@@ -257,8 +245,8 @@ def _specs(run: Run, cell_eval_column: str | None) -> dict[str, TableSpec]:
     if run.notices:
         uns["notices"] = [str(notice) for notice in run.notices]
     controls = run.controls
-    if cell_eval_column is not None:
-        return {"cells": cell_eval.table(run, uns, cell_eval_column)}
+    if run.label_column is not None:
+        return {"cells": cell_eval.table(run, uns, run.label_column)}
     sizes = np.diff(controls.groups.bounds)
     var_names = _var_names(run)
     specs: dict[str, TableSpec] = {}
@@ -311,7 +299,7 @@ def _options(run: Run) -> dict[str, Any]:
     return {name: options[name] for name in _OPTIONS}
 
 
-def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
+def _settings(run: Run) -> dict[str, Any]:
     """Return what the rows depend on: a run is only resumed with the same."""
     groups = run.controls.groups
     return {
@@ -323,7 +311,7 @@ def _settings(run: Run, cell_eval_column: str | None) -> dict[str, Any]:
         "groups": None if groups.column is None else dict(zip(groups.names, np.diff(groups.bounds), strict=True)),
         "control cells per perturbation": run.schedule.counts.tolist(),
         "aggregate": run.options["aggregate"],
-        "cell-eval column": cell_eval_column,
+        "cell-eval column": run.label_column,
         "obs": _digest(run.controls.annotation.obs),
         "versions": run.predictor.versions(),
     }

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError
-from scgenept_rt.predictor.standard_errors import standard_error
+from scgenept_rt.predictor.moments import standard_error
 from scgenept_rt.ranking.scores import Score
 
 Values = NDArray[np.float64]

@@ -21,9 +21,8 @@ from scgenept_rt.options import PredictOptions, ReadOptions, SampleOptions, reso
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator
-from scgenept_rt.predictor.moments import RunningMoments
+from scgenept_rt.predictor.moments import RunningMoments, standard_error
 from scgenept_rt.predictor.run import Run
-from scgenept_rt.predictor.standard_errors import standard_error
 from scgenept_rt.ranking.question import RankBy, open_question
 from scgenept_rt.ranking.result import N_ERRORS, Ranking, ranked
 from scgenept_rt.ranking.scores import Score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import signal
@@ -31,6 +32,19 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray, of 
 
 MakeCells = Callable[..., anndata.AnnData]
 MEGABYTE = 2**20
+SECONDS_FOR_ALL = 400
+"""These tests take one minute, and several on a machine that does much else."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End this process if Ray hangs, whatever it waits for; it shows where."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        stderr = os.dup(2)
+    faulthandler.dump_traceback_later(SECONDS_FOR_ALL, exit=True, file=stderr)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    os.close(stderr)
 
 
 @pytest.fixture(scope="module")

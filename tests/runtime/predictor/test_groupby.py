@@ -62,21 +62,6 @@ def test_each_group_is_predicted_as_if_it_were_alone(
             np.testing.assert_allclose(found.layers[layer], expected.layers[layer], rtol=1e-3, atol=5e-5)
 
 
-@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-def test_files_hold_what_is_predicted_in_memory(
-    model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, suffix: str
-) -> None:
-    out = tmp_path / f"out{suffix}"
-    model.predict_file(cells, out, LABELS, groupby="cell_type", aggregate="both")
-    read = anndata.read_h5ad if suffix == ".h5ad" else anndata.read_zarr
-    expected = model.predict(cells, LABELS, groupby="cell_type", aggregate="both")
-    for found, table in ((read(out), expected.mean), (read(tmp_path / f"out.cells{suffix}"), expected.cells)):
-        np.testing.assert_array_equal(found.X, table.X)
-        assert [*found.obs_names] == [*table.obs_names]
-        assert [*found.obs["cell_type"]] == [*table.obs["cell_type"]]
-        assert found.uns["scgenept_rt"]["groupby"] == "cell_type"
-
-
 def test_the_cell_eval_format_names_the_group_of_every_cell(
     model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
 ) -> None:
@@ -97,9 +82,8 @@ def test_rows_name_their_group(model: sgr.Predictor, cells: anndata.AnnData) -> 
 
 
 @pytest.mark.parametrize("options", [{}, {"max_error": 0.2}])
-@pytest.mark.parametrize("first", [4, 6])
 def test_a_run_that_begins_in_a_later_group_gives_the_same_bits(
-    model: sgr.Predictor, cells: anndata.AnnData, options: dict[str, Any], first: int
+    model: sgr.Predictor, cells: anndata.AnnData, options: dict[str, Any]
 ) -> None:
     def rows(index: int) -> list[np.ndarray]:
         resolved = resolve(PredictOptions, {"groupby": "cell_type", "batch_size": 5, **options})
@@ -107,7 +91,9 @@ def test_a_run_that_begins_in_a_later_group_gives_the_same_bits(
         found = run.rows(first_row=int(run.schedule.starts[index]))
         return [np.stack([row.X, *row.layers.values()]) for row in found]
 
-    np.testing.assert_array_equal(rows(0)[first:], rows(first))
+    whole = rows(0)
+    for first in (4, 6):
+        np.testing.assert_array_equal(whole[first:], rows(first))
 
 
 # --- the column -------------------------------------------------------------------------------------------------------

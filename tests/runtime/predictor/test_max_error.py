@@ -39,8 +39,7 @@ class Counting:
         return self._session.run(values, *others)
 
 
-@pytest.mark.parametrize("max_error", [1e-9, 0.05, 1e6])
-@pytest.mark.parametrize("n_perturbations", [1, 20])
+@pytest.mark.parametrize(("max_error", "n_perturbations"), [(0.05, 1), (1e-9, 20), (0.05, 20), (1e6, 20)])
 def test_every_error_is_reached_at_no_more_than_the_cost_of_all_cells(
     model: sgr.Predictor, make_cells: MakeCells, max_error: float, n_perturbations: int
 ) -> None:
@@ -56,7 +55,7 @@ def test_every_error_is_reached_at_no_more_than_the_cost_of_all_cells(
     assert np.mean(error <= 2 * found.layers["sampling_error"] + 2e-5) >= 0.93
     if max_error == 1e-9:
         np.testing.assert_allclose(found.layers["sem"], every.layers["sem"], rtol=1e-3, atol=1e-6)
-    if max_error == 1e6 and n_perturbations > 1:
+    if max_error == 1e6:
         # The control is one of the perturbations: it is predicted once, for all cells.
         assert found.obs["n_controls"].tolist() == [100 if label == "ctrl" else 8 for label in found.obs["condition"]]
         assert counting.n_cells == 100 + 8 * (found.n_obs - 1)
@@ -111,7 +110,7 @@ def test_few_perturbations_never_cost_more_than_all_cells(
     model: sgr.Predictor, make_cells: MakeCells, n_cells: int, n_perturbations: int
 ) -> None:
     cells = make_cells(n_cells)
-    for max_error in (0.02, 0.04, 0.06, 0.08, 0.1):
+    for max_error in (0.02, 0.06, 0.1):
         counting = Counting(model)
         labels = list(model.gene_names[:n_perturbations])
         sgr.Predictor(model.bundle, counting).predict(cells, labels, max_error=max_error)
@@ -154,7 +153,7 @@ def test_means_that_were_limited_and_missed_the_error_are_named(model: sgr.Predi
     assert found.uns["scgenept_rt"]["notices"][-1] == notices[-1]
 
 
-@pytest.mark.parametrize(("batch_size", "first"), [(8, 1), (1, 5), (3, 17)])
+@pytest.mark.parametrize(("batch_size", "first"), [(8, 1), (3, 17)])
 def test_a_run_that_begins_later_gives_the_same_bits(
     model: sgr.Predictor, make_cells: MakeCells, batch_size: int, first: int
 ) -> None:

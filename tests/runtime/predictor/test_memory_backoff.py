@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from scgenept_rt.errors import DeviceMemoryError
-from scgenept_rt.predictor.memory_backoff import MemoryBackoff
 from scgenept_rt.session import inference_error
 
 pytest.importorskip("resource", reason="address-space limits exist on POSIX alone")
@@ -20,7 +19,7 @@ import json, resource, sys
 import numpy as np
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import DeviceMemoryError
-from scgenept_rt.predictor.memory_backoff import MemoryBackoff
+from scgenept_rt.predictor.batches import MemoryBackoff
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session
 
@@ -62,26 +61,6 @@ def test_a_batch_too_large_for_the_memory_is_run_in_parts() -> None:
     assert 1 <= found["max_cells"] < 192
     assert found["difference"] < 2e-5
     assert found["shape"] == [192, 1000]
-
-
-class FullMachine:
-    """A session on a machine on which nothing fits; counts how often that was tried."""
-
-    provider, precision, fixed_batches = "cpu", "fp32", False
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def run(self, values: np.ndarray, *_: np.ndarray) -> np.ndarray:
-        self.sizes.append(len(values))
-        raise inference_error("cpu", *values.shape, RuntimeError("Failed to allocate memory for requested buffer"))
-
-
-def test_a_single_cell_that_does_not_fit_is_an_error() -> None:
-    session = FullMachine()
-    with pytest.raises(DeviceMemoryError, match="ran out of memory on a batch of 1 cell x 3 genes"):
-        MemoryBackoff().run(session, np.zeros((5, 3), np.float32), np.zeros((5, 3), np.int64), np.arange(3))
-    assert session.sizes == [5, 3, 2, 1]
 
 
 def test_numpys_own_failure_to_reserve_memory_counts_too() -> None:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import OwnValues, mean_of_all, mean_of_some
+from scgenept_rt.predictor.moments import CellMoments, OwnValues, RunningMoments, mean_of_all, mean_of_some
 
 Array = NDArray[np.float64]
 N_CELLS, N_GENES = 1_024, 200
@@ -69,11 +70,11 @@ def covered(network: Network, x: Array, n: int) -> dict[str, float]:
             moments_of(x[drawn], f[drawn], f0[drawn]), moments_of(x[drawn], f0[drawn]), unperturbed, own
         )
         for name, estimate, error in (
-            ("sem", every, every.mean - mean),
-            ("delta_sem", every, every.layers["delta"] - change),
-            ("sampling_error", some, some.mean - mean),
+            ("sem", every, every["X"] - mean),
+            ("delta_sem", every, every["delta"] - change),
+            ("sampling_error", some, some["X"] - mean),
         ):
-            shares[name].append(float(np.mean(np.abs(error) <= 2 * estimate.layers[name] + 1e-9)))
+            shares[name].append(float(np.mean(np.abs(error) <= 2 * estimate[name] + 1e-9)))
     return {name: float(np.mean(found)) for name, found in shares.items()}
 
 
@@ -104,10 +105,10 @@ def test_the_error_of_an_estimate_for_all_cells_like_these_holds_too() -> None:
             own_of(x[population]),
         )
         for name, error in (
-            ("sem", estimate.mean - f.mean(axis=0)),
-            ("delta_sem", estimate.layers["delta"] - (f - x).mean(axis=0)),
+            ("sem", estimate["X"] - f.mean(axis=0)),
+            ("delta_sem", estimate["delta"] - (f - x).mean(axis=0)),
         ):
-            shares[name].append(np.mean(np.abs(error) <= 2 * estimate.layers[name]))
+            shares[name].append(np.mean(np.abs(error) <= 2 * estimate[name]))
     assert all(np.mean(found) >= 0.95 for found in shares.values())
 
 
@@ -116,7 +117,7 @@ def test_standard_errors_of_well_expressed_genes_are_the_sample_ones() -> None:
     x = draw_cells(2.0, rng)[:200]
     f = mixing(x, 1)
     found = mean_of_all(moments_of(x, f), own_of(x))
-    np.testing.assert_allclose(found.layers["sem"], f.std(axis=0, ddof=1) / np.sqrt(200), rtol=0.01)
+    np.testing.assert_allclose(found["sem"], f.std(axis=0, ddof=1) / np.sqrt(200), rtol=0.01)
 
 
 def test_all_cells_have_no_sampling_error() -> None:
@@ -124,5 +125,27 @@ def test_all_cells_have_no_sampling_error() -> None:
     f0, f = mixing(x, 0), mixing(x, 1)
     own, unperturbed = own_of(x), moments_of(x, f0)
     some = mean_of_some(moments_of(x, f, f0), unperturbed, unperturbed, own)
-    np.testing.assert_allclose(some.mean, f.mean(axis=0), rtol=1e-6)
-    assert some.layers["sampling_error"].max() == 0
+    np.testing.assert_allclose(some["X"], f.mean(axis=0), rtol=1e-6)
+    assert some["sampling_error"].max() == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    offset=st.sampled_from([0.0, -3.0, 1e3, 1e6]),
+    spread=st.sampled_from([1e-3, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_batches_of_any_size_give_numpys_moments(sizes: list[int], offset: float, spread: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    batches = [rng.normal(offset, spread, (size, 3)) for size in sizes]
+    moments = RunningMoments()
+    for batch in batches:
+        moments.add(batch)
+    rows = np.concatenate(batches)
+    assert moments.n == len(rows)
+    np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-13, atol=1e-13)
+    if len(rows) > 1:
+        # float64 holds the offset to 2e-16 of it, and two-pass numpy loses as much
+        found = np.sqrt(moments.var())
+        np.testing.assert_allclose(found, rows.std(axis=0, ddof=1), rtol=1e-9, atol=4e-15 * abs(offset))

@@ -24,8 +24,8 @@ LABELS = ("YFU19", "EKKN10+ctrl", "YFU19+EKKN10", "ctrl")
 
 
 def test_eight_threads_on_one_predictor_give_what_one_gives(bundle: Path, make_cells: MakeCells) -> None:
-    jobs = [(np.asarray(make_cells(5 + number, seed=number).X), LABELS[number % 4]) for number in range(64)]
-    with sgr.load(bundle, provider="cpu") as model:
+    jobs = [(np.asarray(make_cells(5 + number, seed=number).X), LABELS[number % 4]) for number in range(24)]
+    with sgr.load(bundle, provider="cpu", threads=1) as model:
         serial = [model.predict_array(values, label, batch_size=4) for values, label in jobs]
         with ThreadPoolExecutor(8) as pool:
             together = list(pool.map(lambda job: model.predict_array(*job, batch_size=4), jobs))
@@ -33,17 +33,9 @@ def test_eight_threads_on_one_predictor_give_what_one_gives(bundle: Path, make_c
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-5)
 
 
-def test_predict_from_several_threads_at_once(model: sgr.Predictor, make_cells: MakeCells) -> None:
-    inputs = [make_cells(20, seed=number) for number in range(4)]
-    serial = [model.predict(cells, list(LABELS), batch_size=7).X for cells in inputs]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda cells: model.predict(cells, list(LABELS), batch_size=7).X, inputs))
-    np.testing.assert_allclose(together, serial, rtol=1e-4, atol=2e-5)
-
-
 def test_closing_beside_predictions_lets_them_end_or_fails_clearly(bundle: Path, make_cells: MakeCells) -> None:
     values = np.asarray(make_cells(50).X)
-    for _ in range(5):
+    for _ in range(3):
         model = sgr.load(bundle, provider="cpu", threads=1)
         expected = model.predict_array(values, "YFU19", batch_size=1)
         started = threading.Barrier(5)
@@ -101,10 +93,7 @@ def test_iter_predict_hands_out_what_predict_returns(model: sgr.Predictor, make_
     whole = model.predict(cells, list(LABELS), aggregate="both", batch_size=4)
     blocks = list(model.iter_predict(cells, list(LABELS), aggregate="cells", batch_size=4))
     np.testing.assert_array_equal(np.concatenate([block.X for block in blocks]), whole.cells.X)
-    names = [
-        (block.perturbation.label, f"cell{block.first_cell + row}") for block in blocks for row in range(len(block.X))
-    ]
-    assert names == list(zip(whole.cells.obs["condition"], whole.cells.obs["control_cell"], strict=True))
+    assert [block.perturbation.label for block in blocks for _ in block.X] == whole.cells.obs["condition"].tolist()
     means = list(model.iter_predict(cells, list(LABELS), aggregate="mean", batch_size=4))
     np.testing.assert_array_equal(np.concatenate([row.X for row in means]), whole.mean.X)
     for layer in ("delta", "sem"):

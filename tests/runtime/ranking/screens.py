@@ -8,8 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.options import Metric
-from scgenept_rt.predictor.moments import CellMoments
-from scgenept_rt.predictor.standard_errors import Floor, OwnValues, mean_of_all
+from scgenept_rt.predictor.moments import CellMoments, Floor, OwnValues, mean_of_all
 from scgenept_rt.ranking.scores import TowardState
 
 GENES = [f"GENE{number}" for number in range(60)]
@@ -51,7 +50,7 @@ def mean_and_error(cells: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
     moments = CellMoments()
     moments.add(np.zeros_like(cells), cells, np.zeros_like(cells))
     estimate = mean_of_all(moments, OwnValues(np.zeros(n_genes), Floor(n_genes, 0.0)))
-    return estimate.layers["effect"], estimate.layers["effect_sem"]
+    return estimate["effect"], estimate["effect_sem"]
 
 
 def toward(target: NDArray[np.float64], metric: Metric, parts: NDArray[np.float64] | None = None) -> TowardState:
