@@ -31,6 +31,7 @@ import adjustText  # noqa: F401 - what the commands import, as anndata
 import anndata  # noqa: F401
 
 import scgenept_rt
+from scgenept_rt import output
 from scgenept_rt.cli import main
 from scgenept_rt.output import merging
 from scgenept_rt.predictor import loading, writing
@@ -62,7 +63,7 @@ def kill_at(step: int, function: str) -> None:
 
         return call
 
-    for module in (writing, merging):
+    for module in (output, merging):
         setattr(module, function, watched(getattr(module, function)))
 
 

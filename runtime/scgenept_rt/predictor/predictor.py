@@ -163,16 +163,15 @@ class Predictor:
     ) -> NDArray[np.float32]:
         """Predict exactly the given cells, in order.
 
-        Mirrors upstream's `pred_perturb`, which takes one perturbation. Needs only NumPy and ONNX Runtime; thread-safe.
+        Mirrors upstream's `pred_perturb`. Needs only NumPy and ONNX Runtime; thread-safe.
 
         Parameters
         ----------
         values
-            (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells. Only shape and
-            finiteness are checked: predictions from values of another scale mean nothing.
+            (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells. The scale is not
+            checked: predictions from values of another mean nothing.
         perturbation
-            Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``, or one label per cell. Cells of different perturbations
-            share batches.
+            Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``, or one label per cell.
         batch_size
             Cells per batch.
 
@@ -183,10 +182,10 @@ class Predictor:
 
         Raises
         ------
-        ExpressionValueError
-            If the values have another shape, or hold NaN or infinity.
         ArgumentError
-            If there is another number of labels than of cells.
+            If shapes, or numbers of labels and cells, do not fit.
+        ExpressionValueError
+            If the values hold NaN or infinity.
         PerturbationError
             If a perturbation is not one of this model.
         NonFinitePredictionError

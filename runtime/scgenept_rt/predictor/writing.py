@@ -16,25 +16,12 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scgenept_rt import output
 from scgenept_rt.errors import Caution, Notice, PartialOutputError, UseOption, warn_caller
 from scgenept_rt.expression import check_source
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.options import PredictFileOptions, PredictOptions, declared_options
-from scgenept_rt.output import (
-    MemoryTable,
-    RowWriter,
-    Shard,
-    TableSpec,
-    cells_path,
-    cells_table,
-    check_destination,
-    find_unfinished,
-    finish_all,
-    mean_table,
-    open_table,
-    stored_entry,
-    stored_layer,
-)
+from scgenept_rt.output import RowWriter, Shard, TableSpec
 from scgenept_rt.output.journal import digests_of_lists, run_digest
 from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY
 from scgenept_rt.predictor import cell_eval
@@ -58,7 +45,7 @@ def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | 
     check_source(cells)
     input_path = None if isinstance(cells, AnnData) else cells
     for path in _paths(out, options).values():
-        check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
+        output.check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
 
 
 def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | None:
@@ -69,11 +56,11 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
     for path in _paths(out, options).values():
         left = found = None
         with suppress(PartialOutputError):  # which is raised when the output is opened
-            left = find_unfinished(path)
+            left = output.find_unfinished(path)
         if left is not None:
             found = left.settings.get("batch_size")
         elif not options["overwrite"]:
-            found = stored_entry(path, "batch_size")
+            found = output.stored_entry(path, "batch_size")
         if isinstance(found, (int, np.integer)) and found > 0:
             return int(found)
     return None
@@ -81,7 +68,7 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
 
 def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
     """Predict everything into memory; return one table per kind."""
-    writers: dict[str, RowWriter] = {kind: MemoryTable(spec) for kind, spec in _specs(run).items()}
+    writers: dict[str, RowWriter] = {kind: output.MemoryTable(spec) for kind, spec in _specs(run).items()}
     _write(run, writers, progress, run.means())
     tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
     if run.options["max_error"] is not None:
@@ -106,7 +93,7 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
     with ExitStack() as stack:
         writers: dict[str, RowWriter] = {}
         for kind, spec in specs.items():
-            table = open_table(
+            table = output.open_table(
                 paths[kind],
                 spec,
                 settings=settings,
@@ -117,12 +104,12 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
             )
             writers[kind] = stack.enter_context(table)
         _write(run, writers, progress, means)
-        finished = [cast("Path", path) for path in finish_all(list(writers.values()))]
+        finished = [cast("Path", path) for path in output.finish_all(list(writers.values()))]
     if run.options["max_error"] is not None:
         # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
         # may have moved it by now.
         with suppress(OSError, KeyError):
-            _warn_of_missed_error(run, stored_layer(paths["mean"], "sampling_error"), means)
+            _warn_of_missed_error(run, output.stored_layer(paths["mean"], "sampling_error"), means)
     return finished
 
 
@@ -130,7 +117,7 @@ def _paths(out: str | Path, options: PredictFileOptions) -> dict[str, Path]:
     path, aggregate = Path(out), options["aggregate"]
     if options["shard"] is not None:
         path = Shard.parse(options["shard"]).path(path)
-    return {"mean": path, "cells": cells_path(path)} if aggregate == "both" else {aggregate: path}
+    return {"mean": path, "cells": output.cells_path(path)} if aggregate == "both" else {aggregate: path}
 
 
 def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any]) -> TableSpec:
@@ -210,20 +197,18 @@ def _write_control_rows(run: Run, writer: RowWriter) -> None:
 def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32]], means: range) -> list[Caution]:
     """Warn of means whose sampling error stayed above `max_error`, for which the number of cells was limited."""
     max_error = cast("float", run.options["max_error"])
+    errors = np.array([of_genes.max() for of_genes in chain.from_iterable(sampling_errors)])
     # Rounded as the layer is, so that an error that was just reached does not count as missed. A single cell gives NaN.
-    missed = [
-        (float(errors.max()), index)
-        for index, errors in enumerate(chain.from_iterable(sampling_errors), start=means.start)
-        if not errors.max() <= np.float32(max_error)
-    ]
-    if not missed:
+    missed = np.flatnonzero(~(errors <= np.float32(max_error)))
+    if not len(missed):
         return []
-    worst, index = max(missed)
+    worst = missed[np.argmax(errors[missed])]
+    index = means[worst]
     group = run.group(index)
     notice = Caution(
         f"{len(missed):,} of {pluralize(len(means), 'mean' if group else 'perturbation')} missed max_error "
-        f"{max_error:g} with the control cells that they were limited to. The largest sampling error is {worst:.3g}, "
-        f"for {run.schedule.perturbations[index].label}{f' in {group}' if group else ''}",
+        f"{max_error:g} with the control cells that they were limited to. The largest sampling error is "
+        f"{errors[worst]:.3g}, for {run.schedule.perturbations[index].label}{f' in {group}' if group else ''}",
         "Raise n_controls of these perturbations" if run.options["n_controls_per_perturbation"] is None else "",
         [
             UseOption("n_controls_per_perturbation", "allow more control cells"),
@@ -251,7 +236,7 @@ def _specs(run: Run) -> dict[str, TableSpec]:
     var_names = _var_names(run)
     specs: dict[str, TableSpec] = {}
     if aggregate != "cells":
-        specs["mean"] = mean_table(
+        specs["mean"] = output.mean_table(
             schedule.perturbations,
             panel,
             schedule.counts,
@@ -261,7 +246,7 @@ def _specs(run: Run) -> dict[str, TableSpec]:
             var_names=var_names,
         )
     if aggregate != "mean":
-        specs["cells"] = cells_table(
+        specs["cells"] = output.cells_table(
             schedule.perturbations,
             [str(name) for name in controls.obs_names],
             panel,

@@ -70,8 +70,10 @@ def ranked(
         Perturbation, score, error and number of control cells; the best first, those without a score last.
     by_part
         `Score.by_part` of each.
-    of_differences, n_best
-        As in `rank_ranges`.
+    of_differences
+        [n, n], standard errors of the differences between the first n where these are known.
+    n_best
+        How many of those are known to be ahead of all that come after the n.
     """
     table = pd.DataFrame(rows, columns=["perturbation", "score", "error", "n_controls"])
     parts = np.array(by_part)
@@ -92,23 +94,10 @@ def ranked(
 def rank_ranges(
     scores: Values, errors: Values, by_part: Values, of_differences: Values | None = None, n_best: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the best and the worst rank of each entry that its error allows; ranks begin at 1.
+    """Return the best and the worst rank of each entry that its error allows, from 1; high scores are better.
 
     An entry ranks behind those that are better by more than `N_ERRORS` errors of the difference, and before those that
-    are worse by as much.
-
-    Parameters
-    ----------
-    scores
-        The higher, the better.
-    errors
-        Standard errors, taken as independent between entries; 0 where none is known.
-    by_part
-        [n_entries, n_parts], what all entries share; see `Score.by_part`.
-    of_differences
-        [n, n], standard errors of the differences between the first n entries where these are known.
-    n_best
-        How many of those are known to be ahead of all that come after the n.
+    are worse by as much. Errors are independent between entries, but for what all share, `by_part`.
     """
     ahead, behind = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
     known = 0 if of_differences is None else len(of_differences)

@@ -7,8 +7,8 @@ errors of two candidates largely cancel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Sequence
+from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,36 +36,21 @@ Values = NDArray[np.float64]
 _N_ERRORS_OUT = 3
 """Standard errors by which a candidate must be worse to be dropped: chance makes one in 700 seem so."""
 
-_ROWS_AT_ONCE = 256
+_PARTS_AT_ONCE = 8
 _MOST_COMPARED = 200
 
 
 class _Candidate:
-    """A perturbation, its effects on the first cells, and its score.
-
-    Attributes
-    ----------
-    n
-        Number of cells that the score is from.
-    value
-        The score, negative where the lowest is best.
-    per_cell
-        float64 [n]: what each cell adds to the value, along its gradient.
-    unseen_var
-        What sparse genes, and genes that respond otherwise in cells of another kind, may add to the variance of that.
-    by_part
-        See `Score.by_part`.
-    is_out
-        Whether it is surely not among the best.
-    """
+    """A perturbation, its effects on the first `n` cells, and its score."""
 
     def __init__(self, index: int, perturbation: Perturbation) -> None:
         self.index, self.perturbation = index, perturbation
-        self.n, self.value = 0, np.nan
-        self.per_cell: Values = np.empty(0)
+        self.n, self.value = 0, np.nan  # negative where the lowest score is best
+        self.per_cell: Values = np.empty(0)  # what each cell adds to the value, along its gradient
+        # What sparse genes, and genes that respond otherwise in cells of another kind, may add to the variance of that.
         self.unseen_var = 0.0
         self.by_part: Values = np.empty(0)
-        self.is_out = False
+        self.is_out = False  # surely not among the best
         self._effects: RunningMoments | None = None
 
     def add(self, effects: NDArray[np.float32], score: Score, estimator: DifferenceEstimator, n_cells: int) -> None:
@@ -202,8 +187,8 @@ class Search:
         effects = self._estimator.effects([candidate.index for candidate in self._left], begin, end)
         for index, parts in groupby(effects, key=itemgetter(0)):
             candidate = self._candidates[index]
-            for rows in _joined(part for _, part in parts):
-                candidate.add(rows, self._score, self._estimator, self._n_cells)
+            while rows := [part for _, part in islice(parts, _PARTS_AT_ONCE)]:
+                candidate.add(np.concatenate(rows), self._score, self._estimator, self._n_cells)
             # Most of many candidates are out at once, and need not be kept for comparison.
             margin = _N_ERRORS_OUT * candidate.error * self._sampled(candidate.n)
             if np.isnan(candidate.value) or (len(bounds) == self._top and candidate.value + margin < bounds[-1]):
@@ -250,15 +235,3 @@ def _error(per_cell: Values, unseen_var: float) -> float:
     n = len(per_cell)
     var = per_cell.var(ddof=1) + 2 * per_cell.mean() ** 2 / (n + 1) + unseen_var if n > 1 else np.nan
     return float(standard_error(np.array(var), n))
-
-
-def _joined(parts: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Join rows to arrays of `_ROWS_AT_ONCE` or a few more."""
-    held: list[NDArray[np.float32]] = []
-    for rows in parts:
-        held.append(rows)
-        if sum(map(len, held)) >= _ROWS_AT_ONCE:
-            yield np.concatenate(held)
-            held = []
-    if held:
-        yield np.concatenate(held)
