@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, Caution, UseOption
-from scgenept_rt.genes import GenePanel
+from scgenept_rt.evaluation.measured import measured_label, sum_by_group
+from scgenept_rt.expression.groups import rows_with
+from scgenept_rt.expression.label_matching import LabelledRows
+from scgenept_rt.expression.missing_genes import accept_missing, blanked_genes
+from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
+from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import Metric, ReadOptions
-from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore
-from scgenept_rt.ranking.target_state import read_target_state
+from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, TowardState
 from scgenept_rt.wording import describe, join_limited, pluralize
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+Rows = NDArray[np.int64]
+
+_N_PARTS = 16
+"""Parts of the measured cells: enough to show the error of their means, however genes vary together."""
 
 
 class RankBy(TypedDict, total=False):
@@ -59,7 +70,7 @@ def open_question(panel: GenePanel, by: RankBy, read: ReadOptions | None) -> tup
         )
     if metric not in get_args(Metric):
         raise ArgumentError(f"metric is {describe(metric)}, expected one of {', '.join(get_args(Metric))}")
-    return read_target_state(toward, panel, group, by.get("start"), metric, read)
+    return _target_state(toward, panel, group, by.get("start"), metric, read)
 
 
 def _signature(
@@ -108,3 +119,81 @@ def _signature(
     if renamed:
         notices.append(f"Genes of the signature were found by another name: {join_limited(renamed)}.")
     return SignatureScore(values), notices
+
+
+def _target_state(
+    data: str | Path | AnnData,
+    panel: GenePanel,
+    group: str,
+    start: str | None,
+    metric: Metric,
+    read: ReadOptions | None,
+) -> tuple[TowardState, list[str]]:
+    """Return the score of closeness to the change between the means of two groups of cells, and notices.
+
+    It leads to `group` from `start`, or else from the control cells; each is ``COLUMN=VALUE`` of obs, or the label of a
+    perturbation. Without a label of control cells, all cells but the group take their place.
+    """
+    with open_cells(data, read) as cells:
+        match = cells.match_genes(panel)
+        if not match.n_found:
+            accept_missing(cells, match)  # raises
+        notices = list(match.notices)
+        chosen = _rows(cells, panel, group, "group", notices)
+        if start is not None:
+            first, name = _rows(cells, panel, start, "start", notices), start
+        else:
+            control = cells.find_control_cells(panel)
+            first, name = control.rows, "control cells"
+            if control.labels is None:
+                first, name = np.setdiff1d(first, chosen), "all other cells"
+                notices.append(
+                    Caution(
+                        "No column of obs labels control cells: the state is compared with all other cells of the data."
+                    )
+                )
+        if np.array_equal(first, chosen) or not len(first):
+            raise ArgumentError(
+                f"the cells of {group} are compared with themselves",
+                options=[UseOption("start", "name the cells to start from, as COLUMN=VALUE")],
+            )
+        n_parts = min(_N_PARTS, len(chosen), len(first))
+        to, to_parts, blanked = _means(cells, match, chosen, n_parts, notices)
+        origin, origin_parts, also_blanked = _means(cells, match, first, n_parts, notices)
+    measured = (match.columns >= 0) & ~blanked & ~also_blanked
+    if n_parts == 1:
+        notices.append(Caution("A group of a single measured cell shows no error: the state is taken as exact."))
+    if not measured.all():
+        lacking = [panel.names[position] for position in np.flatnonzero(~measured)]
+        notices.append(
+            f"{pluralize(len(lacking), 'predicted gene is', 'predicted genes are')} not measured in the data and left "
+            f"out of the comparison: {join_limited(lacking)}."
+        )
+    states = f"{group} ({pluralize(len(chosen), 'cell')}) minus {name} ({pluralize(len(first), 'cell')})"
+    parts = (to_parts - origin_parts)[: n_parts if n_parts > 1 else 0]
+    return TowardState(to - origin, measured, metric, parts, states), list(dict.fromkeys(notices))
+
+
+def _means(
+    cells: OpenedCells, match: GeneMatch, rows: Rows, n_parts: int, notices: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the mean expression of cells and of each of `n_parts` parts, and the genes whose values were blanked."""
+    part = np.arange(len(rows)) % n_parts
+    totals, n_read = np.zeros((n_parts, len(match.columns))), 0
+    for batch in cells.values(match, rows, notices):
+        sum_by_group(batch, part[n_read : n_read + batch.shape[0]], totals)
+        n_read += batch.shape[0]
+    blanked = blanked_genes(cells, match, rows, np.any(totals, axis=0))
+    return totals.sum(axis=0) / len(rows), totals / np.bincount(part)[:, None], blanked
+
+
+def _rows(cells: OpenedCells, panel: GenePanel, group: str, option: str, notices: list[str]) -> Rows:
+    """Return the rows of a group, sorted; notices are appended."""
+    column, equals, value = (part.strip() for part in group.partition("="))
+    if not equals:
+        labels = LabelledRows.of(cells, panel)
+        label = measured_label(labels, group, cells.where)
+        return np.flatnonzero(labels.group_of_rows([label]) == 0).astype(np.int64)
+    rows, of_column = rows_with(cells, column, value, UseOption(option, "name a group of cells, as COLUMN=VALUE"))
+    notices += of_column
+    return rows
