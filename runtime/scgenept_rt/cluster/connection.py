@@ -87,21 +87,19 @@ def before_interrupts(call: Callable[[], None]) -> Iterator[None]:
 def reachable(address: str | None) -> str | None:
     """Return the address to give to Ray, or raise ClusterError if nothing answers there: Ray would try for minutes."""
     named = address or os.environ.get(ADDRESS_VARIABLE, "auto")
-    if named != "auto":
-        _check_answer(named)
-        return address
     last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    of_machine = named == "auto" and last.exists()
     try:
-        _check_answer(last.read_text().strip() if last.exists() else "")
-    except ClusterError:  # of this machine's last cluster, which was killed
-        if address is None:
+        _check_answer(last.read_text().strip() if of_machine else named)
+    except ClusterError:
+        if of_machine and address is None:  # its last cluster was killed
             return "local"
         raise
     return address
 
 
 def _check_answer(address: str) -> None:
-    """Raise ClusterError if nothing at an address speaks gRPC."""
+    """Raise ClusterError if nothing at an address speaks gRPC; names without a port are left to Ray."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdigit() or os.environ.get("RAY_USE_TLS") == "1":
         return

@@ -69,7 +69,7 @@ def load(
 
     Parameters
     ----------
-    bundle
+    bundle, **options
         As for `scgenept_rt.load`.
     address
         HOST:PORT of the cluster. None: that of the environment variable RAY_ADDRESS, or of this machine; if there is
@@ -81,8 +81,6 @@ def load(
         Compare the bundle's reference cells on every worker.
     on_notice
         Called with a message about each worker that is lost or refused.
-    **options
-        `scgenept_rt.options.EngineOptions`, for every worker.
 
     Raises
     ------
@@ -142,10 +140,7 @@ def predict_file(
     on_notice: OnNotice | None = None,
     **options: Unpack[PredictFileOptions],
 ) -> list[Path]:
-    """Predict from a file into a file on a Ray cluster.
-
-    This process reads the cells and writes the file, byte for byte as `Predictor.predict_file` does. If it is killed,
-    ``resume=True`` continues.
+    """Predict from a file into a file on a Ray cluster; if this process is killed, ``resume=True`` continues.
 
     Parameters
     ----------
@@ -154,12 +149,7 @@ def predict_file(
     engine
         `scgenept_rt.EngineOptions` of every worker.
     cells, out, perturbations, read, progress, on_notice, **options
-        As for `Predictor.predict_file`.
-
-    Returns
-    -------
-    list of Path
-        The files written.
+        As for `Predictor.predict_file`, and the same files are returned.
     """
     with load(bundle, address=address, workers=workers, on_notice=on_notice, **(engine or {})) as model:
         return model.predict_file(

@@ -29,7 +29,10 @@ class Worker:
     def start(self, bundle: Mapping[str, bytes], engine: EngineOptions, check: bool) -> dict[str, Any]:
         """Load a bundle from the content of its files; return what its predictions depend on, and facts."""
         with _named(), TemporaryDirectory(prefix="scgenept-rt-") as directory:  # gone once the network is loaded
-            write_bundle(bundle, Path(directory))
+            for name, content in bundle.items():
+                path = Path(directory, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
             model = load(directory, **engine)
             if check:
                 check_reference(model.bundle, model.session).raise_if_missed()
@@ -67,11 +70,3 @@ def read_bundle(bundle: Bundle) -> dict[str, bytes]:
     """Return the content of the files of a bundle by name."""
     names = ["manifest.json", *(file.path for file in bundle.manifest.files)]
     return {name: (bundle.directory / name).read_bytes() for name in names}
-
-
-def write_bundle(files: Mapping[str, bytes], directory: Path) -> None:
-    """Write what `read_bundle` returned."""
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)

@@ -17,7 +17,7 @@ from scgenept_rt.expression import ControlCells
 from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.options import ReadOptions
+from scgenept_rt.options import PredictOptions, ReadOptions
 from scgenept_rt.output import TableSpec
 from scgenept_rt.output.cell_rows import CellRows, Column, Positions
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation
@@ -35,14 +35,14 @@ def as_measured(
     controls: ControlCells,
     panel: GenePanel,
     read: ReadOptions,
-    *,
-    predicted_controls: bool,
+    options: PredictOptions,
 ) -> tuple[list[Perturbation], list[Caution]]:
     """Return the perturbations under the labels of the input, and messages for the user.
 
     Where the input has several labels of the same genes (A+ctrl and ctrl+A in Norman), each is predicted. Predicted
     controls are a perturbation of no genes, which comes first.
     """
+    predicted_controls = bool(options.get("predicted_controls"))
     given = [perturbation for perturbation in perturbations if perturbation.target_genes]
     if len(given) < len(perturbations) and not predicted_controls:
         label = next(perturbation.label for perturbation in perturbations if not perturbation.target_genes)
@@ -93,10 +93,10 @@ def _notices(
         yield Caution(f"cell-eval reads X, but the cells were read from {where}: give it a file with that as X")
 
 
-def label_column(controls: ControlCells, groupby: str | None, given: object) -> str:
+def label_column(controls: ControlCells, options: PredictOptions) -> str:
     """Return the column of obs that has the labels; raises `ArgumentError` if the output cannot have such a column."""
-    column = str(given or controls.condition_key or "target_gene")
-    if column in ("control_cell", groupby, *controls.annotation.obs) or not is_storable(column):
+    column = str(options.get("cell_eval_column") or controls.condition_key or "target_gene")
+    if column in ("control_cell", options["groupby"], *controls.annotation.obs) or not is_storable(column):
         raise ArgumentError(
             f"the column of labels would be {column!r}, which the output has already or cannot have",
             options=[UseOption("cell_eval_column", "choose another name")],

@@ -122,9 +122,8 @@ class Run:
         if for_cell_eval:
             from scgenept_rt.predictor import cell_eval  # needs pandas, which embedders lack
 
-            with_controls = bool(options.get("predicted_controls"))
-            parsed, of_format = cell_eval.as_measured(parsed, controls, panel, read, predicted_controls=with_controls)
-            label_column = cell_eval.label_column(controls, groupby, options.get("cell_eval_column"))
+            parsed, of_format = cell_eval.as_measured(parsed, controls, panel, read, options)
+            label_column = cell_eval.label_column(controls, options)
             of_labels += of_format
         sizes = np.diff(controls.groups.bounds).tolist()
         for perturbation in parsed:

@@ -89,7 +89,6 @@ def worker_pids(raylet: int) -> list[int]:
     ("options", "suffix"),
     [
         ({"aggregate": "both", "groupby": "cell_type"}, ".zarr"),
-        ({"aggregate": "cells", "n_controls": 5}, ".h5ad"),
         ({"max_error": 0.02}, ".h5ad"),
     ],
     ids=str,
@@ -287,10 +286,9 @@ def test_what_ray_refuses_on_connecting_is_an_error_of_the_cluster(monkeypatch: 
         pass
 
 
-@pytest.mark.parametrize("address", [None, "local"])
-def test_a_cluster_of_this_machine_without_room_is_said_at_once(bundle: Path, nodes: Any, address: str | None) -> None:
+def test_a_cluster_of_this_machine_without_room_is_said_at_once(bundle: Path, nodes: Any) -> None:
     with pytest.raises(ClusterError, match="room for 0 of 1"):
-        cluster.load(bundle, address=address, provider="cpu", threads=100)  # a killed node counts for a while
+        cluster.load(bundle, provider="cpu", threads=100)  # a killed node counts for a while
 
 
 def test_an_interrupt_stops_waiting_for_workers_first() -> None:
@@ -305,10 +303,10 @@ def test_an_interrupt_stops_waiting_for_workers_first() -> None:
     assert called == ["stop"]
 
 
-@pytest.mark.parametrize("given", [{"workers": 0}, {"device": 0}], ids=str)
-def test_options_without_meaning_are_refused(bundle: Path, given: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match=next(iter(given))):
-        cluster.load(bundle, **given)
+def test_options_without_meaning_are_refused(bundle: Path) -> None:
+    for given in ({"workers": 0}, {"device": 0}):
+        with pytest.raises(ArgumentError, match=next(iter(given))):
+            cluster.load(bundle, **given)
 
 
 def test_without_ray_the_extra_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,8 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt.errors import DeviceMemoryError, InferenceError, NonFinitePredictionError
 from scgenept_rt.expression import ControlCells
-from scgenept_rt.options import PredictOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor.batches import THREAD_NAME
-from scgenept_rt.predictor.run import Run
 
 MakeCells = Callable[..., anndata.AnnData]
 Rows = Iterator[sgr.PredictedRows]
@@ -139,28 +137,6 @@ def test_short_batches_are_padded_but_none_is_larger_than_the_run_needs(rows_of:
     assert not flags[3:].any()
     list(rows_of(session, 64))
     assert session.sizes[-1] == 16
-
-
-@pytest.mark.parametrize("size", [1, 4])
-def test_a_run_that_begins_at_a_later_perturbation_gives_the_rows_of_a_whole_one(
-    predictor_of: Callable[[Any], sgr.Predictor], make_cells: MakeCells, size: int
-) -> None:
-    def rows(first_row: int) -> dict[tuple[str, str, int], np.ndarray]:
-        options = resolve(PredictOptions, {"aggregate": "both", "batch_size": size})
-        run = Run.prepare(predictor_of(StandIn()), make_cells(N_CELLS), REQUESTS, options, read=None, on_notice=None)
-        return {
-            (rows.aggregate, rows.perturbation.label, rows.first_cell + row): values
-            for rows in run.rows(first_row=first_row)
-            for row, values in enumerate(rows.X)
-        }
-
-    whole = rows(0)
-    for first in (1, 2):
-        rest = rows(sum(COUNTS[:first]))
-        labels = [request.label for request in REQUESTS[first:]]
-        assert list(rest) == [key for key in whole if key[1] in labels]
-        for key, values in rest.items():
-            np.testing.assert_array_equal(values, whole[key])
 
 
 # --- what happens at the same time ------------------------------------------------------------------------------------
@@ -286,16 +262,10 @@ def test_error_of_the_caller_stops_the_run_before_it_is_raised(
             wait(began)
             raise error
 
-    session = StandIn(during)
+    session, out = StandIn(during), tmp_path / "out.h5ad"
+    options = {"batch_size": BATCH, "max_error": max_error, "progress": progress}
     with pytest.raises(error):
-        predictor_of(session).predict_file(
-            make_cells(40),
-            tmp_path / "out.h5ad",
-            ["YFU19", "EKKN10"],
-            batch_size=BATCH,
-            max_error=max_error,
-            progress=progress,
-        )
+        predictor_of(session).predict_file(make_cells(40), out, ["YFU19", "EKKN10"], **options)
     assert network_threads() == []
     assert (len(session.batches), session.n_ended) == (2, 2)
 

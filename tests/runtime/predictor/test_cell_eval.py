@@ -99,14 +99,9 @@ def test_cell_eval_compares_the_file_with_the_data_it_came_from(
 def test_labels_that_one_side_lacks_are_named(model: sgr.Predictor, screen: Screen, tmp_path: Path) -> None:
     cells = screen("target_gene", ["YFU19", "EKKN10", "UNKNOWN"], "non-targeting")
     told: list[str] = []
-    model.predict_file(
-        cells,
-        tmp_path / "p.h5ad",
-        ["YFU19", "SWR9"],
-        aggregate="cells",
-        for_cell_eval=True,
-        on_notice=told.append,
-    )
+    options = {"aggregate": "cells", "for_cell_eval": True, "on_notice": told.append}
+    model.predict_file(cells, tmp_path / "p.zarr", ["YFU19", "SWR9"], **options)
+    assert any("only reads .h5ad" in notice for notice in told)
     notice = next(notice for notice in told if "refuses" in notice)
     assert "without a prediction: EKKN10, UNKNOWN, without measured cells: SWR9" in notice
     assert "isin(predicted.obs['target_gene'])" in notice
@@ -127,12 +122,3 @@ def test_what_cell_eval_could_not_read_is_refused(model: sgr.Predictor, make_cel
             predict(cell_eval_column=column)
         assert raised.value.options[0].name == "cell_eval_column"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_zarr_store_says_that_cell_eval_needs_another_file(
-    model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path
-) -> None:
-    told: list[str] = []
-    options = {"aggregate": "cells", "for_cell_eval": True, "on_notice": told.append}
-    model.predict_file(make_cells(3), tmp_path / "p.zarr", "YFU19", **options)
-    assert any("only reads .h5ad" in notice for notice in told)

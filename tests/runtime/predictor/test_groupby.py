@@ -14,8 +14,6 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt.compatibility import check_cells
 from scgenept_rt.errors import ArgumentError, ControlCellsError, FieldNotFoundError
-from scgenept_rt.options import PredictOptions, resolve
-from scgenept_rt.predictor.run import Run
 
 MakeCells = Callable[..., anndata.AnnData]
 LABELS = ["YFU19", "EKKN10", "YFU19+EKKN10", "ctrl"]
@@ -79,21 +77,6 @@ def test_rows_name_their_group(model: sgr.Predictor, cells: anndata.AnnData) -> 
     rows = [*model.iter_predict(cells, LABELS, groupby="cell_type")]
     assert [row.group for row in rows] == [name for name in TYPES for _ in LABELS]
     assert {row.group for row in model.iter_predict(cells, LABELS)} == {""}
-
-
-@pytest.mark.parametrize("options", [{}, {"max_error": 0.2}])
-def test_a_run_that_begins_in_a_later_group_gives_the_same_bits(
-    model: sgr.Predictor, cells: anndata.AnnData, options: dict[str, Any]
-) -> None:
-    def rows(index: int) -> list[np.ndarray]:
-        resolved = resolve(PredictOptions, {"groupby": "cell_type", "batch_size": 5, **options})
-        run = Run.prepare(model, cells, LABELS, resolved, read=None, on_notice=None)
-        found = run.rows(first_row=int(run.schedule.starts[index]))
-        return [np.stack([row.X, *row.layers.values()]) for row in found]
-
-    whole = rows(0)
-    for first in (4, 6):
-        np.testing.assert_array_equal(whole[first:], rows(first))
 
 
 # --- the column -------------------------------------------------------------------------------------------------------

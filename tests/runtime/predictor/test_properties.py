@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import scgenept_rt as sgr
+from scgenept_rt.options import PredictOptions, resolve
+from scgenept_rt.predictor.run import Run
 
 MakeCells = Callable[..., anndata.AnnData]
 
@@ -67,11 +70,27 @@ def test_batch_size_changes_nothing_beyond_fp32(
     assert_close(actual.cells, expected.cells)
 
 
-def test_rows_of_predict_are_those_of_predict_array(model: sgr.Predictor, make_cells: MakeCells) -> None:
-    cells = make_cells(20)
-    rows = model.predict(cells, LABELS, aggregate="cells", batch_size=7)
-    expected = np.concatenate([model.predict_array(cells.X, label) for label in LABELS])
-    np.testing.assert_allclose(rows.X, expected, rtol=1e-4, atol=2e-5)
+@pytest.mark.parametrize("options", [{"aggregate": "both"}, {"max_error": 0.2}])
+@pytest.mark.parametrize("groupby", [None, "cell_type"])
+def test_a_run_that_begins_later_gives_the_same_rows(
+    model: sgr.Predictor, make_cells: MakeCells, options: dict[str, Any], groupby: str | None
+) -> None:
+    cells, labels = make_cells(60), model.gene_names
+    cells.obs["cell_type"] = ["T", "B", "T"] * 20
+    resolved = resolve(PredictOptions, {"groupby": groupby, "batch_size": 5, **options})
+
+    def rows(index: int) -> list[tuple[Any, ...]]:
+        run = Run.prepare(model, cells, labels, resolved, read=None, on_notice=None)
+        return [
+            (each.aggregate, each.perturbation.label, each.group, each.X.tolist(), str(each.layers))
+            for each in run.rows(first_row=int(run.schedule.starts[index]))
+        ]
+
+    whole = rows(0)
+    for index in (1, 17, 30 if groupby else 23):
+        later = rows(index)
+        assert later[0][1] == labels[index % 24]
+        assert later == whole[-len(later) :]
 
 
 @pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
