@@ -182,8 +182,16 @@ class RaySession(SeveralDevices):
                 n_losses = 0 if worker.n_predicted else n_losses
                 failure = ClusterError("workers are lost before they predict anything", where=worker.host)
             n_losses += 1
-            self._remove(worker)
-        self._give_up(failure)
+            with self._changing:
+                self._workers.discard(worker)
+                if self._failure is None:
+                    self._ray.kill(worker.actor)
+        with self._changing:
+            self._n_places -= 1
+            if not self._n_places:
+                self._fail(failure)
+            elif self._failure is None:
+                self._on_notice(failure.message())
 
     def _admit(self, worker: _Worker, facts: Mapping[str, Any]) -> None:
         """Let a worker predict, or raise ClusterError if it would predict other numbers."""
@@ -223,20 +231,6 @@ class RaySession(SeveralDevices):
         if self._failure is None:
             alive = f"{self.n_alive:,} of {pluralize(self.n_workers, 'worker')}"
             self._on_notice(f"The worker on {worker.host} was lost; others predict its cells ({alive} alive).")
-
-    def _remove(self, worker: _Worker) -> None:
-        with self._changing:
-            self._workers.discard(worker)
-            if self._failure is None:
-                self._ray.kill(worker.actor)
-
-    def _give_up(self, failure: ScgeneptError) -> None:
-        with self._changing:
-            self._n_places -= 1
-            if not self._n_places:
-                self._fail(failure)
-            elif self._failure is None:
-                self._on_notice(failure.message())
 
     def _fail(self, failure: ScgeneptError) -> None:
         if self._failure is None:

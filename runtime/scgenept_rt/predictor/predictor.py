@@ -330,9 +330,7 @@ class Predictor:
         Raises
         ------
         OutputError
-            If the output cannot be written: found before anything is computed.
-        ScgeneptError
-            As `predict`.
+            If the output cannot be written: found before anything is computed. Else as `predict`.
         """
         from scgenept_rt.predictor.writing import check_outputs, recorded_batch_size, to_files
 
@@ -360,19 +358,14 @@ class Predictor:
     ) -> Iterator[PredictedRows]:
         """Predict as `predict` does, and yield the rows as they are computed, for callers who write elsewhere.
 
-        Columns are the model's genes, whatever `var_names` says.
-        Cells and options are read and checked at once, the network runs as rows are taken.
+        Cells and options are read and checked at once, the network runs as rows are taken. Columns are the model's
+        genes, whatever `var_names` says.
 
         Yields
         ------
         PredictedRows
             For "mean" one row per perturbation (and group); for "cells" batches of consecutive control cells of one
             perturbation.
-
-        Raises
-        ------
-        ScgeneptError
-            As `predict`.
         """
         resolved = resolve(PredictOptions, options)
         if resolved["aggregate"] == "both":

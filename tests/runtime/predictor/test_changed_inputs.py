@@ -63,8 +63,7 @@ def test_cells_that_are_overwritten_while_they_are_read(
     model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     path, out = tmp_path / f"cells.{ending}", tmp_path / "out.h5ad"
-    write = anndata.AnnData.write_h5ad if ending == "h5ad" else anndata.AnnData.write_zarr
-    write(cells, path)
+    cells.write_h5ad(path) if ending == "h5ad" else cells.write_zarr(path)
     values = OpenedCells.values
 
     def change(self: OpenedCells, *arguments: object) -> object:
@@ -72,21 +71,10 @@ def test_cells_that_are_overwritten_while_they_are_read(
         file = next(file for file in ([path] if path.is_file() else path.rglob("X/*")) if file.is_file())
         file.write_bytes(file.read_bytes()[::-1])
 
-    with monkeypatch.context() as patch:
-        patch.setattr(OpenedCells, "values", change)
-        with pytest.raises(CellsFormatError, match="changed while it was read"):
-            model.predict_file(path, out, "YFU19")
+    monkeypatch.setattr(OpenedCells, "values", change)
+    with pytest.raises(CellsFormatError, match="changed while it was read"):
+        model.predict_file(path, out, "YFU19")
     assert not out.exists()
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write(cells, path)
-
-    def replace(*_: int) -> None:  # all is read by now
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        (cells[::-1].copy().write_h5ad if ending == "h5ad" else cells[::-1].copy().write_zarr)(path)
-
-    model.predict_file(path, out, "YFU19", progress=replace)
-    (expected,) = model.predict_file(cells, tmp_path / "expected.h5ad", "YFU19")
-    assert out.read_bytes() == expected.read_bytes()
 
 
 def test_parts_that_are_replaced_during_a_merge_or_before_it_goes_on(

@@ -15,7 +15,7 @@ from scgenept_rt.session import inference_error
 pytest.importorskip("resource", reason="address-space limits exist on POSIX alone")
 
 PROGRAM = """
-import json, resource, sys
+import json, resource
 import numpy as np
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.errors import DeviceMemoryError
@@ -23,17 +23,16 @@ from scgenept_rt.predictor.batches import MemoryBackoff
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session import open_session
 
-megabytes, n_cells = map(int, sys.argv[1:])
 # Without the bundle's graphs being known this is the one that computes whole batches, as on a GPU.
 session = open_session(Bundle.open("demo"), select_provider(provider="cpu", threads=1))
 genes = np.arange(1000)
-values = np.random.default_rng(0).random((n_cells, len(genes)), dtype=np.float32)
+values = np.random.default_rng(0).random((192, len(genes)), dtype=np.float32)
 flags = np.zeros(values.shape, np.int64)
 flags[:, 7] = 1
 expected = session.run(values[:2], flags[:2], genes)
 # the address space that is in use now, and so much more
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 60 * 2**20,) * 2)
 backoff = MemoryBackoff()
 predicted = backoff.run(session, values, flags, genes)
 try:
@@ -51,9 +50,7 @@ print(json.dumps({
 
 
 def test_a_batch_too_large_for_the_memory_is_run_in_parts() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "60", "192"], capture_output=True, text=True, check=False, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "ONNX Runtime's own log must not appear beside what is raised"
     found = json.loads(done.stdout)
