@@ -11,7 +11,7 @@ RECIPES_VENV ?= .venv-recipes
 unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, and each would compile the package again
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
-# Of environments for few tests: compiling whole packages takes as long as installing them.
+# Compiling whole packages takes as long as installing them; tests import a fifth of their modules.
 PIP_UNPACK = $(PIP_INSTALL) --no-compile
 # In the order of directories: reordered, files of one slow test would come last, when only one process has work.
 PYTEST = -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -20,11 +20,11 @@ TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.8' 'hypothesis>=6.100'
 # What needs neither PyTorch nor onnx.
 RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py -m 'not slow'
-# Of it, what computes with what other packages give, and kills; `make test-newest ONLY_COMPUTING=` runs that too.
-ONLY_COMPUTING = benchmark cluster compatibility demo providers ranking expression/test_scale_of_counts.py \
-	$(addprefix evaluation/test_,groups.py metrics.py) $(addprefix output/test_,damage.py kill.py) \
+# Of it, what takes long and computes with what other packages give: `make test-minimum ONLY_COMPUTING=` runs that too.
+ONLY_COMPUTING = cluster demo ranking providers/test_free_memory.py $(addprefix evaluation/test_,groups.py metrics.py) \
 	$(addprefix predictor/test_,batches.py changed_inputs.py max_error.py properties.py resume.py several_devices.py) \
 	$(addprefix predictor/test_,shards.py standard_errors.py threads.py)
+VERSION_TESTS = $(RUNTIME_TESTS) $(addprefix --ignore tests/runtime/,$(ONLY_COMPUTING))
 
 .PHONY: help demo fuzz sbom test test-benchmarks test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade lock clean
@@ -41,12 +41,12 @@ test: $(VENV)/.installed  ## Run all tests, but for test-benchmarks.
 test-benchmarks: $(VENV)/.installed  ## Run the scripts of benchmarks/ at a small size.
 	$(VENV)/bin/python $(PYTEST) -m rehearsal tests/benchmarks
 
-test-minimum: $(MINIMUM_VENV)/.installed  ## Run the tests of the runtime with the oldest versions allowed.
-	$(MINIMUM_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS)
+test-minimum: $(MINIMUM_VENV)/.installed  ## Run what touches other packages with their oldest versions allowed.
+	$(MINIMUM_VENV)/bin/python $(PYTEST) $(VERSION_TESTS)
 
 # The newest anndata and pandas need a newer Python than the oldest that is allowed.
 test-newest: $(NEWEST_VENV)/.installed  ## Run what touches other packages with their newest versions.
-	$(NEWEST_VENV)/bin/python $(PYTEST) $(RUNTIME_TESTS) $(addprefix --ignore tests/runtime/,$(ONLY_COMPUTING))
+	$(NEWEST_VENV)/bin/python $(PYTEST) $(VERSION_TESTS)
 
 # On CUDA libraries that compute nothing: see tests/cuda/standin/build.sh.
 test-cuda: $(CUDA_VENV)/.installed $(CUDA_VENV)/standin/.built  ## Run the real CUDA provider without a GPU.
@@ -127,9 +127,9 @@ clean:  ## Remove environments, caches and the demo's output.
 # With checksums and without looking for dependencies, all of which are listed; then torch with what its build needs.
 $(VENV)/.installed: pyproject.toml requirements-test.txt constraints-torch.txt tests/parity/requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) --require-hashes --no-deps -r requirements-test.txt
-	$(VENV)/bin/python $(PIP_INSTALL) --no-build-isolation -c constraints-torch.txt -e '.[$(TEST_EXTRAS)]'
-	$(VENV)/bin/python $(PIP_INSTALL) --require-hashes --no-deps -r tests/parity/requirements.txt
+	$(VENV)/bin/python $(PIP_UNPACK) --require-hashes --no-deps -r requirements-test.txt
+	$(VENV)/bin/python $(PIP_UNPACK) --no-build-isolation -c constraints-torch.txt -e '.[$(TEST_EXTRAS)]'
+	$(VENV)/bin/python $(PIP_UNPACK) --require-hashes --no-deps -r tests/parity/requirements.txt
 	touch $@
 
 $(DEMO_VENV)/.installed: pyproject.toml
@@ -156,7 +156,7 @@ $(CUDA_VENV)/.installed: pyproject.toml tests/cuda/requirements.txt
 
 $(RECIPES_VENV)/.installed:
 	$(PYTHON) -m venv $(RECIPES_VENV)
-	$(RECIPES_VENV)/bin/python $(PIP_INSTALL) 'snakemake==9.*' kubernetes-validate
+	$(RECIPES_VENV)/bin/python $(PIP_UNPACK) 'snakemake==9.*' kubernetes-validate
 	touch $@
 
 # Of NVIDIA's wheels only the headers are used: beside ONNX Runtime, their libraries would be loaded instead.

@@ -27,14 +27,13 @@ def draw(directory: Path) -> list[Path]:
     """Draw every figure into a directory, and return their paths."""
     screen = demo_screen(LABELS, n_cells=N_CELLS, n_controls=N_CONTROLS)
     with sgr.load("demo", provider="cpu") as model:
-        predicted = model.predict(screen, LABELS, n_controls=N_PREDICTED_FROM)
-        effects = model.predict(screen, LABELS, n_controls_per_perturbation=N_PREDICTED_FROM)
+        predicted = model.predict(screen, LABELS, n_controls_per_perturbation=N_PREDICTED_FROM)
     series = {"demo network": predicted}
     return [
         _save(sgr.pl.top_de(screen, "POU3F2+ctrl", series), directory / "top_de.png"),
         _save(sgr.pl.agreement(screen, "FOXA1+FOXL2", series), directory / "agreement.png"),
-        _save(sgr.pl.volcano(effects, "FOXA1+FOXL2"), directory / "volcano.png"),
-        _save(sgr.pl.ranking(sgr.rank(effects)), directory / "ranking.png"),
+        _save(sgr.pl.volcano(predicted, "FOXA1+FOXL2"), directory / "volcano.png"),
+        _save(sgr.pl.ranking(sgr.rank(predicted)), directory / "ranking.png"),
     ]
 
 
