@@ -21,7 +21,7 @@ import pytest
 from onnx import numpy_helper
 
 from scgenept_export.onnx_graph import graph_file_name
-from scgenept_rt.benchmark.work import encoder_flops
+from scgenept_rt.benchmark import encoder_flops
 from scgenept_rt.bundle import Bundle, Precision, Target
 
 GO_C = "scgenept_go_c_gpt_concat"

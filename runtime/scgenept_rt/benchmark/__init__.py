@@ -1,7 +1,6 @@
 """How fast a bundle runs on this machine, and how accurate it is there."""
 
-from scgenept_rt.benchmark.measurement import run_benchmark
+from scgenept_rt.benchmark.measurement import encoder_flops, run_benchmark
 from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, Timing
-from scgenept_rt.benchmark.work import encoder_flops
 
 __all__ = ["BenchmarkResult", "EndToEnd", "Timing", "encoder_flops", "run_benchmark"]

@@ -1,14 +1,14 @@
-"""The machine that a measurement was made on."""
+"""The machine that a measurement was made on, and the memory that this process uses."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
-from scgenept_rt.benchmark.memory import total_bytes
 from scgenept_rt.installing import installed_versions
 from scgenept_rt.providers import ProviderChoice, cpu_threads
 from scgenept_rt.providers.devices import gpu_memory
@@ -30,9 +30,9 @@ def describe_machine(choice: ProviderChoice) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "threads": choice.engine["threads"] or cpu_threads(),
-        "memory_bytes": total_bytes(),
+        "memory_bytes": _bytes("/proc/meminfo", "MemTotal"),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **installed_versions(*_PACKAGES)},
     }
     if choice.device is not None:
         described["gpu"] = dict(choice.device)
@@ -44,13 +44,38 @@ def describe_machine(choice: ProviderChoice) -> dict[str, Any]:
 
 def cpu_model() -> str:
     """Return the CPU's name as the system gives it."""
+    return _entry("/proc/cpuinfo", r"model name\s*:\s*(.+)") or platform.processor() or "unknown"
+
+
+def reset_host_peak() -> bool:
+    """Reset the peak; return False if the system cannot, so that it stays that of the whole process."""
     try:
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        match = None
-    return match.group(1).strip() if match else platform.processor() or "unknown"
+        return False
+    return True
 
 
-def versions() -> dict[str, str]:
-    """Return the version of Python and of every installed package that takes part."""
-    return {"python": platform.python_version(), **installed_versions(*_PACKAGES)}
+def host_peak_bytes() -> int | None:
+    """Return the largest resident size of this process, since it started or since `reset_host_peak`."""
+    # Without /proc on macOS, whose figure is in bytes.
+    return process_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def process_bytes(name: str) -> int | None:
+    """Return VmRSS or VmHWM (the peak) of this process; None without /proc."""
+    return _bytes("/proc/self/status", name)
+
+
+def _bytes(file: str, name: str) -> int | None:
+    found = _entry(file, rf"{name}:\s+(\d+) kB")
+    return int(found) * 1024 if found else None
+
+
+def _entry(file: str, pattern: str) -> str | None:
+    """Return the group of the first line that a pattern matches; None without the file."""
+    try:
+        found = re.search(f"^{pattern}$", Path(file).read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return found[1].strip() if found else None

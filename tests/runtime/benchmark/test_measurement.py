@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,34 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from scgenept_rt.benchmark import (
-    BenchmarkResult,
-    encoder_flops,
-    run_benchmark,
-)
+from scgenept_rt.benchmark import BenchmarkResult, encoder_flops, run_benchmark
 from scgenept_rt.benchmark.machine import cpu_model
 from scgenept_rt.benchmark.measurement import benchmark_cells
+from scgenept_rt.bundle import Dimensions
 from scgenept_rt.errors import ArgumentError, DeviceMemoryError, ReferenceMismatchError
 from scgenept_rt.session import OrtSession
 
 QUICK: dict[str, Any] = {"provider": "cpu", "batch_sizes": (1, 3), "repeats": 2, "threads": 1}
+
+# A process of its own: in one that has run hundreds of tests, memory goes back and forth for other reasons.
+HOST_PEAK = """
+import numpy as np
+from scgenept_rt.benchmark import machine
+
+if not machine.reset_host_peak():
+    raise SystemExit("cannot reset")
+before = machine.host_peak_bytes()
+block = np.ones(64 * 2**20, dtype=np.uint8)
+with_block = machine.host_peak_bytes() - before
+del block
+machine.reset_host_peak()
+print(with_block, machine.host_peak_bytes() - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def measured(bundle: Path) -> BenchmarkResult:
+    return run_benchmark(bundle, provider="cpu", batch_sizes=(1, 3), repeats=2, threads=1, end_to_end=True)
 
 
 def test_every_row_has_its_error_first_and_consistent_figures(measured: BenchmarkResult):
@@ -104,3 +123,20 @@ def test_cells_look_like_log_normalised_expression():
     assert values.min() >= 0
     assert 1 < values.max() < 10
     assert (flags.sum(axis=1) == 1).all()
+
+
+def test_published_size_needs_816_gflop_626_of_them_in_attention():
+    published = Dimensions(n_genes=5045, n_table_genes=5045, d_model=512, n_layers=12, n_heads=8, d_ff=512)
+    assert encoder_flops(published, 5045) == pytest.approx(816e9, rel=1e-3)
+    projections_and_feed_forward = 12 * 5045 * (8 * 512**2 + 4 * 512 * 512)
+    assert encoder_flops(published, 5045) - projections_and_feed_forward == pytest.approx(626e9, rel=1e-3)
+
+
+def test_host_peak_is_counted_anew():
+    done = subprocess.run([sys.executable, "-c", HOST_PEAK], capture_output=True, text=True, check=False)
+    if "cannot reset" in done.stderr:
+        pytest.skip("only Linux resets the peak, through /proc/self/clear_refs")
+    assert done.returncode == 0, done.stderr
+    with_block, without = map(int, done.stdout.split())
+    assert with_block > 48 * 2**20
+    assert without < 32 * 2**20

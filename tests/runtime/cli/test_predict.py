@@ -134,7 +134,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
     """Of 81 MB of predictions, at most 30 MB are in memory at once."""
     code = """if True:
         import scgenept_rt as sgr
-        from scgenept_rt.benchmark.memory import host_peak_bytes
+        from scgenept_rt.benchmark.machine import host_peak_bytes
         from scgenept_rt.demo import demo_control_cells
 
         class Unchanging:
