@@ -1,12 +1,19 @@
 """The forms of the same computation that are compared, from the published way to scgenept-rt.
 
 Each is a function that opens it on a workload and returns another, which predicts the workload's cells from host memory
-to host memory. Nothing is imported before a form is opened, so that a form's memory holds no other form's packages.
+to host memory. Nothing of a form is imported before it is opened, so that its memory holds no other form's packages.
+
+`python forms.py NAME WORKLOAD` opens one and runs it when standard input asks: `check`, `time` or `end`, one word per
+line, answered by one line of JSON each. A form that waits uses no processor, so the processes of all forms take turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +23,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import in_new_process
+from scgenept_rt.benchmark.machine import process_bytes, reset_host_peak
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.providers import cpu_threads, import_onnxruntime
+from scgenept_rt.providers.devices import gpu_memory
+from shared import in_new_process, timed
 from workload import Workload
 
 Predict = Callable[[], NDArray[np.float32]]
+
+SCREEN_PERTURBATIONS = 32
+_LEAST_ON_GPU = 0.5
+"""Seconds of runs per round: a single batch just after another process used the GPU takes up to 15% longer."""
 
 
 @dataclass(frozen=True)
@@ -31,44 +46,44 @@ class Form:
     letter
         Letter in the documentation.
     cpu, cuda
-        Description on the device; it is timed on those where it has one.
+        Description on the device; the same on both if `cuda` is empty.
     precision
         fp32 or fp16 on every device; None for fp32 on a CPU and fp16 on a GPU.
     one_cell
         Whether it runs one cell per pass: on a CPU then only one cell is timed, as the others take as long.
+    merges
+        Whether it merges identical tokens on a CPU.
+    cpu_alone
+        Whether it is not timed on a GPU.
     screen
         Whether it predicts `SCREEN_PERTURBATIONS` perturbations of all cells on a GPU, not one.
     """
 
-    name: str
     letter: str
-    cpu: str
-    cuda: str
+    name: str
     open: Callable[[Workload], Predict]
+    cpu: str
+    cuda: str = ""
     precision: str | None = None
     one_cell: bool = False
+    merges: bool = False
+    cpu_alone: bool = False
     screen: bool = False
 
     def precision_on(self, device: str) -> str:
         """Return fp32 or fp16."""
         return self.precision or ("fp32" if device == "cpu" else "fp16")
 
-
-SCREEN_PERTURBATIONS = 32
-
-
-def cells_of(form: Form, workload: Workload) -> int:
-    """Return how many cells a form predicts in one run; the first are those of the workload."""
-    if workload.device == "cpu":
-        return 1 if form.one_cell else workload.cells
-    # On a GPU a single batch from file to file takes less time than opening and closing the files.
-    return workload.cells * (SCREEN_PERTURBATIONS if form.screen else 1)
+    def cells_of(self, workload: Workload) -> int:
+        """Return how many cells it predicts in one run; the first are those of the workload."""
+        if workload.device == "cpu":
+            return 1 if self.one_cell else workload.cells
+        # On a GPU a single batch from file to file takes less time than opening and closing the files.
+        return workload.cells * (SCREEN_PERTURBATIONS if self.screen else 1)
 
 
 def _torch() -> Any:
     import torch
-
-    from scgenept_rt.providers import cpu_threads
 
     torch.set_num_threads(cpu_threads())
     return torch
@@ -92,12 +107,8 @@ def _published(workload: Workload, *, batched: bool, fast_path: bool = True, emp
         with torch.no_grad(), half:
             for begin in range(0, n_cells, step):
                 rows = slice(begin, begin + step)
-                batch = (
-                    ids.expand(len(values[rows]), -1),
-                    torch.from_numpy(values[rows]),
-                    torch.from_numpy(flags[rows]),
-                )
-                inputs = (part.to(workload.device) for part in batch)
+                batch = torch.from_numpy(values[rows]), torch.from_numpy(flags[rows])
+                inputs = (part.to(workload.device) for part in (ids.expand(len(batch[0]), -1), *batch))
                 predicted.append(network(*inputs, empty_mask=empty_mask).float().cpu().numpy())
         return np.concatenate(predicted)
 
@@ -115,31 +126,25 @@ def _best_network(workload: Workload) -> Any:
 
 def _best(workload: Workload, *, compiled: bool) -> Predict:
     torch = _torch()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
     network = _best_network(workload)
     on_gpu = workload.device != "cpu"
     if compiled:
         network = torch.compile(network, dynamic=False, mode="max-autotune" if on_gpu else "default")
     index = torch.arange(workload.genes, device=workload.device)
     inputs = [torch.from_numpy(workload.array(name)) for name in ("values", "pert_flags")]
+    # PyTorch by itself takes FlashAttention-2 here, which is slower than cuDNN's on recent GPUs.
+    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
     def predict() -> NDArray[np.float32]:
-        with torch.inference_mode(), _fast_attention() if on_gpu else nullcontext():
+        with torch.inference_mode(), sdpa_kernel(order, set_priority=True) if on_gpu else nullcontext():
             return network(*(part.to(workload.device) for part in inputs), index).cpu().numpy()
 
     return predict
 
 
-def _fast_attention() -> Any:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    # PyTorch by itself takes FlashAttention-2 here, which is slower than cuDNN's on recent GPUs.
-    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    return sdpa_kernel(order, set_priority=True)
-
-
 def _default_export(workload: Workload, *, opset: int) -> Predict:
-    from scgenept_rt.providers import cpu_threads, import_onnxruntime
-
     graph = workload.directory / f"default_opset{opset}_{workload.device}.onnx"
     if not graph.is_file():  # in another process: PyTorch would stay in the memory of this form, which runs without it
         in_new_process(export_default, workload, opset, graph)
@@ -151,11 +156,8 @@ def _default_export(workload: Workload, *, opset: int) -> Predict:
     providers = ["CPUExecutionProvider"] if workload.device == "cpu" else ["CUDAExecutionProvider"]
     session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
     assert session.get_providers()[0] == providers[0], f"{providers[0]} did not become active"
-    feed = {
-        "values": workload.array("values"),
-        "pert_flags": workload.array("pert_flags"),
-        "gene_index": np.arange(workload.genes, dtype=np.int64),
-    }
+    feed = {name: workload.array(name) for name in ("values", "pert_flags")}
+    feed["gene_index"] = np.arange(workload.genes, dtype=np.int64)
     return lambda: session.run(None, feed)[0]
 
 
@@ -166,22 +168,15 @@ def export_default(workload: Workload, opset: int, path: Path) -> None:
     path.write_bytes(trace(_best_network(workload).cpu(), workload.genes, opset).SerializeToString())
 
 
-def _runtime(workload: Workload, *, precision: str) -> Predict:
-    from scgenept_rt.predictor import load
-
-    model = load(workload.bundle, provider=workload.device, precision=precision)
-    values, label = workload.array("values"), workload.perturbation
-    return lambda: model.predict_array(values, label, batch_size=workload.cells)
-
-
-def _runtime_unmerged(workload: Workload) -> Predict:
-    from scgenept_rt.bundle import Bundle
+def _runtime(workload: Workload, *, precision: str, every_token: bool = False) -> Predict:
     from scgenept_rt.predictor import Predictor
     from scgenept_rt.providers import select_provider
     from scgenept_rt.session import open_session
 
     bundle = Bundle.open(workload.bundle)
-    choice = replace(select_provider(provider=workload.device, precision="fp32"), target="ort")
+    choice = select_provider(bundle, provider=workload.device, precision=precision)
+    if every_token:  # with the graph that a GPU runs
+        choice = replace(choice, target="ort")
     model = Predictor(bundle, open_session(bundle, choice))
     values, label = workload.array("values"), workload.perturbation
     return lambda: model.predict_array(values, label, batch_size=workload.cells)
@@ -206,88 +201,138 @@ def _runtime_files(workload: Workload) -> Predict:
     return predict
 
 
-_DEFAULT_EXPORT = "ONNX Runtime, torch.onnx.export by default: {}".format
-_E1, _E2 = _DEFAULT_EXPORT("MatMul, Softmax, MatMul"), _DEFAULT_EXPORT("opset 23 Attention")
-_NO_MASK = "the same, without the empty mask that the published code passes"
-_BATCHED, _NO_FAST_PATH = "the published way, batched", "the same, batched, fast path off"
-
 FORMS = (
     Form(
-        "published",
-        "a",
+        "a", "published", partial(_published, batched=False),
         "the published way: nn.TransformerEncoder as it comes (its fast path), one cell per pass",
         "the published way: nn.TransformerEncoder, fp16 autocast, one cell per pass",
-        partial(_published, batched=False),
         one_cell=True,
     ),
     Form(
-        "published-no-mask",
-        "a1",
-        _NO_MASK,
-        _NO_MASK,
-        partial(_published, batched=False, empty_mask=False),
+        "a1", "published-no-mask", partial(_published, batched=False, empty_mask=False),
+        "the same, without the empty mask that the published code passes",
         one_cell=True,
     ),
-    Form("published-batched", "b", _BATCHED, _BATCHED, partial(_published, batched=True)),
+    Form("b", "published-batched", partial(_published, batched=True), "the published way, batched"),
     Form(
-        "published-no-fast-path",
-        "c1",
-        _NO_FAST_PATH,
-        _NO_FAST_PATH,
-        partial(_published, batched=True, fast_path=False),
+        "c1", "published-no-fast-path", partial(_published, batched=True, fast_path=False),
+        "the same, batched, fast path off",
     ),
     Form(
-        "pytorch-best",
-        "c2",
+        "c2", "pytorch-best", partial(_best, compiled=False),
         "PyTorch at its best: folded network, fused attention, fp32",
         "PyTorch at its best: folded network, fused attention (cuDNN first), half weights",
-        partial(_best, compiled=False),
     ),
     Form(
-        "torch-compile",
-        "d",
+        "d", "torch-compile", partial(_best, compiled=True),
         "torch.compile of it",
         "torch.compile (max-autotune) of it",
-        partial(_best, compiled=True),
     ),
-    Form("default-export-opset20", "e1", _E1, _E1, partial(_default_export, opset=20)),
-    Form("default-export-opset23", "e2", _E2, _E2, partial(_default_export, opset=23)),
-    Form("scgenept-rt-unmerged", "f0", "scgenept-rt, fp32, every token computed", "", _runtime_unmerged, "fp32"),
     Form(
-        "scgenept-rt-fp32",
-        "f1",
+        "e1", "default-export-opset20", partial(_default_export, opset=20),
+        "ONNX Runtime, torch.onnx.export by default: MatMul, Softmax, MatMul",
+    ),
+    Form(
+        "e2", "default-export-opset23", partial(_default_export, opset=23),
+        "ONNX Runtime, torch.onnx.export by default: opset 23 Attention",
+    ),
+    Form(
+        "f0", "scgenept-rt-unmerged", partial(_runtime, precision="fp32", every_token=True),
+        "scgenept-rt, fp32, every token computed",
+        precision="fp32", cpu_alone=True,
+    ),
+    Form(
+        "f1", "scgenept-rt-fp32", partial(_runtime, precision="fp32"),
         "**scgenept-rt, fp32** (identical tokens merged)",
         "**scgenept-rt, fp32** (TF32 off)",
-        partial(_runtime, precision="fp32"),
-        "fp32",
+        precision="fp32", merges=True,
     ),
     Form(
-        "scgenept-rt-fp16",
-        "f2",
+        "f2", "scgenept-rt-fp16", partial(_runtime, precision="fp16"),
         "scgenept-rt, fp16 (not meant for a CPU)",
         "**scgenept-rt, fp16**",
-        partial(_runtime, precision="fp16"),
-        "fp16",
+        precision="fp16",
     ),
     Form(
-        "scgenept-rt-files",
-        "g",
+        "g", "scgenept-rt-files", _runtime_files,
         "**scgenept-rt, from .h5ad to .h5ad**",
         "**scgenept-rt, from .h5ad to .h5ad**, fp16",
-        _runtime_files,
-        screen=True,
+        merges=True, screen=True,
     ),
-)
+)  # fmt: skip
 
 
-def forms_on(device: str) -> list[Form]:
-    """Return the forms that are timed on a device."""
-    return [form for form in FORMS if getattr(form, device)]
+def forms_on(device: str, names: str = "") -> list[Form]:
+    """Return the forms that are timed on a device: all, or those of these names, separated by commas."""
+    known = {form.name: form for form in FORMS if device == "cpu" or not form.cpu_alone}
+    chosen = names.split(",") if names else list(known)
+    for name in chosen:
+        if name not in known:
+            raise SystemExit(f"unknown form {name!r}; expected some of {', '.join(known)}")
+    return [known[name] for name in chosen]
 
 
-def form_named(name: str, forms: Sequence[Form] = FORMS) -> Form:
-    """Return a form; exits with the known names if there is none of this name."""
-    for form in forms:
-        if form.name == name:
-            return form
-    raise SystemExit(f"unknown form {name!r}; expected some of {', '.join(form.name for form in forms)}")
+def main(name: str, directory: Path) -> None:
+    # Libraries print to standard output as they like: answers go to a copy of it.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(fields: dict[str, Any]) -> None:
+        answers.write(json.dumps(fields) + "\n")
+        answers.flush()
+
+    workload = Workload.open(directory)
+    (form,) = forms_on(workload.device, name)
+    gpu = None if workload.device == "cpu" else 0
+    memory_before = gpu_memory(gpu)
+    try:
+        begin = time.perf_counter()
+        predict = form.open(workload)
+        opened = {
+            "open_seconds": time.perf_counter() - begin,
+            "opened_bytes": process_bytes("VmRSS"),
+            "open_peak_bytes": process_bytes("VmHWM"),
+        }
+        # Opening may take more than a run does: from here on the peak is that of runs.
+        reset_host_peak()
+        for line in sys.stdin:
+            match line.strip():
+                case "check":
+                    begin = time.perf_counter()
+                    predicted = predict()
+                    seconds = time.perf_counter() - begin
+                    memory = gpu_memory(gpu)
+                    device = memory.used - memory_before.used if memory and memory_before else None
+                    checked = compare(form, workload, predicted)
+                    answer({**opened, "first_seconds": seconds, **checked, "device_bytes": device})
+                case "time":
+                    begin, runs = time.perf_counter(), 0
+                    with timed() as seconds_of:
+                        while not runs or (workload.device != "cpu" and time.perf_counter() < begin + _LEAST_ON_GPU):
+                            predict()
+                            runs += 1
+                    answer({name: value / runs for name, value in seconds_of.items()})
+                case "end":
+                    # Not getrusage's: that begins with the peak of the process that started this one.
+                    run_peak, open_peak = process_bytes("VmHWM"), opened["open_peak_bytes"]
+                    answer({"run_peak_bytes": run_peak, "peak_bytes": max(run_peak or 0, open_peak or 0) or None})
+                    return
+    except Exception as error:  # whatever a form raises is its result
+        answer({"problem": f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"})
+
+
+def compare(form: Form, workload: Workload, predicted: NDArray[np.float32]) -> dict[str, Any]:
+    """Compare with the fp32 reference, with the tolerance of the form's precision in the bundle."""
+    tolerance = Bundle.open(workload.bundle, check_files=False).manifest.tolerances[form.precision_on(workload.device)]
+    expected = workload.array("expected")[: form.cells_of(workload)]
+    comparison = tolerance.compare(predicted[: len(expected)], expected)
+    return {
+        "max_difference": comparison.max_difference,
+        "max_relative": comparison.max_relative,
+        "times_tolerance": comparison.worst,
+        "passed": bool(comparison.passed),
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -13,13 +13,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from scgenept_rt.benchmark.measurement import benchmark_cells
-from scgenept_rt.benchmark.memory import host_peak_bytes, reset_host_peak
-from scgenept_rt.benchmark.work import encoder_flops
+from scgenept_rt.benchmark.machine import host_peak_bytes, reset_host_peak
+from scgenept_rt.benchmark.measurement import benchmark_cells, encoder_flops
 from scgenept_rt.errors import InferenceError
 from scgenept_rt.predictor import Predictor, load
 from shared import machine, numbers, save, timed
-from tables import genes_table
 from workload import VARIANT, Workload
 
 _PANEL, _REPEATS = 50, 2
@@ -34,20 +32,12 @@ def main(
     json: Path | None = None,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-growth-") as temporary:
-        workload = Workload((work or Path(temporary)).resolve(), _PANEL, layers, 1, tokens, 0, device)
+        workload = Workload((work or Path(temporary)).resolve(), _PANEL, layers, 2, tokens, 0, device)
         workload.prepare()
         with load(workload.bundle, provider=device) as model:
-            result: dict[str, Any] = {
-                "kind": "growth",
-                "machine": machine(device),
-                "provider": model.provider,
-                "precision": model.precision,
-                "variant": VARIANT,
-                "layers": layers,
-                "genes": [time_genes(model, n_genes) for n_genes in numbers(genes)],
-            }
-    save(result, json)
-    print(genes_table(result))
+            sizes = {"variant": VARIANT, "layers": layers, "provider": model.provider, "precision": model.precision}
+            rows = [time_genes(model, n_genes) for n_genes in numbers(genes)]
+    save({"machine": machine(device), **sizes, "genes": rows}, json, "genes")
 
 
 def time_genes(model: Predictor, n_genes: int) -> dict[str, Any]:
@@ -69,7 +59,7 @@ def time_genes(model: Predictor, n_genes: int) -> dict[str, Any]:
         return row | {"problem": "out of memory" if isinstance(error, MemoryError) else str(error)}
     row |= {name: min(run[name] for run in runs[n_warm_up:]) for name in ("seconds", "cpu_seconds")}
     print(f"{n_genes:,} genes: {row['seconds']:.2f} s", flush=True)
-    return row | {"peak_bytes": host_peak_bytes()}
+    return row | {"rate": row["gflop"] / row["seconds"], "peak_bytes": host_peak_bytes()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 import scgenept_rt as sgr
-from scgenept_rt.benchmark.memory import host_peak_bytes
+from scgenept_rt.benchmark.machine import host_peak_bytes
 from scgenept_rt.demo import demo_control_cells
 from shared import in_new_process, machine, numbers, save
 
@@ -53,7 +53,7 @@ def main(json: Annotated[Path, typer.Option()], rows: str = "1000,10000,100000")
             demo_control_cells(n_rows // len(PERTURBATIONS)).write_h5ad(cells)
             results.append({"rows": n_rows, **in_new_process(measure, cells, out)})
         print(results[-1], flush=True)
-    save({"kind": "peak memory", "machine": machine(), "memory": results}, json)
+    save({"machine": machine(), "memory": results}, json, "memory")
 
 
 if __name__ == "__main__":

@@ -74,10 +74,11 @@ def main(json: Annotated[Path, typer.Option()]) -> None:
 
         best = set(sorted(candidates, key=size)[-TOP:])
         n_found = len(best & set(found.table["perturbation"][:TOP]))
-        sizes = {"candidates": len(candidates), "cells": N_CELLS, "passes": network.n_cells}
-        results.append({"screen": screen, **sizes, "found": n_found, "top": TOP})
+        what = f"{len(candidates):,} {screen}, {N_CELLS:,} control cells"
+        passes = {"passes": network.n_cells, "share": network.n_cells / (len(candidates) * N_CELLS)}
+        results.append({"screen": what, **passes, "found": n_found, "top": TOP})
         print(results[-1], flush=True)
-    save({"kind": "ranking", "searches": results}, json)
+    save({"searches": results}, json, "searches")
 
 
 if __name__ == "__main__":

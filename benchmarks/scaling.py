@@ -34,7 +34,6 @@ from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.session import SeveralDevices
 from shared import machine, numbers, save, timed
-from tables import devices_table, processes_table
 
 SECONDS_PER_CELL = 0.00215
 N_CELLS, BATCH_SIZE = 200, 32
@@ -84,34 +83,39 @@ def simulated(values: NDArray[np.float32], perturbed: NDArray[np.int64]) -> NDAr
 
 
 def time_devices(
-    bundle: Bundle, cells: ad.AnnData, directory: Path, counts: list[int], n_rows: int, seconds_per_cell: float
+    bundle: Bundle, cells: ad.AnnData, directory: Path, counts: list[int], n_rows: int
 ) -> list[dict[str, Any]]:
-    """Time runs on so many devices; without a cost per cell, what reading, filling, means and writing take."""
-    pairs, rows = pairs_of(bundle), []
+    """Time runs on so many devices, and once without a cost per cell: reading, filling, means and writing."""
+    pairs, out, rows = pairs_of(bundle), directory / "out.h5ad", []
     for aggregate, (n_predictions, options) in AGGREGATES.items():
-        labels = pairs[: n_rows // n_predictions]
-        out, digests = directory / "out.h5ad", set()
-        for n_devices in counts:
-            devices = {f"device {number}": SimulatedDevice(seconds_per_cell) for number in range(n_devices)}
+        labels, runs, digests = pairs[: n_rows // n_predictions], [], set()
+        for n_devices, cost in ((1, 0.0), *((n_devices, SECONDS_PER_CELL) for n_devices in counts)):
+            devices = {f"device {number}": SimulatedDevice(cost) for number in range(n_devices)}
             model = sgr.Predictor(bundle, SeveralDevices(devices))
             with timed() as seconds:
                 model.predict_file(cells, out, labels, batch_size=BATCH_SIZE, overwrite=True, **options)
             digests.add(sha256_of(out))
             passes = sum(device.n_cells for device in devices.values())
-            rows.append({"aggregate": aggregate, "devices": n_devices, "passes": passes, **seconds})
-            print(f"{aggregate}, devices: {n_devices}, {seconds['seconds']:.1f} s", flush=True)
+            runs.append({"aggregate": aggregate, "devices": n_devices, "passes": passes, **seconds})
         if len(digests) > 1:
             raise SystemExit(f"{aggregate}: devices wrote different files")
+        host, first, *_ = runs
+        first["host"] = host["passes"] / host["cpu_seconds"]
+        for row in runs[1:]:
+            gain = first["seconds"] * first["devices"] / row["seconds"]
+            row |= {"rate": row["passes"] / row["seconds"], "cpus": row["cpu_seconds"] / row["seconds"]}
+            rows.append({**row, "gain": gain, "linear": gain / row["devices"]})
+            print(f"{aggregate}, devices: {row['devices']}, {row['seconds']:.1f} s", flush=True)
     return rows
 
 
-def time_driver(bundle: Bundle, cells: ad.AnnData, directory: Path, n_rows: int) -> list[dict[str, Any]]:
+def time_driver(bundle: Bundle, cells: ad.AnnData, directory: Path, n_rows: int) -> dict[str, Any]:
     """Time the process that writes on a Ray cluster, without the workers and Ray's other processes."""
     ray_session.Worker = SimulatedWorker  # type: ignore[misc]
     labels = pairs_of(bundle)[: n_rows // N_CELLS]
     with cluster.load(bundle, address="local", workers=1, provider="cpu", check=False) as model, timed() as seconds:
         model.predict_file(cells, directory / "out.h5ad", labels, batch_size=BATCH_SIZE, overwrite=True)
-    return [{"case": "the process that writes, on a Ray cluster", "predictions": n_rows, **seconds}]
+    return {"case": "the process that writes, on a Ray cluster", "predictions": n_rows, **seconds}
 
 
 def pairs_of(bundle: Bundle) -> list[str]:
@@ -144,7 +148,7 @@ def time_processes(directory: Path, n_rows: int) -> list[dict[str, Any]]:
             codes = [process.wait() for process in start()]
             if any(codes):
                 raise SystemExit(f"{name}: failed")
-        rows.append({"case": name, "predictions": n_rows if "start" not in name else 0, **seconds})
+        rows.append({"case": name, **({} if "start" in name else {"predictions": n_rows}), **seconds})
         print(f"{name}: {seconds['seconds']:.1f} s", flush=True)
     sgr.merge_shards(directory / "parts.h5ad")
     if sha256_of(directory / "parts.h5ad") != sha256_of(directory / "whole.h5ad"):
@@ -163,18 +167,19 @@ def main(
     warnings.simplefilter("ignore", sgr.PredictionWarning)  # of genes that are not in the vocabulary
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-scaling-") as temporary:
         directory = Path(temporary)
+        processes = [*time_processes(directory, worker_rows), time_driver(bundle, cells, directory, rows)]
+        for row in processes:
+            if "predictions" in row:
+                row["rate"] = row["predictions"] / row["cpu_seconds"]
         result = {
-            "kind": "devices",
             "machine": machine(),
             "genes": len(bundle.manifest.gene_names),
             "batch_size": BATCH_SIZE,
             "seconds_per_cell": SECONDS_PER_CELL,
-            "devices": time_devices(bundle, cells, directory, numbers(devices), rows, SECONDS_PER_CELL),
-            "host": time_devices(bundle, cells, directory, [1], rows, 0.0),
-            "processes": time_processes(directory, worker_rows) + time_driver(bundle, cells, directory, rows),
+            "devices": time_devices(bundle, cells, directory, numbers(devices), rows),
+            "processes": processes,
         }
-    save(result, json)
-    print(devices_table(result), processes_table(result), sep="\n\n")
+    save(result, json, "devices", "processes")
 
 
 if __name__ == "__main__":

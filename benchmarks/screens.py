@@ -28,7 +28,6 @@ from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.predictor.moments import CellMoments, Layers, OwnValues, mean_of_all, mean_of_some
 from shared import machine, save, timed
-from tables import screens_table
 from workload import Workload, control_cells
 
 NAMES = ("demo", "random", "trained")
@@ -47,7 +46,7 @@ def main(
     steps: Annotated[int, typer.Option(help="steps of training")] = 1500,
     json: Path | None = None,
 ) -> None:
-    result: dict[str, Any] = {"kind": "screens", "machine": machine(), "networks": []}
+    measured = []
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-screens-") as temporary:
         for name in networks.split(","):
             directory = Path(temporary) / name
@@ -63,9 +62,9 @@ def main(
                 bundle, names = workload.bundle, workload.gene_names()
                 control, labels = control_cells(names, cells), list(names[:perturbations])
             with closing(load(bundle, provider="cpu")) as model:
-                result["networks"].append({"name": name, **measure(model, control, labels, DRAWS[name])})
-            print(screens_table({**result, "networks": result["networks"][-1:]}), flush=True)
-    save(result, json)
+                measured.append({"name": name, **measure(model, control, labels, DRAWS[name])})
+            print(f"{name}: done", flush=True)
+    save({"machine": machine(), "networks": measured}, json, "networks.ways")
 
 
 def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_draws: int) -> dict[str, Any]:
@@ -85,15 +84,22 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
         perturbed = predicted(labels)
     x = cells.X.toarray()
     screen = Screen(x, unperturbed, perturbed, n_draws)
-    ways = [{"way": "all", "n": n_cells, "passes": n_labels * n_cells, **time_of_all, **screen.errors_of_all()}]
-    for way, option, before in (("some", "n_controls", 0), ("difference", "n_controls_per_perturbation", n_cells)):
+    n_passes, sem = n_labels * n_cells, screen.sem_of_all()
+    what = f"{n_cells} cells, all there are: sem {sem:.1e}"
+    ways = [{"way": "all", "what": what, "n": n_cells, "passes": n_passes, "share": 1.0, **time_of_all}]
+    for way, option, before, named in (
+        ("some", "n_controls", 0, ""),
+        ("difference", "n_controls_per_perturbation", n_cells, ", difference estimator"),
+    ):
         for n in (n for n in DRAWN if n <= n_cells // 2):
             found = screen.errors(way, n)
             if n in TIMED:
                 with timed() as seconds:
                     model.predict(cells, labels, **{option: n})
                 found |= seconds
-            ways.append({"way": way, "n": n, "passes": before + n_labels * n, **found})
+            passes = before + n_labels * n
+            sizes = {"n": n, "passes": passes, "share": passes / n_passes}
+            ways.append({"way": way, "what": f"{n} cells{named}", **sizes, **found})
     dimensions = model.bundle.manifest.dimensions
     return {
         "genes": dimensions.n_genes,
@@ -103,6 +109,7 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
         "cells": n_cells,
         "perturbations": n_labels,
         "draws": n_draws,
+        "sem": sem,
         "ways": ways,
     }
 
@@ -118,11 +125,10 @@ class Screen:
         self._truth = perturbed.mean(axis=1, dtype=np.float64)
         self._all_unperturbed, self._own = self._moments(unperturbed, slice(None)), _own(x)
 
-    def errors_of_all(self) -> dict[str, float]:
-        """Return the standard error of means over all cells, as root of the mean square and the largest."""
+    def sem_of_all(self) -> float:
+        """Return the standard error of means over all cells, as root of the mean square."""
         every = [mean_of_all(self._moments(rows, slice(None)), self._own) for rows in self._perturbed]
-        sem = np.stack([estimate["sem"] for estimate in every])
-        return {"rms": _rms(sem), "largest": float(sem.max())}
+        return _rms(np.stack([estimate["sem"] for estimate in every]))
 
     def errors(self, way: str, n: int) -> dict[str, float]:
         """Return errors of means from n cells, over draws, and how often two standard errors cover them.

@@ -1,4 +1,4 @@
-"""What the scripts share: comma-separated options, time, the machine, and results as JSON."""
+"""What the scripts share: comma-separated options, processes, time, and results as JSON and tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.providers import select_provider
+from tables import table
 
 
 def numbers(text: str) -> list[int]:
@@ -30,10 +31,12 @@ def in_new_process(run: Callable[..., Any], *arguments: object) -> Any:
         return process.submit(run, *arguments).result()
 
 
-def save(result: dict[str, Any], path: Path | None) -> None:
-    """Write a result, if it is wanted."""
+def save(result: dict[str, Any], path: Path | None, *tables: str) -> None:
+    """Write a result, if it is wanted, and print its tables."""
     if path is not None:
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for name in tables:
+        print(table(result, name), end="\n\n")
 
 
 @contextmanager

@@ -18,20 +18,19 @@ import tempfile
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
 
-from forms import Form, cells_of, form_named, forms_on
+from forms import Form, forms_on
 from matrix_rate import MatrixProduct
-from scgenept_rt.benchmark.machine import describe_machine
-from scgenept_rt.benchmark.work import encoder_flops
+from scgenept_rt.benchmark import encoder_flops
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.providers import select_provider
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
-from shared import save
-from tables import side_by_side_table
+from shared import machine, save
 from workload import VARIANT, Workload
 
 
@@ -39,18 +38,17 @@ class FormProcess:
     """Runs a form in a process of its own, and keeps its answers."""
 
     def __init__(self, form: Form, workload: Workload) -> None:
-        self.form = form
         self.result: dict[str, Any] = {
             "name": form.name,
             "letter": form.letter,
-            "what": getattr(form, workload.device),
+            "what": (workload.device == "cuda" and form.cuda) or form.cpu,
             "precision": form.precision_on(workload.device),
-            "cells": cells_of(form, workload),
+            "cells": form.cells_of(workload),
             "seconds": [],
             "cpu_seconds": [],
             "problem": "",
         }
-        command = [sys.executable, str(Path(__file__).with_name("form_process.py")), form.name, str(workload.directory)]
+        command = [sys.executable, str(Path(__file__).with_name("forms.py")), form.name, str(workload.directory)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, what: str) -> dict[str, Any]:
@@ -68,11 +66,6 @@ class FormProcess:
         answer = json.loads(line) if line else {"problem": f"its process ended ({self._process.wait()})"}
         self.result["problem"] = answer.pop("problem", "")
         return answer
-
-    def time(self) -> None:
-        """Run it once, timed."""
-        for name, value in self.ask("time").items():
-            self.result[name].append(value)
 
     def end(self) -> dict[str, Any]:
         """End the process and return the form's figures."""
@@ -95,25 +88,21 @@ def main(
     work: Annotated[Path | None, typer.Option(help="directory for checkpoint and bundle, kept")] = None,
     result_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
-    chosen = forms_on(device)
-    if forms:
-        chosen = [form_named(name, chosen) for name in forms.split(",")]
+    chosen = forms_on(device, forms)
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-benchmark-") as temporary:
         directory = (work or Path(temporary)).resolve()
         workload = Workload(directory, genes, layers, cells or (32 if device == "cuda" else 2), tokens, seed, device)
         workload.prepare()
         result = compare_forms(workload, chosen, rounds)
-    save(result, result_file)
-    print(side_by_side_table(result))
+    save(result, result_file, "forms")
     if any(form.get("passed") is False for form in result["forms"]):
         raise SystemExit("error: a form's output is not within its tolerance")
 
 
 def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[str, Any]:
     """Open, check and time the forms, and return everything that was found."""
-    choice = select_provider(provider=workload.device)
-    product = MatrixProduct(choice)
-    bundle = Bundle.open(workload.bundle, check_files=False)
+    product = MatrixProduct(select_provider(provider=workload.device))
+    manifest = Bundle.open(workload.bundle, check_files=False).manifest
     rates = [product.best_gflops()]
     loads, forms = [], []
     # Forms that take turns keep their memory: on a GPU, where one may need all of it, each ends before the next.
@@ -124,15 +113,20 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
             loads.append(os.getloadavg()[0])
             # Another order in each round, so that no form always comes after the same one.
             for process in (*processes[number % len(processes) :], *processes[: number % len(processes)]):
-                process.time()
+                for name, value in process.ask("time").items():
+                    process.result[name].append(value)
             rates.append(product.best_gflops())
             print(f"round {number + 1} of {rounds} done", flush=True)
         forms += [process.end() for process in processes]
-    machine = describe_machine(choice)
-    machine["versions"]["torch"] = metadata.version("torch")
-    return {
-        "kind": "side by side",
-        "machine": machine,
+    cells = zip(workload.array("values"), workload.array("pert_flags"), strict=True)
+    n_merged = np.mean([len(merge_tokens(*cell, shares_token(manifest)).columns) for cell in cells])
+    for form, found in zip(chosen, forms, strict=True):
+        n_tokens = round(n_merged) if form.merges and workload.device == "cpu" else workload.genes
+        found["gflop_a_cell"] = encoder_flops(manifest.dimensions, n_tokens) / 1e9
+    described = machine(workload.device)
+    described["versions"]["torch"] = metadata.version("torch")
+    result = {
+        "machine": described,
         "device": workload.device,
         "variant": VARIANT,
         "genes": workload.genes,
@@ -140,16 +134,30 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
         "tokens": workload.tokens,
         "cells": workload.cells,
         "non_zero": float((workload.array("values") != 0).mean()),
+        "tokens_computed": float(n_merged),
         "rounds": rounds,
         "load_before_rounds": loads,
-        "tokens_computed": _tokens_computed(workload, bundle) if workload.device == "cpu" else workload.genes,
-        "dimensions": asdict(bundle.manifest.dimensions),
-        "gflop_a_cell": encoder_flops(bundle.manifest.dimensions, workload.genes) / 1e9,
+        "dimensions": asdict(manifest.dimensions),
         "matrix_gflops": max(rates),
         "matrix_precision": product.precision,
         "matrix_size": product.size,
         "forms": forms,
     }
+    add_rates(result)
+    return result
+
+
+def add_rates(result: dict[str, Any]) -> None:
+    """Add to each form that was timed what its times come to: per cell, as rates, and against the published way."""
+    result["unit"], scale = ("s", 1) if result["device"] == "cpu" else ("ms", 1e3)
+    timed = {form["name"]: form for form in result["forms"] if form["seconds"] and not form["problem"]}
+    for form in timed.values():
+        per_cell = [seconds / form["cells"] * scale for seconds in form["seconds"]]
+        form |= {"per_cell": median(per_cell), "fastest": min(per_cell), "slowest": max(per_cell)}
+        form["cpu_per_cell"] = median(form["cpu_seconds"]) / form["cells"] * scale
+        form["rate"] = form["gflop_a_cell"] / form["per_cell"] * scale
+        form["of_matrix"] = form["rate"] / result["matrix_gflops"]
+        form["gain"] = timed["published"]["per_cell"] / form["per_cell"] if "published" in timed else None
 
 
 def _checked(form: Form, workload: Workload) -> FormProcess:
@@ -162,13 +170,6 @@ def _checked(form: Form, workload: Workload) -> FormProcess:
     )
     print(f"{form.letter:>2}  {form.name}: {error}", flush=True)
     return process
-
-
-def _tokens_computed(workload: Workload, bundle: Bundle) -> float:
-    """Return how many tokens of a cell the merged graph computes, on average."""
-    cells = zip(workload.array("values"), workload.array("pert_flags"), strict=True)
-    shared = shares_token(bundle.manifest)
-    return float(np.mean([len(merge_tokens(*cell, shared).columns) for cell in cells]))
 
 
 if __name__ == "__main__":

@@ -10,255 +10,107 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from string import Formatter
 from typing import Annotated, Any
 
 import typer
 
-from scgenept_rt.benchmark.work import encoder_flops
-from scgenept_rt.bundle import Dimensions
-
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
+RESULTS, DOCS = (Path(__file__).resolve().parents[1] / name for name in ("benchmarks/results", "docs"))
 PAGES = [DOCS / name for name in ("benchmarks.md", "output.md", "ranking.md")]
-DRAWN, FIGURE = RESULTS / "cpu-xeon-2-cores.json", DOCS / "figures" / "benchmark.svg"
-SCREENS, SCREENS_FIGURE = RESULTS / "cpu-epyc-2-cores-screens.json", DOCS / "figures" / "screens.svg"
-_TABLE = re.compile(r"(?<=<!-- )(\S+\.json): (\w+) -->\n.*?(?=\n<!-- end -->)", re.DOTALL)
-_MERGED_ON_CPU = ("scgenept-rt-fp32", "scgenept-rt-files")
-_KERNELS = {
-    "sdpa": "attention (cuDNN)",
-    "nvjet": "matrix products (cuBLAS)",
-    "SkipLayerNorm": "residual and norm",
-    "OP_Max": "bias and ReLU",
-    "OP_Add": "other additions",
-    "": "all others",
+_TABLE = re.compile(r"(?<=<!-- )(\S+\.json): ([\w.]+) -->\n.*?(?=\n<!-- end -->)", re.DOTALL)
+
+TABLES = {
+    "forms": " = {letter} | form = {what} | {unit} per cell = {per_cell:.2f} | (range) = {fastest:.2f} to {slowest:.2f}"
+    " | CPU {unit} per cell = {cpu_per_cell:.2f} | x published = {gain:.2f} | GFLOP/s = {rate:,.0f}"
+    " | of matrix rate = {of_matrix:.0%} | peak memory, MB = {peak_bytes:MB} | device memory, MB = {device_bytes:MB}"
+    " | largest error = {max_difference:.1e} | of its tolerance = {times_tolerance:.2f}",
+    "genes": "genes = {genes:,} | s per cell = {seconds:.2f} | CPU s per cell = {cpu_seconds:.2f}"
+    " | GFLOP = {gflop:,.0f} | GFLOP/s = {rate:,.0f} | peak memory, MB = {peak_bytes:MB}",
+    "networks.ways": "network = {name} | means from = {what} | passes = {passes:,} | of all = {share:.1%}"
+    " | s = {seconds:.1f} | CPU s = {cpu_seconds:.1f} | rms error = {rms:.1e} | largest error = {largest:.1e}"
+    " | covered = {covered:.2f}",
+    "devices": "output = {aggregate} | devices = {devices:d} | s = {seconds:.1f} | predictions/s = {rate:,.0f}"
+    " | x one device = {gain:.2f} | of linear = {linear:.1%} | CPUs used = {cpus:.2f}"
+    " | predictions per CPU s = {host:,.0f}",
+    "processes": " = {case} | predictions = {predictions:,} | s = {seconds:.1f} | CPU s = {cpu_seconds:.1f}"
+    " | predictions per CPU s = {rate:,.0f}",
+    "memory": "predicted rows = {rows:,} | output, MB = {output_bytes:MB} | peak memory, MB = {peak_bytes:MB}",
+    "searches": "screen = {screen} | passes = {passes:,} | of the full screen = {share:.1%}"
+    " | found = {found:d} of {top}",
+    "benchmarks.timings": "precision = {reference[precision]} | cells per batch = {batch_size:d}"
+    " | ms per cell = {cells_per_second:ms} | cells/s = {cells_per_second:,.0f} | GFLOP/s = {gflops:,.0f}"
+    " | device memory, MB = {peak_device_bytes:MB}",
+    "kinds": "kernels = {kind} | calls = {calls:.0f} | ms per batch = {ms:.2f} | us per call = {us:.0f}"
+    " | share = {share:.1%}",
+    "graphs": "graph = {what} | ms per cell = {ms_per_cell:.3f} | (fastest) = {best_ms_per_cell:.3f}"
+    " | largest error = {max_error_to_fp32:.1e}",
 }
-"""What part of a kernel's name tells what it does; the first that fits."""
-WAYS = {"all": ", all there are", "some": "", "difference": ", difference estimator"}
-
-Row = Mapping[str, Any]
+"""By what a table lists: its columns, each with the format of a row's figures."""
 
 
-class _Cells(Formatter):
-    """Formats cells of tables: bytes in megabytes with `:MB`, and what is not known as a dash."""
+class _Figures(Formatter):
+    """Formats bytes in megabytes (`MB`), a rate per second as time (`ms`), and what is not known as a dash."""
 
     def format_field(self, value: Any, spec: str) -> str:
         if value is None:
             return "-"
-        return f"{value / 1e6:,.0f}" if spec == "MB" else format(value, spec)
+        if spec == "MB":
+            return f"{value / 1e6:,.0f}"
+        return f"{1e3 / value:.2f}" if spec == "ms" else format(value, spec)
 
 
-def _table(rows: Iterable[Row], head: str, cells: str, n_text: int = 1) -> str:
-    """Return a table: a cell is a format of a row's values, empty where they are missing; some first are of text."""
+def table(result: dict[str, Any], name: str) -> str:
+    """Return a table of a result.
 
-    def filled(cell: str, row: Row) -> str:
-        try:
-            return _Cells().vformat(cell, (), row)
-        except KeyError:
-            return ""
-
-    heads, formats = head.split(" | "), cells.split(" | ")
-    rule = ["---"] * n_text + ["---:"] * (len(heads) - n_text)
-    lines = [heads, rule, *([filled(cell, row) for cell in formats] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def side_by_side_table(result: dict[str, Any]) -> str:
-    """Return a table of the forms of a comparison: time, rate, memory and error."""
-    on_gpu = result["device"] != "cpu"
-    unit, scale = ("ms", 1e3) if on_gpu else ("s", 1.0)
-    published = next((form for form in result["forms"] if form["name"] == "published" and is_timed(form)), None)
-
-    def row(form: dict[str, Any]) -> Row:
-        shown = {"letter": form["letter"], "what": form["what"]}
-        if not is_timed(form):
-            return shown | {"time": form["problem"] or "not timed"}
-        per_cell = [seconds / form["cells"] * scale for seconds in form["seconds"]]
-        merged = form["name"] in _MERGED_ON_CPU and not on_gpu
-        rate = (merged_gflop(result) if merged else result["gflop_a_cell"]) / seconds_per_cell(form)
-        return {"peak_bytes": None, "device_bytes": None} | form | {
-            "time": f"{median(per_cell):.2f}",
-            "range": f"{min(per_cell):.2f} to {max(per_cell):.2f}",
-            "cpu": median(form["cpu_seconds"]) / form["cells"] * scale,
-            "gain": f"{seconds_per_cell(published) / seconds_per_cell(form):.2f}" if published else None,
-            "rate": rate,
-            "of_matrix": rate / result["matrix_gflops"],
-        }  # fmt: skip
-
-    device = " | device memory, MB" if on_gpu else ""
-    head = f" | form | {unit} per cell | (range) | CPU {unit} per cell | x published | GFLOP/s | of matrix rate"
-    head += f" | peak memory, MB{device} | largest error | of its tolerance"
-    cells = "{letter} | {what} | {time} | {range} | {cpu:.2f} | {gain} | {rate:,.0f} | {of_matrix:.0%}"
-    cells += f" | {{peak_bytes:MB}}{' | {device_bytes:MB}' if on_gpu else ''} | {{max_difference:.1e}}"
-    cells += " | {times_tolerance:.2f}"
-    return _table(map(row, result["forms"]), head, cells, 2)
-
-
-def genes_table(result: dict[str, Any]) -> str:
-    """Return a table of the cost of one cell by number of genes."""
-    rows = [
-        {"genes": row["genes"], "time": row["problem"]}
-        if row["problem"]
-        else {**row, "time": f"{row['seconds']:.2f}", "rate": row["gflop"] / row["seconds"]}
-        for row in result["genes"]
+    A problem takes the place of a row's first figure that is missing, and the others are empty. A first cell like the
+    one above is left out, and so are columns without a figure.
+    """
+    heads, formats = zip(*(column.split(" = ") for column in TABLES[name].split(" | ")), strict=True)
+    outer, *inner = name.split(".")
+    rows = result[outer]
+    for key in inner:
+        rows = [{**group, **row} for group in rows for row in group[key]]
+    columns: list[list[str]] = [[] for _ in heads]
+    for row in rows:
+        problem = row.get("problem", "")
+        for column, cell in zip(columns, formats, strict=True):
+            try:
+                column.append(_Figures().vformat(cell, (), row))
+            except KeyError:
+                column.append(problem)
+                problem = ""
+    columns[0] = ["" if cell == above else cell for above, cell in pairwise(["", *columns[0]])]
+    shown = [
+        (head.format_map(result), "---:" if ":" in cell else "---", *column)
+        for head, cell, column in zip(heads, formats, columns, strict=True)
+        if set(column) - {"", "-"}
     ]
-    head = "genes | s per cell | CPU s per cell | GFLOP | GFLOP/s | peak memory, MB"
-    cells = "{genes:,} | {time} | {cpu_seconds:.2f} | {gflop:,.0f} | {rate:,.0f} | {peak_bytes:MB}"
-    return _table(rows, head, cells, 0)
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*shown, strict=True))
 
 
-def screens_table(result: dict[str, Any]) -> str:
-    """Return a table of what the means of a screen cost and how wrong they are, by network and control cells."""
-    rows = []
-    for network in result["networks"]:
-        whole, *others = network["ways"]
-        # Means over all cells are what the others are compared with.
-        rows.append({**whole, "network": network["name"], "error": f"(sem {whole['rms']:.1e})", "share": 1.0})
-        del rows[-1]["largest"]
-        rows += [{**way, "error": f"{way['rms']:.1e}", "share": way["passes"] / whole["passes"]} for way in others]
-    head = "network | means from | passes | of all | s | CPU s | rms error | largest error | covered"
-    cells = "{network} | {n} cells{way} | {passes:,} | {share:.1%} | {seconds:.1f} | {cpu_seconds:.1f}"
-    cells += " | {error} | {largest:.1e} | {covered:.2f}"
-    return _table([row | {"way": WAYS[row["way"]]} for row in rows], head, cells, 2)
+def stored(file: str) -> dict[str, Any]:
+    return json.loads((RESULTS / file).read_text("utf-8"))
 
 
-def devices_table(result: dict[str, Any]) -> str:
-    """Return a table of simulated devices: how much faster several are, and what the host could feed at most."""
-    alone = {row["aggregate"]: row["seconds"] for row in result["devices"] if row["devices"] == 1}
-    host = {row["aggregate"]: row["passes"] / row["cpu_seconds"] for row in result["host"]}
-    rows = []
-    for row in result["devices"]:
-        gain = alone[row["aggregate"]] / row["seconds"]
-        first = {"output": row["aggregate"], "host": host[row["aggregate"]]} if row["devices"] == 1 else {}
-        rate, cpus = row["passes"] / row["seconds"], row["cpu_seconds"] / row["seconds"]
-        rows.append({**row, **first, "rate": rate, "cpus": cpus, "gain": gain, "linear": gain / row["devices"]})
-    head = "output | devices | s | predictions/s | x one device | of linear | CPUs used | predictions per CPU s"
-    cells = "{output} | {devices} | {seconds:.1f} | {rate:,.0f} | {gain:.2f} | {linear:.1%} | {cpus:.2f} | {host:,.0f}"
-    return _table(rows, head, cells)
-
-
-def processes_table(result: dict[str, Any]) -> str:
-    """Return a table of runs in one and in several processes."""
-    rows = [
-        {**row, "shown": row["predictions"], "rate": row["predictions"] / row["cpu_seconds"]}
-        if row["predictions"]
-        else row
-        for row in result["processes"]
-    ]
-    head = " | predictions | s | CPU s | predictions per CPU s"
-    cells = "{case} | {shown:,} | {seconds:.1f} | {cpu_seconds:.1f} | {rate:,.0f}"
-    return _table(rows, head, cells)
-
-
-def memory_table(result: dict[str, Any]) -> str:
-    """Return a table of peak memory by number of predicted rows."""
-    head = "predicted rows | output, MB | peak memory, MB"
-    cells = "{rows:,} | {output_bytes:MB} | {peak_bytes:MB}"
-    return _table(result["memory"], head, cells, 0)
-
-
-def batches_table(result: dict[str, Any]) -> str:
-    """Return a table of time, rate and memory by batch size on a GPU."""
-    rows = []
-    for benchmark in result["benchmarks"]:
-        form = benchmark["reference"]["precision"] + (", CUDA graphs" if benchmark.get("cuda_graphs") else "")
-        for timing in benchmark["timings"]:
-            rows.append({**timing, "form": form, "ms": timing["p50_ms"] / timing["batch_size"]})
-            form = ""
-    head = "precision | cells per batch | ms per cell | cells/s | GFLOP/s | device memory, MB"
-    cells = "{form} | {batch_size} | {ms:.2f} | {cells_per_second:,.0f} | {gflops:,.0f} | {peak_device_bytes:MB}"
-    return _table(rows, head, cells)
-
-
-def kernels_table(result: dict[str, Any]) -> str:
-    """Return a table of where the time of a batch goes on a GPU."""
-    (profiled,) = (step for step in result["steps"] if step["step"] == "kernels")
-    kinds: dict[str, Counter[str]] = {}
-    for kernel in result["kernels"]:
-        kind = next(what for part, what in _KERNELS.items() if part in kernel["name"])
-        kinds.setdefault(kind, Counter()).update({"calls": kernel["calls"], "ms": kernel["ms"]})
-    rows = [
-        {"kind": kind, **sums, "us": sums["ms"] / sums["calls"] * 1e3, "share": sums["ms"] / profiled["kernel_ms"]}
-        for kind, sums in kinds.items()
-    ]
-    head = "kernels | calls | ms per batch | us per call | share"
-    cells = "{kind} | {calls:.0f} | {ms:.2f} | {us:.0f} | {share:.1%}"
-    return _table(rows, head, cells)
-
-
-def graphs_table(result: dict[str, Any]) -> str:
-    """Return a table of the bare graph on a GPU, in other forms, sizes and sessions."""
-    head = "graph | ms per cell | (fastest) | largest error"
-    cells = "{what} | {ms_per_cell:.3f} | {best_ms_per_cell:.3f} | {max_error_to_fp32:.1e}"
-    return _table([step for step in result["steps"] if step["step"] == "variants"], head, cells)
-
-
-def searches_table(result: dict[str, Any]) -> str:
-    """Return a table of what the best of large screens cost to find."""
-    head = "screen | passes | of the full screen | found"
-    cells = "{candidates:,} {screen}, {cells:,} control cells | {passes:,} | {share:.1%} | {found} of {top}"
-    rows = [row | {"share": row["passes"] / (row["candidates"] * row["cells"])} for row in result["searches"]]
-    return _table(rows, head, cells)
-
-
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "forms": side_by_side_table,
-    "genes": genes_table,
-    "networks": screens_table,
-    "devices": devices_table,
-    "processes": processes_table,
-    "memory": memory_table,
-    "searches": searches_table,
-    "batches": batches_table,
-    "kernels": kernels_table,
-    "graphs": graphs_table,
-}
-
-
-def is_timed(form: dict[str, Any]) -> bool:
-    """Return whether a form has times, and did not fail."""
-    return bool(form["seconds"]) and not form["problem"]
-
-
-def seconds_per_cell(form: dict[str, Any]) -> float:
-    """Return the median time per cell."""
-    return median(form["seconds"]) / form["cells"]
-
-
-def merged_gflop(result: dict[str, Any]) -> float:
-    """Return the work for one cell when identical tokens are merged."""
-    return encoder_flops(Dimensions(**result["dimensions"]), round(result["tokens_computed"])) / 1e9
-
-
-def with_tables(page: str) -> str:
-    """Return the page with every table renewed."""
-
-    def renewed(match: re.Match[str]) -> str:
-        file, name = match.groups()
-        return f"{file}: {name} -->\n\n{TABLES[name](json.loads((RESULTS / file).read_text('utf-8')))}\n"
-
-    return _TABLE.sub(renewed, page)
+def _renewed(match: re.Match[str]) -> str:
+    file, name = match.groups()
+    return f"{file}: {name} -->\n\n{table(stored(file), name)}\n"
 
 
 def main(check: Annotated[bool, typer.Option("--check", help="fail if a table is not up to date")] = False) -> None:
-    pages = {path: path.read_text("utf-8") for path in PAGES}
+    renewed = {path: _TABLE.sub(_renewed, path.read_text("utf-8")) for path in PAGES}
     if check:
-        old = [str(path.relative_to(ROOT)) for path, page in pages.items() if with_tables(page) != page]
-        if old:
+        if old := [path.name for path, page in renewed.items() if path.read_text("utf-8") != page]:
             raise SystemExit(f"tables in {', '.join(old)} are out of date: run python benchmarks/tables.py")
         return
     import figure
 
-    for path, page in pages.items():
-        path.write_text(with_tables(page), encoding="utf-8")
-    result = json.loads(DRAWN.read_text("utf-8"))
-    timed = {form["name"]: form for form in result["forms"] if is_timed(form) and form.get("peak_bytes")}
-    figure.draw(result, {name: (seconds_per_cell(form), form["peak_bytes"]) for name, form in timed.items()}, FIGURE)
-    figure.draw_screens(json.loads(SCREENS.read_text("utf-8")), SCREENS_FIGURE)
+    for path, page in renewed.items():
+        path.write_text(page, encoding="utf-8")
+    figure.draw(stored("cpu-xeon-2-cores.json"), DOCS / "figures" / "benchmark.svg")
+    figure.draw_screens(stored("cpu-epyc-2-cores-screens.json"), DOCS / "figures" / "screens.svg")
 
 
 if __name__ == "__main__":

@@ -35,20 +35,15 @@ def kernels() -> None:
     spans = [e for e in events if e.get("ph") == "X" and e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     total, count = Counter(), Counter()
     for event in spans:
-        total[event["name"]] += event["dur"]
-        count[event["name"]] += 1
-    begins = [e["ts"] for e in spans]
-    wall = max((e["ts"] + e["dur"] for e in spans), default=0) - min(begins, default=0)
-    note(
-        "kernels", kinds=len(total), kernel_ms=sum(total.values()) / 1e3 / runs, wall_ms=wall / 1e3 / runs, cells=CELLS
-    )
-    with (OUT / "kernels.csv").open("w") as file:
-        file.write("ms_per_batch,calls_per_batch,us_per_call,name\n")
-        for name, us in total.most_common():
-            row = f"{us / 1e3 / runs:.4f},{count[name] / runs:.1f},{us / count[name]:.1f},{name[:240]!r}"
-            file.write(row + "\n")
-    for name, us in total.most_common(14):
-        print(f"{us / 1e3 / runs:9.3f} ms {count[name] / runs:6.1f} calls {us / count[name]:9.1f} us  {name[:120]}")
+        total[event["name"]] += event["dur"] / 1e3 / runs
+        count[event["name"]] += 1 / runs
+    begins, ends = [e["ts"] for e in spans], [e["ts"] + e["dur"] for e in spans]
+    wall = (max(ends, default=0) - min(begins, default=0)) / 1e3 / runs
+    note("kernels", kinds=len(total), kernel_ms=sum(total.values()), wall_ms=wall, cells=CELLS)
+    found = [{"ms": ms, "calls": round(count[name], 2), "name": name[:240]} for name, ms in total.most_common()]
+    (OUT / "kernels.json").write_text(json.dumps(found))
+    for kernel in found[:14]:
+        print(f"{kernel['ms']:9.3f} ms {kernel['calls']:6.1f} calls  {kernel['name'][:120]}")
 
 
 def variants() -> None:
