@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,29 @@ from scgenept_rt.providers import ProviderChoice, cpu_threads, import_onnxruntim
 
 _CPU_SIZE, _GPU_SIZE = 4096, 8192
 _MIN_RUNS, _MIN_SECONDS = 3, 0.5
+
+
+class Bound:
+    """A session whose inputs and output stay on the device."""
+
+    def __init__(self, session: Any, feed: dict[str, np.ndarray], output: str, device: str, device_id: int = 0) -> None:
+        ort = import_onnxruntime()
+        self._session, self._binding = session, session.io_binding()
+        # Arrays are kept: on the CPU theirs is the memory, and not every version of ONNX Runtime keeps what is bound.
+        self._kept = [(ort.OrtValue.ortvalue_from_numpy(array, device, device_id), array) for array in feed.values()]
+        for name, (value, _) in zip(feed, self._kept, strict=True):
+            self._binding.bind_ortvalue_input(name, value)
+        self._binding.bind_output(output, device, device_id)
+
+    def run(self) -> None:
+        """Run, and wait for the device."""
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+
+    def output(self) -> np.ndarray:
+        """Run, and return the output."""
+        self.run()
+        return np.array(self._binding.get_outputs()[0].numpy())
 
 
 class MatrixProduct:
@@ -33,30 +57,21 @@ class MatrixProduct:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = choice.engine["threads"] or cpu_threads()
-        self._session = onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             _graph(b), options, providers=[(choice.traits.ort_name, dict(choice.ort_options))], enable_fallback=0
         )
-        device, device_id = ("cuda", choice.device_id or 0) if on_gpu else ("cpu", 0)
-        self._binding = self._session.io_binding()
-        # Kept: on the CPU it is the array's own memory, and not every version of ONNX Runtime keeps what is bound.
-        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(a, device, device_id), a
-        self._binding.bind_ortvalue_input("a", self._input[0])
-        self._binding.bind_output("c", device, device_id)
+        self._bound = Bound(session, {"a": a}, "c", "cuda" if on_gpu else "cpu", choice.device_id or 0)
 
     def best_gflops(self) -> float:
         """Run the product for about half a second and return the best rate; the first run is not counted."""
-        self._run()
+        self._bound.run()
         best, started, runs = float("inf"), time.perf_counter(), 0
         while runs < _MIN_RUNS or time.perf_counter() - started < _MIN_SECONDS:
             begin = time.perf_counter()
-            self._run()
+            self._bound.run()
             best = min(best, time.perf_counter() - begin)
             runs += 1
         return 2 * self.size**3 / best / 1e9
-
-    def _run(self) -> None:
-        self._session.run_with_iobinding(self._binding)
-        self._binding.synchronize_outputs()
 
 
 def _graph(b: np.ndarray) -> bytes:

@@ -127,12 +127,8 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
     described["versions"]["torch"] = metadata.version("torch")
     result = {
         "machine": described,
-        "device": workload.device,
         "variant": VARIANT,
-        "genes": workload.genes,
-        "layers": workload.layers,
-        "tokens": workload.tokens,
-        "cells": workload.cells,
+        **workload.settings(),
         "non_zero": float((workload.array("values") != 0).mean()),
         "tokens_computed": float(n_merged),
         "rounds": rounds,

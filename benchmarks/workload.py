@@ -60,6 +60,10 @@ class Workload:
         """Label of the perturbation of two genes that is predicted."""
         return "+".join(self.gene_names()[:2])
 
+    def settings(self) -> dict[str, Any]:
+        """Return all sizes."""
+        return {name: value for name, value in asdict(self).items() if name != "directory"}
+
     def gene_names(self) -> tuple[str, ...]:
         """Names in model order; those of genes outside the vocabulary begin with X."""
         n_out = round(self.genes * _OUT_OF_VOCABULARY)
@@ -77,20 +81,24 @@ class Workload:
 
     def prepare(self) -> None:
         """Make all files (about 1 GB at the published size), or leave those of an earlier run with the same sizes."""
-        settings = {name: value for name, value in asdict(self).items() if name != "directory"}
         written = self.directory / _SETTINGS
-        if written.is_file() and json.loads(written.read_text()) == settings:
+        if written.is_file() and json.loads(written.read_text()) == self.settings():
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         in_new_process(self.write_files)  # the process that measures never holds PyTorch
-        written.write_text(json.dumps(settings, indent=1))
+        written.write_text(json.dumps(self.settings(), indent=1))
         print(f"prepared the workload in {time.monotonic() - started:.0f} s", flush=True)
 
     def write_files(self) -> None:
         """Write checkpoint, bundle, cells and what PyTorch predicts for them."""
         self._write_checkpoint_and_bundle()
-        self._write_cells()
+        adata = control_cells(self.gene_names(), self.cells, self.seed)
+        flags = np.zeros(adata.shape, dtype=np.int64)
+        flags[:, :2] = 1
+        np.save(self.directory / "values.npy", adata.X.toarray())
+        np.save(self.directory / "pert_flags.npy", flags)
+        adata.write_h5ad(self.h5ad)
         self._write_expected()
 
     def _write_checkpoint_and_bundle(self) -> None:
@@ -109,27 +117,11 @@ class Workload:
         ids = np.random.default_rng(self.seed).permutation(self.tokens - _PADDING)[: len(known)]
         specials = {token: self.tokens - _PADDING + i for i, token in enumerate(("<pad>", "<cls>", "<eoc>"))}
         vocabulary = Vocabulary("made up", dict(zip(known, map(int, ids), strict=True)) | specials)
-        torch.save(
-            synthetic_state_dict(VARIANT, n_tokens=self.tokens, n_layers=self.layers, seed=self.seed), self.checkpoint
-        )
-        export_bundle(
-            self.checkpoint,
-            GeneList(names, (None,) * len(names)),
-            VARIANT,
-            self.bundle,
-            vocab=vocabulary,
-            synthetic=True,
-            overwrite=True,
-        )
+        weights = synthetic_state_dict(VARIANT, n_tokens=self.tokens, n_layers=self.layers, seed=self.seed)
+        torch.save(weights, self.checkpoint)
+        genes, options = GeneList(names, (None,) * len(names)), {"synthetic": True, "overwrite": True}
+        export_bundle(self.checkpoint, genes, VARIANT, self.bundle, vocab=vocabulary, **options)
         np.save(self.directory / "token_ids.npy", np.array(vocabulary.encode(names)[0], dtype=np.int64))
-
-    def _write_cells(self) -> None:
-        adata = control_cells(self.gene_names(), self.cells, self.seed)
-        flags = np.zeros(adata.shape, dtype=np.int64)
-        flags[:, :2] = 1
-        np.save(self.directory / "values.npy", adata.X.toarray())
-        np.save(self.directory / "pert_flags.npy", flags)
-        adata.write_h5ad(self.h5ad)
 
     def _write_expected(self) -> None:
         """Predict with PyTorch eager in fp32, cell by cell, without the fast path."""

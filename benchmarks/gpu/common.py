@@ -63,18 +63,13 @@ def labels(work: Any) -> list[str]:
     return [f"{names[0]}+ctrl", f"{names[1]}+{names[2]}", f"{names[len(names) // 2]}+ctrl", f"{names[-1]}+ctrl"]
 
 
-def onnxruntime() -> Any:
-    """Import ONNX Runtime as the package does."""
+def session(path: str, *, pattern: bool = True, **options: str) -> Any:
+    """Open a graph with ONNX Runtime alone, on the device."""
     from scgenept_rt.providers import diagnose_provider, import_onnxruntime
 
     if GPU:
         diagnose_provider("cuda")  # loads CUDA and cuDNN from NVIDIA's wheels
-    return import_onnxruntime()
-
-
-def session(path: str, *, pattern: bool = True, **options: str) -> Any:
-    """Open a graph with ONNX Runtime alone, on the device."""
-    ort = onnxruntime()
+    ort = import_onnxruntime()
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
     settings.enable_mem_pattern = pattern
@@ -86,29 +81,15 @@ def session(path: str, *, pattern: bool = True, **options: str) -> Any:
     return ort.InferenceSession(path, settings, providers=providers, enable_fallback=0)
 
 
-class Bound:
-    """A session whose inputs and outputs stay on the device; `run` waits for the device."""
+def bound(opened: Any, feed: dict[str, np.ndarray]) -> Any:
+    """Return the session with its inputs and outputs on the device."""
+    from matrix_rate import Bound
 
-    def __init__(self, opened: Any, feed: dict[str, np.ndarray]) -> None:
-        ort = onnxruntime()
-        self.opened, self.binding, device = opened, opened.io_binding(), "cuda" if GPU else "cpu"
-        self.kept = [(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0), array) for name, array in feed.items()]
-        for name, value, _ in self.kept:
-            self.binding.bind_ortvalue_input(name, value)
-        self.binding.bind_output("predicted", device, 0)
-
-    def run(self) -> None:
-        """Run the batch."""
-        self.opened.run_with_iobinding(self.binding)
-
-    def output(self) -> np.ndarray:
-        """Run the batch and return its output."""
-        self.run()
-        return np.array(self.binding.get_outputs()[0].numpy())
+    return Bound(opened, feed, "predicted", "cuda" if GPU else "cpu")
 
 
 def median_ms(run: Callable[[], Any]) -> dict[str, float]:
-    """Time a function; return median, best and worst."""
+    """Time a function; return the median and the best."""
     for _ in range(3):
         run()
     seconds = []
@@ -116,7 +97,7 @@ def median_ms(run: Callable[[], Any]) -> dict[str, float]:
         begin = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - begin)
-    return {"ms": statistics.median(seconds) * 1e3, "best_ms": min(seconds) * 1e3, "worst_ms": max(seconds) * 1e3}
+    return {"ms": statistics.median(seconds) * 1e3, "best_ms": min(seconds) * 1e3}
 
 
 def feed(cells: int, genes: int, table: int) -> dict[str, np.ndarray]:

@@ -109,7 +109,6 @@ screen="$rt predict $bundle $KIT_WORK/controls.h5ad --provider $KIT_DEVICE"
 bench="$rt benchmark $bundle --provider $KIT_DEVICE"
 
 first() {
-  $run perturbations >"$names" 2>>"$log"
   # Checkpoint, export and their check take a minute of CPU, beside the first steps.
   $run prepare >"$state/prepare.log" 2>&1 &
   preparing=$!

@@ -14,7 +14,7 @@ from common import BIAS_FORMS, CELLS, CONTROLS, DEVICE, GENES, GPU, PRECISION, W
 
 
 def prepare() -> None:
-    """Make the checkpoint, its bundle and other graphs, PyTorch's fp32 predictions, and the cells of the screens."""
+    """Make the checkpoint, its bundle and other graphs, PyTorch's predictions, and cells and labels of the screens."""
     import torch
 
     from scgenept_export.onnx_graph import write_graph
@@ -28,6 +28,7 @@ def prepare() -> None:
         write_graph(work.reference_model(), ids, graph, PRECISION, "ort", merge_biases=form == "merged biases")
     controls = control_cells(work.gene_names(), CONTROLS, seed=1)
     controls.write_h5ad(WORK / "controls.h5ad")
+    (WORK / "labels.txt").write_text("".join(f"{label}\n" for label in labels(work)))
     np.save(WORK / "controls.npy", controls.X.toarray())
     note("prepare", seconds=time.monotonic() - begin, bundle=[p.name for p in sorted(work.bundle.iterdir())])
 

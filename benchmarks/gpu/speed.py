@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BIAS_FORMS, CELLS, GENES, GPU, OUT, PRECISION, Bound, feed, median_ms, note, session, tried, workload
+from common import BIAS_FORMS, CELLS, GENES, GPU, OUT, PRECISION, bound, feed, median_ms, note, session, tried, workload
 
 
 def kernels() -> None:
@@ -17,17 +17,17 @@ def kernels() -> None:
     import torch
 
     work = workload()
-    bound = Bound(session(str(work.bundle / f"ort_{PRECISION}.onnx")), feed(CELLS, GENES, GENES))
+    graph = bound(session(str(work.bundle / f"ort_{PRECISION}.onnx")), feed(CELLS, GENES, GENES))
     runs = 3
     for _ in range(3):
-        bound.run()
+        graph.run()
     activities = [torch.profiler.ProfilerActivity.CPU]
     if GPU:
         torch.zeros(1, device="cuda")
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profile:
         for _ in range(runs):
-            bound.run()
+            graph.run()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "trace.json"
         profile.export_chrome_trace(str(path))
@@ -51,11 +51,11 @@ def variants() -> None:
     work = workload()
     source, exact = str(work.bundle / f"ort_{PRECISION}.onnx"), str(work.bundle / "ort_fp32.onnx")
     small = feed(2, GENES, GENES)
-    truth = Bound(session(exact, **({"use_tf32": "0"} if GPU else {})), small).output()
+    truth = bound(session(exact, **({"use_tf32": "0"} if GPU else {})), small).output()
 
     def measure(what: str, opened: Any, genes: int = GENES) -> None:
-        timed = median_ms(Bound(opened, feed(CELLS, genes, GENES)).run)
-        error = float(np.abs(Bound(opened, small).output() - truth).max())
+        timed = median_ms(bound(opened, feed(CELLS, genes, GENES)).run)
+        error = float(np.abs(bound(opened, small).output() - truth).max())
         per_cell = {f"{name}_per_cell": value / CELLS for name, value in timed.items()}
         note("variants", what=what, max_error_to_fp32=error, **per_cell)
 

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from common import OUT, labels, workload
+from common import OUT
 from proof import big, compare, crowded, killed, latency, prepare
 from speed import kernels, variants
 
@@ -29,11 +29,6 @@ KERNELS = {
     "": "all others",
 }
 """What part of a kernel's name tells what it does; the first that fits."""
-
-
-def perturbations() -> None:
-    """Print the labels of the perturbations that are predicted, one per line."""
-    print("\n".join(labels(workload())))
 
 
 def collect() -> None:
@@ -96,7 +91,7 @@ def _read(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
-STEPS = (perturbations, prepare, compare, kernels, variants, latency, killed, big, crowded)
+STEPS = (prepare, compare, kernels, variants, latency, killed, big, crowded)
 SUMMARIES = (collect, collect_sides, summary)
 
 if __name__ == "__main__":
