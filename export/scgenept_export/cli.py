@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,24 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.download import MirrorOption
-from scgenept_rt.cli.failure import exit_on_user_error
-from scgenept_rt.cli.messages import Command, Group, note, say
-from scgenept_rt.cli.options import DebugOption, one_of, version_option
+from scgenept_rt.cli.messages import Command, note, say
+from scgenept_rt.cli.options import with_options
+from scgenept_rt.cli.program import new_program, run_program
 from scgenept_rt.errors import MissingPackageError
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle, Precision
 
-app = typer.Typer(
-    name="scgenept-export",
-    cls=Group,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Turn trained scGenePT checkpoints into ONNX bundles for scgenept-rt (needs PyTorch).",
+app = new_program(
+    "scgenept-export", "Turn trained scGenePT checkpoints into ONNX bundles for scgenept-rt (needs PyTorch)."
 )
-
 
 PrecisionsOption = Annotated[
     str, typer.Option("--precision", metavar="NAME", help="Precisions of the graphs: fp32, fp16 or both.")
@@ -42,13 +36,6 @@ KeepWeightsOption = Annotated[
     typer.Option("--keep-reference-weights", help="Also keep the weights, for `scgenept-rt ... --provider torch`."),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
-
-
-@app.callback()
-def _global_options(
-    debug: DebugOption = False, version: Annotated[bool, version_option("scgenept-export")] = False
-) -> None:
-    pass
 
 
 @app.command("bundle", cls=Command)
@@ -114,16 +101,12 @@ def bundle(
 
 
 @app.command("from-release", cls=Command)
+@with_options()
 def from_release(
     variant: Annotated[str, typer.Argument(metavar="VARIANT", help="Released variant, such as scgenept_go_c.")],
     dataset: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            parser=one_of(Literal["norman", "adamson"]),
-            help="Data that it was trained on: norman or adamson.",
-        ),
-    ] = "norman",
+        Literal["norman", "adamson"], Option("norman", "Data that it was trained on: norman or adamson.", "NAME")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Directory of the bundle; default: bundles/VARIANT_DATASET."),
@@ -176,7 +159,9 @@ def from_release(
 def tensorrt_rtx(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle with portable graphs.")],
     compute_capability: Annotated[list[str], typer.Option(metavar="SM", help="Such as sm89; may be repeated.")],
-    precision: Annotated[Literal["fp16", "fp32"], typer.Option(help="Precision of the portable graph.")] = "fp16",
+    precision: Annotated[
+        Literal["fp16", "fp32"], typer.Option(metavar="NAME", help="Precision of the portable graph: fp16 or fp32.")
+    ] = "fp16",
     max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Most cells per batch.")] = 32,
     out: Annotated[
         Path | None,
@@ -211,7 +196,7 @@ def triton(
         int, typer.Option(metavar="N", min=1, help="Most cells per batch; each size is run once when Triton starts.")
     ] = 32,
     precision: Annotated[
-        Literal["fp32", "fp16"], typer.Option(help="Precision of the graph; fp16 is for GPUs.")
+        Literal["fp32", "fp16"], typer.Option(metavar="NAME", help="Precision of the graph: fp32, or fp16 for GPUs.")
     ] = "fp32",
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -275,6 +260,4 @@ def _progress() -> Callable[[str], None]:
 
 def main() -> None:
     """Run the command line; errors of the user's input end in one message and exit code 1."""
-    arguments = sys.argv[1:]
-    with exit_on_user_error(debug="--debug" in arguments):
-        app(args=[argument for argument in arguments if argument != "--debug"])
+    run_program(app)

@@ -6,74 +6,39 @@ Command modules import NumPy, ONNX Runtime and anndata inside their functions on
 from __future__ import annotations
 
 import os
-import sys
-from typing import Annotated
+from importlib import import_module
 
-import typer
+from scgenept_rt.cli import plot
+from scgenept_rt.cli.messages import Command
+from scgenept_rt.cli.program import new_program, run_program
 
-from scgenept_rt.cli import (
-    benchmark,
-    check,
-    demo,
-    download,
-    evaluate,
-    genes,
-    gi,
-    inspect,
-    merge,
-    plot,
-    predict,
-    providers,
-    rank,
-    table,
-    verify,
-)
-from scgenept_rt.cli.failure import exit_on_user_error
-from scgenept_rt.cli.messages import Command, Group
-from scgenept_rt.cli.options import DebugOption, version_option
-
-app = typer.Typer(
-    name="scgenept-rt",
-    cls=Group,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Predict how single cells respond to gene perturbations with scGenePT, on ONNX Runtime, without PyTorch.",
+COMMANDS = (
+    "predict",
+    "merge",
+    "inspect",
+    "check",
+    "genes",
+    "verify",
+    "providers",
+    "benchmark",
+    "demo",
+    "download",
+    "evaluate",
+    "gi",
+    "rank",
+    "table",
 )
 
-
-@app.callback()
-def _global_options(
-    debug: DebugOption = False,
-    version: Annotated[bool, version_option("scgenept-rt")] = False,
-) -> None:
-    pass
-
-
-for _command in (
-    predict.predict,
-    merge.merge,
-    inspect.inspect,
-    check.check,
-    genes.genes,
-    verify.verify,
-    providers.providers,
-    benchmark.benchmark,
-    demo.demo,
-    download.download,
-    evaluate.evaluate,
-    gi.gi,
-    rank.rank,
-    table.table,
-):
-    app.command(_command.__name__, cls=Command)(_command)
+app = new_program(
+    "scgenept-rt",
+    "Predict how single cells respond to gene perturbations with scGenePT, on ONNX Runtime, without PyTorch.",
+)
+for _name in COMMANDS:
+    app.command(_name, cls=Command)(getattr(import_module(f"scgenept_rt.cli.{_name}"), _name))
 app.add_typer(plot.app, name="plot")
 
 
 def main() -> None:
     """Run the command line; errors of the user's input end in one message and exit code 1."""
     os.environ["MPLBACKEND"] = "agg"  # commands write files, and that of a notebook may not be installed here
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments  # accepted before and after the command's name
-    with exit_on_user_error(debug=debug):
-        app(args=[argument for argument in arguments if argument != "--debug"])
+    run_program(app)

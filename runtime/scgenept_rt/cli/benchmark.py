@@ -10,6 +10,7 @@ from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import BundleArgument, JsonFileOption, with_options
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.options import EngineOptions
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -31,18 +32,12 @@ _COLUMNS = {
 def benchmark(
     bundle: BundleArgument,
     engine: EngineOptions,
-    batch_sizes: Annotated[
-        str,
-        typer.Option("--batch-sizes", metavar="auto|N,N,...", help="Cells per batch; auto: 1,8,32, on the CPU 1,4."),
-    ] = "auto",
+    batch_sizes: Annotated[str, Option("auto", "Cells per batch; auto: 1,8,32, on the CPU 1,4.", "auto|N,N,...")],
     repeats: Annotated[
-        int | None,
-        typer.Option("--repeats", metavar="N", min=1, help="Timed runs per batch size; default: 20, on the CPU 5."),
-    ] = None,
-    end_to_end: Annotated[
-        bool, typer.Option("--end-to-end", help="Also time a prediction from an .h5ad to an .h5ad.")
-    ] = False,
-    json_file: JsonFileOption = None,
+        int | None, Option(None, "Timed runs per batch size; default: 20, on the CPU 5.", "N", minimum=1)
+    ],
+    end_to_end: Annotated[bool, Option(False, "Also time a prediction from an .h5ad to an .h5ad.")],
+    json_file: JsonFileOption,
 ) -> None:
     """Measure throughput, latency and memory by batch size, after comparing the outputs with PyTorch's.
 

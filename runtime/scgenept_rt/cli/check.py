@@ -37,7 +37,7 @@ def check(
     cells: CellsArgument,
     read: ReadOptions,
     engine: EngineOptions,
-    json_output: JsonOption = False,
+    json_output: JsonOption,
 ) -> None:
     """Print on one page whether CELLS will work with BUNDLE, what to fix, and how long a run would take.
 

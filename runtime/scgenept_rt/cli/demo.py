@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from scgenept_rt.cli.options import with_options
 from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.options import EngineOptions, FileOptions
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 _SHOWN_GENES = 8
 _CELLS_FILE, _PREDICTIONS_FILE = "cells.h5ad", "predictions.h5ad"
@@ -23,24 +21,19 @@ _CELLS_FILE, _PREDICTIONS_FILE = "cells.h5ad", "predictions.h5ad"
 def demo(
     engine: EngineOptions,
     output: FileOptions,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help=f"Also write {_CELLS_FILE} and {_PREDICTIONS_FILE} there."),
-    ] = None,
+    out: Annotated[Path | None, Option(None, f"Also write {_CELLS_FILE} and {_PREDICTIONS_FILE} there.", "DIR")],
     screen: Annotated[
         Path | None,
-        typer.Option(
-            "--screen",
-            metavar="FILE.h5ad",
-            help="Only write a synthetic screen there, with the genes, labels and layout of the Norman data.",
+        Option(
+            None,
+            "Only write a synthetic screen there, with the genes, labels and layout of the Norman data.",
+            "FILE.h5ad",
         ),
-    ] = None,
+    ],
     cells: Annotated[
         int | None,
-        typer.Option(
-            "--cells", metavar="N", min=1, max=100_000, help="Control cells to make; default: 8, for a screen 64."
-        ),
-    ] = None,
+        Option(None, "Control cells to make; default: 8, for a screen 64.", "N", minimum=1, maximum=100_000),
+    ],
 ) -> None:
     """Predict two perturbations of made-up control cells with a small synthetic network, in seconds."""
     if screen is not None:
@@ -53,24 +46,28 @@ def demo(
     from scgenept_rt.bundle import demo_bundle_path
     from scgenept_rt.cli.progress import show_progress
     from scgenept_rt.demo import DEMO_CELLS, DEMO_PERTURBATIONS, NOTICE, demo_control_cells
+    from scgenept_rt.evaluation import change_tables
     from scgenept_rt.predictor import load
 
     if out is not None:
         _check_directory(out, output["overwrite"])
     model = load(demo_bundle_path(), **engine)
-    typer.echo(NOTICE)
+    print(NOTICE)
     cells = cells or DEMO_CELLS
     controls = demo_control_cells(cells)
     started = time.perf_counter()
     with show_progress("cells") as progress:
         predicted = model.predict(controls, DEMO_PERTURBATIONS, progress=progress)
     seconds = (time.perf_counter() - started) / (cells * len(DEMO_PERTURBATIONS))
-    typer.echo(
+    print(
         f"Predicted {' and '.join(DEMO_PERTURBATIONS)} for {pluralize(cells, 'synthetic control cell')} of "
         f"{controls.n_vars:,} genes: provider {model.provider}, {model.precision}, {seconds * 1e3:,.0f} ms per cell."
     )
-    for row, label in enumerate(predicted.obs["condition"]):
-        _print_changes(predicted, row, str(label))
+    formats = dict.fromkeys(("control", "predicted", "delta", "delta_sem"), "{:.2f}".format)
+    formats["delta"] = "{:+.2f}".format
+    for label, table in zip(DEMO_PERTURBATIONS, change_tables(predicted, top=_SHOWN_GENES), strict=True):
+        print(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
+        print(table[["gene", *formats]].to_string(index=False, formatters=formats, na_rep="-"))
     if out is not None:
         from scgenept_rt.output import write_whole
 
@@ -95,9 +92,9 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     labels = [label for label in (*(split.train or ()), *split.val, *split.tested) if label != "ctrl"]
     made = demo_screen(labels, n_controls=n_controls)
     write_whole(made, path)
-    typer.echo(f"wrote {path}: {n_controls:,} control cells and {made.n_obs - n_controls:,} perturbed ones,", nl=False)
-    typer.echo(f" {len(labels)} perturbations, {made.n_vars:,} genes")
-    typer.echo("The cells are synthetic: no biology. They respond as the bundle `demo` was trained to.")
+    counts = f"{n_controls:,} control cells and {made.n_obs - n_controls:,} perturbed ones"
+    print(f"wrote {path}: {counts}, {len(labels)} perturbations, {made.n_vars:,} genes")
+    print("The cells are synthetic: no biology. They respond as the bundle `demo` was trained to.")
 
 
 def _check_directory(out: Path, overwrite: bool) -> None:
@@ -109,20 +106,6 @@ def _check_directory(out: Path, overwrite: bool) -> None:
         check_destination(out / name, overwrite=overwrite)
 
 
-def _print_changes(predicted: AnnData, row: int, label: str) -> None:
-    import numpy as np
-
-    typer.echo(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
-    typer.echo(f"{'gene':<12}{'control':>10}{'predicted':>10}{'delta':>10}{'delta_sem':>10}")
-    value, delta, sem = (
-        np.asarray(part[row]) for part in (predicted.X, predicted.layers["delta"], predicted.layers["delta_sem"])
-    )
-    for gene in np.argsort(-np.abs(delta), kind="stable")[:_SHOWN_GENES]:
-        name, error = predicted.var["gene_name"].iloc[gene], f"{sem[gene]:.2f}" if np.isfinite(sem[gene]) else "-"
-        figures = f"{value[gene] - delta[gene]:>10.2f}{value[gene]:>10.2f}{delta[gene]:>+10.2f}{error:>10}"
-        typer.echo(f"{name:<12}{figures}")
-
-
 def _print_next_steps(out: Path | None, provider: str) -> None:
     from shlex import quote
 
@@ -131,18 +114,18 @@ def _print_next_steps(out: Path | None, provider: str) -> None:
 
     labels = " ".join(f"-p {label}" for label in DEMO_PERTURBATIONS)
     if out is None:
-        typer.echo("\nKeep the files of this demo:\n  scgenept-rt demo --out demo-output")
+        print("\nKeep the files of this demo:\n  scgenept-rt demo --out demo-output")
     else:
         # A directory of that name, perhaps --out itself, would be taken for the bundle.
         shipped = demo_bundle_path() if Path(DEMO_NAME).exists() else DEMO_NAME
         files = (shipped, out / _CELLS_FILE, out / _PREDICTIONS_FILE)
         bundle, cells, predictions = (quote(str(path)) for path in files)
         chosen = "" if provider == "auto" else f" --provider {provider}"
-        typer.echo(
+        print(
             f"\nWrote {cells} and {predictions} (synthetic too). The same predictions by hand:\n"
             f"  scgenept-rt predict {bundle} {cells} --out {predictions} {labels}{chosen} --overwrite"
         )
-    typer.echo(
+    print(
         "\nNext, on your own data, with a checkpoint trained on the Norman data, whose genes it predicts:\n"
         "  scgenept-export bundle --checkpoint best_model.pt --genes norman --dataset norman "
         "--variant scgenept_go_c_gpt_concat --out BUNDLE\n"

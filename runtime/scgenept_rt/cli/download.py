@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.messages import say, show
-from scgenept_rt.cli.options import one_of
+from scgenept_rt.cli.options import with_options
 from scgenept_rt.cli.progress import show_progress
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import format_size, pluralize
 
 if TYPE_CHECKING:
     from scgenept_rt.download import DownloadDirectory, Item
     from scgenept_rt.download.transfer import Progress
-
-_Dataset = Literal["norman", "adamson"]
 
 
 def _parse_address(text: str) -> str:
@@ -37,58 +36,47 @@ MirrorOption = Annotated[
 ]
 
 
+@with_options()
 def download(
+    dataset: Annotated[
+        Literal["norman", "adamson"],
+        Option("norman", "Data that the variants were trained on: norman or adamson.", "NAME"),
+    ],
+    directory: Annotated[
+        Path | None,
+        Option(
+            None,
+            "Download directory. Default: $SCGENEPT_RT_DOWNLOADS, else scgenept-rt in your cache directory.",
+            "DIR",
+            flag="--dir",
+        ),
+    ],
+    list_items: Annotated[bool, Option(False, "Show what can be downloaded, and what is here.", flag="--list")],
+    offline: Annotated[
+        bool, Option(False, "Download nothing: check what is here, and print where to place each missing file.")
+    ],
+    accept_changed: Annotated[
+        bool, Option(False, "Accept files that differ from their recorded checksum, from now on.")
+    ],
+    bundle: Annotated[
+        str | None,
+        Option(
+            None,
+            "Download a published bundle instead: the http or https address of its directory (S3: the bucket's).",
+            "URL",
+        ),
+    ],
+    out: Annotated[Path | None, Option(None, "With --bundle: where it goes. Default: bundles/NAME.", "DIR")],
+    digest: Annotated[
+        str | None, Option(None, "With --bundle: refuse one whose manifest has another digest.", "SHA256")
+    ],
     names: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="NAME", help="Variants (scgenept_go_c), vocab, norman, adamson, or all.", show_default=False
         ),
     ] = None,
-    dataset: Annotated[
-        _Dataset,
-        typer.Option(
-            "--dataset",
-            metavar="NAME",
-            parser=one_of(_Dataset),
-            help="Data that the variants were trained on: norman or adamson.",
-        ),
-    ] = "norman",
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--dir",
-            metavar="DIR",
-            help="Download directory. Default: $SCGENEPT_RT_DOWNLOADS, else scgenept-rt in your cache directory.",
-        ),
-    ] = None,
     mirror: MirrorOption = None,
-    list_items: Annotated[bool, typer.Option("--list", help="Show what can be downloaded, and what is here.")] = False,
-    offline: Annotated[
-        bool,
-        typer.Option(
-            "--offline", help="Download nothing: check what is here, and print where to place each missing file."
-        ),
-    ] = False,
-    accept_changed: Annotated[
-        bool,
-        typer.Option("--accept-changed", help="Accept files that differ from their recorded checksum, from now on."),
-    ] = False,
-    bundle: Annotated[
-        str | None,
-        typer.Option(
-            "--bundle",
-            metavar="URL",
-            help="Download a published bundle instead: the http or https address of its directory (S3: the bucket's).",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="With --bundle: where it goes. Default: bundles/NAME."),
-    ] = None,
-    digest: Annotated[
-        str | None,
-        typer.Option("--digest", metavar="SHA256", help="With --bundle: refuse one whose manifest has another digest."),
-    ] = None,
 ) -> None:
     """Download trained checkpoints, the vocabulary and data sets, or a bundle.
 

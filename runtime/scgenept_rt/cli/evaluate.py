@@ -10,15 +10,14 @@ import typer
 
 from scgenept_rt.cli.messages import note, show, worded
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import CsvFileOption, InGroupOption, JsonFileOption, one_of, with_options
+from scgenept_rt.cli.options import CsvFileOption, InGroupOption, JsonFileOption, with_options
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
+from scgenept_rt.options.declaration import Option
 
 if TYPE_CHECKING:
     from scgenept_rt.evaluation import Evaluation
-
-_Protocol = Literal["all", "published"]
 
 
 @with_options()
@@ -30,37 +29,30 @@ def evaluate(
             help="The bundle, and the measured cells, .h5ad or .zarr; with --predictions DATA alone.",
         ),
     ],
-    split: Annotated[
-        str,
-        typer.Option("--split", metavar="NAME|FILE.json", help="norman-simulation-1, adamson-simulation-1, or a file."),
+    split: Annotated[str, Option(..., "norman-simulation-1, adamson-simulation-1, or a file.", "NAME|FILE.json")],
+    subgroups: Annotated[
+        list[str] | None,
+        Option(None, "Test only this subgroup of the split; may be repeated. Default: all.", "NAME", flag="--subgroup"),
+    ],
+    predictions: Annotated[Path | None, Option(None, "Evaluate this prediction file instead of predicting.", "FILE")],
+    in_group: InGroupOption,
+    protocol: Annotated[
+        Literal["all", "published"],
+        Option(
+            "all",
+            "all: mean prediction over all control cells; published: one random control cell per test cell.",
+            "NAME",
+        ),
+    ],
+    csv_file: CsvFileOption,
+    json_file: JsonFileOption,
+    html_file: Annotated[
+        Path | None,
+        Option(None, "Write a page with tables and plots there (needs matplotlib).", "FILE", flag="--html"),
     ],
     sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
-    subgroups: Annotated[
-        list[str] | None,
-        typer.Option("--subgroup", metavar="NAME", help="Test only this subgroup; may be repeated. Default: all."),
-    ] = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option("--predictions", metavar="FILE", help="Evaluate this prediction file instead of predicting."),
-    ] = None,
-    in_group: InGroupOption = None,
-    protocol: Annotated[
-        _Protocol,
-        typer.Option(
-            "--protocol",
-            metavar="NAME",
-            parser=one_of(_Protocol),
-            help="all: mean prediction over all control cells; published: one random control cell per test cell.",
-        ),
-    ] = "all",
-    csv_file: CsvFileOption = None,
-    json_file: JsonFileOption = None,
-    html_file: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page with tables and plots there (needs matplotlib)."),
-    ] = None,
 ) -> None:
     """Compare predictions with the measured cells of DATA by GEARS's metrics, beside baselines.
 
@@ -82,6 +74,8 @@ def evaluate(
 
         require_matplotlib()
     chosen = load_split(split)
+    if subgroups:
+        chosen = chosen.restricted(subgroups)  # refuses an unknown one before minutes of prediction
     if predictions is not None:
         groups = read_groups(predictions) if in_group is None else [read_predictions(predictions, in_group=in_group)]
         means = groups[0]
@@ -90,7 +84,7 @@ def evaluate(
             digest = Bundle.open(inputs[0], check_files=False).digest
             if recorded != digest:
                 note(f"{means.where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
-        result = evaluate_predictions(groups, data, chosen, subgroups=subgroups or (), read=read)
+        result = evaluate_predictions(groups, data, chosen, read=read)
     else:
         shorter = [FEWER_CONTROLS] if protocol == "all" else []
         with open_model(inputs[0], engine) as model, show_progress("cells", shorter=shorter) as progress:
@@ -98,7 +92,6 @@ def evaluate(
                 model,
                 data,
                 chosen,
-                subgroups=subgroups or (),
                 protocol=protocol,
                 read=read,
                 progress=progress,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from scgenept_rt.cli.options import BundleArgument
+from scgenept_rt.cli.options import BundleArgument, with_options
 from scgenept_rt.errors import UnknownGeneError
 from scgenept_rt.files.text import json_text
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import join_limited
 
 if TYPE_CHECKING:
@@ -18,16 +17,14 @@ if TYPE_CHECKING:
 _HEADER = ("gene_name", "gene_id", "in_vocab")
 
 
+@with_options()
 def genes(
     bundle: BundleArgument,
     search: Annotated[
-        str | None,
-        typer.Option("--search", metavar="STR", help="Only genes whose name or Ensembl id contains this, in any case."),
-    ] = None,
-    in_vocab: Annotated[
-        bool, typer.Option("--in-vocab", help="Only genes in the vocabulary, which the model knows by name.")
-    ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+        str | None, Option(None, "Only genes whose name or Ensembl id contains this, in any case.", "STR")
+    ],
+    in_vocab: Annotated[bool, Option(False, "Only genes in the vocabulary, which the model knows by name.")],
+    json_output: Annotated[bool, Option(False, "Print a JSON list.", flag="--json")],
 ) -> None:
     """List the genes that a model reads, predicts and can perturb; tab-separated when piped."""
     from scgenept_rt.bundle import Bundle

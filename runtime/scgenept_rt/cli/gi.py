@@ -15,6 +15,7 @@ from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.files.text import csv_text, json_text
 from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -35,27 +36,21 @@ _COLUMNS = (
 def gi(
     bundle: BundleArgument,
     cells: CellsArgument,
+    perturbation: Annotated[
+        list[str] | None, Option(None, "A pair; may be repeated.", "A+B", flag="-p,--perturbation")
+    ],
+    perturbations: Annotated[Path | None, Option(None, "Pairs, one per line, as for `predict`.", "FILE")],
+    min_control_mean: Annotated[
+        float,
+        Option(
+            0.25, "Score only genes with at least this mean in control cells (log1p); 0: all genes.", "M", minimum=0
+        ),
+    ],
+    csv_file: CsvFileOption,
+    json_file: JsonFileOption,
     sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
-    perturbation: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--perturbation", metavar="A+B", help="A pair; may be repeated."),
-    ] = None,
-    perturbations: Annotated[
-        Path | None, typer.Option("--perturbations", metavar="FILE", help="Pairs, one per line, as for `predict`.")
-    ] = None,
-    min_control_mean: Annotated[
-        float,
-        typer.Option(
-            "--min-control-mean",
-            metavar="M",
-            min=0.0,
-            help="Score only genes with at least this mean in control cells (log1p); 0: all genes.",
-        ),
-    ] = 0.25,
-    csv_file: CsvFileOption = None,
-    json_file: JsonFileOption = None,
 ) -> None:
     """Score how predicted pairs relate to their singles: synergy, suppression, dominance (Norman 2019, GEARS)."""
     if not perturbation and perturbations is None:

@@ -13,7 +13,7 @@ import typer
 
 from scgenept_rt.cli.check import PREDICT_FLAGS, wrapped
 from scgenept_rt.cli.messages import show
-from scgenept_rt.cli.options import JsonOption
+from scgenept_rt.cli.options import JsonOption, with_options
 from scgenept_rt.cli.predict import cell_eval_command
 from scgenept_rt.errors import ShardsError, compose
 from scgenept_rt.files.text import json_text
@@ -36,6 +36,7 @@ _RUNS_ON = {
 }
 
 
+@with_options()
 def inspect(
     path: Annotated[
         Path,
@@ -43,7 +44,7 @@ def inspect(
             metavar="BUNDLE|FILE", help="A bundle, or predictions or cells, .h5ad or .zarr (also an --out in progress)."
         ),
     ],
-    json_output: JsonOption = False,
+    json_output: JsonOption,
 ) -> None:
     """Print what a bundle, predictions or cells hold, and what can be done with them next."""
     if path.suffix.lower() in (".h5ad", ".zarr", ".partial") or path.is_file():

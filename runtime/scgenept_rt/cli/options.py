@@ -1,4 +1,4 @@
-"""Flags that several commands share, made from the declared options."""
+"""Flags made from declared options: those that several commands share, and those of one command alone."""
 
 from __future__ import annotations
 
@@ -11,27 +11,8 @@ from typing import Annotated, Any, get_args, get_type_hints, is_typeddict
 
 import typer
 
-from scgenept_rt.options import (
-    EngineOptions,
-    FigureOptions,
-    FileOptions,
-    PredictOptions,
-    ReadOptions,
-    SampleOptions,
-    checked,
-    declared_options,
-)
-from scgenept_rt.options.declaration import Option, alternatives, expected_values
-
-# Each panel of the help has columns of its own: names stay whole on 80 columns.
-_PANELS: Mapping[Any, str] = {
-    EngineOptions: "The network and what runs it",
-    ReadOptions: "How the cells are read",
-    PredictOptions: "What is predicted",
-    SampleOptions: "What is predicted",
-    FileOptions: "The output",
-    FigureOptions: "The figure",
-}
+from scgenept_rt.options import checked, declared_options
+from scgenept_rt.options.declaration import Option, alternatives, declared, expected_values
 
 BundleArgument = Annotated[
     Path,
@@ -41,36 +22,18 @@ BundleArgument = Annotated[
 ]
 CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS", help="The cells, .h5ad or .zarr, log1p-normalised.")]
 InGroupOption = Annotated[
-    str | None,
-    typer.Option("--in-group", metavar="NAME", help="Of predictions with --groupby: the group of cells to take."),
+    str | None, Option(None, "Of predictions with --groupby: the group of control cells to take.", "NAME")
 ]
-PerturbationOption = Annotated[
-    list[str] | None,
-    typer.Option("-p", "--perturbation", metavar="LABEL", help="Such as FOSB+ctrl or SAMD1+ZBTB1; may be repeated."),
-]
-PerturbationsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--perturbations",
-        metavar="FILE",
-        help="One label per line (.txt, or - for a pipe), or columns perturbation and optionally n_controls "
-        "(.csv, .tsv).",
-    ),
-]
-AllSinglesOption = Annotated[bool, typer.Option("--all-singles", help="Every gene of the model, one at a time.")]
-PairsOfOption = Annotated[
-    Path | None, typer.Option("--pairs-of", metavar="FILE", help="All pairs of the genes in a file.")
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-CsvFileOption = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all rows there.")]
-JsonFileOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")]
+JsonOption = Annotated[bool, Option(False, "Print JSON instead.", flag="--json")]
+CsvFileOption = Annotated[Path | None, Option(None, "Write all rows there.", "FILE", flag="--csv")]
+JsonFileOption = Annotated[Path | None, Option(None, "Write all figures there.", "FILE", flag="--json")]
 
 
 def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turn parameters that are groups of options into one flag per option.
+    """Turn parameters annotated with an `Option` into flags, and those that are groups of options into a flag each.
 
-    A command declares `engine: EngineOptions`, and is called with the mapping of its options.
+    A command declares `engine: EngineOptions`, and is called with the mapping of its options. In the help, the first
+    line of the group's docstring is the title of its flags.
 
     Parameters
     ----------
@@ -83,17 +46,21 @@ def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Call
         groups: dict[str, list[Option]] = {}
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command).parameters.values():
-            group = hints[parameter.name]
-            if not is_typeddict(group):
-                parameters.append(parameter.replace(annotation=group, kind=inspect.Parameter.KEYWORD_ONLY))
-                continue
-            wanted = names.get(parameter.name)
-            groups[parameter.name] = [
-                option
-                for option in declared_options(group)
-                if option.flag is not None and (wanted is None or option.name in wanted)
-            ]
-            parameters += [_parameter(option, _PANELS[group]) for option in groups[parameter.name]]
+            name, hint = parameter.name, hints[parameter.name]
+            if is_typeddict(hint):
+                wanted = names.get(name)
+                groups[name] = [
+                    option
+                    for option in declared_options(hint)
+                    if option.flag is not None and (wanted is None or option.name in wanted)
+                ]
+                # Flags with a title of their own have columns of their own: names stay whole on 80 columns.
+                title = str(hint.__doc__).splitlines()[0].rstrip(".")
+                parameters += [_parameter(option, title) for option in groups[name]]
+            elif isinstance(get_args(hint)[-1], Option):
+                parameters.append(_parameter(declared(name, hint)))
+            else:
+                parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
 
         @functools.wraps(command)
         def call(**values: Any) -> None:
@@ -106,32 +73,6 @@ def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Call
         return call
 
     return decorate
-
-
-def version_option(program: str) -> Any:
-    """Return the flag --version of a program."""
-
-    def show(wanted: bool) -> None:
-        if wanted:
-            from importlib.metadata import version
-
-            typer.echo(f"{program} {version('scgenept-rt')}")
-            raise typer.Exit
-
-    return typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
-
-
-def one_of(choices: Any) -> Callable[[str], str]:
-    """Return the parser of a flag that takes one of the words of a `Literal`."""
-    # typer's own would put all words into the column of types, which leaves too little of 80 columns for the names.
-    words = get_args(choices)
-
-    def parse(text: str) -> str:
-        if text not in words:
-            raise typer.BadParameter(f"{text!r} is not one of {', '.join(words)}")
-        return text
-
-    return parse
 
 
 def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
@@ -147,29 +88,31 @@ def given_flags(group: type, given: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def _parameter(option: Option, panel: str) -> inspect.Parameter:
-    value: dict[str, Any] = {}
-    if option.type is not bool:
-        value = {"metavar": option.metavar, "parser": _parser(option)}
-    info = typer.Option(option.flag, rich_help_panel=panel, help=option.help, **value)
-    kind: Any = bool if option.type is bool else str if option.default is not None else str | None
-    if list[str] in alternatives(option.type):
-        kind = list[str] | None
+def _parameter(option: Option, title: str | None = None) -> inspect.Parameter:
+    required, repeated = option.default is ..., list[str] in alternatives(option.type)
+    kind: Any = list[str] | None if repeated else str if required or option.default is not None else str | None
+    value: dict[str, Any] = {"metavar": option.metavar}
+    if option.type is bool:
+        kind, value = bool, {}
+    elif not repeated:
+        value["parser"] = _parser(option)
+    bounds = option.bounds().strip().capitalize()
+    text = f"{option.help} {bounds}." if bounds else option.help
+    info = typer.Option(*str(option.flag).split(","), rich_help_panel=title, help=text, **value)
     return inspect.Parameter(
-        option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=Annotated[kind, info]
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else option.default,
+        annotation=Annotated[kind, info],
     )
 
 
 def _parser(option: Option) -> Callable[[Any], Any]:
     def parse(text: Any) -> Any:  # a function: with older typer, click asks for its name
-        return _parse(option, text)
+        """Return the value of a flag; a default is no text, and comes back as it is."""
+        for kind in alternatives(option.type):
+            with suppress(ValueError):
+                return checked(option, kind(text) if kind in (int, float, Path) else text)
+        raise typer.BadParameter(f"{text!r} is not {expected_values(option, none=False)}")
 
     return parse
-
-
-def _parse(option: Option, text: Any) -> Any:
-    """Return the value of a flag; a default is no text, and comes back as it is."""
-    for kind in alternatives(option.type):
-        with suppress(ValueError):
-            return checked(option, kind(text) if kind in (int, float) else text)
-    raise typer.BadParameter(f"{text!r} is not {expected_values(option, none=False)}")

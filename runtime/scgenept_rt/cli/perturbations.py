@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from scgenept_rt.cli.messages import note
 from scgenept_rt.options import ReadOptions
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
@@ -17,21 +18,36 @@ if TYPE_CHECKING:
     from scgenept_rt.perturbation import PerturbationRequest
 
 
-def requested(
-    perturbation: list[str] | None,
-    perturbations: Path | None,
-    singles: bool,
-    pairs_of: Path | None,
-    measured: tuple[Path, ReadOptions] | None = None,
-) -> Callable[[GenePanel], list[str | PerturbationRequest]]:
-    """Read the files of perturbations and genes, and return a function that lists the labels for a model's genes.
+class PerturbationOptions(TypedDict, total=False):
+    """Which perturbations are predicted."""
 
-    `measured`: cells whose perturbations are all wanted.
-    """
-    if not (perturbation or perturbations or singles or pairs_of or measured):
+    perturbation: Annotated[
+        list[str] | None,
+        Option(None, "Such as FOSB+ctrl or SAMD1+ZBTB1; may be repeated.", "LABEL", flag="-p,--perturbation"),
+    ]
+    perturbations: Annotated[
+        Path | None,
+        Option(
+            None,
+            "One label per line (.txt, or - for a pipe), or columns perturbation and optionally n_controls "
+            "(.csv, .tsv).",
+            "FILE",
+        ),
+    ]
+    all_singles: Annotated[bool, Option(False, "Every gene of the model, one at a time.")]
+    pairs_of: Annotated[Path | None, Option(None, "All pairs of the genes in a file.", "FILE")]
+    all_measured: Annotated[bool, Option(False, "Every perturbation measured in CELLS whose genes the model has.")]
+
+
+def requested(
+    options: PerturbationOptions, cells: Path, read: ReadOptions
+) -> Callable[[GenePanel], list[str | PerturbationRequest]]:
+    """Read the files of perturbations and genes, and return a function that lists the labels for a model's genes."""
+    if not any(options.values()):
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
     from scgenept_rt import perturbation as labels
 
+    perturbations, pairs_of = options.get("perturbations"), options.get("pairs_of")
     listed = labels.read_perturbation_file(perturbations) if perturbations is not None else []
     genes = labels.read_gene_list(pairs_of) if pairs_of is not None else []
 
@@ -41,11 +57,11 @@ def requested(
         return labels.pairs_of(genes)
 
     return lambda panel: [
-        *(perturbation or []),
+        *(options.get("perturbation") or []),
         *listed,
-        *(labels.all_singles(panel) if singles else []),
+        *(labels.all_singles(panel) if options.get("all_singles") else []),
         *pairs(panel),
-        *(_measured(*measured, panel) if measured else []),
+        *(_measured(cells, read, panel) if options.get("all_measured") else []),
     ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from scgenept_rt.cli.messages import Command, Group, note
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, with_options
 from scgenept_rt.options import EngineOptions, FigureOptions, ReadOptions, SampleOptions
+from scgenept_rt.options.declaration import Option
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Draw predictions as .png, .svg or .pdf (needs matplotlib).")
 
@@ -23,50 +25,24 @@ _PredictionsArgument = Annotated[
     Path, typer.Argument(metavar="PREDICTIONS", help="A file of means that `predict` wrote.")
 ]
 _PerturbationOption = Annotated[
-    str, typer.Option("-p", "--perturbation", metavar="LABEL", help="Such as FOSB+ctrl or SAMD1+ZBTB1.")
+    str, Option(..., "Such as FOSB+ctrl or SAMD1+ZBTB1.", "LABEL", flag="-p,--perturbation")
 ]
 _PredictionsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--predictions", metavar="[NAME=]FILE", help="A file that `predict` wrote, with its name; may be repeated."
-    ),
+    list[str] | None, Option(None, "A file that `predict` wrote, with its name; may be repeated.", "[NAME=]FILE")
 ]
-_BundleOption = Annotated[
-    list[str] | None,
-    typer.Option("--bundle", metavar="[NAME=]BUNDLE", help="Predict with this bundle; may be repeated."),
-]
-_OutOption = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf; replaced if it exists.")
-]
-_GenesOption = Annotated[int, typer.Option("--n-genes", metavar="N", min=1, help="How many genes to show by name.")]
-_SeparatedGenesOption = Annotated[
-    str | None, typer.Option("--genes", metavar="A,B,...", help="Draw these genes instead.")
-]
-_WithoutTargetsOption = Annotated[
-    bool, typer.Option("--without-targets", help="Leave out the genes that a perturbation targets.")
-]
+_BundleOption = Annotated[list[str] | None, Option(None, "Predict with this bundle; may be repeated.", "[NAME=]BUNDLE")]
+_OutOption = Annotated[Path, Option(..., ".png, .svg or .pdf; replaced if it exists.", "FILE", flag="-o,--out")]
+_NAMED_GENES = Option(20, "How many genes to show by name.", "N", minimum=1)
+_SeparatedGenesOption = Annotated[str | None, Option(None, "Draw these genes instead.", "A,B,...")]
+_WithoutTargetsOption = Annotated[bool, Option(False, "Leave out the genes that a perturbation targets.")]
 
 
-def _parse_size(text: str) -> tuple[float, float]:
-    try:
-        width, height = map(float, text.lower().split("x"))
-    except ValueError:
-        width = height = 0.0
-    if not (1 <= width <= 50 and 1 <= height <= 50):
-        raise typer.BadParameter(f"{text!r} is not a width and a height from 1 to 50 inches, such as 3.5x3")
-    return width, height
+class _FigureOptions(FigureOptions, total=False):
+    """How figures are written."""
 
-
-_SizeOption = Annotated[
-    Any,
-    typer.Option(
-        "--size",
-        metavar="WxH",
-        parser=_parse_size,
-        help="Width and height in inches, such as 3.5x3. Default: by what is drawn.",
-        rich_help_panel="The figure",
-    ),
-]
+    size: Annotated[
+        str | None, Option(None, "Width and height in inches, such as 3.5x3. Default: by what is drawn.", "WxH")
+    ]
 
 
 @app.command("top-de", cls=Command)
@@ -75,21 +51,20 @@ def top_de(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
-    figure: FigureOptions,
+    predictions: _PredictionsOption,
+    bundle: _BundleOption,
+    in_group: InGroupOption,
+    n_genes: Annotated[int, _NAMED_GENES],
+    genes: _SeparatedGenesOption,
+    figure: _FigureOptions,
     sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
-    predictions: _PredictionsOption = None,
-    bundle: _BundleOption = None,
-    in_group: InGroupOption = None,
-    n_genes: _GenesOption = 20,
-    genes: _SeparatedGenesOption = None,
-    size: _SizeOption = None,
 ) -> None:
     """Draw measured change as boxes and predictions as points, for the genes that change most."""
-    with _series(perturbation, predictions, bundle, in_group, engine) as series:
-        chosen = {"n_genes": n_genes, "genes": _split(genes), "read": read, "in_group": in_group, **sample}
-        _draw("top_de", out, figure, size, data, perturbation, series, on_notice=note, **chosen)
+    series = _series(perturbation, predictions, bundle, in_group, engine)
+    chosen: dict[str, Any] = {"n_genes": n_genes, "genes": _split(genes), "read": read, "in_group": in_group, **sample}
+    _draw("top_de", out, figure, data, perturbation, series=series, on_notice=note, **chosen)
 
 
 @app.command("agreement", cls=Command)
@@ -98,46 +73,51 @@ def agreement(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
-    figure: FigureOptions,
+    predictions: _PredictionsOption,
+    bundle: _BundleOption,
+    in_group: InGroupOption,
+    label_genes: Annotated[str | None, Option(None, "Name these genes instead of those that change most.", "A,B,...")],
+    figure: _FigureOptions,
     sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
-    predictions: _PredictionsOption = None,
-    bundle: _BundleOption = None,
-    in_group: InGroupOption = None,
-    label_genes: Annotated[
-        str | None,
-        typer.Option("--label-genes", metavar="A,B,...", help="Name these genes instead of those that change most."),
-    ] = None,
-    size: _SizeOption = None,
 ) -> None:
     """Draw predicted against measured change, one point per gene, with Pearson's r."""
-    with _series(perturbation, predictions, bundle, in_group, engine) as series:
-        chosen = {"label_genes": _split(label_genes), "read": read, "in_group": in_group, **sample}
-        _draw("agreement", out, figure, size, data, perturbation, series, on_notice=note, **chosen)
+    series = _series(perturbation, predictions, bundle, in_group, engine)
+    chosen = {"label_genes": _split(label_genes), "read": read, "in_group": in_group, **sample}
+    _draw("agreement", out, figure, data, perturbation, series=series, on_notice=note, **chosen)
 
 
-def _add_command(kind: str, n_genes_by_default: int, text: str) -> None:
-    """Add the command that draws the changes of one perturbation."""
-
-    @app.command(kind, cls=Command, help=text)
-    @with_options()
-    def command(
-        predictions: _PredictionsArgument,
-        perturbation: _PerturbationOption,
-        out: _OutOption,
-        figure: FigureOptions,
-        n_genes: _GenesOption = n_genes_by_default,
-        in_group: InGroupOption = None,
-        without_targets: _WithoutTargetsOption = False,
-        size: _SizeOption = None,
-    ) -> None:
-        chosen = {"n_genes": n_genes, "in_group": in_group, "without_targets": without_targets}
-        _draw(kind, out, figure, size, predictions, perturbation, **chosen)
+@app.command("delta", cls=Command)
+@with_options()
+def delta(
+    predictions: _PredictionsArgument,
+    perturbation: _PerturbationOption,
+    out: _OutOption,
+    n_genes: Annotated[int, _NAMED_GENES],
+    in_group: InGroupOption,
+    without_targets: _WithoutTargetsOption,
+    figure: _FigureOptions,
+) -> None:
+    """Draw the largest predicted changes as bars with their errors; needs no measured cells."""
+    chosen: dict[str, Any] = {"n_genes": n_genes, "in_group": in_group, "without_targets": without_targets}
+    _draw("delta", out, figure, predictions, perturbation, **chosen)
 
 
-_add_command("delta", 20, "Draw the largest predicted changes as bars with their errors; needs no measured cells.")
-_add_command("volcano", 10, "Draw predicted effects against the number of their errors; needs no measured cells.")
+@app.command("volcano", cls=Command)
+@with_options()
+def volcano(
+    predictions: _PredictionsArgument,
+    perturbation: _PerturbationOption,
+    out: _OutOption,
+    n_genes: Annotated[int, replace(_NAMED_GENES, default=10)],
+    in_group: InGroupOption,
+    without_targets: _WithoutTargetsOption,
+    figure: _FigureOptions,
+) -> None:
+    """Draw predicted effects against the number of their errors; needs no measured cells."""
+    chosen: dict[str, Any] = {"n_genes": n_genes, "in_group": in_group, "without_targets": without_targets}
+    _draw("volcano", out, figure, predictions, perturbation, **chosen)
 
 
 @app.command("heatmap", cls=Command)
@@ -145,35 +125,29 @@ _add_command("volcano", 10, "Draw predicted effects against the number of their 
 def heatmap(
     predictions: _PredictionsArgument,
     out: _OutOption,
-    figure: FigureOptions,
     perturbation: Annotated[
         list[str] | None,
-        typer.Option(
-            "-p",
-            "--perturbation",
-            metavar="LABEL",
-            help="A row; may be repeated. Default: those of the largest predicted change.",
+        Option(
+            None,
+            "A row; may be repeated. Default: those of the largest predicted change.",
+            "LABEL",
+            flag="-p,--perturbation",
         ),
-    ] = None,
+    ],
     n_perturbations: Annotated[
-        int | None,
-        typer.Option(
-            "--n-perturbations", metavar="N", min=1, help="How many rows without -p. Default: all, at most 100."
-        ),
-    ] = None,
-    n_genes: _GenesOption = 40,
-    genes: _SeparatedGenesOption = None,
-    in_group: InGroupOption = None,
-    without_targets: _WithoutTargetsOption = False,
-    cluster: Annotated[
-        bool, typer.Option("--cluster/--no-cluster", help="Put similar rows and columns side by side.")
-    ] = True,
-    size: _SizeOption = None,
+        int | None, Option(None, "How many rows without -p. Default: all, at most 100.", "N", minimum=1)
+    ],
+    n_genes: Annotated[int, replace(_NAMED_GENES, default=40)],
+    genes: _SeparatedGenesOption,
+    in_group: InGroupOption,
+    without_targets: _WithoutTargetsOption,
+    cluster: Annotated[bool, Option(True, "Put similar rows and columns side by side.", flag="--cluster/--no-cluster")],
+    figure: _FigureOptions,
 ) -> None:
     """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
-    chosen = {"n_genes": n_genes, "genes": _split(genes), "n_perturbations": n_perturbations, "cluster": cluster}
-    also = {"in_group": in_group, "without_targets": without_targets, "on_notice": note}
-    _draw("heatmap", out, figure, size, predictions, perturbation, **chosen, **also)
+    chosen: dict[str, Any] = {"n_genes": n_genes, "genes": _split(genes), "n_perturbations": n_perturbations}
+    chosen |= {"cluster": cluster, "in_group": in_group, "without_targets": without_targets, "on_notice": note}
+    _draw("heatmap", out, figure, predictions, perturbation, **chosen)
 
 
 @contextmanager
@@ -183,8 +157,8 @@ def _series(
     bundles: list[str] | None,
     in_group: str | None,
     engine: EngineOptions,
-) -> Iterator[dict[str, Any]]:
-    """Yield the predictions to draw by name: what was read of files, and opened bundles."""
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """Yield the argument with the predictions to draw, by name: what was read of files, and opened bundles."""
     if not predictions and not bundles:
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
     from scgenept_rt.errors import PlotError
@@ -202,7 +176,7 @@ def _series(
         if len(named) < len(found):
             twice = next(name for name, entry in found if named[name] is not entry)
             raise PlotError(f"two series are called {twice!r}", "Name them with NAME=FILE or NAME=BUNDLE")
-        yield named
+        yield {"predictions": named}
 
 
 def _name_and_path(text: str) -> tuple[str | None, Path]:
@@ -215,13 +189,33 @@ def _split(genes: str | None) -> list[str] | None:
 
 
 def _draw(
-    kind: str, out: Path, figure: FigureOptions, size: tuple[float, float] | None, *inputs: Any, **chosen: Any
+    kind: str,
+    out: Path,
+    options: _FigureOptions,
+    *inputs: Any,
+    series: AbstractContextManager[dict[str, Any]] = nullcontext({}),
+    **chosen: Any,
 ) -> None:
     """Draw a figure of `scgenept_rt.plotting`; without a size, that follows from what is drawn."""
+    size = _size(options["size"])
     from scgenept_rt import plotting
     from scgenept_rt.plotting.drawing import check_figure_path, new_figure
 
     check_figure_path(out)  # before minutes of prediction
-    ax = None if size is None else new_figure(*size).add_subplot()
-    drawn = getattr(plotting, kind)(*inputs, ax=ax, **chosen)
-    print(f"wrote {plotting.save(drawn, out, **figure)}")
+    with series as also:
+        ax = None if size is None else new_figure(*size).add_subplot()
+        drawn = getattr(plotting, kind)(*inputs, **also, ax=ax, **chosen)
+    print(f"wrote {plotting.save(drawn, out, title=options['title'], dpi=options['dpi'])}")
+
+
+def _size(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        width, height = map(float, text.lower().split("x"))
+    except ValueError:
+        width = height = 0.0
+    if not (1 <= width <= 50 and 1 <= height <= 50):
+        problem = f"{text!r} is not a width and a height from 1 to 50 inches, such as 3.5x3"
+        raise typer.BadParameter(problem, param_hint="--size")
+    return width, height

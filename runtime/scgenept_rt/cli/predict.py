@@ -5,22 +5,14 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
 from scgenept_rt.cli.messages import note, resume_command, resume_hint, say
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import (
-    AllSinglesOption,
-    BundleArgument,
-    CellsArgument,
-    PairsOfOption,
-    PerturbationOption,
-    PerturbationsOption,
-    with_options,
-)
-from scgenept_rt.cli.perturbations import requested
+from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
+from scgenept_rt.cli.perturbations import PerturbationOptions, requested
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.errors import CellsNotFoundError
 from scgenept_rt.options import (
@@ -33,54 +25,50 @@ from scgenept_rt.options import (
     ReadOptions,
     resolve,
 )
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
 
-_PANEL = "Several machines"
+
+class ClusterOptions(TypedDict):
+    """Several machines."""
+
+    ray: Annotated[
+        str | None,
+        Option(
+            None,
+            "Predict on workers of a Ray cluster; without an address on that of this machine, or a new one on it.",
+            "[HOST:PORT]",
+        ),
+    ]
+    workers: Annotated[
+        int | None,
+        Option(
+            None,
+            "Workers on the Ray cluster, one GPU (or --threads CPUs) each; default: as many as there is room for.",
+            "N",
+            minimum=1,
+        ),
+    ]
 
 
 @with_options()
 def predict(
     bundle: BundleArgument,
     cells: CellsArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write: .h5ad or .zarr.")],
+    out: Annotated[Path, Option(..., "File to write: .h5ad or .zarr.", "OUT", flag="-o,--out")],
+    check: Annotated[
+        bool, Option(True, "Run the bundle's reference cells first (milliseconds).", flag="--check/--no-check")
+    ],
+    perturbations: PerturbationOptions,
     options: PredictOptions,
     read: ReadOptions,
     engine: EngineOptions,
     output: FileOptions,
-    perturbation: PerturbationOption = None,
-    perturbations: PerturbationsOption = None,
-    all_singles: AllSinglesOption = False,
-    pairs_of: PairsOfOption = None,
-    all_measured: Annotated[
-        bool, typer.Option("--all-measured", help="Every perturbation measured in CELLS whose genes the model has.")
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Run the bundle's reference cells first (milliseconds).")
-    ] = True,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="[HOST:PORT]",
-            rich_help_panel=_PANEL,
-            help="Predict on workers of a Ray cluster; without an address on that of this machine, or a new one on it.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            metavar="N",
-            min=1,
-            rich_help_panel=_PANEL,
-            help="Workers on the Ray cluster, one GPU (or --threads CPUs) each; default: as many as there is room for.",
-        ),
-    ] = None,
+    cluster: ClusterOptions,
 ) -> None:
     """Predict how the control cells of CELLS respond to perturbations."""
-    measured = (cells, read) if all_measured else None
-    labels = requested(perturbation, perturbations, all_singles, pairs_of, measured)
-    if workers is not None and ray is None:
+    labels = requested(perturbations, cells, read)
+    if cluster["workers"] is not None and cluster["ray"] is None:
         raise typer.BadParameter("needs --ray", param_hint="--workers")
     if output["for_cell_eval"]:
         if options["aggregate"] == "both":
@@ -105,7 +93,7 @@ def predict(
     started = time.monotonic()
     n_rows = 0
 
-    with open_model(bundle, engine, check=check, ray=ray, workers=workers) as model:
+    with open_model(bundle, engine, check=check, **cluster) as model:
         shorter = [FEWER_CONTROLS]
         if options["aggregate"] == "mean" and options["max_error"] is None:
             shorter.insert(0, FEWER_PREDICTIONS)

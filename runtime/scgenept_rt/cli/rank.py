@@ -4,86 +4,61 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scgenept_rt.cli.messages import note, say, show
 from scgenept_rt.cli.model import open_model
-from scgenept_rt.cli.options import (
-    AllSinglesOption,
-    CsvFileOption,
-    InGroupOption,
-    PairsOfOption,
-    PerturbationOption,
-    PerturbationsOption,
-    one_of,
-    with_options,
-)
-from scgenept_rt.cli.perturbations import requested
+from scgenept_rt.cli.options import CsvFileOption, InGroupOption, with_options
+from scgenept_rt.cli.perturbations import PerturbationOptions, requested
 from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.files.text import csv_text
 from scgenept_rt.options import EngineOptions, Metric, ReadOptions, SampleOptions
+from scgenept_rt.options.declaration import Option
 
 if TYPE_CHECKING:
     from scgenept_rt.ranking import RankBy, Ranking
 
 
-@with_options()
+@with_options(perturbations=("perturbation", "perturbations", "all_singles", "pairs_of"))
 def rank(
     predictions: Annotated[
         Path, typer.Argument(metavar="PREDICTIONS", help="A file of means that `predict` wrote, or a bundle.")
     ],
+    perturbations: PerturbationOptions,
+    up: Annotated[Path | None, Option(None, "Genes that should go up, one per line or .csv.", "FILE")],
+    down: Annotated[Path | None, Option(None, "Genes that should go down.", "FILE")],
+    weights: Annotated[Path | None, Option(None, "A .csv of genes and weights, negative for down.", "FILE")],
+    toward: Annotated[Path | None, Option(None, "Measured cells, .h5ad or .zarr, with the state to reach.", "DATA")],
+    group: Annotated[
+        str | None,
+        Option(
+            None, "The state: cells of DATA with this value in obs, or the label of a perturbation.", "COLUMN=VALUE"
+        ),
+    ],
+    start: Annotated[
+        str | None, Option(None, "Cells of DATA to start from. Default: its control cells.", "COLUMN=VALUE")
+    ],
+    metric: Annotated[
+        Metric | None,
+        Option(
+            None,
+            "cosine, pearson or distance, between the predicted and the measured change. Default: cosine.",
+            "NAME",
+        ),
+    ],
+    in_group: InGroupOption,
+    top: Annotated[int, Option(20, "How many to find with a bundle, print and draw.", "K", minimum=1)],
+    csv_file: CsvFileOption,
+    figure: Annotated[Path | None, Option(None, "Draw the best K: .png, .svg or .pdf.", "FILE")],
     sample: SampleOptions,
     read: ReadOptions,
     engine: EngineOptions,
     cells: Annotated[
         Path | None,
         typer.Argument(metavar="CELLS", help="With a bundle: the cells, .h5ad or .zarr, log1p-normalised."),
-    ] = None,
-    perturbation: PerturbationOption = None,
-    perturbations: PerturbationsOption = None,
-    all_singles: AllSinglesOption = False,
-    pairs_of: PairsOfOption = None,
-    up: Annotated[
-        Path | None, typer.Option("--up", metavar="FILE", help="Genes that should go up, one per line or .csv.")
-    ] = None,
-    down: Annotated[Path | None, typer.Option("--down", metavar="FILE", help="Genes that should go down.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", metavar="FILE", help="A .csv of genes and weights, negative for down."),
-    ] = None,
-    toward: Annotated[
-        Path | None,
-        typer.Option("--toward", metavar="DATA", help="Measured cells, .h5ad or .zarr, with the state to reach."),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            "--group", metavar="COLUMN=VALUE", help="The cells of that state, or the label of a perturbation."
-        ),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--start", metavar="COLUMN=VALUE", help="Cells to start from. Default: DATA's control cells."),
-    ] = None,
-    metric: Annotated[
-        Any,
-        typer.Option(
-            "--metric",
-            metavar="NAME",
-            parser=one_of(Metric),
-            help="cosine, pearson or distance, between the predicted and the measured change. Default: cosine.",
-        ),
-    ] = None,
-    in_group: InGroupOption = None,
-    top: Annotated[
-        int, typer.Option("--top", metavar="K", min=1, help="How many to find with a bundle, print and draw.")
-    ] = 20,
-    csv_file: CsvFileOption = None,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Draw the best K: .png, .svg or .pdf.")
     ] = None,
 ) -> None:
     """Rank perturbations by effect size, by a signature of genes, or by closeness to a state of cells.
@@ -95,8 +70,9 @@ def rank(
     from scgenept_rt import ranking
     from scgenept_rt.perturbation import read_gene_list, read_gene_weights
 
-    flags = (perturbation, perturbations, all_singles, pairs_of)
-    if cells is None and (any(flags) or predictions == Path("demo") or (predictions / "manifest.json").is_file()):
+    if cells is None and (
+        any(perturbations.values()) or predictions == Path("demo") or (predictions / "manifest.json").is_file()
+    ):
         raise typer.BadParameter("a bundle takes CELLS and perturbations, a file of predictions neither")
     if cells is not None and in_group is not None:
         raise typer.BadParameter("only a file of predictions has groups", param_hint="--in-group")
@@ -126,7 +102,7 @@ def rank(
     if cells is None:
         report(ranking.rank(predictions, in_group=in_group, read=read, on_notice=note, **by))
         return
-    labels = requested(*flags)
+    labels = requested(perturbations, cells, read)
     with open_model(predictions, engine) as model:
         search = ranking.Search(
             model, cells, labels(model.panel), by, top=top, sample=sample, read=read, on_notice=note

@@ -7,28 +7,22 @@ from typing import Annotated
 
 import typer
 
-from scgenept_rt.cli.options import InGroupOption
+from scgenept_rt.cli.options import InGroupOption, with_options
 from scgenept_rt.cli.report_files import check_report_paths
+from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
 
 
+@with_options()
 def table(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A file that `predict` wrote.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help=".csv, .tsv or .parquet; replaced if it exists.")
-    ],
+    out: Annotated[Path, Option(..., ".csv, .tsv or .parquet; replaced if it exists.", "FILE", flag="-o,--out")],
     perturbation: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--perturbation", metavar="LABEL", help="May be repeated. Default: all."),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option("--top", metavar="N", min=1, help="Only the N genes that change most in each perturbation."),
-    ] = None,
-    genes: Annotated[
-        Path | None, typer.Option("--genes", metavar="FILE", help="Only these genes, one per line or .csv.")
-    ] = None,
-    in_group: InGroupOption = None,
+        list[str] | None, Option(None, "May be repeated. Default: all.", "LABEL", flag="-p,--perturbation")
+    ],
+    top: Annotated[int | None, Option(None, "Only the N genes that change most in each perturbation.", "N", minimum=1)],
+    genes: Annotated[Path | None, Option(None, "Only these genes, one per line or .csv.", "FILE")],
+    in_group: InGroupOption,
 ) -> None:
     """Write predictions as a table: perturbation, gene, control, predicted, delta, delta_sem, effect, synthetic.
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from scgenept_rt.cli.messages import note
-from scgenept_rt.cli.options import BundleArgument, JsonOption, one_of, with_options
+from scgenept_rt.cli.options import BundleArgument, JsonOption, with_options
 from scgenept_rt.files.text import json_text
 from scgenept_rt.options import EngineOptions
+from scgenept_rt.options.declaration import Option
 
 if TYPE_CHECKING:
     from scgenept_rt.verification import Verified
-
-_Against = Literal["torch"]
 
 
 @with_options()
@@ -22,17 +21,12 @@ def verify(
     bundle: BundleArgument,
     engine: EngineOptions,
     against: Annotated[
-        _Against | None,
-        typer.Option(
-            "--against",
-            metavar="torch",
-            parser=one_of(_Against),
-            help="Also compare fresh random cells with PyTorch (needs the extra export).",
-        ),
-    ] = None,
-    cells: Annotated[int, typer.Option("--cells", metavar="N", min=1, help="Fresh cells to compare.")] = 8,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the fresh cells.")] = 0,
-    json_output: JsonOption = False,
+        Literal["torch"] | None,
+        Option(None, "Also compare fresh random cells with PyTorch (needs the extra export).", "torch"),
+    ],
+    cells: Annotated[int, Option(8, "Fresh cells to compare.", "N", minimum=1)],
+    seed: Annotated[int, Option(0, "Seed of the fresh cells.", "N", minimum=0)],
+    json_output: JsonOption,
 ) -> None:
     """Run the bundle's reference cells through every graph that a provider can run, and compare with PyTorch.
 

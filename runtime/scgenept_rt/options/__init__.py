@@ -124,7 +124,7 @@ class SharedPredictOptions(SampleOptions, total=False):
         str | None,
         Option(
             None,
-            "obs column with groups of cells, such as cell_type: predict each group from its own control cells.",
+            "obs column with groups of control cells, such as cell_type: predict from each group on its own.",
             "COLUMN",
         ),
     ]
@@ -187,7 +187,7 @@ class FileOptions(TypedDict, total=False):
         str | None,
         Option(
             None,
-            "Predict part I of N only, into OUT.shard-I-of-N.h5ad; `scgenept-rt merge OUT` puts the parts together.",
+            "Predict part I of N only, into OUT.shard-I-of-N.h5ad; `scgenept-rt merge OUT` joins the N parts.",
             "I/N",
         ),
     ]

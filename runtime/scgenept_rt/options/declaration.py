@@ -2,7 +2,8 @@
 
 A group of options is a `TypedDict` whose fields are annotated with `Option`. Functions take it as
 ``**options: Unpack[Group]``, `resolve` checks what was given and fills in the defaults, and `scgenept_rt.cli.options`
-turns the same fields into flags and help texts. Imports nothing heavy, as the help must answer at once.
+turns the same fields, and parameters of commands that are annotated so, into flags and help texts. Imports nothing
+heavy, as the help must answer at once.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ class Option:
     Attributes
     ----------
     default
-        Value if the option is not given.
+        Value if the option is not given; `...` if it must be.
     help
         One sentence for the command's help and the Python reference.
     metavar
         Placeholder of the value in the help; empty for switches.
     flag
-        The flag, if it is not ``--`` and the name with dashes; None if the command line has none.
+        The flag, if it is not ``--`` and the name with dashes; ``-p,--perturbation`` has a short form; None if the
+        command line has none.
     minimum, maximum
         Bounds of a number.
     above
@@ -74,9 +76,16 @@ class Option:
 def declared_options(group: type) -> Iterator[Option]:
     """Yield the options of a group in the order of their declaration, with names, types and flags."""
     for name, hint in get_type_hints(group, include_extras=True).items():
-        kind, option = get_args(hint)
-        flag = f"--{name.replace('_', '-')}" if option.flag == "" else option.flag
-        yield replace(option, name=name, type=kind, flag=flag)
+        yield declared(name, hint)
+
+
+def declared(name: str, hint: Any) -> Option:
+    """Return the option that a field or parameter is annotated with."""
+    kind: Any
+    option: Option
+    kind, option = get_args(hint)
+    flag = f"--{name.replace('_', '-')}" if option.flag == "" else option.flag
+    return replace(option, name=name, type=kind, flag=flag)
 
 
 def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,22 +79,7 @@ def test_unknown_genes_are_found_before_pairs_are_made_of_them(
     genes.write_text("".join(f"GENE{number}\n" for number in range(20_000)))  # 200 million pairs
     monkeypatch.setattr("scgenept_rt.perturbation.pairs_of", lambda _: pytest.fail("pairs were made"))
     with pytest.raises(UnknownGeneError):
-        requested(None, None, singles=False, pairs_of=genes)(model.panel)
-
-
-def test_three_genes_are_allowed_with_a_warning(
-    command_line: CommandLine, bundle: Path, cells: Path, out: Path
-) -> None:
-    result = command_line("predict", bundle, cells, "--out", out, "-p", "YFU19+TBPE15+TUQ38")
-    assert result.returncode == 0, result.stderr
-    assert_says(result.stderr, "Warning: three or more genes at once (YFU19+TBPE15+TUQ38)", "never evaluated")
-    assert anndata.read_h5ad(out).n_obs == 1
-
-
-def test_file_of_perturbations(refused: Refusal, tmp_path: Path) -> None:
-    path = tmp_path / "set.csv"
-    path.write_text("perturbation,n_controls\nYFU19,50\n")
-    assert_says(refused("--perturbations", path, label="EKKN10"), "n_controls = 50", "40 control cells")
+        requested({"pairs_of": genes}, tmp_path, {})(model.panel)
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -108,124 +91,70 @@ def test_input_files_are_looked_for_before_the_bundle_is_loaded(refused: Refusal
     assert_says(refused("--perturbations", tmp_path / "none.txt", bundle=nowhere), "none.txt: there is no such file")
 
 
+def test_a_subgroup_that_is_not_there_is_found_before_the_bundle_is_opened(command_line: CommandLine) -> None:
+    options = ["--split", "norman-simulation-1", "--subgroup", "combo"]
+    result = command_line("evaluate", "nowhere", "none.h5ad", *options)
+    assert result.returncode == 1
+    assert_says(result.stderr, "the subgroup 'combo'", "combo_seen0")
+
+
 def test_bundle_and_cells_in_the_wrong_order(refused: Refusal, cells: Path, bundle: Path) -> None:
     for second in (bundle, Path("demo")):
         message = refused(bundle=cells, cells=second)
         assert_says(message, cells, "a bundle is a directory", "Give the bundle first")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_input_is_a_pipe(command_line: CommandLine, bundle: Path, out: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.h5ad")
-    result = command_line("predict", bundle, tmp_path / "pipe.h5ad", "--out", out, "-p", GENE)
-    assert result.returncode == 1
-    assert "pipe.h5ad: " in result.stderr
-    assert "not a regular file" in result.stderr
-
-
-def test_input_truncated(refused: Refusal, cells: Path) -> None:
-    cells.write_bytes(cells.read_bytes()[: cells.stat().st_size // 2])
-    assert_says(refused(), cells, "truncated", "Copy, download or write the file again")
-
-
-def test_no_control_cells(refused: Refusal, cells: Path, make_cells: MakeCells) -> None:
-    adata = make_cells(40)
+def no_controls(adata: anndata.AnnData) -> None:
     adata.obs["condition"] = ["untreated"] * 30 + ["FOSB"] * 10
+
+
+def genes_missing(adata: anndata.AnnData) -> None:
+    adata._inplace_subset_var(slice(7, None))
+
+
+def negative(adata: anndata.AnnData) -> None:
+    adata.X[2, adata.var_names.get_loc(GENE)] = -0.5
+
+
+def raw_counts(adata: anndata.AnnData) -> None:
+    adata.X = np.rint(np.expm1(adata.X))
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        (no_controls, ["'condition'", "'untreated' (30)", "--control-label untreated"]),
+        (genes_missing, ["7 of the model's 24 genes", "--missing-genes zero"]),
+        (negative, ["cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--allow-unnormalized"]),
+        (raw_counts, ["raw counts", "sc.pp.normalize_total(adata); sc.pp.log1p(adata)"]),
+    ],
+)
+def test_cells_that_cannot_be_used_are_refused_with_the_flag_that_helps(
+    refused: Refusal, cells: Path, make_cells: MakeCells, change: Callable[[anndata.AnnData], None], facts: list[str]
+) -> None:
+    adata = make_cells(40)
+    change(adata)
     adata.write_h5ad(cells)
-    assert_says(refused(), cells, "'condition'", "'ctrl'", "'untreated' (30)", "--control-label untreated")
+    assert_says(refused(), cells, *facts)
 
 
 def test_more_control_cells_asked_for_than_there_are(refused: Refusal) -> None:
     assert_says(refused("--n-controls", "41"), "41 control cells", "the input has 40", "--sampling upstream")
 
 
-def test_genes_missing_unless_taken_as_zero(
-    refused: Refusal, command_line: CommandLine, bundle: Path, cells: Path, out: Path, make_cells: MakeCells
-) -> None:
-    adata = make_cells(40)
-    adata[:, 7:].copy().write_h5ad(cells)
-    message = refused()
-    missing = adata.var_names[:7].tolist()
-    assert_says(message, cells, "7 of the model's 24 genes", ", ".join(missing[:5]), "2 more", "--missing-genes zero")
-    assert missing[5] not in message
-    result = command_line("predict", bundle, cells, "--out", out, "-p", GENE, "--missing-genes", "zero")
-    assert result.returncode == 0, result.stderr
-    assert_says(result.stderr, "taken as not expressed (7)")
-    adata.X[:, :7] = 0.0
-    adata.write_h5ad(cells)
-    result = command_line("predict", bundle, cells, "--out", out.with_name("zeros.h5ad"), "-p", GENE)
-    zeros = anndata.read_h5ad(out.with_name("zeros.h5ad"))
-    np.testing.assert_allclose(anndata.read_h5ad(out).X, zeros.X, rtol=1e-4, atol=2e-5)
-
-
-def test_value_that_is_not_log_normalised(refused: Refusal, cells: Path, make_cells: MakeCells) -> None:
-    adata = make_cells(40)
-    adata.X[2, adata.var_names.get_loc(GENE)] = -0.5
-    adata.write_h5ad(cells)
-    assert_says(refused(), "cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--allow-unnormalized")
-
-
-def test_raw_counts_unless_allowed(
-    refused: Refusal, command_line: CommandLine, bundle: Path, cells: Path, out: Path, make_cells: MakeCells
-) -> None:
-    adata = make_cells(40)
-    adata.X = np.rint(np.expm1(adata.X))
-    adata.write_h5ad(cells)
-    assert_says(refused(), "raw counts", f"up to {adata.X.max():g}", "sc.pp.normalize_total(adata); sc.pp.log1p(adata)")
-    result = command_line("predict", bundle, cells, "--out", out, "-p", GENE, "--allow-unnormalized")
-    assert result.returncode == 0, result.stderr
-    assert_says(result.stderr, "look like raw counts")
-
-
-# --- bundle -----------------------------------------------------------------------------------------------------------
-
-
-def damage_nothing_there(bundle: Path) -> None:
-    shutil.rmtree(bundle)
-
-
-def damage_no_manifest(bundle: Path) -> None:
-    (bundle / "manifest.json").unlink()
-
-
-def damage_byte_of_a_graph(bundle: Path) -> None:
-    with (bundle / "ort_fp32.onnx").open("r+b") as stream:
-        stream.seek(100_000)
-        byte = stream.read(1)
-        stream.seek(100_000)
-        stream.write(bytes([byte[0] ^ 1]))
-
-
-@pytest.mark.parametrize(
-    ("damage", "facts"),
-    [
-        (damage_nothing_there, ["no such directory", "scgenept-export bundle"]),
-        (damage_no_manifest, ["holds no manifest.json", "export did not finish"]),
-        (damage_byte_of_a_graph, ["ort_fp32.onnx has changed: sha256", "again"]),
-    ],
-    ids=lambda value: value.__name__.removeprefix("damage_") if callable(value) else "",
-)
-def test_damaged_bundle(
-    refused: Refusal, bundle: Path, tmp_path: Path, damage: Callable[[Path], None], facts: list[str]
-) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(bundle, copy)
-    damage(copy)
-    assert_says(refused(bundle=copy), copy, *facts)
+def test_damaged_bundle(refused: Refusal, bundle_copy: Path) -> None:
+    with (bundle_copy / "ort_fp32.onnx").open("r+b") as stream:
+        stream.write(b"damage")
+    assert_says(refused(bundle=bundle_copy), bundle_copy, "ort_fp32.onnx has changed: sha256", "again")
 
 
 # --- output: each is found before the bundle, which does not even exist here, is looked at ----------------------------
 
 
 def test_output_exists(refused: Refusal, tmp_path: Path, out: Path) -> None:
-    out.write_text("precious")
-    assert_says(refused(bundle=tmp_path / "nowhere"), out, "exists already", "--overwrite")
-
-
-def test_output_of_the_cells_exists_where_both_are_written(refused: Refusal, tmp_path: Path) -> None:
     cells_out = tmp_path / "out.cells.h5ad"
     cells_out.write_text("precious")
-    assert_says(refused("--aggregate", "both", bundle=tmp_path / "nowhere"), cells_out, "exists already")
+    assert_says(refused("--aggregate", "both", bundle=tmp_path / "nowhere"), cells_out, "exists already", "--overwrite")
 
 
 def test_output_is_the_input_also_under_another_name(refused: Refusal, tmp_path: Path, cells: Path) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import shlex
-import sys
 from pathlib import Path
 
 import anndata
@@ -11,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scgenept_rt import cli
 from scgenept_rt.bundle import Bundle
+from scgenept_rt.cli.genes import genes
 from scgenept_rt.demo import demo_bundle_path, demo_control_cells
 
 BUNDLE = str(demo_bundle_path())
@@ -43,18 +42,13 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run the command line in this process, errors included."""
-    monkeypatch.setattr(sys, "argv", ["scgenept-rt", *arguments])
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
-def test_check_of_a_good_file_prints_a_page_and_a_command_that_works(cells, monkeypatch, capsys, tmp_path):
-    code, page, error = run(monkeypatch, capsys, "check", BUNDLE, str(cells), "--provider", "cpu")
+def test_check_of_a_good_file_prints_a_page_and_a_command_that_works(cells, monkeypatch, tmp_path, run):
+    code, page, error = run("check", BUNDLE, str(cells), "--provider", "cpu")
     assert (code, error) == (0, "")
     assert "problem" not in page
     assert f"{N_CELLS} control cells of {N_CELLS}: obs column 'condition', label 'ctrl'" in " ".join(page.split())
@@ -65,12 +59,12 @@ def test_check_of_a_good_file_prints_a_page_and_a_command_that_works(cells, monk
     command = shlex.split(page.splitlines()[-1])
     monkeypatch.chdir(tmp_path)
     assert command[4:6] == ["--provider", "cpu"]
-    assert run(monkeypatch, capsys, *command[1:])[0] == 0
+    assert run(*command[1:])[0] == 0
     assert anndata.read_h5ad(tmp_path / "predicted.h5ad").shape == (1, 5045)
 
 
-def test_check_of_a_broken_file_reports_every_problem(broken, monkeypatch, capsys):
-    code, page, error = run(monkeypatch, capsys, "check", BUNDLE, str(broken), "--provider", "cpu")
+def test_check_of_a_broken_file_reports_every_problem(broken, run):
+    code, page, error = run("check", BUNDLE, str(broken), "--provider", "cpu")
     assert (code, error) == (1, "")
     problems = [line.split()[1] for line in page.splitlines() if line.startswith("problem")]
     assert problems == ["labels", "genes", "scale"]
@@ -81,14 +75,14 @@ def test_check_of_a_broken_file_reports_every_problem(broken, monkeypatch, capsy
     assert "3 problems" in page
 
     followed = ("--control-label", "ctrl", "--use-raw")
-    code, page, error = run(monkeypatch, capsys, "check", BUNDLE, str(broken), "--provider", "cpu", *followed)
+    code, page, error = run("check", BUNDLE, str(broken), "--provider", "cpu", *followed)
     assert code == 0
     assert shlex.split(page.splitlines()[-1])[4:9] == ["--use-raw", "--control-label", "ctrl", "--provider", "cpu"]
 
 
-def test_check_json_has_the_same_facts(broken, monkeypatch, capsys):
+def test_check_json_has_the_same_facts(broken, run):
     options = ["--provider", "cpu", "--control-label", "ctrl", "--json"]
-    code, text, _ = run(monkeypatch, capsys, "check", BUNDLE, str(broken), *options)
+    code, text, _ = run("check", BUNDLE, str(broken), *options)
     facts = json.loads(text)
     assert code == 1
     assert list(facts) == [
@@ -102,15 +96,15 @@ def test_check_json_has_the_same_facts(broken, monkeypatch, capsys):
     assert facts["run"]["n_controls"] == 3
 
 
-def test_check_of_a_file_that_is_not_there_prints_the_page_too(monkeypatch, capsys, tmp_path):
-    code, page, error = run(monkeypatch, capsys, "check", BUNDLE, str(tmp_path / "none.h5ad"), "--provider", "cpu")
+def test_check_of_a_file_that_is_not_there_prints_the_page_too(tmp_path, run):
+    code, page, error = run("check", BUNDLE, str(tmp_path / "none.h5ad"), "--provider", "cpu")
     assert (code, error) == (1, "")
     assert "there is no such file or directory." in page
     assert "Check the path." in page
 
 
-def test_check_of_a_bundle_that_is_not_there_is_an_error(cells, monkeypatch, capsys, tmp_path):
-    code, page, error = run(monkeypatch, capsys, "check", str(tmp_path / "none"), str(cells))
+def test_check_of_a_bundle_that_is_not_there_is_an_error(cells, tmp_path, run):
+    code, page, error = run("check", str(tmp_path / "none"), str(cells))
     assert (code, page) == (1, "")
     assert error.startswith("error: ")
 
@@ -118,8 +112,8 @@ def test_check_of_a_bundle_that_is_not_there_is_an_error(cells, monkeypatch, cap
 # --- genes ------------------------------------------------------------------------------------------------------------
 
 
-def test_genes_lists_all_as_tab_separated_lines(monkeypatch, capsys):
-    code, text, error = run(monkeypatch, capsys, "genes", BUNDLE)
+def test_genes_lists_all_as_tab_separated_lines(run):
+    code, text, error = run("genes", BUNDLE)
     assert (code, error) == (0, "")
     table = pd.read_csv(io.StringIO(text), sep="\t", keep_default_na=False)
     manifest = Bundle.open(BUNDLE).manifest
@@ -129,27 +123,27 @@ def test_genes_lists_all_as_tab_separated_lines(monkeypatch, capsys):
     assert np.array_equal(table["in_vocab"] == "yes", manifest.in_vocab)
 
 
-@pytest.mark.parametrize("search", ["fosb", "ENSG00000125740", "ensg00000125740.14", " FOSB "])
-def test_genes_searches_names_and_ids_in_any_case(search, monkeypatch, capsys):
-    code, text, _ = run(monkeypatch, capsys, "genes", BUNDLE, "--search", search)
+@pytest.mark.parametrize("search", [" fosb ", "ensg00000125740.14"])
+def test_genes_searches_names_and_ids_in_any_case(search, run):
+    code, text, _ = run("genes", BUNDLE, "--search", search)
     assert code == 0
     assert text.splitlines()[1:] == ["FOSB\tENSG00000125740\tyes"]
 
 
-def test_genes_in_vocab_and_json(monkeypatch, capsys):
-    _, text, _ = run(monkeypatch, capsys, "genes", BUNDLE, "--in-vocab", "--json")
-    genes = json.loads(text)
-    assert len(genes) == 4547
-    assert genes[0] == {"gene_name": "RP11-34P13.8", "gene_id": "ENSG00000239945", "in_vocab": True}
+def test_genes_in_vocab_and_json(run):
+    _, text, _ = run("genes", BUNDLE, "--in-vocab", "--json")
+    found = json.loads(text)
+    assert len(found) == 4547
+    assert found[0] == {"gene_name": "RP11-34P13.8", "gene_id": "ENSG00000239945", "in_vocab": True}
 
 
-def test_genes_without_a_match_suggests_near_spellings(monkeypatch, capsys):
-    code, text, error = run(monkeypatch, capsys, "genes", BUNDLE, "--search", "FOSBX")
+def test_genes_without_a_match_suggests_near_spellings(run):
+    code, text, error = run("genes", BUNDLE, "--search", "FOSBX")
     assert (code, text) == (1, "")
     assert error == (
         "error: none of the model's 5,045 genes has 'FOSBX' in its name or Ensembl id. Did you mean FOSB or FOS?\n"
     )
-    code, text, error = run(monkeypatch, capsys, "genes", BUNDLE, "--search", "c3orf72", "--in-vocab")
+    code, text, error = run("genes", BUNDLE, "--search", "c3orf72", "--in-vocab")
     assert (code, text) == (1, "")
     assert "(C3orf72)" in error
     assert "without --in-vocab" in error
@@ -157,9 +151,8 @@ def test_genes_without_a_match_suggests_near_spellings(monkeypatch, capsys):
 
 def test_genes_are_columns_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    code, text, _ = run(monkeypatch, capsys, "genes", BUNDLE, "--search", "C3orf")
-    assert code == 0
-    assert text.splitlines() == [
+    genes(bundle=BUNDLE, search="C3orf", in_vocab=False, json_output=False)
+    assert capsys.readouterr().out.splitlines() == [
         "gene_name  gene_id          in_vocab",
         "C3orf49    ENSG00000163632  yes",
         "C3orf72    ENSG00000206262  no",

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import scgenept_export.cli
 from scgenept_rt.cli import app
+from tests.commands import CommandLine
 
 
 def commands(command: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -54,3 +55,7 @@ def test_a_word_that_is_no_choice(arguments: list[str], choices: str, monkeypatc
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert f"Invalid value for '{arguments[-2]}': 'foo' is not one of {choices}" in result.output
+
+
+def test_bounds_of_numbers_are_shown(command_line: CommandLine) -> None:
+    assert "From 50 to 1200." in command_line("plot", "delta", "--help").stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,17 +93,6 @@ def test_for_cell_eval_of_all_measured_perturbations(
     assert written.obs["target"].tolist() == ["ctrl", "ctrl", "YFU19", "YFU19", "EKKN10", "EKKN10"]
 
 
-def test_zarr_in_and_out(command_line: CommandLine, bundle: Path, cells: Path, tmp_path: Path) -> None:
-    pytest.importorskip("zarr", reason="the extra zarr is not installed")
-    store, out = tmp_path / "cells.zarr", tmp_path / "out.zarr"
-    anndata.read_h5ad(cells).write_zarr(store)
-    result = command_line("predict", bundle, store, "--out", out, "-p", "YFU19")
-    assert result.returncode == 0, result.stderr
-    assert command_line("predict", bundle, cells, "--out", tmp_path / "out.h5ad", "-p", "YFU19").returncode == 0
-    expected = anndata.read_h5ad(tmp_path / "out.h5ad")
-    np.testing.assert_allclose(anndata.io.read_zarr(out).X, expected.X, rtol=1e-4, atol=2e-5)
-
-
 def test_prediction_that_is_not_finite_is_an_error_and_leaves_no_file(
     command_line: CommandLine, bundle: Path, cells: Path, tmp_path: Path
 ) -> None:
@@ -119,15 +107,6 @@ def test_prediction_that_is_not_finite_is_an_error_and_leaves_no_file(
         assert f"for cell cell7 under EKKN10 is nan (cpu, {precision})" in result.stderr
         assert "Traceback" not in result.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_directory_that_cannot_be_written(command_line: CommandLine, bundle: Path, cells: Path, tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    result = command_line("predict", bundle, cells, "--out", locked / "out.h5ad", "-p", "YFU19")
-    assert result.returncode == 1
-    assert "cannot be written (Permission denied)" in result.stderr
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:

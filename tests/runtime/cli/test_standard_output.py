@@ -27,14 +27,7 @@ def start(
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, **options)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "unbuffered"),
-    [
-        (["--version"], False),
-        (["genes", "demo"], False),
-        (["genes", "demo"], True),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "unbuffered"), [(["--version"], False), (["genes", "demo"], True)])
 def test_full_device_is_one_message(arguments: list[str], unbuffered: bool, full_device: Path) -> None:
     with full_device.open("w") as full:
         process = start(*arguments, unbuffered=unbuffered, stdout=full)
@@ -46,30 +39,21 @@ def test_full_device_is_one_message(arguments: list[str], unbuffered: bool, full
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["genes", "demo"]])
-def test_reader_that_went_away_is_met_quietly(arguments: list[str]) -> None:
+def test_reader_that_went_away_is_met_quietly() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    process = start(*arguments, stdout=writing)
+    process = start("genes", "demo", stdout=writing)
     os.close(writing)
     _, message = process.communicate(timeout=60)
     assert message == ""
     assert process.returncode == 1
 
 
-def test_output_closed_by_the_caller_is_no_obstacle() -> None:
-    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "scgenept_rt", "genes", "demo"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&- <&-"])
-def test_errors_closed_by_the_caller_are_no_obstacle(bundle: Path, tmp_path: Path, closed: str) -> None:
+def test_streams_closed_by_the_caller_are_no_obstacle(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.h5ad"
     arguments = ["predict", str(bundle), str(CELLS), "--out", str(out), "-p", "YFU19"]
-    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "scgenept_rt", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "" if closed.startswith(">") else f"wrote {out}\n")
+    command = ["sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", sys.executable, "-m", "scgenept_rt", *arguments]
+    assert subprocess.run(command, check=False).returncode == 0
     assert anndata.read_h5ad(out).n_obs == 1
 
 

@@ -92,11 +92,3 @@ def test_faults_are_found_before_a_file_is_replaced(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["means.h5ad", "old.csv"]
     result = command_line("predict", bundle, tmp_path / "means.h5ad", "--out", tmp_path / "t.csv", "-p", "YFU19")
     assert f"scgenept-rt table {tmp_path / 't.h5ad'} --out {tmp_path / 't.csv'}" in result.stderr
-
-
-def test_predictions_that_are_not_there_are_what_is_named(command_line: CommandLine, tmp_path: Path) -> None:
-    missing = tmp_path / "missing.h5ad"
-    result = command_line("table", missing, "--out", tmp_path / "table.csv")
-    assert result.returncode == 1
-    assert f"error: {missing}" in result.stderr
-    assert list(tmp_path.iterdir()) == []

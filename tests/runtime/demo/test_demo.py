@@ -56,15 +56,6 @@ def test_bundle_has_the_norman_genes_and_is_marked_as_synthetic():
     assert sum(path.stat().st_size for path in demo_bundle_path().iterdir()) < 1_250_000
 
 
-def test_graph_gives_the_eager_outputs_that_the_bundle_holds(predictor: Predictor):
-    manifest = predictor.bundle.manifest
-    with np.load(demo_bundle_path() / "reference.npz") as reference:
-        arrays = dict(reference)
-    assert arrays["values"].shape[0] >= 4
-    output = predictor.session.run(arrays["values"], arrays["pert_flags"], arrays["gene_index"])
-    assert manifest.tolerances["fp32"].compare(output, arrays["predicted"]).passed
-
-
 def test_control_cells_look_like_the_published_file():
     cells = demo_control_cells(64)
     assert cells.shape == (64, 5045)
@@ -101,7 +92,7 @@ def test_responses_are_sparse_and_each_perturbation_raises_its_own_genes(predict
 
 
 def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthetic():
-    code, output = run_command("--cells", "2")
+    code, output = run_command("--cells", "1")
     assert code == 0
     assert output.startswith(NOTICE)
     for label in DEMO_PERTURBATIONS:
@@ -109,14 +100,8 @@ def test_command_prints_one_table_per_perturbation_and_a_note_that_it_is_synthet
         assert "synthetic" in title
     assert "provider cpu, fp32" in output
     assert output.isascii()
+    assert "nan" not in output  # one cell has no standard error
     assert "--genes norman --dataset norman" in output  # never the genes of one's own cells
-
-
-def test_one_cell_has_no_standard_error():
-    code, output = run_command("--cells", "1")
-    assert code == 0
-    assert "1 synthetic control cell of" in output
-    assert "nan" not in output
 
 
 def test_out_writes_the_cells_and_predictions_and_a_command_that_gives_them_again(
@@ -163,15 +148,6 @@ def test_out_replaces_files_only_when_told_to(command_line: CommandLine, tmp_pat
     assert anndata.read_h5ad(tmp_path / "predictions.h5ad").n_obs == 2
 
 
-def test_out_that_cannot_be_a_directory_is_one_message(command_line: CommandLine, tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    failed = command_line("demo", "--cells", "1", "--out", tmp_path / "file")
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("error: ")
-    assert "cannot be made" in failed.stderr
-    assert failed.stderr.count("\n") == 1
-
-
 SCREEN_LABELS = ("POU3F2+ctrl", "ctrl+FOXA1", "SAMD1+ZBTB1")
 
 
@@ -205,16 +181,14 @@ def test_a_screen_responds_as_the_network_was_trained_to(screen, predictor):
         assert np.corrcoef(measured, predicted.layers["delta"][row])[0, 1] > 0.5
 
 
-@pytest.mark.parametrize("label", ["TP53+ctrl", "ctrl"])
-def test_labels_that_norman_lacks_are_refused(label):
+def test_labels_that_norman_lacks_are_refused():
     with pytest.raises(PerturbationError, match=r"no label of the Norman screen"):
-        demo_screen([label])
+        demo_screen(["TP53+ctrl"])
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--cells", "0"),
         ("--cells", "100000000"),
         ("--screen", "a.csv"),
         ("--screen", "a.h5ad", "--out", "b"),

@@ -1,4 +1,4 @@
-"""How a command ends when it cannot do what was asked."""
+"""How the programs of this package start, and how they end when they cannot do what was asked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,55 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
 
-from scgenept_rt.cli.messages import say
+import typer
+
+from scgenept_rt.cli.messages import Group, say
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.files.slow_reads import let_signals_end_reads
 
 EXIT_USER_ERROR = 1
 _SECONDS_OF_ONE_STOP = 1.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def new_program(name: str, text: str) -> typer.Typer:
+    """Return a program with --version and --debug, to which its commands are added."""
+    program = typer.Typer(
+        name=name,
+        cls=Group,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=text,
+    )
+    program.callback()(_options_of_program)
+    return program
+
+
+def run_program(program: typer.Typer) -> None:
+    """Run a program; --debug is accepted before and after the name of its command."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    with exit_on_user_error(debug="--debug" in sys.argv[1:]):
+        program(args=arguments)
+
+
+def _show_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(context.command.name, version("scgenept-rt"))
+        raise typer.Exit
+
+
+def _options_of_program(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @contextmanager
