@@ -8,18 +8,9 @@ from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.wording import format_duration, join_limited, pluralize
 
 
-@pytest.mark.parametrize(
-    ("number", "words", "text"),
-    [
-        (0, ("cell",), "0 cells"),
-        (1, ("cell",), "1 cell"),
-        (1234, ("cell",), "1,234 cells"),
-        (1, ("entry", "entries"), "1 entry"),
-        (2, ("entry", "entries"), "2 entries"),
-    ],
-)
-def test_a_count_with_its_noun(number: int, words: tuple[str, ...], text: str) -> None:
-    assert pluralize(number, *words) == text
+def test_a_count_with_its_noun() -> None:
+    assert [pluralize(number, "entry", "entries") for number in (0, 1)] == ["0 entries", "1 entry"]
+    assert pluralize(1234, "cell") == "1,234 cells"
 
 
 @pytest.mark.parametrize(

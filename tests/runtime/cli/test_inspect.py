@@ -54,9 +54,8 @@ def test_a_graph_that_only_a_later_version_knows_is_no_obstacle(
 ) -> None:
     path = bundle_copy / MANIFEST_NAME
     manifest = json.loads(path.read_text())
-    for file in manifest["files"]:
-        if file["path"] == "portable_fp16.onnx":
-            file[field] = value
+    (graph,) = (file for file in manifest["files"] if file["path"] == "portable_fp16.onnx")
+    graph[field] = value
     path.write_text(json.dumps(manifest))
     shown = command_line("inspect", bundle_copy)
     assert shown.returncode == 0, shown.stderr
@@ -224,10 +223,9 @@ def test_what_is_wrong_with_data_is_told_with_the_option_of_predict(
     assert facts["next"] == [f"scgenept-rt check BUNDLE {path}"]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n damaged"])
-def test_a_damaged_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "data.h5ad"
-    path.write_bytes(content)
+    path.write_bytes(b"\x89HDF\r\n\x1a\n damaged")
     with pytest.raises(CellsFormatError) as error:
         inspect(path=path, json_output=False)
     assert (error.value.where, str(error.value).count("\n")) == (str(path), 0)

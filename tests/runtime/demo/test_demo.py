@@ -19,7 +19,7 @@ from scgenept_rt.demo import (
     expression_rates,
 )
 from scgenept_rt.demo.screen import SCREEN_CONTROLS
-from scgenept_rt.errors import PerturbationError
+from scgenept_rt.errors import OutputExistsError, PerturbationError
 from scgenept_rt.predictor import Predictor, load
 from tests.commands import CommandLine
 
@@ -123,29 +123,19 @@ def test_out_writes_the_cells_and_predictions_and_a_command_that_gives_them_agai
     assert predicted.uns["scgenept_rt"]["synthetic"]
 
 
-def test_the_printed_command_names_the_shipped_bundle_also_beside_a_directory_called_demo(
+def test_out_called_demo_is_not_taken_for_the_bundle_and_replaced_only_when_told_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    _, before = run_command("--cells", "1", "--out", "made")
-    assert "predict demo made/cells.h5ad" in before
-    _, after = run_command("--cells", "1", "--out", "demo")
-    assert f"predict {demo_bundle_path()} demo/cells.h5ad" in after
-
-
-def test_out_replaces_files_only_when_told_to(command_line: CommandLine, tmp_path: Path):
-    existing = "predictions.h5ad"
-    (tmp_path / existing).write_text("mine")
-    failed = command_line("demo", "--cells", "1", "--provider", "cpu", "--out", tmp_path)
-    assert failed.returncode == 1
-    assert existing in failed.stderr
-    assert "--overwrite" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert [path.name for path in tmp_path.iterdir()] == [existing]
-    assert (tmp_path / existing).read_text() == "mine"
-    code, _ = run_command("--cells", "1", "--out", str(tmp_path), "--overwrite")
-    assert code == 0
-    assert anndata.read_h5ad(tmp_path / "predictions.h5ad").n_obs == 2
+    _, printed = run_command("--cells", "1", "--out", "demo")
+    assert f"predict {demo_bundle_path()} demo/cells.h5ad" in printed
+    (tmp_path / "demo" / "cells.h5ad").unlink()
+    (tmp_path / "demo" / "predictions.h5ad").write_text("mine")
+    with pytest.raises(OutputExistsError, match="predictions"):
+        run_command("--cells", "1", "--out", "demo")
+    assert (tmp_path / "demo" / "predictions.h5ad").read_text() == "mine"
+    assert run_command("--cells", "1", "--out", "demo", "--overwrite")[0] == 0
+    assert anndata.read_h5ad(tmp_path / "demo" / "predictions.h5ad").n_obs == 2
 
 
 SCREEN_LABELS = ("POU3F2+ctrl", "ctrl+FOXA1", "SAMD1+ZBTB1")
