@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, warn_caller
+from scgenept_rt.expression.control_cells import read_control_cells
+from scgenept_rt.expression.groups import Sampling
 from scgenept_rt.expression.label_matching import LabelReader, did_you_mean
-from scgenept_rt.expression.reading import read_control_cells
-from scgenept_rt.expression.sampling import Sampling
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions, SampleOptions
 from scgenept_rt.predictor import Predictor, Progress

@@ -1,132 +1,42 @@
-"""The control cells of a run, held sparse, in memory or in a temporary file."""
+"""The control cells of a run: their expression, in model gene order, and what outputs keep of their annotation."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.expression.groups import Groups
-from scgenept_rt.expression.input_annotation import InputAnnotation
-from scgenept_rt.files.failures import failed_writes
-from scgenept_rt.genes import GeneMatch
+from scgenept_rt.errors import CellsFormatError
+from scgenept_rt.expression.annotation import Annotation, as_text, is_storable, text_of
+from scgenept_rt.expression.groups import Groups, Sampling, draw_groups, mixed_notices
+from scgenept_rt.expression.label_columns import Labels, label_columns
+from scgenept_rt.expression.labels import ControlRows
+from scgenept_rt.expression.missing_genes import accept_blanked
+from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
+from scgenept_rt.expression.stored_rows import StoredRows, store_rows
+from scgenept_rt.genes import GeneMatch, GenePanel
+from scgenept_rt.options import ReadOptions
 
-SPILL_BYTES = 64 * 2**20
-_VALUES_PER_STEP = 1 << 20
-_STORED = np.dtype([("gene", np.int32), ("value", np.float32)])
-
-
-@dataclass(eq=False)
-class StoredRows:
-    """Rows over genes, dense on demand; zeros are not stored. Reading is safe from several threads.
-
-    Above a size they lie in a temporary file, of which only the rows asked for are read, so that the memory in use does
-    not grow with their number.
-    """
-
-    order: NDArray[np.int64]  # the stored row of each cell; a row may occur twice
-    n_genes: int
-    expressed: NDArray[np.bool_]  # [n_genes]: which genes have values
-    digest: bytes  # sha256 of the stored rows
-    _indptr: NDArray[np.int64]
-    _stored: NDArray[Any] | IO[bytes] | None
-
-    def close(self) -> None:
-        """Drop the values."""
-        stored, self._stored = self._stored, None
-        if stored is not None and not isinstance(stored, np.ndarray):
-            stored.close()
-
-    def dense(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return cells `start` up to `stop` as float32 [stop - start, n_genes]."""
-        return self.gather(np.arange(start, stop))
-
-    def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """Return the cells at `indices` (from 0 to n_obs - 1, repeats allowed) as `dense` does."""
-        rows = self.order[np.asarray(indices, dtype=np.int64)]
-        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
-        stored = np.concatenate([self._read(0, 0), *(self._read(run[0], run[-1] + 1) for run in runs)])
-        out = np.zeros((len(rows), self.n_genes), dtype=np.float32)
-        lengths = self._indptr[rows + 1] - self._indptr[rows]
-        out[np.repeat(np.arange(len(rows)), lengths), stored["gene"]] = stored["value"]
-        return out
-
-    def totals(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
-        """Return how many of the cells express a gene, and the sums of values and squares, as float64 [3, n_genes]."""
-        times = np.bincount(self.order[start:stop], minlength=len(self._indptr) - 1).astype(np.float64)
-        totals = np.zeros((3, self.n_genes), dtype=np.float64)
-        for first, end in self._steps():
-            stored = self._read(first, end)
-            weights = np.repeat(times[first:end], np.diff(self._indptr[first : end + 1]))
-            values = stored["value"].astype(np.float64)
-            for power, total in enumerate(totals):
-                total += np.bincount(stored["gene"], weights=weights * values**power, minlength=self.n_genes)
-        return totals
-
-    def _steps(self) -> Iterator[tuple[int, int]]:
-        """Yield row ranges of bounded size that cover all stored rows; fixed, so that sums are reproducible."""
-        first, n_stored = 0, len(self._indptr) - 1
-        while first < n_stored:
-            end = int(np.searchsorted(self._indptr, self._indptr[first] + _VALUES_PER_STEP, side="right")) - 1
-            end = min(max(end, first + 1), n_stored)
-            yield first, end
-            first = end
-
-    def _read(self, first: int, end: int) -> NDArray[Any]:
-        """Return genes and values of the stored rows from `first` up to `end`."""
-        begin, stop = int(self._indptr[first]), int(self._indptr[end])
-        if self._stored is None:
-            raise ValueError("these control cells were closed")
-        if isinstance(self._stored, np.ndarray):
-            return self._stored[begin:stop]
-        if begin == stop:  # an empty range cannot be mapped
-            return np.empty(0, _STORED)
-        place: dict[str, Any] = {"offset": begin * _STORED.itemsize, "shape": (stop - begin,)}
-        return np.memmap(self._stored, dtype=_STORED, mode="r", **place)
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
-def store_rows(batches: Iterable[Any], order: NDArray[np.int64], n_genes: int) -> StoredRows:
-    """Keep the rows of canonical `csr_array` batches (sorted columns, no stored zeros), as `StoredRows` says."""
-    lengths: list[NDArray[Any]] = [np.zeros(1, np.int64)]
-    kept: list[NDArray[Any]] = [np.empty(0, _STORED)]
-    n_bytes, file = 0, None
-    expressed = np.zeros(n_genes, dtype=np.bool_)
-    # Genes and values are digested apart, so that the size of batches leaves no trace.
-    of_genes, of_values = hashlib.sha256(), hashlib.sha256()
-    try:
-        for batch in batches:
-            stored = np.empty(batch.nnz, _STORED)
-            stored["gene"], stored["value"] = batch.indices, batch.data
-            of_genes.update(np.ascontiguousarray(stored["gene"]).data)
-            of_values.update(np.ascontiguousarray(stored["value"]).data)
-            lengths.append(np.diff(batch.indptr))
-            expressed[batch.indices] = True
-            kept.append(stored)
-            n_bytes += stored.nbytes
-            if n_bytes > SPILL_BYTES:
-                remedy = "Free space, or set the environment variable TMPDIR to a directory with more"
-                with failed_writes(tempfile.gettempdir(), "control cells cannot be kept in temporary files", remedy):
-                    # It has no name to leave behind: it is gone when it is closed or the process ends.
-                    file = file or tempfile.TemporaryFile()  # noqa: SIM115
-                    for stored in kept:
-                        file.write(stored.data)
-                    file.flush()
-                kept.clear()
-    except BaseException:
-        if file is not None:
-            with suppress(OSError):  # as when what could not be written is tried again
-                file.close()
-        raise
-    indptr = np.cumsum(np.concatenate(lengths), dtype=np.int64)
-    digest = hashlib.sha256(indptr.tobytes() + of_genes.digest() + of_values.digest()).digest()
-    return StoredRows(order, n_genes, expressed, digest, indptr, file or np.concatenate(kept))
+@dataclass(frozen=True, eq=False)
+class InputAnnotation:
+    """Names and annotation of an input; `var_names` alone unless the rest was asked for."""
+
+    var_names: NDArray[np.object_]
+    # Columns of the control cells in use, without the column of labels and those left out:
+    obs: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Sequence[str] = ()  # columns that tell control cells from others, as predicted cells are none
+    control_labels: Sequence[str] = ()  # of each control cell in use, as the input writes it
+    labels: Sequence[str] = ()  # of all cells, each once
 
 
 @dataclass(eq=False)
@@ -153,11 +63,6 @@ class ControlCells:
         """How many cells the run uses; one drawn twice counts as two."""
         return len(self.obs_names)
 
-    @property
-    def n_genes(self) -> int:
-        """How many genes the model has."""
-        return self.values.n_genes
-
     def __enter__(self) -> ControlCells:
         return self
 
@@ -169,10 +74,6 @@ class ControlCells:
         self.values.close()
         if self.others is not None:
             self.others.close()
-
-    def dense(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the expression of cells; see `StoredRows.dense`."""
-        return self.values.dense(start, stop)
 
     def over_input(self, first: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return rows [n_cells, n_genes] of the cells from `first` on over all genes of the input.
@@ -191,7 +92,122 @@ class ControlCells:
         digest = hashlib.sha256(self.values.digest)
         if self.others is not None:
             digest.update(self.others.digest)
-        digest.update(str(self.n_genes).encode())
+        digest.update(str(self.values.n_genes).encode())
         digest.update(self.values.order.tobytes())
         digest.update(json.dumps(self.obs_names.tolist()).encode())
         return digest.hexdigest()
+
+
+def read_control_cells(
+    source: str | Path | AnnData,
+    panel: GenePanel,
+    *,
+    options: ReadOptions | None = None,
+    sampling: Sampling | None = None,
+    groupby: str | None = None,
+    annotated: bool = False,
+    all_genes: bool = False,
+) -> ControlCells:
+    """Read the control cells that a run uses; only these are in memory, and many go to a temporary file.
+
+    Parameters
+    ----------
+    source, options
+        See `open_cells`. Of a view of a backed AnnData all rows are loaded.
+    sampling
+        Which control cells to use; by default each once.
+    groupby
+        obs column with groups of cells: they are drawn within each, and lie one group after the other.
+    annotated, all_genes
+        Read obs and labels too, and the values of the input's other genes.
+
+    Raises
+    ------
+    CellsError
+        If the input cannot be read or lacks what an option names, its control cells cannot be identified or are too
+        few, its genes do not match the model's, or values in use are not log1p-normalised expression.
+    """
+    with open_cells(source, options) as cells:
+        cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
+        match = cells.require_genes(panel)
+        control = cells.find_control_cells(panel)
+        groups, drawn, of_groups = draw_groups(cells, control.rows, groupby, sampling or Sampling())
+        notices: list[str] = []
+        stored, order = np.unique(drawn, return_inverse=True)
+        rows = control.rows[stored]
+        values = store_rows(cells.values(match, rows, notices), order, len(panel))
+        match = accept_blanked(cells, match, rows, values.expressed)
+        return ControlCells(
+            values,
+            obs_names=cells.obs.index[rows[order]],
+            n_available=len(control.rows),
+            groups=groups,
+            mixed=mixed_notices(cells.obs, rows) if groupby is None else [],
+            match=match,
+            condition_key=control.condition_key,
+            control_label=control.control_label,
+            notices=[*match.notices, *control.notices, *of_groups, *notices],
+            annotation=read_annotation(cells, panel, control, rows[order])
+            if annotated
+            else InputAnnotation(cells.var.index),
+            others=_other_genes(cells, match, rows, order) if all_genes else None,
+        )
+
+
+def _other_genes(cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], order: NDArray[np.int64]) -> StoredRows:
+    """Read the genes of the input that no gene of the model was found in; the columns of the others stay empty."""
+    columns = np.arange(cells.var.n_rows, dtype=np.int64)
+    columns[match.columns[match.columns >= 0]] = -1
+    return store_rows(cells.matrix.batches(rows, columns), order, cells.var.n_rows)
+
+
+def read_annotation(
+    cells: OpenedCells, panel: GenePanel, control: ControlRows, rows: NDArray[np.int64]
+) -> InputAnnotation:
+    """Read names and annotation; `rows` are those of the control cells in use."""
+    obs, left_out = _columns(cells.obs, panel, control, rows)
+    labels = np.empty(0, object)
+    if control.condition_key is not None:
+        labels = as_text(cells.obs.column(control.condition_key))
+    return InputAnnotation(
+        cells.var.index, obs, left_out, labels[rows].tolist() if len(labels) else (), tuple(dict.fromkeys(labels))
+    )
+
+
+def _columns(
+    obs: Annotation, panel: GenePanel, control: ControlRows, rows: NDArray[np.int64]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the columns that describe a cell whatever perturbs it, at `rows`, and the names of the others."""
+    of_perturbations = {column.name for column in label_columns(obs, panel) if column.names_perturbations}
+    kept, left_out = {}, []
+    for name in dict.fromkeys(obs.columns):
+        if name == control.condition_key or not is_storable(name):
+            continue
+        try:
+            values = obs.column(name)
+            tells_controls = name in of_perturbations or _tells_controls(Labels(values), control.rows)
+        except (CellsFormatError, TypeError):  # nobody asked for this column; lists and the like
+            continue
+        if tells_controls:
+            left_out.append(name)
+        else:
+            kept[name] = _storable(values, rows)
+    return kept, left_out
+
+
+def _tells_controls(labels: Labels, control_rows: NDArray[np.int64]) -> bool:
+    """Return whether all control cells have one value that no other cell has."""
+    if len(control_rows) == len(labels.codes):
+        return False
+    found = labels.counts(control_rows)
+    return list(found.values()) == [len(control_rows)] and found.items() <= labels.counts().items()
+
+
+def _storable(values: Any, rows: NDArray[np.int64]) -> Any:
+    """Return values at rows as numbers, or else as a categorical of text: every format of anndata stores these."""
+    import pandas as pd
+
+    series = pd.Series(values).iloc[rows]
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return series.array
+    return pd.Categorical(series.astype(object).map(text_of, na_action="ignore"))

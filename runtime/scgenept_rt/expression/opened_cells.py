@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, CellsFormatError, FieldNotFoundError, UseOption
-from scgenept_rt.expression.annotation import Annotation, no_column
+from scgenept_rt.expression.annotation import VAR_NAMES, Annotation, gene_names, is_gene, no_column
 from scgenept_rt.expression.count_signature import MAX_CELLS, Signature
-from scgenept_rt.expression.gene_columns import VAR_NAMES, gene_names, is_gene
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
-from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows
+from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows, matrix_rows
 from scgenept_rt.expression.missing_genes import accept_missing, without_flagged
 from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, judge_sample
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
 from scgenept_rt.options import ReadOptions, resolve
 from scgenept_rt.wording import describe, join_limited, pluralize
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _COUNTS = re.compile(r"^(?!.*log).*(?:count|umi|raw)", re.IGNORECASE)
 """Names of layers of counts."""
+_IN_MEMORY = "AnnData object"
+_LOAD = "Load it: `adata = adata.to_memory()`"
 
 
 @contextmanager
@@ -68,8 +70,6 @@ def open_cells(source: str | Path | AnnData, read: ReadOptions | None = None) ->
         with open_stored(Path(source), options) as stored:
             yield stored
     else:
-        from scgenept_rt.expression.in_memory import LoadedCells
-
         yield LoadedCells(source, options)
 
 
@@ -308,3 +308,33 @@ class OpenedCells(ABC):
             )
         matrix.kept = self.kept
         return matrix
+
+
+class LoadedCells(OpenedCells):
+    """Cells of an AnnData object."""
+
+    def __init__(self, adata: AnnData, options: ReadOptions) -> None:
+        import pandas as pd
+
+        if not isinstance(adata.obs, pd.DataFrame):  # an xarray data set
+            raise CellsFormatError("it is lazy (anndata.experimental.read_lazy)", _LOAD, where=_IN_MEMORY)
+        self._adata = adata
+        super().__init__(
+            f"{_IN_MEMORY} backed by {adata.filename}" if adata.isbacked else _IN_MEMORY,
+            options,
+            Annotation.of(adata.obs),
+            adata.uns,
+            tuple(sorted(str(name) for name in adata.layers if name is not None)),  # anndata 0.13: None is X
+            # X of a view would be copied. The object that it shows is in no public attribute.
+            has_x=(adata._adata_ref if adata.is_view else adata).X is not None,
+            has_raw=adata.raw is not None,
+        )
+
+    def _read_var(self, *, use_raw: bool) -> Annotation:
+        return Annotation.of(self._adata.raw.var if use_raw else self._adata.var)
+
+    def _read_matrix(self, layer: str | None, *, use_raw: bool) -> MatrixRows:
+        with failed_reads(CellsFormatError, self.where, "its matrix", _LOAD):
+            adata = self._adata
+            matrix = adata.raw.X if use_raw else adata.X if layer is None else adata.layers[layer]
+        return matrix_rows(matrix, self.where)

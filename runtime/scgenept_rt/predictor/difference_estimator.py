@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.expression import ControlCells
-from scgenept_rt.expression.control_cells import SPILL_BYTES
+from scgenept_rt.expression.stored_rows import SPILL_BYTES
 from scgenept_rt.perturbation import Perturbation
 from scgenept_rt.predictor.batches import Batch, BatchLoop, Part, Schedule
 from scgenept_rt.predictor.moments import (
@@ -149,7 +149,7 @@ class DifferenceEstimator:
             return
         block = self._block(0)
         pilot = [
-            np.empty((min(FEWEST_CELLS, self._limits[each]), self._controls.n_genes), np.float32) for each in block
+            np.empty((min(FEWEST_CELLS, self._limits[each]), self._controls.values.n_genes), np.float32) for each in block
         ]
         for part, _, predicted in self._run(Schedule(block, list(map(len, pilot)), self._start)):
             pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted
@@ -162,7 +162,7 @@ class DifferenceEstimator:
         if self._pays([_MARGIN * self._first_guess(scale * (rows[:shared] - middle)) for rows in pilot]):
             self._predict_unperturbed()
         for perturbation, rows in zip(block, pilot, strict=True):
-            values = self._controls.dense(self._start, self._start + len(rows))
+            values = self._controls.values.dense(self._start, self._start + len(rows))
             moments = self._found[perturbation] = CellMoments()
             moments.add(values, rows, self._unperturbed_rows(0, len(rows)))
 
@@ -257,7 +257,7 @@ class DifferenceEstimator:
                 self._on_predicted(len(predicted))
 
     def _predict_unperturbed(self) -> None:
-        found = _empty_rows(self._n_cells, self._controls.n_genes)
+        found = _empty_rows(self._n_cells, self._controls.values.n_genes)
         for part, values, predicted in self._run(Schedule([_CONTROL], [self._n_cells], [self._start])):
             found[part.first_cell - self._start :][: len(predicted)] = predicted
             self._of_all.add(values, predicted, predicted)
@@ -277,5 +277,5 @@ class DifferenceEstimator:
         moments = CellMoments()
         unperturbed = self._unperturbed_rows(0, n)
         assert unperturbed is not None, "without these, all cells are predicted"
-        moments.add(self._controls.dense(self._start, self._start + n), unperturbed)
+        moments.add(self._controls.values.dense(self._start, self._start + n), unperturbed)
         return moments

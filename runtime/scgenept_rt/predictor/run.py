@@ -191,7 +191,7 @@ class Run:
             self.predictor,
             n_rows=self.schedule.n_rows,
             batch_size=cast("int", self.options["batch_size"]),
-            read_cells=lru_cache(maxsize=1)(self.controls.dense),  # several perturbations may take the same ones
+            read_cells=lru_cache(maxsize=1)(self.controls.values.dense),  # several perturbations may take the same ones
             cell_name=lambda cell: str(self.controls.obs_names[cell]),
         )
 

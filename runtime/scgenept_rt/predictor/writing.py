@@ -190,7 +190,7 @@ def _write_control_rows(run: Run, writer: RowWriter) -> None:
     if writer.n_committed < n_cells:
         writer.rewind(writer.n_committed)
         for begin in range(writer.n_committed, n_cells, step):
-            writer.write(controls.over_input(begin, controls.dense(begin, min(begin + step, n_cells))))
+            writer.write(controls.over_input(begin, controls.values.dense(begin, min(begin + step, n_cells))))
         writer.commit()
 
 

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from scgenept_rt.expression import ReadOptions, read_control_cells
+from scgenept_rt.expression import read_control_cells
 from scgenept_rt.genes import GenePanel
+from scgenept_rt.options import ReadOptions
 
 GENES = tuple("ABCDEFGH")
 IDS = tuple(f"ENSG{number:011d}" for number in range(1, 9))
@@ -68,5 +69,5 @@ def proposed(caught):
 
 def read(source, panel=PANEL, sampling=None, spill_bytes=2**20, **options):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scgenept_rt.expression.control_cells.SPILL_BYTES", spill_bytes)
+        patch.setattr("scgenept_rt.expression.stored_rows.SPILL_BYTES", spill_bytes)
         return read_control_cells(source, panel, options=ReadOptions(**options), sampling=sampling)

@@ -18,9 +18,9 @@ def test_reading_cells(tmp_path, monkeypatch, spill_bytes, mode):
     x = log1p_values(n_obs=300).astype(np.float32)
     with read(cells(x, conditions=False), sampling=Sampling(mode, seed=3), spill_bytes=spill_bytes) as control:
         rows = np.array([int(name.removeprefix("cell")) for name in control.obs_names])
-        np.testing.assert_array_equal(control.dense(0, 300), x[rows])
-        np.testing.assert_array_equal(control.dense(17, 40), x[rows[17:40]])
-        assert control.dense(5, 5).shape == (0, 8)
+        np.testing.assert_array_equal(control.values.dense(0, 300), x[rows])
+        np.testing.assert_array_equal(control.values.dense(17, 40), x[rows[17:40]])
+        assert control.values.dense(5, 5).shape == (0, 8)
         wanted = [299, 0, 0, 7, 8, 9, 3]
         np.testing.assert_array_equal(control.values.gather(wanted), x[rows[wanted]])
         assert control.values.gather([]).shape == (0, 8)
@@ -29,15 +29,15 @@ def test_reading_cells(tmp_path, monkeypatch, spill_bytes, mode):
             expected = [(part != 0).sum(axis=0), part.sum(axis=0), np.square(part).sum(axis=0)]
             np.testing.assert_allclose(control.values.totals(begin, end), expected, rtol=1e-12)
         with ThreadPoolExecutor(4) as pool:
-            for start, part in enumerate(pool.map(lambda start: control.dense(start, start + 9), range(200))):
+            for start, part in enumerate(pool.map(lambda start: control.values.dense(start, start + 9), range(200))):
                 np.testing.assert_array_equal(part, x[rows[start : start + 9]])
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="closed"):
-        control.dense(0, 1)
+        control.values.dense(0, 1)
 
 
 def test_totals_over_many_steps_does_not_depend_on_where_values_lie(monkeypatch):
-    monkeypatch.setattr("scgenept_rt.expression.control_cells._VALUES_PER_STEP", 10)
+    monkeypatch.setattr("scgenept_rt.expression.stored_rows._VALUES_PER_STEP", 10)
     x = log1p_values(n_obs=50)
     held, spilled = (read(cells(x, conditions=False), spill_bytes=size) for size in (2**20, 0))
     np.testing.assert_array_equal(held.values.totals(), spilled.values.totals())

@@ -66,7 +66,7 @@ def test_files_of_r(tmp_path, order, encoding, fixed, categories):
         write_frame(file, "obs", names, {"condition": LABELS}, **layout, categories=categories)
         write_frame(file, "var", GENES, {}, **layout, categories=None)
     control = read(tmp_path / "cells.h5ad")
-    np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(control.values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
     assert list(control.obs_names[:2]) == ["cell0", "cell3"]
 
 
@@ -79,7 +79,7 @@ def test_a_matrix_with_the_attributes_of_h5sparse(tmp_path, form):
         attrs.update({"h5sparse_format": form, "h5sparse_shape": attrs["shape"]})
         for name in ("encoding-type", "encoding-version", "shape"):
             del attrs[name]
-    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
 
 
 def test_a_transposed_matrix(tmp_path):
@@ -220,7 +220,7 @@ def test_files_of_other_programs_give_no_warning(tmp_path, form):
     form(adata)
     adata.write_h5ad(tmp_path / "cells.h5ad")
     control = read(tmp_path / "cells.h5ad")
-    np.testing.assert_array_equal(control.dense(0, N_OBS), adata.X.astype(np.float32))
+    np.testing.assert_array_equal(control.values.dense(0, N_OBS), adata.X.astype(np.float32))
     assert not any("Warning" in notice for notice in control.notices), control.notices
 
 

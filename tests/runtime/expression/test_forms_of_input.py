@@ -50,7 +50,7 @@ def test_every_form_gives_the_control_rows_in_model_order(tmp_path, form, encodi
         control = read(source, layer="lognorm" if where == "layer" else None, use_raw=where == "raw")
     assert control.n_obs == len(CONTROL_ROWS) == control.n_available
     assert list(control.obs_names) == [f"cell{row}" for row in CONTROL_ROWS]
-    dense = control.dense(0, control.n_obs)
+    dense = control.values.dense(0, control.n_obs)
     np.testing.assert_array_equal(dense, x[CONTROL_ROWS].astype(np.float32))
     assert dense.dtype == np.float32
     assert dense.flags.c_contiguous
@@ -65,7 +65,7 @@ def test_a_view_with_its_own_rows_and_genes():
     for view in (adata[::-1, genes][:20], adata[::-1, ::-1][:20]):
         control = read(view)
         assert list(control.obs_names) == [f"cell{row}" for row in rows]
-        np.testing.assert_array_equal(control.dense(0, len(rows)), x[rows].astype(np.float32))
+        np.testing.assert_array_equal(control.values.dense(0, len(rows)), x[rows].astype(np.float32))
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -95,7 +95,7 @@ def test_cells_that_are_not_loaded_yet_say_how_to_load_them(tmp_path, form):
         read(source, **options)
     assert "adata.to_memory()" in caught.value.remedy
     expected = read(adata)
-    np.testing.assert_array_equal(read(source.to_memory(), **options).dense(0, 2), expected.dense(0, 2))
+    np.testing.assert_array_equal(read(source.to_memory(), **options).values.dense(0, 2), expected.values.dense(0, 2))
 
 
 def test_an_empty_entry_in_place_of_raw(tmp_path):
@@ -104,7 +104,7 @@ def test_an_empty_entry_in_place_of_raw(tmp_path):
         anndata.io.write_elem(file, "/", cells(x))
         if "raw" not in file:  # as anndata 0.12 writes it
             file["raw"] = h5py.Empty("f4")
-    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
     with pytest.raises(FieldNotFoundError, match="it has no raw"):
         read(tmp_path / "cells.h5ad", use_raw=True)
 
@@ -118,7 +118,7 @@ def test_both_formats_of_zarr(tmp_path, encoding, zarr_format):
         as_form(cells(ENCODINGS[encoding](x)), "zarr", tmp_path) as source,
     ):
         assert (source / "zarr.json").exists() == (zarr_format == 3)
-        np.testing.assert_array_equal(read(source).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+        np.testing.assert_array_equal(read(source).values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
 
 
 def test_the_form_of_files_before_anndata_0_8(tmp_path):
@@ -136,7 +136,7 @@ def test_the_form_of_files_before_anndata_0_8(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         control = read(path)
-    np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(control.values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
 
 
 @pytest.mark.parametrize("there", [["layer"], ["use_raw"], ["layer", "use_raw"]])
@@ -153,7 +153,7 @@ def test_an_input_without_x(tmp_path, there):
         options = proposed(caught)
         assert options == {name: {"layer": "lognorm", "use_raw": True}[name] for name in there}
         for name, value in options.items():
-            np.testing.assert_array_equal(read(source, **{name: value}).dense(0, 2), np.ones((2, 8)))
+            np.testing.assert_array_equal(read(source, **{name: value}).values.dense(0, 2), np.ones((2, 8)))
 
 
 def test_an_input_without_any_expression_and_a_view_of_it(tmp_path):
@@ -171,7 +171,7 @@ def test_endings_in_capitals(tmp_path, ending):
     x = log1p_values()
     with as_form(cells(x), ending.lower(), tmp_path) as written:
         source = Path(written).rename(tmp_path / f"renamed.{ending}")
-    np.testing.assert_array_equal(read(source).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(read(source).values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,9 @@ def test_the_form_of_the_input_never_changes_the_control_cells(seed, n_obs, cont
             try:
                 with as_form(cells(ENCODINGS[encoding](x), conditions=conditions), form, folder) as source:
                     control = read(source, sampling=sampling, spill_bytes=0 if form == "zarr" else 2**20)
-                np.testing.assert_array_equal(control.dense(0, control.n_obs), expected.dense(0, expected.n_obs))
+                np.testing.assert_array_equal(
+                    control.values.dense(0, control.n_obs), expected.values.dense(0, expected.n_obs)
+                )
                 assert list(control.obs_names) == list(expected.obs_names)
                 assert control.fingerprint == expected.fingerprint
                 control.close()

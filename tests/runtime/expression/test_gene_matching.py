@@ -22,7 +22,7 @@ def test_missing_genes_are_an_error_or_zero():
         read(cells(x[:, :7], GENES[:7]))
     control = read(adata, missing_genes="zero")
     expected = np.hstack([x[CONTROL_ROWS, :5], np.zeros((10, 3))]).astype(np.float32)
-    np.testing.assert_array_equal(control.dense(0, 10), expected)
+    np.testing.assert_array_equal(control.values.dense(0, 10), expected)
     assert "Genes of the model that the input lacks were taken as not expressed (3): F, G, H." in control.notices
     assert any("5 of the model's 8 genes were found" in notice for notice in control.notices)
 
@@ -37,7 +37,9 @@ def test_missing_genes_point_at_raw_where_it_has_more(tmp_path):
         with pytest.raises(GeneMatchError, match="raw, which has 8 genes") as caught:
             read(source)
         assert proposed(caught) == {"missing_genes": "zero", "use_raw": True}
-        np.testing.assert_array_equal(read(source, use_raw=True).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+        np.testing.assert_array_equal(
+            read(source, use_raw=True).values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32)
+        )
 
 
 def test_no_gene_at_all_is_never_taken_as_zero():
@@ -73,7 +75,7 @@ def test_gene_key_takes_any_column(tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     for source in (adata, tmp_path / "cells.h5ad"):
         control = read(source, gene_key="symbol")
-        np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS, ::-1].astype(np.float32))
+        np.testing.assert_array_equal(control.values.dense(0, 10), x[CONTROL_ROWS, ::-1].astype(np.float32))
         assert read(source, gene_key="index_of_mine").match.n_found == 8
 
 
@@ -95,7 +97,7 @@ def values_of(names, x, options=None, **columns):
     for column, texts in columns.items():
         adata.var[column] = list(texts)
     control = read(adata, HUMAN, **(options or {}))
-    return control.dense(0, control.n_obs), control
+    return control.values.dense(0, control.n_obs), control
 
 
 PLAIN = log1p_values(n_vars=12)
@@ -329,7 +331,7 @@ def test_genes_blanked_in_x_count_as_missing(form, how, tmp_path):
     if how.get("raw", True):
         assert proposed(caught)["use_raw"] is True
         whole = read(source, HUMAN, use_raw=True)
-        np.testing.assert_array_equal(whole.dense(0, 10), EXPECTED)
+        np.testing.assert_array_equal(whole.values.dense(0, 10), EXPECTED)
 
 
 def test_a_flagged_gene_that_the_model_lacks_and_a_gene_without_counts_are_no_matter():
@@ -353,4 +355,4 @@ def test_an_antibody_or_guide_with_the_name_of_a_gene_is_not_the_gene(kind, drop
         with pytest.raises(GeneMatchError, match="missing from var_names: A"):
             read(adata)
         return
-    np.testing.assert_array_equal(read(adata).dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(read(adata).values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))

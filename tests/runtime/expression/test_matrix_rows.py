@@ -22,7 +22,7 @@ def test_every_real_dtype(tmp_path, form, encoding, dtype):
     x = np.minimum(log1p_values(), 2).astype(dtype)
     with as_form(cells(ENCODINGS[encoding](x)), form, tmp_path) as source:
         control = read(source)
-    np.testing.assert_array_equal(control.dense(0, control.n_obs), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(control.values.dense(0, control.n_obs), x[CONTROL_ROWS].astype(np.float32))
 
 
 def test_values_of_another_kind():
@@ -49,7 +49,7 @@ def test_batches_of_any_size_give_the_same_values(tmp_path, monkeypatch, encodin
     for name in ("_READ_VALUES", "_READ_DENSE_VALUES", "_GAP_VALUES", "_BAND_BYTES"):
         monkeypatch.setattr(matrix_rows, name, 3)
     batches = read(tmp_path / "cells.h5ad")
-    np.testing.assert_array_equal(batches.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(batches.values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
     assert batches.fingerprint == whole.fingerprint
 
 
@@ -109,5 +109,5 @@ def test_stored_entries_in_any_order_and_in_parts_are_as_scipy_reads_them():
     control = read(cells(x, conditions=False))
     expected = np.zeros((3, 8), np.float32)
     expected[0, [0, 7]], expected[1, 3], expected[2, 2] = [1.5, 0.5], 0.5, 2.5
-    np.testing.assert_array_equal(control.dense(0, 3), expected)
+    np.testing.assert_array_equal(control.values.dense(0, 3), expected)
     assert control.fingerprint == read(cells(expected, conditions=False)).fingerprint

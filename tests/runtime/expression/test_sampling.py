@@ -19,7 +19,7 @@ def test_upstream_sampling_repeats_cells_in_draw_order():
     x = log1p_values(n_obs=6)
     control = read(cells(x, conditions=False), sampling=Sampling("upstream", seed=123))
     assert list(control.obs_names) == ["cell5", "cell2", "cell4", "cell2", "cell1", "cell3"]
-    np.testing.assert_array_equal(control.dense(0, 6), x[[5, 2, 4, 2, 1, 3]].astype(np.float32))
+    np.testing.assert_array_equal(control.values.dense(0, 6), x[[5, 2, 4, 2, 1, 3]].astype(np.float32))
     assert control.n_available == 6
 
 

@@ -38,7 +38,7 @@ def test_negative_values_name_cell_and_gene(encoding):
         read(adata)
     assert proposed(caught) == {"layer": "lognorm", "use_raw": True, "allow_unnormalized": True}
     control = read(adata, allow_unnormalized=True)
-    assert control.dense(2, 3)[0, 3] == np.float32(-0.25)
+    assert control.values.dense(2, 3)[0, 3] == np.float32(-0.25)
     assert any("from -0.25" in notice for notice in control.notices)
 
 
@@ -52,7 +52,7 @@ def test_raw_counts_say_how_to_normalise(dtype):
     assert "sc.pp.normalize_total(adata); sc.pp.log1p(adata)" in str(caught.value)
     assert proposed(caught) == {"allow_unnormalized": True}
     control = read(adata, allow_unnormalized=True)
-    np.testing.assert_array_equal(control.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    np.testing.assert_array_equal(control.values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
     assert any("look like raw counts" in notice for notice in control.notices)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import DeviceMemoryError, InferenceError, NonFinitePredictionError
-from scgenept_rt.expression import ControlCells
+from scgenept_rt.expression.stored_rows import StoredRows
 from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor.batches import THREAD_NAME
 
@@ -145,9 +145,9 @@ def test_short_batches_are_padded_but_none_is_larger_than_the_run_needs(rows_of:
 def test_next_batch_is_filled_by_the_caller_while_one_runs(
     rows_of: Callable[..., Rows], expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled, callers, dense = threading.Semaphore(0), set(), ControlCells.dense
+    filled, callers, dense = threading.Semaphore(0), set(), StoredRows.dense
 
-    def watched(self: ControlCells, begin: int, end: int) -> np.ndarray:
+    def watched(self: StoredRows, begin: int, end: int) -> np.ndarray:
         callers.add(threading.get_ident())
         found = dense(self, begin, end)
         filled.release()
@@ -158,7 +158,7 @@ def test_next_batch_is_filled_by_the_caller_while_one_runs(
         for _ in range(3 if number == 1 else 0):
             assert filled.acquire(timeout=60), "nothing was filled meanwhile"
 
-    monkeypatch.setattr(ControlCells, "dense", watched)
+    monkeypatch.setattr(StoredRows, "dense", watched)
     np.testing.assert_array_equal(np.concatenate([rows.X for rows in rows_of(StandIn(during))]), expected)
     assert callers == {threading.get_ident()}
 

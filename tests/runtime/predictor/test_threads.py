@@ -105,7 +105,7 @@ def test_closing_iter_predict_early_drops_the_cells_and_their_temporary_file(
     model: sgr.Predictor, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More than is held in memory.
-    monkeypatch.setattr("scgenept_rt.expression.control_cells.SPILL_BYTES", 100)
+    monkeypatch.setattr("scgenept_rt.expression.stored_rows.SPILL_BYTES", 100)
 
     def temporary_files() -> int:
         links = (link for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
