@@ -62,6 +62,11 @@ def as_form(adata, form, folder):
             backed.file.close()
 
 
+def assert_controls(control, x, rows=CONTROL_ROWS):
+    """Check that control cells have the values of these rows, by default of every third."""
+    np.testing.assert_array_equal(control.values.dense(0, control.n_obs), x[rows].astype(np.float32))
+
+
 def proposed(caught):
     """Return the options that an error proposes, by name."""
     return {option.name: option.value for option in caught.value.options}

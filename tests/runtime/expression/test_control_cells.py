@@ -6,17 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from scgenept_rt.errors import ExpressionValueError
+from scgenept_rt.errors import ControlCellsError, ExpressionValueError
 from scgenept_rt.expression import OpenedCells, Sampling, matrix_rows
 from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, N_OBS, cells, log1p_values, read
 
 
-@pytest.mark.parametrize("spill_bytes", [0, 2**20])
-@pytest.mark.parametrize("mode", ["all", "random", "upstream"])
+@pytest.mark.parametrize(("mode", "spill_bytes"), [("all", 0), ("random", 2**20), ("upstream", 0), ("upstream", 2**20)])
 def test_reading_cells(tmp_path, monkeypatch, spill_bytes, mode):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     x = log1p_values(n_obs=300).astype(np.float32)
     with read(cells(x, conditions=False), sampling=Sampling(mode, seed=3), spill_bytes=spill_bytes) as control:
+        assert control.n_available == 300
         rows = np.array([int(name.removeprefix("cell")) for name in control.obs_names])
         np.testing.assert_array_equal(control.values.dense(0, 300), x[rows])
         np.testing.assert_array_equal(control.values.dense(17, 40), x[rows[17:40]])
@@ -77,3 +77,27 @@ def test_rows_that_an_option_leaves_out_are_as_if_they_were_not_there(monkeypatc
     monkeypatch.setattr(OpenedCells, "kept", kept)
     found = read(adata)
     assert (found.fingerprint, found.notices) == (expected.fingerprint, expected.notices)
+
+
+def test_upstream_sampling_draws_what_the_published_code_drew():
+    # Recorded from pred_perturb_from_ctrl after np.random.seed(123), 6 control cells, pool_size None and 5.
+    assert Sampling("upstream", seed=123).draw(6).tolist() == [5, 2, 4, 2, 1, 3]
+    assert Sampling("upstream", n_controls=5, seed=123).draw(6).tolist() == [5, 2, 4, 2, 1]
+    assert len(Sampling("upstream", n_controls=10).draw(3)) == 10
+
+
+def test_sampling_without_replacement():
+    drawn = Sampling("random", n_controls=20, seed=4).draw(50)
+    assert len(set(drawn.tolist())) == 20
+    assert drawn.tolist() != sorted(drawn.tolist())
+    assert Sampling("random", n_controls=7, seed=4).draw(50).tolist() == drawn[:7].tolist()
+    assert Sampling("random", n_controls=20, seed=5).draw(50).tolist() != drawn.tolist()
+    assert Sampling("all", n_controls=20, seed=4).draw(50).tolist() == sorted(drawn.tolist())
+    assert sorted(Sampling("random", seed=4).draw(50).tolist()) == list(range(50))
+    assert Sampling("all", seed=4).draw(50).tolist() == list(range(50))
+
+
+@pytest.mark.parametrize("mode", ["all", "random"])
+def test_more_cells_than_there_are(mode):
+    with pytest.raises(ControlCellsError, match="11 control cells were asked for, but the input has 10"):
+        read(cells(log1p_values()), sampling=Sampling(mode, n_controls=11))

@@ -23,6 +23,7 @@ from tests.runtime.expression.inputs import (
     IDS,
     N_OBS,
     PANEL,
+    assert_controls,
     cells,
     log1p_values,
     proposed,
@@ -53,10 +54,17 @@ def write_frame(parent, name, index, columns, *, order, encoding, fixed, categor
             frame[column] = np.array(values, dtype=text)
 
 
-@pytest.mark.parametrize("order", [True, False])
-@pytest.mark.parametrize("encoding", [None, "0.1.0", "0.2.0"])
-@pytest.mark.parametrize("fixed", [True, False])
-@pytest.mark.parametrize("categories", [None, "referenced", "apart"])
+@pytest.mark.parametrize(
+    ("order", "encoding", "fixed", "categories"),
+    [
+        (True, "0.2.0", False, None),
+        (False, "0.1.0", True, "referenced"),
+        (True, None, True, "apart"),
+        (False, "0.2.0", False, "apart"),
+        (False, None, True, None),
+        (True, "0.1.0", False, "referenced"),
+    ],
+)
 def test_files_of_r(tmp_path, order, encoding, fixed, categories):
     x = log1p_values()
     layout = {"order": order, "encoding": encoding, "fixed": fixed}
@@ -66,7 +74,7 @@ def test_files_of_r(tmp_path, order, encoding, fixed, categories):
         write_frame(file, "obs", names, {"condition": LABELS}, **layout, categories=categories)
         write_frame(file, "var", GENES, {}, **layout, categories=None)
     control = read(tmp_path / "cells.h5ad")
-    np.testing.assert_array_equal(control.values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    assert_controls(control, x)
     assert list(control.obs_names[:2]) == ["cell0", "cell3"]
 
 
@@ -79,21 +87,10 @@ def test_a_matrix_with_the_attributes_of_h5sparse(tmp_path, form):
         attrs.update({"h5sparse_format": form, "h5sparse_shape": attrs["shape"]})
         for name in ("encoding-type", "encoding-version", "shape"):
             del attrs[name]
-    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").values.dense(0, 10), x[CONTROL_ROWS].astype(np.float32))
+    assert_controls(read(tmp_path / "cells.h5ad"), x)
 
 
-def test_a_transposed_matrix(tmp_path):
-    cells(log1p_values()).write_h5ad(tmp_path / "cells.h5ad")
-    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
-        x = file["X"][:]
-        del file["X"]
-        file["X"] = x.T
-    with pytest.raises(CellsFormatError, match=r"matrix is 8 x 30.*cells as rows"):
-        read(tmp_path / "cells.h5ad")
-
-
-@pytest.mark.parametrize("names", [GENES, IDS])
-@pytest.mark.parametrize("missing_genes", ["error", "zero"])
+@pytest.mark.parametrize(("names", "missing_genes"), [(GENES, "zero"), (IDS, "error")])
 def test_genes_as_rows(tmp_path, names, missing_genes):
     transposed = cells(log1p_values(), names=names).T
     transposed.write_h5ad(tmp_path / "cells.h5ad")
@@ -107,34 +104,28 @@ def test_genes_as_rows(tmp_path, names, missing_genes):
 
 
 @pytest.mark.parametrize(
-    ("name", "step"),
+    ("name", "content", "step"),
     [
-        ("c.h5ad.gz", "gunzip"),
-        ("c.rds", "zellkonverter"),
-        ("c.h5Seurat", "SeuratDisk"),
-        ("c.loom", "read_loom"),
-        ("c.csv", "read_csv"),
-        ("c.h5", "read_10x_h5"),
+        ("c.h5ad.gz", b"x", "gunzip"),
+        ("c.rds", b"x", "zellkonverter"),
+        ("c.h5Seurat", b"x", "SeuratDisk"),
+        ("c.loom", b"x", "read_loom"),
+        ("c.csv", b"x", "read_csv"),
+        ("c.h5", b"x", "read_10x_h5"),
+        ("c.h5ad", gzip.compress(b"x"), "gunzip"),
+        ("c.h5ad", None, "read_10x_h5"),
     ],
 )
-def test_other_kinds_of_files_are_told_the_conversion(tmp_path, name, step):
-    (tmp_path / name).write_bytes(b"x")
+def test_other_kinds_of_files_are_told_the_conversion(tmp_path, name, content, step):
+    path = tmp_path / name
+    if content is None:
+        with h5py.File(path, "w") as file:
+            file.create_group("matrix")
+    else:
+        path.write_bytes(content)
     with pytest.raises(CellsFormatError) as caught:
-        read(tmp_path / name)
+        read(path)
     assert step in caught.value.remedy
-
-
-def test_other_kinds_of_files_with_the_ending_of_h5ad(tmp_path):
-    path = tmp_path / "cells.h5ad"
-    path.write_bytes(gzip.compress(b"x"))
-    with pytest.raises(CellsFormatError) as caught:
-        read(path)
-    assert "gunzip" in caught.value.remedy
-    with h5py.File(path, "w") as file:
-        file.create_group("matrix")
-    with pytest.raises(CellsFormatError) as caught:
-        read(path)
-    assert "read_10x_h5" in caught.value.remedy
 
 
 def test_a_file_that_is_open_for_writing_elsewhere(tmp_path):
@@ -224,7 +215,7 @@ def test_files_of_other_programs_give_no_warning(tmp_path, form):
     assert not any("Warning" in notice for notice in control.notices), control.notices
 
 
-@pytest.mark.parametrize("name", ["logcounts", "log1p_counts", "lognorm"])
+@pytest.mark.parametrize("name", ["logcounts", "log1p_counts"])
 def test_counts_of_zellkonverter_are_told_the_layer_of_logarithms(name):
     adata = cells(np.round(4 * log1p_values()))
     adata.layers[name], adata.layers["rawcounts"] = log1p_values(), adata.X

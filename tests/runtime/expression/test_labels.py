@@ -9,14 +9,18 @@ from scgenept_rt.errors import CellsFormatError, ControlCellsError, FieldNotFoun
 from tests.runtime.expression.inputs import as_form, cells, log1p_values, proposed, read
 
 
-@pytest.mark.parametrize("key", ["condition", "perturbation", "target_gene", "gene"])
-@pytest.mark.parametrize("label", ["ctrl", "control", "non-targeting"])
-@pytest.mark.parametrize("form", ["h5ad", "memory"])
+@pytest.mark.parametrize(
+    ("key", "label", "form"),
+    [
+        ("condition", "ctrl", "h5ad"),
+        ("perturbation", "control", "memory"),
+        ("target_gene", "non-targeting", "h5ad"),
+        ("gene", "control", "h5ad"),
+    ],
+)
 def test_columns_and_labels_of_the_field(tmp_path, key, label, form):
-    conditions = ["A", label, None, label, "B"]
-    adata = cells(log1p_values(n_obs=5), conditions=conditions, key=key)
-    adata.obs[key] = adata.obs[key].astype("category")
-    with as_form(adata, form, tmp_path) as source:
+    conditions = pd.Categorical(["A", label, None, label, "B"])
+    with as_form(cells(log1p_values(n_obs=5), conditions=conditions, key=key), form, tmp_path) as source:
         control = read(source)
     assert list(control.obs_names) == ["cell1", "cell3"]
     assert (control.condition_key, control.control_label) == (key, label)
@@ -77,9 +81,6 @@ def test_no_control_cells_names_column_and_frequent_labels():
     assert proposed(caught) == {"control_label": "unperturbed"}
     with pytest.raises(ControlCellsError, match="expected 'NT'"):
         read(adata, control_label="NT")
-
-
-def test_a_column_without_any_label_is_said_to_have_none():
     with pytest.raises(ControlCellsError, match=r"expected 'ctrl'.*; it has no labels at all"):
         read(cells(log1p_values(n_obs=3), conditions=[np.nan] * 3))
 
