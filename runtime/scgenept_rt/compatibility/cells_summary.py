@@ -38,7 +38,7 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
         else:
             candidates = np.arange(cells.n_obs) if control is None else control.rows
             values, *_ = check_values(cells, candidates, findings)
-    known = control.labels.counts() if control is not None and control.labels is not None else {}
+    known = control.labels.counts if control is not None and control.labels is not None else {}
     controls = control.control_labels if control is not None else ()
     return {
         "path": cells.where,

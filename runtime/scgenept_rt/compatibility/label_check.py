@@ -33,7 +33,7 @@ def check_labels(control: ControlRows, panel: GenePanel, findings: Findings) -> 
     Returns plain values. Column and label of control cells are None if all cells are control cells; `perturbations` are
     what the model can predict of the other labels, each set of target genes once.
     """
-    counts = {} if control.labels is None else control.labels.counts()
+    counts = {} if control.labels is None else control.labels.counts
     controls = (*CONTROL_LABELS, *control.control_labels)
     others = [name for name in counts if name not in controls and (name in panel or not is_control_word(name))]
     targets: dict[tuple[int, ...], str] = {}

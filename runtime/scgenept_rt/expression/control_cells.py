@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression.annotation import Annotation, as_text, is_storable, text_of
 from scgenept_rt.expression.groups import Groups, Sampling, draw_groups, mixed_notices
-from scgenept_rt.expression.label_columns import Labels, label_columns
+from scgenept_rt.expression.label_columns import LabelColumn, label_columns
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.expression.missing_genes import accept_blanked
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
@@ -185,7 +185,7 @@ def _columns(
             continue
         try:
             values = obs.column(name)
-            tells_controls = name in of_perturbations or _tells_controls(Labels(values), control.rows)
+            tells_controls = name in of_perturbations or _tells_controls(LabelColumn(name, values), control.rows)
         except (CellsFormatError, TypeError):  # nobody asked for this column; lists and the like
             continue
         if tells_controls:
@@ -195,12 +195,11 @@ def _columns(
     return kept, left_out
 
 
-def _tells_controls(labels: Labels, control_rows: NDArray[np.int64]) -> bool:
+def _tells_controls(column: LabelColumn, control_rows: NDArray[np.int64]) -> bool:
     """Return whether all control cells have one value that no other cell has."""
-    if len(control_rows) == len(labels.codes):
-        return False
-    found = labels.counts(control_rows)
-    return list(found.values()) == [len(control_rows)] and found.items() <= labels.counts().items()
+    found = column.counts_in(control_rows)
+    apart = len(control_rows) < len(column.codes) and found.items() <= column.counts.items()
+    return apart and list(found.values()) == [len(control_rows)]
 
 
 def _storable(values: Any, rows: NDArray[np.int64]) -> Any:

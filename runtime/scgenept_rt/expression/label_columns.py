@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -36,27 +35,32 @@ _MOST_LABELS = 2000
 """Labels of a column that are looked at, the most frequent ones."""
 
 
-class Labels:
-    """The labels of a column: distinct texts, and the position of each row's label among them, -1 for none.
+class LabelColumn:
+    """A column of obs: the label of each row, and what the labels say.
 
-    Texts are stripped, so that two may be the same, as those of "ctrl" and "ctrl ".
+    `names` are the distinct labels, `codes` [n_obs] the position of each row's among them, -1 for none. Labels are
+    stripped, so that two may be the same, as those of "ctrl" and "ctrl ".
     """
 
-    def __init__(self, values: Any) -> None:
+    def __init__(self, name: str, values: Any, panel: GenePanel | None = None) -> None:
         import pandas as pd
 
-        if isinstance(values, pd.Series) and isinstance(values.dtype, pd.CategoricalDtype):
-            values = values.cat
-        if hasattr(values, "categories") and hasattr(values, "codes"):
-            codes, distinct = values.codes, values.categories
-        else:
-            codes, distinct = pd.factorize(pd.Series(values))
+        series = pd.Series(values)
+        codes, distinct = pd.factorize(series)
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            codes, distinct = series.cat.codes, series.cat.categories
+        self.name, self._panel = name, panel
         self.names = tuple(text_of(value).strip() for value in distinct)
         self.codes = np.asarray(codes, dtype=np.int64)
 
-    def counts(self, rows: NDArray[np.int64] | None = None) -> dict[str, int]:
-        """Return how many rows (of those given) have each label, most frequent first."""
-        codes = self.codes if rows is None else self.codes[rows]
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of cells of each label, most frequent first."""
+        return self.counts_in(slice(None))
+
+    def counts_in(self, rows: NDArray[np.int64] | slice) -> dict[str, int]:
+        """Return the number of cells of each label among these rows, most frequent first."""
+        codes = self.codes[rows]
         n_rows = np.bincount(codes[codes >= 0], minlength=len(self.names))
         totals: dict[str, int] = {}
         for code in np.argsort(-n_rows, kind="stable"):
@@ -66,22 +70,7 @@ class Labels:
 
     def rows(self, *labels: str) -> NDArray[np.int64]:
         """Return the rows with one of the labels, in order."""
-        codes = [code for code, name in enumerate(self.names) if name in labels]
-        return np.flatnonzero(np.isin(self.codes, codes)).astype(np.int64)
-
-
-@dataclass(frozen=True, eq=False)
-class LabelColumn:
-    """A column of obs, and what its labels say."""
-
-    name: str
-    labels: Labels
-    panel: GenePanel | None
-
-    @cached_property
-    def counts(self) -> dict[str, int]:
-        """Number of cells of each label."""
-        return self.labels.counts()
+        return np.flatnonzero(np.isin(self.codes, [code for code, name in enumerate(self.names) if name in labels]))
 
     @cached_property
     def controls(self) -> tuple[str, ...]:
@@ -122,21 +111,21 @@ class LabelColumn:
     def _texts(self) -> Mapping[str, str]:
         """The labels, without a cell type in front where they name genes only without it: A549_KLF1+ctrl_1+1."""
         texts = {label: label for label in self._frequent}
-        if self.panel is None or _CELL_KIND.search(self.name):
+        if self._panel is None or _CELL_KIND.search(self.name):
             return texts
-        before = {text for label in texts for text in _before_control(label, self.panel)}
+        before = {text for label in texts for text in _before_control(label, self._panel)}
         shorter = {
             label: next((label.removeprefix(text) for text in before if label.startswith(text)), label)
             for label in texts
         }
-        names_genes = any(guide_targets(text, self.panel) for label, text in shorter.items() if text != label)
+        names_genes = any(guide_targets(text, self._panel) for label, text in shorter.items() if text != label)
         return shorter if names_genes else texts
 
     @cached_property
     def _targets(self) -> Mapping[str, tuple[str, ...]]:
-        if self.panel is None or _CELL_KIND.search(self.name):
+        if self._panel is None or _CELL_KIND.search(self.name):
             return {}
-        return {label: guide_targets(text, self.panel) for label, text in self._texts.items()}
+        return {label: guide_targets(text, self._panel) for label, text in self._texts.items()}
 
 
 def _before_control(label: str, panel: GenePanel) -> Iterator[str]:
@@ -156,11 +145,11 @@ def label_columns(obs: Annotation, panel: GenePanel | None, *, strict: bool = Fa
     """
     for name, values in text_columns(obs, strict=strict):
         with suppress(TypeError):  # a column of lists or the like
-            yield LabelColumn(name, Labels(values), panel)
+            yield LabelColumn(name, values, panel)
     for name in obs.columns:
         if _IS_CONTROL.fullmatch(name) or _IS_PERTURBED.fullmatch(name):
             with suppress(*(() if strict else (CellsFormatError,))):
-                column = LabelColumn(name, Labels(obs.column(name)), panel)
+                column = LabelColumn(name, obs.column(name), panel)
                 if set(column.counts) <= {*_NO, *_YES, *map(str, range(10))}:
                     yield column
 
@@ -171,6 +160,6 @@ def design_columns(obs: Annotation, panel: GenePanel) -> list[str]:
     for name in obs.columns:
         if guide_targets(name, panel):
             with suppress(CellsFormatError, TypeError):
-                values = Labels(obs.column(name)).counts().keys()
+                values = LabelColumn(name, obs.column(name)).counts.keys()
                 design += [name] if len(values) == 2 and values <= {*_NO, *_YES} else []
     return design

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, ControlCellsError, FieldNotFoundError, Notice, UseOption
 from scgenept_rt.expression.annotation import no_column
-from scgenept_rt.expression.label_columns import LabelColumn, Labels, design_columns, label_columns
+from scgenept_rt.expression.label_columns import LabelColumn, design_columns, label_columns
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS
 from scgenept_rt.wording import join_limited, pluralize
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from scgenept_rt.expression.opened_cells import OpenedCells
 
 CONDITION_KEYS = ("condition", "perturbation", "target_gene", "gene")
-_N_FREQUENT = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +30,7 @@ class ControlRows:
     rows: NDArray[np.int64]
     condition_key: str | None
     control_labels: tuple[str, ...] = ()  # the most frequent first
-    labels: Labels | None = None
+    labels: LabelColumn | None = None
     notices: tuple[str, ...] = ()
 
     @property
@@ -71,18 +70,18 @@ def find_control_rows(cells: OpenedCells, panel: GenePanel | None = None) -> Con
         notice = Caution(f"obs has no column {', '.join(CONDITION_KEYS)}: {taken}.")
         return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, notices=(notice, *of_columns))
 
-    columns = [LabelColumn(name, Labels(obs.column(name)), panel) for name in keys]
+    columns = [LabelColumn(name, obs.column(name), panel) for name in keys]
     for column in columns:
         labels = _selected(column, given, cells.where)
         if labels:
-            rows = column.labels.rows(*labels)
+            rows = column.rows(*labels)
             notices: list[str] = [*obs.notices(column.name)]
             if len(keys) > 1:
                 chosen = f"control cells are those with {column.name} = {' or '.join(labels)}"
                 notices.append(f"obs has the columns {', '.join(keys)}; {chosen}.")
             notices += _contradictions(cells, column.name, rows, panel)
             notices += _other_controls(column, labels)
-            return ControlRows(rows, column.name, labels, column.labels, tuple(notices))
+            return ControlRows(rows, column.name, labels, column, tuple(notices))
     raise _no_control_cells(cells, columns[0], given, panel)
 
 
@@ -145,7 +144,7 @@ def _contradictions(cells: OpenedCells, key: str, rows: NDArray[np.int64], panel
     """Raise if another column says that control cells are perturbed; return a warning if the user named the column."""
     found: dict[str, str] = {}
     for column in label_columns(cells.obs, panel):
-        counts = column.labels.counts(rows)
+        counts = column.counts_in(rows)
         perturbed = [label for label in counts if label in column.perturbed]
         if perturbed and column.name != key and column.names_perturbations:
             n = sum(counts[label] for label in perturbed)
@@ -186,7 +185,7 @@ def _check_other_columns(cells: OpenedCells, given: Sequence[str], panel: GenePa
         )
     naming = {name: column for name, column in columns.items() if column.names_perturbations}
     if naming:
-        held = join_limited([_held(column, obs.n_rows) for column in naming.values()])
+        held = join_limited([_held(column) for column in naming.values()])
         only = _only(naming)
         options = [UseOption("condition_key", "name the column", only)]
         controls = naming[only].controls if only else ()
@@ -212,18 +211,17 @@ def _check_other_columns(cells: OpenedCells, given: Sequence[str], panel: GenePa
     return [notice for name in columns for notice in obs.notices(name)]
 
 
-def _held(column: LabelColumn, n_obs: int) -> str:
+def _held(column: LabelColumn) -> str:
     shown = column.controls or column.perturbed or tuple(column.counts)
-    held = [f"{label!r} ({column.counts[label]:,} of {n_obs:,} cells)" for label in shown]
-    return f"{column.name!r} holds {join_limited(held, 3)}"
+    return f"{column.name!r} holds {join_limited(_counted(column, shown), 3)}"
 
 
 def _no_control_cells(
     cells: OpenedCells, column: LabelColumn, given: Sequence[str], panel: GenePanel | None
 ) -> ControlCellsError:
     expected = " or ".join(repr(label) for label in given or CONTROL_LABELS)
-    frequent = [f"{label!r} ({count:,})" for label, count in list(column.counts.items())[:_N_FREQUENT]]
-    found = f"its most frequent labels: {', '.join(frequent)}" if frequent else "it has no labels at all"
+    held = join_limited(_counted(column, list(column.counts)))
+    found = f"its most frequent labels: {held}" if held else "it has no labels at all"
     for notice in cells.obs.notices(column.name):
         found += f" ({notice.problem})"
     elsewhere = [
@@ -238,7 +236,7 @@ def _no_control_cells(
     name_column = UseOption("condition_key", "name another column", _only(elsewhere))
     return ControlCellsError(
         f"obs column {column.name!r} has no control cells, expected {expected}; {found}",
-        options=([name_label] if frequent else []) + ([] if passed else [name_column]),
+        options=([name_label] if held else []) + ([] if passed else [name_column]),
         where=cells.where,
     )
 

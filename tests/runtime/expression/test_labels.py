@@ -77,7 +77,7 @@ def test_no_control_cells_names_column_and_frequent_labels():
         read(adata)
     message = str(caught.value)
     assert "'condition' has no control cells, expected 'ctrl' or 'control' or 'non-targeting'" in message
-    assert "'unperturbed' (3), 'B' (2), 'A' (1)" in message
+    assert "'unperturbed' (3 cells), 'B' (2 cells), 'A' (1 cell)" in message
     assert proposed(caught) == {"control_label": "unperturbed"}
     with pytest.raises(ControlCellsError, match="expected 'NT'"):
         read(adata, control_label="NT")
@@ -95,7 +95,7 @@ def with_column(name, values):
 def test_perturbed_cells_are_not_controls_because_their_column_has_another_name(kind):
     adata = with_column("guide", pd.Series(["non-targeting", "KLF1"] * 3, dtype=kind).array)
     adata.obs["batch"] = ["control lane"] * 6
-    with pytest.raises(ControlCellsError, match=r"'guide' holds 'non-targeting' \(3 of 6 cells\)\.") as caught:
+    with pytest.raises(ControlCellsError, match=r"'guide' holds 'non-targeting' \(3 cells\)\.") as caught:
         read(adata)
     assert proposed(caught) == {"condition_key": "guide"}
     assert list(read(adata, condition_key="guide").obs_names) == ["cell0", "cell2", "cell4"]
@@ -106,7 +106,7 @@ def test_every_column_that_tells_control_cells_is_named():
     adata.obs["arm"] = ["ctrl", "control", "x"]
     with pytest.raises(
         ControlCellsError,
-        match=r"'guide' holds 'control' \(1 of 3 cells\), 'arm' holds 'ctrl' \(1 of 3 cells\), 'control' \(1 of",
+        match=r"'guide' holds 'control' \(1 cell\), 'arm' holds 'ctrl' \(1 cell\), 'control' \(1 cell",
     ) as caught:
         read(adata)
     assert proposed(caught) == {"condition_key": None}
