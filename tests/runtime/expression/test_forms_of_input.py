@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import anndata
@@ -113,22 +112,6 @@ def test_both_formats_of_zarr(tmp_path, encoding, zarr_format):
     ):
         assert (source / "zarr.json").exists() == (zarr_format == 3)
         assert_controls(read(source), x)
-
-
-def test_the_form_of_files_before_anndata_0_8(tmp_path):
-    x = log1p_values()
-    path = tmp_path / "old.h5ad"
-    cells(scipy.sparse.csr_matrix(x)).write_h5ad(path)
-    with h5py.File(path, "r+") as file:
-        del file["obs"]["condition"]
-        obs = file["obs"]
-        obs.attrs["encoding-version"] = "0.1.0"
-        categories = obs.create_dataset("__categories/condition", data=np.array(["A+ctrl", "ctrl"], dtype="S"))
-        codes = np.where(np.arange(N_OBS) % 3 == 0, 1, 0).astype(np.int8)
-        obs.create_dataset("condition", data=codes).attrs["categories"] = categories.ref
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert_controls(read(path), x)
 
 
 @pytest.mark.parametrize("there", [[], ["layer"], ["use_raw"], ["layer", "use_raw"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -148,12 +149,12 @@ def test_what_a_part_of_the_genes_shows_is_told():
         read(*kept(centred_log_ratios(COUNTS, 0)))
 
 
-@pytest.mark.parametrize("n_cells", [1, 2, 8])
 @pytest.mark.parametrize("name", ["log2", "log10", "twice", "square roots", "not logged"])
-def test_few_cells_show_it_too(name, n_cells):
+def test_few_cells_show_it_too(name):
     values, named, _ = WRONG[name]
-    with pytest.raises(ExpressionValueError, match=re.escape(named)):
-        read(cells(values[:n_cells]), PANEL)
+    for n_cells in (1, 2, 8):
+        with pytest.raises(ExpressionValueError, match=re.escape(named)):
+            read(cells(values[:n_cells]), PANEL)
 
 
 def test_a_part_of_the_cells_on_another_scale_is_named():
@@ -230,8 +231,6 @@ CORRECTED_BELOW_ZERO = {
 def test_negative_values_are_refused_by_name(name, form):
     values, named = NEGATIVE[name]
     adata = cells(values, form=form)
-    with pytest.raises(ExpressionValueError, match=named) as caught:
-        read(adata, PANEL)
     adata.layers["lognorm"] = cells(RIGHT).X
     with pytest.raises(ExpressionValueError, match=named) as caught:
         read(adata, PANEL)
@@ -342,14 +341,11 @@ def test_genes_dropped_after_normalising_give_no_notice(name):
 
 def test_what_scanpy_writes():
     scanpy = pytest.importorskip("scanpy")
-    for base in (None, 2):
+    for base, expected in ((None, contextlib.nullcontext()), (2, pytest.raises(ExpressionValueError, match="log2"))):
         adata = cells(COUNTS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             scanpy.pp.normalize_total(adata)
             scanpy.pp.log1p(adata, base=base)
-        if base is None:
+        with expected:
             assert read(adata, PANEL).notices == []
-        else:
-            with pytest.raises(ExpressionValueError, match="log2"):
-                read(adata, PANEL)

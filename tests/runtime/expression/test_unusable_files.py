@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import warnings
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,7 +17,7 @@ from scgenept_rt.errors import (
     FieldNotFoundError,
     MissingPackageError,
 )
-from tests.runtime.expression.inputs import GENES, as_form, cells, log1p_values, read
+from tests.runtime.expression.inputs import GENES, cells, log1p_values, read
 
 
 @pytest.fixture
@@ -101,30 +98,6 @@ def test_a_matrix_that_does_not_fit_its_annotations(h5ad):
             file["X"] = np.zeros(shape)
         with pytest.raises(CellsFormatError, match=rf"matrix is {shape[0]} x {shape[1]}, but obs has 30 rows.*{step}"):
             read(h5ad)
-
-
-def forget_consolidated_metadata(store: Path) -> None:
-    """Make a reader look what is in a store: version 2 lists it in a file of its own, version 3 in its first one."""
-    (store / ".zmetadata").unlink(missing_ok=True)
-    if (first := store / "zarr.json").exists():
-        metadata = json.loads(first.read_text())
-        first.write_text(json.dumps({key: metadata[key] for key in metadata if key != "consolidated_metadata"}))
-
-
-@pytest.mark.parametrize("form", ["h5ad", "zarr"])
-def test_a_column_that_is_listed_but_not_there(tmp_path, form):
-    with as_form(cells(log1p_values()), form, tmp_path) as path:
-        if form == "h5ad":
-            with h5py.File(path, "r+") as file:
-                del file["obs/condition"]
-        else:
-            shutil.rmtree(path / "obs" / "condition")
-            forget_consolidated_metadata(path)
-        with pytest.raises(
-            CellsFormatError, match=r"obs column 'condition' is not there, though .*column-order"
-        ) as error:
-            read(path)
-    assert str(error.value).startswith(str(path))
 
 
 def test_raw_without_names_of_genes(tmp_path):
