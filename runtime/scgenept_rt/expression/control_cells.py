@@ -108,24 +108,13 @@ def read_control_cells(
     annotated: bool = False,
     all_genes: bool = False,
 ) -> ControlCells:
-    """Read the control cells that a run uses; only these are in memory, and many go to a temporary file.
+    """Read the control cells that a run uses, by default each once; many of them go to a temporary file.
 
-    Parameters
-    ----------
-    source, options
-        See `open_cells`. Of a view of a backed AnnData all rows are loaded.
-    sampling
-        Which control cells to use; by default each once.
-    groupby
-        obs column with groups of cells: they are drawn within each, and lie one group after the other.
-    annotated, all_genes
-        Read obs and labels too, and the values of the input's other genes.
+    With `groupby`, a column of obs, they are drawn within each group, and lie one group after the other. `annotated`
+    reads obs and labels too, `all_genes` the values of the input's other genes.
 
-    Raises
-    ------
-    CellsError
-        If the input cannot be read or lacks what an option names, its control cells cannot be identified or are too
-        few, its genes do not match the model's, or values in use are not log1p-normalised expression.
+    Raises a `CellsError` if the input cannot be read or lacks what an option names, its control cells cannot be
+    identified or are too few, its genes do not match the model's, or values in use are not log1p-normalised expression.
     """
     with open_cells(source, options) as cells:
         cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at

@@ -32,17 +32,10 @@ _MOST_NUMBERS = 50
 class Sampling:
     """How control cells are drawn; the same cells serve every perturbation of a run.
 
-    Attributes
-    ----------
-    mode
-        "all": each control cell once, in the order of the file; with `n_controls`, that many of them drawn without
-        replacement, still in the order of the file. "random": without replacement, in the order drawn, so that the
-        first k cells are a random sample for every k. "upstream": with replacement, in the order drawn, the very
-        cells that `pred_perturb_from_ctrl` draws after `np.random.seed(seed)`.
-    n_controls
-        How many cells to draw; None for as many as there are.
-    seed
-        Seed of `np.random.RandomState`, whose stream NumPy keeps from release to release; from 0 to 4294967295.
+    The mode "all" takes each control cell once, in the order of the file; with `n_controls`, that many of them drawn
+    without replacement, still in the order of the file. "random" draws without replacement, so that the first k cells
+    are a random sample for every k. "upstream" draws with replacement, the very cells that `pred_perturb_from_ctrl`
+    draws after `np.random.seed(seed)`. NumPy keeps the stream of `np.random.RandomState` from release to release.
     """
 
     mode: SamplingMode = "all"
@@ -50,13 +43,7 @@ class Sampling:
     seed: int = 0
 
     def draw(self, n_available: int) -> NDArray[np.int64]:
-        """Return the drawn cells as positions among the `n_available` control cells.
-
-        Raises
-        ------
-        ControlCellsError
-            If more cells are asked for without replacement than there are.
-        """
+        """Return the drawn cells as positions among the `n_available` control cells; raise if there are too few."""
         if self.mode == "upstream":
             # As upstream calls it: no dtype, since that would change the stream.
             drawn = np.random.RandomState(self.seed).randint(0, n_available, self.n_controls or n_available)

@@ -43,20 +43,12 @@ def find_control_rows(cells: OpenedCells, panel: GenePanel | None = None) -> Con
     """Find the control cells by a column of obs: the `condition_key` of the options, or one of `CONDITION_KEYS`.
 
     If obs has none of these, all cells are control cells, unless another column names perturbations: perturbed cells
-    must never be taken for control cells, so the user has to choose the column.
+    must never be taken for control cells, so the user has to choose the column. The panel's genes
+    show which labels and guides are perturbations.
 
-    Parameters
-    ----------
-    panel
-        The model's genes, by which labels and guides are known for perturbations.
-
-    Raises
-    ------
-    FieldNotFoundError
-        If obs lacks the `condition_key`, or has no column in which to look for the `control_label`.
-    ControlCellsError
-        If no cell has a control label, several of `CONTROL_LABELS` occur, the column has to be named, or another
-        column says that control cells are perturbed.
+    Raises `FieldNotFoundError` if obs lacks the `condition_key`, or has no column in which to look for the
+    `control_label`, and `ControlCellsError` if no cell has a control label, several of `CONTROL_LABELS` occur, the
+    column has to be named, or another column says that control cells are perturbed.
     """
     obs, key, label = cells.obs, cells.options["condition_key"], cells.options["control_label"]
     if key is not None and key not in obs.columns:

@@ -38,14 +38,9 @@ class MatrixRows(ABC):
         self._where = where
 
     def batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield `csr_array` batches that stack up to the matrix at `rows` and `columns`.
+        """Yield `csr_array` batches that stack up to the matrix at `rows` (sorted, without repeats) and `columns`.
 
-        Parameters
-        ----------
-        rows
-            Sorted, without repeats.
-        columns
-            The matrix column of each gene, -1 for one that it lacks (which stays zero).
+        Columns are those of the matrix for each gene, -1 for one that it lacks (which stays zero).
         """
         remaining = self._batches(rows if self.kept is None else self.kept[rows], columns)
         while True:

@@ -44,21 +44,10 @@ _LOAD = "Load it: `adata = adata.to_memory()`"
 
 @contextmanager
 def open_cells(source: str | Path | AnnData, read: ReadOptions | None = None) -> Iterator[OpenedCells]:
-    """Open cells; only the row names of obs are read at once, all else when it is asked for.
+    """Open cells: an .h5ad file, a .zarr directory, or an AnnData in memory, backed, or as a view.
 
-    Parameters
-    ----------
-    source
-        Path of an .h5ad file or a .zarr directory, or an AnnData: in memory, backed, or a view.
-    read
-        What to read, and what to accept.
-
-    Raises
-    ------
-    ArgumentError
-        If the source is neither a path nor an AnnData, or options are not valid or exclude each other.
-    CellsNotFoundError, CellsFormatError, MissingPackageError
-        If the source cannot be opened.
+    Only the row names of obs are read at once, all else when it is asked for. Raises `ArgumentError` if the source is
+    of another type or options are not valid, and a `CellsError` or `MissingPackageError` if it cannot be opened.
     """
     check_source(source)
     options = resolve(ReadOptions, read)
@@ -236,22 +225,9 @@ class OpenedCells(ABC):
     ) -> Iterator[Any]:
         """Yield the values of cells in batches of bounded size, and check that they are log1p-normalised expression.
 
-        Parameters
-        ----------
-        rows
-            int64 [n_cells], sorted, without repeats.
-        notices
-            Notices about the scale are appended to it at the end.
-
-        Yields
-        ------
-        csr_array
-            float32 [n_rows, n_genes], with sorted columns and no stored zeros; missing genes are zero.
-
-        Raises
-        ------
-        ExpressionValueError
-            If values are not finite, or not log1p-normalised unless the options accept that.
+        Batches are `csr_array` [n_rows, n_genes] of float32 with sorted columns and no stored zeros; missing genes are
+        zero. `rows` are int64 [n_cells], sorted, without repeats; notices about the scale are appended at the end.
+        Raises `ExpressionValueError` if values are not finite, or not log1p-normalised unless the options accept that.
         """
         fault = self.judge_scale(rows, match.columns, match.panel.training_total)[1]
         check = ScaleCheck(self, match.panel.names, rows, fault)

@@ -77,18 +77,11 @@ _NO_TRACE = ScaleFault(
 def judge_sample(
     sample: Any, stated_base: float | None, training_total: float | None
 ) -> tuple[Signature | None, ScaleFault | None]:
-    """Return what a sample of cells went through, and what is wrong with that.
+    """Return what a sample of cells, a `csr_array` [n_cells, n_genes], went through, and what is wrong with that.
 
     Neither is known without values, or if some are not finite; the signature is not known if some are negative.
-
-    Parameters
-    ----------
-    sample
-        `csr_array` [n_cells, n_genes].
-    stated_base
-        The base of the logarithm that the file states, None for e.
-    training_total
-        Total per cell of the training data; None if it is not known.
+    `stated_base` is that of the logarithm that the file states, None for e, and `training_total` the total per cell of
+    the training data, if it is known.
     """
     data = sample.data[np.isfinite(sample.data)]
     if not data.size or (data.min() < 0 and data.size < sample.data.size):

@@ -13,21 +13,12 @@ from scgenept_rt.wording import describe, reason
 def from_array(values: ArrayLike, panel: GenePanel) -> NDArray[np.float32]:
     """Return log1p expression as a C-contiguous float32 array, without a copy where it is one already.
 
-    Parameters
-    ----------
-    values
-        (n_cells, n_genes) in model gene order, of any integer or float dtype, or a SciPy sparse matrix. No cells
-        (shape (0, n_genes)) are allowed. The scale is not checked: any finite value goes to the network as it is.
-    panel
-        The model's genes.
+    `values` are (n_cells, n_genes) in model gene order, of any integer or float dtype, or a SciPy sparse matrix; there
+    may be no cells. The scale is not checked: any finite value goes to the network as it is.
 
-    Raises
-    ------
-    ArgumentError
-        If the shape or the dtype does not fit, a value is masked, or it is an AnnData or a data frame, whose genes
-        `Predictor.predict` matches by name.
-    ExpressionValueError
-        If a value is NaN or infinite, also after conversion to float32.
+    Raises `ArgumentError` if the shape or the dtype does not fit, a value is masked, or it is an AnnData or a data
+    frame, whose genes `Predictor.predict` matches by name, and `ExpressionValueError` if a value is NaN or infinite,
+    also after conversion to float32.
     """
     n_genes = len(panel)
 
