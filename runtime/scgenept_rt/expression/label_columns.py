@@ -46,9 +46,10 @@ class LabelColumn:
         import pandas as pd
 
         series = pd.Series(values)
-        codes, distinct = pd.factorize(series)
         if isinstance(series.dtype, pd.CategoricalDtype):
             codes, distinct = series.cat.codes, series.cat.categories
+        else:
+            codes, distinct = pd.factorize(series)
         self.name, self._panel = name, panel
         self.names = tuple(text_of(value).strip() for value in distinct)
         self.codes = np.asarray(codes, dtype=np.int64)

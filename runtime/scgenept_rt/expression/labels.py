@@ -43,8 +43,8 @@ def find_control_rows(cells: OpenedCells, panel: GenePanel | None = None) -> Con
     """Find the control cells by a column of obs: the `condition_key` of the options, or one of `CONDITION_KEYS`.
 
     If obs has none of these, all cells are control cells, unless another column names perturbations: perturbed cells
-    must never be taken for control cells, so the user has to choose the column. The panel's genes
-    show which labels and guides are perturbations.
+    must never be taken for control cells, so the user has to choose the column. The panel's genes show
+    which labels and guides are perturbations.
 
     Raises `FieldNotFoundError` if obs lacks the `condition_key`, or has no column in which to look for the
     `control_label`, and `ControlCellsError` if no cell has a control label, several of `CONTROL_LABELS` occur, the

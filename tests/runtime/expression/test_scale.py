@@ -8,7 +8,6 @@ from tests.runtime.expression.inputs import (
     CONTROL_ROWS,
     ENCODINGS,
     N_OBS,
-    assert_controls,
     cells,
     log1p_values,
     proposed,
@@ -47,19 +46,6 @@ def test_negative_values_name_cell_and_gene():
     control = read(adata, allow_unnormalized=True)
     assert control.values.dense(2, 3)[0, 3] == np.float32(-0.25)
     assert any("from -0.25" in notice for notice in control.notices)
-
-
-def test_raw_counts_say_how_to_normalise():
-    x = np.random.default_rng(0).poisson(2.0, (N_OBS, 8)).astype("uint16")
-    x[3, 2] = 40
-    adata = cells(x)
-    with pytest.raises(ExpressionValueError, match=r"whole numbers up to 40 \(cell 'cell3', gene 'C'\)") as caught:
-        read(adata)
-    assert "sc.pp.normalize_total(adata); sc.pp.log1p(adata)" in str(caught.value)
-    assert proposed(caught) == {"allow_unnormalized": True}
-    control = read(adata, allow_unnormalized=True)
-    assert_controls(control, x)
-    assert any("look like raw counts" in notice for notice in control.notices)
 
 
 def test_normalised_values_without_log1p():
