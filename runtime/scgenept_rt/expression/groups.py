@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,8 @@ def draw_groups(
 def _require_groups(
     cells: OpenedCells, column: str, rows: NDArray[np.int64]
 ) -> tuple[tuple[str, ...], NDArray[np.int64], list[Notice]]:
+    import pandas as pd
+
     obs, where = cells.obs, cells.where
     if column not in obs.columns:
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
@@ -120,7 +122,8 @@ def _require_groups(
     names, codes, notices = _groups(obs, column, rows)
     if not names:
         raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
-    most = _MOST_NUMBERS if _is_number(obs.column(column)) else max(_MOST_NUMBERS, len(rows) // 2)
+    numbers = pd.api.types.is_numeric_dtype(obs.column(column))
+    most = _MOST_NUMBERS if numbers else max(_MOST_NUMBERS, len(rows) // 2)
     if len(names) > most:
         raise ControlCellsError(
             f"obs column {column!r} has {len(names):,} values for {pluralize(len(rows), 'control cell')}, such as "
@@ -184,12 +187,6 @@ def _groups(
     code_of = {name: code for code, name in enumerate(distinct)}
     code_of_category = np.array([*(code_of.get(name, -1) for name in names), -1], dtype=np.int64)
     return tuple(distinct), code_of_category[values.codes], obs.notices(column)
-
-
-def _is_number(values: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.api.types.is_numeric_dtype(values))
 
 
 def _name(value: object) -> str:

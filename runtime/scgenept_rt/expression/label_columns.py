@@ -47,7 +47,7 @@ class LabelColumn:
 
         series = pd.Series(values)
         if isinstance(series.dtype, pd.CategoricalDtype):
-            codes, distinct = series.cat.codes, series.cat.categories
+            codes, distinct = series.cat.codes.to_numpy(), series.cat.categories
         else:
             codes, distinct = pd.factorize(series)
         self.name, self._panel = name, panel

@@ -201,6 +201,7 @@ def _fault_of_negative(sample: Any) -> ScaleFault | None:
     return ScaleFault(problem, f"Read log1p of normalised counts, as before {step}", below_zero=True)
 
 
+@dataclass(eq=False)
 class ScaleCheck:
     """Checks the values of `rows` of cells in batches as they are read, and all of them together at the end.
 
@@ -208,20 +209,16 @@ class ScaleCheck:
     cells accept them.
     """
 
-    def __init__(
-        self, cells: OpenedCells, gene_names: Sequence[str], rows: NDArray[np.int64], fault: ScaleFault | None
-    ) -> None:
-        self._where = cells.where
-        self._accept = cells.options["allow_unnormalized"]
-        self._other_matrices = cells.other_matrices(counts=False)
-        self._cell_names = cells.obs.index
-        self._gene_names = gene_names
-        self._rows = rows
-        self._fault = fault
-        self._n_cells = self._n_empty = 0
-        self._all_whole = True
-        self._minimum = self._maximum = 0.0
-        self._maximum_at = ""
+    cells: OpenedCells
+    gene_names: Sequence[str]
+    rows: NDArray[np.int64]
+    fault: ScaleFault | None
+    _n_cells: int = 0
+    _n_empty: int = 0
+    _all_whole: bool = True
+    _minimum: float = 0.0
+    _maximum: float = 0.0
+    _maximum_at: str = ""
 
     def check(self, batch: Any) -> None:
         """Check the next cells, a `csr_array` [n_cells, n_genes] without stored zeros.
@@ -237,11 +234,11 @@ class ScaleCheck:
                 raise ExpressionValueError(
                     f"{problem} log1p-normalised expression",
                     "Remove or fill such values",
-                    self._other_matrices,
-                    where=self._where,
+                    self.cells.other_matrices(counts=False),
+                    where=self.cells.where,
                 )
-            fault = self._fault if self._fault is not None and self._fault.below_zero else None
-            if low < 0 and not self._accept and (fault is None or fault.certain):
+            fault = self.fault if self.fault is not None and self.fault.below_zero else None
+            if low < 0 and not self.cells.options["allow_unnormalized"] and (fault is None or fault.certain):
                 at = int(np.flatnonzero(data < 0)[0])
                 expected = ", expected log1p-normalised expression" if fault is None else f": {fault.problem}"
                 problem = f"the value of {self._place(batch, at)} is negative ({data[at]:g}){expected}"
@@ -262,12 +259,12 @@ class ScaleCheck:
         notices: list[str] = []
         raw_counts = self._all_whole and self._maximum >= _MIN_RAW_COUNT
         too_large = self._maximum > MAX_LOG1P
-        if not self._accept:
+        if not self.cells.options["allow_unnormalized"]:
             if raw_counts:
                 problem = f"all values are whole numbers up to {self._maximum:,g} ({self._maximum_at}): these are raw"
                 raise self._refused(f"{problem} counts", f"Normalise them: {_NORMALIZE}")
-            if self._fault is not None and self._fault.certain:
-                raise self._refused(self._fault.problem, self._fault.remedy)
+            if self.fault is not None and self.fault.certain:
+                raise self._refused(self.fault.problem, self.fault.remedy)
             if too_large:
                 problem = (
                     f"the largest value is {self._maximum:,g} ({self._maximum_at}), expected less than {MAX_LOG1P:g}"
@@ -277,8 +274,8 @@ class ScaleCheck:
             kind = "raw counts" if raw_counts else "not log1p"
             problem = f"Values from {self._minimum:,g} to {self._maximum:,g} look like {kind}; the model was trained on"
             notices.append(Caution(f"{problem} log1p-normalised expression, so its predictions may mean nothing here."))
-        if self._fault is not None and not notices:
-            notices.append(Caution(self._fault.problem, self._fault.remedy, self._other_matrices))
+        if self.fault is not None and not notices:
+            notices.append(Caution(self.fault.problem, self.fault.remedy, self.cells.other_matrices(counts=False)))
         if self._n_empty == self._n_cells:
             notices.append(Caution("All values of the cells are zero"))
         elif self._n_empty:
@@ -290,10 +287,12 @@ class ScaleCheck:
 
     def _refused(self, problem: str, remedy: str) -> ExpressionValueError:
         accept = UseOption("allow_unnormalized", "accept the values as they are", True)
-        return ExpressionValueError(problem, remedy, [*self._other_matrices, accept], where=self._where)
+        return ExpressionValueError(
+            problem, remedy, [*self.cells.other_matrices(counts=False), accept], where=self.cells.where
+        )
 
     def _place(self, batch: Any, at: int) -> str:
         """Return the cell and the gene of a stored value."""
         row = int(np.searchsorted(batch.indptr, at, side="right")) - 1
-        cell = str(self._cell_names[self._rows[self._n_cells + row]])
-        return f"cell {cell!r}, gene {self._gene_names[int(batch.indices[at])]!r}"
+        cell = str(self.cells.obs.index[self.rows[self._n_cells + row]])
+        return f"cell {cell!r}, gene {self.gene_names[int(batch.indices[at])]!r}"
