@@ -45,9 +45,9 @@ class LabelColumn:
     def __init__(self, name: str, values: Any, panel: GenePanel | None = None) -> None:
         import pandas as pd
 
-        series = pd.Series(values)
+        series: Any = pd.Series(values)
         if isinstance(series.dtype, pd.CategoricalDtype):
-            codes, distinct = series.cat.codes.to_numpy(), series.cat.categories
+            codes, distinct = series.cat.codes, series.cat.categories
         else:
             codes, distinct = pd.factorize(series)
         self.name, self._panel = name, panel

@@ -149,7 +149,8 @@ class DifferenceEstimator:
             return
         block = self._block(0)
         pilot = [
-            np.empty((min(FEWEST_CELLS, self._limits[each]), self._controls.values.n_genes), np.float32) for each in block
+            np.empty((min(FEWEST_CELLS, self._limits[each]), self._controls.values.n_genes), np.float32)
+            for each in block
         ]
         for part, _, predicted in self._run(Schedule(block, list(map(len, pilot)), self._start)):
             pilot[part.index][part.first_cell - self._start :][: len(predicted)] = predicted

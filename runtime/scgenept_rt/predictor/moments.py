@@ -92,7 +92,7 @@ class OwnValues(NamedTuple):
 
     @classmethod
     def of(cls, n: int, expressing: Values, total: Values, squares: Values) -> OwnValues:
-        """Return them for `n` cells from the totals of `ControlCells.totals`.
+        """Return them for `n` cells from the totals of `StoredRows.totals`.
 
         The floor is the variance of a gene that two of the cells express, as strongly as cells express genes that most
         of them lack.
