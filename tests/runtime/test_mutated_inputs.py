@@ -8,7 +8,6 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anndata
 import pytest
@@ -38,10 +37,6 @@ COMMANDS: dict[str, list[list[str]]] = {
     "bundle/ort_fp32.onnx": [PREDICT],
     "list.csv": [["predict", "bundle", "cells.h5ad", "--perturbations", "list.csv", *PREDICT[5:]]],
 }
-
-
-def times(n: int) -> range:
-    return range(max(1, round(n * SCALE)))
 
 
 @pytest.fixture
@@ -110,7 +105,7 @@ def test_a_damaged_input_is_refused_in_words_or_read(
 ) -> None:
     rng = random.Random(f"{SEED} {name}")
     sound = []
-    for number in times(8):
+    for number in range(max(1, round(8 * SCALE))):
         case = tmp_path / "case"
         shutil.copytree(inputs, case)
         monkeypatch.chdir(case)
@@ -122,49 +117,3 @@ def test_a_damaged_input_is_refused_in_words_or_read(
         shutil.rmtree(case)
     if len(sound) > 40:
         assert 0 < sum(sound) < len(sound)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
-def test_a_damaged_partial_output_never_gives_another_result(
-    model: sgr.Predictor,
-    make_cells: Callable[..., anndata.AnnData],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    ending: str,
-) -> None:
-    monkeypatch.setattr("scgenept_rt.predictor.writing._SECONDS_BETWEEN_COMMITS", 0)
-    monkeypatch.setattr("scgenept_rt.predictor.writing._COMMIT_SHARE", 1e9)
-    monkeypatch.setattr("scgenept_rt.output.layouts._CHUNK_BYTES", 400)
-    cells, labels = make_cells(4), model.gene_names[:6]
-    out = tmp_path / f"out.{ending}"
-    options: dict[str, Any] = {"aggregate": "cells", "batch_size": 4}
-
-    def stop(done: int, _: int | None) -> None:
-        if done >= 15:
-            raise KeyboardInterrupt
-
-    def contents() -> dict[str, bytes]:
-        files = [out, *out.rglob("*")]
-        return {str(path.relative_to(tmp_path)): path.read_bytes() for path in files if path.is_file()}
-
-    model.predict_file(cells, out, labels, **options)
-    expected = contents()
-    shutil.rmtree(out) if out.is_dir() else out.unlink()
-    with pytest.raises(KeyboardInterrupt):
-        model.predict_file(cells, out, labels, progress=stop, **options)
-    (partial,) = tmp_path.iterdir()
-    shutil.copytree(partial, tmp_path / "kept")
-    rng = random.Random(f"{SEED} {ending}")
-    for _ in times(8 if ending == "h5ad" else 4):
-        path = rng.choice(sorted(found for found in partial.rglob("*") if found.is_file() and found.stat().st_size))
-        change = damage_bytes(path, rng)
-        try:
-            model.predict_file(cells, out, labels, resume=True, **options)
-        except ScgeneptError:
-            assert not out.exists(), f"{path.name}: {change}"
-        else:
-            assert contents() == expected, f"{path.name}: {change}"
-            shutil.rmtree(out) if out.is_dir() else out.unlink()
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(tmp_path / "kept", partial)
