@@ -7,7 +7,7 @@ import glob
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,6 @@ from scgenept_rt.cli.predict import cell_eval_command
 from scgenept_rt.errors import ShardsError, compose
 from scgenept_rt.files.text import json_text
 from scgenept_rt.wording import join_limited, pluralize
-
-if TYPE_CHECKING:
-    from scgenept_rt.evaluation import PredictionSummary
 
 _DATA = "DATA.h5ad"
 _SHOWN_APART = ("variant", "dataset", "training_perturbations", "manifest_digest", "versions", "groupby", "run_digest")
@@ -64,8 +61,8 @@ def _inspect_file(path: Path, json_output: bool) -> None:
         if holds_predictions(cells):
             predicted = summarize_predictions(cells)
             lines, commands = list(_of_predictions(predicted, run)), _after_predictions(predicted, run)
-            facts = {"kind": "predictions", **dataclasses.asdict(predicted), **run}
-            if predicted.synthetic and not json_output:
+            facts = {"kind": "predictions", **predicted, **run}
+            if predicted["synthetic"] and not json_output:
                 print("SYNTHETIC weights: these predictions mean nothing in biology.\n")
         else:
             summary = summarize_cells(cells)
@@ -110,26 +107,26 @@ def _progress_of_run(path: Path) -> tuple[dict[str, Any], Path]:
     return {"path": path, "output": output, "missing": missing, **rows}, source
 
 
-def _of_predictions(predicted: PredictionSummary, run: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    settings, controls = predicted.settings, predicted.settings.get("control_label", "")
-    counts = {label: count for label, count in predicted.perturbations.items() if label != controls}
-    rows = pluralize(predicted.n_rows, "mean" if predicted.aggregate == "mean" else "cell")
-    layers = f", layers {', '.join(predicted.layers)}" if predicted.layers else ""
-    yield "predictions", f"{run['path']}: {rows} x {pluralize(predicted.n_genes, 'gene')}{layers}"
+def _of_predictions(predicted: dict[str, Any], run: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    settings, controls = predicted["settings"], predicted["settings"].get("control_label", "")
+    counts = {label: count for label, count in predicted["perturbations"].items() if label != controls}
+    rows = pluralize(predicted["n_rows"], "mean" if predicted["aggregate"] == "mean" else "cell")
+    layers = f", layers {', '.join(predicted['layers'])}" if predicted["layers"] else ""
+    yield "predictions", f"{run['path']}: {rows} x {pluralize(predicted['n_genes'], 'gene')}{layers}"
     if "cell_eval_column" in settings:
-        yield "format", f"of cell-eval, with {pluralize(predicted.perturbations.get(controls, 0), 'control cell')}"
+        yield "format", f"of cell-eval, with {pluralize(predicted['perturbations'].get(controls, 0), 'control cell')}"
     if run["n_rows"] is not None:
         safe = f"{run['n_safe']:,} of {pluralize(run['n_rows'], 'row')} are safe"
         yield "unfinished", f"{safe}; if no run writes it now, repeat its command with --resume"
-    if predicted.shard:
+    if predicted["shard"]:
         ready = run["missing"] or "all parts are there"
-        yield "part", f"{predicted.shard['number']} of {predicted.shard['count']} of {run['output']}; {ready}"
+        yield "part", f"{predicted['shard']['number']} of {predicted['shard']['count']} of {run['output']}; {ready}"
     yield "labels", f"{pluralize(len(counts), 'perturbation')}: {join_limited(list(counts))}"
     fewest, most = min(counts.values()), max(counts.values())
     cells = pluralize(most, "control cell") if fewest == most else f"{fewest:,} to {most:,} control cells"
-    yield "cells", f"{cells} each{', over all groups' if len(predicted.groups) > 1 else ''}"
-    if predicted.groupby:
-        yield "groups", f"{predicted.groupby}: {join_limited(predicted.groups, 12)}"
+    yield "cells", f"{cells} each{', over all groups' if len(predicted['groups']) > 1 else ''}"
+    if predicted["groupby"]:
+        yield "groups", f"{predicted['groupby']}: {join_limited(predicted['groups'], 12)}"
     if settings:
         known = settings.get("training_perturbations", "unknown")
         trained = settings.get("dataset", "unknown") + ("" if known == "unknown" else f": {known}")
@@ -138,22 +135,22 @@ def _of_predictions(predicted: PredictionSummary, run: dict[str, Any]) -> Iterat
         others = (f"{name.replace('_', ' ')} {settings[name]}" for name in settings if name not in _SHOWN_APART)
         yield "settings", ", ".join(others)
         yield "versions", ", ".join(f"{name} {number}" for name, number in settings.get("versions", {}).items())
-    for notice in predicted.notices:
+    for notice in predicted["notices"]:
         yield "note", notice
 
 
-def _after_predictions(predicted: PredictionSummary, run: dict[str, Any]) -> list[list[str]]:
+def _after_predictions(predicted: dict[str, Any], run: dict[str, Any]) -> list[list[str]]:
     if run["n_rows"] is not None:
         return []
-    if predicted.shard:
+    if predicted["shard"]:
         return [] if run["missing"] else [["scgenept-rt", "merge", str(run["output"])]]
-    path, settings = str(run["path"]), predicted.settings
+    path, settings = str(run["path"]), predicted["settings"]
     if "cell_eval_column" in settings:
         return [cell_eval_command(run["path"], Path(_DATA), settings["cell_eval_column"], settings["control_label"])]
-    group = ["--in-group", predicted.groups[0]] if len(predicted.groups) > 1 else []
-    label = ["-p", next(iter(predicted.perturbations))]
+    group = ["--in-group", predicted["groups"][0]] if len(predicted["groups"]) > 1 else []
+    label = ["-p", next(iter(predicted["perturbations"]))]
     commands = [["table", path, "--out", str(run["path"].with_suffix(".csv"))]]
-    if "delta" in predicted.layers:
+    if "delta" in predicted["layers"]:
         commands[0] += ["--top", "50"]
         commands += [["rank", path, *group], ["plot", "delta", path, *label, *group, "--out", "delta.png"]]
     split = "norman-simulation-1" if settings.get("dataset") == "norman" else "SPLIT.json"

@@ -5,20 +5,21 @@ from scgenept_rt.evaluation.de_genes import DeGenes
 from scgenept_rt.evaluation.evaluate import evaluate
 from scgenept_rt.evaluation.metrics import metric_names, pearson, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means
-from scgenept_rt.evaluation.prediction_files import change_sizes, holds_predictions, read_groups, read_predictions
-from scgenept_rt.evaluation.prediction_summary import PredictionSummary, summarize_predictions
-from scgenept_rt.evaluation.result import Evaluation
+from scgenept_rt.evaluation.prediction_files import (
+    holds_predictions,
+    read_groups,
+    read_predictions,
+    summarize_predictions,
+)
+from scgenept_rt.evaluation.result import ALL_TESTED, Evaluation
 from scgenept_rt.evaluation.split import Split, load_split, shipped_splits
-from scgenept_rt.evaluation.tables import ALL_TESTED
 
 __all__ = [
     "ALL_TESTED",
     "DeGenes",
     "Evaluation",
     "PredictedMeans",
-    "PredictionSummary",
     "Split",
-    "change_sizes",
     "change_tables",
     "evaluate",
     "holds_predictions",

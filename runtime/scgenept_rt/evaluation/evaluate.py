@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import (
     ArgumentError,
@@ -19,13 +20,11 @@ from scgenept_rt.errors import (
     warn_caller,
 )
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
-from scgenept_rt.evaluation.held_out import tested_labels, training_labels
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
-from scgenept_rt.evaluation.metrics import TopGeneCells
+from scgenept_rt.evaluation.metrics import TopGeneCells, metrics_of_methods, most_variable_genes
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
-from scgenept_rt.evaluation.result import Evaluation
-from scgenept_rt.evaluation.split import Split, load_split
-from scgenept_rt.evaluation.tables import GROUP, metric_table
+from scgenept_rt.evaluation.result import ADDITIVE, CONTROL_MEAN, GROUP, TRAIN_MEAN, Evaluation
+from scgenept_rt.evaluation.split import Split, TrainingLabels, load_split, tested_labels, training_labels
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
@@ -137,7 +136,7 @@ def evaluate(
         model=predicted.name,
         where=cells.where,
         split=split,
-        perturbations=metric_table(kept, split, predicted, moments, train, de, top_cells),
+        perturbations=_metric_table(kept, split, predicted, moments, train, de, top_cells),
         notices=tuple(dict.fromkeys(notices)),
         protocol=how,
         de_source=_de_source(de),
@@ -179,15 +178,15 @@ def _over_groups(groups: Sequence[PredictedMeans], evaluate_one: Callable[[Predi
         table = result.perturbations.assign(perturbation=result.perturbations["perturbation"] + f"|{name}")
         table.insert(1, GROUP, f"{column} = {name}")
         tables.append(table)
-    common = [notice for notice in results[0].notices if all(notice in result.notices for result in results)]
     notices = [f"Groups that were not measured are left out: {join_limited(left_out, 3)}."] if left_out else []
+    common = [notice for notice in results[0].notices if all(notice in result.notices for result in results)]
+    notices += common
     for name, result in found.items():
-        own = [notice for notice in result.notices if notice not in common]
-        notices += [*common, *(f"{name}: {notice}" for notice in own)]
+        notices += [f"{name}: {notice}" for notice in result.notices if notice not in common]
     return replace(
         results[0],
         perturbations=pd.concat(tables, ignore_index=True),
-        notices=tuple(dict.fromkeys(notices)),
+        notices=tuple(notices),
         protocol=f"predictions of {groups[0].where} by {column} ({join_limited(list(found))}), each compared with the "
         "cells of its own group",
         tested=tuple(f"{label}|{name}" for name, result in found.items() for label in result.tested),
@@ -195,6 +194,56 @@ def _over_groups(groups: Sequence[PredictedMeans], evaluate_one: Callable[[Predi
         observed_deltas=np.concatenate([result.observed_deltas for result in results]),
         n_groups=len(groups),
     )
+
+
+def _metric_table(
+    tested: Mapping[str, str],
+    split: Split,
+    predicted: PredictedMeans,
+    moments: GroupMoments,
+    train: TrainingLabels,
+    de: Mapping[str, DeGenes],
+    cells: Mapping[str, TopGeneCells],
+) -> pd.DataFrame:
+    """Return one row per (perturbation, method) that the method predicts; see `Evaluation.perturbations`."""
+    control = moments.control
+    training_mean = moments.mean(*train.names) if train.names else None
+    singles = {gene: moments.mean(*labels) for gene, labels in train.singles.items()}
+    subgroup_of = {label: name for name, labels in split.test.items() for label in labels}
+    variable_genes = most_variable_genes(moments.std_of_means())
+    rows: list[dict[str, Any]] = []
+    for label, in_data in tested.items():
+        row = predicted.row(label)
+        profiles = {
+            predicted.name: predicted.means[row].astype(np.float64),
+            CONTROL_MEAN: control,
+            TRAIN_MEAN: training_mean,
+            ADDITIVE: _additive_prediction(predicted.reader.genes(label) or (), control, singles),
+        }
+        known = {method: profile for method, profile in profiles.items() if profile is not None}
+        stacked, observed = np.stack(list(known.values())), moments.mean(in_data)
+        metrics = metrics_of_methods(stacked, observed, control, de[label], cells[label], variable_genes)
+        for place, method in enumerate(known):
+            described = {
+                "perturbation": label,
+                "subgroup": subgroup_of[label],
+                "method": method,
+                "n_cells": moments.n(in_data),
+                "n_controls": int(predicted.n_controls[row]) if method == predicted.name else moments.n(CONTROL),
+            }
+            rows.append({**described, **{name: float(values[place]) for name, values in metrics.items()}})
+    return pd.DataFrame(rows)
+
+
+def _additive_prediction(
+    genes: tuple[str, ...], control: NDArray[np.float64], single_means: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64] | None:
+    """Return the control mean plus the changes by the single perturbations of a pair of genes, all (n_genes,).
+
+    A gene that was not perturbed alone adds nothing; None if neither was, or if there are not two genes.
+    """
+    known = [single_means[gene] for gene in genes if gene in single_means]
+    return control + sum(mean - control for mean in known) if len(genes) == 2 and known else None
 
 
 def _top_gene_cells(

@@ -10,8 +10,7 @@ from itertools import zip_longest
 
 from scgenept_rt.evaluation.metrics import higher_is_better
 from scgenept_rt.evaluation.report_formats import SHOWN, facts, rounded
-from scgenept_rt.evaluation.result import Evaluation
-from scgenept_rt.evaluation.tables import BASELINES
+from scgenept_rt.evaluation.result import BASELINES, Evaluation
 from scgenept_rt.wording import pluralize
 
 _EXPLAINED = {

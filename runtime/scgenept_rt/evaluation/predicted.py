@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class PredictedLabels:
-    """What was predicted, without the values.
+class PredictedMeans:
+    """Mean predictions, one row per perturbation.
 
     Attributes
     ----------
@@ -39,18 +39,43 @@ class PredictedLabels:
         The genes of the columns.
     labels
         The perturbations, as the predictions spell them.
+    means
+        (n_perturbations, n_genes) float32, log1p scale.
+    n_controls
+        int64 (n_perturbations,), control cells per mean.
+    layers
+        Those that are known of `delta` (means minus the mean of the control cells that were predicted from), `effect`
+        (means minus predictions without a perturbation for the same cells), and their standard errors `delta_sem` and
+        `effect_sem`.
     group
         The obs column and the value of the control cells that were predicted from, None for all.
     provenance
         The run's ``uns["scgenept_rt"]``, empty if there is none.
+    from_effects
+        Whether changes are those of the layer `effect`.
     """
 
     name: str
     where: str
     panel: GenePanel
     labels: tuple[str, ...]
-    group: tuple[str, str] | None = field(default=None, kw_only=True)
-    provenance: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    means: NDArray[np.float32]
+    n_controls: NDArray[np.int64]
+    layers: Mapping[str, NDArray[np.float32]]
+    group: tuple[str, str] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    from_effects: bool = False
+
+    def __post_init__(self) -> None:
+        for values in (self.means, self.layers.get("delta")):
+            if values is not None and not np.isfinite(values).all():
+                row, column = np.argwhere(~np.isfinite(values))[0]
+                raise PredictionFileError(
+                    f"the prediction of {self.labels[row]} is {values[row, column]} for {self.panel.names[column]}, "
+                    "expected finite numbers",
+                    "Predict it again",
+                    where=self.where,
+                )
 
     @property
     def synthetic(self) -> bool:
@@ -90,41 +115,6 @@ class PredictedLabels:
     def _rows_by_genes(self) -> Mapping[tuple[str, ...] | None, int]:
         rows = {self.reader.genes(label): row for row, label in reversed(list(enumerate(self.labels)))}
         return {genes: row for genes, row in rows.items() if genes is not None}
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedMeans(PredictedLabels):
-    """Mean predictions, one row per perturbation.
-
-    Attributes
-    ----------
-    means
-        (n_perturbations, n_genes) float32, log1p scale.
-    n_controls
-        int64 (n_perturbations,), control cells per mean.
-    layers
-        Those that are known of `delta` (means minus the mean of the control cells that were predicted from), `effect`
-        (means minus predictions without a perturbation for the same cells), and their standard errors `delta_sem` and
-        `effect_sem`.
-    from_effects
-        Whether changes are those of the layer `effect`.
-    """
-
-    means: NDArray[np.float32]
-    n_controls: NDArray[np.int64]
-    layers: Mapping[str, NDArray[np.float32]]
-    from_effects: bool = False
-
-    def __post_init__(self) -> None:
-        for values in (self.means, self.layers.get("delta")):
-            if values is not None and not np.isfinite(values).all():
-                row, column = np.argwhere(~np.isfinite(values))[0]
-                raise PredictionFileError(
-                    f"the prediction of {self.labels[row]} is {values[row, column]} for {self.panel.names[column]}, "
-                    "expected finite numbers",
-                    "Predict it again",
-                    where=self.where,
-                )
 
     @property
     def sems(self) -> NDArray[np.float32] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption
 from scgenept_rt.evaluation.measured import sum_by_group
-from scgenept_rt.evaluation.predicted import PredictedLabels, PredictedMeans
+from scgenept_rt.evaluation.predicted import PredictedMeans
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
@@ -93,34 +94,19 @@ def read_parts(
     with open_cells(source) as cells:
         predicted, rows, label_of_row = _selected(cells, name, labels, in_group)
         if not _of_means(cells):
-            yield _means(predicted, *_averaged(cells, rows, label_of_row, predicted))
+            yield _averaged(cells, rows, label_of_row, predicted)
             return
-        counts = read_n_controls(cells)[rows]
+        counts = _n_controls(cells)[rows]
         n_rows = n_rows or len(rows)
         for part in (slice(begin, begin + n_rows) for begin in range(0, len(rows), n_rows)):
             stored = {layer: cells.layer(layer) for layer in layers}
-            read = {layer: _dense(cells, matrix, rows[part]) for layer, matrix in stored.items() if matrix is not None}
-            yield _means(predicted, label_of_row[part], _dense(cells, cells.matrix, rows[part]), counts[part], read)
-
-
-def _means(
-    predicted: PredictedLabels,
-    labels: Iterable[str],
-    means: NDArray[np.float32],
-    n_controls: NDArray[np.int64],
-    layers: Mapping[str, NDArray[np.float32]],
-) -> PredictedMeans:
-    return PredictedMeans(
-        predicted.name,
-        predicted.where,
-        predicted.panel,
-        tuple(labels),
-        means,
-        n_controls,
-        layers,
-        group=predicted.group,
-        provenance=predicted.provenance,
-    )
+            yield replace(
+                predicted,
+                labels=tuple(label_of_row[part]),
+                means=_dense(cells, cells.matrix, rows[part]),
+                n_controls=counts[part],
+                layers={layer: _dense(cells, X, rows[part]) for layer, X in stored.items() if X is not None},
+            )
 
 
 def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
@@ -131,31 +117,37 @@ def read_groups(source: str | Path | AnnData) -> list[PredictedMeans]:
 def group_names(source: str | Path | AnnData) -> list[str | None]:
     """Return the groups of control cells that predictions were made for; ``[None]`` without `groupby`."""
     with open_cells(source) as cells:
-        _, groups = read_group_column(cells)
+        _, groups = _group_column(cells)
     return list(dict.fromkeys(groups)) or [None]
 
 
-def change_sizes(
-    source: str | Path | AnnData | PredictedMeans,
-    genes: Sequence[str] | None = None,
-    *,
-    in_group: str | None = None,
-    without_targets: bool = False,
-) -> dict[str, float]:
-    """Return how much each perturbation changes (root of the sum of squares), reading a file of means by rows.
+def summarize_predictions(cells: OpenedCells) -> dict[str, Any]:
+    """Return what opened predictions hold, and how they were made, as plain values; of X nothing is read.
 
-    The sum is over `genes`, all by default; `without_targets` leaves out those that a perturbation targets. Raises as
-    `read_predictions`, and if a gene was not predicted or the predictions hold no change.
+    `aggregate` is "mean" (one row per perturbation and group) or "cells" (one per perturbation and control cell),
+    `perturbations` the control cells that each was predicted from, over all groups, `settings` ``uns["scgenept_rt"]``
+    but for what has its own place.
     """
-    sizes: dict[str, float] = {}
-    for means in read_parts(source, in_group=in_group, layers=("delta",)):
-        columns = slice(None) if genes is None else [means.panel.position(gene) for gene in genes]
-        for label in means.labels:
-            change = means.delta(label)
-            if without_targets:
-                change[means.targets(label)] = 0.0
-            sizes[label] = float(np.linalg.norm(change[columns]))
-    return sizes
+    settings = _provenance(cells)
+    perturbations: Counter[str] = Counter()
+    for label, count in zip(_labels(cells), _n_controls(cells).tolist(), strict=True):
+        perturbations[label] += count
+    groupby, groups = _group_column(cells)
+    shard = settings.pop("shard", None)
+    return {
+        "path": cells.where,
+        "aggregate": "mean" if _of_means(cells) else "cells",
+        "n_rows": cells.n_obs,
+        "n_genes": cells.var.n_rows,
+        "layers": cells.layer_names,
+        "perturbations": dict(perturbations),
+        "groupby": groupby,
+        "groups": tuple(dict.fromkeys(groups)),
+        "synthetic": bool(settings.pop("synthetic", False)),
+        "settings": settings,
+        "notices": tuple(map(str, settings.pop("notices", ()))),
+        "shard": shard and {name: int(shard[name]) for name in ("number", "count")},
+    }
 
 
 def _of_means(cells: OpenedCells) -> bool:
@@ -164,8 +156,8 @@ def _of_means(cells: OpenedCells) -> bool:
 
 def _selected(
     cells: OpenedCells, name: str | None, labels: Sequence[str] | None, in_group: str | None
-) -> tuple[PredictedLabels, NDArray[np.int64], NDArray[np.object_]]:
-    """Return what opened predictions hold, and rows and their labels: those of `labels`, and control cells."""
+) -> tuple[PredictedMeans, NDArray[np.int64], NDArray[np.object_]]:
+    """Return opened predictions without values, and rows and their labels: those of `labels`, and control cells."""
     if not holds_predictions(cells):
         raise PredictionFileError(
             "nothing shows that it holds predictions (uns has no scgenept_rt, obs neither n_controls nor "
@@ -173,12 +165,13 @@ def _selected(
             "Give a file that `scgenept-rt predict` wrote",
             where=cells.where,
         )
-    provenance = read_provenance(cells)
+    provenance = _provenance(cells)
     group, rows = _group(cells, in_group)
-    label_of_row = read_labels(cells)[rows]
+    label_of_row = _labels(cells)[rows]
     distinct = tuple(dict.fromkeys(label_of_row))
     name = name or str(provenance.get("variant") or Path(cells.where).stem)
-    predicted = PredictedLabels(name, cells.where, _panel(cells), distinct, group=group, provenance=provenance)
+    panel, none = _panel(cells), np.array([])
+    predicted = PredictedMeans(name, cells.where, panel, distinct, none, none, {}, group, provenance)
     wanted = {distinct[predicted.row(label)] for label in (distinct if labels is None else labels)}
     if not _of_means(cells):
         wanted.update(filter(predicted.is_control, distinct))
@@ -196,10 +189,10 @@ def _selected(
 
 def holds_predictions(cells: OpenedCells) -> bool:
     """Return whether opened cells are predictions."""
-    return bool(read_provenance(cells)) or not {"n_controls", "control_cell"}.isdisjoint(cells.obs.columns)
+    return bool(_provenance(cells)) or not {"n_controls", "control_cell"}.isdisjoint(cells.obs.columns)
 
 
-def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
+def _labels(cells: OpenedCells) -> NDArray[np.object_]:
     """Return the perturbation of each row of opened predictions."""
     key = next((column for column in _LABEL_COLUMNS if column in cells.obs.columns), None)
     if key is None:
@@ -216,7 +209,7 @@ def read_labels(cells: OpenedCells) -> NDArray[np.object_]:
     return labels
 
 
-def read_n_controls(cells: OpenedCells) -> NDArray[np.int64]:
+def _n_controls(cells: OpenedCells) -> NDArray[np.int64]:
     """Return the number of control cells of each row of opened predictions: one for each cell, several for means."""
     if not _of_means(cells):
         return np.ones(cells.n_obs, np.int64)
@@ -227,7 +220,7 @@ def read_n_controls(cells: OpenedCells) -> NDArray[np.int64]:
     return counts
 
 
-def read_provenance(cells: OpenedCells) -> dict[str, Any]:
+def _provenance(cells: OpenedCells) -> dict[str, Any]:
     """Return a copy of ``uns["scgenept_rt"]``, empty if there is none."""
     recorded = cells.uns.get("scgenept_rt")
     provenance = _as_dict(recorded) if isinstance(recorded, Mapping) else {}
@@ -239,9 +232,9 @@ def read_provenance(cells: OpenedCells) -> dict[str, Any]:
     return provenance
 
 
-def read_group_column(cells: OpenedCells) -> tuple[str | None, NDArray[np.object_]]:
+def _group_column(cells: OpenedCells) -> tuple[str | None, NDArray[np.object_]]:
     """Return the obs column of the groups of control cells, and its values; None and nothing without groups."""
-    column = read_provenance(cells).get("groupby")
+    column = _provenance(cells).get("groupby")
     if column not in cells.obs.columns:
         return None, np.array([], dtype=object)
     return column, as_text(cells.obs.column(column))
@@ -249,7 +242,7 @@ def read_group_column(cells: OpenedCells) -> tuple[str | None, NDArray[np.object
 
 def _group(cells: OpenedCells, in_group: str | None) -> tuple[tuple[str, str] | None, NDArray[np.int64]]:
     """Return column and name of the group to read, and its rows."""
-    column, values = read_group_column(cells)
+    column, values = _group_column(cells)
     if column is None:
         if in_group is not None:
             raise PredictionFileError("it holds no groups", "Leave the group out", where=cells.where)
@@ -292,9 +285,9 @@ def _dense(cells: OpenedCells, matrix: MatrixRows, rows: NDArray[np.int64]) -> N
 
 
 def _averaged(
-    cells: OpenedCells, rows: NDArray[np.int64], label_of_row: NDArray[np.object_], predicted: PredictedLabels
-) -> tuple[list[str], NDArray[np.float32], NDArray[np.int64], dict[str, NDArray[np.float32]]]:
-    """Return labels, means, numbers of cells, and if control cells are among them deltas."""
+    cells: OpenedCells, rows: NDArray[np.int64], label_of_row: NDArray[np.object_], predicted: PredictedMeans
+) -> PredictedMeans:
+    """Return means over predicted cells, and if control cells are among them deltas."""
     codes, labels = pd.factorize(label_of_row)
     sums, done = np.zeros((len(labels), len(predicted.panel))), 0
     for batch in _batches(cells, cells.matrix, rows):
@@ -302,13 +295,14 @@ def _averaged(
         done += batch.shape[0]
     counts = np.bincount(codes)
     means = sums / counts[:, None]
-    is_control = np.array([predicted.is_control(label) for label in labels])
-    if is_control.all():
+    control = np.array([predicted.is_control(label) for label in labels])
+    if control.all():
         raise PredictionFileError("it holds no perturbation", "Predict again", where=cells.where)
     layers = {}
-    if is_control.any():  # they would show how far predictions of sparse genes vary
-        layers["delta"] = (means[~is_control] - means[is_control][0]).astype(np.float32)
-    return labels[~is_control].tolist(), means[~is_control].astype(np.float32), counts[~is_control], layers
+    if control.any():  # they would show how far predictions of sparse genes vary
+        layers["delta"] = (means[~control] - means[control][0]).astype(np.float32)
+    own = {"means": means[~control].astype(np.float32), "n_controls": counts[~control], "layers": layers}
+    return replace(predicted, labels=tuple(labels[~control]), **own)
 
 
 def _as_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 
 from scgenept_rt.evaluation.metrics import HEADLINE
-from scgenept_rt.evaluation.result import Evaluation
-from scgenept_rt.evaluation.tables import BASELINES
+from scgenept_rt.evaluation.result import BASELINES, Evaluation
 from scgenept_rt.files.text import csv_text, json_text
 from scgenept_rt.wording import pluralize
 

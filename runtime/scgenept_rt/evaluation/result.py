@@ -1,4 +1,4 @@
-"""The result of an evaluation, and the published table beside it."""
+"""The result of an evaluation: averages by subgroup, which baselines beat the model, and the published table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scgenept_rt.evaluation.metrics import HEADLINE, higher_is_better
 from scgenept_rt.evaluation.split import Split
-from scgenept_rt.evaluation.tables import TRAIN_MEAN, baseline_findings, macro_averages
 from scgenept_rt.wording import pluralize
+
+CONTROL_MEAN = "control mean"
+TRAIN_MEAN = "training mean"
+ADDITIVE = "additive"
+BASELINES: Mapping[str, str] = {
+    CONTROL_MEAN: "no change: the mean of all control cells",
+    TRAIN_MEAN: "the mean of all perturbed cells of the training set, the same for every perturbation",
+    ADDITIVE: "pairs: the control mean plus the changes by those of its genes that training perturbed alone",
+}
+"""Predictions without a model, from training cells alone, for a model to beat."""
+
+ALL_TESTED = "all tested"
+"""Name of the group of all tested perturbations."""
+
+GROUP = "group"
+"""Column of the group of cells, where there are several."""
+
+_DESCRIPTION = ("perturbation", GROUP, "subgroup", "method", "n_cells", "n_controls")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +85,45 @@ class Evaluation:
     def summary(self) -> pd.DataFrame:
         """One row per (subgroup, method): `subgroup`, `method`, `n_perturbations`, and means of the metrics.
 
-        The last subgroup is `ALL_TESTED`.
+        The last subgroup is `ALL_TESTED`. Means leave out what is not defined.
         """
-        return macro_averages(self.perturbations, self.split)
+        metrics = [column for column in self.perturbations.columns if column not in _DESCRIPTION]
+        rows: list[dict[str, Any]] = []
+        for name, group in self._by_subgroup().items():
+            for method, chosen in group.groupby("method", sort=False):
+                means = {metric: float(chosen[metric].mean()) for metric in metrics}
+                rows.append({"subgroup": name, "method": method, "n_perturbations": len(chosen), **means})
+        return pd.DataFrame(rows)
 
     @property
     def findings(self) -> list[str]:
-        """Sentences on the baselines that beat the model."""
-        return baseline_findings(self.perturbations, self.split)
+        """Sentences on the baselines that beat the model by a headline metric, over the perturbations of both."""
+        sentences = []
+        for name, group in self._by_subgroup().items():
+            of_method = {method: rows.set_index("perturbation") for method, rows in group.groupby("method")}
+            own, beaten_by = of_method[self.model], []
+            for baseline in filter(of_method.__contains__, BASELINES):
+                other, won = of_method[baseline], []
+                for metric in HEADLINE:
+                    ours, theirs = own.loc[other.index, metric].mean(), other[metric].mean()
+                    if theirs > ours if higher_is_better(metric) else theirs < ours:
+                        won.append(f"{metric} ({theirs:.3g} against {ours:.3g})")
+                if won:
+                    # The additive baseline predicts pairs alone.
+                    over = "" if len(other) == len(own) else f" over {pluralize(len(other), 'perturbation')}"
+                    beaten_by.append(f"{baseline!r} wins on {', '.join(won)}{over}")
+            if beaten_by:
+                n_all = pluralize(len(own), "perturbation")
+                sentences.append(f"{name}, {n_all}: {self.model} is beaten by baselines: {'; '.join(beaten_by)}.")
+        return sentences or [f"{self.model} beats every baseline in every subgroup on {', '.join(HEADLINE)}."]
+
+    def _by_subgroup(self) -> dict[str, pd.DataFrame]:
+        """Return the rows of each subgroup that has any, and of each group of cells, then all, if these are several."""
+        table = self.perturbations
+        groups = {name: rows for name in self.split.test if len(rows := table[table["subgroup"] == name])}
+        if GROUP in table:
+            groups |= {str(name): rows for name, rows in table.groupby(GROUP, sort=False)}
+        return {**groups, ALL_TESTED: table} if len(groups) > 1 else groups
 
     @cached_property
     def published(self) -> Mapping[str, Any] | None:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Notice, UseOption
-from scgenept_rt.evaluation import change_sizes, read_predictions
+from scgenept_rt.evaluation import read_predictions
+from scgenept_rt.evaluation.prediction_files import read_parts
+from scgenept_rt.plotting import drawing, text_layout
 from scgenept_rt.plotting.changes import Prediction, shown_name
-from scgenept_rt.plotting.drawing import axes_for, check_count, figure_of, inches, own_settings
-from scgenept_rt.plotting.text_layout import label_genes, set_small_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ _LEAST_SQUARE = 5.0
 """Side of a square, in typographic points, in which a dash is seen."""
 
 
-@own_settings
+@drawing.own_settings
 def heatmap(
     prediction: Prediction,
     perturbations: Sequence[str] | None = None,
@@ -78,11 +78,11 @@ def heatmap(
     """
     n_predicted = 0
     if perturbations is None:
-        sizes = change_sizes(prediction, genes, in_group=in_group, without_targets=without_targets)
+        sizes = _change_sizes(prediction, genes, in_group, without_targets)
         n_predicted = len(sizes)
         wanted = min(n_predicted, _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
         fewer = [UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them")]
-        check_count("perturbations", wanted, _MAX_SHOWN, *fewer)
+        drawing.check_count("perturbations", wanted, _MAX_SHOWN, *fewer)
         largest = set(sorted(sizes, key=lambda label: -sizes[label])[:wanted])
         labels = [label for label in sizes if label in largest]
         if wanted < n_predicted and n_perturbations is None and on_notice is not None:
@@ -94,10 +94,10 @@ def heatmap(
             )
     else:
         labels = list(perturbations)
-        check_count("perturbations", len(labels), _MAX_SHOWN, UseOption("perturbations", "name fewer"))
+        drawing.check_count("perturbations", len(labels), _MAX_SHOWN, UseOption("perturbations", "name fewer"))
     means = read_predictions(prediction, labels=labels, in_group=in_group)
     fewer = [UseOption("n_genes", "draw fewer"), UseOption("genes", "name them")]
-    check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)
+    drawing.check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)
     changes = np.stack([means.delta(label) for label in labels])
     left_out = np.zeros(changes.shape, dtype=np.bool_)
     for row, label in enumerate(labels if without_targets else []):
@@ -114,30 +114,46 @@ def heatmap(
         shown, left_out = shown[rows][:, order], left_out[rows][:, order]
 
     width, height = max(4.5, 0.19 * len(columns) + 2.6), max(2.6, 0.19 * len(labels) + 1.8)
-    ax = axes_for(ax, min(_MAX_INCHES, width), min(_MAX_INCHES, height))
+    ax = drawing.axes_for(ax, min(_MAX_INCHES, width), min(_MAX_INCHES, height))
     limit = float(np.abs(shown).max()) or 1.0
     ax.set_facecolor(_LEFT_OUT)
     colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     image = ax.imshow(np.ma.masked_array(shown, left_out), aspect="auto", interpolation="nearest", **colours)
     _mark_down(ax, shown / limit)
-    if not label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
+    if not text_layout.label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
         ax.set_xlabel(f"{len(columns):,} genes")
-    if not label_genes(ax, labels, axis="y", unless_small=True):
+    if not text_layout.label_genes(ax, labels, axis="y", unless_small=True):
         ax.set_ylabel(f"{len(labels):,} perturbations")
-    bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(1.0, _BAR_INCHES / inches(ax)[1]), aspect=12, pad=0.02)
+    shrink = min(1.0, _BAR_INCHES / drawing.inches(ax)[1])
+    bar = drawing.figure_of(ax).colorbar(image, ax=ax, shrink=shrink, aspect=12, pad=0.02)
     bar.set_label("predicted change\n(log1p; dash: down)", fontsize="small")
     title = shown_name(means)
     if len(labels) < n_predicted:
         title += f"\n{len(labels):,} of {n_predicted:,} perturbations, those of the largest change"
     if without_targets:
         title += "\nwithout the targets of each perturbation" + (" (grey)" if left_out.any() else "")
-    set_small_title(ax, title)
+    text_layout.set_small_title(ax, title)
     return ax
+
+
+def _change_sizes(
+    prediction: Prediction, genes: Sequence[str] | None, in_group: str | None, without_targets: bool
+) -> dict[str, float]:
+    """Return the change by each perturbation (root of the sum of squares), over all genes by default."""
+    sizes: dict[str, float] = {}
+    for means in read_parts(prediction, in_group=in_group, layers=("delta",)):
+        columns = slice(None) if genes is None else [means.panel.position(gene) for gene in genes]
+        for label in means.labels:
+            change = means.delta(label)
+            if without_targets:
+                change[means.targets(label)] = 0.0
+            sizes[label] = float(np.linalg.norm(change[columns]))
+    return sizes
 
 
 def _mark_down(ax: Axes, strength: NDArray[np.float64]) -> None:
     """Put a dash on decreases, which in grey look like increases; none where squares are too small for one."""
-    width, height = inches(ax)
+    width, height = drawing.inches(ax)
     side = 72 * min(width / strength.shape[1], height / len(strength))
     if side < _LEAST_SQUARE:
         return

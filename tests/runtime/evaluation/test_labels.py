@@ -9,9 +9,9 @@ import pytest
 
 from scgenept_rt.errors import GeneMatchError, PredictionFileError, PredictionWarning
 from scgenept_rt.evaluation import Split, evaluate, read_predictions
-from scgenept_rt.evaluation.held_out import tested_labels as find_tested
-from scgenept_rt.evaluation.held_out import training_labels
 from scgenept_rt.evaluation.measured import MeasuredCells
+from scgenept_rt.evaluation.split import tested_labels as find_tested
+from scgenept_rt.evaluation.split import training_labels
 from scgenept_rt.expression.label_matching import LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.genes import GenePanel
