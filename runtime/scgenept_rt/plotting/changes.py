@@ -9,20 +9,7 @@ import numpy as np
 
 from scgenept_rt.errors import PredictionFileError, UseOption
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
-from scgenept_rt.plotting.drawing import (
-    DOWN,
-    MAX_NAMED_GENES,
-    NEUTRAL,
-    UP,
-    axes_for,
-    check_count,
-    draw_points,
-    figure_of,
-    own_settings,
-    plain,
-    settle_layout,
-)
-from scgenept_rt.plotting.text_layout import NO_BREAK, name_points, row_axes, set_small_title
+from scgenept_rt.plotting import drawing, text_layout
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -35,7 +22,7 @@ _SUPPORTED = 2.0
 """Standard errors beyond which a gene is coloured: few are as far by chance."""
 
 
-@own_settings
+@drawing.own_settings
 def delta(
     prediction: Prediction,
     perturbation: str,
@@ -67,7 +54,7 @@ def delta(
     ScgeneptError
         If the perturbation was not predicted, the predictions hold no change, or `n_genes` is out of range.
     """
-    check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
+    drawing.check_count("genes", n_genes, drawing.MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
     means = read_predictions(prediction, labels=[perturbation], in_group=in_group)
     row, change = means.row(perturbation), means.delta(perturbation)
     candidates = np.argsort(-np.abs(change), kind="stable")
@@ -77,22 +64,22 @@ def delta(
     shown = largest[np.argsort(-change[largest], kind="stable")]
     errors = None if means.sems is None or not np.isfinite(means.sems[row]).all() else means.sems[row][shown]
 
-    ax = row_axes(ax, [means.panel.names[position] for position in shown])
+    ax = text_layout.row_axes(ax, [means.panel.names[position] for position in shown])
     ax.barh(
         np.arange(len(shown)),
         change[shown],
         height=0.72,
-        color=[UP if value > 0 else DOWN for value in change[shown]],
+        color=[drawing.UP if value > 0 else drawing.DOWN for value in change[shown]],
         xerr=errors,
         error_kw={"ecolor": "black", "elinewidth": 0.9, "capsize": 2},
     )
-    ax.axvline(0.0, color=NEUTRAL, linewidth=0.8)
+    ax.axvline(0.0, color=drawing.NEUTRAL, linewidth=0.8)
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
     _finish(ax, means, row, without_targets=without_targets)
     return ax
 
 
-@own_settings
+@drawing.own_settings
 def volcano(
     prediction: Prediction,
     perturbation: str,
@@ -120,7 +107,7 @@ def volcano(
     ScgeneptError
         As in `delta`, and if the predictions hold no standard errors.
     """
-    check_count("genes", n_genes, MAX_NAMED_GENES, UseOption("n_genes", "name fewer"))
+    drawing.check_count("genes", n_genes, drawing.MAX_NAMED_GENES, UseOption("n_genes", "name fewer"))
     means = read_predictions(prediction, labels=[perturbation], in_group=in_group, effects=True)
     row, effect = means.row(perturbation), means.delta(perturbation)
     if means.sems is None or not np.isfinite(means.sems[row]).all():
@@ -139,15 +126,15 @@ def volcano(
     ratio = np.abs(effect) / means.sems[row][drawn]
     supported = ratio > _SUPPORTED
 
-    ax = axes_for(ax, 4.8, 4.4)
+    ax = drawing.axes_for(ax, 4.8, 4.4)
     for chosen, colour, marker in (
-        (~supported, NEUTRAL, "o"),
-        (supported & (effect > 0), UP, "^"),
-        (supported & (effect < 0), DOWN, "v"),
+        (~supported, drawing.NEUTRAL, "o"),
+        (supported & (effect > 0), drawing.UP, "^"),
+        (supported & (effect < 0), drawing.DOWN, "v"),
     ):
-        draw_points(ax, effect[chosen], ratio[chosen], marker=marker, markersize=3.5, color=colour, alpha=0.6)
-    ax.axhline(_SUPPORTED, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
-    ax.axvline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
+        drawing.draw_points(ax, effect[chosen], ratio[chosen], marker=marker, markersize=3.5, color=colour, alpha=0.6)
+    ax.axhline(_SUPPORTED, color=drawing.NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    ax.axvline(0.0, color=drawing.NEUTRAL, linewidth=0.4, zorder=0)
     ax.margins(0.08)
     # Effects of a network may be hundreds of their errors, and what matters lies around two: a logarithm beyond it.
     ax.set_yscale("symlog", linthresh=_SUPPORTED)
@@ -158,10 +145,10 @@ def volcano(
     ax.set_xlabel("predicted effect (log1p)" if means.from_effects else "predicted change over control (log1p)")
     ax.set_ylabel("size in standard errors (dashed: 2)")
     _finish(ax, means, row, without_targets=without_targets)
-    settle_layout(figure_of(ax))
+    drawing.settle_layout(drawing.figure_of(ax))
     largest = np.argsort(-np.abs(effect), kind="stable")
     places = np.column_stack([effect, ratio])
-    name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist(), places[:0])
+    text_layout.name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist(), places[:0])
     return ax
 
 
@@ -173,7 +160,7 @@ def shown_name(means: PredictedMeans) -> str:
 
 def _finish(ax: Axes, means: PredictedMeans, row: int, *, without_targets: bool) -> None:
     """Set the title: the perturbation, the predictions and their control cells."""
-    cells = pluralize(int(means.n_controls[row]), "control cell").replace(" ", NO_BREAK)
+    cells = pluralize(int(means.n_controls[row]), "control cell").replace(" ", text_layout.NO_BREAK)
     title = f"{means.labels[row]}\n{shown_name(means)}, {cells}"
-    set_small_title(ax, f"{title}\nwithout its targets" if without_targets else title)
-    plain(ax)
+    text_layout.set_small_title(ax, f"{title}\nwithout its targets" if without_targets else title)
+    drawing.plain(ax)

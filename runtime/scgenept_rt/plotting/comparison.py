@@ -15,22 +15,8 @@ from scgenept_rt.evaluation.de_genes import DeLists
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
+from scgenept_rt.plotting import drawing, text_layout
 from scgenept_rt.plotting.changes import Prediction, shown_name
-from scgenept_rt.plotting.drawing import (
-    MAX_NAMED_GENES,
-    MAX_SERIES,
-    NEUTRAL,
-    axes_for,
-    check_count,
-    draw_points,
-    figure_of,
-    own_settings,
-    plain,
-    settle_layout,
-    square_axes,
-    style_of,
-)
-from scgenept_rt.plotting.text_layout import NO_BREAK, SMALL, add_legend, label_genes, legend_text, name_points
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.wording import join_limited, pluralize
 
@@ -47,7 +33,7 @@ _FEW_CELLS = 100
 """Up to this number of measured cells, every cell is drawn over its box."""
 
 
-@own_settings
+@drawing.own_settings
 def top_de(
     data: str | Path | AnnData,
     perturbation: str,
@@ -99,7 +85,7 @@ def top_de(
         If the data or the predictions lack the perturbation or a gene, or the number of genes is out of range.
     """
     fewer = (UseOption("n_genes", "draw fewer"), UseOption("genes", "name them"))
-    check_count("genes", n_genes if genes is None else len(genes), MAX_NAMED_GENES, *fewer)
+    drawing.check_count("genes", n_genes if genes is None else len(genes), drawing.MAX_NAMED_GENES, *fewer)
     opened, group = _open_series(predictions, perturbation, in_group)
     panel = opened[0][1].panel
     with open_cells(data, read) as cells:
@@ -125,14 +111,14 @@ def top_de(
 
     own_figure = ax is None
     # The more series, the wider, so that their points do not cover each other.
-    ax = axes_for(ax, max(5.0, max(0.3, 0.055 * len(series)) * len(names) + 1.6), 4.2)
+    ax = drawing.axes_for(ax, max(5.0, max(0.3, 0.055 * len(series)) * len(names) + 1.6), 4.2)
     positions = np.arange(len(names), dtype=np.float64)
-    ax.axhline(0.0, color=NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
+    ax.axhline(0.0, color=drawing.NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
     _draw_boxes(ax, positions, change)
     offsets = np.linspace(-0.5, 0.5, len(series) + 2)[1:-1]
     for index, (means, shown) in enumerate(zip(series, _legend_names(series), strict=True)):
         delta = means.delta(perturbation, moments.control if means.panel.names == panel.names else None)
-        draw_points(
+        drawing.draw_points(
             ax,
             positions + offsets[index],
             delta[[means.panel.position(name) for name in names]],
@@ -140,18 +126,18 @@ def top_de(
             markeredgewidth=0.5,
             label=shown,
             zorder=3,
-            **style_of(index, 5.0),
+            **drawing.style_of(index, 5.0),
         )
     ax.set_xlim(-0.7, len(names) - 0.3)
-    label_genes(ax, names)
+    text_layout.label_genes(ax, names)
     perturbed = set(measured.labels.reader.genes(label) or ())
     for name, text in zip(names, ax.get_xticklabels(), strict=False):
         if name in perturbed:
             text.set_fontweight("bold")
-            ax.set_xlabel("bold: perturbed", fontsize=SMALL, loc="left")
+            ax.set_xlabel("bold: perturbed", fontsize=text_layout.SMALL, loc="left")
     ax.set_ylabel("change over control (log1p)")
-    plain(ax)
-    add_legend(ax, f"{label} ({pluralize(len(change), 'cell')})", grow=own_figure)
+    drawing.plain(ax)
+    text_layout.add_legend(ax, f"{label} ({pluralize(len(change), 'cell')})", grow=own_figure)
     return ax
 
 
@@ -167,10 +153,10 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
         np.array([entry[key] for entry in stats]) for key in ("whislo", "q1", "q3", "whishi", "mean", "med")
     )
     both, ends = np.tile(positions, 2), np.concatenate([low, high])
-    ax.vlines(both, np.concatenate([first, third]), ends, colors=NEUTRAL, linewidth=0.8)
-    ax.hlines(ends, both - 0.17, both + 0.17, colors=NEUTRAL, linewidth=0.8)
+    ax.vlines(both, np.concatenate([first, third]), ends, colors=drawing.NEUTRAL, linewidth=0.8)
+    ax.hlines(ends, both - 0.17, both + 0.17, colors=drawing.NEUTRAL, linewidth=0.8)
     boxes = ax.bar(
-        positions, third - first, bottom=first, width=0.7, facecolor="#E4E4E4", edgecolor=NEUTRAL, linewidth=0.8
+        positions, third - first, bottom=first, width=0.7, facecolor="#E4E4E4", edgecolor=drawing.NEUTRAL, linewidth=0.8
     )
     for box in boxes:
         box.sticky_edges.y.clear()  # else a box that reaches lowest lies on the axis and hides its edge
@@ -183,7 +169,7 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
     shown = np.ones(change.shape, dtype=np.bool_) if every else (change < low) | (change > high)
     # Spread evenly, so that cells of one value (mostly zeros) stay apart.
     aside = (np.arange(len(change)) * 0.618034 % 1.0 - 0.5) * 0.5
-    draw_points(
+    drawing.draw_points(
         ax,
         (positions + aside[:, None])[shown],
         change[shown],
@@ -195,13 +181,12 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
     )
 
 
-@own_settings
+@drawing.own_settings
 def agreement(
     data: str | Path | AnnData,
     perturbation: str,
     predictions: Predictions,
     *,
-    n_labels: int = 10,
     label_genes: Sequence[str] | None = None,
     in_group: str | None = None,
     read: ReadOptions | None = None,
@@ -244,11 +229,11 @@ def agreement(
             )
     deltas = [means.delta(perturbation, moments.control) for means in series]
     own_figure = ax is None
-    ax = axes_for(ax, 4.8, 4.85)
+    ax = drawing.axes_for(ax, 4.8, 4.85)
     draw_agreement(ax, change, deltas, _legend_names(series))
-    add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
-    settle_layout(figure_of(ax))
-    left_out = name_genes(ax, change, deltas, panel.names, n_labels, chosen)
+    text_layout.add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
+    drawing.settle_layout(drawing.figure_of(ax))
+    left_out = name_genes(ax, change, deltas, panel.names, 10, chosen)
     if chosen is not None and left_out and on_notice is not None:
         on_notice(
             Notice(f"no room for the names of {join_limited(left_out, 20)}", "Name fewer, or draw a larger figure")
@@ -261,18 +246,18 @@ def draw_agreement(
 ) -> None:
     """Draw changes against each other, without a legend; see `agreement`."""
     for index, (predicted, name) in enumerate(zip(deltas, names, strict=True)):
-        text = f"{name}: r{NO_BREAK}={NO_BREAK}{pearson(measured, predicted):.2f}"
-        draw_points(ax, measured, predicted, alpha=0.6, label=text, **style_of(index, 4))
+        text = f"{name}: r{text_layout.NO_BREAK}={text_layout.NO_BREAK}{pearson(measured, predicted):.2f}"
+        drawing.draw_points(ax, measured, predicted, alpha=0.6, label=text, **drawing.style_of(index, 4))
     everything = np.concatenate([measured, *deltas])
     low, high = float(everything.min()), float(everything.max())
     margin = 0.06 * (high - low or 1.0)
-    square_axes(ax, low - margin, high + margin)
-    ax.axhline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
-    ax.axvline(0.0, color=NEUTRAL, linewidth=0.4, zorder=0)
+    drawing.square_axes(ax, low - margin, high + margin)
+    ax.axhline(0.0, color=drawing.NEUTRAL, linewidth=0.4, zorder=0)
+    ax.axvline(0.0, color=drawing.NEUTRAL, linewidth=0.4, zorder=0)
     ax.locator_params(nbins=5)  # else numbers on the x axis touch
     ax.set_xlabel("measured change (log1p)")
     ax.set_ylabel("predicted change (log1p)")
-    plain(ax)
+    drawing.plain(ax)
 
 
 def name_genes(
@@ -290,7 +275,7 @@ def name_genes(
     first, *others = (np.column_stack([measured, predicted]).astype(np.float64) for predicted in deltas)
     if chosen is None:
         chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels].tolist()
-    return name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))
+    return text_layout.name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))
 
 
 def _open_series(
@@ -307,9 +292,9 @@ def _open_series(
         named = [(None, entry) for entry in (predictions if isinstance(predictions, (list, tuple)) else [predictions])]
     if not named:
         raise PlotError("there are no predictions to draw", "Give a prediction file or a loaded bundle")
-    if len(named) > MAX_SERIES:
+    if len(named) > drawing.MAX_SERIES:
         raise PlotError(
-            f"there are {len(named)} series, but colour and marker distinguish at most {MAX_SERIES}",
+            f"there are {len(named)} series, but colour and marker distinguish at most {drawing.MAX_SERIES}",
             "Draw them in several figures",
         )
     opened: Series = []
@@ -359,6 +344,6 @@ def _legend_names(series: Sequence[PredictedMeans]) -> list[str]:
     """Return one name per series; two of one name get the names of their files."""
     names = [shown_name(means) for means in series]
     return [
-        legend_text(name if names.count(name) == 1 else f"{name} ({Path(means.where).name})")
+        text_layout.legend_text(name if names.count(name) == 1 else f"{name} ({Path(means.where).name})")
         for name, means in zip(names, series, strict=True)
     ]

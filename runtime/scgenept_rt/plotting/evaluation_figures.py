@@ -7,24 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.evaluation import Evaluation
+from scgenept_rt.plotting import drawing, text_layout
 from scgenept_rt.plotting.comparison import draw_agreement, name_genes
-from scgenept_rt.plotting.drawing import (
-    draw_points,
-    new_figure,
-    own_settings,
-    plain,
-    settle_layout,
-    square_axes,
-    style_of,
-    svg_of,
-)
-from scgenept_rt.plotting.text_layout import MEDIUM, add_legend, legend_text, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@own_settings
+@drawing.own_settings
 def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return captions and drawings (SVG) for `scgenept_rt.evaluation.html_report.html_report`."""
     figures = [
@@ -40,7 +30,10 @@ def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
         ),
     ]
     mark = f" Not biology: {' and '.join(evaluation.synthetic)}." if evaluation.synthetic else ""
-    return [(caption + mark, svg_of(figure, f"drawing{number}")) for number, (caption, figure) in enumerate(figures)]
+    return [
+        (f"{caption}{mark}", drawing.svg_of(figure, f"drawing{number}"))
+        for number, (caption, figure) in enumerate(figures)
+    ]
 
 
 def _against_baseline(evaluation: Evaluation) -> Figure:
@@ -48,19 +41,20 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     baseline = next(name for name in ("training mean", "control mean") if name in evaluation.methods)
     own = table[table["method"] == evaluation.model].set_index("perturbation")
     other = table[table["method"] == baseline].set_index("perturbation")["pearson_delta"]
-    figure = new_figure(6.0, 4.2)
+    figure = drawing.new_figure(6.0, 4.2)
     ax = figure.add_subplot()
     for index, subgroup in enumerate(dict.fromkeys(own["subgroup"])):
         rows = own[own["subgroup"] == subgroup]
         places = other.loc[rows.index], rows["pearson_delta"]
-        draw_points(ax, *places, alpha=0.8, label=legend_text(subgroup), **style_of(index, 5))
+        name = text_layout.legend_text(subgroup)
+        drawing.draw_points(ax, *places, alpha=0.8, label=name, **drawing.style_of(index, 5))
     values = np.concatenate([own["pearson_delta"], other])
     low, high = min(0.0, float(values.min())) - 0.05, max(0.2, float(values.max())) + 0.05
-    square_axes(ax, low, high)
+    drawing.square_axes(ax, low, high)
     ax.set_xlabel(f"{baseline}: pearson_delta")
-    ax.set_ylabel(wrapped(f"{evaluation.model}:\npearson_delta", 3.2, MEDIUM))
+    ax.set_ylabel(text_layout.wrapped(f"{evaluation.model}:\npearson_delta", 3.2, text_layout.MEDIUM))
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-    plain(ax)
+    drawing.plain(ax)
     return figure
 
 
@@ -69,16 +63,16 @@ def _examples(evaluation: Evaluation) -> Figure:
     own = table[table["method"] == evaluation.model].set_index("perturbation")["pearson_delta"]
     ranked = list(own.sort_values(ascending=False, kind="stable").index)
     chosen = list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
-    figure = new_figure(3.6 * len(chosen), 3.9)
+    figure = drawing.new_figure(3.6 * len(chosen), 3.9)
     axes = figure.subplots(1, len(chosen), squeeze=False)[0]
     drawn = []
     for ax, label in zip(axes, chosen, strict=True):
         row = evaluation.tested.index(label)
         measured, predicted = evaluation.observed_deltas[row], evaluation.predicted_deltas[row].astype(np.float64)
-        draw_agreement(ax, measured, [predicted], [legend_text(label)])
-        add_legend(ax)
+        draw_agreement(ax, measured, [predicted], [text_layout.legend_text(label)])
+        text_layout.add_legend(ax)
         drawn.append((ax, measured, [predicted]))
-    settle_layout(figure)
+    drawing.settle_layout(figure)
     for ax, measured, deltas in drawn:  # last, as every legend moves the axes of the others
         name_genes(ax, measured, deltas, evaluation.gene_names, n_labels=6)
     return figure

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.errors import UseOption
-from scgenept_rt.plotting.drawing import (
-    MAX_NAMED_GENES,
-    NEUTRAL,
-    UP,
-    check_count,
-    figure_of,
-    own_settings,
-    plain,
-    settle_layout,
-)
-from scgenept_rt.plotting.text_layout import row_axes, set_small_title
+from scgenept_rt.plotting import drawing, text_layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +15,7 @@ if TYPE_CHECKING:
     from scgenept_rt.ranking import Ranking
 
 
-@own_settings
+@drawing.own_settings
 def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     """Draw the first perturbations of a ranking with two standard errors; filled where the rank is certain.
 
@@ -43,16 +33,16 @@ def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     PlotError
         If `top` is out of range.
     """
-    check_count("perturbations", top, MAX_NAMED_GENES, UseOption("top", "draw fewer"))
+    drawing.check_count("perturbations", top, drawing.MAX_NAMED_GENES, UseOption("top", "draw fewer"))
     shown = ranking.table[ranking.table["rank"].notna()][:top]
-    ax = row_axes(ax, shown["perturbation"].tolist())
+    ax = text_layout.row_axes(ax, shown["perturbation"].tolist())
     scores, errors = shown["score"].to_numpy(), 2 * shown["error"].fillna(0.0).to_numpy()
     places = np.arange(len(shown))
     tied = (shown["best_rank"] != shown["worst_rank"]).to_numpy(dtype=bool)
-    ax.errorbar(scores, places, xerr=errors, fmt="none", ecolor=NEUTRAL, elinewidth=1.2, capsize=2)
-    for chosen, face, label in ((~tied, UP, "rank certain"), (tied, "white", "tied within errors")):
+    ax.errorbar(scores, places, xerr=errors, fmt="none", ecolor=drawing.NEUTRAL, elinewidth=1.2, capsize=2)
+    for chosen, face, label in ((~tied, drawing.UP, "rank certain"), (tied, "white", "tied within errors")):
         if chosen.any():
-            ax.plot(scores[chosen], places[chosen], "o", color=UP, mfc=face, markersize=5, label=label)
+            ax.plot(scores[chosen], places[chosen], "o", color=drawing.UP, mfc=face, markersize=5, label=label)
     ranks = ax.secondary_yaxis("right")
     ranks.set_yticks(
         places, ranking.supported_ranks[: len(shown)], fontsize=ax.yaxis.get_ticklabels()[0].get_fontsize()
@@ -64,8 +54,8 @@ def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     ax.set_axisbelow(True)
     ax.set_xlabel(f"{ranking.score}\nwith two standard errors")
     ax.legend(loc="best", fontsize="small", frameon=False)
-    plain(ax)
-    settle_layout(figure_of(ax))  # long names make the axes narrow, and the title follows
+    drawing.plain(ax)
+    drawing.settle_layout(drawing.figure_of(ax))  # long names make the axes narrow, and the title follows
     name = f"{ranking.name} (synthetic weights)" if ranking.synthetic else ranking.name
-    set_small_title(ax, f"{name}, first {len(shown):,} of {len(ranking.table):,}\n{ranking.description}")
+    text_layout.set_small_title(ax, f"{name}, first {len(shown):,} of {len(ranking.table):,}\n{ranking.description}")
     return ax
