@@ -53,12 +53,11 @@ def test_scores_are_those_of_gears(kind) -> None:
 @pytest.mark.parametrize(
     ("c1", "c2", "kind", "dominant"),
     [
-        (1.0, 1.0, "additive", None),
         (1.8, 1.6, "synergy", None),
         (0.4, 0.5, "suppression", None),
         (1.4, 0.1, "additive", 0),
-        (0.0, 1.0, "suppression", 1),
         (-1.0, 1.0, "additive", None),
+        (0.0, 1.0, "suppression", 1),
     ],
 )
 def test_planted_coefficients_are_found(c1, c2, kind, dominant) -> None:

@@ -44,10 +44,6 @@ def test_perfect_predictions(perfect, h5ad, split) -> None:
     # Not every perturbation has genes of every fold change.
     assert not rows[[name for name in metric_names() if "fold_change" not in name]].isna().any().any()
 
-
-def test_summary_is_the_macro_average(perfect, h5ad, split) -> None:
-    result = evaluate(perfect, h5ad, split)
-    rows = result.perturbations
     chosen = rows[(rows["subgroup"] == "unseen_single") & (rows["method"] == "training mean")]
     assert figures(result, "unseen_single", "training mean")["mse_de"] == pytest.approx(np.mean(list(chosen["mse_de"])))
     assert figures(result, ALL_TESTED, "model")["n_perturbations"] == 6
@@ -114,10 +110,11 @@ def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
     assert norman.published is None
     with pytest.raises(LabelNotFoundError, match="no cells of the 37 test perturbations"):
         evaluate(perfect, h5ad, "norman-simulation-1", subgroups=["unseen_single"])
+    lower = dataclasses.replace(split, test={"test": ("g3+ctrl",)})
+    with pytest.raises(LabelNotFoundError, match=r"Did you mean G3\+ctrl\?"):
+        evaluate(perfect, h5ad, lower)
     with pytest.raises(ArgumentError, match="expected a loaded bundle"):
         evaluate("bundle", h5ad, split)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="protocol is 'none'"):
-        evaluate(perfect, h5ad, split, protocol="none")  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match="n_controls is 3, but the published protocol"):
         evaluate(perfect, h5ad, split, protocol="published", n_controls=3)
 
@@ -157,14 +154,6 @@ def test_prediction_files(predict, mean_of, adata, tmp_path) -> None:
         read_predictions(without)
 
 
-def test_labels_of_another_case_are_suggested(perfect, h5ad, split) -> None:
-    with pytest.raises(LabelNotFoundError, match=r"no prediction of g2\+g1 .* Did you mean G1\+G2"):
-        perfect.row("g2+g1")
-    lower = dataclasses.replace(split, test={"test": ("g3+ctrl",)})
-    with pytest.raises(LabelNotFoundError, match=r"Did you mean G3\+ctrl\?"):
-        evaluate(perfect, h5ad, lower)
-
-
 def test_measured_cells_are_not_predictions(h5ad, adata) -> None:
     for source in (h5ad, adata):
         with pytest.raises(PredictionFileError, match="may be measured cells"):
@@ -198,14 +187,12 @@ def test_both_protocols_with_a_model(demo_cells, tmp_path) -> None:
         every = evaluate(model, cells, split)
         predicted = model.predict(anndata.read_h5ad(cells), ["FOSB+ctrl", "SAMD1+ZBTB1"])
         published = evaluate(model, cells, split, protocol="published", seed=3)
-        again = evaluate(model, cells, split, protocol="published", seed=3)
     predicted.write_h5ad(tmp_path / "means.h5ad")
     from_file = evaluate(read_predictions(tmp_path / "means.h5ad"), cells, split)
     metrics = list(metric_names())
     pd.testing.assert_frame_equal(every.perturbations[metrics], from_file.perturbations[metrics])
     assert every.protocol == "the mean prediction over all 5 control cells"
     assert "one control cell drawn at random (seed 3) for each of the 6 test cells" in published.protocol
-    pd.testing.assert_frame_equal(published.perturbations, again.perturbations)
     own = published.perturbations[published.perturbations["method"] == published.model]
     assert list(own["n_controls"]) == [3, 3]
     assert not np.allclose(own["mse"], every.perturbations.loc[own.index, "mse"], rtol=1e-6)
@@ -225,9 +212,8 @@ def test_command(run, demo_cells, tmp_path) -> None:
         "were not made by the published protocol"
     ) in out
     assert "means over as few as 1 control cell:" in out
-    for part in ("unseen_single", "combo_seen2", "training mean", "published (scGenePT", "0.698"):
+    for part in ("unseen_single", "combo_seen2", "training mean", "published (scGenePT", "0.698", "perturbed by: "):
         assert part in out
-    assert "perturbed by: " in out
     table = pd.read_csv(csv)
     assert table["synthetic"].all()
     assert set(table["method"]) == {"scgenept_go_c_gpt_concat", "control mean", "training mean", "additive"}
@@ -284,7 +270,6 @@ def test_notes_word_options_as_flags(run, adata, split_file, means_file, tmp_pat
         (["CELLS", "--split", "norman-simulation-1"], 2, "give BUNDLE and DATA, or DATA with"),
         (["demo", "CELLS", "--split", "norman"], 1, "no shipped split of this name"),
         (["demo", "CELLS", "--split", "SPLIT", "--csv", "CELLS"], 1, "an input of the command"),
-        (["demo", "CELLS", "--split", "SPLIT", "--html", "r.x", "--csv", "./r.x"], 1, "another report of this command"),
         (["CELLS", "--split", "SPLIT", "--predictions", "p.h5ad", "--n-controls", "3"], 2, "leave them out"),
     ],
 )

@@ -9,16 +9,7 @@ import pytest
 from scgenept_rt.errors import CellsFormatError, PredictionFileError
 from scgenept_rt.evaluation import read_predictions
 
-LOST = (
-    "X",
-    "layers/delta",
-    "layers/delta_sem",
-    "obs/n_controls",
-    "obs/condition",
-    "obs/_index",
-    "var/_index",
-    "var/gene_name",
-)
+LOST = ("X", "layers/delta", "obs/n_controls", "obs/condition", "var/gene_name")
 
 
 @pytest.fixture

@@ -41,7 +41,6 @@ def test_a_file_with_test_alone(tmp_path) -> None:
     ("text", "problem"),
     [
         ("{", "cannot be read"),
-        ("[]", "holds no subgroups"),
         ('{"train": []}', r"no test perturbations \(it holds: train\)"),
         ('{"test": []}', "are empty"),
         ('{"test": "A"}', "'test' is not a list of labels"),

@@ -23,7 +23,7 @@ def test_rows_are_ranked_without_their_targets(means) -> None:
     assert set(texts(drawn[1].get_yticklabels())) == {"G3+ctrl", "G4+ctrl"}
 
 
-@pytest.mark.parametrize(("n_genes", "n_rows"), [(40, 9), (50, 2), (1, 1)])
+@pytest.mark.parametrize(("n_genes", "n_rows"), [(40, 9), (1, 1)])
 def test_heatmap(means, n_genes, n_rows) -> None:
     ax = sgr.pl.heatmap(means, LABELS[-n_rows:], n_genes=n_genes)
     rows, columns = texts(ax.get_yticklabels()), texts(ax.get_xticklabels())
