@@ -79,8 +79,7 @@ def change_tables(
 
 
 def write_tables(tables: Iterable[pd.DataFrame], path: Path) -> int:
-    """Write tables one below the other, as the ending says; return the number of rows."""
-    check_ending(path)
+    """Write tables one below the other, as an ending that `check_ending` accepts says; return the number of rows."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     write = _write_parquet if path.suffix.lower() == ".parquet" else _write_text
     try:

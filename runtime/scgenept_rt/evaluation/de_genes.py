@@ -88,12 +88,9 @@ class DeLists:
             and self._agree(_NON_DROPOUT, label, non_dropout)
             and (leading is None or bool(np.isin(leading, non_dropout).all()))
             and (ranked is None or _mostly(ranked[:20], by_t[: max(len(by_t) // 4, 40)]))
-            and (
-                ranked is None
-                or leading is None
-                or _mostly(leading, ranked[np.isin(ranked, non_dropout)][: len(leading)])
-            )
         )
+        if agree and ranked is not None and leading is not None:
+            agree = _mostly(leading, ranked[np.isin(ranked, non_dropout)][: len(leading)])
         if not agree:
             self._stale.append(label)
         source = FROM_FILE

@@ -238,10 +238,7 @@ def _metric_table(
 def _additive_prediction(
     genes: tuple[str, ...], control: NDArray[np.float64], single_means: Mapping[str, NDArray[np.float64]]
 ) -> NDArray[np.float64] | None:
-    """Return the control mean plus the changes by the single perturbations of a pair of genes, all (n_genes,).
-
-    A gene that was not perturbed alone adds nothing; None if neither was, or if there are not two genes.
-    """
+    """Return the baseline of a pair of genes; None if neither was perturbed alone, or if there are not two genes."""
     known = [single_means[gene] for gene in genes if gene in single_means]
     return control + sum(mean - control for mean in known) if len(genes) == 2 and known else None
 
@@ -287,17 +284,14 @@ def _predictions(
     reader = LabelReader(model.panel)
     labels = list({reader.canonical(label): label for label in tested}.values())
     predicted = predict_means(model, data, labels, read=read, progress=progress, on_notice=notices.append, **sample)
-    cells = pluralize(moments.n(CONTROL), "control cell")
-    if sample["n_controls"] is None:
-        return predicted, f"the mean prediction over all {cells}"
-    drawn = f"{sample['n_controls']:,} of {cells} drawn at random (seed {sample['seed']})"
-    return predicted, f"the mean prediction over {drawn}"
+    cells, n = pluralize(moments.n(CONTROL), "control cell"), sample["n_controls"]
+    over = f"all {cells}" if n is None else f"{n:,} of {cells} drawn at random (seed {sample['seed']})"
+    return predicted, f"the mean prediction over {over}"
 
 
 def _de_source(de: Mapping[str, DeGenes]) -> str:
     n_from_file = sum(genes.source == FROM_FILE for genes in de.values())
     if n_from_file in (0, len(de)):
         return FROM_FILE if n_from_file else COMPUTED
-    return (
-        f"{FROM_FILE} for {pluralize(n_from_file, 'perturbation')}, {COMPUTED} for the other {len(de) - n_from_file:,}"
-    )
+    from_file = pluralize(n_from_file, "perturbation")
+    return f"{FROM_FILE} for {from_file}, {COMPUTED} for the other {len(de) - n_from_file:,}"

@@ -43,7 +43,9 @@ def html_report(evaluation: Evaluation, figures: Sequence[tuple[str, str]] = ())
         parts.append(f"<h2>Notes</h2>{_bullets(evaluation.notices)}")
     parts.append("<h2>Macro-averages</h2>" + _summary(evaluation))
     for number, (caption, drawing) in enumerate(figures, 1):
-        parts.append(_figure(f"figure-{number}", caption, drawing))
+        named = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="figure-{number}" ', 1)
+        below = f'<figcaption id="figure-{number}">{escape(caption)}</figcaption>'
+        parts.append(f'<figure><div class="drawing"{_SCROLLED}>{named}</div>{below}</figure>')
     parts.append(_published(evaluation))
     parts.append("<h2>Every perturbation</h2>" + _perturbations(evaluation))
     recorded = {"bundle manifest": "manifest_digest", "provider": "provider", "precision": "precision"}
@@ -83,7 +85,7 @@ def _summary(evaluation: Evaluation) -> str:
         "smaller n does not apply to the other perturbations and is left out; the findings compare it over the same "
         "perturbations.</p>"
     )
-    return _table(_heads("method", "n") + _metric_heads(), bodies) + note + _definitions(explained)
+    return _table(_heads("method", "n", *SHOWN), bodies) + note + _definitions(explained)
 
 
 def _published(evaluation: Evaluation) -> str:
@@ -120,7 +122,7 @@ def _perturbations(evaluation: Evaluation) -> str:
                 lines.append(_row(start + method + _figures(row[[*SHOWN]]), kind))
                 start = ""
             bodies.append(_body(lines))
-    return _table(_heads("perturbation", "cells", "method") + _metric_heads(), bodies, kind="wide long")
+    return _table(_heads("perturbation", "cells", "method", *SHOWN), bodies, kind="wide long")
 
 
 def _breakable(name: str) -> str:
@@ -135,12 +137,6 @@ def _definitions(entries: Iterable[tuple[str, str]]) -> str:
 
 def _bullets(sentences: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
-
-
-def _figure(name: str, caption: str, drawing: str) -> str:
-    drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}" ', 1)
-    caption = f'<figcaption id="{name}">{escape(caption)}</figcaption>'
-    return f'<figure><div class="drawing"{_SCROLLED}>{drawing}</div>{caption}</figure>'
 
 
 def _table(head: str, bodies: Iterable[str], *, kind: str = "wide") -> str:
@@ -167,11 +163,6 @@ def _figures(values: Iterable[float], bold: Iterable[bool] = ()) -> str:
 
 def _heads(*names: str) -> str:
     left = {"method": ' class="name"'}
-    return "".join(f'<th scope="col"{left.get(name, "")}>{_breakable(name)}</th>' for name in names)
-
-
-def _metric_heads() -> str:
     arrows = {True: '<abbr title="higher is better">↑</abbr>', False: '<abbr title="lower is better">↓</abbr>'}
-    return "".join(
-        f'<th scope="col">{_breakable(metric)}&nbsp;{arrows[higher_is_better(metric)]}</th>' for metric in SHOWN
-    )
+    shown = {name: f"&nbsp;{arrows[higher_is_better(name)]}" if name in SHOWN else "" for name in names}
+    return "".join(f'<th scope="col"{left.get(n, "")}>{_breakable(n)}{arrow}</th>' for n, arrow in shown.items())

@@ -60,16 +60,15 @@ def top_de(
     perturbation
         A label of the data.
     predictions
-        One or several prediction files, tables, or loaded bundles; a mapping gives their names in the legend. Loaded
-        bundles predict from the control cells of the data.
+        One or several prediction files, tables, or loaded bundles, which predict from the control cells of the data; a
+        mapping gives their names in the legend.
     n_genes
         Number of genes, at most 300: the leading ones of `top_non_dropout_de_20` and the ranking in uns, or computed
         (see `DeGenes`).
     genes
         Names of the genes to draw instead.
     in_group
-        The group of control cells, where `predict` was given `groupby`; it is compared with the measured cells of the
-        same group.
+        The group of control cells, where `predict` was given `groupby`; compared with the measured cells of that group.
     read
         How to read the data, and what to accept.
     ax
@@ -96,13 +95,9 @@ def top_de(
             de = DeLists(measured).of(label, moments)
             chosen = de.leading(n_genes)
             if len(chosen) < n_genes and on_notice is not None:
-                on_notice(
-                    Notice(
-                        f"{pluralize(len(chosen), 'gene is', 'genes are')} drawn instead of {n_genes:,}: no other "
-                        f"genes in the ranking of {label} ({de.source}) are genes of the model and not dropouts",
-                        options=[UseOption("genes", "draw others")],
-                    )
-                )
+                drawn = f"{pluralize(len(chosen), 'gene is', 'genes are')} drawn instead of {n_genes:,}"
+                why = f"no other genes in the ranking of {label} ({de.source}) are genes of the model and not dropouts"
+                on_notice(Notice(f"{drawn}: {why}", options=[UseOption("genes", "draw others")]))
         else:
             chosen = np.array([panel.position(gene) for gene in genes], dtype=np.int64)
         change = measured.expression({label: chosen})[label].astype(np.float64) - moments.control[chosen]
@@ -244,7 +239,7 @@ def agreement(
 def draw_agreement(
     ax: Axes, measured: NDArray[np.floating], deltas: list[NDArray[np.float64]], names: list[str]
 ) -> None:
-    """Draw changes against each other, without a legend; see `agreement`."""
+    """Draw changes against each other, without a legend, as `agreement`."""
     for index, (predicted, name) in enumerate(zip(deltas, names, strict=True)):
         text = f"{name}: r{text_layout.NO_BREAK}={text_layout.NO_BREAK}{pearson(measured, predicted):.2f}"
         drawing.draw_points(ax, measured, predicted, alpha=0.6, label=text, **drawing.style_of(index, 4))
@@ -290,13 +285,7 @@ def _open_series(
         named = [(str(name), entry) for name, entry in predictions.items()]
     else:
         named = [(None, entry) for entry in (predictions if isinstance(predictions, (list, tuple)) else [predictions])]
-    if not named:
-        raise PlotError("there are no predictions to draw", "Give a prediction file or a loaded bundle")
-    if len(named) > drawing.MAX_SERIES:
-        raise PlotError(
-            f"there are {len(named)} series, but colour and marker distinguish at most {drawing.MAX_SERIES}",
-            "Draw them in several figures",
-        )
+    drawing.check_count("series of predictions", len(named), drawing.MAX_SERIES)
     opened: Series = []
     for name, entry in named:
         if not isinstance(entry, Predictor):
@@ -321,10 +310,7 @@ def _predict_series(
     measured: Sequence[str],
     on_notice: Callable[[str], None] | None,
 ) -> list[PredictedMeans]:
-    """Predict one perturbation with the loaded bundles among the series, and warn of what changes numbers.
-
-    `measured` are the messages about the measured cells.
-    """
+    """Predict one perturbation with the loaded bundles among the series, and warn of what changes numbers."""
     notices: list[str] = []
     sample = resolve(SampleOptions, sample)
     predicted = [
