@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from math import comb, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,34 +104,6 @@ class InteractionScores:
         return 0 if abs(self.c1) > abs(self.c2) else 1
 
 
-@dataclass(frozen=True)
-class PairInteraction:
-    """The scores of one predicted pair.
-
-    `label` is the user's spelling, `first` and `second` the model's names of the genes in that order, `n_controls` the
-    control cells of each mean.
-    """
-
-    label: str
-    first: str
-    second: str
-    scores: InteractionScores
-    n_controls: int
-
-    def as_row(self) -> dict[str, str | int | float | None]:
-        """Return a row for a table; `dominant` is a gene's name."""
-        return {
-            "perturbation": self.label,
-            "first": self.first,
-            "second": self.second,
-            "n_controls": self.n_controls,
-            **asdict(self.scores),
-            "kind": self.scores.kind,
-            "dominant": None if self.scores.dominant is None else (self.first, self.second)[self.scores.dominant],
-            "singles_alike": self.scores.singles_alike,
-        }
-
-
 def interaction_scores(
     first: NDArray[np.floating], second: NDArray[np.floating], double: NDArray[np.floating]
 ) -> InteractionScores:
@@ -185,8 +157,12 @@ def predicted_interactions(
     progress: Progress | None = None,
     on_notice: OnNotice | None = None,
     **sample: Unpack[SampleOptions],
-) -> list[PairInteraction]:
+) -> list[dict[str, Any]]:
     """Predict pairs and their singles from the same control cells, and score the pairs.
+
+    Returns one row of a table per pair: `perturbation` (the label as given), `first` and `second` (the model's names of
+    its genes, in that order), `n_controls`, the attributes of `InteractionScores`, `kind`, `dominant` (a gene or None)
+    and `singles_alike`.
 
     Parameters
     ----------
@@ -234,8 +210,19 @@ def predicted_interactions(
         )
     found = []
     for pair, (first, second) in zip(parsed, names, strict=True):
-        changes = (deltas[label][genes] for label in (first, second, pair.canonical))
-        found.append(PairInteraction(pair.label, first, second, interaction_scores(*changes), rows.n_controls))
+        scores = interaction_scores(*(deltas[label][genes] for label in (first, second, pair.canonical)))
+        found.append(
+            {
+                "perturbation": pair.label,
+                "first": first,
+                "second": second,
+                "n_controls": rows.n_controls,
+                **asdict(scores),
+                "kind": scores.kind,
+                "dominant": None if scores.dominant is None else (first, second)[scores.dominant],
+                "singles_alike": scores.singles_alike,
+            }
+        )
     return found
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 import scgenept_rt as sgr
-from scgenept_rt import cli
 from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.errors import ArgumentError, PerturbationError
 from scgenept_rt.genetic_interactions import (
@@ -63,34 +61,19 @@ def test_scores_are_those_of_gears(kind) -> None:
 def test_planted_coefficients_are_found(c1, c2, kind, dominant) -> None:
     first, second = singles()
     found = interaction_scores(first, second, c1 * first + c2 * second)
-    assert found.c1 == pytest.approx(c1, abs=1e-4)
-    assert found.c2 == pytest.approx(c2, abs=1e-4)
-    assert found.magnitude == pytest.approx(math.hypot(c1, c2), abs=1e-4)
+    assert [found.c1, found.c2] == pytest.approx([c1, c2], abs=1e-4)
     assert (found.kind, found.dominant) == (kind, dominant)
-    assert found.model_fit == pytest.approx(1.0)
+    assert math.isnan(found.dominance) == (c1 * c2 < 0)
     assert not found.singles_alike
-    assert found.n_genes == 300
-    if c1 * c2 > 0:
-        assert found.dominance == pytest.approx(abs(math.log10(c1 / c2)), abs=1e-3)
-    elif c1 * c2 < 0:
-        assert math.isnan(found.dominance)
-
-
-def test_singles_that_are_the_same_are_reported() -> None:
-    first, _ = singles()
     assert interaction_scores(first, 1.1 * first, first).singles_alike
 
 
-@pytest.mark.parametrize("n_genes", [200, 2000])
-def test_the_fit_withstands_genes_of_another_kind(n_genes) -> None:
+def test_the_fit_withstands_genes_of_another_kind() -> None:
     """A tenth of the genes (the perturbed ones themselves, say) far off does not move the coefficients much."""
-    first, second = singles(n_genes)
-    double = first + second + np.random.default_rng(1).normal(0, 0.01, n_genes)
-    double[: n_genes // 10] += 20.0
-    c1, c2 = theil_sen(np.column_stack([first, second]), double)
-    assert (c1, c2) == (pytest.approx(1.0, abs=0.05), pytest.approx(1.0, abs=0.05))
-    squares = np.linalg.lstsq(np.column_stack([first, second]), double, rcond=None)[0]
-    assert np.abs(squares - 1).max() > np.abs(np.array([c1, c2]) - 1).max()
+    first, second = singles(2000)
+    double = first + second + np.random.default_rng(1).normal(0, 0.01, 2000)
+    double[:200] += 20.0
+    assert theil_sen(np.column_stack([first, second]), double) == pytest.approx([1.0, 1.0], abs=0.05)
 
 
 def test_spatial_median_by_hand() -> None:
@@ -102,7 +85,7 @@ def test_spatial_median_by_hand() -> None:
     np.testing.assert_allclose(spatial_median(many), [1.0, 1.0], atol=1e-4)
 
 
-@pytest.mark.parametrize("n_samples", [2, 50, 1500])
+@pytest.mark.parametrize("n_samples", [2, 1500])
 def test_distance_correlation_against_its_definition(n_samples) -> None:
     rng = np.random.default_rng(n_samples)
     x = rng.normal(size=(n_samples, 2))
@@ -142,28 +125,24 @@ def test_predicted_pairs_come_from_the_models_changes() -> None:
             predicted_interactions(model, cells, ["SAMD1+ZBTB1"], min_control_mean=50)
         fewer = predicted_interactions(model, cells, ["ZBTB1+SAMD1"], min_control_mean=1.5, n_controls=1)
     (pair,) = found
-    assert (pair.label, pair.first, pair.second, pair.n_controls) == ("ZBTB1+SAMD1", "ZBTB1", "SAMD1", 2)
+    assert list(pair.values())[:4] == ["ZBTB1+SAMD1", "ZBTB1", "SAMD1", 2]
     expressed = np.asarray(cells.X.mean(axis=0)).ravel() >= 1.0
     wanted = interaction_scores(*(change[expressed] for change in changes))
-    assert pair.scores.n_genes == int(expressed.sum())
-    assert pair.scores.c1 == pytest.approx(wanted.c1, abs=1e-4)
-    assert pair.scores.similarity == pytest.approx(wanted.similarity, abs=1e-5)
-    assert fewer[0].scores.n_genes < pair.scores.n_genes
-    assert fewer[0].n_controls == 1
+    assert pair["n_genes"] == int(expressed.sum())
+    assert pair["c1"] == pytest.approx(wanted.c1, abs=1e-4)
+    assert pair["similarity"] == pytest.approx(wanted.similarity, abs=1e-5)
+    assert fewer[0]["n_genes"] < pair["n_genes"]
+    assert fewer[0]["n_controls"] == 1
 
 
-def test_command(monkeypatch, capsys, tmp_path) -> None:
+def test_command(run, tmp_path) -> None:
     cells, csv, js = tmp_path / "cells.h5ad", tmp_path / "gi.csv", tmp_path / "gi.json"
     demo_control_cells(1).write_h5ad(cells)
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("CEBPE+CNN1\n")
-    arguments = ["gi", "demo", cells, "-p", "SAMD1+ZBTB1", "--perturbations", pairs, "--csv", csv, "--json", js]
-    arguments += ["--min-control-mean", "1"]
-    monkeypatch.setattr(sys, "argv", ["scgenept-rt", *map(str, arguments), "--provider", "cpu"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 0
-    out, err = capsys.readouterr()
+    chosen = ("-p", "SAMD1+ZBTB1", "--perturbations", pairs, "--min-control-mean", 1, "--provider", "cpu")
+    code, out, err = run("gi", "demo", cells, *chosen, "--csv", csv, "--json", js)
+    assert code == 0, err
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["SAMD1+ZBTB1", "CEBPE+CNN1"]
     assert "synthetic" in err
     assert "synthetic" in out
@@ -174,10 +153,8 @@ def test_command(monkeypatch, capsys, tmp_path) -> None:
     assert {"magnitude", "dominance", "equality_of_contribution", "model_fit", "kind"} <= set(table.columns)
     assert content[0]["c1"] == pytest.approx(table.loc[0, "c1"])
     before = cells.read_bytes()
-    for wrong, code in ([], 2), (["-p", "SAMD1+ZBTB1", "--csv", cells], 1):
-        monkeypatch.setattr(sys, "argv", ["scgenept-rt", "gi", "demo", *map(str, [cells, *wrong])])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == code
-    assert "is an input of the command" in capsys.readouterr().err
+    assert run("gi", "demo", cells)[0] == 2
+    code, _, err = run("gi", "demo", cells, "-p", "SAMD1+ZBTB1", "--csv", cells)
+    assert code == 1
+    assert "is an input of the command" in err
     assert cells.read_bytes() == before

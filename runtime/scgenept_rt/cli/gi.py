@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,9 +17,6 @@ from scgenept_rt.files.text import csv_text, json_text
 from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
 from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
-
-if TYPE_CHECKING:
-    from scgenept_rt.genetic_interactions import PairInteraction
 
 _COLUMNS = (
     ("c1", "c1"),
@@ -77,7 +74,7 @@ def gi(
             **sample,
         )
         synthetic = model.bundle.manifest.synthetic
-    rows = [{**pair.as_row(), "synthetic": synthetic} for pair in found]
+    rows = [{**row, "synthetic": synthetic} for row in found]
     write_reports(
         [
             (csv_file, lambda: csv_text(pd.DataFrame(rows))),
@@ -87,16 +84,15 @@ def gi(
     )
 
 
-def _print(found: list[PairInteraction], synthetic: bool) -> None:
-    width = max(len("pair"), *(len(pair.label) for pair in found))
+def _print(found: list[dict[str, Any]], synthetic: bool) -> None:
+    width = max(len("pair"), *(len(row["perturbation"]) for row in found))
     print(f"{'pair':<{width}}" + "".join(f"{head:>11}" for _, head in _COLUMNS) + "  reads as")
-    for pair in found:
-        row = pair.as_row()
+    for row in found:
         figures = "".join(f"{_shown(row[key]):>11}" for key, _ in _COLUMNS)
         dominant = f", {row['dominant']} dominates" if row["dominant"] else ""
         alike = " (unreliable: singles alike)" if row["singles_alike"] else ""
-        show(f"{pair.label:<{width}}{figures}  {row['kind']}{dominant}{alike}")
-    if any(pair.scores.singles_alike for pair in found):
+        show(f"{row['perturbation']:<{width}}{figures}  {row['kind']}{dominant}{alike}")
+    if any(row["singles_alike"] for row in found):
         print(
             "singles alike: the model predicts nearly the same change for both genes, so the coefficients are not "
             "determined and the kind of interaction means little"
@@ -105,7 +101,7 @@ def _print(found: list[PairInteraction], synthetic: bool) -> None:
         print("synthetic weights: these scores mean nothing in biology")
     first = found[0]
     print(
-        f"over {first.scores.n_genes:,} genes, {pluralize(first.n_controls, 'control cell')}; double = c1 first + c2 "
+        f"over {first['n_genes']:,} genes, {pluralize(first['n_controls'], 'control cell')}; double = c1 first + c2 "
         "second (Theil-Sen); changes that add up have magnitude 1.41 and dominance 0"
     )
 
