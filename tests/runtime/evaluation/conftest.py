@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 
 from scgenept_rt.evaluation import PredictedMeans, Split
@@ -16,6 +17,7 @@ from tests.data.make_stand_in import stand_in
 
 GENES = tuple(f"G{number}" for number in range(60))
 LABELS = ("G0+ctrl", "ctrl+G0", "G1+ctrl", "G2+ctrl", "G3+ctrl", "G4+ctrl", "G1+G2", "G1+G9", "G7+G8", "G5+ctrl")
+TESTED = ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
 SPLIT = {
     "dataset": "norman",
     "train": ["ctrl", "G1+ctrl", "G2+ctrl", "G4+ctrl"],
@@ -84,3 +86,20 @@ def predict(mean_of: Callable[[str], np.ndarray]) -> Callable[..., PredictedMean
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def perfect(predict: Callable[..., PredictedMeans], mean_of: Callable[[str], np.ndarray]) -> PredictedMeans:
+    """Predictions that are the measured means; G0+ctrl serves ctrl+G0 too, whose measured mean differs a little."""
+    return predict({label: mean_of(label) - mean_of("ctrl") for label in TESTED})
+
+
+@pytest.fixture
+def means(perfect: PredictedMeans) -> anndata.AnnData:
+    """The same as `predict` writes them, without what is recorded of the run."""
+    return anndata.AnnData(
+        perfect.means.copy(),
+        obs=pd.DataFrame({"condition": list(perfect.labels), "n_controls": 80}, index=list(perfect.labels)),
+        var=pd.DataFrame(index=list(GENES)),
+        layers={"delta": perfect.layers["delta"].copy()},
+    )

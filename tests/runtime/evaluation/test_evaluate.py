@@ -12,15 +12,8 @@ import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError, EvaluationError, LabelNotFoundError, PredictionFileError
 from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
 from tests.data.make_stand_in import stand_in
+from tests.runtime.evaluation.conftest import TESTED
 from tests.runtime.evaluation.page import check_page
-
-TESTED = ("G0+ctrl", "G3+ctrl", "G7+G8", "G1+G9", "G1+G2")
-
-
-@pytest.fixture
-def perfect(predict, mean_of):
-    """Predictions that are the measured means; G0+ctrl serves ctrl+G0 too, whose measured mean differs a little."""
-    return predict({label: mean_of(label) - mean_of("ctrl") for label in TESTED})
 
 
 def figures(evaluation, subgroup, method) -> pd.Series:
@@ -225,14 +218,8 @@ def test_command(run, demo_cells, tmp_path) -> None:
 
 
 @pytest.fixture
-def means_file(perfect, adata, tmp_path):
-    means = anndata.AnnData(
-        perfect.means,
-        obs=pd.DataFrame({"condition": list(perfect.labels), "n_controls": 80}, index=list(perfect.labels)),
-        var=pd.DataFrame(index=list(adata.var["gene_name"])),
-        layers={"delta": perfect.layers["delta"]},
-        uns={"scgenept_rt": {"variant": "from a file", "manifest_digest": "abc"}},
-    )
+def means_file(means, tmp_path):
+    means.uns = {"scgenept_rt": {"variant": "from a file", "manifest_digest": "abc"}}
     path = tmp_path / "means.h5ad"
     means.write_h5ad(path)
     return path
