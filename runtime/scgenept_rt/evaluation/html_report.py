@@ -67,9 +67,7 @@ def _summary(evaluation: Evaluation) -> str:
     for subgroup, group in evaluation.summary.groupby("subgroup", sort=False):
         n_all = int(group["n_perturbations"].max())
         compared = group.loc[group["n_perturbations"] == n_all, [*SHOWN]]
-        best = {
-            metric: compared[metric].max() if higher_is_better(metric) else compared[metric].min() for metric in SHOWN
-        }
+        best = {metric: compared[metric].agg("max" if higher_is_better(metric) else "min") for metric in SHOWN}
         lines = [_group_row(f"{subgroup}: {pluralize(n_all, 'perturbation')}", len(SHOWN) + 2)]
         for _, row in group.iterrows():
             whole = row["n_perturbations"] == n_all
