@@ -56,12 +56,15 @@ def test_equal_figures_are_equal_files(data, means, tmp_path) -> None:
 
 
 def test_settings_and_backend_are_left_alone(data, means_file) -> None:
+    before = dict(mpl.rcParams)
+    for kind in KINDS:
+        draw(kind, data, means_file)
+    assert dict(mpl.rcParams) == before
     # No figure chooses the backend of the process; pyplot comes with adjustText and does not by itself.
     code = (
         "import sys, scgenept_rt as sgr; sgr.pl.top_de; assert 'matplotlib' not in sys.modules\n"
-        "import matplotlib; before = dict.copy(matplotlib.rcParams)\n"
         f"for draw in sgr.pl.top_de, sgr.pl.agreement: draw(sys.argv[1], {SINGLE!r}, sys.argv[2])\n"
-        "assert dict.copy(matplotlib.rcParams) == before; assert matplotlib.rcParams._get_backend_or_none() is None"
+        "import matplotlib; assert matplotlib.rcParams._get_backend_or_none() is None"
     )
     unset = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     subprocess.run([sys.executable, "-c", code, str(data), str(means_file)], check=True, env=unset)
