@@ -74,8 +74,6 @@ def evaluate(
 
         require_matplotlib()
     chosen = load_split(split)
-    if subgroups:
-        chosen = chosen.restricted(subgroups)  # refuses an unknown one before minutes of prediction
     if predictions is not None:
         groups = read_groups(predictions) if in_group is None else [read_predictions(predictions, in_group=in_group)]
         means = groups[0]
@@ -84,7 +82,7 @@ def evaluate(
             digest = Bundle.open(inputs[0], check_files=False).digest
             if recorded != digest:
                 note(f"{means.where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
-        result = evaluate_predictions(groups, data, chosen, read=read)
+        result = evaluate_predictions(groups, data, chosen, subgroups=subgroups or (), read=read)
     else:
         shorter = [FEWER_CONTROLS] if protocol == "all" else []
         with open_model(inputs[0], engine) as model, show_progress("cells", shorter=shorter) as progress:
@@ -92,6 +90,7 @@ def evaluate(
                 model,
                 data,
                 chosen,
+                subgroups=subgroups or (),
                 protocol=protocol,
                 read=read,
                 progress=progress,

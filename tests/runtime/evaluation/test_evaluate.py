@@ -231,6 +231,7 @@ def test_command_on_a_prediction_file(run, h5ad, split_file, means_file) -> None
     assert code == 0, err
     assert out.startswith(f"from a file against {h5ad}")
     assert "beats every baseline" in out
+    assert "1 of the split's 6 perturbations was tested" in out
     assert "unseen_single" not in out
     code, _, err = run("evaluate", "demo", h5ad, "--split", split_file, "--predictions", path)
     assert code == 0
