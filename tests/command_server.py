@@ -3,8 +3,9 @@
 Forks a process for each connection to the socket that its argument names, until stdin ends.
 
 A connection brings a job, which is JSON with argv, cwd, environment, kill_at, from and devices, and the three standard
-streams. The process kills itself at the step kill_at (a call or return of a function of the output package, counted
-from the call of the function that from names); null for never. With devices its network runs in so many sessions. The
+streams. The process kills itself at the step kill_at (a call or return of a function of the packages output and files,
+or a name in the file system that is about to change, counted from the call of the function that from names); null for
+never. With devices its network runs in so many sessions. The
 answers are two lines: the id of the process, and, when it has ended, its status as `subprocess.Popen.returncode` gives
 it. Each process ends as an interpreter does.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import itertools
 import json
 import os
 import pkgutil
@@ -31,9 +33,8 @@ import adjustText  # noqa: F401 - what the commands import, as anndata
 import anndata  # noqa: F401
 
 import scgenept_rt
-from scgenept_rt import output
 from scgenept_rt.cli import main
-from scgenept_rt.output import merging
+from scgenept_rt.output import destination, layouts, shards
 from scgenept_rt.predictor import loading, writing
 from scgenept_rt.session import SeveralDevices
 
@@ -43,18 +44,21 @@ gc.freeze()  # the processes share what is imported with this one
 assert "onnxruntime" not in sys.modules
 assert threading.active_count() == 1
 
+CHANGES_OF_NAMES = ("os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir")
+
 
 def kill_at(step: int, function: str) -> None:
     """Kill this process at a step; steps are counted from the call of a function on."""
-    seen = -1
+    seen = itertools.count()
+
+    def count() -> None:
+        if next(seen) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal seen
         ours = any(room in frame.f_code.co_filename for room in ("scgenept_rt/output/", "scgenept_rt/files/"))
         if event in ("call", "return") and ours:
-            seen += 1
-            if seen == step:
-                os.kill(os.getpid(), signal.SIGKILL)
+            count()
 
     def watched(called: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -63,8 +67,10 @@ def kill_at(step: int, function: str) -> None:
 
         return call
 
-    for module in (output, merging):
-        setattr(module, function, watched(getattr(module, function)))
+    sys.addaudithook(lambda event, _: count() if event in CHANGES_OF_NAMES and sys.getprofile() else None)
+    for module in (destination, shards, writing):
+        if hasattr(module, function):
+            setattr(module, function, watched(getattr(module, function)))
 
 
 with socket.socket(socket.AF_UNIX) as listener:
@@ -100,6 +106,7 @@ os.environ.clear()
 os.environ.update(job["environment"])
 sys.argv = job["argv"]
 writing._SECONDS_BETWEEN_COMMITS, writing._COMMIT_SHARE = 0.02, 0.5  # short runs are killed between many commits
+layouts._CHUNK_BYTES = 500  # and in many chunks of a .zarr store
 if job["devices"] > 1:
     open_session = loading.open_session
     names = [f"device {number}" for number in range(job["devices"])]

@@ -15,8 +15,8 @@ from scgenept_export.errors import CheckpointError
 from scgenept_export.model import NetworkShape, parameter_shapes
 from scgenept_export.variants import ENCODERS, TOKEN_ENCODER, VALUE_ENCODER, variant_encoders, variants_with
 from scgenept_rt.errors import ArgumentError, UseOption
-from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.failures import failed_reads
+from scgenept_rt.files.hashing import state_of
 from scgenept_rt.wording import join_limited, pluralize
 
 UNUSED_PREFIX = "cls_decoder."

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scgenept_rt.bundle import Bundle
     from scgenept_rt.errors import PredictionWarning, ScgeneptError
     from scgenept_rt.options import ReadOptions
-    from scgenept_rt.output import merge_shards
+    from scgenept_rt.output.shards import merge_shards
     from scgenept_rt.predictor import MeanAndCells, PredictedRows, Predictor, load
     from scgenept_rt.ranking import Ranking, rank
 
@@ -49,7 +49,7 @@ _MODULES = {
     "ReadOptions": "options",
     "ScgeneptError": "errors",
     "load": "predictor",
-    "merge_shards": "output",
+    "merge_shards": "output.shards",
     "rank": "ranking",
 }
 

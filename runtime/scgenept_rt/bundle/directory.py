@@ -22,9 +22,8 @@ from scgenept_rt.bundle.manifest import (
 from scgenept_rt.bundle.reference import Reference, checksums_of_genes
 from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import BundleError, BundleFileError, BundleNotFoundError, GraphNotInBundleError
-from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.failures import failed_reads
-from scgenept_rt.files.hashing import sha256_of
+from scgenept_rt.files.hashing import sha256_of, state_of
 from scgenept_rt.wording import join_limited, pluralize
 
 REFERENCE_WEIGHTS_NAME = "reference_weights.pt"

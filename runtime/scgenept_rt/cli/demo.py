@@ -69,7 +69,7 @@ def demo(
         print(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
         print(table[["gene", *formats]].to_string(index=False, formatters=formats, na_rep="-"))
     if out is not None:
-        from scgenept_rt.output import write_whole
+        from scgenept_rt.demo.cells import write_whole
 
         write_whole(controls, out / _CELLS_FILE)
         write_whole(predicted, out / _PREDICTIONS_FILE)
@@ -80,9 +80,10 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     if path.suffix.lower() != ".h5ad":
         raise typer.BadParameter(f"{str(path)!r} does not end in .h5ad", param_hint="--screen")
     from scgenept_rt.demo import demo_screen
+    from scgenept_rt.demo.cells import write_whole
     from scgenept_rt.demo.screen import MIN_SCREEN_CONTROLS, SCREEN_CONTROLS
     from scgenept_rt.evaluation import load_split
-    from scgenept_rt.output import check_destination, write_whole
+    from scgenept_rt.output.destination import check_destination
 
     n_controls = n_controls or SCREEN_CONTROLS
     if n_controls < MIN_SCREEN_CONTROLS:
@@ -98,7 +99,7 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
 
 
 def _check_directory(out: Path, overwrite: bool) -> None:
-    from scgenept_rt.output import check_destination
+    from scgenept_rt.output.destination import check_destination
 
     with failed_writes(out, "the directory cannot be made"):
         out.mkdir(parents=True, exist_ok=True)

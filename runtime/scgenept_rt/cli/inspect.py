@@ -87,7 +87,9 @@ def _progress_of_run(path: Path) -> tuple[dict[str, Any], Path]:
     `path` is the file asked for, `output` that of the whole run; `n_rows` and `n_safe`, the rows of an unfinished
     output and those that are safe, are None if it is finished; `missing` says why parts cannot be merged.
     """
-    from scgenept_rt.output import find_parts, find_unfinished, output_of_part
+    from scgenept_rt.output.destination import find_unfinished
+    from scgenept_rt.output.shards import find_parts, output_of_part
+    from scgenept_rt.output.work_directory import data_path
 
     path = path.with_suffix("") if path.suffix == ".partial" else path
     output, ending = output_of_part(path) or (path, path.suffix)
@@ -99,12 +101,13 @@ def _progress_of_run(path: Path) -> tuple[dict[str, Any], Path]:
         if not path.exists() and any(path.parent.glob(f"{glob.escape(path.stem)}.shard-*-of-*")):
             raise
     source, left = path, None if path.exists() else find_unfinished(path)
+    n_rows = n_safe = None
     if left is not None:
-        source = left.data
+        (journal, n_safe), source = left, data_path(path)
+        n_rows = journal.table["n_rows"]
     elif parts and not path.exists():
         source = path = parts[0]
-    rows = {"n_rows": left and left.n_rows, "n_safe": left and left.n_safe}
-    return {"path": path, "output": output, "missing": missing, **rows}, source
+    return {"path": path, "output": output, "missing": missing, "n_rows": n_rows, "n_safe": n_safe}, source
 
 
 def _of_predictions(predicted: dict[str, Any], run: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ def merge(
     output: FileOptions,
 ) -> None:
     """Put the parts that `predict --shard` wrote together: the file of an undivided run. The parts stay."""
-    from scgenept_rt.output import merge_shards
+    from scgenept_rt.output.shards import merge_shards
 
     with resume_hint(), show_progress("rows") as progress:
         paths = merge_shards(

@@ -123,7 +123,7 @@ def predict(
     for path in paths:
         print(f"wrote {path}")
     if output["for_cell_eval"] and output["shard"] is None:
-        from scgenept_rt.output import stored_entry
+        from scgenept_rt.output.destination import stored_entry
         from scgenept_rt.predictor.cell_eval import CELL_EVAL_COLUMN, CONTROL_LABEL
 
         column, label = (stored_entry(out, name) for name in (CELL_EVAL_COLUMN, CONTROL_LABEL))

@@ -24,27 +24,19 @@ MODEL_TYPES = {
 
 @dataclass(frozen=True)
 class Item:
-    """Something that can be downloaded by one name.
-
-    Attributes
-    ----------
-    host, keys
-        Address of the server and paths below it; of a checkpoint every name that the release uses, likeliest first.
-    places
-        Path in the download directory for each key.
-    archive
-        The zip file that a data set comes in.
-    md5
-        Checksum of the file, where published.
-    """
+    """Something that can be downloaded by one name."""
 
     name: str
     description: str
     host: str
     keys: tuple[str, ...]
+    """Paths on the server; of a checkpoint every name that the release uses, likeliest first."""
     places: tuple[str, ...]
+    """The path in the download directory for each key."""
     archive: Item | None = None
+    """The zip file that a data set comes in."""
     md5: str | None = None
+    """Checksum, where published."""
 
 
 def _dataset(name: str, description: str, file_number: int, md5: str | None = None) -> Item:

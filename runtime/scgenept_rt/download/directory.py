@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,9 +18,9 @@ from scgenept_rt.download.catalogue import Item
 from scgenept_rt.download.transfer import Progress, download, shown_url
 from scgenept_rt.errors import ChecksumError, DownloadError, OfflineError, UseOption
 from scgenept_rt.files.cache import cache_directory
-from scgenept_rt.files.durable import check_own, move_durably, sync_file, write_durably
+from scgenept_rt.files.durable import check_own, move_durably, sync_data, write_durably
 from scgenept_rt.files.failures import failed_reads, failed_writes
-from scgenept_rt.files.hashing import digest_of, sha256_of
+from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.files.locking import lock
 from scgenept_rt.wording import pluralize
 
@@ -135,18 +136,21 @@ class DownloadDirectory:
                     raise zipfile.BadZipFile(f"it holds {len(members)} files called {name}, expected one")
                 with opened.open(members[0]) as packed, part.open("wb") as stream:
                     shutil.copyfileobj(packed, stream, 1 << 20)
+                    stream.flush()
+                    sync_data(stream)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ChecksumError(f"it cannot be unpacked ({error})", _REMOVE, where=archive) from error
-        sync_file(part)
         return self._take(item, place, part, "unpacked", archive)
 
     def _take(self, item: Item, place: str, path: Path, how: str, source: object) -> Fetched:
         """Check a complete file, record its checksum, and move it to its place: nothing is there unrecorded."""
         target, size, sha256 = self.directory / place, path.stat().st_size, sha256_of(path)
         records, known = self._records(item, place)
-        found = f"md5 {digest_of(path, 'md5')}" if known.startswith("md5") else f"sha256 {sha256}"
-        problem, options = "", []
+        found, problem, options = f"sha256 {sha256}", "", []
         with path.open("rb") as stream:
+            if known.startswith("md5"):
+                found = f"md5 {hashlib.file_digest(stream, 'md5').hexdigest()}"
+                stream.seek(0)
             if not stream.read(8).startswith(_STARTS[target.suffix]):
                 problem = f"is not a {target.suffix} file"
             elif known not in ("", found) and not self.accept_changed:

@@ -16,9 +16,8 @@ from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
 from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.expression.stored_element import REWRITE, absent_notices, checked, reading, row_names
-from scgenept_rt.files.changes import state_of
-from scgenept_rt.files.hdf5_source import Hdf5Source
-from scgenept_rt.files.stores import open_store
+from scgenept_rt.files.hashing import state_of
+from scgenept_rt.files.stores import Hdf5Source, open_store
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.wording import join_limited
 

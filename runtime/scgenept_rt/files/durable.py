@@ -113,12 +113,6 @@ def sync_data(stream: IO[Any]) -> None:
     getattr(os, "fdatasync", os.fsync)(stream.fileno())
 
 
-def sync_file(path: Path) -> None:
-    """Wait until the content of a file is on disk."""
-    with path.open("r+b") as stream:
-        sync_data(stream)
-
-
 def sync_directory(path: Path) -> None:
     """Wait until the names in a directory are on disk, where the file system can do so."""
     with contextlib.suppress(OSError):
@@ -133,5 +127,6 @@ def sync_tree(root: Path) -> None:
     """Wait until everything below a directory is on disk."""
     for directory, _, names in os.walk(root):
         for name in names:
-            sync_file(Path(directory) / name)
+            with Path(directory, name).open("r+b") as stream:
+                sync_data(stream)
         sync_directory(Path(directory))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 BLOCK_ROWS = 65_536
 
 Positions = NDArray[np.int64]
+Counts = int | Sequence[int] | NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,6 @@ class Column:
     def of_perturbations(cls, texts: Sequence[str]) -> Column:
         """Return a column of one text per perturbation."""
         return cls(_categorical(texts), lambda perturbations, _: perturbations)
-
-    @classmethod
-    def of_cells(cls, values: Any) -> Column:
-        """Return a column of one value per control cell: numbers, or a categorical."""
-        return cls(values, lambda _, cells: cells)
 
     def at(self, perturbations: Positions, cells: Positions) -> Any:
         """Return the values of rows."""
@@ -62,16 +58,15 @@ class CellRows:
         labels: Sequence[str],
         control_names: Sequence[str],
         annotation: Mapping[str, Any] | None,
-        n_controls: int | Sequence[int] | NDArray[np.integer[Any]] | None,
-        first_cells: int | Sequence[int] | NDArray[np.integer[Any]],
+        n_controls: Counts | None,
+        first_cells: Counts,
     ) -> CellRows:
         """Return rows with these columns, the annotation of the control cells and their names."""
         n_cells, n = len(control_names), len(labels)
         counts = np.broadcast_to(np.asarray(n_cells if n_controls is None else n_controls, np.int64), n)
         if not np.all((counts > 0) & (counts <= n_cells)):
             raise ValueError(f"n_controls must be {n} numbers from 1 to {n_cells}, not {n_controls}")
-        of_cells = {name: Column.of_cells(values) for name, values in (annotation or {}).items()}
-        of_cells["control_cell"] = Column.of_cells(_categorical(control_names))
+        of_cells = {**(annotation or {}), "control_cell": _categorical(control_names)}
         starts = np.broadcast_to(np.asarray(first_cells, np.int64), n)
         # A separator that no label has, and numbers for labels that repeat, give every row a name of its own.
         separator = next((text for text in "|/:;~" if not any(text in label for label in labels)), "|")
@@ -81,8 +76,8 @@ class CellRows:
             repeats[label, start] += 1
             number = repeats[label, start]
             prefixes.append(f"{label}{f'#{number}' if number > 1 else ''}{separator}")
-        all_columns = {**columns, **{name: column for name, column in of_cells.items() if name not in columns}}
-        return cls(all_columns, prefixes, unique_names(control_names), counts, starts, np.arange(n))._trimmed()
+        own = {name: Column(values, lambda _, cells: cells) for name, values in of_cells.items() if name not in columns}
+        return cls({**columns, **own}, prefixes, unique_names(control_names), counts, starts, np.arange(n))._trimmed()
 
     def __len__(self) -> int:
         return int(self._starts[-1])

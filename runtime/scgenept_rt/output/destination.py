@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,21 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import OutputError, OutputExistsError, PartialOutputError, UseOption
 from scgenept_rt.files.durable import check_directory
+from scgenept_rt.files.failures import failed_writes
 from scgenept_rt.files.stores import import_zarr, open_store
-from scgenept_rt.output.journal import DISCARD, JOURNAL_NAME, Damage, Journal, plain, run_digest
 from scgenept_rt.output.partial_table import PartialTable, count_committed
 from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY, TableSpec
-from scgenept_rt.output.work_directory import WorkDirectory, partial_path
-from scgenept_rt.wording import format_size, pluralize, reason
+from scgenept_rt.output.work_directory import (
+    DISCARD,
+    JOURNAL_NAME,
+    Damage,
+    Journal,
+    WorkDirectory,
+    partial_path,
+    plain,
+    run_digest,
+)
+from scgenept_rt.wording import format_size, pluralize
 
 _READ_VALUES = 1 << 20
 
@@ -33,39 +41,22 @@ def cells_path(path: str | Path) -> Path:
 
 
 def check_destination(
-    path: str | Path,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    spec: TableSpec | None = None,
-    input_path: str | Path | None = None,
+    path: str | Path, *, overwrite: bool = False, resume: bool = False, input_path: str | Path | None = None
 ) -> Path:
     """Check, before anything is computed, that an output can be written; nothing is left behind.
 
-    Parameters
-    ----------
-    spec
-        The table, for which the disk must have room.
-    input_path
-        The file that the output is computed from and must not replace.
-
-    Raises
-    ------
-    OutputError
-        If it cannot. Of an output that exists beside what an interrupted run left, `open_table` says more.
-    MissingPackageError
-        If it ends in .zarr and the zarr package is not installed.
+    `input_path` is the file that the output is computed from and must not replace. Raises `OutputError`, or
+    `MissingPackageError` for .zarr without the zarr package. Beside what an interrupted run left, an output that exists
+    is accepted: `open_table` says more of it.
     """
     path = Path(path)
     _check_ending(path)
-    try:
+    with (
+        failed_writes(path, "no file can be written under this name with .partial appended"),
+        suppress(FileNotFoundError, NotADirectoryError),
+    ):
         partial_path(path).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        problem = f"no file can be written under this name with .partial appended ({reason(error)})"
-        raise OutputError(problem, "Choose another path", where=path) from error
-    if isinstance(input_path, (str, Path)) and _same_place(path, Path(input_path)):
+    if input_path is not None and _same_place(path, Path(input_path)):
         raise OutputError("this is the input file itself, which is never replaced", "Choose another path", where=path)
     if os.path.lexists(path):
         _check_replaceable(path)
@@ -73,8 +64,6 @@ def check_destination(
         if not (overwrite or continues or (resume and stored_entry(path, RUN_DIGEST) is not None)):
             raise _exists(path)
     check_directory(path)
-    if spec is not None:
-        _check_room(path, spec)
     return path
 
 
@@ -112,7 +101,8 @@ def open_table(
         See `check_destination`. A `PartialOutputError` if an interrupted run left a partial output and neither `resume`
         nor `overwrite` is set (beside an output that exists, if `overwrite` is not), or that run had other settings.
     """
-    path = check_destination(path, overwrite=overwrite, resume=resume, spec=spec)
+    path = check_destination(path, overwrite=overwrite, resume=resume)
+    _check_room(path, spec)
     settings, fingerprint, exists = plain(settings), spec.fingerprint(), os.path.lexists(path)
     digest = str(spec.uns.get(RUN_DIGEST) or run_digest(settings, fingerprint))
     with WorkDirectory(path) as work:
@@ -120,30 +110,32 @@ def open_table(
         continues = work.begun and work.data.exists() and not _same_place(work.data, path)
         if resume and exists and not continues and stored_entry(path, RUN_DIGEST) == digest:
             # finished by an earlier run with the same settings: a loop that resumes until it succeeds must end
-            return PartialTable(work, spec, Journal(settings, fingerprint, {}, 0), command, published=True)
+            return PartialTable(work, spec, command, overwrite=False, published=True)
         try:
-            journal = Journal.load(work.path, path) if resume or (continues and not overwrite) else None
+            journal = Journal.load(path) if resume or (continues and not overwrite) else None
             if journal is not None:
                 # Before a command to continue is named, which continues a run of its own settings alone.
                 journal.check_same(settings, fingerprint, path)
                 if not resume or (exists and not overwrite):
-                    raise _left(work, spec, command, exists)
-                table = PartialTable(work, spec, journal, command, overwrite=overwrite)
-                n_lost = table.load()
+                    raise _left(path, spec, command, exists)
+                table = PartialTable(work, spec, command, overwrite=overwrite)
+                n_lost = table.load(journal)
                 if n_lost and on_notice is not None:
                     on_notice(f"{work.path} is damaged: its last {pluralize(n_lost, 'row')} will be predicted again")
                 return table
         except Damage as damage:
             if not resume:
-                raise _not_continued(work.path, path, damage) from damage
+                raise _not_continued(path, damage) from damage
             if on_notice is not None:
                 left = f"what an interrupted run left in {work.path} cannot be continued ({damage})"
                 on_notice(f"{left}: the run starts over")
         if exists and not overwrite:
             raise _exists(path, ", and is not of this run" if resume else "")
         work.clear()
-        spec = dataclasses.replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
-        return PartialTable.create(work, spec, settings, command, overwrite=overwrite)
+        spec = replace(spec, uns={**spec.uns, RUN_DIGEST: digest})
+        table = PartialTable(work, spec, command, overwrite=overwrite)
+        table.begin(settings)
+        return table
 
 
 def _exists(path: Path, more: str = "") -> OutputExistsError:
@@ -151,46 +143,34 @@ def _exists(path: Path, more: str = "") -> OutputExistsError:
     return OutputExistsError(f"the output exists already{more}", "Choose another path", [replace], where=path)
 
 
-def _not_continued(directory: Path, path: Path, damage: Damage) -> PartialOutputError:
-    problem = f"an interrupted run left a partial output in {directory} that cannot be continued: {damage}"
+def _not_continued(path: Path, damage: Damage) -> PartialOutputError:
+    problem = f"an interrupted run left a partial output in {partial_path(path)} that cannot be continued: {damage}"
     return PartialOutputError(problem, options=[DISCARD], where=path)
 
 
-def _left(work: WorkDirectory, spec: TableSpec, command: str, exists: bool) -> PartialOutputError:
-    problem = f"an interrupted run left {count_committed(work.path):,} of {pluralize(spec.n_rows, 'row')}"
+def _left(path: Path, spec: TableSpec, command: str, exists: bool) -> PartialOutputError:
+    problem = f"an interrupted run left {count_committed(path):,} of {pluralize(spec.n_rows, 'row')}"
     purpose = "continue it"
     if exists:
-        problem = f"the output exists already, and {problem} of another one in {work.path}"
+        problem = f"the output exists already, and {problem} of another one in {partial_path(path)}"
         purpose = "continue it, together with the following"
         command = command.replace(" --resume", " --overwrite --resume")
     if not command:
-        return PartialOutputError(problem, options=[UseOption("resume", purpose, True), DISCARD], where=work.target)
+        return PartialOutputError(problem, options=[UseOption("resume", purpose, True), DISCARD], where=path)
     remedy = f"Continue it with: {command}\nIt continues with the same settings alone"
-    return PartialOutputError(problem, remedy, [DISCARD], where=work.target)
+    return PartialOutputError(problem, remedy, [DISCARD], where=path)
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """What a run has done that has not finished: its file, rows in all, rows that are safe, and settings."""
+def find_unfinished(path: Path) -> tuple[Journal, int] | None:
+    """Return the journal of what a run left of an output, and how many rows of it are safe; None if there is nothing.
 
-    data: Path
-    n_rows: int
-    n_safe: int
-    settings: Mapping[str, Any]
-
-
-def find_unfinished(path: Path) -> Unfinished | None:
-    """Return what a run left of an output, None if there is nothing; raises `OutputError` if it cannot be used."""
-    directory = partial_path(path)
+    Raises `OutputError` if it cannot be used.
+    """
     try:
-        journal = Journal.load(directory, path)
+        journal = Journal.load(path)
     except Damage as damage:
-        raise _not_continued(directory, path, damage) from damage
-    if journal is None:
-        return None
-    n_rows = int(journal.table["n_rows"])
-    data = directory / f"data{path.suffix.lower()}"
-    return Unfinished(data, n_rows, min(count_committed(directory), n_rows), journal.settings)
+        raise _not_continued(path, damage) from damage
+    return None if journal is None else (journal, min(count_committed(path), journal.table["n_rows"]))
 
 
 def stored_entry(path: str | Path, name: str) -> Any:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from scgenept_rt.files.durable import sync_tree
-from scgenept_rt.files.stores import import_zarr
-from scgenept_rt.output.hdf5_stream import Hdf5Stream
+from scgenept_rt.files.durable import sync_data, sync_tree
+from scgenept_rt.files.stores import Hdf5Stream, import_zarr
 from scgenept_rt.output.table_spec import COUNTS, N_CONTROLS, TableSpec, write_annotations
 
 _ARRAY_ENCODING = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -59,7 +58,7 @@ def _h5ad(data: Path, spec: TableSpec) -> dict[str, Place]:
                 offset = _contiguous(file, name, (spec.n_rows, *dtype.shape), dtype.base)
                 places[name] = Place(data.name, offset, spec.n_rows, dtype.itemsize)
             _write_counts(file, spec)
-        stream.sync()
+        sync_data(stream)
     return places
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,11 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import OutputError, OutputExistsError, UseOption
 from scgenept_rt.files.durable import move_durably, sync_data, sync_directory, write_durably
 from scgenept_rt.files.failures import failed_reads, failed_writes
-from scgenept_rt.output.journal import Damage, Journal
 from scgenept_rt.output.layouts import Place, lay_out
 from scgenept_rt.output.row_writer import RowWriter
 from scgenept_rt.output.table_spec import TableSpec
-from scgenept_rt.output.work_directory import CHECKSUMS_NAME, WorkDirectory
+from scgenept_rt.output.work_directory import CHECKSUMS_NAME, Damage, Journal, WorkDirectory, partial_path
 from scgenept_rt.wording import pluralize, reason
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 _CHECKSUM = np.dtype("<u4")
 _READ_BYTES = 1 << 20
@@ -37,55 +33,45 @@ class PartialTable(RowWriter):
     """A `RowWriter` to a file, in a work directory that is locked; as a context manager it closes itself.
 
     The checksums of committed rows, in order, are a file of their own: a row is committed once its checksum is there.
-    Of a table that is `published`, only the work directory is left to remove.
+    `begin` or `load` comes first. Of a table that is `published`, only the work directory is left to remove.
     """
 
     def __init__(
-        self,
-        work: WorkDirectory,
-        spec: TableSpec,
-        journal: Journal,
-        command: str,
-        *,
-        overwrite: bool = False,
-        published: bool = False,
+        self, work: WorkDirectory, spec: TableSpec, command: str, *, overwrite: bool, published: bool = False
     ) -> None:
-        super().__init__(spec, spec.n_rows if published else min(count_committed(work.path), spec.n_rows))
+        super().__init__(spec)
         self.path = work.target
         self._work = work
-        self._journal = journal
         self._command = command
         self._overwrite = overwrite
         self._published = published
-        self._places = {name: Place(*place) for name, place in journal.places.items()}
+        if published:
+            self.n_written = self.n_committed = self.n_rows
+        self._places: dict[str, Place] = {}
         self._files: dict[str, FileIO] = {}
 
-    @classmethod
-    def create(
-        cls, work: WorkDirectory, spec: TableSpec, settings: Mapping[str, Any], command: str, *, overwrite: bool
-    ) -> Self:
-        """Begin a table in an empty work directory."""
-        with _failures_explained(work.target, 0, spec.n_rows, command):
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Begin the table in its work directory, which is empty."""
+        with self._failures_explained():
             try:
-                places = lay_out(work.data, spec)
+                self._places = lay_out(self._work.data, self._spec)
             except (TypeError, ValueError) as error:  # a name or value that its library cannot write
                 problem = f"an annotation of the cells cannot be stored ({reason(error)})"
                 remedy = "Rename it in the cells, or predict means"
-                raise OutputError(problem, remedy, where=work.target) from error
-            checksum = _checksum_of_fixed(work, places, spec.n_rows)
-            journal = Journal(settings, spec.fingerprint(), places, checksum)
-            write_durably(work.path / CHECKSUMS_NAME, b"")
-            journal.save(work.path)
-        return cls(work, spec, journal, command, overwrite=overwrite)
+                raise OutputError(problem, remedy, where=self.path) from error
+            checksum = _checksum_of_fixed(self._work, self._places, self.n_rows)
+            write_durably(self._work.path / CHECKSUMS_NAME, b"")
+            Journal(settings, self._spec.fingerprint(), self._places, checksum).save(self._work.path)
 
-    def load(self) -> int:
+    def load(self, journal: Journal) -> int:
         """Check what an earlier run left, go back to the last row before any damage, and return the rows lost by it.
 
         Raises `Damage` if more than rows is damaged.
         """
-        n_before = self.n_committed
+        self._places = {name: Place(*place) for name, place in journal.places.items()}
+        n_before = min(count_committed(self.path), self.n_rows)
         with failed_reads(Damage, "", self._work.data.name, ""):
-            if _checksum_of_fixed(self._work, self._places, self.n_rows) != self._journal.checksum:
+            if _checksum_of_fixed(self._work, self._places, self.n_rows) != journal.checksum:
                 raise Damage(f"{self._work.data.name} is damaged")
             stored = np.fromfile(self._work.path / CHECKSUMS_NAME, _CHECKSUM, n_before)
             found = (self._checksum(row) for row in range(n_before))
@@ -223,31 +209,26 @@ class PartialTable(RowWriter):
         self.n_committed = n_kept + len(added)
 
     def _failures_explained(self) -> AbstractContextManager[None]:
-        return _failures_explained(self.path, self.n_committed, self.n_rows, self._command)
+        problem = f"writing failed, with {self.n_committed:,} of {pluralize(self.n_rows, 'row')} kept"
+        if self._command:
+            return failed_writes(self.path, problem, f"Fix this, then continue with: {self._command}")
+        return failed_writes(self.path, problem, "Fix this", [UseOption("resume", "continue", True)])
 
 
-def _failures_explained(path: Path, n_committed: int, n_rows: int, command: str) -> AbstractContextManager[None]:
-    problem = f"writing failed, with {n_committed:,} of {pluralize(n_rows, 'row')} kept"
-    if command:
-        return failed_writes(path, problem, f"Fix this, then continue with: {command}")
-    return failed_writes(path, problem, "Fix this", [UseOption("resume", "continue", True)])
-
-
-def finish_all(writers: Sequence[RowWriter]) -> list[Path | AnnData]:
+def finish_all(tables: Sequence[PartialTable]) -> list[Path]:
     """Finish the tables of one run together.
 
     Every file gets its name before the first work directory is removed, so that a resumed run never finds that only
     some of the tables exist.
     """
-    for writer in writers:
-        if isinstance(writer, PartialTable):
-            writer.publish()
-    return [writer.finish() for writer in writers]
+    for table in tables:
+        table.publish()
+    return [table.finish() for table in tables]
 
 
-def count_committed(directory: Path) -> int:
-    """Return the number of rows that are safe in a work directory."""
-    checksums = directory / CHECKSUMS_NAME
+def count_committed(path: Path) -> int:
+    """Return the number of rows of a partial output that are safe."""
+    checksums = partial_path(path) / CHECKSUMS_NAME
     return checksums.stat().st_size // _CHECKSUM.itemsize if checksums.exists() else 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scgenept_rt.output.cell_rows import unique_names
-from scgenept_rt.output.table_spec import COUNTS, TableSpec, key_of_layer
+from scgenept_rt.output.table_spec import COUNTS, TableSpec
 
 
 class RowWriter(ABC):
@@ -21,10 +20,10 @@ class RowWriter(ABC):
     Of its `n_rows`, `n_written` are written so far, and `n_committed` survive the end of this process at any moment.
     """
 
-    def __init__(self, spec: TableSpec, n_committed: int = 0) -> None:
+    def __init__(self, spec: TableSpec) -> None:
         self._spec = spec
         self.n_rows = spec.n_rows
-        self.n_written = self.n_committed = n_committed
+        self.n_written = self.n_committed = 0
 
     def write(
         self,
@@ -32,12 +31,22 @@ class RowWriter(ABC):
         layers: Mapping[str, NDArray[Any]] | None = None,
         n_controls: NDArray[Any] | None = None,
     ) -> None:
-        """Append rows: predicted expression and layers, (rows, n_genes) float32, and numbers of control cells, (rows,).
+        """Append rows: predicted expression and layers, (rows, n_genes) float32.
 
-        The numbers may be left out where they were known before.
+        `n_controls`, (rows,), are the numbers of control cells of means. ValueError if rows do not fit.
         """
-        self._put(self.n_written, self._spec.checked(self.n_written, X, layers, n_controls))
-        self.n_written += len(X)
+        row, end, types = self.n_written, self.n_written + len(X), self._spec.arrays
+        if end > self.n_rows:
+            raise ValueError(f"rows {row} to {end} do not fit in a table of {self.n_rows} rows")
+        given = {"X": X, COUNTS: n_controls, **{f"layers/{name}": values for name, values in (layers or {}).items()}}
+        arrays = {name: np.ascontiguousarray(given[name], dtype.base) for name, dtype in types.items()}
+        for name, dtype in types.items():
+            if arrays[name].shape != (len(X), *dtype.shape):
+                raise ValueError(f"{name} has shape {arrays[name].shape}, expected {(len(X), *dtype.shape)}")
+        if self._spec.clip_at_zero:
+            arrays["X"] = np.maximum(arrays["X"], np.float32(0))
+        self._put(row, arrays)
+        self.n_written = end
 
     @abstractmethod
     def _put(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -56,17 +65,14 @@ class RowWriter(ABC):
         """Make all rows written so far durable."""
         self.n_committed = self.n_written
 
-    @abstractmethod
-    def finish(self) -> Path | AnnData:
-        """Complete the table and return its path, or the table itself; raise RuntimeError if rows are missing."""
-
     def _check_complete(self) -> None:
+        """Raise RuntimeError if rows are missing."""
         if self.n_written != self.n_rows:
             raise RuntimeError(f"only {self.n_written} of {self.n_rows} rows were written")
 
 
 class MemoryTable(RowWriter):
-    """A `RowWriter` whose `finish` returns an `anndata.AnnData`."""
+    """A `RowWriter` that stays in memory."""
 
     def __init__(self, spec: TableSpec) -> None:
         super().__init__(spec)
@@ -87,7 +93,7 @@ class MemoryTable(RowWriter):
             X=self._arrays["X"],
             obs=obs,
             var=self._spec.var.set_axis(unique_names(names), axis="index"),
-            layers={name: self._arrays[key_of_layer(name)] for name in self._spec.layers},
+            layers={name: self._arrays[f"layers/{name}"] for name in self._spec.layers},
             uns=self._spec.stored_uns(),
         )
         adata.var.index = names

@@ -13,10 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.output.cell_rows import BLOCK_ROWS, CellRows, Column, unique_names
+from scgenept_rt.output.cell_rows import BLOCK_ROWS, CellRows, Column, Counts, unique_names
 from scgenept_rt.perturbation import Perturbation
 
-Counts = int | Sequence[int] | NDArray[np.integer[Any]]
 Kind = Literal["mean", "cells"]
 
 UNS_KEY = "scgenept_rt"
@@ -53,14 +52,10 @@ class TableSpec:
         return len(self.obs)
 
     @property
-    def n_vars(self) -> int:
-        """Number of genes."""
-        return len(self.var)
-
-    @property
     def arrays(self) -> dict[str, np.dtype[Any]]:
         """What rows consist of: where each array is in a file, with the type of one row of it."""
-        values = dict.fromkeys(["X", *map(key_of_layer, self.layers)], np.dtype(("<f4", (self.n_vars,))))
+        keys = ["X", *(f"layers/{name}" for name in self.layers)]
+        values = dict.fromkeys(keys, np.dtype(("<f4", (len(self.var),))))
         return values if self.kind == "cells" else {**values, COUNTS: np.dtype("<i8")}
 
     @property
@@ -69,25 +64,7 @@ class TableSpec:
         names = sum(map(len, self.obs_rows(0, 1000).index))
         per_row = names / min(self.n_rows, 1000) + 32  # a name, its entry in the heap, a few codes
         per_row += sum(dtype.itemsize for dtype in self.arrays.values())
-        return int(per_row * self.n_rows) + 100 * self.n_vars + 100_000
-
-    def checked(
-        self, row: int, X: NDArray[Any], layers: Mapping[str, NDArray[Any]] | None, n_controls: NDArray[Any] | None
-    ) -> dict[str, NDArray[Any]]:
-        """Return the `arrays` of rows to be written from `row` on; ValueError unless they fit the table."""
-        end = row + len(X)
-        if end > self.n_rows:
-            raise ValueError(f"rows {row} to {end} do not fit in a table of {self.n_rows} rows")
-        given: dict[str, Any] = {"X": X, **{key_of_layer(name): values for name, values in (layers or {}).items()}}
-        if self.kind == "mean":
-            given[COUNTS] = self.obs_rows(row, end)[N_CONTROLS] if n_controls is None else n_controls
-        arrays = {name: np.ascontiguousarray(given[name], dtype.base) for name, dtype in self.arrays.items()}
-        for name, dtype in self.arrays.items():
-            if arrays[name].shape != (len(X), *dtype.shape):
-                raise ValueError(f"{name} has shape {arrays[name].shape}, expected {(len(X), *dtype.shape)}")
-        if self.clip_at_zero:
-            arrays["X"] = np.maximum(arrays["X"], np.float32(0))
-        return arrays
+        return int(per_row * self.n_rows) + 100 * len(self.var) + 100_000
 
     def obs_rows(self, begin: int = 0, end: int | None = None) -> pd.DataFrame:
         """Return obs of the rows from `begin` up to `end`."""
@@ -125,11 +102,6 @@ class TableSpec:
         return {UNS_KEY: _storable(self.uns)}
 
 
-def key_of_layer(name: str) -> str:
-    """Return where a layer is in a file."""
-    return f"layers/{name}"
-
-
 def write_annotations(store: Any, spec: TableSpec) -> None:
     """Write obs, var, uns and the groups that an AnnData must have to an empty `h5py.File` or zarr group."""
     from anndata.io import write_elem
@@ -143,7 +115,6 @@ def write_annotations(store: Any, spec: TableSpec) -> None:
 
 
 def _write_obs(store: Any, spec: TableSpec) -> None:
-    """Write obs, a block of rows at a time."""
     from anndata.io import write_elem
 
     end, options = 0, {}
@@ -196,15 +167,9 @@ def mean_table(
 ) -> TableSpec:
     """Describe a table of one row per perturbation, or per perturbation and group of control cells.
 
-    Parameters
-    ----------
-    n_controls
-        Control cells of each mean; where it depends on the predictions, the largest possible number, which
-        `RowWriter.write` then replaces.
-    annotation
-        Further columns of obs, such as the group of each row, which also tell the names of the rows apart.
-    var_names
-        Names of the genes; by default those of the panel.
+    `n_controls` are the control cells of each mean, or as many as these may be: `RowWriter.write` replaces them. The
+    `annotation`, further columns of obs such as the group, tells the names of rows apart. Genes are named by
+    `var_names`, or by the panel.
     """
     annotation = annotation or {}
     labels = [perturbation.label for perturbation in perturbations]
@@ -235,19 +200,9 @@ def cells_table(
 ) -> TableSpec:
     """Describe a table of one row per (perturbation, control cell), all cells of the first perturbation first.
 
-    Parameters
-    ----------
-    control_names
-        obs names of the control cells, in the order of prediction; a name may occur twice (sampling with
-        replacement).
-    n_controls, first_cells
-        Number of `control_names` that each perturbation is predicted from (None for all), and the first of them.
-    label_column
-        A second column for the labels, beside `condition`: that of the input.
-    annotation
-        Further columns of obs, with the value of each control cell.
-    var_names
-        As in `mean_table`.
+    A perturbation is predicted from `n_controls` (None for all) of the cells `control_names`, from its first one on;
+    sampling with replacement repeats names. `label_column`, that of the input, has the labels too; `annotation` has
+    further columns of obs by control cell.
     """
     labels = [perturbation.label for perturbation in perturbations]
     condition = Column.of_perturbations(labels)

@@ -1,24 +1,58 @@
-"""The directory beside an output that holds it while it is written, and the lock on it."""
+"""The directory beside an output that holds it while it is written: its lock and its journal.
+
+The journal, written once when a run begins, says what is to be written and with which settings. How many rows are safe
+is in the file of their checksums, which lies beside it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import json
+import re
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Self
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Self
 
-from scgenept_rt.errors import OutputBusyError, OutputError
-from scgenept_rt.files.durable import check_own
+import numpy as np
+
+from scgenept_rt.errors import OutputBusyError, OutputError, PartialOutputError, ScgeneptError, UseOption
+from scgenept_rt.files.durable import check_own, write_durably
+from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.locking import Busy, lock
-from scgenept_rt.output.journal import JOURNAL_NAME
+from scgenept_rt.wording import join_limited, pluralize
 
+JOURNAL_NAME = "journal.json"
 CHECKSUMS_NAME = "checksums.bin"
+FORMAT_VERSION = 3
+_LONGEST_VALUE = 60
+_WORDS = {
+    "n_rows": "number of rows",
+    "columns": "columns of obs",
+    "row_names_sha256": "names of the rows",
+    "gene_names_sha256": "genes",
+    "clip_at_zero": "negative values set to zero",
+    "manifest_digest": "bundle",
+    "gpu": "GPU model",
+}
+"""Names of journal entries in messages, where their own are unclear."""
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+DISCARD = UseOption("overwrite", "discard it and start over", True)
 
 
 def partial_path(target: Path) -> Path:
     """Return the work directory of an output: its own path with ``.partial`` appended."""
     return target.with_name(f"{target.name}.partial")
+
+
+def data_path(target: Path) -> Path:
+    """Return the file or directory that becomes the output."""
+    return partial_path(target) / f"data{target.suffix.lower()}"
 
 
 class WorkDirectory:
@@ -30,7 +64,7 @@ class WorkDirectory:
     def __init__(self, target: Path) -> None:
         self.target = target
         self.path = partial_path(target)
-        self.data = self.path / f"data{target.suffix.lower()}"  # what becomes the output
+        self.data = data_path(target)
         self.replaced = self.path / f"replaced{target.suffix.lower()}"  # a .zarr directory that the output replaces
         self.released = False
         self._held = ExitStack()
@@ -86,3 +120,121 @@ class WorkDirectory:
         """Release the lock; what is in the directory stays."""
         self._held.close()
         self.released = True
+
+
+class Damage(ScgeneptError):  # noqa: N818 - never shown: the run starts anew, or an error of its own names the damage
+    """What a killed run left cannot be continued; the message says why."""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a partial output was begun with; a run is only continued with the same settings and table."""
+
+    settings: Mapping[str, Any]
+    table: Mapping[str, Any]
+    """`TableSpec.fingerprint` of the table."""
+    places: Mapping[str, Sequence[Any]]
+    """The `Place` of each array."""
+    checksum: int
+    """The checksum of all that is not rows."""
+    format_version: int = FORMAT_VERSION
+
+    def save(self, directory: Path) -> None:
+        """Write the journal in `directory`, with a checksum of itself."""
+        content = dataclasses.asdict(self)
+        write_durably(directory / JOURNAL_NAME, json.dumps({**content, "sha256": _sha256(content)}).encode())
+
+    @classmethod
+    def load(cls, target: Path) -> Journal | None:
+        """Read the journal of an output, None if there is none; raises `Damage`, or an `OutputError`."""
+        path = partial_path(target) / JOURNAL_NAME
+        if not path.is_file():
+            return None
+        with failed_reads(OutputError, target, str(path)):
+            data = path.read_bytes()
+        with failed_reads(Damage, "", JOURNAL_NAME, ""):
+            content = json.loads(data)
+            stated, version = content.pop("sha256", None), content["format_version"]
+            intact = stated == _sha256(content)
+            if version != FORMAT_VERSION and (intact or stated is None):
+                problem = f"an interrupted run of another release left a partial output in {path.parent}"
+                raise PartialOutputError(problem, "Continue it with that release", [DISCARD], where=target)
+            if not intact:
+                raise Damage(f"{JOURNAL_NAME} does not match its own checksum")
+            return cls(**content)
+
+    def check_same(self, settings: Mapping[str, Any], table: Mapping[str, Any], target: Path) -> None:
+        """Raise `PartialOutputError` unless the settings and the table are those of this journal."""
+        # The table follows from the settings: it adds something only where these are the same.
+        found = list(differences(self.settings, settings)) or list(differences(self.table, table))
+        if found:
+            raise PartialOutputError(
+                "the interrupted run that left part of it had other settings:\n  " + "\n  ".join(found),
+                "Resume with the previous settings",
+                [DISCARD],
+                where=target,
+            )
+
+
+def plain(value: Any) -> Any:
+    """Return a value as it is after a round trip through JSON, so that settings compare equal to stored ones."""
+    return json.loads(json.dumps(value, default=_as_json))
+
+
+def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what `Journal.check_same` compares; a finished output records it."""
+    return _sha256([settings, table])
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
+
+
+def _as_json(value: object) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"a setting of type {type(value).__name__} cannot be stored: {value!r}")
+
+
+def digests_of_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the length and the start of the SHA-256 of each list, which may be long."""
+    return {
+        key: f"{len(value):,} (sha256 {_sha256(value)[:12]})" if isinstance(value, list) else value
+        for key, value in plain(settings).items()
+    }
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "", words: tuple[str, str] = ("before", "now")
+) -> Iterator[str]:
+    """Yield in words what differs between two settings."""
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        name = prefix + _WORDS.get(key, key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from differences(old, new, f"{name}.", words)
+        elif isinstance(old, list) and isinstance(new, list):
+            yield f"{name}: {_list_text(old, new)} {words[0]}, {_list_text(new, old)} {words[1]}"
+        else:
+            yield f"{name}: {_text(old)} {words[0]}, {_text(new)} {words[1]}"
+
+
+def _list_text(entries: list[Any], other: list[Any]) -> str:
+    """Return the length of a list, and its entries from the first that differs from the other list."""
+    start = next((i for i, (a, b) in enumerate(zip(entries, other, strict=False)) if a != b), len(other))
+    shown = join_limited([_text(entry) for entry in entries[start:]], limit=3)
+    where = f", from number {start + 1:,} on: {shown}" if shown else ""
+    return f"{pluralize(len(entries), 'entry', 'entries')}{where}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return f"sha256 {value[:12]}..."
+    text = value if isinstance(value, str) else json.dumps(plain(value))
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."

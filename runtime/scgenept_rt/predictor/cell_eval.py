@@ -18,8 +18,8 @@ from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import PredictOptions, ReadOptions
-from scgenept_rt.output import TableSpec
 from scgenept_rt.output.cell_rows import CellRows, Column, Positions
+from scgenept_rt.output.table_spec import TableSpec
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation
 from scgenept_rt.predictor.run import Run
 from scgenept_rt.wording import join_limited, pluralize

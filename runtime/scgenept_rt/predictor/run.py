@@ -31,7 +31,7 @@ from scgenept_rt.wording import join_limited, pluralize
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scgenept_rt.output import Shard
+    from scgenept_rt.output.shards import Shard
     from scgenept_rt.predictor.predictor import Predictor
 
 _OWN_COLUMNS = ("condition", "target_genes", "n_controls", "control_cell")

@@ -16,14 +16,16 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scgenept_rt import output
 from scgenept_rt.errors import Caution, Notice, PartialOutputError, UseOption, warn_caller
 from scgenept_rt.expression import check_source
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.options import PredictFileOptions, PredictOptions, declared_options
-from scgenept_rt.output import RowWriter, Shard, TableSpec
-from scgenept_rt.output.journal import digests_of_lists, run_digest
-from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY
+from scgenept_rt.output import destination
+from scgenept_rt.output.partial_table import PartialTable, finish_all
+from scgenept_rt.output.row_writer import MemoryTable, RowWriter
+from scgenept_rt.output.shards import Shard
+from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY, TableSpec, cells_table, mean_table
+from scgenept_rt.output.work_directory import digests_of_lists, run_digest
 from scgenept_rt.predictor import cell_eval
 from scgenept_rt.predictor.batches import Progress
 from scgenept_rt.predictor.run import Run
@@ -45,7 +47,9 @@ def check_outputs(out: str | Path, options: PredictFileOptions, *, cells: str | 
     check_source(cells)
     input_path = None if isinstance(cells, AnnData) else cells
     for path in _paths(out, options).values():
-        output.check_destination(path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path)
+        destination.check_destination(
+            path, overwrite=options["overwrite"], resume=options["resume"], input_path=input_path
+        )
 
 
 def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | None:
@@ -56,11 +60,11 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
     for path in _paths(out, options).values():
         left = found = None
         with suppress(PartialOutputError):  # which is raised when the output is opened
-            left = output.find_unfinished(path)
+            left = destination.find_unfinished(path)
         if left is not None:
-            found = left.settings.get("batch_size")
+            found = left[0].settings.get("batch_size")
         elif not options["overwrite"]:
-            found = output.stored_entry(path, "batch_size")
+            found = destination.stored_entry(path, "batch_size")
         if isinstance(found, (int, np.integer)) and found > 0:
             return int(found)
     return None
@@ -68,9 +72,9 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
 
 def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
     """Predict everything into memory; return one table per kind."""
-    writers: dict[str, RowWriter] = {kind: output.MemoryTable(spec) for kind, spec in _specs(run).items()}
+    writers = {kind: MemoryTable(spec) for kind, spec in _specs(run).items()}
     _write(run, writers, progress, run.means())
-    tables = {kind: cast("AnnData", writer.finish()) for kind, writer in writers.items()}
+    tables = {kind: writer.finish() for kind, writer in writers.items()}
     if run.options["max_error"] is not None:
         missed = _warn_of_missed_error(run, [tables["mean"].layers["sampling_error"]], run.means())
         if missed:
@@ -91,9 +95,9 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
         specs = {kind: _part(run, spec, shard, settings) for kind, spec in specs.items()}
         settings["shard"] = str(shard)
     with ExitStack() as stack:
-        writers: dict[str, RowWriter] = {}
+        writers: dict[str, PartialTable] = {}
         for kind, spec in specs.items():
-            table = output.open_table(
+            table = destination.open_table(
                 paths[kind],
                 spec,
                 settings=settings,
@@ -104,12 +108,12 @@ def to_files(run: Run, out: Path, options: PredictFileOptions, progress: Progres
             )
             writers[kind] = stack.enter_context(table)
         _write(run, writers, progress, means)
-        finished = [cast("Path", path) for path in output.finish_all(list(writers.values()))]
+        finished = finish_all(list(writers.values()))
     if run.options["max_error"] is not None:
         # Read from the finished file, as a resumed run has computed only some of its rows. Whoever waited for the file
         # may have moved it by now.
         with suppress(OSError, KeyError):
-            _warn_of_missed_error(run, output.stored_layer(paths["mean"], "sampling_error"), means)
+            _warn_of_missed_error(run, destination.stored_layer(paths["mean"], "sampling_error"), means)
     return finished
 
 
@@ -117,7 +121,7 @@ def _paths(out: str | Path, options: PredictFileOptions) -> dict[str, Path]:
     path, aggregate = Path(out), options["aggregate"]
     if options["shard"] is not None:
         path = Shard.parse(options["shard"]).path(path)
-    return {"mean": path, "cells": output.cells_path(path)} if aggregate == "both" else {aggregate: path}
+    return {"mean": path, "cells": destination.cells_path(path)} if aggregate == "both" else {aggregate: path}
 
 
 def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any]) -> TableSpec:
@@ -236,7 +240,7 @@ def _specs(run: Run) -> dict[str, TableSpec]:
     var_names = _var_names(run)
     specs: dict[str, TableSpec] = {}
     if aggregate != "cells":
-        specs["mean"] = output.mean_table(
+        specs["mean"] = mean_table(
             schedule.perturbations,
             panel,
             schedule.counts,
@@ -246,7 +250,7 @@ def _specs(run: Run) -> dict[str, TableSpec]:
             var_names=var_names,
         )
     if aggregate != "mean":
-        specs["cells"] = output.cells_table(
+        specs["cells"] = cells_table(
             schedule.perturbations,
             [str(name) for name in controls.obs_names],
             panel,

@@ -18,7 +18,9 @@ from scgenept_rt.bundle import MANIFEST_NAME, Bundle
 from scgenept_rt.cli.inspect import inspect
 from scgenept_rt.errors import CellsFormatError, PartialOutputError, ShardsError
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.output import mean_table, merge_shards, open_table
+from scgenept_rt.output.destination import open_table
+from scgenept_rt.output.shards import merge_shards
+from scgenept_rt.output.table_spec import mean_table
 from scgenept_rt.perturbation import parse_perturbations
 from tests.commands import CommandLine
 from tests.runtime.conftest import CELLS

@@ -87,16 +87,9 @@ def test_what_is_there_is_never_replaced(server, published, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "other"}
 
 
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("s3://lab/models/go_c", r"https://BUCKET\.s3\.amazonaws\.com/NAME"),
-        ("https://lab.example/go_c?X-Amz-Signature=1", "https://HOST/NAME"),
-        ("https://lab.example/", "https://HOST/NAME"),
-    ],
-)
-def test_addresses_without_a_bundle_are_refused_before_anything_is_asked(url, says):
-    with pytest.raises(ArgumentError, match=says):
+@pytest.mark.parametrize("url", ["s3://lab/go_c", "https://lab.example/go_c?X-Amz-Signature=1", "https://lab.example/"])
+def test_addresses_without_a_bundle_are_refused_before_anything_is_asked(url):
+    with pytest.raises(ArgumentError, match=r"https://HOST/NAME; .* https://BUCKET\.s3\.amazonaws\.com/NAME"):
         download_bundle(url)
 
 

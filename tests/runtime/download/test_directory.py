@@ -49,10 +49,9 @@ def test_every_address_is_that_of_the_release():
     }
 
 
-@pytest.mark.parametrize("refusal", [403, 404])
-def test_a_checkpoint_is_looked_for_under_every_name_of_the_release(server, downloads, misbehave, refusal):
+def test_a_checkpoint_is_looked_for_under_every_name_of_the_release(server, downloads, misbehave):
     server.files[PLAIN] = server.files.pop(GO_C)
-    server.always(GO_C, misbehave.status(refusal))
+    server.always(GO_C, misbehave.status(403))
     first = downloads().fetch(GO_C_ITEM)
     assert first.path == downloads().find(GO_C_ITEM) == downloads().directory / PLAIN[1:]
     assert downloads(offline=True).fetch(GO_C_ITEM).how == "present"
@@ -89,9 +88,10 @@ def test_the_published_checksum_is_enforced_until_a_stand_in_is_accepted(downloa
     assert downloads().fetch(real).sha256 == first.sha256
 
 
-@pytest.mark.parametrize("name", ["../../perturb_processed.h5ad", "/etc/perturb_processed.h5ad"])
-def test_no_member_of_a_zip_is_written_anywhere_else(server, downloads, name):
-    server.files[ADAMSON] = zipped({name: H5AD, "../escaped.txt": b"x", "/tmp/escaped.txt": b"x"})
+def test_no_member_of_a_zip_is_written_anywhere_else(server, downloads):
+    server.files[ADAMSON] = zipped(
+        {"../../perturb_processed.h5ad": H5AD, "../escaped.txt": b"x", "/tmp/escaped.txt": b"x"}
+    )
     assert downloads().fetch(ADAMSON_ITEM).path == downloads().directory / "adamson" / "perturb_processed.h5ad"
     assert not list(downloads().directory.parent.rglob("escaped.txt"))
 
@@ -104,10 +104,7 @@ def damaged(data: bytes) -> bytes:
     ("data", "words"),
     [
         (zipped({"adamson/other.h5ad": b"x"}), "holds 0 files called perturb_processed.h5ad"),
-        (zipped({"a/perturb_processed.h5ad": b"x", "b/perturb_processed.h5ad": b"x"}), "holds 2 files"),
         (zipped({"adamson/perturb_processed.h5ad": b"no HDF5"}), r"is not a \.h5ad file"),
-        (b"no zip at all", r"is not a \.zip file"),
-        (zipped({"adamson/perturb_processed.h5ad": H5AD})[:-2], "cannot be unpacked"),
         (damaged(zipped({"adamson/perturb_processed.h5ad": H5AD})), "Bad CRC-32"),
     ],
 )
@@ -148,19 +145,12 @@ def test_files_placed_by_hand_are_checked_recorded_and_unpacked(server, download
     assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    ("place", "item", "words"),
-    [
-        ("norman.zip", DATASETS["norman"], r"norman.zip \(19 bytes\) is not a \.zip file. Remove it"),
-        (GO_C[1:], GO_C_ITEM, r"is not a \.pt file"),
-    ],
-)
-def test_a_wrong_file_placed_by_hand(downloads, place, item, words):
+def test_a_wrong_file_placed_by_hand(downloads):
     here = downloads(offline=True)
-    (here.directory / place).parent.mkdir(parents=True)
-    (here.directory / place).write_bytes(b"<html>Log in</html>")
-    with pytest.raises(ChecksumError, match=words):
-        here.fetch(item)
+    here.directory.mkdir()
+    (here.directory / "norman.zip").write_bytes(b"<html>Log in</html>")
+    with pytest.raises(ChecksumError, match=r"norman.zip \(19 bytes\) is not a \.zip file. Remove it"):
+        here.fetch(DATASETS["norman"])
     assert records(downloads) == {}
 
 

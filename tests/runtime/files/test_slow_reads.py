@@ -14,8 +14,8 @@ import pytest
 COMMAND = """
 import signal
 from scgenept_rt.cli import main
-from scgenept_rt.files import hdf5_source, slow_reads
-hdf5_source.Hdf5Source._check_heap = lambda self, address: print("reading", flush=True)
+from scgenept_rt.files import slow_reads, stores
+stores.Hdf5Source._check_heap = lambda self, address: print("reading", flush=True)
 slow_reads._SECONDS_TO_NOTICE = 0.2
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scgenept_rt.output import cells_table, layouts, mean_table, open_table
+from scgenept_rt.output import layouts
+from scgenept_rt.output.destination import open_table
+from scgenept_rt.output.table_spec import cells_table, mean_table
 from scgenept_rt.output.work_directory import partial_path
 from tests.runtime.mutations import SCALE, SEED
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anndata
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
@@ -39,6 +40,7 @@ ENDINGS = ("h5ad", "zarr") if SCALE > 1 else ("h5ad",)
 def cells(make_cells: MakeCells) -> anndata.AnnData:
     adata = make_cells(37)
     adata.obs["cell_type"] = ["B", "T", "B"] * 12 + ["T"]
+    adata.obs["doublet"] = pd.array([True, None, False] * 12 + [None], dtype="boolean")
     return adata
 
 

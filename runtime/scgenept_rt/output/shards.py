@@ -1,4 +1,4 @@
-"""The parts of a run put together: the file that one process would have written."""
+"""Parts that several processes divide a run into, and how they are put together."""
 
 from __future__ import annotations
 
@@ -8,24 +8,80 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from scgenept_rt.errors import ShardsError
+from scgenept_rt.errors import ArgumentError, ShardsError
 from scgenept_rt.expression.stored_element import check_chunks, checked, row_names
-from scgenept_rt.files.changes import state_of
 from scgenept_rt.files.failures import failed_reads
+from scgenept_rt.files.hashing import state_of
 from scgenept_rt.files.stores import open_store
 from scgenept_rt.output.destination import cells_path, open_table
-from scgenept_rt.output.journal import differences
 from scgenept_rt.output.partial_table import PartialTable, finish_all
-from scgenept_rt.output.shard import Shard, output_of_part
 from scgenept_rt.output.table_spec import N_CONTROLS, RUN_DIGEST, SHARD_KEY, UNS_KEY, TableSpec
+from scgenept_rt.output.work_directory import differences
 from scgenept_rt.wording import join_limited, pluralize
 
 _BLOCK_VALUES = 1 << 20
+_PART = re.compile(r"(.+)\.shard-\d+-of-\d+((?:\.cells)?(\.[^.]+))")
+_SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` of `count`, counted from 1.
+
+    Parts are runs of whole perturbations, as equal as these allow; one after the other they are the whole table.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Return the part that a text such as ``3/8`` names."""
+        found = _SHARD.fullmatch(text)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise ArgumentError(f"shard is {text!r}, expected I/N with I from 1 to N, such as 3/8")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def path(self, out: Path) -> Path:
+        """Return where the part of an output goes: ``OUT.shard-3-of-8.h5ad`` beside ``OUT.h5ad``."""
+        return out.with_name(f"{out.stem}.shard-{self.number:0{len(str(self.count))}}-of-{self.count}{out.suffix}")
+
+    def means(self, starts: NDArray[np.int64], bounds: NDArray[np.int64]) -> range:
+        """Return which means of a run belong to the part; raises `ArgumentError` if a part would be empty.
+
+        `starts` are the first row of each mean's cells, and the number of rows; `bounds` the means that a part may
+        begin with, and the number of means.
+        """
+        n_means = len(starts) - 1
+        if self.count > n_means:
+            raise ArgumentError(
+                f"shard is {str(self)!r}, but the run has {pluralize(n_means, 'mean')}", f"Use at most {n_means} parts"
+            )
+        if self.count > len(bounds) - 1:
+            bounds = np.arange(n_means + 1)
+        wanted = starts[-1] / self.count * np.arange(1, self.count)
+        cuts = [0]
+        for part, row in enumerate(wanted, start=1):
+            nearest = int(np.abs(starts[bounds] - row).argmin())
+            # every part has some, whatever the sizes of the others
+            cuts.append(min(max(nearest, cuts[-1] + 1), len(bounds) - 1 - (self.count - part)))
+        cuts.append(len(bounds) - 1)
+        return range(int(bounds[cuts[self.number - 1]]), int(bounds[cuts[self.number]]))
+
+
+def output_of_part(part: Path) -> tuple[Path, str] | None:
+    """Return the output that a part belongs to and the ending of its file, by its name; None if it has no such name."""
+    found = _PART.fullmatch(part.name)
+    return (part.with_name(f"{found[1]}{found[3]}"), found[2]) if found else None
 
 
 def merge_shards(
@@ -96,7 +152,7 @@ def merge_shards(
                 for table in tables:
                     table.abort()  # nobody knows which rows are of which file
                 raise ShardsError(f"{part.path.name} was changed while it was merged", "Merge again", where=out)
-        return [cast("Path", path) for path in finish_all(tables)]
+        return finish_all(tables)
 
 
 @dataclass(frozen=True)
@@ -106,12 +162,7 @@ class _Part:
     obs: pd.DataFrame
     var: pd.DataFrame
     uns: Mapping[str, Any]
-    layers: tuple[str, ...]
-
-    @property
-    def shard(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.uns[SHARD_KEY]
-        return found
+    shard: Mapping[str, Any]
 
     @property
     def skipped_rows(self) -> int:
@@ -182,15 +233,15 @@ def _read_part(path: Path) -> _Part:
         for name in ("obs", "var"):
             row_names(store[name])
         obs, var = (read_elem(checked(store[name])) for name in ("obs", "var"))
-        layers = tuple(uns[SHARD_KEY].get("layers", ()))
-        arrays = [store["X"], *(store["layers"][name] for name in layers)]
+        shard = uns.pop(SHARD_KEY)
+        arrays = [store["X"], *(store["layers"][name] for name in shard["layers"])]
         if N_CONTROLS in obs:
             check_chunks(store["obs"][N_CONTROLS], "its n_controls")
         for array in arrays:
             if array.shape != (len(obs), len(var)):
                 raise ValueError("its values do not fit obs and var")
             check_chunks(array, "its values")
-        return _Part(path, state, obs, var, uns, layers)
+        return _Part(path, state, obs, var, uns, shard)
 
 
 def _whole(parts: Sequence[_Part]) -> TableSpec:
@@ -200,18 +251,17 @@ def _whole(parts: Sequence[_Part]) -> TableSpec:
     columns = {
         name: pd.api.types.union_categoricals([frame[name] for frame in frames])
         if isinstance(first.obs[name].dtype, pd.CategoricalDtype)
-        else np.concatenate([frame[name].to_numpy() for frame in frames])
+        else pd.concat([frame[name] for frame in frames]).array
         for name in first.obs.columns
     }
     index = pd.Index(np.concatenate([frame.index.to_numpy(object) for frame in frames]))
-    uns = {name: value for name, value in first.uns.items() if name != SHARD_KEY}
     return TableSpec(
         "mean" if N_CONTROLS in columns else "cells",
         pd.DataFrame(columns, index=index),
         first.var,
-        first.layers,
-        {**uns, RUN_DIGEST: first.shard[RUN_DIGEST]},
-        clip_at_zero=bool(uns.get("clipped_at_zero", False)),
+        tuple(first.shard["layers"]),
+        {**first.uns, RUN_DIGEST: first.shard[RUN_DIGEST]},
+        clip_at_zero=bool(first.uns.get("clipped_at_zero", False)),
     )
 
 
@@ -226,6 +276,7 @@ def _copy(parts: Sequence[_Part], table: PartialTable) -> Iterator[int]:
                 start = n_skipped + table.n_written - begin
                 rows = slice(start, min(start + step, n_skipped + n_rows))
                 counts = part.obs[N_CONTROLS].to_numpy()[rows] if N_CONTROLS in part.obs else None
-                table.write(store["X"][rows], {name: store["layers"][name][rows] for name in part.layers}, counts)
+                layers = {name: store["layers"][name][rows] for name in part.shard["layers"]}
+                table.write(store["X"][rows], layers, counts)
                 yield table.n_written
         begin += n_rows
