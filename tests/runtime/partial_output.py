@@ -1,4 +1,4 @@
-"""What a killed run left."""
+"""Outputs, and what a killed run left of one."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def n_committed(out: Path) -> int:
         return (partial_path(out) / "checksums.bin").stat().st_size // 4
     except FileNotFoundError:  # nothing is left, or it has just been finished
         return 0
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """The files of an output by their paths in it."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from scgenept_rt.output.destination import open_table
 from scgenept_rt.output.table_spec import cells_table, mean_table
 from scgenept_rt.output.work_directory import partial_path
 from tests.runtime.mutations import SCALE, SEED
+from tests.runtime.partial_output import content
 
 SETTINGS = {"seed": 0}
 
@@ -37,11 +37,6 @@ def write(table, spec, end):
         row = table.n_written
         X = np.random.default_rng(row).normal(size=(1, 5)).astype(np.float32)
         table.write(X, dict.fromkeys(spec.layers, X + 1), np.array([row + 1]) if spec.kind == "mean" else None)
-
-
-def content(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 def flip(data: bytearray, place: int) -> bytes:

@@ -11,38 +11,41 @@ from typing import TYPE_CHECKING
 import anndata
 import pytest
 
+from scgenept_rt.output import layouts
 from scgenept_rt.output.work_directory import partial_path
 from tests.runtime.mutations import SCALE
+from tests.runtime.partial_output import content
 
 if TYPE_CHECKING:
-    from tests.commands import CommandServer
-
-
-def content(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+    from tests.commands import CommandLine, CommandServer
 
 
 @pytest.mark.parametrize(("ending", "aggregate"), [("h5ad", "cells"), ("zarr", "mean")])
+@pytest.mark.parametrize(("of", "stride"), [("open_table", 700), ("finish_all", 40)])
 def test_a_run_that_replaces_an_output_is_killed_at_any_step(
+    command_line: CommandLine,
     processes: CommandServer,
     bundle: Path,
     make_cells: Callable[..., anndata.AnnData],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    of: str,
+    stride: int,
     ending: str,
     aggregate: str,
 ) -> None:
+    monkeypatch.setattr(layouts, "_CHUNK_BYTES", 500)  # as in the processes
     cells = tmp_path / "cells.h5ad"
-    make_cells(3).write_h5ad(cells)
+    make_cells(4).write_h5ad(cells)
     old, whole, out = (tmp_path / f"{name}.{ending}" for name in ("old", "whole", "out"))
-    arguments = ["predict", bundle, cells, "--all-singles", "--aggregate", aggregate, "--no-check"]
-    for path, n_controls in {old: 1, whole: 3}.items():
-        assert processes(*arguments, "--n-controls", n_controls, "--out", path).returncode == 0
+    arguments = ["predict", bundle, cells, "-p", "YFU19", "-p", "EKKN10", "--aggregate", aggregate, "--no-check"]
+    for path, n_controls in {old: 1, whole: 4}.items():
+        assert command_line(*arguments, "--n-controls", n_controls, "--out", path).returncode == 0
     before, expected = content(old), content(whole)
     arguments += ["--out", out, "--overwrite"]
-    for step in range(0, 100_000, max(1, round(200 / SCALE))):
+    for step in range(0, 100_000, max(1, round(stride / SCALE))):
         shutil.copytree(old, out) if old.is_dir() else shutil.copyfile(old, out)
-        result = processes(*arguments, kill_at=step, of="open_table")
+        result = processes(*arguments, kill_at=step, of=of)
         if result.returncode == 0:  # it has fewer steps
             break
         assert result.returncode == -signal.SIGKILL, result.stderr
@@ -50,10 +53,10 @@ def test_a_run_that_replaces_an_output_is_killed_at_any_step(
             assert content(out) in (before, expected), step
         else:
             assert ending == "zarr", "a directory cannot be replaced in one step"
-        result = processes(*arguments, "--resume")
+        result = command_line(*arguments, "--resume")
         assert result.returncode == 0, (step, result.stderr)
         assert content(out) == expected, step
         assert not partial_path(out).exists()
         shutil.rmtree(out) if out.is_dir() else out.unlink()
-    assert step > 1000
+    assert step > stride
     assert content(out) == expected
