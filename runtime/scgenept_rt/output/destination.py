@@ -81,25 +81,15 @@ def open_table(
 
     The rows go to ``OUT.h5ad.partial/``; the output itself appears, or is replaced, when the table is finished.
 
-    Parameters
-    ----------
-    settings
-        Everything that the rows depend on, of types that JSON has; a run is only resumed with the same settings.
-    overwrite
-        Replace an existing output; without `resume`, also discard what an interrupted run left.
-    resume
-        Continue what an interrupted run left, from `RowWriter.n_committed`; without any, start afresh. The table of an
-        output that a run with the same settings finished has nothing more to write.
-    command
-        The command that continues this run, for messages.
-    on_notice
-        Called with what damage a resumed run found, and how far it went back for it.
+    A run is only continued with the same `settings`: everything that the rows depend on, of types that JSON has. With
+    `resume` it continues what an interrupted run left, from `RowWriter.n_committed`, or starts afresh without any; an
+    output that a run with the same settings finished has nothing more to write. `overwrite` replaces an existing output
+    and, without `resume`, discards what an interrupted run left. `command` is the one to continue this run with, for
+    messages; `on_notice` is called with the damage that a resumed run found.
 
-    Raises
-    ------
-    OutputError
-        See `check_destination`. A `PartialOutputError` if an interrupted run left a partial output and neither `resume`
-        nor `overwrite` is set (beside an output that exists, if `overwrite` is not), or that run had other settings.
+    Raises `OutputError` as `check_destination` does, and `PartialOutputError` if an interrupted run left a partial
+    output and neither `resume` nor `overwrite` is set (beside an output that exists, if `overwrite` is not), or that
+    run had other settings.
     """
     path = check_destination(path, overwrite=overwrite, resume=resume)
     _check_room(path, spec)
