@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import process_bytes, reset_host_peak
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.providers import cpu_threads, import_onnxruntime
+from scgenept_rt.files.machine_limits import cpu_threads
+from scgenept_rt.providers import import_onnxruntime
 from scgenept_rt.providers.devices import gpu_memory
 from shared import in_new_process, timed
 from workload import Workload

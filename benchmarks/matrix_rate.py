@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from scgenept_rt.providers import ProviderChoice, cpu_threads, import_onnxruntime
+from scgenept_rt.files.machine_limits import cpu_threads
+from scgenept_rt.providers import ProviderChoice, import_onnxruntime
 
 _CPU_SIZE, _GPU_SIZE = 4096, 8192
 _MIN_RUNS, _MIN_SECONDS = 3, 0.5

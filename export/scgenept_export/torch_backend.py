@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scgenept_export.reference_weights import load_reference_model
 from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.errors import ArgumentError, ProviderUnavailableError
-from scgenept_rt.providers import ProviderChoice, cpu_threads
+from scgenept_rt.files.machine_limits import cpu_threads
+from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session import inference_error
 from scgenept_rt.wording import pluralize
 

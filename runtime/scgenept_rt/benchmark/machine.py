@@ -9,8 +9,9 @@ import resource
 from pathlib import Path
 from typing import Any
 
+from scgenept_rt.files.machine_limits import cpu_threads
 from scgenept_rt.installing import installed_versions
-from scgenept_rt.providers import ProviderChoice, cpu_threads
+from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.providers.devices import gpu_memory
 
 _PACKAGES = (

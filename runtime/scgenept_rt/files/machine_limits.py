@@ -17,6 +17,22 @@ def memory_limit(root: Path = Path("/")) -> int:
     return min(limits)
 
 
+def cpu_threads(root: Path = Path("/")) -> int:
+    """Return the number of CPUs that this process may really use, at least 1.
+
+    The host's core count is wrong in a container or a batch job: a CPU affinity mask or a cgroup quota allows less,
+    and more threads than that wait for each other. A fractional quota is rounded down.
+    """
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)]
+    for directory, is_v2 in control_groups("cpu", root):
+        files = ["cpu.max"] if is_v2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        with suppress(OSError, ValueError):  # as above
+            quota, period = " ".join((directory / file).read_text() for file in files).split()
+            if int(quota) > 0:
+                limits.append(int(quota) // int(period))
+    return max(1, min(limits))
+
+
 def control_groups(controller: str, root: Path = Path("/")) -> Iterator[tuple[Path, bool]]:
     """Yield where the control groups of this process and their parents are, and whether they are of version 2."""
     mount = root / "sys/fs/cgroup"

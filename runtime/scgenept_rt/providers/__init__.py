@@ -4,24 +4,18 @@
 Nothing here imports ONNX Runtime before a function is called, and everything works without it.
 """
 
-from scgenept_rt.providers.diagnosis import ProviderStatus, diagnose, diagnose_provider
-from scgenept_rt.providers.onnx_runtime import import_onnxruntime, register_tensorrt_rtx
+from scgenept_rt.providers.diagnosis import diagnose, diagnose_provider
+from scgenept_rt.providers.onnx_runtime import import_onnxruntime
 from scgenept_rt.providers.selection import ProviderChoice, select_provider, verify_active
-from scgenept_rt.providers.threads import cpu_threads
-from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS, ProviderName, ProviderTraits
+from scgenept_rt.providers.traits import PROVIDER_NAMES, TRAITS
 
 __all__ = [
     "PROVIDER_NAMES",
     "TRAITS",
     "ProviderChoice",
-    "ProviderName",
-    "ProviderStatus",
-    "ProviderTraits",
-    "cpu_threads",
     "diagnose",
     "diagnose_provider",
     "import_onnxruntime",
-    "register_tensorrt_rtx",
     "select_provider",
     "verify_active",
 ]

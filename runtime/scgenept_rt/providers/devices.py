@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from scgenept_rt.installing import pip_command
-from scgenept_rt.providers.installation import Fault
 
 _CUDA_LIBRARY, _NVML_LIBRARY = "libcuda.so.1", "libnvidia-ml.so.1"
-_COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
-
+_COMPUTE_CAPABILITY = (75, 76)  # CUdevice_attribute: major and minor
 _NO_DEVICE = 100
+BUILD_FOR_CUDA_12 = "onnxruntime-gpu[cuda,cudnn]<1.27"
+_FIRST_DRIVER = {12: "525.60", 13: "580.65"}  # by CUDA version, on Linux
+
+
+class Fault(NamedTuple):
+    """What keeps a provider from being used, in one line, and one next step."""
+
+    reason: str
+    remedy: str
+
+
 # By the CUresult of cuInit.
 _DRIVER_FAULTS = {
     802: Fault(
@@ -29,52 +38,38 @@ _DRIVER_FAULTS = {
         "Remove the cuda-compat directory from LD_LIBRARY_PATH, or update the NVIDIA driver",
     ),
 }
-BUILD_FOR_CUDA_12 = "onnxruntime-gpu[cuda,cudnn]<1.27"
-_FIRST_DRIVER = {12: "525.60", 13: "580.65"}  # by CUDA version, on Linux
 
 
-@dataclass(frozen=True)
-class CudaDevice:
-    """One GPU, numbered as CUDA numbers the visible ones."""
+class Devices(NamedTuple):
+    """The visible GPUs, or why there are none.
 
-    index: int
-    name: str
-    compute_capability: tuple[int, int]
-    memory_bytes: int
+    `found` has name, compute_capability (such as "9.0"), memory_bytes and index of each GPU, in CUDA's order;
+    `driver_cuda` is the newest CUDA version that the driver runs, such as "13.0".
+    """
 
-    def __str__(self) -> str:
-        major, minor = self.compute_capability
-        return f"{self.name} (compute capability {major}.{minor})"
-
-
-@dataclass(frozen=True)
-class CudaDevices:
-    """The visible GPUs, or why there are none; `driver_cuda` is the newest CUDA version that the driver runs."""
-
-    devices: tuple[CudaDevice, ...] = ()
-    driver_cuda: tuple[int, int] | None = None
+    found: Sequence[dict[str, Any]] = ()
+    driver_cuda: str | None = None
     fault: Fault | None = None
 
     def __str__(self) -> str:
-        if len(self.devices) == 1:
-            return str(self.devices[0])
-        return ", ".join(f"device {device.index}: {device}" for device in self.devices)
+        named = [f"{device['name']} (compute capability {device['compute_capability']})" for device in self.found]
+        return named[0] if len(named) == 1 else ", ".join(f"device {index}: {text}" for index, text in enumerate(named))
 
 
-def find_devices() -> CudaDevices:
+def find_devices() -> Devices:
     """Ask the NVIDIA driver for its GPUs."""
     try:
         driver = ctypes.CDLL(_CUDA_LIBRARY)
     except OSError:
         reason = f"no NVIDIA driver is installed ({_CUDA_LIBRARY} does not load)"
         remedy = "Install the NVIDIA driver, or in a container pass the GPUs in (`docker run --gpus all`)"
-        return CudaDevices(fault=Fault(reason, remedy))
+        return Devices(fault=Fault(reason, remedy))
     version, count = ctypes.c_int(), ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))
-    driver_cuda = (version.value // 1000, version.value % 1000 // 10)
+    driver_cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status == 0 and count.value > 0:
-        return CudaDevices(tuple(_device(driver, index) for index in range(count.value)), driver_cuda)
+        return Devices([_device(driver, index) for index in range(count.value)], driver_cuda)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if status not in (0, _NO_DEVICE):
         unknown = Fault(f"the NVIDIA driver does not start (CUDA error {status})", "Check that nvidia-smi works")
@@ -86,18 +81,36 @@ def find_devices() -> CudaDevices:
             f"no GPU is visible: CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU or names none that exists",
             "Unset CUDA_VISIBLE_DEVICES, or set it to the number of a GPU",
         )
-    return CudaDevices((), driver_cuda, fault)
+    return Devices((), driver_cuda, fault)
 
 
-def driver_too_old(devices: CudaDevices, cuda_major: int | None) -> Fault | None:
+def _device(driver: ctypes.CDLL, index: int) -> dict[str, Any]:
+    handle, value, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(handle), index)
+    driver.cuDeviceGetName(name, len(name), handle)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)
+    capability = []
+    for attribute in _COMPUTE_CAPABILITY:
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle)
+        capability.append(str(value.value))
+    return {
+        "index": index,
+        "name": name.value.decode(errors="replace"),
+        "compute_capability": ".".join(capability),
+        "memory_bytes": memory.value,
+    }
+
+
+def driver_too_old(driver_cuda: str | None, cuda_major: int | None) -> Fault | None:
     """Return what is wrong if the driver cannot run a CUDA version."""
-    if devices.driver_cuda is None or cuda_major is None or devices.driver_cuda[0] >= cuda_major:
+    driver_major = int((driver_cuda or "0").split(".")[0])
+    if driver_cuda is None or cuda_major is None or driver_major >= cuda_major:
         return None
-    found = ".".join(map(str, devices.driver_cuda))
-    reason = f"the NVIDIA driver is too old: it runs CUDA up to {found}, this onnxruntime needs CUDA {cuda_major}"
+    reason = f"the NVIDIA driver is too old: it runs CUDA up to {driver_cuda}, this onnxruntime needs CUDA {cuda_major}"
     first = f" to {_FIRST_DRIVER[cuda_major]} or newer" if cuda_major in _FIRST_DRIVER else ""
     remedy = f"Update the NVIDIA driver{first}"
-    if devices.driver_cuda[0] == 12:  # on a cluster nobody but its administrators can update the driver
+    if driver_major == 12:  # on a cluster nobody but its administrators can update the driver
         install = pip_command(f"install '{BUILD_FOR_CUDA_12}'")
         remedy += f", or run `{install}`, the last builds for CUDA 12"
     return Fault(reason, remedy)
@@ -142,16 +155,3 @@ def gpu_memory(device_id: int | None) -> GpuMemory | None:
         return None
     # A slice of a GPU has the address of the whole one: no more is free than CUDA says the slice has.
     return GpuMemory(min(memory.free, total.value), memory.used, version.value.decode(errors="replace"))
-
-
-def _device(driver: ctypes.CDLL, index: int) -> CudaDevice:
-    handle, value, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
-    name = ctypes.create_string_buffer(256)
-    driver.cuDeviceGet(ctypes.byref(handle), index)
-    driver.cuDeviceGetName(name, len(name), handle)
-    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)
-    capability = []
-    for attribute in (_COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR):
-        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle)
-        capability.append(value.value)
-    return CudaDevice(index, name.value.decode(errors="replace"), (capability[0], capability[1]), memory.value)

@@ -1,28 +1,38 @@
-"""Importing ONNX Runtime (the one place that does, so that telemetry and logging are settled first) and its plugin."""
+"""The installed ONNX Runtime: importing it, what is wrong with the installation, and its TensorRT-RTX plugin."""
 
 from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 from scgenept_rt.errors import ProviderUnavailableError
-from scgenept_rt.installing import pip_command
+from scgenept_rt.installing import install_command, pip_command
+from scgenept_rt.providers.devices import Fault
 from scgenept_rt.wording import reason
 
 TELEMETRY_VARIABLE: Final = "ORT_DISABLE_TELEMETRY"
 _LOG_FATAL_ONLY: Final = 4
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
+# Each of these distributions writes the same package directory `onnxruntime`.
+_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-migraphx", "onnxruntime-openvino", "onnxruntime-rocm")
 
 
 def import_onnxruntime() -> Any:
     """Return the module `onnxruntime`; if this imports it first, without telemetry and without its log.
 
-    The official wheels since 1.29 keep a device id and a queue of events below the home directory, and send them. Set
-    ORT_DISABLE_TELEMETRY to 0 to allow that. Since 1.26 the default logger warns about each CUDA session, and it
-    repeats each error of CUDA that is raised; a session's own log level prevents neither.
+    This is the one place that imports it. The official wheels since 1.29 keep a device id and a queue of events below
+    the home directory, and send them. Set ORT_DISABLE_TELEMETRY to 0 to allow that. Since 1.26 the default logger warns
+    about each CUDA session, and it repeats each error of CUDA that is raised; a session's own log level prevents
+    neither.
 
     Raises
     ------
@@ -37,6 +47,68 @@ def import_onnxruntime() -> Any:
     return module
 
 
+@dataclass(frozen=True)
+class Installation:
+    """The ONNX Runtime that is installed here.
+
+    Attributes
+    ----------
+    wheels
+        Version of every distribution that provides the package `onnxruntime` that would be imported; more than one
+        means that they overwrote each other's files.
+    module
+        The imported package; None if `problem` says why there is none.
+    """
+
+    wheels: Mapping[str, str]
+    module: Any = None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.wheels:
+            return " and ".join(f"{name} {version}" for name, version in self.wheels.items())
+        return f"onnxruntime {getattr(self.module, '__version__', 'of unknown version')}"
+
+    def fault(self, extra: str) -> Fault | None:
+        """Return what is wrong with the installation as a whole; installing `extra` anew resolves it."""
+        problem = self.problem
+        if len(self.wheels) > 1:
+            problem = problem or f"{self} are installed together and overwrite each other's files"
+        remove = pip_command(f"uninstall -y {' '.join(self.wheels)}") + " && " if self.wheels else ""
+        return Fault(problem, f"Run `{remove}{install_command(extra)}`") if problem else None
+
+
+def find_installation() -> Installation:
+    """Look for ONNX Runtime and import it."""
+    spec = find_spec("onnxruntime")
+    origin = None if spec is None or spec.origin is None else Path(spec.origin)
+    wheels = _wheels(origin and origin.resolve().parent.parent)
+    module, problem, recorded = None, "", Installation(wheels)
+    if origin is None:
+        # Files are gone after `pip uninstall` of one of two wheels that had overwritten each other.
+        gone = f"{recorded} is recorded as installed, but its files are gone"
+        return Installation(wheels, problem=gone if wheels else "onnxruntime is not installed")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a GPU wheel warns of libraries that are examined later
+            module = import_onnxruntime()
+        if not hasattr(module, "get_available_providers"):
+            module, problem = None, f"{recorded} is incomplete: some of its files are gone"
+    except Exception as error:
+        problem = f"{recorded} does not import ({reason(error)})"
+    return Installation(wheels, module, problem)
+
+
+def _wheels(directory: Path | None) -> dict[str, str]:
+    """Return the wheels by name; of several, those in the directory that the package is imported from."""
+    found = {}
+    for name in _WHEELS:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.distribution(name)
+    here = {name: wheel for name, wheel in found.items() if Path(str(wheel.locate_file(""))).resolve() == directory}
+    return {name: wheel.version for name, wheel in (here or found).items()}
+
+
 def register_tensorrt_rtx() -> list[Any]:
     """Register the plugin with ONNX Runtime and return its `OrtEpDevice`s, one per supported GPU in CUDA's order.
 
@@ -47,7 +119,7 @@ def register_tensorrt_rtx() -> list[Any]:
     ProviderUnavailableError
         If the plugin does not load or offers no device.
     """
-    onnxruntime = import_onnxruntime()
+    onnxruntime, where = import_onnxruntime(), "provider tensorrt-rtx"
     try:
         plugin = import_module(PLUGIN_MODULE)
         name = plugin.get_ep_name()
@@ -60,8 +132,7 @@ def register_tensorrt_rtx() -> list[Any]:
     except Exception as error:
         problem = f"its plugin does not load ({reason(error)})"
         remedy = f"Run `{pip_command(f'install --upgrade --force-reinstall --no-deps {PLUGIN_WHEEL}')}`"
-        raise ProviderUnavailableError(problem, remedy, where="provider tensorrt-rtx") from error
+        raise ProviderUnavailableError(problem, remedy, where=where) from error
     if not devices:
-        problem = "its plugin lists no device"
-        raise ProviderUnavailableError(problem, "Use the provider cuda", where="provider tensorrt-rtx")
+        raise ProviderUnavailableError("its plugin lists no device", "Use the provider cuda", where=where)
     return devices

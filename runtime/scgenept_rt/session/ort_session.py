@@ -12,14 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile
-from scgenept_rt.files.machine_limits import memory_limit
-from scgenept_rt.providers import (
-    ProviderChoice,
-    cpu_threads,
-    import_onnxruntime,
-    register_tensorrt_rtx,
-    verify_active,
-)
+from scgenept_rt.files.machine_limits import cpu_threads, memory_limit
+from scgenept_rt.providers import ProviderChoice, import_onnxruntime, verify_active
+from scgenept_rt.providers.onnx_runtime import register_tensorrt_rtx
 from scgenept_rt.session.batch import automatic_batch_size, largest_batch
 from scgenept_rt.session.failures import graph_not_loaded, inference_error, summary
 from scgenept_rt.session.protocol import OUTPUT, Feed
@@ -99,7 +94,7 @@ class OrtSession:
             options.add_session_config_entry("session.use_env_allocators", "1")
         if choice.traits.is_plugin:
             # It lists only supported GPUs, in CUDA's order; without a device the session is not active on it.
-            position = list(choice.status.details["usable_devices"]).index(choice.device_id)
+            position = choice.status.details["usable_devices"].index(choice.device_id)
             options.add_provider_for_devices(register_tensorrt_rtx()[position : position + 1], {})
         with (
             nullcontext(choice.ort_options)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from scgenept_rt.providers.libraries import needed_libraries
 
-from scgenept_rt.providers.elf import needed_libraries
 from tests.runtime.providers.skips import linux, loads, no_driver_here
 
 if TYPE_CHECKING:

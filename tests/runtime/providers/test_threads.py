@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scgenept_rt.providers import cpu_threads
+from scgenept_rt.files.machine_limits import cpu_threads
 from tests.runtime.providers.skips import linux
 
 if TYPE_CHECKING:
@@ -61,6 +61,6 @@ def test_without_a_quota_the_affinity_counts(tmp_path: Path, files: dict[str, st
 def test_affinity_limits_the_threads(machine: Machine) -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from scgenept_rt.providers import cpu_threads; print(cpu_threads())"
+        "from scgenept_rt.files.machine_limits import cpu_threads; print(cpu_threads())"
     )
     assert machine.run(code).stdout == "1\n"
