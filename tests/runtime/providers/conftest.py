@@ -6,6 +6,7 @@ what the case puts there. Libraries are compiled, so that the dynamic loader its
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +184,8 @@ class Machine:
         if compiler is None:
             pytest.skip("gcc is not installed: no shared library can be made to fail for real")
         directory = self.libraries.parent / "stubs"
-        directory.mkdir(exist_ok=True)
         for name in needs:
-            self.compile(directory / name, "void stub(void) {}")
+            self.add_library(name, directory)
         command = [compiler, "-shared", "-fPIC", "-w", "-o", path, f"-Wl,-soname,{path.name}", "-x", "c", "-"]
         command += [f"-D{name}={value}" for name, value in (defines or {}).items()]
         command += ["-x", "none", "-Wl,--no-as-needed", *(directory / name for name in needs)]
@@ -195,8 +196,10 @@ class Machine:
         capi = self.site / "onnxruntime" / "capi"
         self.compile(capi / f"libonnxruntime_providers_{name}.so", PROVIDER_LIBRARY, needs=needs)
 
-    def add_library(self, name: str) -> None:
-        self.compile(self.libraries / name, "void stub(void) {}")
+    def add_library(self, name: str, directory: Path | None = None) -> None:
+        directory = directory or self.libraries
+        directory.mkdir(parents=True, exist_ok=True)
+        self.compile(directory / name, "void stub(void) {}")
 
     def add_driver(self, *capabilities: tuple[int, int], version: int = 13000, init: int = 0) -> None:
         rows = "".join(f"{{{major},{minor}}}," for major, minor in capabilities)
@@ -216,6 +219,12 @@ class Machine:
             "def get_ep_name():\n    return 'nv_tensorrt_rtx'\n"
             "def get_library_path():\n    return str(pathlib.Path(__file__).parent / 'plugin.so')\n"
         )
+
+    def lacks(self, library: str) -> None:
+        """Skip the test if the loader finds a library on the real machine."""
+        with suppress(OSError):
+            ctypes.CDLL(library)
+            pytest.skip(f"this machine has {library}")
 
     def run(self, code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         variables = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "SCGENEPT_", "COV_", "ORT_"))}
@@ -264,6 +273,8 @@ except ScgeneptError as error:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
+    if sys.platform != "linux":
+        pytest.skip("builds a Linux machine out of files")
     return Machine(tmp_path)
 
 
