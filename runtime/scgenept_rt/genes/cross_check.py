@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption
 from scgenept_rt.genes.panel import GenePanel, ensembl_id, grouped
@@ -13,90 +17,95 @@ _FEW, _FEW_SHARE = 3, 0.01
 """Number of genes, or share of those compared, that may contradict each other, as in two releases of an annotation."""
 
 
-class Comparison:
-    """Where the columns named by symbols are not those named by Ensembl ids.
+class IdCheck(NamedTuple):
+    """What the Ensembl ids of an input changed: genes told apart by them or found by them alone, and sentences."""
 
-    Attributes
-    ----------
-    agree
-        How many genes of the model have the same column by symbol and by id.
-    made_unique, contradictions, only_by_id, only_by_symbol
-        The column of genes by position in the model: the column with the id, where that of the symbol is another one
-        and the id's is called GENE-1, or anything else (-1 if none has the id); and where only one of the two is there.
+    id_of_column: Sequence[str | None]
+    told_apart: Sequence[str]
+    n_by_id: int
+    notices: Sequence[str]
+
+
+def follow_ids(
+    panel: GenePanel,
+    columns: NDArray[np.int64],
+    source: str,
+    candidates: Mapping[str, Sequence[str]],
+    gene_key: str | None,
+    where: object,
+) -> IdCheck | None:
+    """Compare a source of names with the best source of the other kind, and correct `columns` by the ids.
+
+    Only columns called GENE-1 beside GENE are corrected if the user gave the `gene_key`. Returns None if there is no
+    other source, or the panel has no ids. Ids of another species, as beside symbols of orthologs, are not compared.
+    Raises GeneMatchError if so much contradicts each other that one of the two sources must be wrong.
     """
+    sources = _symbols_and_ids(panel, source, candidates)
+    if sources is None:
+        return None
+    symbol_source, id_source, ids = sources
+    symbols = candidates[symbol_source]
+    n_agree = 0
+    # Columns by position in the model: the one with the id where the symbol's is another, which is called GENE-1 or
+    # anything else (-1 if none has the id), and where only one of the two is there.
+    copies, contradictions = dict[int, int](), dict[int, int]()
+    only_by_id, only_by_symbol = dict[int, int](), dict[int, int]()
+    by_symbol = grouped((symbol, column) for column, symbol in enumerate(symbols))
+    by_id = grouped((panel.position_by_id.get(gene_id or ""), column) for column, gene_id in enumerate(ids))
+    for position, name in enumerate(panel.names):
+        if panel.ids[position] is None or len(panel.positions_by_name[name]) > 1:
+            continue
+        named, carriers = by_symbol.get(name, []), by_id.get(position, [])
+        if set(named) & set(carriers):
+            n_agree += 1
+        elif len(carriers) > 1 or len(named) > 1:
+            continue  # told apart or refused before
+        elif named and carriers:
+            (copies if made_unique(symbols[carriers[0]]) == name else contradictions)[position] = carriers[0]
+        elif carriers:
+            only_by_id[position] = carriers[0]
+        elif named and ids[named[0]] in panel.position_by_id:
+            contradictions[position] = -1
+        elif named and _is_human(ids[named[0]]):
+            only_by_symbol[position] = named[0]
 
-    def __init__(
-        self, panel: GenePanel, symbols: Sequence[str], symbol_source: str, ids: Sequence[str | None], id_source: str
-    ) -> None:
-        self.panel, self.symbol_source, self.id_source, self.id_of_column = panel, symbol_source, id_source, ids
-        self.agree = 0
-        self.made_unique, self.contradictions = dict[int, int](), dict[int, int]()
-        self.only_by_id, self.only_by_symbol = dict[int, int](), dict[int, int]()
-        by_symbol = grouped((symbol, column) for column, symbol in enumerate(symbols))
-        by_id = grouped((panel.position_by_id.get(gene_id or ""), column) for column, gene_id in enumerate(ids))
-        for position, name in enumerate(panel.names):
-            if panel.ids[position] is None or len(panel.positions_by_name[name]) > 1:
-                continue
-            named, carriers = by_symbol.get(name, []), by_id.get(position, [])
-            if set(named) & set(carriers):
-                self.agree += 1
-            elif len(carriers) > 1 or len(named) > 1:
-                continue  # told apart or refused before
-            elif named and carriers:
-                copy = made_unique(symbols[carriers[0]]) == name
-                (self.made_unique if copy else self.contradictions)[position] = carriers[0]
-            elif carriers:
-                self.only_by_id[position] = carriers[0]
-            elif named and ids[named[0]] in panel.position_by_id:
-                self.contradictions[position] = -1
-            elif named and _is_human(ids[named[0]]):
-                self.only_by_symbol[position] = named[0]
+    def contradict(positions: Iterable[int]) -> tuple[str, list[str]]:
+        genes = [panel.names[position] for position in positions]
+        of_genes = f"contradict each other for {pluralize(len(genes), 'gene')} of the model"
+        return f"gene symbols ({symbol_source}) and Ensembl ids ({id_source}) {of_genes}", genes
 
-    @property
-    def many(self) -> bool:
-        """Whether so much contradicts each other that one of the two sources must be wrong."""
-        n, n_other = len(self.contradictions), len(self.only_by_symbol)
-        n_compared = self.agree + n + n_other + len(self.made_unique)
-        return _many(n, n_compared) or n_other > max(_FEW, n_compared / 2)
-
-    def error(self, where: object) -> GeneMatchError:
-        """Return the error that names both sources."""
-        genes = self._names({**self.contradictions, **self.only_by_symbol})
-        return GeneMatchError(
-            f"{self._contradict(genes)}: {join_limited(genes)}",
-            *_choose(self.symbol_source, self.id_source),
-            where=where,
-            genes=genes,
+    n_by_id, decided = 0, "the Ensembl ids" if gene_key is None else repr(gene_key)
+    columns[list(copies)] = list(copies.values())
+    if gene_key is None:
+        n_compared = n_agree + len(contradictions) + len(only_by_symbol) + len(copies)
+        if _many(len(contradictions), n_compared) or len(only_by_symbol) > max(_FEW, n_compared / 2):
+            problem, genes = contradict({**contradictions, **only_by_symbol})
+            remedy, options = _choose(symbol_source, id_source)
+            raise GeneMatchError(f"{problem}: {join_limited(genes)}", remedy, options, where=where, genes=genes)
+        columns[list(contradictions)] = list(contradictions.values())
+        lacking = [position for position in only_by_id if columns[position] < 0]
+        columns[lacking] = [only_by_id[position] for position in lacking]
+        n_by_id, used = len(lacking), set(columns.tolist())
+        for position, column in only_by_symbol.items():
+            if columns[position] < 0 and column not in used:
+                columns[position] = column
+    notices: list[str] = []
+    if contradictions:
+        problem, genes = contradict(contradictions)
+        notices.append(Caution(f"Warning: {problem} ({join_limited(genes)}); {decided} decided"))
+    if genes := [panel.names[position] for position in only_by_symbol]:
+        have = pluralize(len(genes), "gene has", "genes have")
+        notices.append(
+            f"{have} another Ensembl id in the input ({id_source}) than in the model and "
+            f"{'was' if len(genes) == 1 else 'were'} matched by symbol: {join_limited(genes)}."
         )
-
-    def notices(self, decided: str) -> list[str]:
-        """Return sentences about single genes."""
-        notices: list[str] = []
-        if genes := self._names(self.contradictions):
-            notices.append(Caution(f"Warning: {self._contradict(genes)} ({join_limited(genes)}); {decided} decided"))
-        if genes := self._names(self.only_by_symbol):
-            have = pluralize(len(genes), "gene has", "genes have")
-            notices.append(
-                f"{have} another Ensembl id in the input ({self.id_source}) than in the model and "
-                f"{'was' if len(genes) == 1 else 'were'} matched by symbol: {join_limited(genes)}."
-            )
-        return notices
-
-    def _names(self, positions: Iterable[int]) -> list[str]:
-        return [self.panel.names[position] for position in positions]
-
-    def _contradict(self, genes: Sequence[str]) -> str:
-        return (
-            f"gene symbols ({self.symbol_source}) and Ensembl ids ({self.id_source}) contradict each other for "
-            f"{pluralize(len(genes), 'gene')} of the model"
-        )
+    return IdCheck(ids, [panel.names[position] for position in copies], n_by_id, notices)
 
 
-def compare_with_ids(panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]]) -> Comparison | None:
-    """Compare a source of names with the best source of the other kind; None if there is none, or the panel has no ids.
-
-    Ids of another species, as beside symbols of orthologs, are not compared.
-    """
+def _symbols_and_ids(
+    panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]]
+) -> tuple[str, str, Sequence[str | None]] | None:
+    """Return the source of symbols and the source of ids to compare, of which one is `source`, and these ids."""
     if not any(panel.ids):
         return None
     ids = {name: [ensembl_id(text) for text in texts] for name, texts in candidates.items()}
@@ -105,12 +114,12 @@ def compare_with_ids(panel: GenePanel, source: str, candidates: Mapping[str, Seq
     if 2 * n_ids[source] > len(candidates[source]):
         n_known = {name: sum(text in panel.positions_by_name for text in candidates[name]) for name in others}
         symbols = [name for name in others if 2 * n_ids[name] <= len(candidates[name])]
-        symbol_source, id_source = max(symbols, key=n_known.__getitem__, default=None), source
+        symbol_source, id_source = max(symbols, key=n_known.__getitem__, default=source), source
     else:
         symbol_source, id_source = source, max(others, key=n_ids.__getitem__, default=source)
-    if symbol_source is None or not n_ids[id_source] or symbol_source == id_source:
+    if not n_ids[id_source] or symbol_source == id_source:
         return None
-    return Comparison(panel, candidates[symbol_source], symbol_source, ids[id_source], id_source)
+    return symbol_source, id_source, ids[id_source]
 
 
 def compare_symbols(
