@@ -22,11 +22,6 @@ def write(tmp_path, name, text):
     return path
 
 
-def test_text_file_skips_blanks_and_comments(tmp_path):
-    path = write(tmp_path, "p.txt", "# screen\nFOSB+ctrl\n\n  SAMD1+ZBTB1  \r\n#FOSB\nctrl")
-    assert [request.label for request in read_perturbation_file(path)] == ["FOSB+ctrl", "SAMD1+ZBTB1", "ctrl"]
-
-
 @pytest.mark.parametrize(("ending", "separator"), [("tsv", "\t"), ("CSV", ",")])
 def test_tables_with_counts(tmp_path, ending, separator):
     rows = [
@@ -45,16 +40,6 @@ def test_tables_with_counts(tmp_path, ending, separator):
     ]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["perturbation,\nFOSB,KLF1\n", "perturbation;n\nFOSB;1;KLF1\n"],
-)
-def test_a_row_longer_than_the_header_may_be_a_pair_and_is_refused(tmp_path, text):
-    path = write(tmp_path, "p.csv", text)
-    with pytest.raises(PerturbationFileError, match=r"line 2: the row has . cells, and the header .* FOSB\+KLF1"):
-        read_perturbation_file(path)
-
-
 @pytest.mark.parametrize(("name", "separator"), [("p.csv", ";"), ("p.csv", "\t"), ("p.tsv", ",")])
 def test_a_table_is_read_by_the_separator_that_its_header_shows(tmp_path, name, separator):
     rows = [["perturbation", "n_controls"], ["FOSB+ctrl", "50"], ['"SAMD1+ZBTB1"', ""]]
@@ -64,20 +49,6 @@ def test_a_table_is_read_by_the_separator_that_its_header_shows(tmp_path, name, 
     assert [request.place for request in requests] == [(path, 3), (path, 4)]
     genes = write(tmp_path, f"genes{path.suffix}", f"n{separator}gene_name\n1{separator}FOSB\n2{separator}ZBTB1\n")
     assert read_gene_list(genes) == ["FOSB", "ZBTB1"]
-
-
-@pytest.mark.parametrize("count", ["0", "1.5", "nan"])
-def test_a_bad_count_names_file_line_and_column(tmp_path, count):
-    path = write(tmp_path, "p.csv", f"perturbation,n_controls\nFOSB,5\n\nZBTB1,{count}\n")
-    with pytest.raises(PerturbationFileError) as caught:
-        read_perturbation_file(path)
-    assert str(caught.value).startswith(f"{path}, line 4, column 'n_controls': '{count}' is not a number of cells")
-
-
-def test_an_empty_cell_names_line_and_column(tmp_path):
-    path = write(tmp_path, "p.tsv", "n_controls\tcondition\n5\tFOSB\n6\t\n")
-    with pytest.raises(PerturbationFileError, match=r"p\.tsv, line 3, column 'condition': the cell is empty"):
-        read_perturbation_file(path)
 
 
 @pytest.mark.parametrize(
@@ -95,74 +66,50 @@ def test_an_unclosed_quote_names_the_line_on_which_its_row_begins(tmp_path, row)
     assert read_perturbation_file(path) == [PerturbationRequest(*request) for request in requests]
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path):
-    path = write(tmp_path, "p.csv", "n_controls,perturbation,N_Controls\n5,FOSB,6\n")
-    with pytest.raises(PerturbationFileError, match=r"p\.csv, line 1: its header has 2 columns '.*Rename all but one"):
-        read_perturbation_file(path)
-
-
-def test_columns_are_found_in_any_case(tmp_path):
-    path = write(tmp_path, "p.csv", "Condition,Perturbation,N_CONTROLS\nx,FOSB,5\n,ZBTB1,many\n")
-    with pytest.raises(PerturbationFileError, match=r"line 3, column 'n_controls': 'many' is not a number of cells"):
-        read_perturbation_file(path)
-    path.write_text("Condition,Perturbation,N_CONTROLS\nx,FOSB,5\n")
-    assert read_perturbation_file(path) == [PerturbationRequest("FOSB", 5)]
-    assert read_gene_list(write(tmp_path, "g.csv", "Gene\nFOSB\nZBTB1\n")) == ["FOSB", "ZBTB1"]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "fact"),
     [
-        ("p.txt", b"\n# nothing\n", "holds no perturbation"),
-        ("p.csv", b"", r"no column perturbation or condition \(it has: none\)"),
-        ("p.csv", b"perturbation\n", "holds no perturbation"),
-        ("p.txt", b"FOSB\xff\xfe", "not UTF-8"),
-        ("p.txt", b"# x\nPerturbation\nFOSB\n", r"line 2: 'Perturbation' is the header of .*Remove the line"),
-        ("p.txt", b"condition,n_controls\nFOSB,5\n", r"line 1: 'condition,n_controls' is the header of a table"),
-        ("p.xlsx", b"PK\xff", "not UTF-8"),
+        ("p.txt", b"\n# nothing\n", ": it holds no perturbation"),
+        ("p.csv", b"", r": its header has no column perturbation or condition \(it has: none\)"),
+        ("p.csv", b"perturbation\n", ": it holds no perturbation"),
+        ("p.txt", b"FOSB\xff\xfe", ": .*not UTF-8"),
+        ("p.txt", b"# x\nPerturbation\nFOSB\n", ", line 2: 'Perturbation' is the header of .*Remove the line"),
+        ("p.txt", b"condition,n_controls\nFOSB,5\n", ", line 1: 'condition,n_controls' is the header of a table"),
+        ("p.csv", b"perturbation,\nFOSB,KLF1\n", r", line 2: the row has 2 cells, .* FOSB\+KLF1"),
+        ("p.csv", b"n_controls,perturbation,N_Controls\n5,FOSB,6\n", ", line 1: its header has 2 columns .*Rename all"),
+        ("p.csv", b"perturbation,n_controls\nFOSB,5\n\nFOSB,0\n", ", line 4, column 'n_controls': '0' is not a number"),
+        ("p.csv", b"Condition,Perturbation,N_CONTROLS\nx,FOSB,many\n", ", line 2, column 'n_controls': 'many' is not"),
+        ("p.tsv", b"n_controls\tcondition\n5\tFOSB\n6\t\n", ", line 3, column 'condition': the cell is empty"),
+        ("none/p.txt", None, ": there is no such file"),
+        ("", None, ": it cannot be read"),
     ],
 )
 def test_unusable_files(tmp_path, name, content, fact):
     path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(PerturbationFileError, match=fact) as caught:
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PerturbationFileError, match=f"^{path}{fact}"):
         read_perturbation_file(path)
-    assert str(path) in str(caught.value)
-
-
-def test_a_file_that_is_missing_or_a_directory(tmp_path):
-    with pytest.raises(PerturbationFileError, match=r"none\.txt: there is no such file"):
-        read_perturbation_file(tmp_path / "none.txt")
-    with pytest.raises(PerturbationFileError, match=r"none: there is no such file"):
-        read_perturbation_file(tmp_path / "none")
-    with pytest.raises(PerturbationFileError, match="it cannot be read"):
-        read_perturbation_file(tmp_path)
 
 
 def test_gene_lists(tmp_path):
     assert read_gene_list(write(tmp_path, "g.txt", "FOSB\n# no\nZBTB1\n")) == ["FOSB", "ZBTB1"]
-    assert read_gene_list(write(tmp_path, "g.csv", "n,gene_name\n1,FOSB\n2,ZBTB1\n")) == ["FOSB", "ZBTB1"]
+    assert read_gene_list(write(tmp_path, "g.csv", "n,Gene\n1,FOSB\n2,ZBTB1\n")) == ["FOSB", "ZBTB1"]
     with pytest.raises(PerturbationFileError, match="names 1 gene"):
         read_gene_list(write(tmp_path, "one.txt", "FOSB\nFOSB\n"))
-    with pytest.raises(PerturbationFileError, match="line 1: 'gene_name' is the header"):
-        read_gene_list(write(tmp_path, "header.txt", "gene_name\nFOSB\nZBTB1\n"))
 
 
-@pytest.mark.parametrize("text", ["FOSB+ctrl\n# no\nSAMD1+ZBTB1\n", "\ufeffFOSB+ctrl\r\nSAMD1+ZBTB1"])
-def test_pipes_hold_one_label_a_line(monkeypatch, tmp_path, text):
-    expected = [PerturbationRequest("FOSB+ctrl"), PerturbationRequest("SAMD1+ZBTB1")]
+def test_text_files_and_pipes_hold_one_label_a_line(monkeypatch, tmp_path):
+    text = "\ufeff# screen\nFOSB+ctrl\n\n  SAMD1+ZBTB1  \r\n#FOSB\nctrl"
+    expected = [PerturbationRequest(label) for label in ("FOSB+ctrl", "SAMD1+ZBTB1", "ctrl")]
+    assert read_perturbation_file(write(tmp_path, "p.txt", text)) == expected
     read_end, write_end = os.pipe()
     os.write(write_end, text.encode())
     os.close(write_end)
-    try:
-        assert read_perturbation_file(f"/dev/fd/{read_end}") == expected
-    finally:
-        os.close(read_end)
+    assert read_perturbation_file(f"/dev/fd/{read_end}") == expected
+    os.close(read_end)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert read_perturbation_file("-") == expected
-
-
-def test_a_table_through_a_pipe_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"perturbation,n_controls\nFOSB,5\n")))
     with pytest.raises(PerturbationFileError, match=r"^standard input, line 1: .* is the header of a table"):
         read_perturbation_file("-")

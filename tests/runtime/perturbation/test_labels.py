@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,13 +56,6 @@ def test_other_control_words_replace_the_usual_ones():
         parse_perturbations("FOSB+ctrl", PANEL, ["NT"])
 
 
-@pytest.mark.parametrize("label", ["", "   ", "FOSB++ctrl", "FOSB+ "])
-def test_empty_labels_and_parts(label):
-    with pytest.raises(PerturbationError, match=r"FOSB\+ctrl or SAMD1\+ZBTB1") as caught:
-        parse_perturbation(label, PANEL)
-    assert repr(label) in str(caught.value)
-
-
 @pytest.mark.parametrize("label", ["FOSB_FOSB", f"{IDS[1]}.3+ctrl+FOSB"])
 def test_the_same_gene_twice_in_any_spelling(label):
     with pytest.raises(PerturbationError, match=r"names the gene FOSB twice.*FOSB\+ctrl") as caught:
@@ -68,11 +63,6 @@ def test_the_same_gene_twice_in_any_spelling(label):
     assert label in str(caught.value)
     if "ENSG" in label:
         assert IDS[1] in str(caught.value).split("written")[1]
-
-
-def test_an_unknown_gene_gets_a_near_spelling():
-    with pytest.raises(UnknownGeneError, match=r"gene is not among the model's 8 genes: fosb \(did you mean FOSB\?\)"):
-        parse_perturbation("fosb+ctrl", PANEL)
 
 
 @pytest.mark.parametrize("label", ["SAMD1|FOSB", "FOSB : SAMD1", "FOSB;SAMD1;ctrl"])
@@ -91,26 +81,6 @@ def test_genes_that_are_not_joined_by_a_plus(label):
     assert "FOSB+NOPE1" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("label", "meant"),
-    [
-        ("A549_FOSB+ctrl_1+1", "FOSB+ctrl"),
-        ("rpe1_p53_A_B+SAMD1_1+1", "A_B+SAMD1"),
-    ],
-)
-def test_the_condition_in_a_condition_name_of_gears(label, meant):
-    with pytest.raises(UnknownGeneError) as caught:
-        parse_perturbation(label, PANEL)
-    assert f"{label} (did you mean {meant}?)" in str(caught.value)
-    assert parse_perturbation(meant, PANEL).label == meant
-
-
-def test_what_only_looks_like_a_condition_name_is_reported_by_its_genes():
-    with pytest.raises(UnknownGeneError) as caught:
-        parse_perturbation("A549_NOPE1+ctrl_1+1", PANEL)
-    assert "genes: A549_NOPE1" in str(caught.value)
-
-
 def test_target_genes_that_the_input_lacks_are_told():
     perturbations, _ = parse_perturbations(["FOSB+SAMD1", "FOSB", "ZBTB1"], PANEL)
     columns = np.arange(8)
@@ -119,6 +89,24 @@ def test_target_genes_that_the_input_lacks_are_told():
     (notice,) = unmeasured_target_notices(perturbations, columns)
     assert "2 target genes are not in the input (FOSB, SAMD1)" in notice
     assert unmeasured_target_notices(parse_perturbations(["ctrl"], PANEL)[0], columns) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [("A549_FOSB+ctrl_1+1", "FOSB+ctrl"), ("rpe1_p53_A_B+SAMD1_1+1", "A_B+SAMD1"), ("fosb+ctrl", "FOSB")],
+)
+def test_what_may_have_been_meant(label, meant):
+    with pytest.raises(UnknownGeneError) as caught:
+        parse_perturbation(label, PANEL)
+    assert f"{label.removesuffix('+ctrl')} (did you mean {meant}?)" in str(caught.value)
+    with pytest.raises(UnknownGeneError, match="genes: A549_NOPE1"):
+        parse_perturbation("A549_NOPE1+ctrl_1+1", PANEL)
+
+
+@pytest.mark.parametrize("label", ["", "   ", "FOSB++ctrl", "FOSB+ "])
+def test_empty_labels_and_parts(label):
+    with pytest.raises(PerturbationError, match=rf"{re.escape(repr(label))} .*, expected .* FOSB\+ctrl"):
+        parse_perturbation(label, PANEL)
 
 
 def test_a_label_that_splits_two_ways_is_not_guessed_at():
@@ -163,31 +151,23 @@ def test_three_genes_and_targets_out_of_vocabulary_are_noted():
     ]
 
 
-def test_no_label_at_all():
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (["FOSB", float("nan")], r"perturbations\[1\] is nan \(float\), .*Leave out entries that are none"),
+        ([PerturbationRequest(None)], r"perturbations\[0\] is None \(NoneType\)"),
+        (["FOSB", ("FOSB", "SAMD1")], r"perturbations\[1\] is .*by a plus: 'FOSB\+SAMD1'"),
+        (None, "perturbations is None .*, expected a label .*, or a list of labels"),
+        (np.array("FOSB"), "perturbations is array.*, or a list of labels"),
+    ],
+)
+def test_what_is_no_list_of_labels(labels, problem):
+    with pytest.raises(ArgumentError, match=f"^{problem}"):
+        parse_perturbations(labels, PANEL)
+    with pytest.raises(ArgumentError, match=r"^perturbation is .*, expected one label such as FOSB\+ctrl"):
+        parse_perturbation(labels, PANEL)
     with pytest.raises(PerturbationError, match="no perturbation was given"):
         parse_perturbations([], PANEL)
-
-
-@pytest.mark.parametrize("label", [["FOSB+ctrl"], None])
-def test_one_label_of_another_type(label):
-    with pytest.raises(ArgumentError, match=r"^perturbation is .*, expected one label such as FOSB\+ctrl") as caught:
-        parse_perturbation(label, PANEL)
-    assert type(label).__name__ in str(caught.value)
-    assert isinstance(caught.value, TypeError)
-
-
-@pytest.mark.parametrize("entry", [float("nan"), PerturbationRequest(None)])
-def test_an_entry_of_another_type_is_named_with_its_position(entry):
-    value = entry.label if isinstance(entry, PerturbationRequest) else entry
-    with pytest.raises(ArgumentError, match=r"perturbations\[1\] is .*Leave out entries that are none") as caught:
-        parse_perturbations(["FOSB", entry, "ZBTB1"], PANEL)
-    assert f"is {value!r} ({type(value).__name__})" in str(caught.value)
-
-
-@pytest.mark.parametrize("labels", [None, np.array("FOSB")])
-def test_what_is_no_list_of_labels(labels):
-    with pytest.raises(ArgumentError, match=r"^perturbations is .*, expected a label .*, or a list of labels"):
-        parse_perturbations(labels, PANEL)
 
 
 @pytest.mark.parametrize("form", [np.array, iter, pd.Series])
@@ -214,15 +194,9 @@ def test_spelling_order_and_control_words_never_change_the_targets(data):
     assert (perturbation.target_genes, perturbation.columns) == (expected.target_genes, expected.columns)
 
 
-# --- sets ---
-
-
 def test_all_singles_are_labels_that_parse_back_to_every_gene():
     perturbations, notices = parse_perturbations(all_singles(PANEL), PANEL)
     assert [entry.columns for entry in perturbations] == [(position,) for position in range(8)]
     assert not any("repeat" in notice for notice in notices)
     assert all_singles(PANEL)[0] == "SAMD1+ctrl"
-
-
-def test_pairs_are_unordered_and_of_different_genes():
     assert pairs_of(["C", "A", "B", "A"]) == ["C+A", "C+B", "A+B"]
