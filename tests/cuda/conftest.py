@@ -109,15 +109,3 @@ def cells(genes: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
     anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=list(genes))).write_h5ad(path)
     return path
-
-
-@pytest.fixture(scope="session")
-def split(genes: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A split whose test perturbations are those of `cells`."""
-    a, b = genes[3], genes[5]
-    path = tmp_path_factory.mktemp("split") / "split.json"
-    tested = {"unseen_single": [f"{a}+ctrl", f"{b}+ctrl"], "combo_seen0": [f"{a}+{b}"]}
-    path.write_text(
-        json.dumps({"dataset": "norman", "train": ["ctrl"], "val": [], "subgroups": {"test_subgroup": tested}})
-    )
-    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from tests.cuda.conftest import Run
 
-NO_DEVICE, COMPATIBILITY_NOT_SUPPORTED = 100, 804  # CUresult
+COMPATIBILITY_NOT_SUPPORTED = 804  # CUresult
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,6 @@ NO_DEVICE, COMPATIBILITY_NOT_SUPPORTED = 100, 804  # CUresult
         ),
         ({"STANDIN_DRIVER_CUDA": "11080"}, ["driver is too old", "11.8", "Update the NVIDIA driver to 580"]),
         ({"STANDIN_GPUS": "0"}, ["the NVIDIA driver finds no GPU", "nvidia-smi"]),
-        ({"STANDIN_FAIL": f"cuInit={NO_DEVICE}"}, ["the NVIDIA driver finds no GPU", "nvidia-smi"]),
         ({"STANDIN_FAIL": f"cuInit={COMPATIBILITY_NOT_SUPPORTED}"}, ["does not support this GPU", "cuda-compat"]),
         (
             {"STANDIN_CAPABILITY": "70"},
@@ -45,23 +43,8 @@ def test_a_machine_that_cannot_run_it(
     assert not done.calls("launch")
 
 
-def test_a_device_that_does_not_exist(run: Callable[..., Run], bundle: Path) -> None:
-    done = run("verify", bundle, "--provider", "cuda", "--device", "1")
-    assert done.code == 1
-    assert "1" in done.stderr
-    assert "Stand-in GPU" in done.stderr
-
-
-def test_nothing_of_onnx_runtime_is_printed_beside_the_figures(run: Callable[..., Run], bundle: Path) -> None:
-    done = run("verify", bundle, "--provider", "cuda", "--json")
-    assert done.code == 0
-    assert done.stderr == ""
-    assert json.loads(done.stdout)[0]["attention_kernel"]
-
-
-@pytest.mark.parametrize("call", ["cudaSetDevice", "cudaMemGetInfo"])
-def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundle: Path, call: str) -> None:
-    done = run("verify", bundle, "--provider", "cuda", STANDIN_FAIL=f"{call}=46")
+def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundle: Path) -> None:
+    done = run("verify", bundle, "--provider", "cuda", STANDIN_FAIL="cudaSetDevice=46")
     assert done.code == 1
     assert "CUDA failure 46: CUDA-capable device(s) is/are busy or unavailable" in done.stderr
     assert done.stdout == ""
@@ -71,9 +54,7 @@ def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundl
     ("failing", "expected"),
     [
         ("cublasCreate_v2=3", "CUBLAS failure 3: the resource allocation failed"),
-        ("cublasGemmEx=13", "CUBLAS failure 13: the function failed to launch on the GPU"),
         ("cudaStreamSynchronize=700", "CUDA failure 700: an illegal memory access was encountered"),
-        ("cudaLaunchKernel=209", "no kernel image is available for execution on the device"),
         ("cudnnBackendExecute=5000", "CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED"),
     ],
 )

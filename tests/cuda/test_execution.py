@@ -133,15 +133,6 @@ def test_a_size_that_ran_before_allocates_nothing(run: Callable[..., Run], bundl
     assert allocations(*["8"] * 9) == allocations(*["8"] * 3)
 
 
-def test_the_second_of_two_devices_is_used(run: Callable[..., Run], bundle: Path) -> None:
-    code = PREDICT.replace("precision=precision", "precision=precision, device=1")
-    done = run(bundle, "fp16", "4", code=code, STANDIN_GPUS="2")
-    assert done.code == 0, done.stderr
-    taken = done.calls("cudaMalloc")
-    assert taken
-    assert all(" device 1 " in line for line in taken)
-
-
 def test_two_devices_run_at_once_and_write_the_file_of_one(
     run: Callable[..., Run], bundle: Path, cells: Path, genes: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -164,7 +155,7 @@ def test_memory_that_runs_out_on_two_devices_halves_the_batch(run: Callable[...,
     code = PREDICT.replace("precision=precision", "precision=precision, device='all'")
     code = code.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=32)")
     done = run(bundle, "fp16", "128", code=code, STANDIN_CUBLAS_ROWS=str(9 * 24), STANDIN_GPUS="2")
-    assert done.code == 0, done.stderr
+    assert (done.code, done.stderr) == (0, "")
     assert batches(done) == {8: 16}
 
 
@@ -208,14 +199,6 @@ def test_a_batch_beyond_32_bit_indices_is_split(run: Callable[..., Run], bundle:
     done = run(bundle, "fp16", "25", code=code)
     assert done.code == 0, done.stderr
     assert batches(done) == {10: 2, 5: 1}
-
-
-def test_cublas_out_of_memory_halves_the_batch(run: Callable[..., Run], bundle: Path) -> None:
-    code = PREDICT.replace("predict(model, n_cells)", "predict(model, n_cells, batch_size=n_cells)")
-    done = run(bundle, "fp16", "32", code=code, STANDIN_CUBLAS_ROWS=str(9 * 24))
-    assert done.code == 0, done.stderr
-    assert done.stderr == ""
-    assert batches(done) == {8: 4}
 
 
 def test_a_library_of_a_wheel_elsewhere_on_the_path_is_found(

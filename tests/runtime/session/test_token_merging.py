@@ -63,12 +63,11 @@ def test_load_on_the_cpu_merges_where_the_bundle_can(opened: Bundle, tmp_path: P
     np.testing.assert_allclose(moved, merging, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("in_store", ["{number}", "{number}/content"], ids=["one directory", "a directory each"])
-def test_a_bundle_of_links_into_a_store_of_files_loads(in_store: str, opened: Bundle, tmp_path: Path) -> None:
+def test_a_bundle_of_links_into_a_store_of_files_loads(opened: Bundle, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
     for number, path in enumerate(sorted(opened.directory.iterdir())):
-        stored = tmp_path / "store" / in_store.format(number=number)
+        stored = tmp_path / "store" / str(number) / "content"
         stored.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, stored)
         (linked / path.name).symlink_to(stored)
@@ -78,27 +77,16 @@ def test_a_bundle_of_links_into_a_store_of_files_loads(in_store: str, opened: Bu
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("n_bytes", "problem"), [(None, "is missing"), (1000, "has 1,000 bytes")])
-def test_the_file_of_the_weights_is_named_where_it_is_at_fault(
-    n_bytes: int | None, problem: str, bundle_copy: Path
-) -> None:
-    owner = bundle_copy / "ort_fp32.onnx"
-    if n_bytes is None:
-        owner.unlink()
-    else:
-        owner.write_bytes(owner.read_bytes()[:n_bytes])
-    with pytest.raises(BundleFileError, match=f"ort_fp32.onnx {problem}"):
+def test_the_file_of_the_weights_is_named_where_it_is_at_fault(bundle_copy: Path) -> None:
+    (bundle_copy / "ort_fp32.onnx").unlink()
+    with pytest.raises(BundleFileError, match=r"ort_fp32\.onnx is missing"):
         load(Bundle.open(bundle_copy, check_files=False), provider="cpu")
 
 
 @pytest.mark.parametrize("target", ["merged", "ort"])
-@pytest.mark.parametrize("more", ["flags", "index"])
-def test_inputs_of_different_lengths_are_an_error(target: Target, more: str, opened: Bundle) -> None:
+def test_inputs_of_different_lengths_are_an_error(target: Target, opened: Bundle) -> None:
     values, flags, index = cells_without_expression(opened)
-    if more == "flags":
-        flags = np.pad(flags, ((0, 0), (0, 3)))
-    else:
-        index = np.concatenate([index, np.flatnonzero(opened.manifest.in_vocab)[:3]])
+    index = np.concatenate([index, np.flatnonzero(opened.manifest.in_vocab)[:3]])
     session = open_session(opened, dataclasses.replace(select_provider(provider="cpu"), target=target))
     with pytest.raises(InferenceError):
         session.run(values, flags, index)
