@@ -73,9 +73,11 @@ def test_benchmark(precision: str, kernel: str, run: Callable[..., Run], bundle:
     assert files["n_controls"] * files["n_perturbations"] >= 4 * 24  # no more than the model has genes
 
 
-def test_check(run: Callable[..., Run], bundle: Path, cells: Path) -> None:
+def test_check_and_benchmark_on_several_devices(run: Callable[..., Run], bundle: Path, cells: Path) -> None:
     assert "cuda" in succeeded(run("check", bundle, cells, "--provider", "cuda")).stdout
     assert "on each of 2 devices" in succeeded(run("check", bundle, cells, "--device", "all", STANDIN_GPUS="2")).stdout
+    refused = run("benchmark", bundle, "--device", "all", STANDIN_GPUS="2")  # measures one
+    assert (refused.code, "--device 0" in refused.stderr) == (1, True)
 
 
 def test_demo(run: Callable[..., Run], tmp_path: Path) -> None:

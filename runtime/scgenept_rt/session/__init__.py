@@ -14,8 +14,7 @@ from scgenept_rt.session.attention_kernel import attention_kernels
 from scgenept_rt.session.batch import automatic_batch_size, planned_size
 from scgenept_rt.session.failures import inference_error
 from scgenept_rt.session.ort_session import OrtSession
-from scgenept_rt.session.protocol import Session
-from scgenept_rt.session.several_devices import SeveralDevices, devices_of, free_device
+from scgenept_rt.session.protocol import Session, SeveralDevices, devices_of, free_device
 
 __all__ = [
     "OrtSession",
