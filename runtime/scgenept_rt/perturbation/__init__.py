@@ -3,7 +3,6 @@
 from scgenept_rt.perturbation.files import read_entries, read_gene_list, read_gene_weights, read_perturbation_file
 from scgenept_rt.perturbation.labels import (
     CONTROL_LABELS,
-    MAX_EVALUATED_TARGETS,
     Perturbation,
     PerturbationRequest,
     all_singles,
@@ -17,7 +16,6 @@ from scgenept_rt.perturbation.spellings import guide_targets, is_control_word, i
 
 __all__ = [
     "CONTROL_LABELS",
-    "MAX_EVALUATED_TARGETS",
     "Perturbation",
     "PerturbationRequest",
     "all_singles",

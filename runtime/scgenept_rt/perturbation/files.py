@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from scgenept_rt.errors import PerturbationFileError
 from scgenept_rt.files.failures import failed_reads
@@ -100,8 +100,7 @@ def _error(
     return PerturbationFileError(problem, remedy, where=f"{where}, column {column!r}" if column else where)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a list: its label, its line, and the other columns of a table that were asked for."""
 
     line: int

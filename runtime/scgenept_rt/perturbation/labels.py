@@ -19,7 +19,6 @@ from scgenept_rt.wording import join_limited, pluralize
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
 CONTROL_LABELS = ("ctrl", "control", "non-targeting")
-MAX_EVALUATED_TARGETS = 2
 # The end of GEARS's condition_name, `A549_FOSB+ctrl_1+1`: a cell type, a condition, and a dose for each of its parts.
 _DOSES = re.compile(r"_1(?:\+1)*$")
 _EXPECTED = "expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl for none"
@@ -277,7 +276,7 @@ def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterato
 
 
 def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[Caution]:
-    many = [entry.label for entry in perturbations if len(entry.target_genes) > MAX_EVALUATED_TARGETS]
+    many = [entry.label for entry in perturbations if len(entry.target_genes) > 2]
     if many:
         yield Caution(
             f"Warning: three or more genes at once ({join_limited(many)}): "

@@ -18,7 +18,6 @@ from scgenept_rt.installing import install_command, pip_command
 from scgenept_rt.providers.devices import Fault
 from scgenept_rt.wording import reason
 
-TELEMETRY_VARIABLE: Final = "ORT_DISABLE_TELEMETRY"
 _LOG_FATAL_ONLY: Final = 4
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
@@ -39,7 +38,7 @@ def import_onnxruntime() -> Any:
     ImportError
         If it is not installed. A damaged installation may raise anything else.
     """
-    os.environ.setdefault(TELEMETRY_VARIABLE, "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     first = "onnxruntime" not in sys.modules
     module = import_module("onnxruntime")
     if first and hasattr(module, "set_default_logger_severity"):  # an incomplete installation has nothing at all
