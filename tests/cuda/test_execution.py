@@ -95,19 +95,6 @@ def test_fp32_computes_without_tf32(run: Callable[..., Run], bundle: Path) -> No
     assert not any(f"math {tf32}" in line for line in products)
 
 
-def test_one_thread_runs_all_batches(run: Callable[..., Run], bundle: Path) -> None:
-    code = PREDICT + (
-        "import threading\n"
-        "for _ in range(3):\n"
-        "    thread = threading.Thread(target=predict, args=(model, 2))\n"
-        "    thread.start(); thread.join()\n"
-    )
-    done = run(bundle, "fp16", "2", code=code)
-    assert done.code == 0, done.stderr
-    executing = {t for line, t in zip(done.log, done.threads, strict=True) if line == "cudnnBackendExecute"}
-    assert len(executing) == 1  # cuDNN's plans are kept by thread
-
-
 def test_warming_up_plans_the_sizes_that_will_be_needed(run: Callable[..., Run], bundle: Path) -> None:
     code = PREDICT.replace("for n_cells", "model.warm_up([1, 3, 40])\nfor n_cells")
     warmed, ran = run(bundle, "fp16", code=code), run(bundle, "fp16", "1", "3", "40", code=code)
