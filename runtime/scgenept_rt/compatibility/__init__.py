@@ -2,6 +2,6 @@
 
 from scgenept_rt.compatibility.cells_summary import summarize_cells
 from scgenept_rt.compatibility.check_cells import Report, check_cells
-from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.compatibility.checks import Finding
 
 __all__ = ["Finding", "Report", "check_cells", "summarize_cells"]

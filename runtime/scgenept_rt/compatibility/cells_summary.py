@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scgenept_rt.compatibility.finding import Findings
-from scgenept_rt.compatibility.label_check import check_controls
-from scgenept_rt.compatibility.value_check import check_values
+from scgenept_rt.compatibility.checks import Findings, check_controls, check_values
 from scgenept_rt.expression import OpenedCells
 from scgenept_rt.expression.groups import group_columns
 from scgenept_rt.expression.label_columns import label_columns

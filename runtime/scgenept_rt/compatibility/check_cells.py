@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.compatibility.finding import Finding, Findings
-from scgenept_rt.compatibility.label_check import check_controls, check_labels
-from scgenept_rt.compatibility.value_check import check_values
+from scgenept_rt.compatibility.checks import Finding, Findings, check_controls, check_labels, check_values
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.expression.groups import mixed_notices
 from scgenept_rt.expression.missing_genes import accept_blanked, accept_missing

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility import Report
-from scgenept_rt.compatibility.finding import Finding
+from scgenept_rt.compatibility.checks import Finding
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.predictor import Predictor

@@ -13,8 +13,7 @@ import scipy.sparse
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility import check_cells
 from scgenept_rt.compatibility.check_cells import estimate_run
-from scgenept_rt.compatibility.finding import Findings
-from scgenept_rt.compatibility.value_check import MAX_CELLS
+from scgenept_rt.compatibility.checks import MAX_CELLS, Findings
 from scgenept_rt.errors import ScgeneptError
 from scgenept_rt.options import ReadOptions
 from scgenept_rt.predictor import Predictor
