@@ -99,6 +99,7 @@ def match_columns(
     if best.ambiguous:
         raise _ambiguous(panel, best, where)
     ids: Sequence[str | None] = ()
+    notices: Sequence[str]
     checked = follow_ids(panel, columns, source, candidates, gene_key, where)
     if checked is None:
         notices = compare_symbols(panel, source, candidates, decided=gene_key is not None, where=where)
