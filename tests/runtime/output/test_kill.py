@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(("ending", "aggregate"), [("h5ad", "cells"), ("zarr", "mean")])
-@pytest.mark.parametrize(("of", "stride"), [("open_table", 700), ("finish_all", 40)])
+@pytest.mark.parametrize(("of", "stride"), [("open_table", 900), ("finish_all", 43)])
 def test_a_run_that_replaces_an_output_is_killed_at_any_step(
     command_line: CommandLine,
     processes: CommandServer,
