@@ -43,22 +43,22 @@ def train(task: PlantedResponses, token_ids: Tensor, phases: Sequence[tuple[int,
     """Train a network whose vocabulary is the model's genes alone; `token_ids` [n_genes] index it."""
     rng = np.random.default_rng(SEED + 1)
     torch.manual_seed(SEED)
-    model = ReferenceModel(
-        NetworkShape(
-            encoders=variant_encoders(VARIANT),
-            d_model=D_MODEL,
-            n_heads=N_HEADS,
-            n_layers=N_LAYERS,
-            d_ff=D_FF,
-            d_decoder=D_MODEL,
-            n_tokens=int(token_ids.max()) + 1,
-            d_text={TEXT_ENCODER: D_TEXT},
-        )
+    encoders, n_tokens = variant_encoders(VARIANT), int(token_ids.max()) + 1
+    shape = NetworkShape(
+        encoders=encoders,
+        d_model=D_MODEL,
+        n_heads=N_HEADS,
+        n_layers=N_LAYERS,
+        d_ff=D_FF,
+        d_decoder=D_MODEL,
+        n_tokens=n_tokens,
+        d_text={TEXT_ENCODER: D_TEXT},
     )
+    model = ReferenceModel(shape)
     _attend_to_perturbed(model)
     # As with language embeddings, genes of one module lie close together from the start.
     centre = rng.normal(size=(N_MODULES, D_TEXT))
-    text = rng.normal(size=(int(token_ids.max()) + 1, D_TEXT))
+    text = rng.normal(size=(n_tokens, D_TEXT))
     members = token_ids[task.modules.ravel()].numpy()
     text[members] = 0.3 * text[members] + np.repeat(centre, MODULE_GENES, axis=0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""From a trained checkpoint to a bundle directory."""
+"""From a trained checkpoint, or one of the release, to a bundle directory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from scgenept_export.activation_range import activation_range, range_problem
+from scgenept_export import graph_check
 from scgenept_export.checkpoint import load_checkpoint
-from scgenept_export.errors import ExportWarning, VocabularyError
+from scgenept_export.errors import ExportedGraphError, ExportWarning, VocabularyError
 from scgenept_export.gene_list import GeneList, normalised_total, read_gene_list
-from scgenept_export.graph_check import GraphCheck, raise_misses, recorded_tolerances, tolerances
 from scgenept_export.model import ReferenceModel
 from scgenept_export.new_directory import check_destination, replaced_directory
 from scgenept_export.onnx_graph import graph_file_name, write_graph
-from scgenept_export.reference_cells import reference_cells
-from scgenept_export.reference_weights import write_reference_weights
+from scgenept_export.torch_backend import write_reference_weights
 from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
 from scgenept_rt.bundle import (
     MANIFEST_NAME,
@@ -37,7 +36,9 @@ from scgenept_rt.bundle import (
     checksums_of_genes,
 )
 from scgenept_rt.bundle.manifest import TRAINING_PERTURBATIONS
-from scgenept_rt.errors import MissingPackageError
+from scgenept_rt.download import DownloadDirectory, select
+from scgenept_rt.download.catalogue import MODEL_TYPES
+from scgenept_rt.errors import ArgumentError, MissingPackageError
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.genes import panel_warnings
@@ -82,8 +83,6 @@ def export_bundle(
         or ``adamson`` for the lists that ship with the package.
     variant
         Upstream's model type, such as ``scgenept_go_c_gpt_concat``.
-    out
-        Directory of the bundle.
     vocab
         scGPT's vocab.json; None for the published census vocabulary.
     dataset
@@ -94,16 +93,12 @@ def export_bundle(
         before genes were dropped, which is not known).
     n_heads
         Attention heads, the one size that a checkpoint does not hold.
-    precisions
-        Precisions of the graphs.
     portable
         Also write graphs of standard operators (for TensorRT and other engines).
     keep_reference_weights
         Keep the eager model's weights in the bundle, for the runtime's provider torch.
     synthetic
         Record that the weights are made up.
-    overwrite
-        Replace an existing bundle at `out`.
     progress
         Called with the name of each step as it begins.
     on_notice
@@ -134,24 +129,22 @@ def export_bundle(
         vocabulary.check_fits(loaded.shape.n_tokens)
     ids, in_vocab = vocabulary.encode(gene_list.names)
     if not any(in_vocab):
-        raise VocabularyError(
-            f"none of the {pluralize(len(ids), 'model gene')} is in it",
-            "Gene lists hold gene symbols, as the vocabulary does: are these Ensembl ids?",
-            where=f"vocabulary {vocabulary.source}",
-        )
+        problem = f"none of the {pluralize(len(ids), 'model gene')} is in it"
+        remedy = "Gene lists hold gene symbols, as the vocabulary does: are these Ensembl ids?"
+        raise VocabularyError(problem, remedy, where=f"vocabulary {vocabulary.source}")
     for warning in panel_warnings(dataset, gene_list.names, in_vocab):
         on_notice(warning)
     token_ids = torch.tensor(ids)
     model = ReferenceModel.from_checkpoint(loaded)
 
     progress("predicting reference cells with PyTorch")
-    cells = reference_cells(model, token_ids, in_vocab)
-    largest = activation_range(model, token_ids, cells)
-    if "fp16" in precisions and (problem := range_problem(largest)):
+    cells = graph_check.reference_cells(model, token_ids, in_vocab)
+    largest = graph_check.activation_range(model, token_ids, cells)
+    if "fp16" in precisions and (range_problem := graph_check.range_problem(largest)):
         # Before the check of the graphs, which it may explain.
-        on_notice(problem)
-    bounds = tolerances(model, token_ids, cells, variant, precisions)
-    check = GraphCheck(model, token_ids, in_vocab, cells)
+        on_notice(range_problem)
+    bounds = graph_check.tolerances(model, token_ids, cells, variant, precisions)
+    check = graph_check.GraphCheck(model, token_ids, in_vocab, cells)
     graphs: list[tuple[Target, Precision]] = [("ort", precision) for precision in precisions]
     if "fp32" in precisions and _merging_pays(in_vocab):
         graphs.append(("merged", "fp32"))
@@ -174,7 +167,9 @@ def export_bundle(
             misses += found
             files.append(_describe(path, precision, target))
         loaded.raise_if_changed()  # which would explain misses
-        raise_misses(misses)
+        if misses:
+            count = f"{len(misses)} exported output(s) differ from the eager model by more than the tolerance"
+            raise ExportedGraphError("\n  ".join([f"{count}; no bundle was written:", *misses]))
         checksums = checksums_of_genes(gene_list.names, gene_list.ids, in_vocab)
         replace(cells, gene_checksums=checksums).write(partial)
         files.append(_describe(partial / REFERENCE_NAME))
@@ -204,7 +199,7 @@ def export_bundle(
             files=tuple(files),
             source_checkpoint=SourceCheckpoint(loaded.path.name, sha256_of(loaded.path)),
             versions={"python": platform.python_version(), **installed_versions(*_PACKAGES)},
-            tolerances=recorded_tolerances(bounds),
+            tolerances=graph_check.recorded_tolerances(bounds),
             synthetic=synthetic,
             activation_range=largest,
             training_total=training_total,
@@ -212,6 +207,58 @@ def export_bundle(
         loaded.raise_if_changed()
         write_durably(partial / MANIFEST_NAME, manifest.to_json().encode())
     return Bundle.open(out)
+
+
+def export_release(
+    variant: str,
+    dataset: str,
+    out: str | Path | None,
+    *,
+    downloads: DownloadDirectory,
+    genes: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], None],
+    **options: Any,
+) -> Bundle:
+    """Export a released variant into a bundle; what is not downloaded yet is downloaded first.
+
+    Parameters
+    ----------
+    variant
+        Directory of the release (``scgenept_go_c``) or upstream's model type (``scgenept_go_c_gpt_concat``).
+    dataset
+        Data that it was trained on: ``norman`` or ``adamson``.
+    out
+        Directory of the bundle; None for ``bundles/VARIANT_DATASET``.
+    genes
+        A file (see `read_gene_list`); None for the list of the data set that ships with the package.
+    overwrite, progress, options
+        As for `export_bundle`.
+
+    Raises
+    ------
+    DownloadError
+        If a file cannot be downloaded, or differs from its known checksum. Else as `export_bundle`.
+    """
+    checkpoint, *others = select([variant], dataset)
+    if others or checkpoint.name not in MODEL_TYPES:
+        raise ArgumentError(f"variant is {variant!r}, expected one of the release: {', '.join(MODEL_TYPES)}")
+    (vocabulary,) = select(["vocab"], dataset)
+    out = Path(out or f"bundles/{checkpoint.name}_{dataset}")
+    check_destination(out, "bundle", MANIFEST_NAME, overwrite=overwrite)  # the download takes minutes
+    progress(f"downloading or checking {checkpoint.name} ({dataset}) and the vocabulary")
+    vocabulary_path = downloads.fetch(vocabulary).path
+    return export_bundle(
+        downloads.fetch(checkpoint).path,
+        genes or dataset,
+        MODEL_TYPES[checkpoint.name],
+        out,
+        vocab=vocabulary_path,
+        dataset=dataset,
+        overwrite=overwrite,
+        progress=progress,
+        **options,
+    )
 
 
 def _merging_pays(in_vocab: Sequence[bool]) -> bool:

@@ -19,7 +19,7 @@ from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.hashing import state_of
 from scgenept_rt.wording import join_limited, pluralize
 
-UNUSED_PREFIX = "cls_decoder."
+_UNUSED_PREFIX = "cls_decoder."
 """Trained with the rest, but its output reaches no prediction."""
 
 _LAYER = "transformer_encoder.layers."
@@ -55,11 +55,8 @@ class Checkpoint:
     def raise_if_changed(self) -> None:
         """Raise `CheckpointError` if the file is no longer the one that was opened."""
         if state_of(self.path) != self.file_state:
-            raise _error(
-                self.path,
-                "changed while it was read",
-                "Wait until it is written (a download, a training run), then export again",
-            )
+            remedy = "Wait until it is written (a download, a training run), then export again"
+            raise _error(self.path, "changed while it was read", remedy)
 
 
 def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Checkpoint:
@@ -82,25 +79,26 @@ def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Chec
         tensors are missing, unexpected, of another shape, or not finite. `cls_decoder.*` may be absent.
     """
     path = Path(path)
-    encoders = variant_encoders(variant)
-    file_state = state_of(path)
+    encoders, file_state = variant_encoders(variant), state_of(path)
     weights = _plain_naming(_read_tensors(path), path)
     _check_encoders(weights, encoders, path, variant)
     shape = _network_shape(weights, encoders, n_heads, path, variant)
     expected = parameter_shapes(shape)
-    missing = [key for key in expected if key not in weights]
-    unexpected = [key for key in weights if key not in expected]
-    missized = [
-        f"{key} {list(tensor.shape)} instead of {list(expected[key])}"
-        for key, tensor in weights.items()
-        if key in expected and tensor.shape != expected[key]
-    ]
-    if missing or unexpected or missized:
-        raise _tensor_error(path, variant, missing, unexpected, missized)
+    found = {
+        "missing": [key for key in expected if key not in weights],
+        "unexpected": [key for key in weights if key not in expected],
+        "of another shape": [
+            f"{key} {list(tensor.shape)} instead of {list(expected[key])}"
+            for key, tensor in weights.items()
+            if key in expected and tensor.shape != expected[key]
+        ],
+    }
+    if any(found.values()):
+        raise _tensor_error(path, variant, found)
     checked = {key: tensor for key, tensor in weights.items() if tensor.numel() <= _CHECKED_NUMBERS}
     if not_finite := [key for key, tensor in checked.items() if not torch.isfinite(tensor).all()]:
-        found = f"{pluralize(len(not_finite), 'tensor')} with NaN or infinity ({join_limited(not_finite)})"
-        raise _error(path, f"holds {found}", _DAMAGED)
+        tensors = pluralize(len(not_finite), "tensor")
+        raise _error(path, f"holds {tensors} with NaN or infinity ({join_limited(not_finite)})", _DAMAGED)
     # As upstream's load, which copies into float32 parameters; rows of text tables are cast after the look-up.
     text_tables = {f"{name}.embedding.weight" for name in shape.d_text}
     in_use = {key: tensor if key in text_tables else tensor.float() for key, tensor in weights.items()}
@@ -111,22 +109,18 @@ def check_finite(gene_table: torch.Tensor, token_ids: torch.Tensor, path: Path |
     """Raise `CheckpointError` if the embedding of a model gene, a row of [n_genes, d_model], is not finite."""
     bad = torch.nonzero(~torch.isfinite(gene_table).all(dim=1)).flatten()
     if len(bad):
-        first = f"first: vocabulary id {int(token_ids[bad[0]])}"
-        found = f"NaN or infinity in the embeddings of {pluralize(len(bad), 'model gene')} ({first})"
-        raise _error(path, f"holds {found}", _DAMAGED)
+        found = f"{pluralize(len(bad), 'model gene')} (first: vocabulary id {int(token_ids[bad[0]])})"
+        raise _error(path, f"holds NaN or infinity in the embeddings of {found}", _DAMAGED)
 
 
 def _error(path: Path | str, problem: str, remedy: str = "", *options: UseOption) -> CheckpointError:
     return CheckpointError(problem, remedy, options, where=f"checkpoint {path}")
 
 
-def _tensor_error(
-    path: Path, variant: str, missing: Sequence[str] = (), unexpected: Sequence[str] = (), missized: Sequence[str] = ()
-) -> CheckpointError:
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": missized}
-    found = [f"{len(keys)} {kind}: {join_limited(keys, 12)}" for kind, keys in kinds.items() if keys]
+def _tensor_error(path: Path, variant: str, found: Mapping[str, Sequence[str]]) -> CheckpointError:
+    listed = "; ".join(f"{len(keys)} {kind}: {join_limited(keys, 12)}" for kind, keys in found.items() if keys)
     option = UseOption("variant", "name the variant that it was trained as")
-    return _error(path, f"does not hold the tensors of the variant {variant!r} ({'; '.join(found)})", "", option)
+    return _error(path, f"does not hold the tensors of the variant {variant!r} ({listed})", "", option)
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -134,8 +128,13 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if not path.is_file():  # opening a pipe would wait for a writer
             raise FileNotFoundError(path)
         # Mapped, where the format allows it: of about 950 MB only the rows of the model's genes are ever read.
-        loaded = _unpickled(path, mapped=zipfile.is_zipfile(path))
-        _check_members(path)
+        zipped = zipfile.is_zipfile(path)
+        loaded = _unpickled(path, mapped=zipped)
+        if zipped:  # torch.load compares no checksum
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise _error(path, f"is damaged: the checksum of {damaged} is wrong", _FETCH_AGAIN)
     if not isinstance(loaded, Mapping):
         raise _error(path, f"is not a state dict of tensors (it holds a {type(loaded).__name__})", _SAVE)
     if not all(isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in loaded.items()):
@@ -158,15 +157,6 @@ def _unpickled(path: Path, *, mapped: bool) -> object:
         raise _error(path, problem, _SAVE) from error
 
 
-def _check_members(path: Path) -> None:
-    """Raise `CheckpointError` if the file is a zip archive with a damaged member: torch.load compares no checksum."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise _error(path, f"is damaged: the checksum of {damaged} is wrong", _FETCH_AGAIN)
-
-
 def _holds_all(tensor: torch.Tensor) -> bool:
     """Return whether a tensor has a stored real number for each of its values; a view can repeat one without end."""
     return (
@@ -182,7 +172,7 @@ def _plain_naming(state_dict: Mapping[str, torch.Tensor], path: Path) -> dict[st
     renamed: dict[str, torch.Tensor] = {}
     for key, tensor in state_dict.items():
         plain = _PACKED_QKV.sub(".self_attn.in_proj_", _WRAPPERS.sub("", key))
-        if plain.startswith(UNUSED_PREFIX):
+        if plain.startswith(_UNUSED_PREFIX):
             continue
         if plain in renamed:
             raise _error(path, f"holds {plain} under two names, one of them {key}", "Save it again with one naming")
@@ -196,11 +186,9 @@ def _check_encoders(
     found = tuple(name for name in ENCODERS if any(key.startswith(f"{name}.") for key in state_dict))
     if set(found) == set(encoders):
         return
+    held, wanted = (join_limited(names, 9) or "none" for names in (found, encoders))
+    problem = f"holds the encoders {held}, but the variant {variant!r} has {wanted}"
     fitting = variants_with(found)
-    problem = (
-        f"holds the encoders {join_limited(found, 9) or 'none'}, "
-        f"but the variant {variant!r} has {join_limited(encoders, 9) or 'none'}"
-    )
     if not fitting:
         raise _error(path, problem, "No published variant has the encoders of the checkpoint")
     remedy = f"The variants with its encoders: {join_limited(fitting, 9)}"
@@ -212,9 +200,9 @@ def _network_shape(
 ) -> NetworkShape:
     def size(key: str, axis: int = 0) -> int:
         if key not in weights:
-            raise _tensor_error(path, variant, missing=[key])
+            raise _tensor_error(path, variant, {"missing": [key]})
         if weights[key].ndim <= axis:
-            raise _tensor_error(path, variant, missized=[f"{key} {list(weights[key].shape)}"])
+            raise _tensor_error(path, variant, {"of another shape": [f"{key} {list(weights[key].shape)}"]})
         return weights[key].shape[axis]
 
     d_model = size("pert_encoder.weight", 1)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,14 +19,25 @@ from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
-    from scgenept_rt.bundle import Bundle, Precision
+    from scgenept_rt.bundle import Bundle
 
 app = new_program(
     "scgenept-export", "Turn trained scGenePT checkpoints into ONNX bundles for scgenept-rt (needs PyTorch)."
 )
 
+
+def _parse_precisions(text: str) -> Any:
+    wanted = {part.strip() for part in text.split(",")}
+    if not wanted <= {"fp32", "fp16"}:
+        raise typer.BadParameter(f"{text!r} is not one of fp32, fp16 and fp32,fp16")
+    return sorted(wanted, reverse=True)
+
+
 PrecisionsOption = Annotated[
-    str, typer.Option("--precision", metavar="NAME", help="Precisions of the graphs: fp32, fp16 or both.")
+    Any,
+    typer.Option(
+        "--precision", metavar="NAME", parser=_parse_precisions, help="Precisions of the graphs: fp32, fp16 or both."
+    ),
 ]
 PortableOption = Annotated[
     bool, typer.Option("--portable", help="Also write graphs of standard operators (TensorRT and other engines).")
@@ -76,7 +87,6 @@ def bundle(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Export a checkpoint into a bundle, and check every graph against PyTorch."""
-    chosen = _precisions(precisions)
     _require_export_extra()
     from scgenept_export.bundle_export import export_bundle
 
@@ -89,7 +99,7 @@ def bundle(
         dataset=dataset,
         training_total=training_total,
         n_heads=n_heads,
-        precisions=chosen,
+        precisions=precisions,
         portable=portable,
         keep_reference_weights=keep_reference_weights,
         synthetic=synthetic,
@@ -131,21 +141,21 @@ def from_release(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Download a released variant with its vocabulary, and export it into a bundle."""
-    chosen = _precisions(precisions)
     _require_export_extra()
-    from scgenept_export.release import export_release
+    from scgenept_export.bundle_export import export_release
     from scgenept_rt.cli.download import download_progress
     from scgenept_rt.download import DownloadDirectory, default_directory
 
     with download_progress() as progress:
         here = directory or default_directory()
+        downloads = DownloadDirectory(here, mirror=mirror, offline=offline, progress=progress)
         made = export_release(
             variant,
             dataset,
             out,
-            downloads=DownloadDirectory(here, mirror=mirror, offline=offline, progress=progress),
+            downloads=downloads,
             genes=genes,
-            precisions=chosen,
+            precisions=precisions,
             portable=portable,
             keep_reference_weights=keep_reference_weights,
             overwrite=overwrite,
@@ -173,16 +183,9 @@ def tensorrt_rtx(
     from scgenept_export.tensorrt_rtx import build_engines
     from scgenept_rt.bundle import Bundle
 
-    opened = Bundle.open(bundle)
-    engines = build_engines(
-        opened,
-        compute_capability,
-        out or bundle.with_name(f"{bundle.name}-tensorrt-rtx"),
-        precision=precision,
-        max_batch=max_batch,
-        overwrite=overwrite,
-        progress=_progress(),
-    )
+    opened, out = Bundle.open(bundle), out or bundle.with_name(f"{bundle.name}-tensorrt-rtx")
+    options: Any = {"precision": precision, "max_batch": max_batch, "overwrite": overwrite}
+    engines = build_engines(opened, compute_capability, out, **options, progress=_progress())
     most = f"{pluralize(max_batch, 'cell')} x {pluralize(opened.manifest.dimensions.n_genes, 'gene')}"
     for engine in engines:
         print(f"wrote {engine}: {engine.stat().st_size / 1e6:.1f} MB, up to {most}")
@@ -220,7 +223,6 @@ def triton(
 @app.command("variants", cls=Command)
 def variants() -> None:
     """List the model types that can be exported."""
-    _require_export_extra()
     from scgenept_export.variants import RELEASED, VARIANTS
 
     for name, encoders in VARIANTS.items():
@@ -231,14 +233,6 @@ def _require_export_extra() -> None:
     missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise MissingPackageError(", ".join(missing), "exporting", "export,cpu")
-
-
-def _precisions(text: str) -> tuple[Precision, ...]:
-    known: tuple[Precision, ...] = ("fp32", "fp16")
-    wanted = {part.strip() for part in text.split(",")}
-    if not wanted <= {*known}:
-        raise typer.BadParameter(f"{text!r} is not one of fp32, fp16 and fp32,fp16", param_hint="--precision")
-    return tuple(name for name in known if name in wanted)
 
 
 def _summarize(made: Bundle) -> None:

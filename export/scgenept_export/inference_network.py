@@ -112,7 +112,7 @@ class BiasedRelu(nn.Module):
 
 
 class FoldedLayer(nn.Module):
-    """A transformer layer with most biases folded into others; the bias of the norm `before` it may be changed."""
+    """A transformer layer with most biases folded into others; may change the bias of the norm `before` it."""
 
     def __init__(self, layer: EncoderLayer, ops: EagerOps, before: nn.LayerNorm, *, merge_biases: bool) -> None:
         super().__init__()
@@ -204,23 +204,9 @@ class InferenceNetwork(nn.Module):
     def forward(
         self, values: Tensor, pert_flags: Tensor, gene_index: Tensor, log_count: Tensor | None = None
     ) -> Tensor:
-        """Predict expression.
+        """Predict [batch, n_genes] float32 from inputs as in the bundle format.
 
-        Parameters
-        ----------
-        values
-            [batch, n_genes] float32, log1p-normalised.
-        pert_flags
-            [batch, n_genes] int64, 1 = perturbed.
-        gene_index
-            [n_genes] int64, rows of the gene table.
-        log_count
-            [n_genes] float32, for merged tokens: the logarithm of how many each stands for. None for all different.
-
-        Returns
-        -------
-        Tensor
-            [batch, n_genes] float32.
+        `log_count` [n_genes] float32 is for merged tokens: the logarithm of how many each stands for; None for one.
         """
         x = F.embedding(gene_index, self.gene_table) + F.embedding(pert_flags, self.pert_table)
         if self.value_encoder is not None:

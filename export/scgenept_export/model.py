@@ -120,19 +120,6 @@ class EncoderLayer(nn.Module):
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
 
 
-class Encoder(nn.Module):
-    """The stack of transformer layers, without a final norm: [batch, n, d_model] -> the same."""
-
-    def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.n_layers))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
 class ExprDecoder(nn.Module):
     """Expression decoder (scGPT `ExprDecoder`, explicit zero probability off): [batch, n, d_model] -> [batch, n]."""
 
@@ -160,7 +147,8 @@ class ReferenceModel(nn.Module):
             setattr(self, name, self._encoder(name, shape, text_dtype))
         self.pert_encoder = nn.Embedding(3, shape.d_model)
         self.ln = nn.LayerNorm(shape.d_model)
-        self.transformer_encoder = Encoder(shape)
+        layers = nn.Sequential(*(EncoderLayer(shape) for _ in range(shape.n_layers)))  # without a final norm
+        self.transformer_encoder = nn.ModuleDict({"layers": layers})
         self.decoder = ExprDecoder(shape.d_model, shape.d_decoder)
 
     @staticmethod
@@ -186,7 +174,7 @@ class ReferenceModel(nn.Module):
     @property
     def layers(self) -> list[EncoderLayer]:
         """The transformer layers, first to last."""
-        return [layer for layer in self.transformer_encoder.layers if isinstance(layer, EncoderLayer)]
+        return [layer for layer in self.transformer_encoder["layers"].children() if isinstance(layer, EncoderLayer)]
 
     def gene_embedding(self, token_ids: Tensor) -> Tensor:
         """Sum the encoders that depend on the gene alone: token ids [n] -> [n, d_model] (zeros if there are none)."""
@@ -197,26 +185,16 @@ class ReferenceModel(nn.Module):
         return total
 
     def forward(self, token_ids: Tensor, values: Tensor, pert_flags: Tensor) -> Tensor:
-        """Predict post-perturbation expression.
+        """Predict post-perturbation expression [batch, n_genes] float32, log1p-normalised.
 
-        Parameters
-        ----------
-        token_ids
-            [n_genes] int64, vocabulary id of each gene (`<pad>`'s id for genes outside the vocabulary).
-        values
-            [batch, n_genes] float32, log1p-normalised expression of control cells.
-        pert_flags
-            [batch, n_genes] int64, 1 for perturbed genes, else 0.
-
-        Returns
-        -------
-        Tensor
-            [batch, n_genes] float32, predicted log1p-normalised expression.
+        `token_ids` [n_genes] int64 are vocabulary ids (`<pad>`'s for genes outside the vocabulary), `values` [batch,
+        n_genes] float32 log1p-normalised expression of control cells, `pert_flags` [batch, n_genes] int64 1 for
+        perturbed genes, else 0.
         """
         embedded = self.gene_embedding(token_ids) + self.pert_encoder(pert_flags)
         if self.value_encoder is not None:
             embedded = embedded + self.value_encoder(values)
-        return self.decoder(self.transformer_encoder(self.ln(embedded)))
+        return self.decoder(self.transformer_encoder["layers"](self.ln(embedded)))
 
 
 def parameter_shapes(shape: NetworkShape) -> dict[str, torch.Size]:

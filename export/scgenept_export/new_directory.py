@@ -13,24 +13,14 @@ from scgenept_rt.files.failures import failed_writes
 
 
 def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> None:
-    """Check that a directory can be written at a path, and make the directory above it.
+    """Raise `OutputError` unless a directory can be written at a path; makes the directory above it.
 
-    Parameters
-    ----------
-    kind
-        What it is, such as "bundle".
-    marker
-        The file that every directory of this kind holds: others are not replaced.
-
-    Raises
-    ------
-    OutputError
-        If it exists and is not to be replaced, is no directory of this kind, or cannot be made.
+    `kind` is what it is, such as "bundle", `marker` the file that every directory of this kind holds: others are not
+    replaced.
     """
     if out.name in ("", ".."):
-        raise OutputError(
-            f"the path gives the {kind} no name of its own", f"Choose another, such as {out / kind}", where=out
-        )
+        problem = f"the path gives the {kind} no name of its own"
+        raise OutputError(problem, f"Choose another, such as {out / kind}", where=out)
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"is a file, but a {kind} is a directory", "Choose another path", where=out)
     if out.exists() and any(out.iterdir()):
@@ -49,7 +39,8 @@ def check_destination(out: Path, kind: str, marker: str, *, overwrite: bool) -> 
 @contextmanager
 def replaced_directory(out: Path, kind: str) -> Iterator[Path]:
     """Make a directory beside `out` that takes its place at the end; on any failure it is removed."""
-    partial, retired = _beside(out, "partial"), _beside(out, "replaced")
+    # Hidden: `bundles/*` never lists one.
+    partial, retired = (out.with_name(f".{out.name}.{what}") for what in ("partial", "replaced"))
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     try:
         with failed_writes(out, f"the {kind} cannot be written", "Free some space, or choose another path"):
@@ -62,10 +53,4 @@ def replaced_directory(out: Path, kind: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if retired.exists():  # also after a process that was killed between the renames
-        shutil.rmtree(retired, ignore_errors=True)
-
-
-def _beside(out: Path, what: str) -> Path:
-    # Hidden: `bundles/*` never lists one.
-    return out.with_name(f".{out.name}.{what}")
+    shutil.rmtree(retired, ignore_errors=True)  # also after a process that was killed between the renames

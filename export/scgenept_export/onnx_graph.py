@@ -1,4 +1,4 @@
-"""Tracing the inference network into an ONNX graph file."""
+"""Tracing the inference network into an ONNX graph, and the file of that graph."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from torch import Tensor
 
 from scgenept_export.inference_network import PORTABLE_OPSET, InferenceNetwork, OrtOps, PortableOps, fold
 from scgenept_export.model import ReferenceModel
-from scgenept_export.shared_weights import align_weights, share_weights
 from scgenept_rt.bundle import Precision, Target
 from scgenept_rt.session.protocol import OUTPUT
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 OPSETS: dict[Target, int] = {"ort": 20, "merged": 20, "portable": PORTABLE_OPSET}
 LOG_COUNT = "log_count"
+
+_ALIGNMENT = 16
+"""Bytes: engines map weights into memory from where they lie in the file, and read several numbers at once."""
+_LEAST_BYTES = 256
+"""Smaller tensors are neither aligned nor shared: a reference is hardly shorter than they are."""
 
 
 def graph_file_name(precision: Precision, target: Target) -> str:
@@ -60,7 +64,7 @@ def write_graph(
     graph.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), LOG_COUNT))
     # Shapes that were inferred from it say n_genes, which one number for all is not.
     del graph.graph.value_info[:]
-    share_weights(graph, path.with_name(graph_file_name(precision, "ort")))
+    _share_weights(graph, path.with_name(graph_file_name(precision, "ort")))
     path.write_bytes(graph.SerializeToString(deterministic=True))
 
 
@@ -107,3 +111,42 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+def align_weights(model: onnx.ModelProto) -> bytes:
+    """Serialise a graph so that the bytes of every large tensor begin at a multiple of `_ALIGNMENT`.
+
+    A blank description before each of them fills the gap; nothing else changes.
+    """
+    tensors = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= _LEAST_BYTES]
+    # What lies before the first tensor, then before each next one.
+    fillers = [model, *tensors[:-1]]
+    widths = [1] * len(fillers)
+    while True:
+        for filler, width in zip(fillers, widths, strict=True):
+            filler.doc_string = " " * width
+        data: bytes = model.SerializeToString(deterministic=True)
+        # Each gap moves all that follows by as much. A length that takes another byte moves it again: hence the loop.
+        moved = end = 0
+        for i, tensor in enumerate(tensors):
+            begin = data.index(tensor.raw_data, end)
+            end = begin + len(tensor.raw_data)
+            gap = -(begin + moved) % _ALIGNMENT
+            widths[i] += gap
+            moved += gap
+        if not moved:
+            return data
+
+
+def _share_weights(model: onnx.ModelProto, owner: Path) -> None:
+    """Let every large tensor of a graph refer to its bytes in the file of another, where that holds the same ones."""
+    data = owner.read_bytes()
+    for tensor in model.graph.initializer:
+        offset = data.find(tensor.raw_data) if len(tensor.raw_data) >= _LEAST_BYTES else -1
+        if offset < 0:
+            continue
+        entries = {"location": owner.name, "offset": str(offset), "length": str(len(tensor.raw_data))}
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=value)

@@ -1,7 +1,6 @@
 """Checkpoints with made-up weights in the published layout.
 
-They have every property of a trained checkpoint but the training: names, shapes and dtypes. Tests, benchmarks and the
-demo bundle are made from them where trained weights cannot be had; speed does not depend on the weights.
+They have names, shapes and dtypes of a trained checkpoint, for tests and benchmarks: speed does not depend on weights.
 """
 
 from __future__ import annotations
@@ -13,19 +12,16 @@ import torch
 from scgenept_export.model import NetworkShape, parameter_shapes
 from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
 
-PUBLISHED_TOKENS = 60_697
-TEXT_WIDTH = 1536
-
 
 def synthetic_state_dict(
     variant: str,
     *,
-    n_tokens: int = PUBLISHED_TOKENS,
+    n_tokens: int = 60_697,
     d_model: int = 512,
     n_layers: int = 12,
     n_heads: int = 8,
     d_ff: int = 512,
-    d_text: int = TEXT_WIDTH,
+    d_text: int = 1536,
     seed: int = 0,
 ) -> OrderedDict[str, torch.Tensor]:
     """Return random weights for a variant, by default of the published size.

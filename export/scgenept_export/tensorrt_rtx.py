@@ -14,12 +14,7 @@ from typing import Any
 
 from scgenept_export.errors import EngineBuildError
 from scgenept_rt.bundle import Bundle, BundleFile, Precision
-from scgenept_rt.errors import (
-    ArgumentError,
-    MissingPackageError,
-    OutputExistsError,
-    UseOption,
-)
+from scgenept_rt.errors import ArgumentError, MissingPackageError, OutputExistsError, UseOption
 from scgenept_rt.files.durable import write_durably
 from scgenept_rt.files.failures import failed_writes
 
@@ -53,10 +48,8 @@ def build_engines(
 
     Raises
     ------
-    ArgumentError
-        If TensorRT-RTX does not build for a compute capability.
-    MissingPackageError
-        If TensorRT-RTX is not installed, or does not load.
+    ArgumentError, MissingPackageError
+        If TensorRT-RTX does not build for a compute capability, or is not installed.
     GraphNotInBundleError
         If the bundle has no portable graph of that precision.
     OutputError
@@ -88,22 +81,26 @@ def build_engines(
 
 
 def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, max_batch: int) -> None:
-    log = _collecting_logger(trt)
+    class Errors(trt.ILogger):  # type: ignore[misc]
+        """Keeps errors for our own message instead of printing everything."""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                reasons.append(message.strip())
+
+    reasons: list[str] = []
+    log = Errors()
     builder = trt.Builder(log)
     model = bundle.path(graph).read_bytes()
-
-    def network() -> Any:
-        return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-
     # Asking what is supported fills the network, so another one is parsed into. A parser does not keep its network.
-    asked, built = network(), network()
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    asked, built = builder.create_network(typed), builder.create_network(typed)
     parser = trt.OnnxParser(asked, log)
     whole, n_parts = parser.supports_model_v2(model), parser.num_subgraphs
-    if not whole or n_parts != 1 or not parser.is_subgraph_supported(0):
-        raise _build_error(graph.path, None, log.errors)
+    readable = whole and n_parts == 1 and parser.is_subgraph_supported(0)
+    if not readable or not trt.OnnxParser(built, log).parse(model):
+        raise _build_error(f"read every node of {graph.path}", reasons)
     n_nodes = len(parser.get_subgraph_nodes(0))
-    if not trt.OnnxParser(built, log).parse(model):
-        raise _build_error(graph.path, None, log.errors)
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), 0)
@@ -116,7 +113,7 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
     config.add_optimization_profile(profile)
     serialized = builder.build_serialized_network(built, config)
     if serialized is None:
-        raise _build_error(graph.path, name, log.errors)
+        raise _build_error(f"build an engine for {name} of {graph.path}", reasons)
     content = bytes(serialized)
     description = path.with_suffix(".json")
     facts = {
@@ -139,23 +136,7 @@ def _build(trt: Any, bundle: Bundle, graph: BundleFile, name: str, path: Path, m
         write_durably(description, (json.dumps(facts, indent=2) + "\n").encode())
 
 
-def _collecting_logger(trt: Any) -> Any:
-    class CollectingLogger(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors for our own message instead of printing everything."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message.strip())
-
-    return CollectingLogger()
-
-
-def _build_error(graph: str, compute_capability: str | None, reasons: Sequence[str]) -> EngineBuildError:
-    what = "read every node of" if compute_capability is None else f"build an engine for {compute_capability} of"
+def _build_error(what: str, reasons: Sequence[str]) -> EngineBuildError:
     reason = reasons[0].split("\n")[0][:300] if reasons else "no reason given"
     remedy = "It has kernels for fp16 and heads of 64, as the published models have"
-    return EngineBuildError(f"TensorRT-RTX cannot {what} {graph}: {reason}", remedy)
+    return EngineBuildError(f"TensorRT-RTX cannot {what}: {reason}", remedy)

@@ -1,9 +1,14 @@
-"""The provider `torch`: the eager fp32 reference behind the runtime's `Session`, found through its entry point."""
+"""The provider `torch`: the eager fp32 reference behind the runtime's `Session`, found through its entry point.
+
+The weights that a bundle keeps for it are a checkpoint in the published layout, with the rows of the model's genes
+alone: row i of every embedding table is that of the bundle's gene i, so that `gene_index` itself serves as token ids.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -12,9 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scgenept_export.reference_weights import load_reference_model
-from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import ArgumentError, ProviderUnavailableError
+from scgenept_export.checkpoint import Checkpoint, load_checkpoint
+from scgenept_export.model import ReferenceModel
+from scgenept_rt.bundle import REFERENCE_WEIGHTS_NAME, Bundle, Precision, Reference
+from scgenept_rt.errors import ArgumentError, BundleError, ProviderUnavailableError, UseOption
+from scgenept_rt.files.failures import failed_reads
+from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.files.machine_limits import cpu_threads
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session import inference_error
@@ -35,14 +43,10 @@ class TorchSession:
     fixed_batches: Final = False  # any batch size costs alike
 
     def __init__(self, bundle: Bundle, choice: ProviderChoice) -> None:
-        """Load the weights; see `load_reference_model`.
+        """Load the weights.
 
-        Raises
-        ------
-        ArgumentError
-            If another precision than fp32 is asked for.
-        ProviderUnavailableError
-            If the device is not one that PyTorch sees.
+        Raises `ArgumentError` if another precision than fp32 is asked for, `ProviderUnavailableError` if PyTorch does
+        not see the device, and what `load_reference_model` raises.
         """
         if choice.precision != "fp32":
             problem = f"precision is {choice.precision!r}, but the provider torch is the fp32 reference"
@@ -90,9 +94,58 @@ def _device(device_id: int | None) -> torch.device:
         return torch.device("cpu")
     n_devices = torch.cuda.device_count()
     if device_id >= n_devices:
-        raise ProviderUnavailableError(
-            f"device {device_id} was asked for, but PyTorch {torch.__version__} sees {pluralize(n_devices, 'GPU')}",
-            "Ask for another device, or for none, to run on the CPU",
-            where="provider torch",
-        )
+        found = f"PyTorch {torch.__version__} sees {pluralize(n_devices, 'GPU')}"
+        remedy = "Ask for another device, or for none, to run on the CPU"
+        raise ProviderUnavailableError(f"device {device_id} was asked for, but {found}", remedy, where="provider torch")
     return torch.device("cuda", device_id)
+
+
+def write_reference_weights(checkpoint: Checkpoint, token_ids: torch.Tensor, path: Path) -> None:
+    """Save a checkpoint's tensors with its embedding tables cut to the model's genes."""
+    # Cloned: a tensor that is a view would be saved with all that it is a view of.
+    cut = _cut_to_genes(checkpoint, token_ids)
+    with path.open("wb") as stream:  # given a path, torch does not report a full disk as an OSError
+        torch.save({key: tensor.clone() for key, tensor in cut.state_dict.items()}, stream)
+
+
+def load_reference_model(bundle: Bundle, reference_checkpoint: Path | None) -> ReferenceModel:
+    """Load the eager fp32 model of a bundle; its token ids are the rows of the bundle's gene table.
+
+    Without the checkpoint that the bundle was exported from, the weights that the bundle keeps are used. Raises
+    `BundleError` if it keeps none, or the checkpoint is another one.
+    """
+    manifest, where = bundle.manifest, f"bundle {bundle.directory}"
+    source, n_heads = manifest.source_checkpoint, manifest.dimensions.n_heads
+    if reference_checkpoint is None and any(file.path == REFERENCE_WEIGHTS_NAME for file in manifest.files):
+        kept = load_checkpoint(bundle.directory / REFERENCE_WEIGHTS_NAME, manifest.variant, n_heads=n_heads)
+        return ReferenceModel.from_checkpoint(kept)
+    token_ids = Reference.read(bundle.directory).token_ids
+    if reference_checkpoint is None or token_ids is None:  # bundles of older versions have no token ids
+        purpose = f"name the checkpoint that it was exported from ({source.name})"
+        raise BundleError(
+            "keeps no weights for PyTorch",
+            "Export it again with `scgenept-export bundle ... --keep-reference-weights`",
+            [] if token_ids is None else [UseOption("reference_checkpoint", purpose)],
+            where=where,
+        )
+    with failed_reads(BundleError, where, f"reference checkpoint {reference_checkpoint}", "Check the path"):
+        found = sha256_of(reference_checkpoint)
+    if found != source.sha256:
+        problem = (
+            f"{reference_checkpoint} is not the checkpoint that it was exported from: its sha256 is {found[:12]}..., "
+            f"expected {source.sha256[:12]}... ({source.name})"
+        )
+        raise BundleError(problem, "Use that file, or export a bundle of this one", where=where)
+    whole = load_checkpoint(reference_checkpoint, manifest.variant, n_heads=n_heads)
+    return ReferenceModel.from_checkpoint(_cut_to_genes(whole, torch.from_numpy(token_ids)))
+
+
+def _cut_to_genes(checkpoint: Checkpoint, token_ids: torch.Tensor) -> Checkpoint:
+    """Return a checkpoint whose embedding tables have one row per model gene, in model order."""
+    # Rows of text tables are cast to float32 after the look-up: cast before it they are the same numbers.
+    state_dict = {
+        key: tensor[token_ids].float() if key.endswith(".embedding.weight") else tensor
+        for key, tensor in checkpoint.state_dict.items()
+    }
+    n_tokens = None if checkpoint.shape.n_tokens is None else len(token_ids)
+    return replace(checkpoint, shape=replace(checkpoint.shape, n_tokens=n_tokens), state_dict=state_dict)

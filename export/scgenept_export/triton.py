@@ -10,10 +10,9 @@ import numpy as np
 import onnx
 
 from scgenept_export.errors import ExportedGraphError
-from scgenept_export.graph_check import open_on_cpu
+from scgenept_export.graph_check import SEED, example_cells, open_on_cpu
 from scgenept_export.new_directory import check_destination, replaced_directory
-from scgenept_export.reference_cells import SEED, example_cells
-from scgenept_export.shared_weights import align_weights
+from scgenept_export.onnx_graph import align_weights
 from scgenept_rt.bundle import Bundle, Precision
 from scgenept_rt.errors import ArgumentError
 from scgenept_rt.files.durable import write_durably
@@ -42,8 +41,7 @@ def write_triton_model(
     Returns
     -------
     Path
-        The model's directory: ``config.pbtxt``, ``genes.txt`` and ``1/model.onnx``. Its name is that of the variant and
-        data set.
+        The model's directory, named after variant and data set: ``config.pbtxt``, ``genes.txt``, ``1/model.onnx``.
 
     Raises
     ------
@@ -60,9 +58,7 @@ def write_triton_model(
     sizes = manifest.dimensions
     most = largest_batch(sizes.n_genes, max(sizes.d_model, sizes.d_ff))
     if max_batch > most:
-        raise ArgumentError(
-            f"max_batch is {max_batch:,}, expected up to {most:,}: more cells do not fit a GPU's indices"
-        )
+        raise ArgumentError(f"max_batch is {max_batch:,}, expected up to {most:,}: more do not fit a GPU's indices")
     # Triton takes the directory's name into addresses.
     out = repository / re.sub(r"[^A-Za-z0-9_.-]", "_", f"{manifest.variant}_{manifest.dataset}")
     check_destination(out, "model of Triton", _CONFIG, overwrite=overwrite)
@@ -97,11 +93,9 @@ def _check(bundle: Bundle, original: Path, served: Path, precision: Precision) -
     expected = open_on_cpu(original)({**feed, _INDEX: np.arange(n_genes)})
     found = bundle.tolerance(precision).compare(open_on_cpu(served)(feed), expected)
     if not found.passed:
-        raise ExportedGraphError(
-            f"the graph for Triton differs from the bundle's by {found.max_difference:.3g}, {found.worst:.3g} times "
-            "the tolerance; no model was written",
-            where=bundle.directory,
-        )
+        by = f"{found.max_difference:.3g}, {found.worst:.3g} times the tolerance"
+        problem = f"the graph for Triton differs from the bundle's by {by}; no model was written"
+        raise ExportedGraphError(problem, where=bundle.directory)
 
 
 def _config(bundle: Bundle, name: str, max_batch: int) -> str:

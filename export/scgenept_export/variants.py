@@ -15,9 +15,6 @@ from scgenept_rt.errors import ArgumentError
 TOKEN_ENCODER = "encoder"
 VALUE_ENCODER = "value_encoder"
 GENEPT_ENCODER = "genept_encoder"
-GO_ENCODERS = MappingProxyType(
-    {"c": "gopt_encoder_c", "f": "gopt_encoder_f", "p": "gopt_encoder_p", "all": "gopt_encoder_f"}
-)
 ENCODERS = (TOKEN_ENCODER, VALUE_ENCODER, GENEPT_ENCODER, "gopt_encoder_c", "gopt_encoder_f", "gopt_encoder_p")
 """Every optional encoder, in the order in which upstream adds their outputs."""
 
@@ -33,18 +30,15 @@ def _table() -> dict[str, tuple[str, ...]]:
             table[f"scgenept_{text}_gpt{suffix}"] = (TOKEN_ENCODER, VALUE_ENCODER, GENEPT_ENCODER)
             table[f"genept_{text}_gpt{suffix}"] = (GENEPT_ENCODER,)
         table[f"scgenept_{text}_gpt_scgpt_counts"] = (VALUE_ENCODER,)
-    for part, encoder in GO_ENCODERS.items():
+    for part in ("c", "f", "p", "all"):
+        encoder = "gopt_encoder_f" if part == "all" else f"gopt_encoder_{part}"
         for form in ("concat", "avg"):
             table[f"scgenept_go_{part}_gpt_{form}"] = (TOKEN_ENCODER, VALUE_ENCODER, encoder)
             table[f"go_{part}_gpt_{form}"] = (encoder,)
         table[f"go_{part}_gpt_concat_no_attention"] = (encoder,)
         table[f"go_{part}_scgpt_counts"] = (VALUE_ENCODER,)
-        table[f"scgenept_ncbi+uniprot_gpt_go_{part}_gpt_concat"] = (
-            TOKEN_ENCODER,
-            VALUE_ENCODER,
-            GENEPT_ENCODER,
-            encoder,
-        )
+        both = (TOKEN_ENCODER, VALUE_ENCODER, GENEPT_ENCODER, encoder)
+        table[f"scgenept_ncbi+uniprot_gpt_go_{part}_gpt_concat"] = both
     return table
 
 
@@ -62,18 +56,14 @@ def variant_encoders(variant: str) -> tuple[str, ...]:
     """
     if variant in VARIANTS:
         return VARIANTS[variant]
-    near = _near(variant)
+    directory = [MODEL_TYPES[variant]] if variant in MODEL_TYPES else []
+    containing = [name for name in RELEASED if variant.casefold() in name] if len(variant) > 1 else []
+    near = directory or containing or difflib.get_close_matches(variant, VARIANTS, n=3, cutoff=0.6)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise ArgumentError(
         f"variant is {variant!r}, which is not one of the published model types",
         f"{hint}`scgenept-export variants` lists them all",
     )
-
-
-def _near(variant: str) -> list[str]:
-    directory = [MODEL_TYPES[variant]] if variant in MODEL_TYPES else []
-    containing = [name for name in RELEASED if variant.casefold() in name] if len(variant) > 1 else []
-    return directory or containing or difflib.get_close_matches(variant, VARIANTS, n=3, cutoff=0.6)
 
 
 def variants_with(encoders: tuple[str, ...]) -> list[str]:

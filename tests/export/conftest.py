@@ -15,11 +15,16 @@ import torch
 
 from scgenept_export.checkpoint import Checkpoint, load_checkpoint
 from scgenept_export.synthetic import synthetic_state_dict
+from scgenept_export.variants import VARIANTS
 
 StateDict = OrderedDict[str, torch.Tensor]
 
 SIZES = {"n_tokens": 12, "d_model": 16, "n_layers": 2, "n_heads": 8, "d_ff": 24, "d_text": 10}
 """Every size differs from the others, so that no two can be mistaken for each other."""
+
+
+KINDS = tuple({encoders: name for name, encoders in VARIANTS.items()}.values())
+"""One variant with each set of encoders."""
 
 
 @pytest.fixture(scope="session", autouse=True)

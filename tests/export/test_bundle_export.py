@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,15 @@ import torch
 from scgenept_export import bundle_export
 from scgenept_export.bundle_export import export_bundle
 from scgenept_export.checkpoint import load_checkpoint
-from scgenept_export.errors import CheckpointError, ExportedGraphError, ExportWarning, GeneListError, VocabularyError
+from scgenept_export.errors import CheckpointError, ExportWarning, GeneListError, VocabularyError
+from scgenept_export.gene_list import GeneList
 from scgenept_export.graph_check import GraphCheck
-from scgenept_export.reference_weights import write_reference_weights
+from scgenept_export.onnx_graph import write_graph
+from scgenept_export.torch_backend import write_reference_weights
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility import check_cells
 from scgenept_rt.errors import ArgumentError, OutputError, OutputExistsError
 from scgenept_rt.files.hashing import sha256_of
-from tests.export.conftest import shift_output
 
 if TYPE_CHECKING:
     from tests.conftest import Oracle
@@ -111,20 +112,24 @@ def test_default_is_both_precisions_for_onnx_runtime_and_the_options_change_that
 
 
 def test_fp16_that_misses_its_bound_keeps_its_biases(
-    export: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Callable[..., Bundle],
+    oracle_bundle: OracleBundle,
+    copy_graphs: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    misses = iter([["fp16 misses its bound"]])
+    copy, answers = bundle_export.write_graph, iter([["fp16 misses its bound"], []])
     monkeypatch.setattr(
-        GraphCheck, "misses", lambda _self, _path, precision, *_: next(misses, []) if precision == "fp16" else []
+        bundle_export, "write_graph", lambda *args, **apart: (write_graph if apart else copy)(*args, **apart)
     )
-    bundle = export(tmp_path / "bundle", precisions=("fp32", "fp16"))
-    operators = {
-        graph.precision: Counter(node.op_type for node in onnx.load(bundle.path(graph)).graph.node)
-        for graph in bundle.graphs()
-        if graph.target == "ort"
-    }
-    assert operators["fp16"]["Relu"] == operators["fp32"]["Max"] > 0
-    assert operators["fp16"]["Max"] == operators["fp32"]["Relu"] == 0
+    monkeypatch.setattr(GraphCheck, "misses", lambda *_: next(answers))
+    (graph,) = export(tmp_path / "bundle", precisions=("fp16",)).graphs()
+    merged, apart = (
+        Counter(node.op_type for node in onnx.load(directory / graph.path).graph.node)
+        for directory in (oracle_bundle(GO_C), tmp_path / "bundle")
+    )
+    assert apart["Relu"] == merged["Max"] > 0
+    assert apart["Max"] == merged["Relu"] == 0
 
 
 def test_a_second_export_on_this_machine_writes_the_same_bytes(
@@ -132,11 +137,6 @@ def test_a_second_export_on_this_machine_writes_the_same_bytes(
 ) -> None:
     first, second = export(tmp_path / "first"), export(tmp_path / "second")
     assert first.digest == second.digest
-
-
-def test_the_census_vocabulary_is_the_default(oracle: Oracle, tmp_path: Path) -> None:
-    with pytest.raises(VocabularyError, match=r"60,697 tokens.*36 rows"):
-        export_bundle(oracle.checkpoint(GO_C), oracle.genes, GO_C, tmp_path / "out")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -148,6 +148,7 @@ def test_an_unusable_input_leaves_nothing(export: Callable[..., Bundle], tmp_pat
         ({"checkpoint": tmp_path / "nowhere.pt"}, CheckpointError),
         ({"genes": tmp_path / "nowhere.txt"}, GeneListError),
         ({"vocab": tmp_path / "nowhere.json"}, VocabularyError),
+        ({"vocab": None}, VocabularyError),  # the census vocabulary, which has 60,697 tokens and not 36
         ({"n_heads": 7}, ArgumentError),
     ):
         with pytest.raises(error):
@@ -169,8 +170,7 @@ def test_other_genes_than_the_data_sets_are_told(
 
 
 def test_genes_of_another_naming_are_refused(export: Callable[..., Bundle], tmp_path: Path) -> None:
-    genes = tmp_path / "genes.txt"
-    genes.write_text("ENSG00000000000\nENSG00000000001\n")
+    genes = GeneList(("ENSG00000000000", "ENSG00000000001"), (None, None))
     with pytest.raises(VocabularyError, match=r"none of the 2 model genes .* Ensembl ids\?"):
         export(tmp_path / "out", genes=genes)
 
@@ -223,22 +223,6 @@ def test_overwrite_replaces_a_bundle_and_what_a_link_names(
     ]
 
 
-def test_a_wrong_graph_ends_the_export_and_the_existing_bundle_stays(
-    existing: Path, export: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, right = contents(existing), existing / "ort_fp32.onnx"
-    monkeypatch.setattr(bundle_export, "write_graph", lambda _model, _tokens, path, *_: shift_output(right, path, 0.3))
-    monkeypatch.setattr(bundle_export, "_merging_pays", lambda _: False)
-    with pytest.raises(ExportedGraphError) as caught:
-        export(existing, overwrite=True)
-    assert re.findall(r"(\w+\.onnx, [\w ]+): largest difference", str(caught.value)) == [
-        "ort_fp32.onnx, reference cells",
-        "ort_fp32.onnx, one cell of all genes",
-    ]
-    assert contents(existing) == before
-    assert [entry.name for entry in existing.parent.iterdir()] == ["existing"]
-
-
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_export_that_breaks_off_leaves_the_existing_bundle(
     error: BaseException, existing: Path, export: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
@@ -275,45 +259,34 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
 # --- killed exports ---------------------------------------------------------------------------------------------------
 
 
-def killed_exports(oracle: Oracle, graphs: Path, out: Path, replacing: Path | None = None) -> list[Mapping[str, Any]]:
-    """Export until a run ends unkilled, each run killed two changes of the file system later than the one before."""
+def test_a_kill_at_any_moment_leaves_a_whole_bundle_or_none_and_the_next_export_works(
+    oracle: Oracle, oracle_bundle: OracleBundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundles" / "out"
+    out.parent.mkdir()
     inputs = {"checkpoint": oracle.checkpoint(GO_C), "genes": oracle.h5ad, "vocab": oracle.vocab}
-    options = {**inputs, "variant": GO_C, "out": out, "graphs": graphs, "replacing": replacing}
+    options = {**inputs, "variant": GO_C, "out": out, "graphs": oracle_bundle(GO_C)}
     script = Path(__file__).with_name("killed_exports.py")
-    given = json.dumps(options, default=lambda path: str(path))
-    ended = subprocess.run([sys.executable, script, given], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, script, json.dumps(options, default=str)], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
-    runs = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert [run["killed"] for run in runs] == [True] * (len(runs) - 1) + [False]
-    assert not any(run["failed"] for run in runs), ended.stderr
-    return runs
-
-
-def test_a_kill_at_any_moment_leaves_no_bundle_and_the_next_export_works(
-    oracle: Oracle, oracle_bundle: OracleBundle, tmp_path: Path
-) -> None:
-    out = tmp_path / "bundles" / "out"
-    out.parent.mkdir()
-    # Every run starts with what the killed one before it left.
-    runs = killed_exports(oracle, oracle_bundle(GO_C), out)
-    assert len(runs) > 5  # at least: directory, graph, reference cells, manifest, renaming
-    assert not any("out" in run["bundles"] for run in runs[:-1])
-    assert runs[-1]["bundles"] == {"out": True}
+    all_runs = [json.loads(line) for line in ended.stdout.splitlines()]
+    for replacing in (False, True):
+        runs = [run for run in all_runs if run["replacing"] == replacing]
+        assert len(runs) > 5  # at least: directory, graph, reference cells, manifest, renaming
+        assert [run["killed"] for run in runs] == [True] * (len(runs) - 1) + [False]
+        assert not any(run["failed"] for run in runs), ended.stderr
+        assert runs[-1]["bundles"] == {"out": True}
+        at_out = [run["bundles"].get("out") for run in runs]
+        if replacing:
+            assert False not in at_out, "what lies there is a whole bundle, old or new"
+            # Between two renames there is none; the old one lies beside it then.
+            assert at_out.count(None) <= 1
+            assert all(run["bundles"].get("out") or run["bundles"][".out.replaced"] for run in runs)
+        else:
+            assert at_out[:-1] == [None] * (len(runs) - 1)
     assert Bundle.open(out).manifest.dataset == "new"
-
-
-def test_a_kill_at_any_moment_of_replacing_loses_no_bundle(
-    oracle: Oracle, oracle_bundle: OracleBundle, tmp_path: Path
-) -> None:
-    out = tmp_path / "bundles" / "out"
-    out.parent.mkdir()
-    runs = killed_exports(oracle, oracle_bundle(GO_C), out, replacing=oracle_bundle(GO_C))
-    at_out = [run["bundles"].get("out") for run in runs]
-    assert False not in at_out, "what lies there is a whole bundle, old or new"
-    # Between two renames there is none; the old one lies beside it then.
-    assert at_out.count(None) <= 1
-    assert all(run["bundles"].get("out") or run["bundles"][".out.replaced"] for run in runs)
-    assert runs[-1]["bundles"] == {"out": True}
 
 
 def test_what_a_kill_between_the_renames_left_is_cleared_by_the_next_export(

@@ -62,12 +62,6 @@ def test_names_of_flash_attention_and_wrapped_models_load_as_plain_ones(
     assert all(torch.equal(loaded[key], expected[key]) for key in expected)
 
 
-def test_tensors_beside_a_wrapped_model_are_named(small_state_dict: SmallStateDict, save: Save) -> None:
-    averaged = {f"module.{key}": tensor for key, tensor in small_state_dict(GO_C).items()}
-    with pytest.raises(CheckpointError, match="1 unexpected: n_averaged"):
-        load_checkpoint(save({**averaged, "n_averaged": torch.tensor(3)}), GO_C)
-
-
 def test_a_tensor_with_and_without_a_prefix_is_refused(small_state_dict: SmallStateDict, save: Save) -> None:
     plain = small_state_dict(GO_C)
     with pytest.raises(CheckpointError, match=r"ln\.weight under two names"):
@@ -88,25 +82,20 @@ def test_oracle_holds_both_namings_and_storages_of_a_gpu(oracle: Oracle) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
-def test_text_tables_load_in_any_precision(dtype: torch.dtype, small_state_dict: SmallStateDict, save: Save) -> None:
+def test_text_tables_load_in_any_precision_and_files_in_both_formats(
+    dtype: torch.dtype, small_state_dict: SmallStateDict, save: Save
+) -> None:
     state_dict = small_state_dict(GO_C)
     table = "gopt_encoder_c.embedding.weight"
     assert state_dict[table].dtype == torch.float64
     state_dict[table] = state_dict[table].half().to(dtype)  # values that all three hold exactly
     loaded = load_checkpoint(save(state_dict), GO_C)
     assert loaded.state_dict[table].dtype == dtype
-    double = small_state_dict(GO_C)
-    double[table] = double[table].half().double()
-    expected = predicted(load_checkpoint(save(double, "double.pt"), GO_C))
+    state_dict[table] = state_dict[table].double()
+    before_zip_archives = save(state_dict, "double.pt", _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(before_zip_archives)
+    expected = predicted(load_checkpoint(before_zip_archives, GO_C))
     torch.testing.assert_close(predicted(loaded), expected, **CLOSE)
-
-
-def test_the_format_before_zip_archives_loads(small_state_dict: SmallStateDict, save: Save) -> None:
-    state_dict = small_state_dict(GO_C)
-    old = save(state_dict, "old.pt", _use_new_zipfile_serialization=False)
-    assert not zipfile.is_zipfile(old)
-    expected = predicted(load_checkpoint(save(state_dict), GO_C))
-    torch.testing.assert_close(predicted(load_checkpoint(old, GO_C)), expected, **CLOSE)
 
 
 def test_cls_decoder_is_dropped_and_may_be_absent(small_state_dict: SmallStateDict, save: Save) -> None:
@@ -124,19 +113,23 @@ def test_every_missing_unexpected_and_missized_tensor_is_listed(small_state_dict
     for key in missing:
         del state_dict[key]
     state_dict["mvc_decoder.weight"] = torch.zeros(3)
-    state_dict["transformer_encoder.layers.0.extra"] = torch.zeros(3)
+    state_dict["n_averaged"] = torch.tensor(3)
     state_dict["value_encoder.linear2.weight"] = torch.zeros(16, 15)
     state_dict["ln.weight"] = torch.zeros(17)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(save(state_dict), GO_C)
     message = str(caught.value)
-    for key in (*missing, "mvc_decoder.weight", "transformer_encoder.layers.0.extra"):
-        assert key in message
-    assert "3 missing" in message
-    assert "2 unexpected" in message
-    assert "2 of another shape" in message
-    assert "value_encoder.linear2.weight [16, 15] instead of [16, 16]" in message
-    assert "ln.weight [17] instead of [16]" in message
+    for words in (
+        *missing,
+        "mvc_decoder.weight",
+        "n_averaged",
+        "3 missing",
+        "2 unexpected",
+        "2 of another shape",
+        "value_encoder.linear2.weight [16, 15] instead of [16, 16]",
+        "ln.weight [17] instead of [16]",
+    ):
+        assert words in message
 
 
 def test_a_layer_number_takes_no_memory(small_state_dict: SmallStateDict, save: Save) -> None:
@@ -148,12 +141,12 @@ def test_a_layer_number_takes_no_memory(small_state_dict: SmallStateDict, save: 
 
 def test_another_variant_names_those_that_fit(small_state_dict: SmallStateDict, save: Save) -> None:
     path = save(small_state_dict("scgenept_ncbi_gpt"))
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(
+        CheckpointError,
+        match=r"holds the encoders encoder, value_encoder, genept_encoder, .*gopt_encoder_c.*"
+        r"scgenept_ncbi_gpt, scgenept_ncbi\+uniprot_gpt",
+    ) as caught:
         load_checkpoint(path, GO_C)
-    message = str(caught.value)
-    assert "gopt_encoder_c" in message
-    assert "holds the encoders encoder, value_encoder, genept_encoder" in message
-    assert "scgenept_ncbi_gpt, scgenept_ncbi+uniprot_gpt" in message
     assert caught.value.options[0].value == "scgenept_ncbi_gpt"
     assert load_checkpoint(path, "scgenept_ncbi+uniprot_gpt").shape.d_model == 16
 
@@ -186,29 +179,20 @@ def test_a_pickle_that_would_execute_code_is_refused_unexecuted(zipped: bool, tm
     assert marker.exists()
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_is_missing_cut_or_of_text_is_unreadable(
+    zipped: bool, small_state_dict: SmallStateDict, save: Save, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere\.pt: there is no such file"):
         load_checkpoint(tmp_path / "nowhere.pt", "scgpt")
-
-
-def test_a_text_file_is_unreadable_and_not_said_to_execute_code(tmp_path: Path) -> None:
-    path = tmp_path / "page.pt"
-    path.write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>\n" * 50)
-    with pytest.raises(CheckpointError, match="it cannot be read") as caught:
-        load_checkpoint(path, "scgpt")
-    assert "execute" not in str(caught.value)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("share", [0.0005, 0.5])
-def test_a_truncated_file_is_unreadable(
-    share: float, zipped: bool, small_state_dict: SmallStateDict, save: Save
-) -> None:
     path = save(small_state_dict("scgpt"), _use_new_zipfile_serialization=zipped)
     contents = path.read_bytes()
-    path.write_bytes(contents[: int(len(contents) * share)])
-    with pytest.raises(CheckpointError, match=r"it cannot be read.*incomplete"):
-        load_checkpoint(path, "scgpt")
+    page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n" * 50
+    for damaged in (contents[: len(contents) // 2000], contents[: len(contents) // 2], page):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"it cannot be read.*incomplete") as caught:
+            load_checkpoint(path, "scgpt")
+        assert "execute" not in str(caught.value)
 
 
 def test_a_nested_state_dict_is_refused_with_its_keys(small_state_dict: SmallStateDict, save: Save) -> None:
@@ -236,10 +220,9 @@ def test_tensors_that_hold_no_number_for_each_value_are_refused(
         load_checkpoint(path, "scgpt")
 
 
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_weights_that_are_not_finite_are_named(bad: float, small_state_dict: SmallStateDict, save: Save) -> None:
+def test_weights_that_are_not_finite_are_named(small_state_dict: SmallStateDict, save: Save) -> None:
     state_dict = small_state_dict("scgpt")
-    state_dict["decoder.fc.2.weight"][3, 4] = bad
+    state_dict["decoder.fc.2.weight"][3, 4] = torch.inf
     with pytest.raises(CheckpointError, match=r"NaN or infinity \(decoder\.fc\.2\.weight\)"):
         load_checkpoint(save(state_dict), "scgpt")
 

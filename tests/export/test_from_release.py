@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from scgenept_export.bundle_export import export_release
 from scgenept_export.gene_list import SHIPPED, read_gene_list
-from scgenept_export.release import export_release
 from scgenept_export.vocabulary import census_vocabulary
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.download import DownloadDirectory
 from scgenept_rt.errors import DownloadError, OfflineError, OutputExistsError
 from tests.release_server import ReleaseServer
@@ -29,14 +28,10 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def release(oracle: Any) -> Iterator[Any]:
-    """The published layout with a small checkpoint, its vocabulary and its data."""
+    """The published layout with a small checkpoint and its vocabulary."""
     server = ReleaseServer()
     server.files[GO_C] = oracle.checkpoint(VARIANT).read_bytes()
     server.files["/models/pretrained/scgpt/vocab.json"] = oracle.vocab.read_bytes()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("norman/perturb_processed.h5ad", oracle.h5ad.read_bytes())
-    server.files["/api/access/datafile/6154020"] = packed.getvalue()
     yield server
     server.close()
 
@@ -58,18 +53,16 @@ def test_shipped_gene_lists_are_those_of_the_published_models(dataset, n_genes, 
 
 
 def test_what_was_downloaded_once_serves_offline(release, oracle, copy_graphs, tmp_path):
-    here = tmp_path / "downloads"
-    options: dict[str, Any] = {"genes": str(oracle.genes), "precisions": ("fp32",), "progress": print}
+    def export(name: str, **download_options: Any) -> Bundle:
+        options: dict[str, Any] = {"genes": str(oracle.genes), "precisions": ("fp32",), "progress": print}
+        downloads = DownloadDirectory(tmp_path / "downloads", **download_options)
+        return export_release(VARIANT, "norman", tmp_path / name, downloads=downloads, **options)
+
     with pytest.raises(OfflineError):
-        export_release(VARIANT, "norman", tmp_path / "out", downloads=DownloadDirectory(here, offline=True), **options)
-    export_release(
-        VARIANT, "norman", tmp_path / "out", downloads=DownloadDirectory(here, mirror=release.url), **options
-    )
+        export("out", offline=True)
+    export("out", mirror=release.url)
     n_requests = len(release.requests)
-    again = export_release(
-        VARIANT, "norman", tmp_path / "again", downloads=DownloadDirectory(here, offline=True), **options
-    )
-    assert again.manifest.variant == VARIANT
+    assert export("again", offline=True).manifest.variant == VARIANT
     assert len(release.requests) == n_requests
 
 

@@ -9,7 +9,8 @@ from scgenept_export.checkpoint import Checkpoint
 from scgenept_export.errors import CheckpointError
 from scgenept_export.inference_network import EagerOps, InferenceNetwork, fold
 from scgenept_export.model import ReferenceModel
-from scgenept_export.variants import VARIANTS, is_ill_conditioned
+from scgenept_export.variants import is_ill_conditioned
+from tests.export.conftest import KINDS
 
 SmallCheckpoint = Callable[..., Checkpoint]
 GO_C = "scgenept_go_c_gpt_concat"
@@ -24,7 +25,7 @@ def folded(checkpoint: Checkpoint) -> tuple[ReferenceModel, InferenceNetwork]:
     return model, fold(model, TOKENS, EagerOps())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", KINDS)
 def test_folding_changes_no_prediction(variant: str, small_checkpoint: SmallCheckpoint) -> None:
     model, network = folded(small_checkpoint(variant))
     with torch.inference_mode():

@@ -15,21 +15,12 @@ def written(tmp_path: Path, contents: object) -> Path:
     return path
 
 
-def test_special_tokens_are_appended_in_upstreams_order(tmp_path: Path) -> None:
+def test_special_tokens_are_appended_in_upstreams_order_and_are_no_genes(tmp_path: Path) -> None:
     vocabulary = read_vocabulary(written(tmp_path, {"B": 1, "A": 0}))
     assert vocabulary.token_ids == {"B": 1, "A": 0, "<pad>": 2, "<cls>": 3, "<eoc>": 4}
     assert vocabulary.n_tokens == 5
-
-
-def test_genes_outside_the_vocabulary_are_padding(tmp_path: Path) -> None:
-    vocabulary = read_vocabulary(written(tmp_path, {"A": 0, "B": 1}))
-    assert vocabulary.encode(["B", "ZZ", "A", "b"]) == ([1, 2, 0, 2], [True, False, True, False])
-
-
-@pytest.mark.parametrize("token", SPECIAL_TOKENS)
-def test_a_special_token_is_no_gene(token: str, tmp_path: Path) -> None:
-    vocabulary = read_vocabulary(written(tmp_path, {"A": 0}))
-    assert vocabulary.encode([token]) == ([vocabulary.token_ids["<pad>"]], [False])
+    names = ["B", "ZZ", "A", "b", *SPECIAL_TOKENS]
+    assert vocabulary.encode(names) == ([1, 2, 0, 2, 2, 2, 2], [True, False, True, *[False] * 4])
 
 
 def test_the_census_vocabulary_fits_published_checkpoints() -> None:

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from scgenept_export.checkpoint import load_checkpoint
-from scgenept_export.graph_check import FP32
+from scgenept_export.graph_check import FP32, predict_eager
 from scgenept_export.model import ReferenceModel
-from scgenept_export.reference_cells import predict_eager
 from scgenept_export.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:

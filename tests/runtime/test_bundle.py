@@ -1,25 +1,16 @@
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from scgenept_rt.bundle import Bundle, Manifest, Tolerance
-from scgenept_rt.errors import (
-    BundleError,
-    BundleFileError,
-    BundleNotFoundError,
-    GraphNotInBundleError,
-)
+from scgenept_rt.errors import BundleError, BundleFileError, BundleNotFoundError, GraphNotInBundleError
 from tests.runtime.bundle_changes import keep_genes
 
-FILES = ("ort_fp32.onnx", "ort_fp16.onnx", "portable_fp32.onnx", "portable_fp16.onnx", "reference.npz")
-"""The files that matter to ONNX Runtime; a bundle may hold more."""
+FILES = ("ort_fp32.onnx", "reference.npz")
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +18,12 @@ def manifest_text(bundle: Path) -> bytes:
     return (bundle / "manifest.json").read_bytes()
 
 
-def test_every_file_beside_the_manifest_is_in_it(bundle: Path) -> None:
-    listed = {file.path for file in Bundle.open(bundle).manifest.files}
-    assert listed >= set(FILES)
-    assert {path.name for path in bundle.iterdir()} == {*listed, "manifest.json"}
-
-
 def test_manifest_written_again_is_the_same(bundle: Path, manifest_text: bytes) -> None:
     assert Manifest.from_json(manifest_text, bundle).to_json().encode() == manifest_text
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_changed_byte_anywhere_is_found(bundle_copy: Path, name: str) -> None:
+def test_a_file_that_is_changed_truncated_missing_or_unreadable_is_found(bundle_copy: Path, name: str) -> None:
     path = bundle_copy / name
     sound = path.read_bytes()
     for position in (0, len(sound) // 2, len(sound) - 1):
@@ -47,6 +32,15 @@ def test_a_changed_byte_anywhere_is_found(bundle_copy: Path, name: str) -> None:
         path.write_bytes(changed)
         with pytest.raises(BundleFileError, match=rf"{name} has changed: sha256 \w{{12}}, expected"):
             Bundle.open(bundle_copy)
+    path.write_bytes(sound[:-1])
+    with pytest.raises(BundleFileError, match=rf"{name} has [\d,]+ bytes, the manifest states"):
+        Bundle.open(bundle_copy)
+    path.unlink()
+    with pytest.raises(BundleFileError, match=f"{name} is missing"):
+        Bundle.open(bundle_copy)
+    path.mkdir()
+    with pytest.raises(BundleFileError, match=name):
+        Bundle.open(bundle_copy)
 
 
 @pytest.mark.parametrize("field", ["gene_names", "in_vocab"])
@@ -72,20 +66,6 @@ def test_a_manifest_may_list_the_first_genes_but_not_leave_one_out(bundle_copy: 
     fields["dimensions"]["n_genes"] = 19
     path.write_text(json.dumps(fields))
     with pytest.raises(BundleFileError, match=r"genes in manifest\.json have changed"):
-        Bundle.open(bundle_copy)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_truncated_or_unreadable_file_is_found(bundle_copy: Path, name: str) -> None:
-    path = bundle_copy / name
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BundleFileError, match=rf"{name} has [\d,]+ bytes, the manifest states"):
-        Bundle.open(bundle_copy)
-    path.unlink()
-    with pytest.raises(BundleFileError, match=f"{name} is missing"):
-        Bundle.open(bundle_copy)
-    path.mkdir()
-    with pytest.raises(BundleFileError, match=name):
         Bundle.open(bundle_copy)
 
 
@@ -115,42 +95,15 @@ def test_another_format(bundle: Path, manifest_text: bytes, version: object) -> 
         Manifest.from_json(json.dumps(fields), bundle)
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_a_manifest_cut_anywhere_is_refused(bundle: Path, manifest_text: bytes, data: st.DataObject) -> None:
-    length = data.draw(st.integers(0, len(manifest_text) - 2))  # the last byte is a line end
-    with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
-        Manifest.from_json(manifest_text[:length], bundle)
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_changed_byte_of_the_manifest_gives_no_error_but_a_bundles(
-    bundle: Path, manifest_text: bytes, data: st.DataObject
-) -> None:
-    """Nothing tells a changed letter of a gene's name; the digest, which outputs record, does."""
-    changed = bytearray(manifest_text)
-    changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(BundleError):
-        Manifest.from_json(bytes(changed), bundle)
-
-
-@pytest.mark.parametrize("value", [None, 3, "text", [], {}, [3], {"a": 3}])
-def test_a_field_of_another_type_or_missing_is_a_bundle_error(
-    bundle: Path, manifest_text: bytes, value: object
-) -> None:
+def test_a_missing_field_or_end_is_named(bundle: Path, manifest_text: bytes) -> None:
     sound = json.loads(manifest_text)
-    for name in ("gene_names", "gene_ids", "in_vocab", "encoders", "dimensions", "files", "versions", "tolerances"):
-        try:
-            Manifest.from_json(json.dumps(sound | {name: value}), bundle)
-        except BundleError:
-            continue
-        assert name in ("encoders", "files", "versions", "tolerances")
-    for name in sound:
-        if name not in ("format_version", "activation_range", "training_total"):  # tested above, and optional
-            lacking = {key: entry for key, entry in sound.items() if key != name}
-            with pytest.raises(BundleError, match=name):
-                Manifest.from_json(json.dumps(lacking), bundle)
+    for name in sound.keys() - {"format_version", "activation_range", "training_total"}:  # the last two are optional
+        lacking = {key: entry for key, entry in sound.items() if key != name}
+        with pytest.raises(BundleError, match=name):
+            Manifest.from_json(json.dumps(lacking), bundle)
+    for length in (0, 1, len(manifest_text) // 2, len(manifest_text) - 2):
+        with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
+            Manifest.from_json(manifest_text[:length], bundle)
 
 
 def changed(sound: bytes, place: str, value: object) -> str:
@@ -168,11 +121,7 @@ def changed(sound: bytes, place: str, value: object) -> str:
     ("place", "value", "said"),
     [
         ("files.0.path", "", r"files\[0\]\.path is ''"),
-        (
-            "files.0.path",
-            "../../../etc/passwd",
-            r"files\[0\]\.path is '\.\./\.\./\.\./etc/passwd', expected the name of a f",
-        ),
+        ("files.0.path", "../passwd", r"files\[0\]\.path is '\.\./passwd', expected the name of a f"),
         ("files.0.path", "..\\graph.onnx", r"files\[0\]\.path"),
         ("files.0.path", "/etc/passwd", r"files\[0\]\.path is '/etc/passwd'"),
         ("files.0.path", "C:graph.onnx", r"files\[0\]\.path"),
@@ -191,6 +140,10 @@ def changed(sound: bytes, place: str, value: object) -> str:
         ("tolerances.fp32.rtol", 10**400, r"tolerances\.fp32\.rtol is 1000"),
         ("tolerances.fp32.relative_to_largest", 1, r"relative_to_largest is 1, expected true or false"),
         ("variant", None, "variant is None, expected text"),
+        ("dimensions", [3], r"dimensions is \[3\], expected an object"),
+        ("tolerances", None, "tolerances is None, expected an object"),
+        ("files", {"a": 3}, "files is .*, expected a list"),
+        ("encoders", "text", "encoders is 'text', expected a list"),
         ("synthetic", "no", "synthetic is 'no', expected true or false"),
         ("gene_names", list(range(24)), r"gene_names\[0\] is 0, expected text"),
         ("gene_names", "A" * 24, "gene_names is 'AAA.*, expected a list"),

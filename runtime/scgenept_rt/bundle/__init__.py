@@ -1,7 +1,6 @@
 """The bundle: a directory with a manifest, ONNX graphs and reference outputs.
 
-`docs/bundle-format.md` describes the files. The export package writes the manifest through the same classes that
-read it here, so that both sides agree by construction.
+`docs/bundle-format.md` describes the files. The export writes them through the same classes that read them here.
 """
 
 from scgenept_rt.bundle.directory import DEMO_NAME, REFERENCE_WEIGHTS_NAME, Bundle, demo_bundle_path
@@ -9,14 +8,15 @@ from scgenept_rt.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     BundleFile,
+    Comparison,
     Dimensions,
     Manifest,
     Precision,
     SourceCheckpoint,
     Target,
+    Tolerance,
 )
 from scgenept_rt.bundle.reference import REFERENCE_NAME, Reference, checksums_of_genes
-from scgenept_rt.bundle.tolerance import Comparison, Tolerance
 
 __all__ = [
     "DEMO_NAME",

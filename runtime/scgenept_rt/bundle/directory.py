@@ -18,9 +18,9 @@ from scgenept_rt.bundle.manifest import (
     Manifest,
     Precision,
     Target,
+    Tolerance,
 )
 from scgenept_rt.bundle.reference import Reference, checksums_of_genes
-from scgenept_rt.bundle.tolerance import Tolerance
 from scgenept_rt.errors import BundleError, BundleFileError, BundleNotFoundError, GraphNotInBundleError
 from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.hashing import sha256_of, state_of
@@ -151,19 +151,19 @@ def demo_bundle_path() -> Path:
 
 def _not_found(directory: Path) -> BundleError:
     remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
-    if not directory.exists():
-        problem, remedy = "there is no such directory", _how_to_get(directory) or remedy
-    elif directory.is_file():
+    if directory.is_file():
         problem = "this is a file, but a bundle is a directory"
-    else:
+    elif directory.exists():
         problem = "it holds no manifest.json, so it is not a bundle, or its export did not finish"
+    else:
+        problem, remedy = "there is no such directory", _how_to_get(directory) or remedy
     if directory.suffix.lower() in (".h5ad", ".zarr"):
         remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
     return BundleNotFoundError(problem, remedy, where=directory)
 
 
 def _how_to_get(directory: Path) -> str:
-    """Return how to get a bundle of the name of a released one, such as scgenept_go_c_adamson; "" for other names."""
+    """Return how to get a bundle with the name of a released one, such as scgenept_go_c_adamson; "" for others."""
     exported = Path("bundles", directory.name)  # where from-release writes
     if (exported / MANIFEST_NAME).is_file():
         return f"Did you mean {exported}?"

@@ -1,4 +1,4 @@
-"""manifest.json: what a bundle contains, and what the fields may hold."""
+"""manifest.json: what a bundle contains, what the fields may hold, and how outputs are compared within a tolerance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import PureWindowsPath
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from scgenept_rt.bundle.tolerance import Tolerance
+import numpy as np
+from numpy.typing import NDArray
+
 from scgenept_rt.errors import BundleFileError
 from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.wording import printable
@@ -33,6 +35,45 @@ TRAINING_PERTURBATIONS = {
     "adamson": "CRISPR interference in K562 cells (genes turned down, not knocked out)",
 }
 """How the genes of a data set were perturbed: a model repeats that, and says nothing about other ways."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A bound on |difference| <= atol + rtol * |reference|, element by element.
+
+    With `relative_to_largest`, rtol multiplies the largest |reference| instead: for ill-conditioned networks, whose
+    small outputs carry the noise of large ones.
+    """
+
+    atol: float
+    rtol: float
+    relative_to_largest: bool = False
+
+    def compare(self, predicted: NDArray[np.floating], reference: NDArray[np.floating]) -> Comparison:
+        """Compare outputs of equal shape with reference outputs; NaN or infinity never passes."""
+        difference = np.abs(predicted.astype(np.float64) - reference.astype(np.float64))
+        scale = np.abs(reference.astype(np.float64))
+        largest, most = float(difference.max(initial=0.0)), float(scale.max(initial=0.0))
+        bound = self.atol + self.rtol * (most if self.relative_to_largest else scale)
+        worst = float((difference / np.maximum(bound, 1e-30)).max(initial=0.0))
+        return Comparison(largest, largest / max(most, 1e-30), worst)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How outputs differ from reference outputs."""
+
+    max_difference: float
+    """Largest absolute difference."""
+    max_relative: float
+    """The same, relative to the largest reference output."""
+    worst: float
+    """Largest ratio of a difference to its bound; NaN if an output is."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every difference is within its bound."""
+        return self.worst <= 1.0  # False for NaN
 
 
 @dataclass(frozen=True)
