@@ -123,7 +123,7 @@ def raw_counts(adata: anndata.AnnData) -> None:
 @pytest.mark.parametrize(
     ("change", "facts"),
     [
-        (no_controls, ["'condition'", "'untreated' (30)", "--control-label untreated"]),
+        (no_controls, ["'condition'", "'untreated' (30 cells)", "--control-label untreated"]),
         (genes_missing, ["7 of the model's 24 genes", "--missing-genes zero"]),
         (negative, ["cell 'cell2'", "gene 'YFU19'", "negative (-0.5)", "--allow-unnormalized"]),
         (raw_counts, ["raw counts", "sc.pp.normalize_total(adata); sc.pp.log1p(adata)"]),
