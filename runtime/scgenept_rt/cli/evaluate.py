@@ -74,6 +74,8 @@ def evaluate(
 
         require_matplotlib()
     chosen = load_split(split)
+    if subgroups:
+        chosen.restricted(subgroups)  # refuses an unknown one before the bundle is opened
     if predictions is not None:
         groups = read_groups(predictions) if in_group is None else [read_predictions(predictions, in_group=in_group)]
         means = groups[0]
