@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,17 @@ def as_text(values: Any) -> NDArray[np.object_]:
 def text_of(value: object) -> str:
     """Return a value as str; bytes, as R and h5py write text, are decoded."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+@contextmanager
+def no_lists(column: str) -> Iterator[None]:
+    """Raise `CellsFormatError` if the values of a column of obs are lists or the like, which are no labels."""
+    try:
+        yield
+    except TypeError as error:
+        problem = f"obs column {column!r} holds lists or the like ({error}), expected one value per cell"
+        join = f"`adata.obs[{column!r}] = adata.obs[{column!r}].str.join('+')`"
+        raise CellsFormatError(problem, f"Join what is in one list: {join}") from error
 
 
 def text_columns(annotation: Annotation, *, strict: bool = False) -> Iterator[tuple[str, Any]]:

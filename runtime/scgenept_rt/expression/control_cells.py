@@ -175,7 +175,7 @@ def _columns(
         try:
             values = obs.column(name)
             tells_controls = name in of_perturbations or _tells_controls(LabelColumn(name, values), control.rows)
-        except (CellsFormatError, TypeError):  # nobody asked for this column; lists and the like
+        except CellsFormatError:  # nobody asked for this column; lists and the like
             continue
         if tells_controls:
             left_out.append(name)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, CellsError, ControlCellsError, LabelNotFoundError, Notice, UseOption
-from scgenept_rt.expression.annotation import Annotation, no_column, text_of, usual_columns
+from scgenept_rt.expression.annotation import Annotation, no_column, no_lists, text_of, usual_columns
 from scgenept_rt.options import SamplingMode
 from scgenept_rt.wording import join_limited, pluralize
 
@@ -159,7 +159,7 @@ def mixed_notices(obs: Annotation, rows: NDArray[np.int64]) -> list[Notice]:
     """Return a notice about the usual columns in which cells differ: their mean describes no kind of cell."""
     counts = {}
     for column in group_columns(obs):
-        with suppress(CellsError, TypeError):  # nobody asked for this column
+        with suppress(CellsError):  # nobody asked for this column
             counts[column] = len(_groups(obs, column, rows)[0])
     most = max(_MOST_NUMBERS, len(rows) // 2)
     mixed = {column: count for column, count in counts.items() if 1 < count <= most}
@@ -181,7 +181,9 @@ def _groups(
     """Return the values of a column that occur in rows, that of each row as a position (-1: none), and notices."""
     import pandas as pd
 
-    values = pd.Categorical(pd.Series(obs.column(column)).iloc[rows]).remove_unused_categories()
+    series = pd.Series(obs.column(column)).iloc[rows]
+    with no_lists(column):
+        values = pd.Categorical(series).remove_unused_categories()
     names = [_name(value) for value in values.categories]
     distinct = [name for name in dict.fromkeys(names) if name]
     code_of = {name: code for code, name in enumerate(distinct)}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import CellsFormatError
-from scgenept_rt.expression.annotation import Annotation, text_columns, text_of
+from scgenept_rt.expression.annotation import Annotation, no_lists, text_columns, text_of
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, guide_targets, is_control_word, is_unassigned
 
@@ -49,7 +49,8 @@ class LabelColumn:
         if isinstance(series.dtype, pd.CategoricalDtype):
             codes, distinct = series.cat.codes, series.cat.categories
         else:
-            codes, distinct = pd.factorize(series)
+            with no_lists(name):
+                codes, distinct = pd.factorize(series)
         self.name, self._panel = name, panel
         self.names = tuple(text_of(value).strip() for value in distinct)
         self.codes = np.asarray(codes, dtype=np.int64)
@@ -145,7 +146,7 @@ def label_columns(obs: Annotation, panel: GenePanel | None, *, strict: bool = Fa
     Columns that cannot be read are left out, or raise `CellsFormatError` if `strict`.
     """
     for name, values in text_columns(obs, strict=strict):
-        with suppress(TypeError):  # a column of lists or the like
+        with suppress(CellsFormatError):  # a column of lists or the like
             yield LabelColumn(name, values, panel)
     for name in obs.columns:
         if _IS_CONTROL.fullmatch(name) or _IS_PERTURBED.fullmatch(name):
@@ -160,7 +161,7 @@ def design_columns(obs: Annotation, panel: GenePanel) -> list[str]:
     design = []
     for name in obs.columns:
         if guide_targets(name, panel):
-            with suppress(CellsFormatError, TypeError):
+            with suppress(CellsFormatError):
                 values = LabelColumn(name, obs.column(name)).counts.keys()
                 design += [name] if len(values) == 2 and values <= {*_NO, *_YES} else []
     return design

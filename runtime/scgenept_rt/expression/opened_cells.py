@@ -107,14 +107,14 @@ class OpenedCells(ABC):
         """Return a layer, X, or X of raw; the caller has checked that it is there."""
 
     @cached_property
-    def kept(self) -> NDArray[np.int64]:
-        """The stored rows that are cells, in order: all of them; an option that leaves out cells chooses them here."""
-        return np.arange(self.stored_obs.n_rows)
+    def kept(self) -> NDArray[np.int64] | None:
+        """The stored rows that are cells, in order; None for all. An option that leaves out cells chooses them here."""
+        return None
 
     @cached_property
     def obs(self) -> Annotation:
         """Annotation of the cells. Their rows here are those of `matrix`, whatever was left out of the input."""
-        return self.stored_obs.at(self.kept)
+        return self.stored_obs if self.kept is None else self.stored_obs.at(self.kept)
 
     @property
     def n_obs(self) -> int:
@@ -203,10 +203,11 @@ class OpenedCells(ABC):
         if self.options["layer"] is not None or self.options["use_raw"]:
             return None
         if self.has_raw:
-            var = self._read_var(use_raw=True)
-            column_of = {name: column for column, name in enumerate(var.index.tolist())}
-            of_raw = [column_of.get(name, -1) for name in self.var.index[columns]]
-            return self._cells_of(self._read_matrix(None, use_raw=True), var), np.array(of_raw, dtype=np.int64)
+            var, raw = self._read_var(use_raw=True), self._read_matrix(None, use_raw=True)
+            if raw.shape == (self.stored_obs.n_rows, var.n_rows):
+                column_of = {name: column for column, name in enumerate(var.index.tolist())}
+                of_raw = [column_of.get(name, -1) for name in self.var.index[columns]]
+                return self._cells_of(raw, var), np.array(of_raw, dtype=np.int64)
         counts = self.layer(next(filter(_COUNTS.search, self.layer_names), ""))
         return None if counts is None else (counts, columns)
 

@@ -4,11 +4,12 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scgenept_rt.errors import ControlCellsError, ExpressionValueError
-from scgenept_rt.expression import OpenedCells, Sampling, matrix_rows
-from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, N_OBS, cells, log1p_values, read
+from scgenept_rt.expression import OpenedCells, Sampling, matrix_rows, read_control_cells
+from tests.runtime.expression.inputs import CONTROL_ROWS, ENCODINGS, N_OBS, PANEL, cells, log1p_values, read
 
 
 @pytest.mark.parametrize(("mode", "spill_bytes"), [("all", 0), ("random", 2**20), ("upstream", 0), ("upstream", 2**20)])
@@ -71,12 +72,20 @@ def test_the_fingerprint_changes_with_values_names_and_order():
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_rows_that_an_option_leaves_out_are_as_if_they_were_not_there(monkeypatch, encoding):
-    kept = np.arange(1, N_OBS, 2)
-    adata = cells(ENCODINGS[encoding](log1p_values()))
-    expected = read(adata[kept].copy())
+    x, kept = log1p_values(), np.arange(1, N_OBS, 2)
+    adata = cells(x)
+    adata.obs["donor"] = pd.Categorical(np.arange(N_OBS) % 4)
+    x[~np.isin(np.arange(N_OBS), kept[1::3]), 2] = 0  # of counts, only those of control cells that are kept
+    adata.layers["counts"] = ENCODINGS[encoding](np.rint(np.expm1(x) * 3))
+    x[:, 2] = 0
+    adata.X = ENCODINGS[encoding](x)
+    options = {"groupby": "donor", "annotated": True}
+    expected = read_control_cells(adata[kept].copy(), PANEL, options={"missing_genes": "zero"}, **options)
+    assert expected.match.missing == ("C",)
     monkeypatch.setattr(OpenedCells, "kept", kept)
-    found = read(adata)
+    found = read_control_cells(adata, PANEL, options={"missing_genes": "zero"}, **options)
     assert (found.fingerprint, found.notices) == (expected.fingerprint, expected.notices)
+    assert (found.groups.names, found.groups.ranges()) == (expected.groups.names, expected.groups.ranges())
 
 
 def test_upstream_sampling_draws_what_the_published_code_drew():

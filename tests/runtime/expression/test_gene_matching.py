@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -239,7 +240,7 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "column"), zip(SPELLINGS, itertools.cycle(["var_names", "symbol"])))
+@pytest.mark.parametrize(("kind", "column"), list(zip(SPELLINGS, itertools.cycle(["var_names", "symbol"]))))
 def test_genes_in_another_spelling_are_found_and_counted(kind, column):
     names = [SPELLINGS[kind](name, gene_id) for name, gene_id in zip(SYMBOLS, PANEL_IDS, strict=True)]
     order = np.random.default_rng(0).permutation(12)
@@ -321,6 +322,14 @@ def test_genes_blanked_in_x_count_as_missing(how, form, tmp_path):
     if how.get("raw", True):
         assert proposed(caught)["use_raw"] is True
         assert_controls(read(source, HUMAN, use_raw=True), PLAIN)
+
+
+def test_raw_of_another_number_of_cells_is_no_evidence(tmp_path):
+    blanked_cells([2]).write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        del file["raw/X"]
+        file["raw/X"] = PLAIN[:20]
+    assert read(tmp_path / "cells.h5ad", HUMAN).match.n_found == 12
 
 
 def test_a_flagged_gene_that_the_model_lacks_and_a_gene_without_counts_are_no_matter():

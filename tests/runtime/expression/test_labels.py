@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from scgenept_rt.errors import CellsFormatError, ControlCellsError, FieldNotFoundError
-from tests.runtime.expression.inputs import as_form, cells, log1p_values, proposed, read
+from scgenept_rt.expression import read_control_cells
+from tests.runtime.expression.inputs import PANEL, as_form, cells, log1p_values, proposed, read
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,16 @@ def test_perturbed_cells_are_not_controls_because_their_column_has_another_name(
         read(adata)
     assert proposed(caught) == {"condition_key": "guide"}
     assert list(read(adata, condition_key="guide").obs_names) == ["cell0", "cell2", "cell4"]
+
+
+@pytest.mark.parametrize("column", ["condition", "control", "donor"])
+def test_a_column_of_lists_is_refused_in_words_if_it_is_asked_for(column):
+    adata = with_column("cell_type" if column == "control" else "condition", ["ctrl", "A", "ctrl"])
+    adata.obs[column] = [["A", "ctrl"]] * 3
+    with pytest.raises(CellsFormatError, match=rf"obs column '{column}' holds lists or the like"):
+        read_control_cells(adata, PANEL, groupby="donor")
+    if column == "donor":
+        assert read(adata).n_obs == 2
 
 
 def test_every_column_that_tells_control_cells_is_named():

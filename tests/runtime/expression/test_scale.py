@@ -15,7 +15,7 @@ from tests.runtime.expression.inputs import (
 )
 
 
-@pytest.mark.parametrize(("value", "encoding"), zip([np.nan, np.inf, -np.inf], ENCODINGS, strict=True))
+@pytest.mark.parametrize(("value", "encoding"), list(zip([np.nan, np.inf, -np.inf], ENCODINGS, strict=True)))
 def test_values_that_are_not_finite_name_cell_and_gene(encoding, value):
     x = log1p_values()
     x[CONTROL_ROWS[4], 6] = value

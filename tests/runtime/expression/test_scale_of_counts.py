@@ -101,7 +101,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "form"), zip(WRONG, itertools.cycle(FORMS)))
+@pytest.mark.parametrize(("name", "form"), list(zip(WRONG, itertools.cycle(FORMS))))
 def test_other_scales_are_refused_by_name_and_the_step_mends_them(name, form):
     values, named, right = WRONG[name]
     if form is scipy.sparse.csc_matrix and right is not None and "million" in name and values.max() < 14:
@@ -227,7 +227,7 @@ CORRECTED_BELOW_ZERO = {
 }
 
 
-@pytest.mark.parametrize(("name", "form"), zip(NEGATIVE, itertools.cycle(FORMS[1:])))
+@pytest.mark.parametrize(("name", "form"), list(zip(NEGATIVE, itertools.cycle(FORMS[1:]))))
 def test_negative_values_are_refused_by_name(name, form):
     values, named = NEGATIVE[name]
     adata = cells(values, form=form)
@@ -238,7 +238,7 @@ def test_negative_values_are_refused_by_name(name, form):
     assert read(adata, PANEL, layer="lognorm").notices == []
 
 
-@pytest.mark.parametrize(("name", "form"), zip(CORRECTED_BELOW_ZERO, itertools.cycle(FORMS[1:])))
+@pytest.mark.parametrize(("name", "form"), list(zip(CORRECTED_BELOW_ZERO, itertools.cycle(FORMS[1:]))))
 def test_logarithms_corrected_below_zero_are_told_and_not_refused(name, form):
     values = CORRECTED_BELOW_ZERO[name]
     n_genes = values.shape[1]
@@ -329,7 +329,7 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize(("name", "form"), zip(GOOD, itertools.cycle(FORMS)))
+@pytest.mark.parametrize(("name", "form"), list(zip(GOOD, itertools.cycle(FORMS))))
 def test_right_files_give_no_notice(name, form):
     assert read(cells(GOOD[name], form=form), PANEL).notices == []
 
