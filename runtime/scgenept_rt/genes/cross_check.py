@@ -17,6 +17,20 @@ _FEW, _FEW_SHARE = 3, 0.01
 """Number of genes, or share of those compared, that may contradict each other, as in two releases of an annotation."""
 
 
+class _Differences(NamedTuple):
+    """Columns by position in the model, of genes whose column by symbol is not the one by id.
+
+    Those with the id where that is not the symbol's, but called GENE-1 (`copies`) or anything else (`contradictions`,
+    -1 if none has the id), and those of genes that only one of the two names.
+    """
+
+    copies: dict[int, int]
+    contradictions: dict[int, int]
+    only_by_id: dict[int, int]
+    only_by_symbol: dict[int, int]
+    n_compared: int
+
+
 class IdCheck(NamedTuple):
     """What the Ensembl ids of an input changed: genes told apart by them or found by them alone, and sentences."""
 
@@ -44,30 +58,7 @@ def follow_ids(
     if sources is None:
         return None
     symbol_source, id_source, ids = sources
-    symbols = candidates[symbol_source]
-    n_agree = 0
-    # Columns by position in the model: the one with the id where the symbol's is another, which is called GENE-1 or
-    # anything else (-1 if none has the id), and where only one of the two is there.
-    copies, contradictions = dict[int, int](), dict[int, int]()
-    only_by_id, only_by_symbol = dict[int, int](), dict[int, int]()
-    by_symbol = grouped((symbol, column) for column, symbol in enumerate(symbols))
-    by_id = grouped((panel.position_by_id.get(gene_id or ""), column) for column, gene_id in enumerate(ids))
-    for position, name in enumerate(panel.names):
-        if panel.ids[position] is None or len(panel.positions_by_name[name]) > 1:
-            continue
-        named, carriers = by_symbol.get(name, []), by_id.get(position, [])
-        if set(named) & set(carriers):
-            n_agree += 1
-        elif len(carriers) > 1 or len(named) > 1:
-            continue  # told apart or refused before
-        elif named and carriers:
-            (copies if made_unique(symbols[carriers[0]]) == name else contradictions)[position] = carriers[0]
-        elif carriers:
-            only_by_id[position] = carriers[0]
-        elif named and ids[named[0]] in panel.position_by_id:
-            contradictions[position] = -1
-        elif named and _is_human(ids[named[0]]):
-            only_by_symbol[position] = named[0]
+    copies, contradictions, only_by_id, only_by_symbol, n_compared = _compare(panel, candidates[symbol_source], ids)
 
     def contradict(positions: Iterable[int]) -> tuple[str, list[str]]:
         genes = [panel.names[position] for position in positions]
@@ -77,7 +68,6 @@ def follow_ids(
     n_by_id, decided = 0, "the Ensembl ids" if gene_key is None else repr(gene_key)
     columns[list(copies)] = list(copies.values())
     if gene_key is None:
-        n_compared = n_agree + len(contradictions) + len(only_by_symbol) + len(copies)
         if _many(len(contradictions), n_compared) or len(only_by_symbol) > max(_FEW, n_compared / 2):
             problem, genes = contradict({**contradictions, **only_by_symbol})
             remedy, options = _choose(symbol_source, id_source)
@@ -120,6 +110,32 @@ def _symbols_and_ids(
     if not n_ids[id_source] or symbol_source == id_source:
         return None
     return symbol_source, id_source, ids[id_source]
+
+
+def _compare(panel: GenePanel, symbols: Sequence[str], ids: Sequence[str | None]) -> _Differences:
+    copies, contradictions = dict[int, int](), dict[int, int]()
+    only_by_id, only_by_symbol = dict[int, int](), dict[int, int]()
+    n_agree = 0
+    by_symbol = grouped((symbol, column) for column, symbol in enumerate(symbols))
+    by_id = grouped((panel.position_by_id.get(gene_id or ""), column) for column, gene_id in enumerate(ids))
+    for position, name in enumerate(panel.names):
+        if panel.ids[position] is None or len(panel.positions_by_name[name]) > 1:
+            continue
+        named, carriers = by_symbol.get(name, []), by_id.get(position, [])
+        if set(named) & set(carriers):
+            n_agree += 1
+        elif len(carriers) > 1 or len(named) > 1:
+            continue  # told apart or refused before
+        elif named and carriers:
+            (copies if made_unique(symbols[carriers[0]]) == name else contradictions)[position] = carriers[0]
+        elif carriers:
+            only_by_id[position] = carriers[0]
+        elif named and ids[named[0]] in panel.position_by_id:
+            contradictions[position] = -1
+        elif named and _is_human(ids[named[0]]):
+            only_by_symbol[position] = named[0]
+    n_compared = n_agree + len(contradictions) + len(only_by_symbol) + len(copies)
+    return _Differences(copies, contradictions, only_by_id, only_by_symbol, n_compared)
 
 
 def compare_symbols(
