@@ -43,8 +43,9 @@ def test_a_machine_that_cannot_run_it(
     assert not done.calls("launch")
 
 
-def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundle: Path) -> None:
-    done = run("verify", bundle, "--provider", "cuda", STANDIN_FAIL="cudaSetDevice=46")
+@pytest.mark.parametrize("call", ["cudaSetDevice", "cudaMemGetInfo"])
+def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundle: Path, call: str) -> None:
+    done = run("verify", bundle, "--provider", "cuda", STANDIN_FAIL=f"{call}=46")
     assert done.code == 1
     assert "CUDA failure 46: CUDA-capable device(s) is/are busy or unavailable" in done.stderr
     assert done.stdout == ""
@@ -54,6 +55,8 @@ def test_an_error_of_loading_keeps_what_cuda_said(run: Callable[..., Run], bundl
     ("failing", "expected"),
     [
         ("cublasCreate_v2=3", "CUBLAS failure 3: the resource allocation failed"),
+        ("cublasGemmEx=13", "CUBLAS failure 13: the function failed to launch on the GPU"),
+        ("cudaLaunchKernel=209", "no kernel image is available for execution on the device"),
         ("cudaStreamSynchronize=700", "CUDA failure 700: an illegal memory access was encountered"),
         ("cudnnBackendExecute=5000", "CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED"),
     ],

@@ -39,3 +39,9 @@ def test_without_a_quota_the_affinity_counts(tmp_path: Path, quota: str) -> None
     root = cgroup(tmp_path, "0::/a\n", {"sys/fs/cgroup/a/cpu.max": quota})
     assert cpu_threads(root) == len(os.sched_getaffinity(0))
     assert cpu_threads(tmp_path / "nothing here") == len(os.sched_getaffinity(0))
+
+
+def test_affinity_limits_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    assert cpu_threads(tmp_path) == 2

@@ -78,7 +78,11 @@ def test_a_bundle_of_links_into_a_store_of_files_loads(opened: Bundle, tmp_path:
 
 
 def test_the_file_of_the_weights_is_named_where_it_is_at_fault(bundle_copy: Path) -> None:
-    (bundle_copy / "ort_fp32.onnx").unlink()
+    weights = bundle_copy / "ort_fp32.onnx"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BundleFileError, match=r"ort_fp32\.onnx has 1,000 bytes"):
+        load(Bundle.open(bundle_copy, check_files=False), provider="cpu")
+    weights.unlink()
     with pytest.raises(BundleFileError, match=r"ort_fp32\.onnx is missing"):
         load(Bundle.open(bundle_copy, check_files=False), provider="cpu")
 
