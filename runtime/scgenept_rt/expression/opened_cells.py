@@ -135,7 +135,8 @@ class OpenedCells(ABC):
         Raises a `CellsError` if it is not there, empty, cannot be read, or does not fit obs and var.
         """
         self._check_matrix()
-        return self._cells_of(self._read_matrix(self.options["layer"], use_raw=self.options["use_raw"]), self.var)
+        use_raw = self.options["use_raw"]
+        return self._cells_of(self._read_matrix(self.options["layer"], use_raw=use_raw), self.var, of_raw=use_raw)
 
     def _check_matrix(self) -> None:
         layer = self.options["layer"]
@@ -203,11 +204,10 @@ class OpenedCells(ABC):
         if self.options["layer"] is not None or self.options["use_raw"]:
             return None
         if self.has_raw:
-            var, raw = self._read_var(use_raw=True), self._read_matrix(None, use_raw=True)
-            if raw.shape == (self.stored_obs.n_rows, var.n_rows):
-                column_of = {name: column for column, name in enumerate(var.index.tolist())}
-                of_raw = [column_of.get(name, -1) for name in self.var.index[columns]]
-                return self._cells_of(raw, var), np.array(of_raw, dtype=np.int64)
+            var = self._read_var(use_raw=True)
+            column_of = {name: column for column, name in enumerate(var.index.tolist())}
+            of_raw = np.array([column_of.get(name, -1) for name in self.var.index[columns]], dtype=np.int64)
+            return self._cells_of(self._read_matrix(None, use_raw=True), var, of_raw=True), of_raw
         counts = self.layer(next(filter(_COUNTS.search, self.layer_names), ""))
         return None if counts is None else (counts, columns)
 
@@ -265,7 +265,7 @@ class OpenedCells(ABC):
             return None
         return base if base > 1 and not np.isclose(base, np.e) else None
 
-    def _cells_of(self, matrix: MatrixRows, var: Annotation) -> MatrixRows:
+    def _cells_of(self, matrix: MatrixRows, var: Annotation, *, of_raw: bool = False) -> MatrixRows:
         """Return the rows of a matrix that are cells; raise `CellsFormatError` if it does not fit obs and var."""
         if not self.n_obs or not var.n_rows:
             raise CellsFormatError(
@@ -276,11 +276,15 @@ class OpenedCells(ABC):
         fitting = (self.stored_obs.n_rows, var.n_rows)
         if matrix.shape != fitting:
             found = " x ".join(f"{length:,}" for length in matrix.shape)
+            step = "Write the file again with a recent anndata"
+            if of_raw:
+                step = "Write the file without raw, or with that of these cells"
+            elif matrix.shape == fitting[::-1]:
+                step = "Write it with cells as rows: `adata.X = adata.X.T`"
             raise CellsFormatError(
-                f"its matrix is {found}, but obs has {pluralize(fitting[0], 'row')} and var {fitting[1]:,}",
-                "Write it with cells as rows: `adata.X = adata.X.T`"
-                if matrix.shape == fitting[::-1]
-                else "Write the file again with a recent anndata",
+                f"its {'raw' if of_raw else 'matrix'} is {found}, but obs has {pluralize(fitting[0], 'row')} and "
+                f"{'raw.var' if of_raw else 'var'} {fitting[1]:,}",
+                step,
                 where=self.where,
             )
         matrix.kept = self.kept

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scgenept_rt.errors import Caution, GeneMatchError
+from scgenept_rt.errors import Caution, CellsFormatError, GeneMatchError
 from scgenept_rt.genes import GenePanel
 from tests.runtime.expression.inputs import CONTROL_ROWS, GENES, assert_controls, cells, log1p_values, proposed, read
 
@@ -324,12 +324,13 @@ def test_genes_blanked_in_x_count_as_missing(how, form, tmp_path):
         assert_controls(read(source, HUMAN, use_raw=True), PLAIN)
 
 
-def test_raw_of_another_number_of_cells_is_no_evidence(tmp_path):
+def test_counts_in_raw_of_other_cells_are_refused(tmp_path):
     blanked_cells([2]).write_h5ad(tmp_path / "cells.h5ad")
     with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
         del file["raw/X"]
         file["raw/X"] = PLAIN[:20]
-    assert read(tmp_path / "cells.h5ad", HUMAN).match.n_found == 12
+    with pytest.raises(CellsFormatError, match=r"its raw is 20 x 12, but obs has 30 rows and raw\.var 12"):
+        read(tmp_path / "cells.h5ad", HUMAN)
 
 
 def test_a_flagged_gene_that_the_model_lacks_and_a_gene_without_counts_are_no_matter():
