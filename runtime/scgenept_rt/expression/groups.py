@@ -147,7 +147,7 @@ def rows_with(
     if value not in names:
         near = get_close_matches(value, names, n=3)
         raise LabelNotFoundError(
-            f"no cell has {column} = {value} (there are: {join_limited(names, 12) or 'none'})",
+            f"no cell has {column} = {value or repr('')} (there are: {join_limited(names, 12) or 'none'})",
             f"Did you mean {' or '.join(near)}?" if near else remedy,
             options,
             where=cells.where,
