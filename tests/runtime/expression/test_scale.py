@@ -48,6 +48,14 @@ def test_negative_values_name_cell_and_gene():
     assert any("from -0.25" in notice for notice in control.notices)
 
 
+def test_raw_counts_name_the_largest_and_are_told_of_if_they_are_accepted():
+    x = np.random.default_rng(0).poisson(0.6, (N_OBS, 8))
+    x[3, 2] = 9
+    with pytest.raises(ExpressionValueError, match=r"whole numbers up to 9 \(cell 'cell3', gene 'C'\): these are raw"):
+        read(cells(x))
+    assert any("look like raw counts" in notice for notice in read(cells(x), allow_unnormalized=True).notices)
+
+
 def test_normalised_values_without_log1p():
     x = np.expm1(log1p_values()) * 10.5
     x[9, 5] = 1234.5

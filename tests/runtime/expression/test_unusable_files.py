@@ -100,6 +100,13 @@ def test_a_matrix_that_does_not_fit_its_annotations(h5ad):
             read(h5ad)
 
 
+def test_a_column_that_is_listed_but_not_there(h5ad):
+    with h5py.File(h5ad, "r+") as file:
+        del file["obs/condition"]
+    with pytest.raises(CellsFormatError, match=r"obs column 'condition' is not there, though .*column-order"):
+        read(h5ad)
+
+
 def test_raw_without_names_of_genes(tmp_path):
     path = tmp_path / "cells.h5ad"
     adata = cells(log1p_values())
