@@ -202,6 +202,8 @@ def test_graph_that_the_bundle_lacks(bundle: Path, manifest_text: bytes, bundle_
     assert opened.graph("fp32", "ort").path == "ort_fp32.onnx"
     with pytest.raises(GraphNotInBundleError, match=r"no fp16 graph for the target 'ort' \(it holds: fp32 ort"):
         opened.graph("fp16", "ort")
+    with pytest.raises(GraphNotInBundleError, match="the precision fp16 and portable graphs"):
+        opened.graph("fp16", "portable")
 
 
 def test_tolerance_is_a_bound_on_each_element() -> None:
