@@ -237,6 +237,12 @@ def test_zarr_with_a_pipe_in_place_of_a_chunk_is_refused(tmp_path, array):
             read(path)
 
 
+def test_a_pipe_in_place_of_an_h5ad_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.h5ad")
+    with pytest.raises(CellsFormatError, match="not a regular file"):
+        read(tmp_path / "pipe.h5ad")
+
+
 def test_zarr_leaves_out_chunks_of_the_only_category(tmp_path):
     adata = cells(scipy.sparse.csr_matrix(log1p_values()))
     adata.obs["organism"] = pd.Categorical(["human"] * adata.n_obs)
