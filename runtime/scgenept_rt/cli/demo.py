@@ -67,7 +67,8 @@ def demo(
     formats["delta"] = "{:+.2f}".format
     for label, table in zip(DEMO_PERTURBATIONS, change_tables(predicted, top=_SHOWN_GENES), strict=True):
         print(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
-        print(table[["gene", *formats]].to_string(index=False, formatters=formats, na_rep="-"))
+        shown = table.set_index("gene")[[*formats]].rename_axis(index=None, columns="gene")  # names on the left
+        print(shown.to_string(formatters=formats, na_rep="-"))
     if out is not None:
         from scgenept_rt.demo.cells import write_whole
 
