@@ -39,10 +39,11 @@ def test_full_device_is_one_message(arguments: list[str], unbuffered: bool, full
     assert process.returncode == 1
 
 
-def test_reader_that_went_away_is_met_quietly() -> None:
+@pytest.mark.parametrize("arguments", [["--version"], ["genes", "demo"]])  # met at the end, and while printing
+def test_reader_that_went_away_is_met_quietly(arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    process = start("genes", "demo", stdout=writing)
+    process = start(*arguments, stdout=writing)
     os.close(writing)
     _, message = process.communicate(timeout=60)
     assert message == ""
