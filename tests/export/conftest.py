@@ -32,6 +32,22 @@ def _quick_traces(quick_traces: None) -> None:
     """All exports of these tests trace quickly."""
 
 
+def share_of_weights(owner: Path, merged: Path) -> float:
+    """Return the share of a graph's weights that another refers to, which must be aligned and of the same name."""
+    data = owner.read_bytes()
+    weights = {tensor.name: tensor.raw_data for tensor in onnx.load_model_from_string(data).graph.initializer}
+    n_shared = 0
+    for tensor in onnx.load(merged, load_external_data=False).graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            begin, length = int(where["offset"]), int(where["length"])
+            assert where["location"] == owner.name
+            assert begin % 16 == 0
+            assert data[begin : begin + length] == weights[tensor.name]
+            n_shared += length
+    return n_shared / sum(map(len, weights.values()))
+
+
 def shift_output(graph: Path, out: Path, by: float) -> None:
     """Write a graph whose network has another bias of its output."""
     model = onnx.load(graph)

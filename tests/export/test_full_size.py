@@ -16,6 +16,7 @@ import torch
 from scgenept_export.graph_check import FP32, open_on_cpu
 from scgenept_export.synthetic import synthetic_state_dict
 from scgenept_rt.bundle import Bundle, Reference
+from tests.export.conftest import share_of_weights
 
 CLI = (sys.executable, "-c", "from scgenept_export.cli import main; main()")
 VARIANT = "scgenept_go_c_gpt_concat"
@@ -66,3 +67,4 @@ def test_a_checkpoint_of_the_published_width_exports_in_bounded_memory(checkpoin
 
     reference = Reference.read(out)
     assert FP32.compare(open_on_cpu(bundle.path(graph))(reference.inputs()), reference.predicted).passed
+    assert share_of_weights(bundle.path(graph), bundle.path(bundle.graph("fp32", "merged"))) > 0.99
