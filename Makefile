@@ -20,11 +20,10 @@ TEST_EXTRAS = cpu,export,zarr,plot,eval,ray,tensorrt-rtx-build,dev
 RUNTIME_PACKAGES = '.[cpu,zarr,plot]' 'pytest>=8.3' 'pytest-xdist>=3.8' 'hypothesis>=6.100'
 # What needs neither PyTorch nor onnx.
 RUNTIME_TESTS = tests/runtime tests/packaging/test_embedding.py -m 'not slow'
-# Of it, what takes long and computes with what other packages give: `make test-minimum ONLY_COMPUTING=` runs that too.
-ONLY_COMPUTING = cluster demo ranking providers/test_free_memory.py $(addprefix evaluation/test_,groups.py metrics.py) \
-	$(addprefix predictor/test_,batches.py changed_inputs.py max_error.py properties.py resume.py several_devices.py) \
-	$(addprefix predictor/test_,shards.py standard_errors.py threads.py)
-VERSION_TESTS = $(RUNTIME_TESTS) $(addprefix --ignore tests/runtime/,$(ONLY_COMPUTING))
+# Of it, what takes long and depends little on the versions of others: `make test-minimum LEFT_OUT=` runs that too.
+LEFT_OUT = cluster demo download ranking files/test_slow_reads.py output/test_kill.py predictor/test_shards.py \
+	providers/test_free_memory.py $(addprefix evaluation/test_,groups.py metrics.py)
+VERSION_TESTS = $(RUNTIME_TESTS) $(addprefix --ignore tests/runtime/,$(LEFT_OUT))
 
 .PHONY: help demo fuzz sbom test test-benchmarks test-minimum test-newest test-cuda test-recipes coverage
 .PHONY: lint lint-style lint-types lint-imports lint-workflows format docs hooks upgrade lock clean
