@@ -49,7 +49,8 @@ def change_weight(graph: Path, name: str, change: Callable[[NDArray[Any]], NDArr
             break
     values = np.frombuffer(bytes(content[at : at + n_bytes]), np.float16 if "fp16" in graph.name else np.float32)
     content[at : at + n_bytes] = change(values).astype(values.dtype).tobytes()
-    graph.write_bytes(content)
+    with graph.open("r+b") as file:  # not cut first: a session that has mapped it into memory would die
+        file.write(content)
     update_manifest(graph)
 
 
