@@ -4,8 +4,8 @@ Forks a process for each connection to the socket that its argument names, until
 
 A connection brings a job, which is JSON with argv, cwd, environment, kill_at, from and devices, and the three standard
 streams. The process kills itself at the step kill_at (a call or return of a function of the packages output and files,
-or a name in the file system that is about to change, counted from the call of the function that from names); null for
-never. With devices its network runs in so many sessions. The
+or a name in the file system that is about to change, counted from the first call of the function that from names, once
+an output is opened); null for never. It commits each batch then. With devices its network runs in so many sessions. The
 answers are two lines: the id of the process, and, when it has ended, its status as `subprocess.Popen.returncode` gives
 it. Each process ends as an interpreter does.
 
@@ -18,6 +18,7 @@ import gc
 import importlib
 import itertools
 import json
+import math
 import os
 import pkgutil
 import select
@@ -48,16 +49,18 @@ CHANGES_OF_NAMES = ("os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir")
 
 
 def kill_at(step: int, function: str) -> None:
-    """Kill this process at a step; steps are counted from the call of a function on."""
-    seen = itertools.count()
+    """Kill this process at a step; steps are counted from the first call of a function on."""
+    seen, begun = itertools.count(), False
 
     def count() -> None:
-        if next(seen) == step:
+        if begun and next(seen) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal begun
         ours = any(room in frame.f_code.co_filename for room in ("scgenept_rt/output/", "scgenept_rt/files/"))
         if event in ("call", "return") and ours:
+            begun = begun or frame.f_code.co_name == function
             count()
 
     def watched(called: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,10 +70,9 @@ def kill_at(step: int, function: str) -> None:
 
         return call
 
-    sys.addaudithook(lambda event, _: count() if event in CHANGES_OF_NAMES and sys.getprofile() else None)
-    for module in (destination, shards, writing):
-        if hasattr(module, function):
-            setattr(module, function, watched(getattr(module, function)))
+    sys.addaudithook(lambda event, _: count() if event in CHANGES_OF_NAMES else None)
+    for module in (destination, shards):
+        module.open_table = watched(module.open_table)
 
 
 with socket.socket(socket.AF_UNIX) as listener:
@@ -114,5 +116,6 @@ if job["devices"] > 1:
         {name: open_session(*given, **options) for name in names}
     )
 if job["kill_at"] is not None:
+    writing._SECONDS_BETWEEN_COMMITS, writing._COMMIT_SHARE = 0, math.inf
     kill_at(job["kill_at"], job["from"])
 main()
