@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -119,28 +119,30 @@ class Run:
             annotated=options["aggregate"] != "mean",
             all_genes=for_cell_eval,
         )
-        if for_cell_eval:
-            from scgenept_rt.predictor import cell_eval  # needs pandas, which embedders lack
+        with ExitStack() as on_error:
+            on_error.callback(controls.close)
+            if for_cell_eval:
+                from scgenept_rt.predictor import cell_eval  # needs pandas, which embedders lack
 
-            parsed, of_format = cell_eval.as_measured(parsed, controls, panel, read, options)
-            label_column = cell_eval.label_column(controls, options)
-            of_labels += of_format
-        sizes = np.diff(controls.groups.bounds).tolist()
-        for perturbation in parsed:
-            if perturbation.n_controls is not None and not 1 <= perturbation.n_controls <= max(sizes):
-                controls.close()
-                among = "run" if groupby is None else "largest group"
-                raise ArgumentError(
-                    f"perturbation {perturbation.label} asks for n_controls = {perturbation.n_controls:,}, expected 1 "
-                    f"to the {pluralize(max(sizes), 'control cell')} of the {among}"
-                )
-        notices = [
-            *_notices(controls),
-            *([] if options["aggregate"] == "cells" else controls.mixed),
-            *of_labels,
-            *unmeasured_target_notices(parsed, controls.match.columns),
-        ]
-        warn_caller(notices, on_notice)
+                parsed, of_format = cell_eval.as_measured(parsed, controls, panel, read, options)
+                label_column = cell_eval.label_column(controls, options)
+                of_labels += of_format
+            sizes = np.diff(controls.groups.bounds).tolist()
+            for perturbation in parsed:
+                if perturbation.n_controls is not None and not 1 <= perturbation.n_controls <= max(sizes):
+                    among = "run" if groupby is None else "largest group"
+                    raise ArgumentError(
+                        f"perturbation {perturbation.label} asks for n_controls = {perturbation.n_controls:,}, "
+                        f"expected 1 to the {pluralize(max(sizes), 'control cell')} of the {among}"
+                    )
+            notices = [
+                *_notices(controls),
+                *([] if options["aggregate"] == "cells" else controls.mixed),
+                *of_labels,
+                *unmeasured_target_notices(parsed, controls.match.columns),
+            ]
+            warn_caller(notices, on_notice)
+            on_error.pop_all()
         most = options["n_controls_per_perturbation"]
         counts = [
             min(perturbation.n_controls or n_cells, most or n_cells, n_cells)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ Values = NDArray[np.float64]
 _N_ERRORS_OUT = 3
 """Standard errors by which a candidate must be worse to be dropped: chance makes one in 700 seem so."""
 
-_PARTS_AT_ONCE = 8
+_ROWS_AT_ONCE = 256
 _MOST_COMPARED = 200
 
 
@@ -185,9 +185,10 @@ class Search:
         """Predict further cells for the candidates that are left."""
         bounds: list[float] = []  # of the best: what their values are at least
         effects = self._estimator.effects([candidate.index for candidate in self._left], begin, end)
+        n_parts = -(-_ROWS_AT_ONCE // cast("int", self._run.options["batch_size"]))
         for index, parts in groupby(effects, key=itemgetter(0)):
             candidate = self._candidates[index]
-            while rows := [part for _, part in islice(parts, _PARTS_AT_ONCE)]:
+            while rows := [part for _, part in islice(parts, n_parts)]:
                 candidate.add(np.concatenate(rows), self._score, self._estimator, self._n_cells)
             # Most of many candidates are out at once, and need not be kept for comparison.
             margin = _N_ERRORS_OUT * candidate.error * self._sampled(candidate.n)

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import ArgumentError
+from scgenept_rt.expression import ControlCells
 
 MakeCells = Callable[..., anndata.AnnData]
 Screen = Callable[..., anndata.AnnData]
@@ -107,7 +108,11 @@ def test_labels_that_one_side_lacks_are_named(model: sgr.Predictor, screen: Scre
     assert "isin(predicted.obs['target_gene'])" in notice
 
 
-def test_what_cell_eval_could_not_read_is_refused(model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path) -> None:
+def test_what_cell_eval_could_not_read_is_refused(
+    model: sgr.Predictor, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[ControlCells] = []
+    monkeypatch.setattr(ControlCells, "close", lambda controls: closed.append(controls))
     cells = make_cells(3)
     cells.obs["batch"] = "a"
 
@@ -117,8 +122,10 @@ def test_what_cell_eval_could_not_read_is_refused(model: sgr.Predictor, make_cel
     with pytest.raises(ArgumentError) as raised:
         predict(var_names="ensembl")
     assert raised.value.options[0].name == "var_names"
-    for column in ("batch", "control_cell", "_index", ".", "a/b", "a\0b"):
+    columns = ("batch", "control_cell", "_index", ".", "a/b", "a\0b")
+    for column in columns:
         with pytest.raises(ArgumentError) as raised:
             predict(cell_eval_column=column)
         assert raised.value.options[0].name == "cell_eval_column"
+    assert len(closed) == len(columns)
     assert list(tmp_path.iterdir()) == []
