@@ -167,7 +167,7 @@ def test_the_command_with_a_bundle(bundle: Path, make_cells: MakeCells, tmp_path
     assert run(bundle).exit_code == run(bundle, tmp_path / "cells.h5ad").exit_code == 2
 
 
-@pytest.mark.parametrize(("interrupted_at", "n_known"), [(0, 0), (10, 9), (None, 24)])
+@pytest.mark.parametrize(("interrupted_at", "n_known"), [(0, 0), (10, 10), (None, 24)])
 def test_what_is_known_when_a_search_is_interrupted(
     bundle: Path, make_cells: MakeCells, tmp_path: Path, monkeypatch: Any, interrupted_at: int | None, n_known: int
 ) -> None:
