@@ -1,4 +1,4 @@
-"""How the programs of this package start, and how they end when they cannot do what was asked."""
+"""Start the programs of this package, and end them with a message and an exit code."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Worker:
     def run(
         self, values: NDArray[np.float32], perturbed: NDArray[np.int64], gene_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Predict one batch, of which `perturbed` are the positions of flags in row-major order; see `Session.run`."""
+        """Predict one batch; `perturbed` are the positions of its flags in row-major order. See `Session.run`."""
         pert_flags = np.zeros(values.shape, np.int64)
         pert_flags.flat[perturbed] = 1
         with _named():

@@ -1,4 +1,4 @@
-"""Whether cells will work with a bundle, found out without a prediction: `scgenept-rt check`."""
+"""Check whether cells will work with a bundle, without predicting them: `scgenept-rt check`."""
 
 from scgenept_rt.compatibility.cells_summary import summarize_cells
 from scgenept_rt.compatibility.check_cells import Report, check_cells

@@ -31,7 +31,7 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
         check_controls(control, cells.n_obs, findings)
     with findings.problems("file"):
         if isinstance(cells.matrix, CompressedColumns):
-            by_gene = "Values are stored by gene (CSC), of which no few cells can be read"
+            by_gene = "Values are stored by gene (CSC), so that a few cells cannot be read alone"
             findings.add("scale", f"{by_gene}; `scgenept-rt check` looks at them", note=True)
         else:
             candidates = np.arange(cells.n_obs) if control is None else control.rows

@@ -1,4 +1,4 @@
-"""The annotation of cells or genes (obs, var), of which only the columns asked for are read."""
+"""The annotation of cells or genes (obs, var); a column is read when it is asked for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Annotation:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Annotation:
-        """Return a data frame in memory, of which no values are lost."""
+        """Return the annotation in a data frame in memory."""
         columns = tuple(str(column) for column in frame.columns)
         index_name = None if frame.index.name is None else str(frame.index.name)
         return cls(

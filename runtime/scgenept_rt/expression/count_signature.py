@@ -1,4 +1,4 @@
-"""Which transform values went through, by the traces that counts leave in them.
+"""Find the transform that values went through, from the traces that counts leave in them.
 
 Undone, the values of a cell are whole multiples of one value, that of a single count; and where cells were normalised
 and no gene has been dropped, they sum to the same total.
@@ -169,7 +169,7 @@ def divided_by_gene(sample: Any) -> bool:
 
     genes = csc_array(sample)
     n_expressed = np.diff(genes.indptr)
-    # A gene that some cells lack has small counts in others, of which the unit shows.
+    # A gene that some cells lack has small counts in others, and these show the unit.
     chosen = np.argsort(-np.where(n_expressed < sample.shape[0], n_expressed, 0), kind="stable")[:MAX_CELLS]
     signature = read_signature(csr_array(genes[:, chosen].T), (LOG1P,))
     return signature.transform is LOG1P and signature.n_alike > 0.5 * signature.n_judged

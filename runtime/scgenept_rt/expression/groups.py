@@ -1,4 +1,4 @@
-"""Which of the control cells a run takes: how they are drawn, and their groups by a column of obs."""
+"""Sampling of control cells, and their groups by a column of obs."""
 
 from __future__ import annotations
 

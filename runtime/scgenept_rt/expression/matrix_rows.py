@@ -56,7 +56,7 @@ class MatrixRows(ABC):
 
 
 class _Compressed(MatrixRows):
-    """A compressed matrix, of which neighbouring lines (rows or columns) are read as one slice."""
+    """A compressed matrix; neighbouring lines (rows or columns) are read as one slice."""
 
     def __init__(self, arrays: Mapping[str, Any], shape: tuple[int, int], where: str) -> None:
         super().__init__(shape, where)

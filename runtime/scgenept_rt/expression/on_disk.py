@@ -1,4 +1,4 @@
-"""An AnnData on disk, an .h5ad file or a .zarr directory, of which only what is asked for is read."""
+"""An AnnData on disk, an .h5ad file or a .zarr directory; parts are read when they are asked for."""
 
 from __future__ import annotations
 

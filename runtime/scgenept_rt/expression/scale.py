@@ -1,4 +1,4 @@
-"""Whether values are log1p-normalised expression."""
+"""Check that values are log1p-normalised expression."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def absent_notices(element: Any, name: str) -> list[Notice]:
     if text:  # missing ones are empty, whatever the mask says
         arrays.pop("mask", None)
     counts = {key: _absent_chunks(array) for key, array in arrays.items()}
-    # One category, and values of which none is missing, are all zeros.
+    # Codes of one category, and a mask without missing values, are all zeros.
     counted = [count for key, count in counts.items() if key not in ("codes", "mask") or count[0] < count[1]]
     absent, total = sum(count[0] for count in counted), sum(count[1] for count in counted)
     if not absent:

@@ -23,7 +23,7 @@ _STORED = np.dtype([("gene", np.int32), ("value", np.float32)])
 class StoredRows:
     """Rows over genes, dense on demand; zeros are not stored. Reading is safe from several threads.
 
-    Above a size they lie in a temporary file, of which only the rows asked for are read, so that the memory in use does
+    Above a size they lie in a temporary file, and only the rows asked for are read, so that the memory in use does
     not grow with their number.
     """
 

@@ -87,7 +87,7 @@ def _is_special(path: Path) -> bool:
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a file or directory whose content is on disk, and sync the new name.
+    """Rename a file or directory; returns once the new name is on disk. Sync its content first.
 
     Raises FileExistsError if there is a target and `replace` is false; one that another process makes meanwhile stays.
     """

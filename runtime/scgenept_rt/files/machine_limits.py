@@ -1,4 +1,4 @@
-"""What the control groups of a container or batch job leave of the machine, read from the files of Linux."""
+"""Limits of memory and CPUs that a container or batch job sets, read from the files of Linux."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def follow_ids(
 def _symbols_and_ids(
     panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]]
 ) -> tuple[str, str, Sequence[str | None]] | None:
-    """Return the source of symbols and the source of ids to compare, of which one is `source`, and these ids."""
+    """Return the source of symbols, the source of ids to compare (one of the two is `source`), and these ids."""
     if not any(panel.ids):
         return None
     ids = {name: [ensembl_id(text) for text in texts] for name, texts in candidates.items()}

@@ -50,7 +50,7 @@ class Respelled:
     unclear: dict[int, str] = field(default_factory=dict)
 
     def notice(self) -> str:
-        """Return a sentence that says how many names of which kind were matched."""
+        """Return a sentence with the number of names that were matched, by kind."""
         matched = []
         for kind, pairs in self.kinds.items():
             (written, name), more = pairs[0], ", ..." if len(pairs) > 1 else ""
@@ -60,7 +60,7 @@ class Respelled:
 
 
 def made_unique(name: str) -> str | None:
-    """Return the name of which `name` may be the copy that scanpy's or R's make_unique renamed, such as TBCE-1."""
+    """Return the original of a name that scanpy's or R's make_unique may have renamed, such as TBCE of TBCE-1."""
     match = _MADE_UNIQUE.fullmatch(name)
     return match.group(1) if match else None
 

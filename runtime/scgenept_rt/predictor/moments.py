@@ -127,7 +127,7 @@ def _widened(n: int) -> float:
 
 
 def mean_of_all(moments: CellMoments, own: OwnValues) -> Layers:
-    """Return the mean over all control cells of a run, all of which were predicted."""
+    """Return the mean over all control cells of a run, after all were predicted."""
 
     def error(found: RunningMoments) -> Values:
         if found.n < moments.n:  # effects, where nothing was predicted without a perturbation

@@ -1,4 +1,4 @@
-"""Which provider a session uses, with which options, on which graph of the bundle."""
+"""Choose the provider of a session, its options, and the graph of the bundle that it runs."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Search:
         self._run.controls.close()
 
     def run(self, progress: Progress | None = None) -> None:
-        """Predict until the best are known, and their order as far as that costs no more than finding them.
+        """Predict until the best are known; go on for their order while that costs no more than finding them did.
 
         `progress` is called with the (perturbation, control cell) pairs that are predicted, and those to the end of a
         round.

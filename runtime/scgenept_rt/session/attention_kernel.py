@@ -1,4 +1,4 @@
-"""Which attention kernel ran: attention is three quarters of the work, and a slow kernel shows only in the time."""
+"""The attention kernel that ran: attention is three quarters of the work, and a slow kernel shows only in the time."""
 
 from __future__ import annotations
 

@@ -106,5 +106,5 @@ def devices_of(session: Session) -> Mapping[str, Session]:
 
 
 def free_device(session: Session) -> AbstractContextManager[Session]:
-    """Return a context with a session of which no other context has the device; one device may be shared."""
+    """Return a context with a session on a device that no other context uses; a single device may be shared."""
     return session.free() if isinstance(session, SeveralDevices) else nullcontext(session)
