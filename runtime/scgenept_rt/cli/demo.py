@@ -70,10 +70,10 @@ def demo(
         shown = table.set_index("gene")[[*formats]].rename_axis(index=None, columns="gene")  # names on the left
         print(shown.to_string(formatters=formats, na_rep="-"))
     if out is not None:
-        from scgenept_rt.demo.cells import write_whole
+        from scgenept_rt.files.stores import write_h5ad
 
-        write_whole(controls, out / _CELLS_FILE)
-        write_whole(predicted, out / _PREDICTIONS_FILE)
+        write_h5ad(controls, out / _CELLS_FILE)
+        write_h5ad(predicted, out / _PREDICTIONS_FILE)
     _print_next_steps(out, engine["provider"])
 
 
@@ -81,9 +81,9 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     if path.suffix.lower() != ".h5ad":
         raise typer.BadParameter(f"{str(path)!r} does not end in .h5ad", param_hint="--screen")
     from scgenept_rt.demo import demo_screen
-    from scgenept_rt.demo.cells import write_whole
     from scgenept_rt.demo.screen import MIN_SCREEN_CONTROLS, SCREEN_CONTROLS
     from scgenept_rt.evaluation import load_split
+    from scgenept_rt.files.stores import write_h5ad
     from scgenept_rt.output.destination import check_destination
 
     n_controls = n_controls or SCREEN_CONTROLS
@@ -93,7 +93,7 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     split = load_split("norman-simulation-1")
     labels = [label for label in (*(split.train or ()), *split.val, *split.tested) if label != "ctrl"]
     made = demo_screen(labels, n_controls=n_controls)
-    write_whole(made, path)
+    write_h5ad(made, path)
     counts = f"{n_controls:,} control cells and {made.n_obs - n_controls:,} perturbed ones"
     print(f"wrote {path}: {counts}, {len(labels)} perturbations, {made.n_vars:,} genes")
     print("The cells are synthetic: no biology. They respond as the bundle `demo` was trained to.")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +12,6 @@ from scipy.sparse import csr_matrix
 from scipy.special import ndtri
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
-from scgenept_rt.files.durable import write_durably
-from scgenept_rt.files.failures import failed_writes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -57,18 +53,3 @@ def demo_control_cells(n_cells: int = DEMO_CELLS, seed: int = 0) -> AnnData:
     obs = pd.DataFrame({"condition": pd.Categorical(["ctrl"] * n_cells)}, index=[f"cell{i}" for i in range(n_cells)])
     var = pd.DataFrame({"gene_name": list(manifest.gene_names)}, index=list(manifest.gene_ids))
     return anndata.AnnData(csr_matrix(values), obs=obs, var=var, uns={"synthetic": True})
-
-
-def write_whole(adata: AnnData, path: Path) -> None:
-    """Write a small AnnData to an .h5ad file, or replace it; on an `OutputError` nothing of it is left."""
-    import h5py
-    from anndata.io import write_elem
-
-    # In memory first: HDF5 itself then never meets a full disk, after which old versions of it end the process.
-    made = io.BytesIO()
-    with h5py.File(made, "w") as file:
-        write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
-        if adata.raw is None and "raw" in file:
-            del file["raw"]  # an empty entry, which AnnData.write_h5ad leaves out
-    with failed_writes(path, "it cannot be written, and nothing of it is left", "Fix this and run the command again"):
-        write_durably(path, made.getvalue())

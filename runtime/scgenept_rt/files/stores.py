@@ -1,4 +1,4 @@
-"""Files of arrays and groups, .h5ad and .zarr, opened for reading; and what HDF5 reads and writes .h5ad files through.
+"""Files of arrays and groups, .h5ad and .zarr: opened for reading, small ones written, and what HDF5 goes through.
 
 Damage on which HDF5 would loop forever is an ordinary error then, and so is a full disk. After a write that failed, the
 library dumps its buffers, fails again for every object that it closes, and may end the process: writes therefore seem
@@ -15,11 +15,16 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scgenept_rt.errors import MissingPackageError
+from scgenept_rt.files.durable import write_durably
+from scgenept_rt.files.failures import failed_writes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 _HEAP = b"GCOL\x01\0\0\0"
 """How a global heap begins, where HDF5 keeps texts of varying length."""
@@ -43,6 +48,21 @@ def open_store(path: Path) -> Iterator[Any]:
             import hdf5plugin  # noqa: F401
         with Hdf5Source(path) as source, h5py.File(path, "r", driver="fileobj", fileobj=source) as file:
             yield file
+
+
+def write_h5ad(adata: AnnData, path: Path) -> None:
+    """Write a small AnnData to an .h5ad file, or replace one; if that raises `OutputError`, nothing of it is left."""
+    import h5py
+    from anndata.io import write_elem
+
+    # In memory first: HDF5 itself then never meets a full disk, after which old versions of it end the process.
+    made = BytesIO()
+    with h5py.File(made, "w") as file:
+        write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
+        if adata.raw is None and "raw" in file:
+            del file["raw"]  # an empty entry, which AnnData.write_h5ad leaves out
+    with failed_writes(path, "it cannot be written, and nothing of it is left", "Fix this and run the command again"):
+        write_durably(path, made.getvalue())
 
 
 def import_zarr(purpose: str) -> Any:

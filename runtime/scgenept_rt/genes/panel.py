@@ -1,4 +1,4 @@
-"""The genes of a model, looked up by symbol or Ensembl id."""
+"""The genes of a model, looked up by symbol or Ensembl id, and whether they are those of its training data."""
 
 from __future__ import annotations
 
