@@ -7,13 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import describe_machine, host_peak_bytes, reset_host_peak
-from scgenept_rt.benchmark.result import BenchmarkResult, EndToEnd, Timing
 from scgenept_rt.bundle import Bundle, Dimensions
 from scgenept_rt.errors import ArgumentError, InferenceError, UseOption
 from scgenept_rt.options import MOST_CELLS_PER_BATCH, EngineOptions, resolve
@@ -32,6 +31,10 @@ _REPEATS = (5, 20)
 _RUNS_FOR_P95 = 20
 """Of fewer runs the 95th percentile is about the slowest one."""
 _WARM_UP_RUNS = (1, 3)
+_FIGURES = (
+    *("p50_ms", "p95_ms", "cells_per_second", "cpu_seconds_per_cell"),
+    *("tokens_per_cell", "gflops", "peak_host_bytes", "peak_device_bytes"),
+)
 # From file to file: this many perturbations, or enough for this many cells; on a GPU fewer would time start and end.
 _END_TO_END_PERTURBATIONS, _END_TO_END_CELLS_ON_GPU = 2, 1_024
 
@@ -44,7 +47,7 @@ def run_benchmark(
     end_to_end: bool = False,
     progress: Callable[[str], None] = lambda _step: None,
     **options: Unpack[EngineOptions],
-) -> BenchmarkResult:
+) -> dict[str, Any]:
     """Measure a bundle on this machine.
 
     Outputs are first compared with the eager model's in the bundle: times of wrong outputs are useless. A batch size
@@ -62,6 +65,15 @@ def run_benchmark(
         Called with the name of each step.
     **options
         See `scgenept_rt.options.EngineOptions`.
+
+    Returns
+    -------
+    dict
+        All figures, fit for JSON. In ``timings``, one entry per batch size; if it did not run, its ``problem`` is the
+        reason. Times are per batch, from inputs to outputs in host memory, without warm-up; p95 of 20 or more runs.
+        Tokens are the genes less those merged as identical, ``gflops`` is `encoder_flops` of these over the median, and
+        ``peak_device_bytes`` is beyond what was in use before the bundle was opened. In ``end_to_end``, cells are
+        (perturbation, control cell) pairs, and ``share_of_session`` is their share of the rate of the network alone.
 
     Raises
     ------
@@ -103,32 +115,33 @@ def run_benchmark(
             progress(f"timing {name}, batches of {batch_size:,}")
             timings.append(_time(model, choice, batch_size, repeats, memory_before))
         files = None
-        ran = [timing for timing in timings if timing.cells_per_second]
+        ran = [timing for timing in timings if timing["cells_per_second"]]
         if end_to_end and ran:
             progress("timing from file to file")
             n_perturbations = _END_TO_END_PERTURBATIONS
             if on_gpu:
-                n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // ran[-1].batch_size))
+                n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // ran[-1]["batch_size"]))
             files = _end_to_end(model, engine, ran[-1], n_perturbations)
-        return BenchmarkResult(
-            machine=describe_machine(choice),
-            variant=manifest.variant,
-            synthetic=manifest.synthetic,
-            manifest_digest=opened.digest,
-            dimensions=manifest.dimensions,
-            reference=reference,
-            choice_reason=choice.reason,
-            attention_kernel=", ".join(kernels) or None,
-            open_seconds=open_seconds,
-            repeats=repeats,
-            timings=tuple(timings),
-            end_to_end=files,
-        )
+        return {
+            "kind": "scgenept-rt benchmark",
+            "machine": describe_machine(choice),
+            "variant": manifest.variant,
+            "synthetic": manifest.synthetic,
+            "manifest_digest": opened.digest,
+            "dimensions": dataclasses.asdict(manifest.dimensions),
+            "reference": dataclasses.asdict(reference),
+            "choice_reason": choice.reason,
+            "attention_kernel": ", ".join(kernels) or None,
+            "open_seconds": open_seconds,
+            "repeats": repeats,
+            "timings": timings,
+            "end_to_end": files,
+        }
 
 
 def _time(
     model: Predictor, choice: ProviderChoice, batch_size: int, repeats: int, memory_before: GpuMemory | None
-) -> Timing:
+) -> dict[str, Any]:
     """Time one batch size; `memory_before` is that of the GPU before the model was opened."""
     n_genes = model.bundle.manifest.dimensions.n_genes
     gene_index = np.arange(n_genes, dtype=np.int64)
@@ -149,25 +162,24 @@ def _time(
         problem = "out of memory"
     except InferenceError as error:
         problem = str(error)
-    row = Timing(batch_size, n_genes, problem=problem)
+    row = {"batch_size": batch_size, "n_genes": n_genes, **dict.fromkeys(_FIGURES), "problem": problem}
     if problem:
         return row
     median, memory = float(np.median(seconds)), gpu_memory(choice.device_id)
     shared = shares_token(model.bundle.manifest) & (choice.target == "merged")
     tokens = [len(merge_tokens(*cell, shared).columns) for cell in zip(values, flags, strict=True)]
     work = sum(encoder_flops(model.bundle.manifest.dimensions, n_tokens) for n_tokens in tokens)
-    return dataclasses.replace(
-        row,
-        p50_ms=median * 1e3,
-        p95_ms=float(np.percentile(seconds, 95)) * 1e3 if len(seconds) >= _RUNS_FOR_P95 else None,
-        cells_per_second=batch_size / median,
-        cpu_seconds_per_cell=float(np.median(cpu_seconds)) / batch_size,
-        tokens_per_cell=float(np.mean(tokens)),
-        gflops=work / median / 1e9,
-        peak_host_bytes=host_peak_bytes(),
+    return row | {
+        "p50_ms": median * 1e3,
+        "p95_ms": float(np.percentile(seconds, 95)) * 1e3 if len(seconds) >= _RUNS_FOR_P95 else None,
+        "cells_per_second": batch_size / median,
+        "cpu_seconds_per_cell": float(np.median(cpu_seconds)) / batch_size,
+        "tokens_per_cell": float(np.mean(tokens)),
+        "gflops": work / median / 1e9,
+        "peak_host_bytes": host_peak_bytes(),
         # ONNX Runtime keeps what it has taken, so the memory in use now is the peak.
-        peak_device_bytes=memory.used - memory_before.used if memory and memory_before else None,
-    )
+        "peak_device_bytes": memory.used - memory_before.used if memory and memory_before else None,
+    }
 
 
 def encoder_flops(dimensions: Dimensions, n_genes: int) -> int:
@@ -183,22 +195,25 @@ def encoder_flops(dimensions: Dimensions, n_genes: int) -> int:
 
 
 def benchmark_cells(
-    n_cells: int, n_genes: int, *, expressed: float = _EXPRESSED, seed: int = 0
+    n_cells: int, n_genes: int, *, expressed: float = _EXPRESSED
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Draw log1p-like values, a share `expressed` of them non-zero, and flags of one perturbed gene per cell."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = np.log1p(rng.gamma(1.0, 3.0, (n_cells, n_genes))) * (rng.random((n_cells, n_genes)) < expressed)
     flags = np.zeros((n_cells, n_genes), dtype=np.int64)
     flags[np.arange(n_cells), np.arange(n_cells) % n_genes] = 1
     return values.astype(np.float32), flags
 
 
-def _end_to_end(model: Predictor, engine: EngineOptions, session: Timing, n_perturbations: int) -> EndToEnd:
+def _end_to_end(
+    model: Predictor, engine: EngineOptions, timing: dict[str, Any], n_perturbations: int
+) -> dict[str, Any]:
+    """Time a prediction from an .h5ad to an .h5ad: opening, reading, predicting, reducing and writing."""
     import anndata
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    batch_size = session.batch_size
+    batch_size = timing["batch_size"]
     names = [name for name in dict.fromkeys(model.panel.names) if "+" not in name and name.lower() != "ctrl"]
     labels = [f"{name}+ctrl" for name in names[:n_perturbations]]
     values, _ = benchmark_cells(batch_size, len(model.panel))
@@ -216,13 +231,13 @@ def _end_to_end(model: Predictor, engine: EngineOptions, session: Timing, n_pert
             peak = host_peak_bytes()
     seconds = written - opened
     rate = batch_size * len(labels) / seconds
-    return EndToEnd(
-        n_controls=batch_size,
-        n_perturbations=len(labels),
-        batch_size=batch_size,
-        open_seconds=opened - begin,
-        seconds=seconds,
-        cells_per_second=rate,
-        share_of_session=rate / (session.cells_per_second or rate),
-        peak_host_bytes=peak,
-    )
+    return {
+        "n_controls": batch_size,
+        "n_perturbations": len(labels),
+        "batch_size": batch_size,
+        "open_seconds": opened - begin,
+        "seconds": seconds,
+        "cells_per_second": rate,
+        "share_of_session": rate / timing["cells_per_second"],
+        "peak_host_bytes": peak,
+    }

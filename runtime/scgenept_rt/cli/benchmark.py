@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from scgenept_rt.cli.messages import say
 from scgenept_rt.cli.options import BundleArgument, JsonFileOption, with_options
 from scgenept_rt.cli.report_files import check_report_paths, write_reports
+from scgenept_rt.files.text import json_text
 from scgenept_rt.options import EngineOptions
 from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
-
-if TYPE_CHECKING:
-    from scgenept_rt.benchmark import BenchmarkResult, Timing
 
 _COLUMNS = {
     "tokens": ("tokens_per_cell", 0, 1.0),
@@ -48,7 +46,7 @@ def benchmark(
     sizes = _batch_sizes(batch_sizes)
     check_report_paths((json_file,), ())
     result = run_benchmark(bundle, batch_sizes=sizes, repeats=repeats, end_to_end=end_to_end, progress=say, **engine)
-    write_reports([(json_file, result.to_json)], lambda: _print(result))
+    write_reports([(json_file, lambda: json_text(result, indent=1) + "\n")], lambda: _print(result))
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:
@@ -62,42 +60,42 @@ def _batch_sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _print(result: BenchmarkResult) -> None:
-    machine = result.machine
+def _print(result: dict[str, Any]) -> None:
+    machine, sizes = result["machine"], result["dimensions"]
     processors = f"{pluralize(machine['cpus'], 'CPU')}, {pluralize(machine['threads'], 'thread')}"
     print(f"{machine['cpu']}, {processors}; {machine['system']}")
     if "gpu" in machine:
         print(f"{machine['gpu']['name']}, driver {machine['driver'] or 'unknown'} (CUDA {machine['driver_cuda']})")
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
-    dimensions = result.dimensions
-    layers, heads = pluralize(dimensions.n_layers, "layer"), pluralize(dimensions.n_heads, "head")
-    weights = ", synthetic weights" if result.synthetic else ""
-    print(f"{result.variant}: {layers}, width {dimensions.d_model}, {heads}{weights}")
-    comparison, checked = result.reference.comparison, result.reference
-    print(f"\n{checked.provider}, {checked.precision}: {result.choice_reason}")
+    layers, heads = pluralize(sizes["n_layers"], "layer"), pluralize(sizes["n_heads"], "head")
+    weights = ", synthetic weights" if result["synthetic"] else ""
+    print(f"{result['variant']}: {layers}, width {sizes['d_model']}, {heads}{weights}")
+    checked, comparison = result["reference"], result["reference"]["comparison"]
+    compared = f"{pluralize(checked['n_cells'], 'cell')} x {pluralize(checked['n_genes'], 'gene')}"
+    print(f"\n{checked['provider']}, {checked['precision']}: {result['choice_reason']}")
     print(
-        f"largest error {comparison.max_difference:.2e}, {comparison.worst:.2f} of the tolerance "
-        f"({pluralize(checked.n_cells, 'cell')} x {pluralize(checked.n_genes, 'gene')} against PyTorch eager fp32)"
+        f"largest error {comparison['max_difference']:.2e}, {comparison['worst']:.2f} of the tolerance "
+        f"({compared} against PyTorch eager fp32)"
     )
-    kernel = f"; attention kernel: {result.attention_kernel}" if result.attention_kernel else ""
-    print(f"opened in {result.open_seconds:.2f} s{kernel}")
+    kernel = f"; attention kernel: {result['attention_kernel']}" if result["attention_kernel"] else ""
+    print(f"opened in {result['open_seconds']:.2f} s{kernel}")
     print("".join(f"{head:>11}" for head in ("batch", "genes", *_COLUMNS)))
-    for timing in result.timings:
+    for timing in result["timings"]:
         print("".join(f"{cell:>11}" for cell in _cells(timing)))
-    end_to_end = result.end_to_end
-    if end_to_end is not None:
+    files = result["end_to_end"]
+    if files is not None:
         print(
-            f"from .h5ad to .h5ad, {pluralize(end_to_end.n_controls, 'control cell')} x "
-            f"{pluralize(end_to_end.n_perturbations, 'perturbation')}, batches of {end_to_end.batch_size:,}: "
-            f"{end_to_end.seconds:.2f} s, "
-            f"{end_to_end.cells_per_second:,.2f} cells/s, {end_to_end.share_of_session:.0%} of the network alone "
-            f"(and {end_to_end.open_seconds:.2f} s to open the bundle)"
+            f"from .h5ad to .h5ad, {pluralize(files['n_controls'], 'control cell')} x "
+            f"{pluralize(files['n_perturbations'], 'perturbation')}, batches of {files['batch_size']:,}: "
+            f"{files['seconds']:.2f} s, "
+            f"{files['cells_per_second']:,.2f} cells/s, {files['share_of_session']:.0%} of the network alone "
+            f"(and {files['open_seconds']:.2f} s to open the bundle)"
         )
 
 
-def _cells(timing: Timing) -> list[str]:
-    sizes = [f"{timing.batch_size:,}", f"{timing.n_genes:,}"]
-    if timing.problem:
-        return [*sizes, f"  {timing.problem}"]
-    values = ((getattr(timing, name), digits, scale) for name, digits, scale in _COLUMNS.values())
+def _cells(timing: dict[str, Any]) -> list[str]:
+    sizes = [f"{timing['batch_size']:,}", f"{timing['n_genes']:,}"]
+    if timing["problem"]:
+        return [*sizes, f"  {timing['problem']}"]
+    values = ((timing[name], digits, scale) for name, digits, scale in _COLUMNS.values())
     return [*sizes, *("-" if value is None else f"{value * scale:,.{digits}f}" for value, digits, scale in values)]
