@@ -119,7 +119,7 @@ def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[s
             print(f"round {number + 1} of {rounds} done", flush=True)
         forms += [process.end() for process in processes]
     cells = zip(workload.array("values"), workload.array("pert_flags"), strict=True)
-    n_merged = np.mean([len(merge_tokens(*cell, shares_token(manifest)).columns) for cell in cells])
+    n_merged = np.mean([len(merge_tokens(*cell, shares_token(manifest))[0]) for cell in cells])
     for form, found in zip(chosen, forms, strict=True):
         n_tokens = round(n_merged) if form.merges and workload.device == "cpu" else workload.genes
         found["gflop_a_cell"] = encoder_flops(manifest.dimensions, n_tokens) / 1e9

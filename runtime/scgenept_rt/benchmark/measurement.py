@@ -167,7 +167,7 @@ def _time(
         return row
     median, memory = float(np.median(seconds)), gpu_memory(choice.device_id)
     shared = shares_token(model.bundle.manifest) & (choice.target == "merged")
-    tokens = [len(merge_tokens(*cell, shared).columns) for cell in zip(values, flags, strict=True)]
+    tokens = [len(merge_tokens(*cell, shared)[0]) for cell in zip(values, flags, strict=True)]
     work = sum(encoder_flops(model.bundle.manifest.dimensions, n_tokens) for n_tokens in tokens)
     return row | {
         "p50_ms": median * 1e3,

@@ -21,32 +21,17 @@ REFERENCE_NAME: Final = "reference.npz"
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference cells: a graph's inputs and the eager fp32 model's output for them.
-
-    Attributes
-    ----------
-    values
-        (n_cells, n_genes) float32, log1p-normalised expression.
-    pert_flags
-        (n_cells, n_genes) int64, 1 = perturbed.
-    gene_index
-        (n_genes,) int64, rows of the bundle's gene table.
-    predicted
-        (n_cells, n_genes) float32, what the eager model predicts.
-    token_ids
-        (n_model_genes,) int64, vocabulary id of each gene of the model in the source checkpoint; None in bundles that
-        were exported before it was kept.
-    gene_checksums
-        (n_model_genes,) uint32, `checksums_of_genes` of the model, which tie the manifest to this file; None in bundles
-        that were exported before they were kept.
-    """
+    """Reference cells: a graph's inputs (see `scgenept_rt.session.Session.run`) and the eager fp32 model's output."""
 
     values: NDArray[np.float32]
     pert_flags: NDArray[np.int64]
     gene_index: NDArray[np.int64]
     predicted: NDArray[np.float32]
+    # Of all genes of the model; None in bundles that were exported before they were kept.
     token_ids: NDArray[np.int64] | None = None
+    """Vocabulary ids in the source checkpoint."""
     gene_checksums: NDArray[np.uint32] | None = None
+    """`checksums_of_genes`, which tie the manifest to this file."""
 
     @classmethod
     def read(cls, directory: Path) -> Reference:

@@ -17,7 +17,7 @@ import typer
 
 from scgenept_rt.cli.messages import Group, say
 from scgenept_rt.errors import ScgeneptError
-from scgenept_rt.files.slow_reads import let_signals_end_reads
+from scgenept_rt.files.failures import let_signals_end_reads
 
 EXIT_USER_ERROR = 1
 _SECONDS_OF_ONE_STOP = 1.0

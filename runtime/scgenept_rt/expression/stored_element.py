@@ -11,9 +11,8 @@ import numpy as np
 
 from scgenept_rt.errors import Caution, CellsFormatError, Notice
 from scgenept_rt.expression.annotation import text_of
-from scgenept_rt.files.failures import failed_reads
+from scgenept_rt.files.failures import failed_reads, watched
 from scgenept_rt.files.machine_limits import memory_limit
-from scgenept_rt.files.slow_reads import watched
 from scgenept_rt.installing import pip_command
 from scgenept_rt.wording import format_size, pluralize
 

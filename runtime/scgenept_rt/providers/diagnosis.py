@@ -36,14 +36,8 @@ _BUILD_FOR_NEW_GPUS = "onnxruntime-gpu[cuda,cudnn]==1.28.*"  # of compute capabi
 class ProviderStatus:
     """Whether a provider works here.
 
-    Attributes
-    ----------
-    reason
-        One line: what it would run on, or what is wrong.
-    remedy
-        One next step; empty if nothing is wrong.
-    details
-        Facts behind the reason, fit for JSON: versions, devices, libraries that do not load.
+    `reason` is what it would run on, or what is wrong, in one line; `remedy` one next step, empty if nothing is wrong;
+    `details` are the facts behind it, fit for JSON: versions, devices, libraries that do not load.
     """
 
     name: ProviderName

@@ -24,9 +24,6 @@ _NEEDED: Final = 1  # DT_NEEDED
 _FATBIN_MAGIC: Final = 0xBA55ED50
 _PTX: Final = 1  # compiled by the driver for any GPU that is as new or newer
 
-Sections = dict[bytes, tuple[int, int]]
-"""Offset and size in the file of each section, by name."""
-
 
 def load_failures(provider_library: Path, *also: str) -> dict[str, str]:
     """Open every library that ONNX Runtime's `libonnxruntime_providers_*.so` needs.
@@ -125,7 +122,8 @@ def _gpu_code(library: Path) -> Iterator[tuple[bool, int]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[mmap.mmap, Sections]]:
+def _opened(path: Path) -> Iterator[tuple[mmap.mmap, dict[bytes, tuple[int, int]]]]:
+    """Open a shared library; yields its content, and offset and size of each section by name."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content[:6] != b"\x7fELF\x02\x01":
             raise ValueError(f"{path} is not a shared library for this kind of machine")

@@ -7,18 +7,18 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.installing import install_command, pip_command
 from scgenept_rt.providers.devices import Fault
 from scgenept_rt.wording import reason
 
-_LOG_FATAL_ONLY: Final = 4
+LOG_FATAL_ONLY: Final = 4
+"""Errors are raised in ONNX Runtime's own words; they need not appear in the terminal as well."""
 PLUGIN_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 PLUGIN_WHEEL = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
 # Each of these distributions writes the same package directory `onnxruntime`.
@@ -31,32 +31,21 @@ def import_onnxruntime() -> Any:
     This is the one place that imports it. The official wheels since 1.29 keep a device id and a queue of events below
     the home directory, and send them. Set ORT_DISABLE_TELEMETRY to 0 to allow that. Since 1.26 the default logger warns
     about each CUDA session, and it repeats each error of CUDA that is raised; a session's own log level prevents
-    neither.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed. A damaged installation may raise anything else.
+    neither. A damaged installation may raise anything.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     first = "onnxruntime" not in sys.modules
     module = import_module("onnxruntime")
     if first and hasattr(module, "set_default_logger_severity"):  # an incomplete installation has nothing at all
-        module.set_default_logger_severity(_LOG_FATAL_ONLY)
+        module.set_default_logger_severity(LOG_FATAL_ONLY)
     return module
 
 
-@dataclass(frozen=True)
-class Installation:
+class Installation(NamedTuple):
     """The ONNX Runtime that is installed here.
 
-    Attributes
-    ----------
-    wheels
-        Version of every distribution that provides the package `onnxruntime` that would be imported; more than one
-        means that they overwrote each other's files.
-    module
-        The imported package; None if `problem` says why there is none.
+    `wheels` are the versions of all distributions that provide the package `onnxruntime` that would be imported; more
+    than one means that they overwrote each other's files. `module` is the imported package, None if `problem` says why.
     """
 
     wheels: Mapping[str, str]
@@ -80,43 +69,33 @@ class Installation:
 def find_installation() -> Installation:
     """Look for ONNX Runtime and import it."""
     spec = find_spec("onnxruntime")
-    origin = None if spec is None or spec.origin is None else Path(spec.origin)
-    wheels = _wheels(origin and origin.resolve().parent.parent)
-    module, problem, recorded = None, "", Installation(wheels)
-    if origin is None:
-        # Files are gone after `pip uninstall` of one of two wheels that had overwritten each other.
-        gone = f"{recorded} is recorded as installed, but its files are gone"
-        return Installation(wheels, problem=gone if wheels else "onnxruntime is not installed")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a GPU wheel warns of libraries that are examined later
-            module = import_onnxruntime()
-        if not hasattr(module, "get_available_providers"):
-            module, problem = None, f"{recorded} is incomplete: some of its files are gone"
-    except Exception as error:
-        problem = f"{recorded} does not import ({reason(error)})"
-    return Installation(wheels, module, problem)
-
-
-def _wheels(directory: Path | None) -> dict[str, str]:
-    """Return the wheels by name; of several, those in the directory that the package is imported from."""
+    origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
     found = {}
     for name in _WHEELS:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.distribution(name)
-    here = {name: wheel for name, wheel in found.items() if Path(str(wheel.locate_file(""))).resolve() == directory}
-    return {name: wheel.version for name, wheel in (here or found).items()}
+    # Of several wheels, those in the directory that the package is imported from.
+    places = {name: Path(str(wheel.locate_file(""))).resolve() for name, wheel in found.items()}
+    here = {name: wheel for name, wheel in found.items() if origin and places[name] == origin.parent.parent}
+    recorded = Installation({name: wheel.version for name, wheel in (here or found).items()})
+    if origin is None:
+        # Files are gone after `pip uninstall` of one of two wheels that had overwritten each other.
+        gone = f"{recorded} is recorded as installed, but its files are gone"
+        return recorded._replace(problem=gone if found else "onnxruntime is not installed")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a GPU wheel warns of libraries that are examined later
+            module = import_onnxruntime()
+    except Exception as error:
+        return recorded._replace(problem=f"{recorded} does not import ({reason(error)})")
+    if not hasattr(module, "get_available_providers"):
+        return recorded._replace(problem=f"{recorded} is incomplete: some of its files are gone")
+    return recorded._replace(module=module)
 
 
 def register_tensorrt_rtx() -> list[Any]:
     """Register the plugin with ONNX Runtime and return its `OrtEpDevice`s, one per supported GPU in CUDA's order.
 
-    Pass them to `SessionOptions.add_provider_for_devices`. Registering again does nothing.
-
-    Raises
-    ------
-    ProviderUnavailableError
-        If the plugin does not load or offers no device.
+    Registering again does nothing. Raises `ProviderUnavailableError` if it does not load or offers no device.
     """
     onnxruntime, where = import_onnxruntime(), "provider tensorrt-rtx"
     try:

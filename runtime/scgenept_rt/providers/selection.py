@@ -77,16 +77,8 @@ def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOption
     The provider "auto" is the first usable one of the environment variable SCGENEPT_RT_AUTO_PROVIDERS (a
     comma-separated list, default "cuda,cpu") for which the bundle has a graph; without a bundle, the first usable one.
     One asked for by name is chosen even if its graph is missing: `Bundle.graph` then raises. The precision "auto" is
-    fp16 on GPUs if the bundle has such a graph, else fp32.
-
-    Raises
-    ------
-    ArgumentError
-        If an option has the wrong type or value, there is no such provider, or an option belongs to another provider.
-    ProviderError
-        If the provider asked for, or every one that auto may choose, cannot be used, or there is no such GPU.
-    GraphNotInBundleError
-        If all graphs of the bundle need a later version of this package.
+    fp16 on GPUs if the bundle has such a graph, else fp32. Raises `ArgumentError` for wrong options, and
+    `ProviderError` if the provider asked for, or every one that auto may choose, or the GPU cannot be used.
     """
     engine = resolve(EngineOptions, options)
     if engine["provider"] == "auto":
@@ -96,7 +88,7 @@ def select_provider(bundle: Bundle | None = None, **options: Unpack[EngineOption
         status = diagnose_provider(name)
         if not status.usable:
             raise ProviderUnavailableError(status.reason, status.remedy, where=f"provider {name}")
-        choice = _choice(status, bundle, engine, f"{name}, as asked for: {_runs_on(status, engine)}")
+        choice = _choice(status, bundle, engine, f"{name}, as asked for")
     if engine["reference_checkpoint"] is not None and choice.traits.runs_graphs:
         raise ArgumentError(
             f"reference_checkpoint is for the provider torch, not for {choice.name}",
@@ -133,22 +125,15 @@ def _select_automatically(bundle: Bundle | None, engine: EngineOptions) -> Provi
         if not problem:
             status = diagnose_provider(name)
             if status.usable:
-                return _choice(status, bundle, engine, f"auto chose {name}: {_runs_on(status, engine)}{why_not}")
+                return _choice(status, bundle, engine, f"auto chose {name}", why_not)
         why_not += f" (not {name}: {problem or '`scgenept-rt providers` says why'})"
         passed.append(f"{name}: {problem or status.reason}")
+    export, look = "Export the bundle again with a graph for it", "Run `scgenept-rt providers`"
     raise ProviderUnavailableError(
         f"none of {', '.join(candidates)} can be used ({'; '.join(passed)})",
-        "Export the bundle again with a graph for it"
-        if len(without_graph) == len(candidates)
-        else "Run `scgenept-rt providers`",
+        export if len(without_graph) == len(candidates) else look,
         where="provider auto",
     )
-
-
-def _runs_on(status: ProviderStatus, engine: EngineOptions) -> str:
-    if "threads" not in status.details:
-        return status.reason
-    return f"{status.reason}, {pluralize(engine['threads'] or status.details['threads'], 'thread')}"
 
 
 def _known(name: str, names: Sequence[str], where: str = "") -> ProviderName:
@@ -171,21 +156,23 @@ def _missing_graph(name: ProviderName, bundle: Bundle | None, engine: EngineOpti
     return ""
 
 
-def _choice(status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions, reason: str) -> ProviderChoice:
-    name, traits = status.name, TRAITS[status.name]
+def _choice(
+    status: ProviderStatus, bundle: Bundle | None, engine: EngineOptions, why: str, why_not: str = ""
+) -> ProviderChoice:
+    name, traits, precision = status.name, TRAITS[status.name], engine["precision"]
     graphs = {(graph.precision, graph.target) for graph in bundle.graphs()} if bundle else set()
-    precision = engine["precision"]
     if precision == "auto":
         # With neither graph in the bundle, fp16 is the one to export for a GPU.
         only_fp32 = ("fp32", traits.target) in graphs and ("fp16", traits.target) not in graphs
         precision = "fp16" if traits.on_gpu and not only_fp32 else "fp32"
-    target = traits.target
-    if target == "ort" and not traits.on_gpu and (precision, "merged") in graphs:
-        target = "merged"
+    merges = traits.target == "ort" and not traits.on_gpu and (precision, "merged") in graphs
     device_ids = _devices(status, engine["device"])
-    if len(device_ids) > 1:
-        reason += f", on devices {_listed(device_ids)}"
-    return ProviderChoice(name, precision, target, device_ids, reason, engine, status)
+    runs_on = status.reason
+    if "threads" in status.details:
+        runs_on += f", {pluralize(engine['threads'] or status.details['threads'], 'thread')}"
+    on_devices = f", on devices {_listed(device_ids)}" if len(device_ids) > 1 else ""
+    reason = f"{why}: {runs_on}{why_not}{on_devices}"
+    return ProviderChoice(name, precision, "merged" if merges else traits.target, device_ids, reason, engine, status)
 
 
 def _listed(devices: int | str | Sequence[int]) -> str:

@@ -14,28 +14,18 @@ PROVIDER_NAMES: Final[tuple[ProviderName, ...]] = get_args(ProviderName)
 
 @dataclass(frozen=True)
 class ProviderTraits:
-    """What the rest of the package needs to know of a provider.
-
-    Attributes
-    ----------
-    ort_name
-        Name in ONNX Runtime; None for PyTorch. A plugin may be registered under another one.
-    target
-        Which graphs of a bundle it runs; None if it runs none.
-    on_gpu
-        Whether it runs on NVIDIA GPUs only. There fp16 is the default, and each batch size costs a new plan, kept by
-        the thread that runs it.
-    keeps_engines
-        Whether it compiles engines for minutes, which are kept between runs.
-    is_plugin
-        Whether its library must be registered first.
-    """
+    """What the rest of the package needs to know of a provider."""
 
     ort_name: str | None
+    """Name in ONNX Runtime; None for PyTorch. A plugin may be registered under another one."""
     target: Target | None
+    """Which graphs of a bundle it runs; None if it runs none."""
     on_gpu: bool
+    """Whether it runs on NVIDIA GPUs only: fp16 is the default, and each batch size costs a new plan."""
     keeps_engines: bool = False
+    """Whether it compiles engines for minutes, which are kept between runs."""
     is_plugin: bool = False
+    """Whether its library must be registered first."""
 
     @property
     def runs_graphs(self) -> bool:

@@ -12,8 +12,7 @@ from scgenept_rt.installing import install_command
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.session.attention_kernel import attention_kernels
 from scgenept_rt.session.batch import automatic_batch_size, planned_size
-from scgenept_rt.session.failures import inference_error
-from scgenept_rt.session.ort_session import OrtSession
+from scgenept_rt.session.ort_session import OrtSession, inference_error
 from scgenept_rt.session.protocol import Session, SeveralDevices, devices_of, free_device
 
 __all__ = [
@@ -37,14 +36,8 @@ _BACKENDS: Final = "scgenept_rt.backends"
 def open_session(bundle: Bundle, choice: ProviderChoice, *, on_notice: Callable[[str], None] | None = None) -> Session:
     """Open a session on the provider that was chosen; on several devices, one that runs on all of them.
 
-    `on_notice` is called with a message about each step that takes long.
-
-    Raises
-    ------
-    ProviderUnavailableError
-        If no installed package offers the provider, or its import fails.
-    ScgeneptError
-        See `OrtSession`.
+    `on_notice` is called with a message about each step that takes long. Raises what `OrtSession` does, and
+    `ProviderUnavailableError` if no installed package offers the provider, or its import fails.
     """
     each = choice.per_device
     if len(each) > 1:

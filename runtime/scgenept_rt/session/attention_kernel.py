@@ -21,13 +21,11 @@ _DEBUG_LINE = re.compile(
 
 @contextmanager
 def attention_kernels(*, printed: bool) -> Iterator[list[str]]:
-    """Collect the names of the attention kernels that run in sessions opened within the context.
+    """Yield a list of the attention kernels that run in sessions opened within the context, complete on leaving.
 
-    Yields a list that is complete on leaving: distinct names such as ``CUDNN_FLASH_ATTENTION``; empty if `printed` is
-    False, for providers that do not print them (`ProviderTraits.is_cuda`).
-
-    Standard output is redirected meanwhile; anything else written to it goes to standard error on leaving, since the
-    output of a command may have to be JSON.
+    They are names such as ``CUDNN_FLASH_ATTENTION``; none if `printed` is False, for providers that do not print them
+    (`ProviderTraits.is_cuda`). Standard output is redirected meanwhile; anything else written to it goes to standard
+    error on leaving, since the output of a command may have to be JSON.
     """
     kernels: list[str] = []
     if not printed:

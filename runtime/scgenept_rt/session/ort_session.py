@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle, BundleFile
+from scgenept_rt.errors import DeviceMemoryError, GraphNotLoadedError, InferenceError, UseOption
 from scgenept_rt.files.machine_limits import cpu_threads, memory_limit
 from scgenept_rt.providers import ProviderChoice, import_onnxruntime, verify_active
-from scgenept_rt.providers.onnx_runtime import register_tensorrt_rtx
+from scgenept_rt.providers.onnx_runtime import LOG_FATAL_ONLY, register_tensorrt_rtx
 from scgenept_rt.session.batch import automatic_batch_size, largest_batch
-from scgenept_rt.session.failures import graph_not_loaded, inference_error, summary
 from scgenept_rt.session.protocol import OUTPUT, Feed
 from scgenept_rt.session.tensorrt import tensorrt_options
 from scgenept_rt.session.token_merging import run_merged, shares_token
+from scgenept_rt.wording import pluralize
 
-_LOG_FATAL_ONLY = 4
-"""Errors are raised in ONNX Runtime's own words; they need not appear in the terminal as well."""
+_OUT_OF_MEMORY: Final = re.compile(
+    r"failed to allocate|unable to allocate|available memory of \d+ is smaller|out of memory|bad_alloc|bad allocation"
+    # cuBLAS's own words for it; its workspace did not fit.
+    r"|CUBLAS failure 3\b|CUBLAS_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+_CUDA_CAUSE: Final = re.compile(r"(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: [^;\n]*")
+_LONGEST_CAUSE: Final = 300
+_FREE_MEMORY: Final = "Free memory, or use another device or machine"
 
 
 class OrtSession:
@@ -31,21 +40,10 @@ class OrtSession:
     def __init__(
         self, bundle: Bundle, choice: ProviderChoice, *, on_notice: Callable[[str], None] | None = None
     ) -> None:
-        """Load a graph.
+        """Load a graph; `on_notice` is called with a message about each step that takes long.
 
-        Parameters
-        ----------
-        on_notice
-            Called with a message about each step that takes long: TensorRT compiles an engine for minutes, once.
-
-        Raises
-        ------
-        BundleError
-            If the bundle has no such graph, or the file of its weights is missing or has changed.
-        ProviderError
-            If the provider did not become active, or cannot load or run all of the graph.
-        OutputError
-            If TensorRT's engines cannot be kept.
+        Raises `BundleError` if the bundle has no such graph or a file of it is damaged, `ProviderError` if the provider
+        did not become active or cannot run all of the graph, and `OutputError` if TensorRT's engines cannot be kept.
         """
         self.provider, self.precision = choice.name, choice.precision
         self.fixed_batches = choice.traits.on_gpu  # cuDNN and TensorRT keep a plan for each batch size and length
@@ -54,9 +52,18 @@ class OrtSession:
         self._shares_token = shares_token(bundle.manifest) if choice.target == "merged" else None
         graph = bundle.graph(choice.precision, choice.target)
         bundle.check_graph(graph)
-        # A TensorRT engine is built for sizes up to this; a larger batch is run in parts.
-        self._max_batch = _most_cells(bundle, choice) if choice.traits.keeps_engines else None
-        self._width = max(bundle.manifest.dimensions.d_model, bundle.manifest.dimensions.d_ff)
+        sizes = bundle.manifest.dimensions
+        self._width, self._max_batch = max(sizes.d_model, sizes.d_ff), None
+        if choice.traits.keeps_engines and choice.device is not None:
+            # A TensorRT engine takes batches of up to this size; a larger one is run in parts. It goes by all of the
+            # memory, not by what is free, as the engine is kept for later runs.
+            self._max_batch = automatic_batch_size(
+                choice.name,
+                sizes.n_genes,
+                precision=choice.precision,
+                d_model=sizes.d_model,
+                free_bytes=choice.device["memory_bytes"],
+            )
         self._session = self._load(bundle, graph, on_notice)
         # cuDNN keeps its plans, which take long to make, by thread: whoever calls, one thread runs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scgenept-rt-gpu") if self.fixed_batches else None
@@ -84,7 +91,7 @@ class OrtSession:
         """Return an `onnxruntime.InferenceSession` of a graph."""
         choice, onnxruntime = self._choice, import_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _LOG_FATAL_ONLY
+        options.log_severity_level = LOG_FATAL_ONLY
         options.intra_op_num_threads = choice.engine["threads"] or cpu_threads()
         if choice.traits.on_gpu:
             # A node that silently ran on the CPU would cost more than all others together.
@@ -111,8 +118,12 @@ class OrtSession:
             except Exception as error:  # as above
                 if graph.target == "merged":
                     bundle.check_file(_owner(bundle, graph))  # ONNX Runtime does not always name it
-                reason = summary(str(error))
-                raise graph_not_loaded(bundle.directory, graph.path, choice.name, reason) from error
+                reason, remedy = summary(str(error)), "Run `scgenept-rt providers` to see what works here"
+                raise GraphNotLoadedError(
+                    f"{graph.path} cannot be loaded on the provider {choice.name}: {reason}",
+                    _FREE_MEMORY if _OUT_OF_MEMORY.search(reason) else remedy,
+                    where=bundle.directory,
+                ) from error
             del weights  # the options refer to them until here
             verify_active(session.get_providers(), choice)
         return session
@@ -130,18 +141,6 @@ def _bound_memory() -> None:
     memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, place)
     arena = onnxruntime.OrtArenaCfg({"max_mem": memory_limit()})
     onnxruntime.create_and_register_allocator(memory, arena)
-
-
-def _most_cells(bundle: Bundle, choice: ProviderChoice) -> int:
-    """Return the largest batch by all of the GPU's memory, not by what is free: the engine is kept for later runs."""
-    dimensions, device = bundle.manifest.dimensions, choice.device or {}
-    return automatic_batch_size(
-        choice.name,
-        dimensions.n_genes,
-        precision=choice.precision,
-        d_model=dimensions.d_model,
-        free_bytes=device["memory_bytes"],
-    )
 
 
 def _owner(bundle: Bundle, merged: BundleFile) -> BundleFile:
@@ -163,3 +162,22 @@ def _linked_weights(options: Any, bundle: Bundle, graph: BundleFile) -> bytes | 
     weights = bundle.path(owner).read_bytes()
     options.add_external_initializers_from_files_in_memory([owner.path], [weights], [len(weights)])
     return weights
+
+
+def inference_error(provider: str, n_cells: int, n_genes: int, cause: Exception) -> InferenceError:
+    """Return the error of a batch that ONNX Runtime or PyTorch could not run."""
+    batch = f"a batch of {pluralize(n_cells, 'cell')} x {pluralize(n_genes, 'gene')}"
+    if isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(str(cause)):
+        return DeviceMemoryError(f"the provider {provider} ran out of memory on {batch}", _FREE_MEMORY)
+    return InferenceError(
+        f"the provider {provider} failed on {batch}: {summary(str(cause))}",
+        "Run `scgenept-rt verify` to check the provider",
+        (UseOption("provider", "use another provider"),),
+    )
+
+
+def summary(detail: str) -> str:
+    """Return the cause in a long message: of CUDA's errors what failed, else the first line, shortened."""
+    cause = _CUDA_CAUSE.search(detail)
+    text = cause.group().strip() if cause else next(iter(detail.strip().splitlines()), "no reason given")
+    return text if len(text) <= _LONGEST_CAUSE else f"{text[: _LONGEST_CAUSE - 3]}..."

@@ -36,14 +36,17 @@ def tensorrt_options(
     See `engine_directory` for what is raised.
     """
     device, n_genes = choice.device or {}, bundle.manifest.dimensions.n_genes
-    full = _shapes(max_batch, n_genes)
+    one, full = (
+        f"values:{cells}x{genes},pert_flags:{cells}x{genes},gene_index:{genes}"
+        for cells, genes in ((1, 1), (max_batch, n_genes))
+    )
     fixed = {
         **choice.ort_options,
         # The graph holds its precision; the builder may use half precision only where the graph does.
         "trt_fp16_enable": "1" if choice.precision == "fp16" else "0",
         "trt_layer_norm_fp32_fallback": "1",
         # The sizes that an engine is built for: tuned for full batches of all genes.
-        "trt_profile_min_shapes": _shapes(1, 1),
+        "trt_profile_min_shapes": one,
         "trt_profile_opt_shapes": full,
         "trt_profile_max_shapes": full,
     }
@@ -74,10 +77,6 @@ def tensorrt_options(
             announce(f"built the engine in {time.monotonic() - started:,.0f} s.")
 
 
-def _shapes(n_cells: int, n_genes: int) -> str:
-    return f"values:{n_cells}x{n_genes},pert_flags:{n_cells}x{n_genes},gene_index:{n_genes}"
-
-
 def _tensorrt_version() -> str:
     """Return the version number of the loaded TensorRT library (101304 is 10.13.4), "unknown" if it gives none."""
     try:
@@ -91,10 +90,8 @@ def engine_directory(root: Path, key: Mapping[str, str]) -> Iterator[tuple[Path,
     """Yield the directory of an engine, and whether the engine is there; otherwise build it there within the context.
 
     Leaving without an error makes what was built part of the cache, by one rename: a build that was killed leaves
-    nothing that a later run would read.
-
-    `root` is the directory of all engines, `key` everything that the engine depends on. Raises `OutputError` if the
-    cache cannot be written.
+    nothing that a later run would read. `root` is the directory of all engines, `key` everything that the engine
+    depends on. Raises `OutputError` if the cache cannot be written.
     """
     kept = root / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     remedy = f"Set the environment variable {CACHE_VARIABLE} to a directory that can"
@@ -108,7 +105,10 @@ def engine_directory(root: Path, key: Mapping[str, str]) -> Iterator[tuple[Path,
     if whole:
         yield kept, True
         return
-    _remove_abandoned(root)
+    for left in root.glob(f"*{_BUILDING}*"):  # by builds that were killed; younger ones may be in use
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         yield building, False
         files = _checksums(building)
@@ -132,11 +132,3 @@ def _is_whole(kept: Path) -> bool:
 
 def _checksums(directory: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in directory.iterdir() if path.name != _LISTING}
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Remove what killed builds left a day ago or earlier: younger ones may be in use."""
-    for path in root.glob(f"*{_BUILDING}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)

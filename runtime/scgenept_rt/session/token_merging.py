@@ -8,24 +8,12 @@ gene: a merged graph adds the logarithm of their number to the key's attention s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Manifest
 from scgenept_rt.session.protocol import Feed
-
-
-class MergedTokens(NamedTuple):
-    """The distinct tokens of one cell."""
-
-    columns: NDArray[np.int64]
-    """(n_tokens,) columns of the cell that are computed, ascending."""
-    log_count: NDArray[np.float32]
-    """(n_tokens,) logarithm of the number of columns that each represents."""
-    position: NDArray[np.int64]
-    """(n_genes,) index in `columns` of the token of every column."""
 
 
 def shares_token(manifest: Manifest) -> NDArray[np.bool_]:
@@ -35,8 +23,14 @@ def shares_token(manifest: Manifest) -> NDArray[np.bool_]:
     return shares
 
 
-def merge_tokens(values: NDArray[np.float32], pert_flags: NDArray[np.int64], shared: NDArray[np.bool_]) -> MergedTokens:
-    """Find the distinct tokens of one cell; all inputs are (n_genes,), `shared` as `shares_token`."""
+def merge_tokens(
+    values: NDArray[np.float32], pert_flags: NDArray[np.int64], shared: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Find the distinct tokens of one cell; all inputs are (n_genes,), `shared` as `shares_token`.
+
+    Returns the columns (n_tokens,) that are computed, ascending, the logarithm of the number of columns that each
+    represents, and for every column (n_genes,) which of these tokens it is.
+    """
     sharing = np.flatnonzero(shared)
     representative = np.arange(len(values))
     # As complex numbers: value and flag compare as one, and -0 equals 0.
@@ -44,7 +38,7 @@ def merge_tokens(values: NDArray[np.float32], pert_flags: NDArray[np.int64], sha
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     representative[sharing] = sharing[first][group]
     columns, position, counts = np.unique(representative, return_inverse=True, return_counts=True)
-    return MergedTokens(columns, np.log(counts).astype(np.float32), position)
+    return columns, np.log(counts).astype(np.float32), position
 
 
 def run_merged(
@@ -56,13 +50,9 @@ def run_merged(
 ) -> NDArray[np.float32]:
     """Run a merged graph cell by cell: the tokens of two cells differ, and one cell keeps a CPU busy.
 
-    `run` runs the graph on named inputs: those of every graph (see `Session.run`), and `log_count` float32 [n_tokens].
-    See `shares_token` for `shared_rows`.
-
-    Raises
-    ------
-    ValueError
-        If the inputs differ in cells or genes: columns are chosen here, so the graph would not notice.
+    `run` runs the graph on named inputs: those of every graph (see `Session.run`), and `log_count` float32 [n_tokens];
+    `shared_rows` as `shares_token`. Raises ValueError if inputs differ in cells or genes: columns are chosen here, so
+    the graph would not notice.
     """
     if not values.shape == pert_flags.shape == (len(values), *gene_index.shape):
         shapes = f"values {values.shape}, pert_flags {pert_flags.shape} and gene_index {gene_index.shape}"
@@ -70,12 +60,12 @@ def run_merged(
     predicted = np.empty(values.shape, dtype=np.float32)
     shared = shared_rows[gene_index]
     for cell in range(len(values)):
-        tokens = merge_tokens(values[cell], pert_flags[cell], shared)
+        columns, log_count, position = merge_tokens(values[cell], pert_flags[cell], shared)
         feed: Feed = {
-            "values": values[cell : cell + 1, tokens.columns],
-            "pert_flags": pert_flags[cell : cell + 1, tokens.columns],
-            "gene_index": gene_index[tokens.columns],
-            "log_count": tokens.log_count,
+            "values": values[cell : cell + 1, columns],
+            "pert_flags": pert_flags[cell : cell + 1, columns],
+            "gene_index": gene_index[columns],
+            "log_count": log_count,
         }
-        predicted[cell] = run(feed)[0, tokens.position]
+        predicted[cell] = run(feed)[0, position]
     return predicted

@@ -14,9 +14,9 @@ import pytest
 COMMAND = """
 import signal
 from scgenept_rt.cli import main
-from scgenept_rt.files import slow_reads, stores
+from scgenept_rt.files import failures, stores
 stores.Hdf5Source._check_heap = lambda self, address: print("reading", flush=True)
-slow_reads._SECONDS_TO_NOTICE = 0.2
+failures._SECONDS_TO_NOTICE = 0.2
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 main()

@@ -31,17 +31,17 @@ def test_every_column_is_stood_for_by_one_that_equals_it(genes: list[tuple[float
     values = np.array([value for value, _, _ in genes], dtype=np.float32)
     flags = np.array([flag for _, flag, _ in genes], dtype=np.int64)
     shared = np.array([share for _, _, share in genes])
-    tokens = merge_tokens(values, flags, shared)
-    stands_for = tokens.columns[tokens.position]
+    columns, log_count, position = merge_tokens(values, flags, shared)
+    stands_for = columns[position]
     np.testing.assert_array_equal(values[stands_for], values)
     np.testing.assert_array_equal(flags[stands_for], flags)
     own = np.arange(len(genes))
     np.testing.assert_array_equal(stands_for[~shared], own[~shared])
     assert shared[stands_for[shared]].all()
     # As few as there can be, and each counted once.
-    assert len(tokens.columns) == (~shared).sum() + len({(v, f) for v, f, share in genes if share})
-    np.testing.assert_allclose(np.exp(tokens.log_count), np.bincount(tokens.position), rtol=1e-6)
-    assert tokens.log_count.dtype == np.float32
+    assert len(columns) == (~shared).sum() + len({(v, f) for v, f, share in genes if share})
+    np.testing.assert_allclose(np.exp(log_count), np.bincount(position), rtol=1e-6)
+    assert log_count.dtype == np.float32
 
 
 def test_load_on_the_cpu_merges_where_the_bundle_can(opened: Bundle, tmp_path: Path) -> None:
