@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,48 +16,26 @@ _FEW, _FEW_SHARE = 3, 0.01
 """Number of genes, or share of those compared, that may contradict each other, as in two releases of an annotation."""
 
 
-class _Differences(NamedTuple):
-    """Columns by position in the model, of genes whose column by symbol is not the one by id.
-
-    Those with the id where that is not the symbol's, but called GENE-1 (`copies`) or anything else (`contradictions`,
-    -1 if none has the id), and those of genes that only one of the two names.
-    """
-
-    copies: dict[int, int]
-    contradictions: dict[int, int]
-    only_by_id: dict[int, int]
-    only_by_symbol: dict[int, int]
-    n_compared: int
-
-
-class IdCheck(NamedTuple):
-    """What the Ensembl ids of an input changed: genes told apart by them or found by them alone, and sentences."""
-
-    id_of_column: Sequence[str | None]
-    told_apart: Sequence[str]
-    n_by_id: int
-    notices: Sequence[str]
-
-
-def follow_ids(
+def cross_check(
     panel: GenePanel,
     columns: NDArray[np.int64],
     source: str,
     candidates: Mapping[str, Sequence[str]],
     gene_key: str | None,
     where: object,
-) -> IdCheck | None:
-    """Compare a source of names with the best source of the other kind, and correct `columns` by the ids.
+) -> tuple[Sequence[str | None], list[str], int, list[str]]:
+    """Compare a source of names with the best source of the other kind, and correct `columns` by the Ensembl ids.
 
-    Only columns called GENE-1 beside GENE are corrected if the user gave the `gene_key`. Returns None if there is no
-    other source, or the panel has no ids. Ids of another species, as beside symbols of orthologs, are not compared.
+    Returns the id of each column (none at all if there are none to compare with: then symbols are compared with each
+    other), genes told apart by ids, how many were found by them alone, and notices. With a `gene_key`, only columns
+    called GENE-1 beside GENE are corrected. Ids of another species, as beside symbols of orthologs, are not compared.
     Raises GeneMatchError if so much contradicts each other that one of the two sources must be wrong.
     """
     sources = _symbols_and_ids(panel, source, candidates)
     if sources is None:
-        return None
+        return (), [], 0, _compare_symbols(panel, source, candidates, gene_key, where)
     symbol_source, id_source, ids = sources
-    copies, contradictions, only_by_id, only_by_symbol, n_compared = _compare(panel, candidates[symbol_source], ids)
+    copies, contradictions, only_by_id, only_by_symbol, n_compared = _differences(panel, candidates[symbol_source], ids)
 
     def contradict(positions: Iterable[int]) -> tuple[str, list[str]]:
         genes = [panel.names[position] for position in positions]
@@ -89,7 +66,7 @@ def follow_ids(
             f"{have} another Ensembl id in the input ({id_source}) than in the model and "
             f"{'was' if len(genes) == 1 else 'were'} matched by symbol: {join_limited(genes)}."
         )
-    return IdCheck(ids, [panel.names[position] for position in copies], n_by_id, notices)
+    return ids, [panel.names[position] for position in copies], n_by_id, notices
 
 
 def _symbols_and_ids(
@@ -112,7 +89,14 @@ def _symbols_and_ids(
     return symbol_source, id_source, ids[id_source]
 
 
-def _compare(panel: GenePanel, symbols: Sequence[str], ids: Sequence[str | None]) -> _Differences:
+def _differences(
+    panel: GenePanel, symbols: Sequence[str], ids: Sequence[str | None]
+) -> tuple[dict[int, int], dict[int, int], dict[int, int], dict[int, int], int]:
+    """Find the genes whose column by symbol is not the one by id; return columns by position in the model.
+
+    First those with the id where that is not the symbol's, but called GENE-1, or anything else (-1 if none has the id),
+    then those of genes that only the id or the symbol names, and the number of genes that were compared.
+    """
     copies, contradictions = dict[int, int](), dict[int, int]()
     only_by_id, only_by_symbol = dict[int, int](), dict[int, int]()
     n_agree = 0
@@ -135,16 +119,13 @@ def _compare(panel: GenePanel, symbols: Sequence[str], ids: Sequence[str | None]
         elif named and _is_human(ids[named[0]]):
             only_by_symbol[position] = named[0]
     n_compared = n_agree + len(contradictions) + len(only_by_symbol) + len(copies)
-    return _Differences(copies, contradictions, only_by_id, only_by_symbol, n_compared)
+    return copies, contradictions, only_by_id, only_by_symbol, n_compared
 
 
-def compare_symbols(
-    panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]], *, decided: bool, where: object
+def _compare_symbols(
+    panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]], gene_key: str | None, where: object
 ) -> list[str]:
-    """Compare a source of symbols with the others, where no ids tell which is right, and return warnings.
-
-    Raises GeneMatchError if many columns have another gene by another source, and the user has not `decided`.
-    """
+    """Compare a source of symbols with the others, where no ids tell which is right, and return warnings."""
     known, notices = panel.positions_by_name, list[str]()
     for other, names in candidates.items():
         both = [pair for pair in zip(candidates[source], names, strict=True) if known.keys() >= {*pair}]
@@ -153,7 +134,7 @@ def compare_symbols(
             continue
         columns = pluralize(len(differ), "column has", "columns have")
         problem = f"{columns} the names of different genes in {source} and {other} ({join_limited(differ)})"
-        if _many(len(differ), len(both)) and not decided:
+        if _many(len(differ), len(both)) and gene_key is None:
             raise GeneMatchError(problem, *_choose(source, other), where=where)
         notices.append(Caution(f"Warning: {problem}; {source} decided"))
     return notices

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, GeneMatchError, UseOption
-from scgenept_rt.genes.cross_check import compare_symbols, follow_ids
+from scgenept_rt.genes.cross_check import cross_check
 from scgenept_rt.genes.panel import GenePanel, ensembl_id, grouped
-from scgenept_rt.genes.spelling import Respelled, find_respelled, made_unique
+from scgenept_rt.genes.spelling import Respelled, made_unique
 from scgenept_rt.wording import join_limited, pluralize
 
 
@@ -95,34 +95,28 @@ def match_columns(
     sources = [gene_key] if gene_key is not None else sorted(candidates, key=lambda source: source != "var_names")
     assigned = [_by_name_or_id(panel, source, candidates) for source in sources]
     best = max(assigned, key=lambda each: (each.n_covered, not each.ambiguous))
-    source, columns, told_apart, n_by_id = best.source, best.columns, best.told_apart, best.n_by_id
+    source, columns = best.source, best.columns
     if best.ambiguous:
         raise _ambiguous(panel, best, where)
-    ids: Sequence[str | None] = ()
-    notices: Sequence[str]
-    checked = follow_ids(panel, columns, source, candidates, gene_key, where)
-    if checked is None:
-        notices = compare_symbols(panel, source, candidates, decided=gene_key is not None, where=where)
-        notices_of_copies = _made_unique_notices(panel, candidates[source])
-    else:
-        ids, notices, notices_of_copies = checked.id_of_column, checked.notices, []
-        told_apart, n_by_id = [*told_apart, *checked.told_apart], n_by_id + checked.n_by_id
-    if told_apart:
+    ids, of_copies, n_by_id, notices = cross_check(panel, columns, source, candidates, gene_key, where)
+    if told_apart := [*best.told_apart, *of_copies]:
         notices = [f"Columns of one name were told apart by their Ensembl ids: {join_limited(told_apart)}.", *notices]
-    respelled = _respell(panel, columns, [source, *(name for name in sources if name != source)], candidates, ids)
-    n_by_id += len(respelled.kinds.pop("id", ()))
+    of_others = [gene_id is not None and (gene_id in panel.position_by_id or gene_id[:4] != "ENSG") for gene_id in ids]
+    respelled = Respelled(panel, columns, set(np.flatnonzero(of_others).tolist()))
+    for each in (source, *(name for name in sources if name != source)):
+        respelled.find(candidates[each])
+    notices += respelled.notices()
     match = GeneMatch(
         panel=panel,
         columns=columns,
         source=source,
-        n_by_id=n_by_id,
-        n_respelled=sum(map(len, respelled.kinds.values())),
+        n_by_id=best.n_by_id + n_by_id + respelled.n_by_id,
+        n_respelled=respelled.n_respelled,
         unclear={panel.names[at]: written for at, written in respelled.unclear.items() if columns[at] < 0},
         n_extra=len(candidates[source]) - int(np.count_nonzero(columns >= 0)),
     )
-    if respelled.kinds:
-        notices = [*notices, respelled.notice()]
-    return match.with_notices(_notices(match, [*notices, *notices_of_copies]))
+    notices += [] if ids else _made_unique_notices(panel, candidates[source])
+    return match.with_notices(_notices(match, notices))
 
 
 class _Assigned(NamedTuple):
@@ -197,30 +191,6 @@ def _ambiguous(panel: GenePanel, assigned: _Assigned, where: object) -> GeneMatc
         where=where,
         genes=assigned.ambiguous,
     )
-
-
-def _respell(
-    panel: GenePanel,
-    columns: NDArray[np.int64],
-    sources: Sequence[str],
-    candidates: Mapping[str, Sequence[str]],
-    ids: Sequence[str | None],
-) -> Respelled:
-    """Assign columns in other spellings to genes that have none yet; `ids` are those of the columns, if known."""
-    result = Respelled()
-    of_others = [gene_id is not None and (gene_id in panel.position_by_id or gene_id[:4] != "ENSG") for gene_id in ids]
-    for source in sources:
-        missing = np.flatnonzero(columns < 0).tolist()
-        if not missing:
-            break
-        taken = {*columns.tolist(), *np.flatnonzero(of_others).tolist()}
-        names = {column: name for column, name in enumerate(candidates[source]) if name and column not in taken}
-        found = find_respelled(panel, missing, names)
-        columns[list(found.columns)] = list(found.columns.values())
-        for kind, pairs in found.kinds.items():
-            result.kinds.setdefault(kind, []).extend(pairs)
-        result.unclear |= found.unclear
-    return result
 
 
 def _notices(match: GeneMatch, about_names: Sequence[str]) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.genes.panel import GenePanel, ensembl_id
 from scgenept_rt.wording import join_limited, pluralize
@@ -31,63 +33,66 @@ _KINDS = {
 }
 
 
-@dataclass
 class Respelled:
-    """Genes found in another spelling.
+    """Genes found in another spelling, whose columns are entered into `columns`; `taken` columns are not looked at.
 
-    Attributes
-    ----------
-    columns
-        The input's column by position in the model.
-    kinds
-        For each kind of spelling, pairs of the input's name and the model's.
-    unclear
-        What the input has for genes that may be there, by position in the model.
+    `unclear` is what the input has for genes that may be there, by position in the model.
     """
 
-    columns: dict[int, int] = field(default_factory=dict)
-    kinds: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    unclear: dict[int, str] = field(default_factory=dict)
+    def __init__(self, panel: GenePanel, columns: NDArray[np.int64], taken: set[int]) -> None:
+        self._panel, self._columns, self._taken = panel, columns, taken
+        self._kinds: dict[str, list[tuple[str, str]]] = {}  # by kind, pairs of the input's name and the model's
+        self.unclear: dict[int, str] = {}
 
-    def notice(self) -> str:
+    def find(self, names: Sequence[str]) -> None:
+        """Look among the names of columns for genes that have none, where only one column can be meant."""
+        missing = np.flatnonzero(self._columns < 0).tolist()
+        if not missing:
+            return
+        taken = {*self._columns.tolist(), *self._taken}
+        name_of = {column: name for column, name in enumerate(names) if name and column not in taken}
+        wanted = _Wanted(self._panel, missing)
+        prefix = _shared_prefix(wanted, name_of.values(), len(self._panel) - len(missing))
+        found: dict[int, dict[str, list[int]]] = {}
+        for column, name in name_of.items():
+            for kind, position in wanted.read(name, prefix):
+                found.setdefault(position, {}).setdefault(kind, []).append(column)
+        self.unclear |= {at: name for at, name in wanted.hints(name_of) if at not in found}
+        of_mice = _mostly_of_mice(self._panel, found, name_of)
+        for position in sorted(found):
+            kind = min(found[position], key=list(_KINDS).index)
+            column, *others = found[position][kind]
+            if others or (kind == "case" and of_mice):
+                self.unclear[position] = name_of[column]
+            else:
+                self._columns[position] = column
+                self._kinds.setdefault(kind, []).append((name_of[column], self._panel.names[position]))
+
+    @property
+    def n_by_id(self) -> int:
+        """How many were found by an Ensembl id beside something else."""
+        return len(self._kinds.get("id", ()))
+
+    @property
+    def n_respelled(self) -> int:
+        """How many were found otherwise."""
+        return sum(map(len, self._kinds.values())) - self.n_by_id
+
+    def notices(self) -> list[str]:
         """Return a sentence with the number of names that were matched, by kind."""
         matched = []
-        for kind, pairs in self.kinds.items():
-            (written, name), more = pairs[0], ", ..." if len(pairs) > 1 else ""
-            matched.append(f"{len(pairs):,} {_KINDS[kind]} ({written!r} for {name}{more})")
-        n = pluralize(sum(map(len, self.kinds.values())), "gene name")
-        return f"{n} in another spelling {'was' if n.startswith('1 ') else 'were'} matched: {join_limited(matched, 9)}."
+        for kind, pairs in self._kinds.items():
+            if kind != "id":
+                (written, name), more = pairs[0], ", ..." if len(pairs) > 1 else ""
+                matched.append(f"{len(pairs):,} {_KINDS[kind]} ({written!r} for {name}{more})")
+        n, were = pluralize(self.n_respelled, "gene name"), "was" if self.n_respelled == 1 else "were"
+        return [f"{n} in another spelling {were} matched: {join_limited(matched, 9)}."] if matched else []
 
 
 def made_unique(name: str) -> str | None:
     """Return the original of a name that scanpy's or R's make_unique may have renamed, such as TBCE of TBCE-1."""
     match = _MADE_UNIQUE.fullmatch(name)
     return match.group(1) if match else None
-
-
-def find_respelled(panel: GenePanel, missing: Sequence[int], names: Mapping[int, str]) -> Respelled:
-    """Find genes of a model among names in other spellings, where only one column can be meant.
-
-    `missing` are the positions in the model of the genes to find, `names` the input's names by column.
-    """
-    wanted = _Wanted(panel, missing)
-    prefix = _shared_prefix(wanted, names.values(), len(panel) - len(missing))
-    found: dict[int, dict[str, list[int]]] = {}
-    for column, name in names.items():
-        for kind, position in wanted.read(name, prefix):
-            found.setdefault(position, {}).setdefault(kind, []).append(column)
-    result = Respelled()
-    of_mice = _mostly_of_mice(panel, found, names)
-    for position in sorted(found):
-        kind = min(found[position], key=list(_KINDS).index)
-        column, *others = found[position][kind]
-        if others or (kind == "case" and of_mice):
-            result.unclear[position] = names[column]
-        else:
-            result.columns[position] = column
-            result.kinds.setdefault(kind, []).append((names[column], panel.names[position]))
-    result.unclear = {at: name for at, name in wanted.hints(names) if at not in found} | result.unclear
-    return result
 
 
 class _Wanted:
