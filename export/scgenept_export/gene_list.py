@@ -18,7 +18,7 @@ from scgenept_rt.expression import open_cells
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.count_signature import LOG1P
 from scgenept_rt.genes import ensembl_id
-from scgenept_rt.perturbation import read_entries
+from scgenept_rt.perturbation.files import read_entries
 from scgenept_rt.wording import join_limited, pluralize
 
 SHIPPED = ("norman", "adamson")

@@ -56,7 +56,7 @@ def gi(
     import pandas as pd
 
     from scgenept_rt.genetic_interactions import predicted_interactions
-    from scgenept_rt.perturbation import read_perturbation_file
+    from scgenept_rt.perturbation.files import read_perturbation_file
 
     check_report_paths((csv_file, json_file), (cells, perturbations))
     pairs = list(perturbation or [])

@@ -46,10 +46,11 @@ def requested(
     if not any(options.values()):
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
     from scgenept_rt import perturbation as labels
+    from scgenept_rt.perturbation import files
 
     perturbations, pairs_of = options.get("perturbations"), options.get("pairs_of")
-    listed = labels.read_perturbation_file(perturbations) if perturbations is not None else []
-    genes = labels.read_gene_list(pairs_of) if pairs_of is not None else []
+    listed = files.read_perturbation_file(perturbations) if perturbations is not None else []
+    genes = files.read_gene_list(pairs_of) if pairs_of is not None else []
 
     def pairs(panel: GenePanel) -> list[str]:
         if genes:

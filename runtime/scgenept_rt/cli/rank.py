@@ -68,7 +68,7 @@ def rank(
     With a bundle and CELLS instead of predictions, perturbations are predicted only as far as the best K need.
     """
     from scgenept_rt import ranking
-    from scgenept_rt.perturbation import read_gene_list, read_gene_weights
+    from scgenept_rt.perturbation.files import read_gene_list, read_gene_weights
 
     if cells is None and (
         any(perturbations.values()) or predictions == Path("demo") or (predictions / "manifest.json").is_file()

@@ -29,7 +29,7 @@ def table(
     Predictions with --groupby have the group as second column.
     """
     from scgenept_rt.evaluation.change_table import change_tables, check_ending, write_tables
-    from scgenept_rt.perturbation import read_gene_list
+    from scgenept_rt.perturbation.files import read_gene_list
 
     check_ending(out)
     check_report_paths((out,), (predictions, genes))

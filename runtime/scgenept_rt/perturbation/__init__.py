@@ -1,6 +1,5 @@
 """Perturbations: labels and what they mean for a model, and the files that lists of them come from."""
 
-from scgenept_rt.perturbation.files import read_entries, read_gene_list, read_gene_weights, read_perturbation_file
 from scgenept_rt.perturbation.labels import (
     CONTROL_LABELS,
     Perturbation,
@@ -26,9 +25,5 @@ __all__ = [
     "pairs_of",
     "parse_perturbation",
     "parse_perturbations",
-    "read_entries",
-    "read_gene_list",
-    "read_gene_weights",
-    "read_perturbation_file",
     "unmeasured_target_notices",
 ]

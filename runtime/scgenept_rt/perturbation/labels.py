@@ -124,30 +124,32 @@ def parse_perturbations(
     if not requests:
         raise PerturbationError(f"no perturbation was given, {_EXPECTED}")
 
-    parsed: list[Perturbation] = []
+    kept: dict[tuple[int, ...], Perturbation] = {}
+    repeats: list[str] = []
+    conflicts: list[str] = []
     hints: dict[str, list[str]] = {}
     places: dict[str, tuple[Path, int]] = {}
     for request in requests:
         perturbation, unknown = look_up(request, panel, control_labels)
-        parsed.append(perturbation)
         for name, meant in unknown.items():
             hints[name] = meant or hints.get(name, [])
             if request.place is not None:
                 places.setdefault(name, request.place)
-    if hints:
-        raise panel.unknown_genes_error(hints, hints, places)
-
-    kept: dict[tuple[int, ...], Perturbation] = {}
-    repeats: list[str] = []
-    conflicts: list[str] = []
-    for perturbation in parsed:
         first = kept.setdefault(perturbation.columns, perturbation)
         if first is not perturbation:
             repeats.append(f"{perturbation.label} (as {first.label})")
             if first.n_controls != perturbation.n_controls:
                 conflicts.append(first.label)
+    if hints:
+        raise panel.unknown_genes_error(hints, hints, places)
+    notices: list[str] = []
+    if repeats:
+        repeat = pluralize(len(repeats), "perturbation repeats another and is", "perturbations repeat others and are")
+        notices.append(f"{repeat} predicted once: {join_limited(repeats)}.")
+    if conflicts:
+        notices.append(f"Repeats ask for different n_controls; that of the first is used: {join_limited(conflicts)}.")
     perturbations = list(kept.values())
-    return perturbations, [*_repeat_notices(repeats, conflicts), *_target_notices(perturbations, panel)]
+    return perturbations, [*notices, *_target_notices(perturbations, panel)]
 
 
 def all_singles(panel: GenePanel) -> list[str]:
@@ -184,7 +186,7 @@ def look_up(
     unknown: dict[str, list[str]] = {}
     for gene in genes:
         if gene not in panel:
-            unknown[gene] = (_joined(gene, panel) if gene == label else []) or _hints(gene, panel, control_labels)
+            unknown[gene] = _hints(gene, label, panel, control_labels)
             continue
         position = panel.position(gene)
         if position in spelling_of:
@@ -210,7 +212,7 @@ def _place(request: PerturbationRequest) -> str:
     return "" if request.place is None else at_line(*request.place)
 
 
-def _parts(request: PerturbationRequest, label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
+def _parts(request: PerturbationRequest, label: str, panel: GenePanel, control_labels: Sequence[str]) -> Sequence[str]:
     if label in panel or label in control_labels:
         return [label]
     parts = [part.strip() for part in label.split("+")]
@@ -220,24 +222,28 @@ def _parts(request: PerturbationRequest, label: str, panel: GenePanel, control_l
     if len(parts) > 1:
         return parts
     separated = [part.strip() for part in re.split(r"[;|:]", label)]  # commas and blanks may separate perturbations
-    if any(part in panel for part in separated) and all(part in panel or part in control_labels for part in separated):
+    if _are_known(separated, panel, control_labels):
         return separated
     halves = _known_halves(label, panel, control_labels)
-    return list(halves[0]) if len(halves) == 1 else parts
+    return halves[0] if len(halves) == 1 else parts
 
 
 def _known_halves(label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[tuple[str, str]]:
     """Return every way to split `label` at one underscore into two genes, or a gene and a control label."""
     splits = [(label[:at].strip(), label[at + 1 :].strip()) for at, letter in enumerate(label) if letter == "_"]
-    return [
-        halves
-        for halves in splits
-        if all(half in panel or half in control_labels for half in halves) and any(half in panel for half in halves)
-    ]
+    return [halves for halves in splits if _are_known(halves, panel, control_labels)]
 
 
-def _hints(part: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
-    """Return what `part` may have been meant to be, where spelling distance would not find it."""
+def _are_known(parts: Sequence[str], panel: GenePanel, control_labels: Sequence[str]) -> bool:
+    """Return whether all parts of a label are genes or control labels, and one is a gene."""
+    return any(part in panel for part in parts) and all(part in panel or part in control_labels for part in parts)
+
+
+def _hints(part: str, label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
+    """Return what a part of a label may have been meant to be, where spelling distance would not find it."""
+    joined = [gene for gene in re.split(r"[,;&/|\s]+", label) if gene] if part == label else []
+    if len(joined) > 1 and all(gene in panel for gene in joined):
+        return ["+".join(joined)]
     same_word = [word for word in control_labels if word.casefold() == part.casefold()]
     if is_control_word(part):
         return same_word or ["ctrl"]
@@ -245,12 +251,6 @@ def _hints(part: str, panel: GenePanel, control_labels: Sequence[str]) -> list[s
     if targets:
         return ["+".join(targets)]
     return same_word or [f"{first}+{second}" for first, second in _known_halves(part, panel, control_labels)]
-
-
-def _joined(label: str, panel: GenePanel) -> list[str]:
-    """Return genes that are separated by commas or the like joined by a plus, if the model has them all."""
-    genes = [gene for gene in re.split(r"[,;&/|\s]+", label) if gene]
-    return ["+".join(genes)] if len(genes) > 1 and all(gene in panel for gene in genes) else []
 
 
 def _conditions_named(label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
@@ -265,14 +265,6 @@ def _conditions_named(label: str, panel: GenePanel, control_labels: Sequence[str
         for condition in conditions
         if all(part in panel or part in control_labels for part in condition.split("+"))
     ]
-
-
-def _repeat_notices(repeats: Sequence[str], conflicts: Sequence[str]) -> Iterator[str]:
-    if repeats:
-        repeat = pluralize(len(repeats), "perturbation repeats another and is", "perturbations repeat others and are")
-        yield f"{repeat} predicted once: {join_limited(repeats)}."
-    if conflicts:
-        yield f"Repeats ask for different n_controls; that of the first is used: {join_limited(conflicts)}."
 
 
 def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[Caution]:
@@ -297,15 +289,9 @@ def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: ND
     `columns` int64 [n_genes] is the input's column of each gene of the model, -1 where the input lacks it.
     """
     missing = _targets(perturbations, columns < 0)
-    if not missing:
-        return []
     targets = pluralize(len(missing), "target gene is", "target genes are")
-    return [
-        Caution(
-            f"Warning: {targets} not in the input ({join_limited(missing)}): "
-            "expression in the control cells is taken as zero."
-        )
-    ]
+    problem = f"Warning: {targets} not in the input ({join_limited(missing)})"
+    return [Caution(f"{problem}: expression in the control cells is taken as zero.")] if missing else []
 
 
 def _targets(perturbations: Sequence[Perturbation], chosen: NDArray[np.bool_]) -> list[str]:

@@ -7,12 +7,8 @@ import sys
 import pytest
 
 from scgenept_rt.errors import PerturbationError, PerturbationFileError, UnknownGeneError
-from scgenept_rt.perturbation import (
-    PerturbationRequest,
-    parse_perturbations,
-    read_gene_list,
-    read_perturbation_file,
-)
+from scgenept_rt.perturbation import PerturbationRequest, parse_perturbations
+from scgenept_rt.perturbation.files import read_gene_list, read_perturbation_file
 from tests.runtime.perturbation.panel import PANEL
 
 
