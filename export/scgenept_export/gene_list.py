@@ -17,6 +17,7 @@ from scgenept_rt.errors import CellsError, PerturbationFileError, ScgeneptError
 from scgenept_rt.expression import open_cells
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.count_signature import LOG1P
+from scgenept_rt.expression.scale import judge_scale
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.perturbation.files import read_entries
 from scgenept_rt.wording import join_limited, pluralize
@@ -69,7 +70,7 @@ def normalised_total(path: str | Path) -> float | None:
     if Path(path).suffix.lower() not in _ANNOTATED:
         return None
     with suppress(ScgeneptError), open_cells(path) as cells:
-        signature, _ = cells.judge_scale(np.arange(cells.n_obs), np.arange(cells.var.n_rows), None)
+        signature, _ = judge_scale(cells, np.arange(cells.n_obs), np.arange(cells.var.n_rows), None)
         if signature is not None and signature.transform is LOG1P:
             return signature.total
     return None

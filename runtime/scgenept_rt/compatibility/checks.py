@@ -16,7 +16,7 @@ from scgenept_rt.errors import Notice, PerturbationError, ScgeneptError, UseOpti
 from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
 from scgenept_rt.expression.labels import ControlRows
-from scgenept_rt.expression.scale import MAX_LOG1P, ScaleCheck
+from scgenept_rt.expression.scale import MAX_LOG1P, ScaleCheck, judge_scale
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, is_control_word, look_up
 from scgenept_rt.wording import join_limited, pluralize
@@ -158,7 +158,7 @@ def check_values(
     if match is not None and match.n_found:
         names, columns = list(match.panel.names), match.columns
     sample = csr_array(vstack(list(cells.matrix.batches(rows, columns)), format="csr"))
-    signature, fault = cells.judge_scale(candidates, columns, None if manifest is None else manifest.training_total)
+    signature, fault = judge_scale(cells, candidates, columns, None if manifest is None else manifest.training_total)
     finite = sample.data[np.isfinite(sample.data)].astype(np.float64)
     has_zeros = sample.nnz < len(rows) * np.count_nonzero(columns >= 0) or not finite.size
     bounds = np.append(finite, 0.0) if has_zeros else finite

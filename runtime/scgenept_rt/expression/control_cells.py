@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import CellsFormatError
-from scgenept_rt.expression.annotation import Annotation, as_text, is_storable, text_of
+from scgenept_rt.expression.annotation import as_text, is_storable, text_of
 from scgenept_rt.expression.groups import Groups, Sampling, draw_groups, mixed_notices
 from scgenept_rt.expression.label_columns import LabelColumn, label_columns
 from scgenept_rt.expression.labels import ControlRows
@@ -126,6 +127,9 @@ def read_control_cells(
         rows = control.rows[stored]
         values = store_rows(cells.values(match, rows, notices), order, len(panel))
         match = accept_blanked(cells, match, rows, values.expressed)
+        annotation = InputAnnotation(cells.var.index)
+        if annotated:
+            annotation = _annotation(cells, panel, control, rows[order])
         return ControlCells(
             values,
             obs_names=cells.obs.index[rows[order]],
@@ -136,9 +140,7 @@ def read_control_cells(
             condition_key=control.condition_key,
             control_label=control.control_label,
             notices=[*match.notices, *control.notices, *of_groups, *notices],
-            annotation=read_annotation(cells, panel, control, rows[order])
-            if annotated
-            else InputAnnotation(cells.var.index),
+            annotation=annotation,
             others=_other_genes(cells, match, rows, order) if all_genes else None,
         )
 
@@ -150,38 +152,23 @@ def _other_genes(cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], 
     return store_rows(cells.matrix.batches(rows, columns), order, cells.var.n_rows)
 
 
-def read_annotation(
-    cells: OpenedCells, panel: GenePanel, control: ControlRows, rows: NDArray[np.int64]
-) -> InputAnnotation:
-    """Read names and annotation; `rows` are those of the control cells in use."""
-    obs, left_out = _columns(cells.obs, panel, control, rows)
-    labels = np.empty(0, object)
-    if control.condition_key is not None:
-        labels = as_text(cells.obs.column(control.condition_key))
-    return InputAnnotation(
-        cells.var.index, obs, left_out, labels[rows].tolist() if len(labels) else (), tuple(dict.fromkeys(labels))
-    )
-
-
-def _columns(
-    obs: Annotation, panel: GenePanel, control: ControlRows, rows: NDArray[np.int64]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the columns that describe a cell whatever perturbs it, at `rows`, and the names of the others."""
+def _annotation(cells: OpenedCells, panel: GenePanel, control: ControlRows, rows: NDArray[np.int64]) -> InputAnnotation:
+    """Return names and the columns that describe a cell whatever perturbs it; `rows` are the control cells in use."""
+    obs, key = cells.obs, control.condition_key
     of_perturbations = {column.name for column in label_columns(obs, panel) if column.names_perturbations}
     kept, left_out = {}, []
     for name in dict.fromkeys(obs.columns):
-        if name == control.condition_key or not is_storable(name):
+        if name == key or not is_storable(name):
             continue
-        try:
+        with suppress(CellsFormatError):  # nobody asked for this column; lists and the like
             values = obs.column(name)
-            tells_controls = name in of_perturbations or _tells_controls(LabelColumn(name, values), control.rows)
-        except CellsFormatError:  # nobody asked for this column; lists and the like
-            continue
-        if tells_controls:
-            left_out.append(name)
-        else:
-            kept[name] = _storable(values, rows)
-    return kept, left_out
+            if name in of_perturbations or _tells_controls(LabelColumn(name, values), control.rows):
+                left_out.append(name)
+            else:
+                kept[name] = _storable(values, rows)
+    labels = np.empty(0, object) if key is None else as_text(obs.column(key))
+    of_controls = labels[rows].tolist() if len(labels) else ()
+    return InputAnnotation(cells.var.index, kept, left_out, of_controls, tuple(dict.fromkeys(labels)))
 
 
 def _tells_controls(column: LabelColumn, control_rows: NDArray[np.int64]) -> bool:

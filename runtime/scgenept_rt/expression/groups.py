@@ -87,7 +87,25 @@ def draw_groups(
     if column is None:
         drawn = sampling.draw(len(rows))
         return Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64)), drawn, []
-    names, codes, of_column = _require_groups(cells, column, rows)
+    from pandas.api.types import is_numeric_dtype
+
+    obs, where = cells.obs, cells.where
+    if column not in obs.columns:
+        near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
+        likely = [name for name in obs.columns if name.lower() in near] or group_columns(obs)
+        choose = UseOption("groupby", "choose one of these", likely[0] if likely else None)
+        raise no_column("obs", column, obs.columns, where, choose)
+    names, codes, of_column = _groups(obs, column, rows)
+    if not names:
+        raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
+    most = _MOST_NUMBERS if is_numeric_dtype(obs.column(column)) else max(_MOST_NUMBERS, len(rows) // 2)
+    if len(names) > most:
+        raise ControlCellsError(
+            f"obs column {column!r} has {len(names):,} values for {pluralize(len(rows), 'control cell')}, such as "
+            f"{join_limited(names, 3)}, expected groups of cells, at most {most:,}",
+            "Choose a column of categories, or bin the values first",
+            where=where,
+        )
     of_groups, sizes, fewer, single = [], [], [], []
     for code, name in enumerate(names):
         members = np.flatnonzero(codes == code)
@@ -106,32 +124,6 @@ def draw_groups(
         notices.append(Caution(f"{n_missing:,} of {len(codes):,} control cells have no {column} and are left out"))
     bounds = np.cumsum([0, *map(len, of_groups)], dtype=np.int64)
     return Groups(column, names, bounds), np.concatenate(of_groups), notices
-
-
-def _require_groups(
-    cells: OpenedCells, column: str, rows: NDArray[np.int64]
-) -> tuple[tuple[str, ...], NDArray[np.int64], list[Notice]]:
-    import pandas as pd
-
-    obs, where = cells.obs, cells.where
-    if column not in obs.columns:
-        near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
-        likely = [name for name in obs.columns if name.lower() in near] or group_columns(obs)
-        choose = UseOption("groupby", "choose one of these", likely[0] if likely else None)
-        raise no_column("obs", column, obs.columns, where, choose)
-    names, codes, notices = _groups(obs, column, rows)
-    if not names:
-        raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
-    numbers = pd.api.types.is_numeric_dtype(obs.column(column))
-    most = _MOST_NUMBERS if numbers else max(_MOST_NUMBERS, len(rows) // 2)
-    if len(names) > most:
-        raise ControlCellsError(
-            f"obs column {column!r} has {len(names):,} values for {pluralize(len(rows), 'control cell')}, such as "
-            f"{join_limited(names, 3)}, expected groups of cells, at most {most:,}",
-            "Choose a column of categories, or bin the values first",
-            where=where,
-        )
-    return names, codes, notices
 
 
 def rows_with(

@@ -79,18 +79,20 @@ class CompressedRows(_Compressed):
     """A CSR matrix, read by rows."""
 
     def _batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        gene_of_column = _gene_of_column(columns, self.shape[1])
+        gene_of_column = _position_of(columns, self.shape[1])
         indptr = _indptr(self._arrays, self.shape[0])
         for _, lengths, indices, values in self._lines(indptr[rows], indptr[rows + 1]):
-            places = np.repeat(np.arange(len(lengths)), lengths)
-            yield _csr(values, places, _at(gene_of_column, indices), len(lengths), len(columns))
+            genes = _at(gene_of_column, indices)
+            known = genes >= 0
+            places = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+            yield _csr(values[known], places[known], genes[known], (len(lengths), len(columns)))
 
 
 class CompressedColumns(_Compressed):
     """A CSC matrix, read by columns in as many passes as memory requires."""
 
     def _batches(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Any]:
-        gene_of_column = _gene_of_column(columns, self.shape[1])
+        gene_of_column = _position_of(columns, self.shape[1])
         used = np.flatnonzero(gene_of_column >= 0)
         indptr = _indptr(self._arrays, self.shape[1])
         begins, ends = indptr[used], indptr[used + 1]
@@ -107,10 +109,7 @@ class CompressedColumns(_Compressed):
         genes_of_used: NDArray[np.int32],
         n_genes: int,
     ) -> Any:
-        from scipy.sparse import coo_array
-
-        position_of_row = np.full(self.shape[0], -1, dtype=np.int32)
-        position_of_row[rows] = np.arange(len(rows), dtype=np.int32)
+        position_of_row = _position_of(rows, self.shape[0])
         # Lists of parts, each dropped as soon as it is joined: they are the most that a pass holds.
         kept, positions, genes = [np.empty(0, np.float32)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
         for lines, lengths, indices, values in self._lines(begins, ends):
@@ -119,8 +118,7 @@ class CompressedColumns(_Compressed):
             positions.append(places[here])
             kept.append(values[here])
             genes.append(np.repeat(genes_of_used[lines], lengths)[here])
-        joined = (_joined(kept), (_joined(positions), _joined(genes)))
-        return _canonical(coo_array(joined, shape=(len(rows), n_genes)).tocsr())
+        return _csr(_joined(kept), _joined(positions), _joined(genes), (len(rows), n_genes))
 
 
 class DenseRows(MatrixRows):
@@ -139,7 +137,7 @@ class DenseRows(MatrixRows):
             dense = np.asarray(self._array[begin:end])[rows[first:last] - begin]
             values = _float32(dense[:, columns[genes]])
             at, places = np.nonzero(values)
-            yield _csr(values[at, places], at, genes[places].astype(np.int32), len(values), len(columns))
+            yield _csr(values[at, places], at, genes[places], (len(values), len(columns)))
 
 
 _COMPRESSED: Mapping[str, type[_Compressed]] = {"csr": CompressedRows, "csc": CompressedColumns}
@@ -191,11 +189,12 @@ def _at(table: NDArray[np.int32], indices: NDArray[Any]) -> NDArray[np.int32]:
     return taken
 
 
-def _gene_of_column(columns: NDArray[np.int64], n_vars: int) -> NDArray[np.int32]:
-    genes = np.flatnonzero(columns >= 0)
-    gene_of_column = np.full(n_vars, -1, dtype=np.int32)
-    gene_of_column[columns[genes]] = genes
-    return gene_of_column
+def _position_of(lines: NDArray[np.int64], n_lines: int) -> NDArray[np.int32]:
+    """Return where each row (or column) of a matrix stands among `lines`, -1 for one that does not."""
+    positions = np.flatnonzero(lines >= 0)
+    position_of = np.full(n_lines, -1, dtype=np.int32)
+    position_of[lines[positions]] = positions
+    return position_of
 
 
 def _runs(begins: NDArray[np.int64], ends: NDArray[np.int64], budget: int) -> Iterator[tuple[int, int]]:
@@ -222,17 +221,11 @@ def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
         return values.astype(np.float32, copy=False)
 
 
-def _csr(values: NDArray[np.float32], rows: NDArray[Any], genes: NDArray[np.int32], n_rows: int, n_genes: int) -> Any:
-    """Return values given by row as a canonical `csr_array`, without those of genes that the model lacks (-1)."""
-    from scipy.sparse import csr_array
+def _csr(values: NDArray[np.float32], rows: NDArray[Any], genes: NDArray[Any], shape: tuple[int, int]) -> Any:
+    """Return values as a canonical `csr_array`."""
+    from scipy.sparse import coo_array
 
-    known = genes >= 0
-    lengths = np.bincount(rows[known], minlength=n_rows)
-    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return _canonical(csr_array((values[known], genes[known], indptr), shape=(n_rows, n_genes)))
-
-
-def _canonical(batch: Any) -> Any:
+    batch = coo_array((values, (rows, genes)), shape=shape).tocsr()
     batch.sum_duplicates()
     batch.eliminate_zeros()
     return batch

@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, CellsFormatError, FieldNotFoundError, UseOption
-from scgenept_rt.expression.annotation import VAR_NAMES, Annotation, gene_names, is_gene, no_column
-from scgenept_rt.expression.count_signature import MAX_CELLS, Signature
+from scgenept_rt.expression.annotation import Annotation, as_text, no_column, usual_columns
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
-from scgenept_rt.expression.matrix_rows import CompressedColumns, MatrixRows, matrix_rows
+from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
 from scgenept_rt.expression.missing_genes import accept_missing, without_flagged
-from scgenept_rt.expression.scale import ScaleCheck, ScaleFault, judge_sample
+from scgenept_rt.expression.scale import ScaleCheck, judge_scale
 from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.genes import GeneMatch, GenePanel, match_columns
 from scgenept_rt.options import ReadOptions, resolve
@@ -38,6 +37,14 @@ if TYPE_CHECKING:
 
 _COUNTS = re.compile(r"^(?!.*log).*(?:count|umi|raw)", re.IGNORECASE)
 """Names of layers of counts."""
+# Columns that hold gene names or Ensembl ids in public data sets, in lower case and without separators.
+_GENE_COLUMNS = (
+    *("genename", "featurename", "genesymbols", "genesymbol", "symbol", "geneshortname", "hgncsymbol", "features"),
+    *("genenames", "gene", "genes", "symbols", "externalgenename", "originalgenesymbols", "hgnc", "name", "index"),
+    *("geneids", "geneid", "ensemblid", "ensemblids", "ensembl", "ensemblgeneid", "featureid", "id", "accession"),
+)
+_FEATURE_COLUMNS = ("feature_types", "feature_type", "modality")
+_GENES = ("gene expression", "rna")
 _IN_MEMORY = "AnnData object"
 _LOAD = "Load it: `adata = adata.to_memory()`"
 
@@ -176,19 +183,31 @@ class OpenedCells(ABC):
 
         With a gene_key the others stay: their Ensembl ids tell columns of the same name apart.
         """
-        return gene_names(self.var, self.options["gene_key"])
+        var, gene_key = self.var, self.options["gene_key"]
+        names: dict[str, Sequence[str]] = {"var_names": var.index.tolist()}
+        for column in dict.fromkeys([*usual_columns(var, _GENE_COLUMNS), *([gene_key] if gene_key else [])]):
+            if column in var.columns:
+                names[column] = as_text(var.column(column)).tolist()
+            elif column == var.index_name:
+                names[column] = names["var_names"]
+        return names
 
     @cached_property
-    def _is_gene(self) -> NDArray[np.bool_]:
-        return is_gene(self.var)
+    def is_gene(self) -> NDArray[np.bool_]:
+        """Which rows of var are genes, not antibodies, guides or peaks (10x's feature_types)."""
+        for column in filter(self.var.columns.__contains__, _FEATURE_COLUMNS):
+            genes = np.isin([text.casefold() for text in as_text(self.var.column(column))], _GENES)
+            if genes.any():
+                return genes
+        return np.ones(self.var.n_rows, dtype=np.bool_)
 
     def match_genes(self, panel: GenePanel) -> GeneMatch:
         """Find the model's genes among the columns, whether or not any are missing; see `match_columns`."""
         gene_key = self.options["gene_key"]
         if gene_key is not None and gene_key not in self.gene_names:
             choose = UseOption("gene_key", "choose one of these")
-            raise no_column("var", gene_key, [VAR_NAMES, *self.var.columns], self.where, choose)
-        genes = self._is_gene
+            raise no_column("var", gene_key, ["var_names", *self.var.columns], self.where, choose)
+        genes = self.is_gene
         # An antibody may have the name of a gene.
         names = {source: np.where(genes, texts, "").tolist() for source, texts in self.gene_names.items()}
         match = match_columns(panel, names, gene_key, where=self.where)
@@ -230,7 +249,7 @@ class OpenedCells(ABC):
         zero. `rows` are int64 [n_cells], sorted, without repeats; notices about the scale are appended at the end.
         Raises `ExpressionValueError` if values are not finite, or not log1p-normalised unless the options accept that.
         """
-        fault = self.judge_scale(rows, match.columns, match.panel.training_total)[1]
+        fault = judge_scale(self, rows, match.columns, match.panel.training_total)[1]
         check = ScaleCheck(self, match.panel.names, rows, fault)
         for batch in self.matrix.batches(rows, match.columns):
             check.check(batch)
@@ -238,32 +257,6 @@ class OpenedCells(ABC):
         found = check.finish()
         if notices is not None:
             notices.extend([*self.matrix.notices, *found])
-
-    def judge_scale(
-        self, rows: NDArray[np.int64], columns: NDArray[np.int64], training_total: float | None
-    ) -> tuple[Signature | None, ScaleFault | None]:
-        """Judge a few of these cells; see `judge_sample`.
-
-        They are judged over all genes, or over those of `columns` where that would read everything.
-        """
-        from scipy.sparse import csr_array, vstack
-
-        if not len(rows):
-            return None, None
-        few = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
-        chosen = columns if isinstance(self.matrix, CompressedColumns) else np.flatnonzero(self._is_gene)
-        sample = csr_array(vstack(list(self.matrix.batches(few, chosen)), format="csr"))
-        return judge_sample(sample, self._logarithm_base(), training_total)
-
-    def _logarithm_base(self) -> float | None:
-        """Return the base of the logarithm of X, as `sc.pp.log1p` records it; None for e, or if it records none."""
-        if self.options["layer"] is not None or self.options["use_raw"]:
-            return None
-        try:
-            base = float(self.uns["log1p"]["base"])
-        except (TypeError, ValueError, LookupError):
-            return None
-        return base if base > 1 and not np.isclose(base, np.e) else None
 
     def _cells_of(self, matrix: MatrixRows, var: Annotation, *, of_raw: bool = False) -> MatrixRows:
         """Return the rows of a matrix that are cells; raise `CellsFormatError` if it does not fit obs and var."""

@@ -21,6 +21,7 @@ from scgenept_rt.expression.count_signature import (
     logarithm,
     read_signature,
 )
+from scgenept_rt.expression.matrix_rows import CompressedColumns
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -74,23 +75,41 @@ _NO_TRACE = ScaleFault(
 )
 
 
-def judge_sample(
-    sample: Any, stated_base: float | None, training_total: float | None
+def judge_scale(
+    cells: OpenedCells, rows: NDArray[np.int64], columns: NDArray[np.int64], training_total: float | None
 ) -> tuple[Signature | None, ScaleFault | None]:
-    """Return what a sample of cells, a `csr_array` [n_cells, n_genes], went through, and what is wrong with that.
+    """Return what a few of these cells went through, and what is wrong with that.
 
-    Neither is known without values, or if some are not finite; the signature is not known if some are negative.
-    `stated_base` is that of the logarithm that the file states, None for e, and `training_total` the total per cell of
-    the training data, if it is known.
+    They are judged over all genes, or over those of `columns` where that would read everything. Neither is known
+    without values, or if some are not finite; the signature is not known if some are negative. `training_total` is the
+    total per cell of the training data, if it is known.
     """
+    from scipy.sparse import csr_array, vstack
+
+    if not len(rows):
+        return None, None
+    few = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_CELLS).astype(np.int64))]
+    chosen = columns if isinstance(cells.matrix, CompressedColumns) else np.flatnonzero(cells.is_gene)
+    sample = csr_array(vstack(list(cells.matrix.batches(few, chosen)), format="csr"))
     data = sample.data[np.isfinite(sample.data)]
     if not data.size or (data.min() < 0 and data.size < sample.data.size):
         return None, None
     if data.min() < 0:
         return None, _fault_of_negative(sample)
-    transforms = TRANSFORMS if stated_base is None else (*TRANSFORMS, logarithm(stated_base))
-    signature = read_signature(sample, transforms)
-    return signature, _fault(signature, sample, data, stated_base, training_total)
+    base = _logarithm_base(cells)
+    signature = read_signature(sample, TRANSFORMS if base is None else (*TRANSFORMS, logarithm(base)))
+    return signature, _fault(signature, sample, data, base, training_total)
+
+
+def _logarithm_base(cells: OpenedCells) -> float | None:
+    """Return the base of the logarithm of X, as `sc.pp.log1p` records it; None for e, or if it records none."""
+    if cells.options["layer"] is not None or cells.options["use_raw"]:
+        return None
+    try:
+        base = float(cells.uns["log1p"]["base"])
+    except (TypeError, ValueError, LookupError):
+        return None
+    return base if base > 1 and not np.isclose(base, np.e) else None
 
 
 def _fault(
