@@ -18,7 +18,8 @@ from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
 from scgenept_rt.expression.labels import ControlRows
 from scgenept_rt.expression.scale import MAX_LOG1P, ScaleCheck, judge_scale
 from scgenept_rt.genes import GeneMatch, GenePanel
-from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, is_control_word, look_up
+from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
+from scgenept_rt.perturbation.spellings import is_control_word
 from scgenept_rt.wording import join_limited, pluralize
 
 MAX_CELLS = 256

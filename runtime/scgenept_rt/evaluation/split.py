@@ -16,7 +16,7 @@ from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.expression.label_matching import CONTROL, did_you_mean
 from scgenept_rt.files.failures import failed_reads
 from scgenept_rt.files.text import read_text
-from scgenept_rt.perturbation import is_control_word, is_unassigned
+from scgenept_rt.perturbation.spellings import is_control_word, is_unassigned
 from scgenept_rt.wording import join_limited, pluralize
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression.annotation import Annotation, no_lists, text_columns, text_of
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import CONTROL_LABELS, guide_targets, is_control_word, is_unassigned
+from scgenept_rt.perturbation import CONTROL_LABELS
+from scgenept_rt.perturbation.spellings import guide_targets, is_control_word, is_unassigned
 
 _GUIDE_COLUMN = re.compile(
     r"perturb|guide|(?:sg|g|cr)rna|crispr|sgid|target|knock|feature_call|mixscape|nperts", re.IGNORECASE

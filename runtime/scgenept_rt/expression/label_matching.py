@@ -19,14 +19,8 @@ from scgenept_rt.expression.groups import rows_with
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions
-from scgenept_rt.perturbation import (
-    CONTROL_LABELS,
-    PerturbationRequest,
-    guide_targets,
-    is_control_word,
-    is_unassigned,
-    look_up,
-)
+from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
+from scgenept_rt.perturbation.spellings import guide_targets, is_control_word, is_unassigned
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -142,8 +136,7 @@ class LabelledRows:
             notices = (*notices, *of_group)
         raw = np.full(cells.n_obs, -1)
         raw[rows] = code_of_row[rows]
-        names: dict[str, str] = {}  # by condition, as the places
-        places: dict[str, int] = {}
+        places: dict[str, tuple[int, str]] = {}  # by condition, the place and the spelling of its label
         index_of_code = np.full(len(text) + 2, -1, dtype=np.int64)  # the last entry serves the code -1
         condition_names: dict[str, str] = {}
         gears = as_text(cells.obs.column("condition_name")) if "condition_name" in cells.obs.columns else None
@@ -153,8 +146,7 @@ class LabelledRows:
             if not label:
                 continue
             condition = reader.condition(label)
-            name = names.setdefault(condition, label)
-            index_of_code[code] = places.setdefault(condition, len(places))
+            index_of_code[code], name = places.setdefault(condition, (len(places), label))
             if gears is not None:
                 condition_names.setdefault(name, str(gears[row]))
         if CONTROL not in places:
@@ -162,7 +154,8 @@ class LabelledRows:
             raise ControlCellsError(f"no control cell has {' = '.join(group)}", where=cells.where)
         codes = index_of_code[raw]
         n_without = int((codes[rows] < 0).sum())
-        return cls(tuple(names.values()), codes, n_without, reader, condition_names, notices)
+        names = tuple(name for _, name in places.values())
+        return cls(names, codes, n_without, reader, condition_names, notices)
 
     @cached_property
     def n_cells(self) -> Mapping[str, int]:

@@ -32,10 +32,7 @@ def accept_missing(cells: OpenedCells, match: GeneMatch) -> list[str]:
     if cells.options["missing_genes"] == "error":
         raise _some_missing(cells, match)
     lacking = f"Genes of the model that the input lacks were taken as not expressed ({len(match.missing):,})"
-    notices: list[str] = [Caution(f"{lacking}: {join_limited(match.missing)}.")]
-    if match.unclear:
-        spelled = f"{len(match.unclear):,} of them may be there in another spelling ({_spelled(match)})"
-        notices.append(Caution(f"Warning: {spelled}."))
+    notices: list[str] = [Caution(f"{lacking}: {join_limited(match.missing)}{_elsewhere(match)}.")]
     share = match.n_found / len(match.panel)
     if share < _LOW_COVERAGE:
         measured = f"only {share:.0%}" if share >= 0.01 else "less than 1%"
@@ -145,12 +142,9 @@ def _some_missing(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
     )
 
 
-def _spelled(match: GeneMatch) -> str:
-    return join_limited([f"{name} as {written!r}" for name, written in match.unclear.items()], 3)
-
-
 def _elsewhere(match: GeneMatch) -> str:
     if not match.unclear:
         return ""
     there = pluralize(len(match.unclear), "of them seems", "of them seem")
-    return f"; {there} to be there in another spelling ({_spelled(match)})"
+    spelled = join_limited([f"{name} as {written!r}" for name, written in match.unclear.items()], 3)
+    return f"; {there} to be there in another spelling ({spelled})"

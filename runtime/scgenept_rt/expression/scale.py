@@ -249,13 +249,9 @@ class ScaleCheck:
             low, high = float(data.min()), float(data.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 at = int(np.flatnonzero(~np.isfinite(data))[0])
-                problem = f"the value of {self._place(batch, at)} is {data[at]}, expected finite"
-                raise ExpressionValueError(
-                    f"{problem} log1p-normalised expression",
-                    "Remove or fill such values",
-                    self.cells.other_matrices(counts=False),
-                    where=self.cells.where,
-                )
+                found = f"the value of {self._place(batch, at)} is {data[at]}"
+                problem = f"{found}, expected finite log1p-normalised expression"
+                raise self._refused(problem, "Remove or fill such values", acceptable=False)
             fault = self.fault if self.fault is not None and self.fault.below_zero else None
             if low < 0 and not self.cells.options["allow_unnormalized"] and (fault is None or fault.certain):
                 at = int(np.flatnonzero(data < 0)[0])
@@ -304,11 +300,11 @@ class ScaleCheck:
             notices.append(Caution("All values are whole numbers; if these are counts, normalise them first"))
         return notices
 
-    def _refused(self, problem: str, remedy: str) -> ExpressionValueError:
-        accept = UseOption("allow_unnormalized", "accept the values as they are", True)
-        return ExpressionValueError(
-            problem, remedy, [*self.cells.other_matrices(counts=False), accept], where=self.cells.where
-        )
+    def _refused(self, problem: str, remedy: str, *, acceptable: bool = True) -> ExpressionValueError:
+        options = self.cells.other_matrices(counts=False)
+        if acceptable:
+            options.append(UseOption("allow_unnormalized", "accept the values as they are", True))
+        return ExpressionValueError(problem, remedy, options, where=self.cells.where)
 
     def _place(self, batch: Any, at: int) -> str:
         """Return the cell and the gene of a stored value."""

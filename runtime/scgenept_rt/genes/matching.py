@@ -86,11 +86,8 @@ def match_columns(
     the model's genes in the model's order. Where names and Ensembl ids of other columns contradict each other, the ids
     decide, unless `gene_key` does. Genes that are not found by their own names are looked for in other spellings.
 
-    Raises
-    ------
-    GeneMatchError
-        If several columns have the name of one gene and nothing tells them apart, or if names and Ensembl ids
-        contradict each other in many genes.
+    Raises `GeneMatchError` if several columns have the name of one gene and nothing tells them apart, or if names and
+    Ensembl ids contradict each other in many genes.
     """
     sources = [gene_key] if gene_key is not None else sorted(candidates, key=lambda source: source != "var_names")
     assigned = [_by_name_or_id(panel, source, candidates) for source in sources]

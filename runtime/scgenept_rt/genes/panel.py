@@ -106,12 +106,8 @@ class GenePanel:
     def position(self, name: str) -> int:
         """Return the column of a gene by its symbol, its Ensembl id (with or without version), or a former symbol.
 
-        Of a symbol that occurs twice, the first column is returned, as by upstream's `create_pert_flags`.
-
-        Raises
-        ------
-        UnknownGeneError
-            If the model has no such gene; the message suggests near spellings.
+        Of a symbol that occurs twice, the first column is returned, as by upstream's `create_pert_flags`. Raises
+        `UnknownGeneError` with near spellings if the model has no such gene.
         """
         position = self._lookup(name)
         if position is None:

@@ -11,16 +11,12 @@ from scgenept_rt.perturbation.labels import (
     parse_perturbations,
     unmeasured_target_notices,
 )
-from scgenept_rt.perturbation.spellings import guide_targets, is_control_word, is_unassigned
 
 __all__ = [
     "CONTROL_LABELS",
     "Perturbation",
     "PerturbationRequest",
     "all_singles",
-    "guide_targets",
-    "is_control_word",
-    "is_unassigned",
     "look_up",
     "pairs_of",
     "parse_perturbation",

@@ -28,10 +28,7 @@ _STANDARD_INPUT = Path("-")
 def read_gene_list(path: str | Path, *, for_pairs: bool = True) -> list[str]:
     """Read gene names: one per line, or the gene_name or gene column of a .csv or .tsv file.
 
-    Raises
-    ------
-    PerturbationFileError
-        If the file cannot be read, or holds no gene, or only one to make pairs of.
+    Raises `PerturbationFileError` if the file cannot be read, or holds no gene, or only one to make pairs of.
     """
     path = Path(path)
     genes = [entry.label for entry in read_entries(path, _GENE_COLUMNS)]
@@ -45,12 +42,8 @@ def read_gene_weights(path: str | Path) -> dict[str, float]:
     """Read genes with weights from a .csv or .tsv file.
 
     Its columns are gene_name, gene or names, and weight, or a log fold change as Scanpy, DESeq2, edgeR or Seurat call
-    it.
-
-    Raises
-    ------
-    PerturbationFileError
-        If the file cannot be read, lacks a column or holds no gene, or a weight is not a number.
+    it. Raises `PerturbationFileError` if the file cannot be read, lacks a column or holds no gene, or a weight is not a
+    number.
     """
     path = Path(path)
     if path.suffix.lower() not in _TABLES:
@@ -76,12 +69,8 @@ def read_perturbation_file(path: str | Path) -> list[PerturbationRequest]:
 
     A .csv or .tsv file has a header with a `perturbation` (or `condition`) column and, optionally, `n_controls`; it may
     be separated by commas, semicolons or tabs, whatever the ending. Any other file, a pipe, or standard input (`-`)
-    holds one label per line. Blank lines and lines that start with # are skipped.
-
-    Raises
-    ------
-    PerturbationFileError
-        If the file cannot be read or a cell is not what was expected; names the file, line and column.
+    holds one label per line. Blank lines and lines that start with # are skipped. Raises `PerturbationFileError` with
+    file, line and column if the file cannot be read or a cell is not what was expected.
     """
     path = Path(path)
     requests = [
@@ -113,10 +102,8 @@ def read_entries(
 ) -> Iterator[Entry]:
     """Yield the entries of a list: one per line, or the rows of a .csv or .tsv file.
 
-    Raises
-    ------
-    PerturbationFileError
-        If the file cannot be read, or a table has none of the label columns; names the file, line and column.
+    Raises `PerturbationFileError` with file, line and column if the file cannot be read, or a table has none of the
+    label columns.
     """
     with failed_reads(PerturbationFileError, path, remedy="Save it as UTF-8 text: .txt, .csv or .tsv"):
         text = read_text(None if path == _STANDARD_INPUT else path)

@@ -67,17 +67,10 @@ def parse_perturbation(label: str, panel: GenePanel) -> Perturbation:
     """Read one label: `A`, `A+ctrl`, `ctrl+A`, `A+B`, `A_B`, `A;B`, or `ctrl` alone (the control, no gene perturbed).
 
     Genes are given by symbol or Ensembl id. `A_B`, `A;B`, `A|B` and `A:B` are split only if the whole is not a gene and
-    all parts are.
-    Unlike upstream's `create_pert_flags`, which takes `A+A` for `A`, a repeated gene is an error.
+    all parts are. Unlike upstream's `create_pert_flags`, which takes `A+A` for `A`, a repeated gene is an error.
 
-    Raises
-    ------
-    ArgumentError
-        If the label is not a string.
-    PerturbationError
-        If the label or a part of it is empty, or a gene occurs twice.
-    UnknownGeneError
-        If the model lacks a gene.
+    Raises `ArgumentError` if the label is not a string, `PerturbationError` if it or a part of it is empty, or a gene
+    occurs twice, and `UnknownGeneError` if the model lacks a gene.
     """
     if not isinstance(label, str):
         raise _not_a_label("perturbation", label, "one label such as FOSB+ctrl")
@@ -94,19 +87,9 @@ def parse_perturbations(
 ) -> tuple[list[Perturbation], list[str]]:
     """Read labels or requests, in order; those that mean the same genes are kept once, in the first spelling.
 
-    Returns
-    -------
-    perturbations, notices
-        Notices are about repeats, three or more genes at once, and targets out of the model's vocabulary.
-
-    Raises
-    ------
-    ArgumentError
-        If a label is not a string, or `labels` is not a list of labels.
-    PerturbationError
-        If no label is given, or one is empty or names the same gene twice.
-    UnknownGeneError
-        If the model lacks a gene; all unknown genes of all labels are reported at once.
+    Returns perturbations, and notices about repeats, three or more genes at once, and targets out of the model's
+    vocabulary. Raises what `parse_perturbation` raises, about all unknown genes at once, `ArgumentError` also if `labels`
+    is not a list of labels, and `PerturbationError` if it is empty.
     """
     if isinstance(labels, str):
         labels = [labels]
@@ -168,12 +151,8 @@ def look_up(
 ) -> tuple[Perturbation, dict[str, list[str]]]:
     """Return what a label means, and the names in it that the model lacks with what may have been meant.
 
-    Near spellings are left to `GenePanel.suggestions`, which takes milliseconds per name.
-
-    Raises
-    ------
-    PerturbationError
-        If the label or a part of it is empty, or a gene occurs twice.
+    Near spellings are left to `GenePanel.suggestions`, which takes milliseconds per name. Raises `PerturbationError` if
+    the label or a part of it is empty, or a gene occurs twice.
     """
     label = request.label.strip()
     parts = _parts(request, label, panel, control_labels)

@@ -10,7 +10,7 @@ import pytest
 
 from scgenept_rt.errors import ControlCellsError
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import guide_targets, is_control_word
+from scgenept_rt.perturbation.spellings import guide_targets, is_control_word
 from tests.runtime.expression.inputs import IDS, cells, log1p_values, proposed, read
 
 GENES = ("KLF1", "BAK1", "CEBPA", "HLA-A", "FOXA1", "CD4", "SPI1", "GATA1")
