@@ -45,8 +45,7 @@ def requested(
     """Read the files of perturbations and genes, and return a function that lists the labels for a model's genes."""
     if not any(options.values()):
         raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
-    from scgenept_rt import perturbation as labels
-    from scgenept_rt.perturbation import files
+    from scgenept_rt.perturbation import files, labels
 
     perturbations, pairs_of = options.get("perturbations"), options.get("pairs_of")
     listed = files.read_perturbation_file(perturbations) if perturbations is not None else []

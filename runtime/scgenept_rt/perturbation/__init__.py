@@ -4,22 +4,16 @@ from scgenept_rt.perturbation.labels import (
     CONTROL_LABELS,
     Perturbation,
     PerturbationRequest,
-    all_singles,
     look_up,
-    pairs_of,
     parse_perturbation,
     parse_perturbations,
-    unmeasured_target_notices,
 )
 
 __all__ = [
     "CONTROL_LABELS",
     "Perturbation",
     "PerturbationRequest",
-    "all_singles",
     "look_up",
-    "pairs_of",
     "parse_perturbation",
     "parse_perturbations",
-    "unmeasured_target_notices",
 ]

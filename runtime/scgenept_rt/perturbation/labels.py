@@ -88,8 +88,8 @@ def parse_perturbations(
     """Read labels or requests, in order; those that mean the same genes are kept once, in the first spelling.
 
     Returns perturbations, and notices about repeats, three or more genes at once, and targets out of the model's
-    vocabulary. Raises what `parse_perturbation` raises, about all unknown genes at once, `ArgumentError` also if `labels`
-    is not a list of labels, and `PerturbationError` if it is empty.
+    vocabulary. Raises what `parse_perturbation` raises, about all unknown genes at once, `ArgumentError` also if
+    `labels` is not a list of labels, and `PerturbationError` if it is empty.
     """
     if isinstance(labels, str):
         labels = [labels]

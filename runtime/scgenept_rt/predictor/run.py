@@ -16,13 +16,8 @@ from scgenept_rt.errors import ArgumentError, warn_caller
 from scgenept_rt.expression import ControlCells, Sampling, read_control_cells
 from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.options import PredictOptions, ReadOptions, resolve
-from scgenept_rt.perturbation import (
-    CONTROL_LABELS,
-    Perturbation,
-    PerturbationRequest,
-    parse_perturbations,
-    unmeasured_target_notices,
-)
+from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation, PerturbationRequest, parse_perturbations
+from scgenept_rt.perturbation.labels import unmeasured_target_notices
 from scgenept_rt.predictor.batches import BatchLoop, OnNotice, Progress, Schedule
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator, block_size
 from scgenept_rt.predictor.moments import CellMoments, Layers, OwnValues, mean_of_all

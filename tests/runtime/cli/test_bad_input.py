@@ -77,7 +77,7 @@ def test_unknown_genes_are_found_before_pairs_are_made_of_them(
 ) -> None:
     genes = tmp_path / "genes.txt"
     genes.write_text("".join(f"GENE{number}\n" for number in range(20_000)))  # 200 million pairs
-    monkeypatch.setattr("scgenept_rt.perturbation.pairs_of", lambda _: pytest.fail("pairs were made"))
+    monkeypatch.setattr("scgenept_rt.perturbation.labels.pairs_of", lambda _: pytest.fail("pairs were made"))
     with pytest.raises(UnknownGeneError):
         requested({"pairs_of": genes}, tmp_path, {})(model.panel)
 

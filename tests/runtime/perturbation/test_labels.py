@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 
 from scgenept_rt.errors import ArgumentError, PerturbationError, UnknownGeneError
 from scgenept_rt.genes import GenePanel
-from scgenept_rt.perturbation import (
-    PerturbationRequest,
-    all_singles,
-    pairs_of,
-    parse_perturbation,
-    parse_perturbations,
-    unmeasured_target_notices,
-)
+from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
+from scgenept_rt.perturbation.labels import all_singles, pairs_of, unmeasured_target_notices
 from tests.runtime.perturbation.panel import IDS, PANEL
 
 
