@@ -1,4 +1,4 @@
-"""Checks of labels and values, and the findings that a check reports."""
+"""Checks of labels and values, the findings that a check reports, and what cells hold without a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from scgenept_rt.bundle import Manifest
 from scgenept_rt.errors import Notice, PerturbationError, ScgeneptError, UseOption, compose
 from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
+from scgenept_rt.expression.groups import group_columns
+from scgenept_rt.expression.label_columns import label_columns
 from scgenept_rt.expression.labels import ControlRows
+from scgenept_rt.expression.matrix_rows import CompressedColumns
 from scgenept_rt.expression.scale import MAX_LOG1P, ScaleCheck, judge_scale
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
@@ -23,7 +26,7 @@ from scgenept_rt.perturbation.spellings import is_control_word
 from scgenept_rt.wording import join_limited, pluralize
 
 MAX_CELLS = 256
-_FEW_CONTROLS = 32
+_FEW_CONTROLS, _N_EXAMPLES = 32, 3
 
 Topic = Literal["file", "labels", "perturbations", "genes", "vocabulary", "scale", "provider", "run"]
 
@@ -194,3 +197,57 @@ def _totals_in_words(low: float, median: float, high: float, *, is_norman: bool)
     if is_norman and abs(median - 1e4) <= ALIKE_WITHIN * 1e4:
         text += ". The Norman training data were normalised to the median total of their cells, not to 10,000"
     return text
+
+
+def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
+    """Return what opened cells hold as plain values, and the `findings` of `check` that need no model.
+
+    Of X a sample of rows is read. Columns of `obs` have a `role`, what they seem to be: "control" (tells control
+    cells), "perturbation", "group" or ""; those of text have the number of values, and the most frequent ones.
+    """
+    findings = Findings()
+    control: ControlRows | None = None
+    values: dict[str, Any] | None = None
+    with findings.problems("labels"):
+        control = cells.find_control_cells()
+        check_controls(control, cells.n_obs, findings)
+    with findings.problems("file"):
+        if isinstance(cells.matrix, CompressedColumns):
+            by_gene = "Values are stored by gene (CSC), so that a few cells cannot be read alone"
+            findings.add("scale", f"{by_gene}; `scgenept-rt check` looks at them", note=True)
+        else:
+            candidates = np.arange(cells.n_obs) if control is None else control.rows
+            values, *_ = check_values(cells, candidates, findings)
+    known = control.labels.counts if control is not None and control.labels is not None else {}
+    controls = control.control_labels if control is not None else ()
+    return {
+        "path": cells.where,
+        "n_obs": cells.n_obs,
+        "n_vars": cells.var.n_rows,
+        "layers": cells.layer_names,
+        "has_raw": cells.has_raw,
+        "gene_names": {source: list(names[:_N_EXAMPLES]) for source, names in cells.gene_names.items()},
+        "obs": list(_columns(cells, control)),
+        "condition_key": None if control is None else control.condition_key,
+        "control_labels": controls,
+        "n_control_cells": None if control is None else len(control.rows),
+        "labels": [label for label in known if label not in controls],
+        "values": values,
+        "findings": findings,
+    }
+
+
+def _columns(cells: OpenedCells, control: ControlRows | None) -> Iterator[dict[str, Any]]:
+    labelled = {column.name: column for column in label_columns(cells.obs, None)}
+    groups = group_columns(cells.obs)
+    for name in cells.obs.columns:
+        role, controls, counts, n_values = "", tuple[str, ...](), dict[str, int](), None
+        if (column := labelled.get(name)) is not None:
+            counts, n_values = column.counts, len(column.counts)
+            role = "group" if name in groups and n_values > 1 else ""
+            if control is not None and name == control.condition_key:
+                role, controls = "control", control.control_labels
+            elif column.names_perturbations:
+                role, controls = "perturbation", column.controls
+        examples = dict(list(counts.items())[:_N_EXAMPLES])
+        yield {"name": name, "role": role, "n_values": n_values, "examples": examples, "controls": controls}
