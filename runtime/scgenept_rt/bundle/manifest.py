@@ -190,20 +190,19 @@ class Manifest:
         """Raise ValueError for fields that contradict each other."""
         sizes, names = self.dimensions, self.gene_names
         for name, size in vars(sizes).items():
-            if size < 1:
-                raise ValueError(f"dimensions.{name} is {size}, expected a whole number from 1")
+            _expect(size >= 1, "a whole number from 1", size, f"dimensions.{name}")
         lengths = [len(names), len(self.gene_ids), len(self.in_vocab)]
         if lengths != [sizes.n_genes] * 3:
             raise ValueError(f"gene_names, gene_ids and in_vocab have {lengths} entries for n_genes = {sizes.n_genes}")
-        if not sizes.n_genes <= sizes.n_table_genes <= _MOST_TABLE_GENES:
-            expected = f"n_genes = {sizes.n_genes} or more, up to {_MOST_TABLE_GENES}"
-            raise ValueError(f"dimensions.n_table_genes is {sizes.n_table_genes}, expected {expected}")
+        fits = sizes.n_genes <= sizes.n_table_genes <= _MOST_TABLE_GENES
+        expected = f"n_genes = {sizes.n_genes} or more, up to {_MOST_TABLE_GENES}"
+        _expect(fits, expected, sizes.n_table_genes, "dimensions.n_table_genes")
         if len(names) > 1 and len(set(names)) == 1:  # some panels do have a name twice
             raise ValueError(f"gene_names gives all {len(names):,} genes the name {names[0]!r}")
         for number, file in enumerate(self.files):
             path = PureWindowsPath(file.path)  # takes both kinds of slashes and drives
-            if not path.parts or path.anchor or ".." in path.parts or "\0" in file.path:
-                raise ValueError(f"files[{number}].path is {file.path!r}, expected the name of a file in the bundle")
+            inside = path.parts and not path.anchor and ".." not in path.parts
+            _expect(inside, "the name of a file in the bundle", file.path, f"files[{number}].path")
             if (file.precision is None) != (file.target is None):
                 raise ValueError(f"{file.path} has the precision {file.precision!r} and the target {file.target!r}")
             if file.is_known_graph and file.precision not in self.tolerances:
@@ -247,6 +246,6 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     return value
 
 
-def _expect(holds: bool, expected: str, value: Any, place: str) -> None:
+def _expect(holds: object, expected: str, value: Any, place: str) -> None:
     if not holds:
         raise ValueError(f"{place} is {reprlib.repr(value)}, expected {expected}")

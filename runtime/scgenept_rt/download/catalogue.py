@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from urllib.parse import quote
 
 from scgenept_rt.errors import ArgumentError
 
@@ -28,11 +29,8 @@ class Item:
 
     name: str
     description: str
-    host: str
-    keys: tuple[str, ...]
-    """Paths on the server; of a checkpoint every name that the release uses, likeliest first."""
-    places: tuple[str, ...]
-    """The path in the download directory for each key."""
+    addresses: Mapping[str, str]
+    """By the path in the download directory; of a checkpoint, for every name that the release uses, likeliest first."""
     archive: Item | None = None
     """The zip file that a data set comes in."""
     md5: str | None = None
@@ -41,10 +39,10 @@ class Item:
 
 def _dataset(name: str, description: str, file_number: int, md5: str | None = None) -> Item:
     description = f"{description}: K562 as GEARS prepared them"
-    host, keys = "https://dataverse.harvard.edu", (f"api/access/datafile/{file_number}",)
-    archive = Item(name, f"{description}, zip file", host, keys, (f"{name}.zip",), None, md5)
+    address = f"https://dataverse.harvard.edu/api/access/datafile/{file_number}"
+    archive = Item(name, f"{description}, zip file", {f"{name}.zip": address}, md5=md5)
     # where GEARS looks for it below its data directory
-    return Item(name, description, host, keys, (f"{name}/perturb_processed.h5ad",), archive)
+    return Item(name, description, {f"{name}/perturb_processed.h5ad": address}, archive)
 
 
 DATASETS = {
@@ -53,20 +51,23 @@ DATASETS = {
 }
 
 
+def _released(name: str, description: str, *paths: str) -> Item:
+    return Item(name, description, {path: f"{_RELEASE}/{quote(path)}" for path in paths})  # S3 reads + as a space
+
+
 def _checkpoint(variant: str, dataset: str) -> Item:
     names = ["best_model_gpt3.5_ada_rnd_seed_42.pt", "best_model_gpt3.5_ada_rnd_seed_42_concat.pt"]
     if variant.startswith("scgenept_go_"):
         names.reverse()
     elif variant == "scgpt":
         names = ["best_model_seed_42.pt"]
-    keys = tuple(f"models/finetuned/{variant}/{dataset}/{name}" for name in names)
-    return Item(variant, f"{MODEL_TYPES[variant]} trained on {dataset}", _RELEASE, keys, keys)
+    paths = (f"models/finetuned/{variant}/{dataset}/{name}" for name in names)
+    return _released(variant, f"{MODEL_TYPES[variant]} trained on {dataset}", *paths)
 
 
 def catalogue(dataset: str) -> dict[str, Item]:
     """Return everything that can be downloaded by name, with the checkpoints of one data set."""
-    key = ("models/pretrained/scgpt/vocab.json",)
-    vocabulary = Item("vocab", "scGPT's gene vocabulary", _RELEASE, key, key)
+    vocabulary = _released("vocab", "scGPT's gene vocabulary", "models/pretrained/scgpt/vocab.json")
     return {**{variant: _checkpoint(variant, dataset) for variant in MODEL_TYPES}, "vocab": vocabulary, **DATASETS}
 
 

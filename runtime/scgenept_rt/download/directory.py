@@ -11,8 +11,8 @@ import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from scgenept_rt.download.catalogue import Item
 from scgenept_rt.download.transfer import Progress, download, shown_url
@@ -43,8 +43,7 @@ def default_directory() -> Path:
     return Path(stated).expanduser() if stated else cache_directory()
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(NamedTuple):
     """A checked file, "downloaded", "unpacked", "present", or "recorded": placed by the user, and not seen before."""
 
     path: Path
@@ -54,31 +53,21 @@ class Fetched:
 
 @dataclass
 class DownloadDirectory:
-    """A directory of downloaded files; the checksum of each is recorded when it comes, and enforced from then on.
-
-    Parameters
-    ----------
-    directory
-        Its path; made when something comes.
-    mirror
-        Address that replaces that of every server; the paths below it stay.
-    accept_changed
-        Accept files that differ from their known checksum, and record theirs.
-    offline
-        Download nothing: check, record and unpack what is here.
-    progress
-        As for `download_bundle`.
-    """
+    """A directory of downloaded files; the checksum of each is recorded when it comes, and enforced from then on."""
 
     directory: Path
+    """Made when something comes."""
     mirror: str | None = None
+    """Address that replaces that of every server; the paths below it stay."""
     accept_changed: bool = False
+    """Accept files that differ from their known checksum, and record theirs."""
     offline: bool = False
+    """Download nothing: check, record and unpack what is here."""
     progress: Progress = lambda *_: None
 
     def find(self, item: Item) -> Path | None:
         """Return the path of an item's file if it is here, unchecked."""
-        return next((self.directory / place for place in item.places if (self.directory / place).is_file()), None)
+        return next((self.directory / place for place in item.addresses if (self.directory / place).is_file()), None)
 
     def fetch(self, item: Item) -> Fetched:
         """Return an item's file, checked; download it if it is not here.
@@ -106,9 +95,9 @@ class DownloadDirectory:
         return unpacked
 
     def _download(self, item: Item) -> Fetched:
-        host, refusals = (self.mirror or item.host).rstrip("/"), []
-        for key, place in zip(item.keys, item.places, strict=True):
-            url, part = f"{host}/{quote(key)}", self._part(place)  # S3 reads a plain + as a space
+        refusals = []
+        for place, address in item.addresses.items():
+            url = self.mirror.rstrip("/") + urlsplit(address).path if self.mirror else address
             if self.offline:
                 _, known = self._records(item, place)
                 placement = (
@@ -118,6 +107,7 @@ class DownloadDirectory:
                     f"  checksum  {known or 'not published'}"
                 )
                 raise OfflineError(placement, "Place it there, then run the same command again")
+            part = self._part(place)
             refused = download(url, part, Path(place).name, self.progress, _ELSEWHERE)
             if refused is None:
                 return self._take(item, place, part, "downloaded", shown_url(url))
@@ -126,7 +116,7 @@ class DownloadDirectory:
         raise DownloadError(problem, "See whether a browser can open the address", _ELSEWHERE)
 
     def _unpack(self, item: Item, archive: Path) -> Fetched:
-        (place,) = item.places
+        (place,) = item.addresses
         part, name = self._part(place), Path(place).name
         self.progress(f"unpacking {name}", 0, None)
         try:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers import diagnose_provider, select_provider, verify_active
-from scgenept_rt.providers.libraries import needed_libraries
 from tests.runtime.providers.conftest import Machine
 
 
@@ -212,14 +210,6 @@ def test_tensorrt_is_said_to_come_from_nvidia_alone_and_found_in_its_wheel(gpu_m
     assert "NVIDIA's own package index" in statuses["tensorrt"]["remedy"]
     gpu_machine.add_library("libnvinfer.so.10", gpu_machine.site / "tensorrt_libs")
     assert gpu_machine.statuses()["tensorrt"]["usable"]
-
-
-def test_needed_libraries_of_the_installed_onnxruntime(machine: Machine) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    library = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_shared.so"
-    assert "libc.so.6" in needed_libraries(library)
-    with pytest.raises(ValueError, match="not a shared library"):
-        needed_libraries(Path(onnxruntime.__file__))
 
 
 def test_tensorrt_rtx_with_and_without_its_plugin(gpu_machine: Machine) -> None:

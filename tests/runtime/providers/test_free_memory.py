@@ -57,18 +57,15 @@ def test_size_by_tokens_alone_where_free_memory_is_not_known(provider: str, n_ge
 
 
 @pytest.mark.parametrize(
-    ("free", "fp16", "fp32"),
-    [(80.0, 32, 32), (2.6, 32, 16), (2.5, 16, 8), (0.0, 1, 1)],
+    ("free", "width", "fp16", "fp32"),
+    [(80.0, 512, 32, 32), (2.6, 512, 32, 16), (2.5, 512, 16, 8), (0.0, 512, 1, 1), (2.0, 1024, 8, 4)],
 )
-def test_size_is_halved_until_the_activations_fit_beside_the_reserve(free: float, fp16: int, fp32: int) -> None:
-    free_bytes = int(free * GIB)
-    assert automatic_batch_size("cuda", 5045, precision="fp16", free_bytes=free_bytes) == fp16
-    assert automatic_batch_size("cuda", 5045, precision="fp32", free_bytes=free_bytes) == fp32
-
-
-def test_wider_networks_have_smaller_batches() -> None:
-    sizes = [automatic_batch_size("cuda", 5045, d_model=width, free_bytes=2 * GIB) for width in (512, 1024, 4096)]
-    assert sizes == [16, 8, 2]
+def test_size_is_halved_until_the_activations_fit_beside_the_reserve(
+    free: float, width: int, fp16: int, fp32: int
+) -> None:
+    options: dict[str, Any] = {"d_model": width, "free_bytes": int(free * GIB)}
+    assert automatic_batch_size("cuda", 5045, precision="fp16", **options) == fp16
+    assert automatic_batch_size("cuda", 5045, precision="fp32", **options) == fp32
 
 
 def measured(machine: Machine, device: int, **environment: str) -> Any:
