@@ -173,18 +173,6 @@ def test_what_is_unusual_but_right_in_a_manifest(bundle: Path, manifest_text: by
     assert Manifest.from_json(json.dumps(fields), bundle).files == Manifest.from_json(manifest_text, bundle).files
 
 
-@pytest.mark.parametrize(("field", "value"), [("precision", "fp8"), ("target", "tomorrow")])
-def test_a_graph_that_only_a_later_version_knows_is_left_alone(
-    bundle_copy: Path, manifest_text: bytes, field: str, value: str
-) -> None:
-    (bundle_copy / "manifest.json").write_text(changed(manifest_text, f"files.0.{field}", value))
-    opened = Bundle.open(bundle_copy)
-    assert opened.manifest.files[0].path == "ort_fp32.onnx"
-    assert "ort_fp32.onnx" not in {graph.path for graph in opened.graphs()}
-    with pytest.raises(GraphNotInBundleError, match="no fp32 graph for the target 'ort'"):
-        opened.graph("fp32", "ort")
-
-
 def test_graph_that_the_bundle_lacks(bundle: Path, manifest_text: bytes, bundle_copy: Path) -> None:
     fields = json.loads(manifest_text)
     fields["files"] = [file for file in fields["files"] if file["precision"] != "fp16"]

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -98,13 +97,3 @@ def test_kernel_names_are_read_from_what_the_library_prints() -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["before", "['CUDNN_FLASH_ATTENTION']", "[] after"]
     assert result.stderr.splitlines() == ["something else", "from Python"]
-
-
-def test_verify_of_a_bundle_without_graphs_for_the_provider_says_how_to_export(
-    command_line: CommandLine,
-    fp32_bundle: Path,
-) -> None:
-    result: Any = command_line("verify", fp32_bundle, "--provider", "cpu", "--precision", "fp16")
-    assert result.returncode == 1
-    assert "holds no fp16 graph" in result.stderr
-    assert "Export it again with the precision fp16" in result.stderr

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,13 @@ def cpu_model() -> str:
     return _entry("/proc/cpuinfo", r"model name\s*:\s*(.+)") or platform.processor() or "unknown"
 
 
-def reset_host_peak() -> bool:
-    """Reset the peak; return False if the system cannot, so that it stays that of the whole process."""
-    try:
+def reset_host_peak() -> None:
+    """Reset the peak; where the system cannot, it stays that of the whole process."""
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
 
 
-def host_peak_bytes() -> int | None:
+def host_peak_bytes() -> int:
     """Return the largest resident size of this process, since it started or since `reset_host_peak`."""
     # Without /proc on macOS, whose figure is in bytes.
     return process_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -35,8 +35,8 @@ _FIGURES = (
     *("p50_ms", "p95_ms", "cells_per_second", "cpu_seconds_per_cell"),
     *("tokens_per_cell", "gflops", "peak_host_bytes", "peak_device_bytes"),
 )
-# From file to file: this many perturbations, or enough for this many cells; on a GPU fewer would time start and end.
-_END_TO_END_PERTURBATIONS, _END_TO_END_CELLS_ON_GPU = 2, 1_024
+# From file to file, at least two perturbations and so many cells: fewer on a GPU would time start and end.
+_END_TO_END_CELLS = (1, 1_024)
 
 
 def run_benchmark(
@@ -118,10 +118,7 @@ def run_benchmark(
         ran = [timing for timing in timings if timing["cells_per_second"]]
         if end_to_end and ran:
             progress("timing from file to file")
-            n_perturbations = _END_TO_END_PERTURBATIONS
-            if on_gpu:
-                n_perturbations = max(n_perturbations, -(-_END_TO_END_CELLS_ON_GPU // ran[-1]["batch_size"]))
-            files = _end_to_end(model, engine, ran[-1], n_perturbations)
+            files = _end_to_end(model, engine, ran[-1], _END_TO_END_CELLS[on_gpu])
         return {
             "kind": "scgenept-rt benchmark",
             "machine": describe_machine(choice),
@@ -205,15 +202,14 @@ def benchmark_cells(
     return values.astype(np.float32), flags
 
 
-def _end_to_end(
-    model: Predictor, engine: EngineOptions, timing: dict[str, Any], n_perturbations: int
-) -> dict[str, Any]:
+def _end_to_end(model: Predictor, engine: EngineOptions, timing: dict[str, Any], n_cells: int) -> dict[str, Any]:
     """Time a prediction from an .h5ad to an .h5ad: opening, reading, predicting, reducing and writing."""
     import anndata
     import pandas as pd
     from scipy.sparse import csr_matrix
 
     batch_size = timing["batch_size"]
+    n_perturbations = max(2, -(-n_cells // batch_size))
     names = [name for name in dict.fromkeys(model.panel.names) if "+" not in name and name.lower() != "ctrl"]
     labels = [f"{name}+ctrl" for name in names[:n_perturbations]]
     values, _ = benchmark_cells(batch_size, len(model.panel))

@@ -25,8 +25,7 @@ HOST_PEAK = """
 import numpy as np
 from scgenept_rt.benchmark import machine
 
-if not machine.reset_host_peak():
-    raise SystemExit("cannot reset")
+machine.reset_host_peak()
 before = machine.host_peak_bytes()
 block = np.ones(64 * 2**20, dtype=np.uint8)
 with_block = machine.host_peak_bytes() - before
@@ -128,10 +127,9 @@ def test_published_size_needs_816_gflop_626_of_them_in_attention():
     assert encoder_flops(published, 5045) - projections_and_feed_forward == pytest.approx(626e9, rel=1e-3)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak, through /proc/self/clear_refs")
 def test_host_peak_is_counted_anew():
     done = subprocess.run([sys.executable, "-c", HOST_PEAK], capture_output=True, text=True, check=False)
-    if "cannot reset" in done.stderr:
-        pytest.skip("only Linux resets the peak, through /proc/self/clear_refs")
     assert done.returncode == 0, done.stderr
     with_block, without = map(int, done.stdout.split())
     assert with_block > 48 * 2**20

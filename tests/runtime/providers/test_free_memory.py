@@ -104,12 +104,12 @@ def test_resumed_run_keeps_its_batches_when_other_memory_is_free(
     obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{number}" for number in range(40)])
     values = np.log1p(rng.gamma(1.0, 3.0, (40, len(genes)))).astype(np.float32)
     anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / "cells.h5ad")
-    begun, later = memory_for(bundle, 16), memory_for(bundle, 4)
+    out, begun, later = tmp_path / "out.h5ad", memory_for(bundle, 16), memory_for(bundle, 4)
 
-    def predict(out: str, free: str, *options: str, killed_at: int = 0) -> int:
+    def predict(free: str, *options: str, killed_at: int = 0) -> int:
         result = gpu_machine.run(
             COMMAND,
-            *("predict", str(bundle), str(tmp_path / "cells.h5ad"), "--out", str(tmp_path / f"{out}.h5ad")),
+            *("predict", str(bundle), str(tmp_path / "cells.h5ad"), "--out", str(out)),
             *("-p", genes[3], "-p", f"{genes[3]}+{genes[5]}", "--aggregate", "cells", "--provider", "cuda"),
             *("--no-check", *options),
             FREE_0=free,
@@ -118,23 +118,16 @@ def test_resumed_run_keeps_its_batches_when_other_memory_is_free(
         assert result.returncode in (0, -signal.SIGKILL), result.stderr
         return result.returncode
 
-    def table(out: str) -> anndata.AnnData:
-        return anndata.read_h5ad(tmp_path / f"{out}.h5ad")
+    def sizes() -> set[float]:
+        """The sizes of the batches that the rows were predicted in."""
+        return set(np.round(anndata.read_h5ad(out).X[:, 0] - np.tile(values[:, 0], 2)))
 
-    assert predict("whole", begun) == 0
-    assert predict("smaller", later) == 0
-    assert [table(out).uns["scgenept_rt"]["batch_size"] for out in ("whole", "smaller")] == [16, 4]
-    assert not np.array_equal(table("whole").X, table("smaller").X), "the batches were meant to show in the rows"
-
-    assert predict("killed", begun, killed_at=4) == -signal.SIGKILL
-    assert 0 < n_committed(tmp_path / "killed.h5ad") < 80
-    assert predict("killed", later, "--resume") == 0
-    resumed = table("killed")
-    np.testing.assert_array_equal(resumed.X, table("whole").X)
-    assert resumed.uns["scgenept_rt"]["run_digest"] == table("whole").uns["scgenept_rt"]["run_digest"]
-
+    assert predict(begun, killed_at=4) == -signal.SIGKILL
+    assert 0 < n_committed(out) < 80
+    assert predict(later, "--resume") == 0
+    assert sizes() == {16}
     # A loop that resumes until it succeeds ends, whatever is free by then.
-    assert predict("killed", later, "--resume", killed_at=1) == 0
+    assert predict(later, "--resume", killed_at=1) == 0
     # What is there is another run's where it is to be replaced.
-    assert predict("killed", later, "--resume", "--overwrite") == 0
-    np.testing.assert_array_equal(table("killed").X, table("smaller").X)
+    assert predict(later, "--resume", "--overwrite") == 0
+    assert sizes() == {4}
