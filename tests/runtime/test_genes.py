@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -147,12 +145,3 @@ def test_any_order_of_columns_finds_the_same_genes(seed, with_ids):
     random.Random(seed).shuffle(names)
     match = match_columns(PANEL, {"var_names": names})
     assert [names[column] for column in match.columns] == spellings
-
-
-def test_importing_genes_and_perturbation_loads_nothing_heavy():
-    code = (
-        "import sys, scgenept_rt.genes, scgenept_rt.perturbation\n"
-        "print([m for m in ('anndata', 'pandas', 'h5py', 'scipy', 'zarr') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

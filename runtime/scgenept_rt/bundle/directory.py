@@ -150,28 +150,24 @@ def demo_bundle_path() -> Path:
 
 
 def _not_found(directory: Path) -> BundleError:
+    """Return the error for a path without a bundle; of a released one's name it says how to get that."""
     remedy = "Give the directory that holds manifest.json, or make one with `scgenept-export bundle`"
     if directory.is_file():
         problem = "this is a file, but a bundle is a directory"
     elif directory.exists():
         problem = "it holds no manifest.json, so it is not a bundle, or its export did not finish"
     else:
-        problem, remedy = "there is no such directory", _how_to_get(directory) or remedy
+        problem, exported = "there is no such directory", Path("bundles", directory.name)  # where from-release writes
+        variant, _, dataset = directory.name.rpartition("_")
+        if dataset not in TRAINING_PERTURBATIONS:
+            variant, dataset = directory.name, "norman"
+        if (exported / MANIFEST_NAME).is_file():
+            remedy = f"Did you mean {exported}?"
+        elif variant.startswith(("scgpt", "scgenept_")):
+            out = ["--out", str(directory)]
+            make = shlex.join(["scgenept-export", "from-release", variant, "--dataset", dataset, *out])
+            fetch = shlex.join(["scgenept-rt", "download", *out, "--bundle"])
+            remedy = f"Make it with `{make}`, or, if somebody published it, fetch it with `{fetch} URL`"
     if directory.suffix.lower() in (".h5ad", ".zarr"):
         remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
     return BundleNotFoundError(problem, remedy, where=directory)
-
-
-def _how_to_get(directory: Path) -> str:
-    """Return how to get a bundle with the name of a released one, such as scgenept_go_c_adamson; "" for others."""
-    exported = Path("bundles", directory.name)  # where from-release writes
-    if (exported / MANIFEST_NAME).is_file():
-        return f"Did you mean {exported}?"
-    variant, _, dataset = directory.name.rpartition("_")
-    if dataset not in TRAINING_PERTURBATIONS:
-        variant, dataset = directory.name, "norman"
-    if not variant.startswith(("scgpt", "scgenept_")):
-        return ""
-    make = shlex.join(["scgenept-export", "from-release", variant, "--dataset", dataset, "--out", str(directory)])
-    fetch = shlex.join(["scgenept-rt", "download", "--out", str(directory), "--bundle"])
-    return f"Make it with `{make}`, or, if somebody published it, fetch it with `{fetch} URL`"
