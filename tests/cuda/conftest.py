@@ -5,8 +5,6 @@ Where nodes run, which kernels are launched, what memory is taken and what error
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -22,6 +20,7 @@ import pytest
 
 import scgenept_rt as sgr
 from tests.commands import CommandServer
+from tests.runtime.bundle_changes import seal
 
 STANDIN = os.environ.get("CUDA_STANDIN")
 collect_ignore_glob = [] if STANDIN else ["test_*.py"]  # the other environments have no CUDA provider
@@ -82,14 +81,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small") / "bundle"
     with tarfile.open(DATA / "bundle.tar.xz") as archive:
         archive.extractall(directory, filter="data")
-    reference, manifest = directory / "reference.npz", directory / "manifest.json"
-    with np.load(reference) as arrays:
-        np.savez(reference, **{**arrays, "predicted": np.zeros_like(arrays["predicted"])})
-    content = json.loads(manifest.read_text())
-    (entry,) = (each for each in content["files"] if each["path"] == reference.name)
-    entry["sha256"] = hashlib.sha256(reference.read_bytes()).hexdigest()
-    entry["size"] = reference.stat().st_size
-    manifest.write_text(json.dumps(content))
+    with np.load(directory / "reference.npz") as arrays:
+        np.savez(directory / "reference.npz", **{**arrays, "predicted": np.zeros_like(arrays["predicted"])})
+    seal(directory)
     return directory
 
 

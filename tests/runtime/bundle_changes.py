@@ -23,18 +23,8 @@ def keep_graphs(bundle: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
-def keep_genes(bundle: Path, n_genes: int) -> None:
-    """Shorten the model's gene list to its first genes."""
-    path = bundle / "manifest.json"
-    manifest = json.loads(path.read_text())
-    for name in ("gene_names", "gene_ids", "in_vocab"):
-        manifest[name] = manifest[name][:n_genes]
-    manifest["dimensions"]["n_genes"] = n_genes
-    path.write_text(json.dumps(manifest))
-
-
 def change_weight(graph: Path, name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-    """Replace the values of an initializer, found by its name, in a graph's file and enter the file in the manifest."""
+    """Replace the values of an initializer, found by its name, in a graph's file, and seal the bundle."""
     content = bytearray(graph.read_bytes())
     # The fields of a TensorProto: name (8), then raw_data (9) with its length as a varint.
     name_field = b"\x42" + bytes([len(name)]) + name.encode() + b"\x4a"
@@ -51,14 +41,14 @@ def change_weight(graph: Path, name: str, change: Callable[[NDArray[Any]], NDArr
     content[at : at + n_bytes] = change(values).astype(values.dtype).tobytes()
     with graph.open("r+b") as file:  # not cut first: a session that has mapped it into memory would die
         file.write(content)
-    update_manifest(graph)
+    seal(graph.parent)
 
 
-def update_manifest(changed: Path) -> None:
-    """Enter the checksum and size of a changed file in its bundle's manifest."""
-    path = changed.with_name("manifest.json")
+def seal(bundle: Path) -> None:
+    """Enter sizes and checksums in the manifest as they are, as whoever makes a bundle would."""
+    path = bundle / "manifest.json"
     manifest = json.loads(path.read_text())
-    content = changed.read_bytes()
-    (entry,) = (entry for entry in manifest["files"] if entry["path"] == changed.name)
-    entry.update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    for file in manifest["files"]:
+        data = (bundle / file["path"]).read_bytes()
+        file["size"], file["sha256"] = len(data), hashlib.sha256(data).hexdigest()
     path.write_text(json.dumps(manifest))

@@ -11,8 +11,7 @@ import pytest
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.bundle.graph_file import check_graph_file
 from scgenept_rt.errors import BundleFileError
-from tests.runtime.bundle_changes import keep_graphs
-from tests.runtime.mutations import seal
+from tests.runtime.bundle_changes import keep_graphs, seal
 
 
 def field(number: int, content: bytes) -> bytes:

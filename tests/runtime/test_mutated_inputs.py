@@ -16,7 +16,8 @@ from scipy.sparse import csr_matrix
 import scgenept_rt as sgr
 from scgenept_rt.cli import app
 from scgenept_rt.errors import ScgeneptError
-from tests.runtime.mutations import SCALE, SEED, damage_arrays, damage_bytes, damage_json, damage_objects, seal
+from tests.runtime.bundle_changes import seal
+from tests.runtime.mutations import SCALE, SEED, damage_arrays, damage_bytes, damage_json, damage_objects
 
 PREDICT = ["predict", "bundle", "cells.h5ad", "-p", "YFU19", "--out", "out.h5ad", "--threads", "1", "--provider", "cpu"]
 EVALUATE = ["evaluate", "screen.h5ad", "--predictions", "predictions.h5ad", "--split", "split.json"]
