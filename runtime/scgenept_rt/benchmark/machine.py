@@ -11,19 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from scgenept_rt.files.machine_limits import cpu_threads
-from scgenept_rt.installing import installed_versions
+from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.providers import ProviderChoice
 from scgenept_rt.providers.devices import gpu_memory
+from scgenept_rt.providers.onnx_runtime import PLUGIN_WHEEL
 
-_PACKAGES = (
-    "scgenept-rt",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-ep-nv-tensorrt-rtx-cu13",
-    "nvidia-cudnn-cu12",
-    "nvidia-cudnn-cu13",
-    "numpy",
-)
+_PACKAGES = ("scgenept-rt", *RUNTIME_PACKAGES, PLUGIN_WHEEL, "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "numpy")
 
 
 def describe_machine(choice: ProviderChoice) -> dict[str, Any]:
