@@ -103,11 +103,9 @@ class OrtSession:
             # It lists only supported GPUs, in CUDA's order; without a device the session is not active on it.
             position = choice.status.details["usable_devices"].index(choice.device_id)
             options.add_provider_for_devices(register_tensorrt_rtx()[position : position + 1], {})
-        with (
-            nullcontext(choice.ort_options)
-            if self._max_batch is None
-            else tensorrt_options(bundle, graph, choice, self._max_batch, on_notice)
-        ) as provider_options:
+        size = self._max_batch
+        given = tensorrt_options(bundle, graph, choice, size, on_notice) if size else nullcontext(choice.ort_options)
+        with given as provider_options:
             providers = None if choice.traits.is_plugin else [(choice.ort_provider, provider_options)]
             try:
                 weights = _linked_weights(options, bundle, graph)
