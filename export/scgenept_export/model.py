@@ -178,7 +178,7 @@ class ReferenceModel(nn.Module):
 
     def gene_embedding(self, token_ids: Tensor) -> Tensor:
         """Sum the encoders that depend on the gene alone: token ids [n] -> [n, d_model] (zeros if there are none)."""
-        total = torch.zeros(*token_ids.shape, self.shape.d_model, dtype=self.ln.weight.dtype)
+        total = self.ln.weight.new_zeros(*token_ids.shape, self.shape.d_model)
         for name in self.shape.encoders:
             if name != VALUE_ENCODER:
                 total = total + self.get_submodule(name)(token_ids)

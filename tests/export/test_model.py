@@ -11,6 +11,7 @@ from scgenept_export.variants import RELEASED, VARIANTS
 from tests.export.conftest import KINDS
 
 SmallCheckpoint = Callable[..., Checkpoint]
+GO_C = "scgenept_go_c_gpt_concat"
 TOKENS = torch.tensor([7, 2, 2, 9, 0])
 VALUES = torch.tensor([[0.0, 1.5, 1.5, 0.2, 2.0], [3.0, 0.0, 0.0, 0.0, 1.0]])
 FLAGS = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 0, 1]])
@@ -72,3 +73,9 @@ def test_the_network_is_pytorchs_own_encoder_layer(small_checkpoint: SmallCheckp
     hidden = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(model.layers[1](hidden), theirs(hidden), rtol=1e-5, atol=1e-5)
+
+
+def test_it_runs_where_its_weights_are(small_checkpoint: SmallCheckpoint) -> None:
+    model = ReferenceModel.from_checkpoint(small_checkpoint(GO_C)).to("meta")  # as on a GPU
+    predicted = predict(model, *(inputs.to("meta") for inputs in (TOKENS, VALUES, FLAGS)))
+    assert (predicted.device.type, predicted.shape) == ("meta", FLAGS.shape)
