@@ -22,19 +22,8 @@ from scgenept_export.new_directory import check_destination, replaced_directory
 from scgenept_export.onnx_graph import graph_file_name, write_graph
 from scgenept_export.torch_backend import write_reference_weights
 from scgenept_export.vocabulary import Vocabulary, census_vocabulary, read_vocabulary
-from scgenept_rt.bundle import (
-    MANIFEST_NAME,
-    REFERENCE_NAME,
-    REFERENCE_WEIGHTS_NAME,
-    Bundle,
-    BundleFile,
-    Dimensions,
-    Manifest,
-    Precision,
-    SourceCheckpoint,
-    Target,
-    checksums_of_genes,
-)
+from scgenept_rt import bundle as bundles
+from scgenept_rt.bundle import Bundle, Precision, Target
 from scgenept_rt.bundle.manifest import TRAINING_PERTURBATIONS
 from scgenept_rt.download import DownloadDirectory, select
 from scgenept_rt.download.catalogue import MODEL_TYPES
@@ -66,7 +55,7 @@ def export_bundle(
     keep_reference_weights: bool = False,
     synthetic: bool = False,
     overwrite: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda _step: None,
     on_notice: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Export one trained variant into a bundle.
@@ -113,12 +102,11 @@ def export_bundle(
     OutputError
         If the bundle cannot be written, or exists and is not to be replaced.
     """
-    out, progress = Path(out), progress or (lambda _step: None)
+    out = Path(os.path.realpath(out) if Path(out).is_symlink() else out)  # what a link names is replaced, not the link
     on_notice = on_notice or (lambda message: warnings.warn(message, ExportWarning, stacklevel=3))
-    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # what a link names is replaced, not the link
     if find_spec("onnxruntime") is None:
         raise MissingPackageError("onnxruntime", "an export, which checks its graphs with ONNX Runtime,", "export,cpu")
-    check_destination(out, "bundle", MANIFEST_NAME, overwrite=overwrite)
+    check_destination(out, "bundle", bundles.MANIFEST_NAME, overwrite=overwrite)
     progress("reading the checkpoint")
     loaded = load_checkpoint(checkpoint, variant, n_heads=n_heads)
     gene_list = genes if isinstance(genes, GeneList) else read_gene_list(genes)
@@ -152,7 +140,7 @@ def export_bundle(
         graphs += [("portable", precision) for precision in precisions]
 
     with replaced_directory(out, "bundle") as partial:
-        files: list[BundleFile] = []
+        files: list[bundles.BundleFile] = []
         misses: list[str] = []
         for target, precision in graphs:
             path = partial / graph_file_name(precision, target)
@@ -170,25 +158,25 @@ def export_bundle(
         if misses:
             count = f"{len(misses)} exported output(s) differ from the eager model by more than the tolerance"
             raise ExportedGraphError("\n  ".join([f"{count}; no bundle was written:", *misses]))
-        checksums = checksums_of_genes(gene_list.names, gene_list.ids, in_vocab)
+        checksums = bundles.checksums_of_genes(gene_list.names, gene_list.ids, in_vocab)
         replace(cells, gene_checksums=checksums).write(partial)
-        files.append(_describe(partial / REFERENCE_NAME))
+        files.append(_describe(partial / bundles.REFERENCE_NAME))
         if keep_reference_weights:
-            progress(f"writing {REFERENCE_WEIGHTS_NAME}")
-            write_reference_weights(loaded, token_ids, partial / REFERENCE_WEIGHTS_NAME)
-            files.append(_describe(partial / REFERENCE_WEIGHTS_NAME))
+            progress(f"writing {bundles.REFERENCE_WEIGHTS_NAME}")
+            write_reference_weights(loaded, token_ids, partial / bundles.REFERENCE_WEIGHTS_NAME)
+            files.append(_describe(partial / bundles.REFERENCE_WEIGHTS_NAME))
         progress("writing the manifest")
         if training_total is None and dataset not in TRAINING_PERTURBATIONS and not isinstance(genes, GeneList):
             training_total = normalised_total(genes)
         shape = loaded.shape
-        manifest = Manifest(
+        manifest = bundles.Manifest(
             variant=variant,
             dataset=dataset,
             gene_names=gene_list.names,
             gene_ids=gene_list.ids,
             in_vocab=tuple(in_vocab),
             encoders=shape.encoders,
-            dimensions=Dimensions(
+            dimensions=bundles.Dimensions(
                 n_genes=len(ids),
                 n_table_genes=len(ids),
                 d_model=shape.d_model,
@@ -197,7 +185,7 @@ def export_bundle(
                 d_ff=shape.d_ff,
             ),
             files=tuple(files),
-            source_checkpoint=SourceCheckpoint(loaded.path.name, sha256_of(loaded.path)),
+            source_checkpoint=bundles.SourceCheckpoint(loaded.path.name, sha256_of(loaded.path)),
             versions={"python": platform.python_version(), **installed_versions(*_PACKAGES)},
             tolerances=graph_check.recorded_tolerances(bounds),
             synthetic=synthetic,
@@ -205,7 +193,7 @@ def export_bundle(
             training_total=training_total,
         )
         loaded.raise_if_changed()
-        write_durably(partial / MANIFEST_NAME, manifest.to_json().encode())
+        write_durably(partial / bundles.MANIFEST_NAME, manifest.to_json().encode())
     return Bundle.open(out)
 
 
@@ -245,7 +233,7 @@ def export_release(
         raise ArgumentError(f"variant is {variant!r}, expected one of the release: {', '.join(MODEL_TYPES)}")
     (vocabulary,) = select(["vocab"], dataset)
     out = Path(out or f"bundles/{checkpoint.name}_{dataset}")
-    check_destination(out, "bundle", MANIFEST_NAME, overwrite=overwrite)  # the download takes minutes
+    check_destination(out, "bundle", bundles.MANIFEST_NAME, overwrite=overwrite)  # the download takes minutes
     progress(f"downloading or checking {checkpoint.name} ({dataset}) and the vocabulary")
     vocabulary_path = downloads.fetch(vocabulary).path
     return export_bundle(
@@ -265,5 +253,5 @@ def _merging_pays(in_vocab: Sequence[bool]) -> bool:
     return in_vocab.count(False) >= max(_MERGED_SHARE * len(in_vocab), 2)
 
 
-def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> BundleFile:
-    return BundleFile(path.name, sha256_of(path), path.stat().st_size, precision, target)
+def _describe(path: Path, precision: Precision | None = None, target: Target | None = None) -> bundles.BundleFile:
+    return bundles.BundleFile(path.name, sha256_of(path), path.stat().st_size, precision, target)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import typer
 
@@ -25,89 +25,65 @@ app = new_program(
     "scgenept-export", "Turn trained scGenePT checkpoints into ONNX bundles for scgenept-rt (needs PyTorch)."
 )
 
-
-def _parse_precisions(text: str) -> Any:
-    wanted = {part.strip() for part in text.split(",")}
-    if not wanted <= {"fp32", "fp16"}:
-        raise typer.BadParameter(f"{text!r} is not one of fp32, fp16 and fp32,fp16")
-    return sorted(wanted, reverse=True)
+OverwriteOption = Annotated[bool, Option(False, "Replace an output that exists.")]
 
 
-PrecisionsOption = Annotated[
-    Any,
-    typer.Option(
-        "--precision", metavar="NAME", parser=_parse_precisions, help="Precisions of the graphs: fp32, fp16 or both."
-    ),
-]
-PortableOption = Annotated[
-    bool, typer.Option("--portable", help="Also write graphs of standard operators (TensorRT and other engines).")
-]
-KeepWeightsOption = Annotated[
-    bool,
-    typer.Option("--keep-reference-weights", help="Also keep the weights, for `scgenept-rt ... --provider torch`."),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+class WrittenOptions(TypedDict):
+    """What is written."""
+
+    precisions: Annotated[
+        Literal["fp32", "fp16", "fp32,fp16", "fp16,fp32"],
+        Option("fp32,fp16", "Precisions of the graphs: fp32, fp16 or both.", "NAME", flag="--precision"),
+    ]
+    portable: Annotated[bool, Option(False, "Also write graphs of standard operators (TensorRT and other engines).")]
+    keep_reference_weights: Annotated[
+        bool, Option(False, "Also keep the weights, for `scgenept-rt ... --provider torch`.")
+    ]
+    overwrite: OverwriteOption
+
+
+class BundleInputs(TypedDict):
+    """What is exported."""
+
+    checkpoint: Annotated[Path, Option(..., "Trained weights, as published.", "FILE.pt")]
+    genes: Annotated[
+        Path,
+        Option(
+            ...,
+            "Genes that the model predicts, in order: .h5ad, .csv or .tsv with gene_name, one name per line, or norman "
+            "or adamson.",
+            "FILE",
+        ),
+    ]
+    variant: Annotated[str, Option(..., "Upstream's model type; `scgenept-export variants` lists them.", "NAME")]
+    out: Annotated[Path, Option(..., "Directory of the bundle.", "DIR")]
+    vocab: Annotated[
+        Path | None, Option(None, "scGPT's vocabulary; default: the published census vocabulary.", "vocab.json")
+    ]
+    dataset: Annotated[str, Option("unknown", "Data that the variant was trained on.", "NAME")]
+    training_total: Annotated[
+        float | None,
+        Option(
+            None,
+            "Total per cell to which these data were normalised; default: that of a .h5ad in --genes.",
+            "N",
+            minimum=1,
+        ),
+    ]
+    n_heads: Annotated[
+        int, Option(8, "Attention heads: the one size that a checkpoint does not hold.", "N", flag="--nhead")
+    ]
+    synthetic: Annotated[bool, Option(False, "Mark the bundle's weights as made up.")]
 
 
 @app.command("bundle", cls=Command)
-def bundle(
-    checkpoint: Annotated[Path, typer.Option(metavar="FILE.pt", help="Trained weights, as published.")],
-    genes: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE",
-            help="Genes that the model predicts, in order: .h5ad, .csv or .tsv with gene_name, one name per line, or "
-            "norman or adamson.",
-        ),
-    ],
-    variant: Annotated[
-        str, typer.Option(metavar="NAME", help="Upstream's model type; `scgenept-export variants` lists them.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the bundle.")],
-    vocab: Annotated[
-        Path | None,
-        typer.Option(metavar="vocab.json", help="scGPT's vocabulary; default: the published census vocabulary."),
-    ] = None,
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Data that the variant was trained on.")] = "unknown",
-    training_total: Annotated[
-        float | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Total per cell to which these data were normalised; default: that of a .h5ad in --genes.",
-        ),
-    ] = None,
-    n_heads: Annotated[
-        int, typer.Option("--nhead", metavar="N", help="Attention heads: the one size that a checkpoint does not hold.")
-    ] = 8,
-    precisions: PrecisionsOption = "fp32,fp16",
-    portable: PortableOption = False,
-    keep_reference_weights: KeepWeightsOption = False,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Mark the bundle's weights as made up.")] = False,
-    overwrite: OverwriteOption = False,
-) -> None:
+@with_options()
+def bundle(inputs: BundleInputs, written: WrittenOptions) -> None:
     """Export a checkpoint into a bundle, and check every graph against PyTorch."""
     _require_export_extra()
     from scgenept_export.bundle_export import export_bundle
 
-    made = export_bundle(
-        checkpoint,
-        genes,
-        variant,
-        out,
-        vocab=vocab,
-        dataset=dataset,
-        training_total=training_total,
-        n_heads=n_heads,
-        precisions=precisions,
-        portable=portable,
-        keep_reference_weights=keep_reference_weights,
-        synthetic=synthetic,
-        overwrite=overwrite,
-        progress=_progress(),
-        on_notice=note,
-    )
-    _summarize(made)
+    _export(export_bundle, written, **inputs)
 
 
 @app.command("from-release", cls=Command)
@@ -117,28 +93,21 @@ def from_release(
     dataset: Annotated[
         Literal["norman", "adamson"], Option("norman", "Data that it was trained on: norman or adamson.", "NAME")
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Directory of the bundle; default: bundles/VARIANT_DATASET."),
-    ] = None,
+    out: Annotated[Path | None, Option(None, "Directory of the bundle; default: bundles/VARIANT_DATASET.", "DIR")],
     genes: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Genes that the model predicts, in order; default: the data set's list, which ships with the package.",
+        Option(
+            None,
+            "Genes that the model predicts, in order; default: the data set's list, which ships with the package.",
+            "FILE",
         ),
-    ] = None,
+    ],
     directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="Download directory, as for `scgenept-rt download`.")
-    ] = None,
+        Path | None, Option(None, "Download directory, as for `scgenept-rt download`.", "DIR", flag="--dir")
+    ],
+    offline: Annotated[bool, Option(False, "Download nothing; use what was downloaded or placed.")],
+    written: WrittenOptions,
     mirror: MirrorOption = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing; use what was downloaded or placed.")
-    ] = False,
-    precisions: PrecisionsOption = "fp32,fp16",
-    portable: PortableOption = False,
-    keep_reference_weights: KeepWeightsOption = False,
-    overwrite: OverwriteOption = False,
 ) -> None:
     """Download a released variant with its vocabulary, and export it into a bundle."""
     _require_export_extra()
@@ -149,35 +118,23 @@ def from_release(
     with download_progress() as progress:
         here = directory or default_directory()
         downloads = DownloadDirectory(here, mirror=mirror, offline=offline, progress=progress)
-        made = export_release(
-            variant,
-            dataset,
-            out,
-            downloads=downloads,
-            genes=genes,
-            precisions=precisions,
-            portable=portable,
-            keep_reference_weights=keep_reference_weights,
-            overwrite=overwrite,
-            progress=say,
-            on_notice=note,
-        )
-    _summarize(made)
+        inputs = {"variant": variant, "dataset": dataset, "out": out, "genes": genes}
+        _export(export_release, written, **inputs, downloads=downloads)
 
 
 @app.command("tensorrt-rtx", cls=Command)
+@with_options()
 def tensorrt_rtx(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle with portable graphs.")],
-    compute_capability: Annotated[list[str], typer.Option(metavar="SM", help="Such as sm89; may be repeated.")],
+    compute_capability: Annotated[list[str], Option(..., "Such as sm89; may be repeated.", "SM")],
     precision: Annotated[
-        Literal["fp16", "fp32"], typer.Option(metavar="NAME", help="Precision of the portable graph: fp16 or fp32.")
-    ] = "fp16",
-    max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Most cells per batch.")] = 32,
+        Literal["fp16", "fp32"], Option("fp16", "Precision of the portable graph: fp16 or fp32.", "NAME")
+    ],
+    max_batch: Annotated[int, Option(32, "Most cells per batch.", "N", minimum=1)],
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Directory of the engines; default: BUNDLE-tensorrt-rtx, beside it."),
-    ] = None,
-    overwrite: OverwriteOption = False,
+        Path | None, Option(None, "Directory of the engines; default: BUNDLE-tensorrt-rtx, beside it.", "DIR")
+    ],
+    overwrite: OverwriteOption,
 ) -> None:
     """Build TensorRT-RTX engines from a bundle, on a machine that needs no GPU."""
     from scgenept_export.tensorrt_rtx import build_engines
@@ -192,16 +149,17 @@ def tensorrt_rtx(
 
 
 @app.command("triton", cls=Command)
+@with_options()
 def triton(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle, or demo.")],
-    out: Annotated[Path, typer.Option(metavar="REPO", help="Model repository; it may hold other models.")],
+    out: Annotated[Path, Option(..., "Model repository; it may hold other models.", "REPO")],
     max_batch: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most cells per batch; each size is run once when Triton starts.")
-    ] = 32,
+        int, Option(32, "Most cells per batch; each size is run once when Triton starts.", "N", minimum=1)
+    ],
     precision: Annotated[
-        Literal["fp32", "fp16"], typer.Option(metavar="NAME", help="Precision of the graph: fp32, or fp16 for GPUs.")
-    ] = "fp32",
-    overwrite: OverwriteOption = False,
+        Literal["fp32", "fp16"], Option("fp32", "Precision of the graph: fp32, or fp16 for GPUs.", "NAME")
+    ],
+    overwrite: OverwriteOption,
 ) -> None:
     """Write a bundle as a model for Triton Inference Server, whose requests are batched."""
     _require_export_extra()
@@ -235,7 +193,10 @@ def _require_export_extra() -> None:
         raise MissingPackageError(", ".join(missing), "exporting", "export,cpu")
 
 
-def _summarize(made: Bundle) -> None:
+def _export(export: Callable[..., Bundle], written: WrittenOptions, **inputs: Any) -> None:
+    """Call a function that exports, show its steps, and say what it wrote."""
+    options: Any = {**written, "precisions": sorted(written["precisions"].split(","), reverse=True)}
+    made = export(**inputs, **options, progress=_progress(), on_notice=note)
     manifest = made.manifest
     size = sum(file.size for file in manifest.files) / 1e6
     n_in_vocab = sum(manifest.in_vocab)

@@ -1,12 +1,4 @@
-"""Errors of the export stage; see `scgenept_rt.errors` for the others.
-
-ScgeneptError
-├── CheckpointError       ValueError
-├── GeneListError         ValueError
-├── VocabularyError       ValueError
-├── ExportedGraphError
-└── EngineBuildError      RuntimeError
-"""
+"""Errors of the export stage; see `scgenept_rt.errors` for the others."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from onnx.external_data_helper import set_external_data
 from torch import Tensor
 
 from scgenept_export.inference_network import PORTABLE_OPSET, InferenceNetwork, OrtOps, PortableOps, fold
@@ -145,8 +146,5 @@ def _share_weights(model: onnx.ModelProto, owner: Path) -> None:
         offset = data.find(tensor.raw_data) if len(tensor.raw_data) >= _LEAST_BYTES else -1
         if offset < 0:
             continue
-        entries = {"location": owner.name, "offset": str(offset), "length": str(len(tensor.raw_data))}
+        set_external_data(tensor, owner.name, offset, len(tensor.raw_data))
         tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in entries.items():
-            tensor.external_data.add(key=key, value=value)

@@ -30,7 +30,7 @@ def build_engines(
     precision: Precision = "fp16",
     max_batch: int = 32,
     overwrite: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda _step: None,
 ) -> list[Path]:
     """Build an engine for each compute capability and return their files.
 
@@ -74,8 +74,7 @@ def build_engines(
     with failed_writes(out, "it cannot be made", "Choose another directory"):
         out.mkdir(parents=True, exist_ok=True)
     for name, path in engines.items():
-        if progress is not None:
-            progress(f"building {path.name}")
+        progress(f"building {path.name}")
         _build(trt, bundle, graph, name, path, max_batch)
     return list(engines.values())
 
