@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import inspect
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import grimp
@@ -60,10 +61,8 @@ def drawing() -> str:
 
 def purpose(package: str) -> str:
     """Return the first sentence of a package's docstring."""
-    path = ROOT / "runtime" / RUNTIME / f"{package}.py"
-    source = (path if path.exists() else path.with_suffix("") / "__init__.py").read_text("utf-8")
-    first = " ".join((ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].split())
-    return f"**{package}**: {first.replace('|', '/')}"
+    first, _, _ = (inspect.getdoc(import_module(f"{RUNTIME}.{package}")) or "").partition("\n\n")
+    return f"**{package}**: {' '.join(first.split()).replace('|', '/')}"
 
 
 def page() -> str:

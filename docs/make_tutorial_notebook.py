@@ -9,11 +9,12 @@ figures is followed by one that shows them. Blocks that the tests do not run (`<
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+import nbformat
+from nbformat import v4
 
 HERE = Path(__file__).parent
 PAGE, NOTEBOOK = HERE / "tutorial.md", HERE / "tutorial.ipynb"
@@ -28,18 +29,11 @@ def notebook() -> str:
     """Return the notebook's text as the page has it now."""
     cells = []
     for number, (kind, source) in enumerate(_pieces(PAGE.read_text("utf-8"))):
-        cell: dict[str, Any] = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}
-        if kind == "code":
-            cell |= {"execution_count": None, "outputs": []}
-        cells.append(cell | {"source": source.splitlines(keepends=True)})
+        new_cell = v4.new_code_cell if kind == "code" else v4.new_markdown_cell
+        cells.append(new_cell(source, id=f"cell-{number}"))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    content = {
-        "cells": cells,
-        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return nbformat.writes(v4.new_notebook(cells=cells, metadata=metadata)) + "\n"
 
 
 def _pieces(page: str) -> Iterator[tuple[str, str]]:
