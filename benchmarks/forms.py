@@ -13,12 +13,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from scgenept_rt.benchmark.machine import process_bytes, reset_host_peak
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.files.machine_limits import cpu_threads
-from scgenept_rt.providers import import_onnxruntime
 from scgenept_rt.providers.devices import gpu_memory
-from shared import in_new_process, timed
+from shared import in_new_process, open_graph, timed
 from workload import Workload
 
 Predict = Callable[[], NDArray[np.float32]]
@@ -38,38 +37,19 @@ _LEAST_ON_GPU = 0.5
 """Seconds of runs per round: a single batch just after another process used the GPU takes up to 15% longer."""
 
 
-@dataclass(frozen=True)
-class Form:
-    """One way to compute the predictions.
+class Form(NamedTuple):
+    """One way to compute the predictions."""
 
-    Attributes
-    ----------
-    letter
-        Letter in the documentation.
-    cpu, cuda
-        Description on the device; the same on both if `cuda` is empty.
-    precision
-        fp32 or fp16 on every device; None for fp32 on a CPU and fp16 on a GPU.
-    one_cell
-        Whether it runs one cell per pass: on a CPU then only one cell is timed, as the others take as long.
-    merges
-        Whether it merges identical tokens on a CPU.
-    cpu_alone
-        Whether it is not timed on a GPU.
-    screen
-        Whether it predicts `SCREEN_PERTURBATIONS` perturbations of all cells on a GPU, not one.
-    """
-
-    letter: str
+    letter: str  # in the documentation
     name: str
     open: Callable[[Workload], Predict]
-    cpu: str
-    cuda: str = ""
-    precision: str | None = None
-    one_cell: bool = False
-    merges: bool = False
-    cpu_alone: bool = False
-    screen: bool = False
+    cpu: str  # what it is on a CPU
+    cuda: str = ""  # and on a GPU, if that is not the same
+    precision: str | None = None  # None: fp32 on a CPU, fp16 on a GPU
+    one_cell: bool = False  # per pass; on a CPU only one cell is timed then, as the others take as long
+    merges: bool = False  # identical tokens, on a CPU
+    cpu_alone: bool = False  # not timed on a GPU
+    screen: bool = False  # predicts `SCREEN_PERTURBATIONS` perturbations of all cells on a GPU, not one
 
     def precision_on(self, device: str) -> str:
         """Return fp32 or fp16."""
@@ -150,13 +130,7 @@ def _default_export(workload: Workload, *, opset: int) -> Predict:
     if not graph.is_file():  # in another process: PyTorch would stay in the memory of this form, which runs without it
         in_new_process(export_default, workload, opset, graph)
 
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = cpu_threads()
-    providers = ["CPUExecutionProvider"] if workload.device == "cpu" else ["CUDAExecutionProvider"]
-    session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    assert session.get_providers()[0] == providers[0], f"{providers[0]} did not become active"
+    session = open_graph(graph, workload.device)
     feed = {name: workload.array(name) for name in ("values", "pert_flags")}
     feed["gene_index"] = np.arange(workload.genes, dtype=np.int64)
     return lambda: session.run(None, feed)[0]
@@ -273,53 +247,45 @@ def forms_on(device: str, names: str = "") -> list[Form]:
     return [known[name] for name in chosen]
 
 
-def main(name: str, directory: Path) -> None:
-    # Libraries print to standard output as they like: answers go to a copy of it.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def answer(fields: dict[str, Any]) -> None:
-        answers.write(json.dumps(fields) + "\n")
-        answers.flush()
-
-    workload = Workload.open(directory)
+def run(name: str, workload: Workload) -> Iterator[dict[str, Any]]:
+    """Open a form, and yield an answer to each line of standard input."""
     (form,) = forms_on(workload.device, name)
     gpu = None if workload.device == "cpu" else 0
     memory_before = gpu_memory(gpu)
     try:
-        begin = time.perf_counter()
-        predict = form.open(workload)
-        opened = {
-            "open_seconds": time.perf_counter() - begin,
-            "opened_bytes": process_bytes("VmRSS"),
-            "open_peak_bytes": process_bytes("VmHWM"),
-        }
+        with timed() as opening:
+            predict = form.open(workload)
+        opened, open_peak = process_bytes("VmRSS"), process_bytes("VmHWM")
         # Opening may take more than a run does: from here on the peak is that of runs.
         reset_host_peak()
         for line in sys.stdin:
             match line.strip():
                 case "check":
-                    begin = time.perf_counter()
-                    predicted = predict()
-                    seconds = time.perf_counter() - begin
+                    with timed() as first:
+                        predicted = predict()
                     memory = gpu_memory(gpu)
-                    device = memory.used - memory_before.used if memory and memory_before else None
-                    checked = compare(form, workload, predicted)
-                    answer({**opened, "first_seconds": seconds, **checked, "device_bytes": device})
+                    yield {
+                        "open_seconds": opening["seconds"],
+                        "opened_bytes": opened,
+                        "open_peak_bytes": open_peak,
+                        "first_seconds": first["seconds"],
+                        **compare(form, workload, predicted),
+                        "device_bytes": memory.used - memory_before.used if memory and memory_before else None,
+                    }
                 case "time":
                     begin, runs = time.perf_counter(), 0
                     with timed() as seconds_of:
-                        while not runs or (workload.device != "cpu" and time.perf_counter() < begin + _LEAST_ON_GPU):
+                        while not runs or (gpu is not None and time.perf_counter() < begin + _LEAST_ON_GPU):
                             predict()
                             runs += 1
-                    answer({name: value / runs for name, value in seconds_of.items()})
+                    yield {name: value / runs for name, value in seconds_of.items()}
                 case "end":
                     # Not getrusage's: that begins with the peak of the process that started this one.
-                    run_peak, open_peak = process_bytes("VmHWM"), opened["open_peak_bytes"]
-                    answer({"run_peak_bytes": run_peak, "peak_bytes": max(run_peak or 0, open_peak or 0) or None})
+                    run_peak = process_bytes("VmHWM")
+                    yield {"run_peak_bytes": run_peak, "peak_bytes": max(run_peak or 0, open_peak or 0) or None}
                     return
     except Exception as error:  # whatever a form raises is its result
-        answer({"problem": f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"})
+        yield {"problem": f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"}
 
 
 def compare(form: Form, workload: Workload, predicted: NDArray[np.float32]) -> dict[str, Any]:
@@ -336,4 +302,8 @@ def compare(form: Form, workload: Workload, predicted: NDArray[np.float32]) -> d
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    # Libraries print to standard output as they like: answers go to a copy of it.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for answer in run(sys.argv[1], Workload.open(Path(sys.argv[2]))):
+        print(json.dumps(answer), file=answers, flush=True)

@@ -18,7 +18,6 @@ import typer
 from numpy.typing import NDArray
 
 import scgenept_rt as sgr
-from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.demo import demo_control_cells
 from shared import save
 
@@ -55,7 +54,7 @@ class PlantedNetwork:
 
 
 def main(json: Annotated[Path, typer.Option()]) -> None:
-    bundle = Bundle.open(demo_bundle_path())
+    bundle = sgr.Bundle.open("demo")
     cells = demo_control_cells(N_CELLS)
     names = [name for name in bundle.manifest.gene_names if "+" not in name]
     column = {name: index for index, name in enumerate(bundle.manifest.gene_names)}

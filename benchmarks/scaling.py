@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt import cluster
-from scgenept_rt.bundle import Bundle, demo_bundle_path
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.cluster import ray_session
 from scgenept_rt.cluster.worker import Worker
 from scgenept_rt.demo import demo_control_cells
@@ -127,25 +126,24 @@ def pairs_of(bundle: Bundle) -> list[str]:
 def time_processes(directory: Path, n_rows: int) -> list[dict[str, Any]]:
     """Time the demo network in one process, in two at once, and a process that finds its part finished."""
     demo_control_cells(n_rows // 4).write_h5ad(directory / "cells.h5ad")
-    genes = [name for name in sgr.Bundle.open("demo").manifest.gene_names if name.isalpha()][:4]
+    genes = [name for name in Bundle.open("demo").manifest.gene_names if name.isalpha()][:4]
     labels = [argument for gene in genes for argument in ("-p", gene)]
 
-    def predict(out: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(out: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "scgenept_rt", "predict", "demo", str(directory / "cells.h5ad"), *labels]
         command += ["--out", str(directory / out), "--threads", "1", "--batch-size", "2", *arguments]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    cases: dict[str, Callable[[], list[subprocess.Popen[bytes]]]] = {
-        "1 process of 1 thread": lambda: [predict("whole.h5ad")],
-        "2 processes of 1 thread, a part each": lambda: [
-            predict("parts.h5ad", "--shard", f"{number}/2") for number in (1, 2)
-        ],
-        "a part that is finished: the cost of a start": lambda: [predict("parts.h5ad", "--shard", "1/2", "--resume")],
+    parts = [("parts.h5ad", "--shard", f"{number}/2") for number in (1, 2)]
+    cases = {
+        "1 process of 1 thread": [("whole.h5ad",)],
+        "2 processes of 1 thread, a part each": parts,
+        "a part that is finished: the cost of a start": [(*parts[0], "--resume")],
     }
     rows = []
-    for name, start in cases.items():
+    for name, runs in cases.items():
         with timed(resource.RUSAGE_CHILDREN) as seconds:
-            codes = [process.wait() for process in start()]
+            codes = [process.wait() for process in [start(*run) for run in runs]]
             if any(codes):
                 raise SystemExit(f"{name}: failed")
         rows.append({"case": name, **({} if "start" in name else {"predictions": n_rows}), **seconds})
@@ -162,7 +160,7 @@ def main(
     worker_rows: Annotated[int, typer.Option(help="predictions of the demo network by processes")] = 1_600,
     json: Path | None = None,
 ) -> None:
-    bundle = Bundle.open(demo_bundle_path())
+    bundle = Bundle.open("demo")
     cells = demo_control_cells(N_CELLS)
     warnings.simplefilter("ignore", sgr.PredictionWarning)  # of genes that are not in the vocabulary
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-scaling-") as temporary:

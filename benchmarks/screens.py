@@ -11,6 +11,7 @@ Errors are of means over all control cells: every cell is predicted once, and ce
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,22 +23,21 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-import trained_network
-from scgenept_rt.demo import demo_bundle_path, demo_control_cells
+from scgenept_rt.bundle import Bundle
+from scgenept_rt.demo import PlantedResponses, demo_control_cells, expression_rates
 from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
-from scgenept_rt.predictor.moments import CellMoments, Layers, OwnValues, mean_of_all, mean_of_some
+from scgenept_rt.predictor.moments import CellMoments, OwnValues, mean_of_all, mean_of_some
 from shared import machine, save, timed
 from workload import Workload, control_cells
 
-NAMES = ("demo", "random", "trained")
 DRAWN, TIMED = (8, 16, 32, 64), (8,)
 DRAWS = {"demo": 20, "random": 400, "trained": 100}
 """Draws of each number of cells: where all genes move together, one draw says as little as one gene."""
 
 
 def main(
-    networks: str = ",".join(NAMES),
+    networks: str = ",".join(DRAWS),
     cells: Annotated[int, typer.Option(help="control cells")] = 128,
     perturbations: int = 32,
     genes: Annotated[int, typer.Option(help="genes of the random network")] = 300,
@@ -51,11 +51,12 @@ def main(
         for name in networks.split(","):
             directory = Path(temporary) / name
             labels = TARGETS[:perturbations]
+            bundle: Any
             if name == "demo":
-                bundle, control = demo_bundle_path(), demo_control_cells(cells)
+                bundle, control = "demo", demo_control_cells(cells)
             elif name == "trained":
-                bundle, names = trained_network.prepare(directory, steps)
-                control = control_cells(names, cells)
+                bundle = trained(directory, steps)
+                control = control_cells(bundle.manifest.gene_names, cells)
             else:
                 workload = Workload(directory, genes, layers, 1, tokens, 0, "cpu")
                 workload.prepare()
@@ -65,6 +66,24 @@ def main(
                 measured.append({"name": name, **measure(model, control, labels, DRAWS[name])})
             print(f"{name}: done", flush=True)
     save({"machine": machine(), "networks": measured}, json, "networks.ways")
+
+
+def trained(directory: Path, n_steps: int) -> Bundle:
+    """Train a network as that of the demo, on the targets, the most expressed genes and some of the least."""
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "export" / "demo"))
+    from make_demo_bundle import train_and_export
+
+    from scgenept_export.gene_list import GeneList, read_gene_list
+    from scgenept_export.vocabulary import SPECIAL_TOKENS, Vocabulary
+
+    others = [name for name in read_gene_list("norman").names if name not in TARGETS]
+    order = np.argsort(-expression_rates(others))
+    chosen = [*order[:400], *order[400 :: len(order) // 200][:200]]
+    names = (*TARGETS, *(others[index] for index in sorted(chosen)))
+    task = PlantedResponses.plant(names, [True] * len(names), np.random.default_rng(1))
+    phases = ((min(320, len(names)), 24, n_steps, 6e-3), (len(names), 8, max(1, n_steps // 10), 2e-3))
+    vocabulary = Vocabulary("made up", {name: index for index, name in enumerate((*names, *SPECIAL_TOKENS))})
+    return train_and_export(task, phases, GeneList(names, (None,) * len(names)), vocabulary, directory)
 
 
 def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_draws: int) -> dict[str, Any]:
@@ -83,7 +102,7 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
     with timed() as time_of_all:
         perturbed = predicted(labels)
     x = cells.X.toarray()
-    screen = Screen(x, unperturbed, perturbed, n_draws)
+    screen = Screen(x, unperturbed, perturbed)
     n_passes, sem = n_labels * n_cells, screen.sem_of_all()
     what = f"{n_cells} cells, all there are: sem {sem:.1e}"
     ways = [{"way": "all", "what": what, "n": n_cells, "passes": n_passes, "share": 1.0, **time_of_all}]
@@ -92,14 +111,13 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
         ("difference", "n_controls_per_perturbation", n_cells, ", difference estimator"),
     ):
         for n in (n for n in DRAWN if n <= n_cells // 2):
-            found = screen.errors(way, n)
+            passes = before + n_labels * n
+            sizes = {"n": n, "passes": passes, "share": passes / n_passes}
+            ways.append({"way": way, "what": f"{n} cells{named}", **sizes, **screen.errors(way, n, n_draws)})
             if n in TIMED:
                 with timed() as seconds:
                     model.predict(cells, labels, **{option: n})
-                found |= seconds
-            passes = before + n_labels * n
-            sizes = {"n": n, "passes": passes, "share": passes / n_passes}
-            ways.append({"way": way, "what": f"{n} cells{named}", **sizes, **found})
+                ways[-1] |= seconds
     dimensions = model.bundle.manifest.dimensions
     return {
         "genes": dimensions.n_genes,
@@ -118,19 +136,16 @@ class Screen:
     """Predictions of all control cells, [n_perturbations, n_cells, n_genes], to draw some from."""
 
     def __init__(
-        self, x: NDArray[np.float32], unperturbed: NDArray[np.float32], perturbed: NDArray[np.float32], n_draws: int
+        self, x: NDArray[np.float32], unperturbed: NDArray[np.float32], perturbed: NDArray[np.float32]
     ) -> None:
-        self._n_draws = n_draws
         self._x, self._unperturbed, self._perturbed = x, unperturbed, perturbed
-        self._truth = perturbed.mean(axis=1, dtype=np.float64)
-        self._all_unperturbed, self._own = self._moments(unperturbed, slice(None)), _own(x)
+        self._all_unperturbed, self._own = self._moments(unperturbed), _own(x)
 
     def sem_of_all(self) -> float:
         """Return the standard error of means over all cells, as root of the mean square."""
-        every = [mean_of_all(self._moments(rows, slice(None)), self._own) for rows in self._perturbed]
-        return _rms(np.stack([estimate["sem"] for estimate in every]))
+        return _rms(np.stack([mean_of_all(self._moments(rows), self._own)["sem"] for rows in self._perturbed]))
 
-    def errors(self, way: str, n: int) -> dict[str, float]:
+    def errors(self, way: str, n: int, n_draws: int) -> dict[str, float]:
         """Return errors of means from n cells, over draws, and how often two standard errors cover them.
 
         The standard errors of `some` are those of a mean over all cells like these: they are compared with draws with
@@ -138,16 +153,18 @@ class Screen:
         """
         rng = np.random.default_rng(n)
         squares, largest, covered = [], [], []
-        for _ in range(self._n_draws):
+        for _ in range(n_draws):
             drawn = rng.permutation(len(self._x))[:n]
             again = rng.integers(0, len(self._x), n)
-            for rows, truth in zip(self._perturbed, self._truth, strict=True):
+            for rows in self._perturbed:
+                truth = rows.mean(axis=0, dtype=np.float64)
                 if way == "some":
                     error = rows[drawn].mean(axis=0, dtype=np.float64) - truth
                     estimate = mean_of_all(self._moments(rows, again), _own(self._x[again]))
                     within = np.abs(estimate["X"] - truth) <= 2 * estimate["sem"] + 1e-9
                 else:
-                    estimate = self._difference(rows, drawn)
+                    some, unperturbed = (self._moments(each, drawn) for each in (rows, self._unperturbed))
+                    estimate = mean_of_some(some, unperturbed, self._all_unperturbed, self._own)
                     error = estimate["X"] - truth
                     within = np.abs(error) <= 2 * estimate["sampling_error"] + 1e-9
                 squares.append(_rms(error))
@@ -155,15 +172,9 @@ class Screen:
                 covered.append(within.mean())
         return {"rms": _rms(np.array(squares)), "largest": float(np.mean(largest)), "covered": float(np.mean(covered))}
 
-    def _difference(self, rows: NDArray[np.float32], drawn: NDArray[np.int64]) -> Layers:
-        some = self._moments(rows, drawn)
-        some.effects.add(rows[drawn] - self._unperturbed[drawn])
-        unperturbed = self._moments(self._unperturbed, drawn)
-        return mean_of_some(some, unperturbed, self._all_unperturbed, self._own)
-
-    def _moments(self, rows: NDArray[np.float32], drawn: Any) -> CellMoments:
+    def _moments(self, rows: NDArray[np.float32], drawn: Any = slice(None)) -> CellMoments:
         moments = CellMoments()
-        moments.add(self._x[drawn], rows[drawn])
+        moments.add(self._x[drawn], rows[drawn], self._unperturbed[drawn])
         return moments
 
 

@@ -28,14 +28,13 @@ from forms import Form, forms_on
 from matrix_rate import MatrixProduct
 from scgenept_rt.benchmark import encoder_flops
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.providers import select_provider
 from scgenept_rt.session.token_merging import merge_tokens, shares_token
 from shared import machine, save
 from workload import VARIANT, Workload
 
 
 class FormProcess:
-    """Runs a form in a process of its own, and keeps its answers."""
+    """Opens and checks a form in a process of its own, and keeps its answers."""
 
     def __init__(self, form: Form, workload: Workload) -> None:
         self.result: dict[str, Any] = {
@@ -50,6 +49,12 @@ class FormProcess:
         }
         command = [sys.executable, str(Path(__file__).with_name("forms.py")), form.name, str(workload.directory)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        found = self.result
+        found |= self.ask("check")
+        error = found["problem"] or (
+            f"largest difference {found['max_difference']:.2e}, {found['times_tolerance']:.2f} of the tolerance"
+        )
+        print(f"{form.letter:>2}  {form.name}: {error}", flush=True)
 
     def ask(self, what: str) -> dict[str, Any]:
         """Ask the process to run; what goes wrong becomes the form's `problem`."""
@@ -101,14 +106,14 @@ def main(
 
 def compare_forms(workload: Workload, chosen: list[Form], rounds: int) -> dict[str, Any]:
     """Open, check and time the forms, and return everything that was found."""
-    product = MatrixProduct(select_provider(provider=workload.device))
+    product = MatrixProduct(workload.device)
     manifest = Bundle.open(workload.bundle, check_files=False).manifest
     rates = [product.best_gflops()]
     loads, forms = [], []
     # Forms that take turns keep their memory: on a GPU, where one may need all of it, each ends before the next.
     groups = [[form] for form in chosen] if workload.device != "cpu" else [chosen]
     for group in groups:
-        processes = [_checked(form, workload) for form in group]
+        processes = [FormProcess(form, workload) for form in group]
         for number in range(rounds):
             loads.append(os.getloadavg()[0])
             # Another order in each round, so that no form always comes after the same one.
@@ -154,18 +159,6 @@ def add_rates(result: dict[str, Any]) -> None:
         form["rate"] = form["gflop_a_cell"] / form["per_cell"] * scale
         form["of_matrix"] = form["rate"] / result["matrix_gflops"]
         form["gain"] = timed["published"]["per_cell"] / form["per_cell"] if "published" in timed else None
-
-
-def _checked(form: Form, workload: Workload) -> FormProcess:
-    """Open a form, run it once and print how well it agrees."""
-    process = FormProcess(form, workload)
-    found = process.result
-    found |= process.ask("check")
-    error = found["problem"] or (
-        f"largest difference {found['max_difference']:.2e}, {found['times_tolerance']:.2f} of the tolerance"
-    )
-    print(f"{form.letter:>2}  {form.name}: {error}", flush=True)
-    return process
 
 
 if __name__ == "__main__":

@@ -127,23 +127,14 @@ class Workload:
         """Predict with PyTorch eager in fp32, cell by cell, without the fast path."""
         import torch
 
-        from scgenept_export.inference_network import EagerOps, fold
-
-        token_ids = torch.from_numpy(self.array("token_ids"))
-        model = self.reference_model()
-        # On a GPU the folded form: its difference from the unfolded one, 1e-6, is checked by the package's tests.
-        network = fold(model, token_ids, EagerOps()).to(self.device) if self.device != "cpu" else None
-        expected = []
+        model = self.reference_model().to(self.device)
+        token_ids, *cells = (torch.from_numpy(self.array(name)) for name in ("token_ids", "values", "pert_flags"))
         with torch.inference_mode():
-            for values, flags in zip(self.array("values"), self.array("pert_flags"), strict=True):
-                cell = torch.from_numpy(values)[None], torch.from_numpy(flags)[None]
-                if network is None:
-                    predicted = model(token_ids, *cell)
-                else:
-                    index = torch.arange(self.genes, device=self.device)
-                    predicted = network(cell[0].to(self.device), cell[1].to(self.device), index)
-                expected.append(predicted[0].float().cpu().numpy())
-        np.save(self.directory / "expected.npy", np.stack(expected))
+            expected = [
+                model(*(each.to(self.device) for each in (token_ids, *cell))).cpu().numpy()
+                for cell in zip(*(each.split(1) for each in cells), strict=True)
+            ]
+        np.save(self.directory / "expected.npy", np.concatenate(expected))
 
     def reference_model(self) -> Any:
         """Load the checkpoint into the package's eager model."""

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import OUT
+import numpy as np
+from common import BIAS_FORMS, CELLS, DEVICE, GENES, GPU, OUT, PRECISION, WORKLOAD, feed, median_ms, note, tried
 from proof import big, compare, crowded, killed, latency, prepare
-from speed import kernels, variants
 
+from shared import Bound, open_graph
 from side_by_side import add_rates
 from tables import table
 
+session = partial(open_graph, device=DEVICE, whole=True)
+bound = partial(Bound, output="predicted", device=DEVICE)
 OTHER_SIDES = ("compile", "batched", "masks")
 KERNELS = {
     "sdpa": "attention (cuDNN)",
@@ -29,6 +34,63 @@ KERNELS = {
     "": "all others",
 }
 """What part of a kernel's name tells what it does; the first that fits."""
+
+
+def kernels() -> None:
+    """Record the time of every kernel of one batch with PyTorch's profiler, which sees the whole process."""
+    import torch
+
+    graph = bound(session(WORKLOAD.bundle / f"ort_{PRECISION}.onnx"), feed(CELLS))
+    runs = 3
+    for _ in range(3):
+        graph.run()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if GPU:
+        torch.zeros(1, device="cuda")
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(runs):
+            graph.run()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "trace.json"
+        profile.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    spans = [e for e in events if e.get("ph") == "X" and e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    total, count = Counter(), Counter()
+    for event in spans:
+        total[event["name"]] += event["dur"] / 1e3 / runs
+        count[event["name"]] += 1 / runs
+    begins, ends = [e["ts"] for e in spans], [e["ts"] + e["dur"] for e in spans]
+    wall = (max(ends, default=0) - min(begins, default=0)) / 1e3 / runs
+    note("kernels", kinds=len(total), kernel_ms=sum(total.values()), wall_ms=wall, cells=CELLS)
+    found = [{"ms": ms, "calls": round(count[name], 2), "name": name[:240]} for name, ms in total.most_common()]
+    (OUT / "kernels.json").write_text(json.dumps(found))
+    for kernel in found[:14]:
+        print(f"{kernel['ms']:9.3f} ms {kernel['calls']:6.1f} calls  {kernel['name'][:120]}")
+
+
+def variants() -> None:
+    """Time the graph as exported, both forms of biases, other numbers of genes, and other options of sessions."""
+    source, exact = WORKLOAD.bundle / f"ort_{PRECISION}.onnx", WORKLOAD.bundle / "ort_fp32.onnx"
+    small = feed(2)
+    truth = bound(session(exact, **({"use_tf32": "0"} if GPU else {})), small).output()
+
+    def measure(what: str, graph: Path = source, genes: int = GENES, **options: Any) -> None:
+        opened = session(graph, **options)
+        timed = median_ms(bound(opened, feed(CELLS, genes)).run)
+        error = float(np.abs(bound(opened, small).output() - truth).max())
+        per_cell = {f"{name}_per_cell": value / CELLS for name, value in timed.items()}
+        note("variants", what=what, max_error_to_fp32=error, **per_cell)
+
+    cases: dict[str, dict[str, Any]] = {"as exported": {}}
+    cases |= {form: {"graph": graph} for form, graph in BIAS_FORMS.items()}
+    cases |= {f"{n} genes": {"genes": n} for n in ((4549, 4608, 5040, 5048, 5056, 5120) if GPU else (64, 128))}
+    cases["no memory pattern"] = {"pattern": False}
+    if GPU:
+        cases["arena as requested"] = {"arena_extend_strategy": "kSameAsRequested"}
+        cases["tunable products"] = {"tunable_op_enable": "1", "tunable_op_tuning_enable": "1"}
+    for what, given in cases.items():
+        tried("variants", what, partial(measure, what, **given))
 
 
 def collect() -> None:

@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scgenept_export.bundle_export import export_bundle
-from scgenept_export.gene_list import read_gene_list
+from scgenept_export.gene_list import GeneList, read_gene_list
 from scgenept_export.model import NetworkShape, ReferenceModel
 from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
-from scgenept_export.vocabulary import census_vocabulary
+from scgenept_export.vocabulary import Vocabulary, census_vocabulary
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.demo import PlantedResponses, draw_expression
 from scgenept_rt.demo.responses import DEMO_TARGETS, MODULE_GENES, N_MODULES, TARGETS
 
@@ -32,14 +34,17 @@ TEXT_ENCODER = "gopt_encoder_c"
 D_MODEL, N_LAYERS, N_HEADS, D_FF, D_TEXT = 16, 2, 1, 128, 16
 SEED = 0
 
-# Genes and cells per step, steps, peak learning rate. In the end attention has to find one perturbed gene among 5,045,
+Phase = tuple[int, int, int, float]
+"""Of training: genes and cells per step, steps, peak learning rate."""
+
+# In the end attention has to find one perturbed gene among 5,045,
 # which training on a few hundred does not teach: the later phases have more genes, the last has all.
 PHASES = ((320, 24, 4000, 6e-3), (1280, 6, 300, 2e-3), (5045, 2, 80, 8e-4))
 
 log = logging.getLogger("make_demo_bundle")
 
 
-def train(task: PlantedResponses, token_ids: Tensor, phases: Sequence[tuple[int, int, int, float]]) -> ReferenceModel:
+def train(task: PlantedResponses, token_ids: Tensor, phases: Sequence[Phase]) -> ReferenceModel:
     """Train a network whose vocabulary is the model's genes alone; `token_ids` [n_genes] index it."""
     rng = np.random.default_rng(SEED + 1)
     torch.manual_seed(SEED)
@@ -140,15 +145,24 @@ def _choose_genes(
     return np.concatenate([first, others])
 
 
-def in_full_vocabulary(model: ReferenceModel, rows: Tensor, n_tokens: int) -> dict[str, Tensor]:
-    """Return the weights in the published layout: tables of the whole vocabulary, text in float64."""
-    weights = dict(model.state_dict())
+def train_and_export(
+    task: PlantedResponses, phases: Sequence[Phase], genes: GeneList, vocabulary: Vocabulary, out: Path, **options: Any
+) -> Bundle:
+    """Train a network and export it; `options` are those of `export_bundle`."""
+    rows, token_ids = torch.unique(torch.tensor(vocabulary.encode(genes.names)[0]), return_inverse=True)
+    weights = dict(train(task, token_ids, phases).state_dict())
+    # The published layout has tables of the whole vocabulary, and text in float64.
     for encoder in (TOKEN_ENCODER, TEXT_ENCODER):
         small = weights[f"{encoder}.embedding.weight"]
-        table = torch.zeros(n_tokens, small.shape[1], dtype=torch.float64 if encoder == TEXT_ENCODER else small.dtype)
-        table[rows] = small.to(table.dtype)
+        dtype = torch.float64 if encoder == TEXT_ENCODER else small.dtype
+        table = torch.zeros(vocabulary.n_tokens, small.shape[1], dtype=dtype)
+        table[rows] = small.to(dtype)
         weights[f"{encoder}.embedding.weight"] = table
-    return weights
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoint = Path(directory) / "synthetic_demo.pt"
+        torch.save(weights, checkpoint)
+        options = {"n_heads": N_HEADS, "precisions": ("fp32",), "synthetic": True, **options}
+        return export_bundle(checkpoint, genes, VARIANT, out, vocab=vocabulary, **options)
 
 
 def main() -> None:
@@ -160,26 +174,10 @@ def main() -> None:
     log.setLevel(logging.INFO)
     torch.set_num_threads(1)
     genes, vocabulary = read_gene_list("norman"), census_vocabulary()
-    ids, in_vocab = vocabulary.encode(genes.names)
-    rows, small_ids = torch.unique(torch.tensor(ids), return_inverse=True)
-    task = PlantedResponses.of_demo(genes.names, in_vocab)
-    model = train(task, small_ids, PHASES)
-    with tempfile.TemporaryDirectory() as directory:
-        checkpoint = Path(directory) / "synthetic_demo.pt"
-        torch.save(in_full_vocabulary(model, rows, vocabulary.n_tokens), checkpoint)
-        bundle = export_bundle(
-            checkpoint,
-            genes,
-            VARIANT,
-            options.out,
-            dataset="synthetic",
-            training_total=1e4,  # made-up cells stand for cells of 10,000 counts
-            n_heads=N_HEADS,
-            precisions=("fp32",),
-            synthetic=True,
-            overwrite=True,
-            progress=log.info,
-        )
+    task = PlantedResponses.of_demo(genes.names, vocabulary.encode(genes.names)[1])
+    total = 1e4  # made-up cells stand for cells of 10,000 counts
+    describe = {"dataset": "synthetic", "training_total": total, "overwrite": True, "progress": log.info}
+    bundle = train_and_export(task, PHASES, genes, vocabulary, options.out, **describe)
     size = sum(path.stat().st_size for path in bundle.directory.iterdir())
     log.info("%s: %.2f MB", bundle.directory, size / 1e6)
 

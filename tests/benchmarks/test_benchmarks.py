@@ -61,7 +61,7 @@ def test_forms_agree_and_are_timed_side_by_side(tmp_path: Path, small: tuple[obj
 
 @pytest.mark.rehearsal
 def test_growth_times_more_genes_than_the_model_has(tmp_path: Path, tables: ModuleType, small: tuple[object, ...]):
-    done = run_script("growth.py", *small, "--genes", "20,90", "--json", tmp_path / "result.json")
+    done = run_script("growth.py", "genes", *small, "--genes", "20,90", "--json", tmp_path / "result.json")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert [row["genes"] for row in result["genes"]] == [20, 90]
