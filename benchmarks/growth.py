@@ -42,7 +42,7 @@ def grow_genes(
     json: Path | None = None,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-growth-") as temporary:
-        workload = Workload((work or Path(temporary)).resolve(), 50, layers, 2, tokens, 0, device)
+        workload = Workload((work or Path(temporary)).resolve(), 50, layers, 2, tokens, device)
         workload.prepare()
         with sgr.load(workload.bundle, provider=device) as model:
             sizes = {"variant": VARIANT, "layers": layers, "provider": model.provider, "precision": model.precision}

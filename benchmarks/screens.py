@@ -58,7 +58,7 @@ def main(
                 bundle = trained(directory, steps)
                 control = control_cells(bundle.manifest.gene_names, cells)
             else:
-                workload = Workload(directory, genes, layers, 1, tokens, 0, "cpu")
+                workload = Workload(directory, genes, layers, 1, tokens, "cpu")
                 workload.prepare()
                 bundle, names = workload.bundle, workload.gene_names()
                 control, labels = control_cells(names, cells), list(names[:perturbations])

@@ -88,7 +88,6 @@ def main(
     cells: Annotated[int, typer.Option(help="cells per batch (default: 2 on a CPU, 32 on a GPU)")] = 0,
     tokens: Annotated[int, typer.Option(help="rows of the checkpoint's embedding tables")] = 60_697,
     rounds: int = 3,
-    seed: int = 0,
     forms: Annotated[str, typer.Option(help="names, separated by commas (default: all)")] = "",
     work: Annotated[Path | None, typer.Option(help="directory for checkpoint and bundle, kept")] = None,
     result_file: Annotated[Path | None, typer.Option("--json")] = None,
@@ -96,7 +95,7 @@ def main(
     chosen = forms_on(device, forms)
     with tempfile.TemporaryDirectory(prefix="scgenept-rt-benchmark-") as temporary:
         directory = (work or Path(temporary)).resolve()
-        workload = Workload(directory, genes, layers, cells or (32 if device == "cuda" else 2), tokens, seed, device)
+        workload = Workload(directory, genes, layers, cells or (32 if device == "cuda" else 2), tokens, device)
         workload.prepare()
         result = compare_forms(workload, chosen, rounds)
     save(result, result_file, "forms")

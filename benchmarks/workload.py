@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 VARIANT = "scgenept_go_c_gpt_concat"
 _OUT_OF_VOCABULARY = 498 / 5045
 _SETTINGS = "workload.json"
-_PADDING = 3  # <pad>, <cls> and <eoc> take the last rows of the embedding tables
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,6 @@ class Workload:
     layers: int
     cells: int
     tokens: int
-    seed: int
     device: str
 
     @property
@@ -91,50 +89,36 @@ class Workload:
         print(f"prepared the workload in {time.monotonic() - started:.0f} s", flush=True)
 
     def write_files(self) -> None:
-        """Write checkpoint, bundle, cells and what PyTorch predicts for them."""
-        self._write_checkpoint_and_bundle()
-        adata = control_cells(self.gene_names(), self.cells, self.seed)
-        flags = np.zeros(adata.shape, dtype=np.int64)
-        flags[:, :2] = 1
-        np.save(self.directory / "values.npy", adata.X.toarray())
-        np.save(self.directory / "pert_flags.npy", flags)
-        adata.write_h5ad(self.h5ad)
-        self._write_expected()
-
-    def _write_checkpoint_and_bundle(self) -> None:
+        """Write checkpoint, bundle, cells and what PyTorch predicts for them: eager, in fp32, cell by cell."""
         import torch
 
         from scgenept_export.bundle_export import export_bundle
         from scgenept_export.gene_list import GeneList
         from scgenept_export.synthetic import synthetic_state_dict
-        from scgenept_export.vocabulary import Vocabulary
+        from scgenept_export.vocabulary import SPECIAL_TOKENS, Vocabulary
 
-        names = self.gene_names()
+        names, n_free = self.gene_names(), self.tokens - len(SPECIAL_TOKENS)
         known = [name for name in names if name.startswith("G")]
-        if len(known) + _PADDING > self.tokens:
+        if len(known) > n_free:
             raise SystemExit(f"{self.genes:,} genes need more than {self.tokens:,} tokens: raise --tokens")
-        # Spread over the whole table, as real genes are.
-        ids = np.random.default_rng(self.seed).permutation(self.tokens - _PADDING)[: len(known)]
-        specials = {token: self.tokens - _PADDING + i for i, token in enumerate(("<pad>", "<cls>", "<eoc>"))}
-        vocabulary = Vocabulary("made up", dict(zip(known, map(int, ids), strict=True)) | specials)
-        weights = synthetic_state_dict(VARIANT, n_tokens=self.tokens, n_layers=self.layers, seed=self.seed)
-        torch.save(weights, self.checkpoint)
+        # Spread over the whole table, as real genes are; the special tokens have its last rows.
+        ids = [*np.random.default_rng(0).permutation(n_free)[: len(known)].tolist(), *range(n_free, self.tokens)]
+        vocabulary = Vocabulary("made up", dict(zip([*known, *SPECIAL_TOKENS], ids, strict=True)))
+        torch.save(synthetic_state_dict(VARIANT, n_tokens=self.tokens, n_layers=self.layers), self.checkpoint)
         genes, options = GeneList(names, (None,) * len(names)), {"synthetic": True, "overwrite": True}
         export_bundle(self.checkpoint, genes, VARIANT, self.bundle, vocab=vocabulary, **options)
-        np.save(self.directory / "token_ids.npy", np.array(vocabulary.encode(names)[0], dtype=np.int64))
-
-    def _write_expected(self) -> None:
-        """Predict with PyTorch eager in fp32, cell by cell, without the fast path."""
-        import torch
-
+        adata = control_cells(names, self.cells)
+        adata.write_h5ad(self.h5ad)
+        flags = np.zeros(adata.shape, dtype=np.int64)
+        flags[:, :2] = 1
+        arrays = {"token_ids": np.array(vocabulary.encode(names)[0]), "values": adata.X.toarray(), "pert_flags": flags}
         model = self.reference_model().to(self.device)
-        token_ids, *cells = (torch.from_numpy(self.array(name)) for name in ("token_ids", "values", "pert_flags"))
+        token_ids, *cells = (torch.from_numpy(array).to(self.device) for array in arrays.values())
         with torch.inference_mode():
-            expected = [
-                model(*(each.to(self.device) for each in (token_ids, *cell))).cpu().numpy()
-                for cell in zip(*(each.split(1) for each in cells), strict=True)
-            ]
-        np.save(self.directory / "expected.npy", np.concatenate(expected))
+            expected = [model(token_ids, *cell) for cell in zip(*(each.split(1) for each in cells), strict=True)]
+        arrays["expected"] = torch.cat(expected).cpu().numpy()
+        for name, array in arrays.items():
+            np.save(self.directory / f"{name}.npy", array)
 
     def reference_model(self) -> Any:
         """Load the checkpoint into the package's eager model."""

@@ -31,7 +31,7 @@ def _size(name: str, on_gpu: int, on_cpu: int) -> int:
 GENES, LAYERS, CELLS = _size("GENES", 5045, 300), _size("LAYERS", 12, 2), _size("CELLS", 32, 4)
 TOKENS, CONTROLS = _size("TOKENS", 6000, 400), _size("CONTROLS", 64, 8)
 PRECISION = "fp16" if GPU else "fp32"
-WORKLOAD = Workload(WORK, GENES, LAYERS, CELLS, TOKENS, 0, DEVICE)
+WORKLOAD = Workload(WORK, GENES, LAYERS, CELLS, TOKENS, DEVICE)
 """The checkpoint, bundle and cells that all steps use, as `side_by_side.py` makes them."""
 NAMES = WORKLOAD.gene_names()
 LABELS = [f"{NAMES[0]}+ctrl", f"{NAMES[1]}+{NAMES[2]}", f"{NAMES[len(NAMES) // 2]}+ctrl", f"{NAMES[-1]}+ctrl"]
