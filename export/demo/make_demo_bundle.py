@@ -6,15 +6,14 @@ README.md beside this file describes what is planted.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -37,11 +36,9 @@ SEED = 0
 Phase = tuple[int, int, int, float]
 """Of training: genes and cells per step, steps, peak learning rate."""
 
-# In the end attention has to find one perturbed gene among 5,045,
-# which training on a few hundred does not teach: the later phases have more genes, the last has all.
+# In the end attention has to find one perturbed gene among 5,045, which training on a few hundred does not teach: the
+# later phases have more genes, the last has all.
 PHASES = ((320, 24, 4000, 6e-3), (1280, 6, 300, 2e-3), (5045, 2, 80, 8e-4))
-
-log = logging.getLogger("make_demo_bundle")
 
 
 def train(task: PlantedResponses, token_ids: Tensor, phases: Sequence[Phase]) -> ReferenceModel:
@@ -80,7 +77,7 @@ def train(task: PlantedResponses, token_ids: Tensor, phases: Sequence[Phase]) ->
             optimizer.step()
             schedule.step()
             if (step + 1) % max(n_steps // 5, 1) == 0:
-                log.info("%4d genes x %2d cells, step %4d: loss %.4f", n_genes, n_cells, step + 1, loss.item())
+                typer.echo(f"{n_genes:4} genes x {n_cells:2} cells, step {step + 1:4}: loss {loss.item():.4f}")
     return model.eval().requires_grad_(False)
 
 
@@ -165,22 +162,17 @@ def train_and_export(
         return export_bundle(checkpoint, genes, VARIANT, out, vocab=vocabulary, **options)
 
 
-def main() -> None:
+def main(out: Annotated[Path, typer.Option(help="directory of the bundle")] = SHIPPED) -> None:
     """Train and export."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=SHIPPED, help="directory of the bundle (default: the shipped one)")
-    options = parser.parse_args()
-    logging.basicConfig(format="%(message)s")
-    log.setLevel(logging.INFO)
     torch.set_num_threads(1)
     genes, vocabulary = read_gene_list("norman"), census_vocabulary()
     task = PlantedResponses.of_demo(genes.names, vocabulary.encode(genes.names)[1])
     total = 1e4  # made-up cells stand for cells of 10,000 counts
-    describe = {"dataset": "synthetic", "training_total": total, "overwrite": True, "progress": log.info}
-    bundle = train_and_export(task, PHASES, genes, vocabulary, options.out, **describe)
+    describe = {"dataset": "synthetic", "training_total": total, "overwrite": True, "progress": typer.echo}
+    bundle = train_and_export(task, PHASES, genes, vocabulary, out, **describe)
     size = sum(path.stat().st_size for path in bundle.directory.iterdir())
-    log.info("%s: %.2f MB", bundle.directory, size / 1e6)
+    typer.echo(f"{bundle.directory}: {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
