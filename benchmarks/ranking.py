@@ -39,8 +39,7 @@ class PlantedNetwork:
     def share(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how much of an effect shows in each gene of a cell."""
         depth = values.mean(axis=1, keepdims=True)
-        share: NDArray[np.float32] = (1 + 0.3 * np.tanh(20 * (depth - 0.1))) * (0.3 + 0.7 * (values > 0))
-        return share
+        return (1 + 0.3 * np.tanh(20 * (depth - 0.1))) * (0.3 + 0.7 * (values > 0))
 
     def run(
         self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], _: NDArray[np.int64]

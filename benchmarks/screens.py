@@ -51,7 +51,6 @@ def main(
         for name in networks.split(","):
             directory = Path(temporary) / name
             labels = TARGETS[:perturbations]
-            bundle: Any
             if name == "demo":
                 bundle, control = "demo", demo_control_cells(cells)
             elif name == "trained":

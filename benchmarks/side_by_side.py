@@ -58,8 +58,6 @@ class FormProcess:
 
     def ask(self, what: str) -> dict[str, Any]:
         """Ask the process to run; what goes wrong becomes the form's `problem`."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         if self.result["problem"]:
             return {}
         try:
@@ -75,7 +73,6 @@ class FormProcess:
     def end(self) -> dict[str, Any]:
         """End the process and return the form's figures."""
         self.result |= self.ask("end")
-        assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
         return self.result
