@@ -78,7 +78,6 @@ def test_an_error_of_the_input_is_one_message_and_exit_code_1(
         (["no-such-command"], "no-such-command"),
         (["triton", "demo", "--out", "x", "--max-batch", "0"], "--max-batch"),
         (["bundle", "--precision", "fp8"], "'fp8' is not one of fp32, fp16"),
-        (["bundle", "--precision", ","], "--precision"),
         (["bundle", "--nhead", "x"], "--nhead"),
     ],
 )

@@ -86,7 +86,6 @@ def test_a_variant_that_the_server_lacks_leaves_no_bundle(release, tmp_path):
     ("arguments", "code", "words"),
     [
         (("scgenept_go_c", "--mirror", "host"), 2, "--mirror"),
-        (("scgenept_go_c", "--dataset", "other"), 2, "other"),
         (("go_c",), 1, "Did you mean scgenept_go_c?"),
         (("norman",), 1, "expected one of the release"),
     ],
