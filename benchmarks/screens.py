@@ -121,8 +121,6 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
     return {
         "genes": dimensions.n_genes,
         "layers": dimensions.n_layers,
-        "width": dimensions.d_model,
-        "non_zero": float(np.mean(x != 0)),
         "cells": n_cells,
         "perturbations": n_labels,
         "draws": n_draws,

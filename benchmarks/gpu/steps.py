@@ -65,8 +65,6 @@ def kernels() -> None:
     note("kernels", kinds=len(total), kernel_ms=sum(total.values()), wall_ms=wall, cells=CELLS)
     found = [{"ms": ms, "calls": round(count[name], 2), "name": name[:240]} for name, ms in total.most_common()]
     (OUT / "kernels.json").write_text(json.dumps(found))
-    for kernel in found[:14]:
-        print(f"{kernel['ms']:9.3f} ms {kernel['calls']:6.1f} calls  {kernel['name'][:120]}")
 
 
 def variants() -> None:

@@ -210,23 +210,11 @@ def export_release(
 ) -> Bundle:
     """Export a released variant into a bundle; what is not downloaded yet is downloaded first.
 
-    Parameters
-    ----------
-    variant
-        Directory of the release (``scgenept_go_c``) or upstream's model type (``scgenept_go_c_gpt_concat``).
-    dataset
-        Data that it was trained on: ``norman`` or ``adamson``.
-    out
-        Directory of the bundle; None for ``bundles/VARIANT_DATASET``.
-    genes
-        A file (see `read_gene_list`); None for the list of the data set that ships with the package.
-    overwrite, progress, options
-        As for `export_bundle`.
+    The variant is a directory of the release (``scgenept_go_c``) or upstream's model type, the data set ``norman`` or
+    ``adamson``. Without `out` it is ``bundles/VARIANT_DATASET``, without `genes` the list of the data set that ships
+    with the package. The others are those of `export_bundle`.
 
-    Raises
-    ------
-    DownloadError
-        If a file cannot be downloaded, or differs from its known checksum. Else as `export_bundle`.
+    Raises `DownloadError` if a file cannot be downloaded, or differs from its known checksum; else as `export_bundle`.
     """
     checkpoint, *others = select([variant], dataset)
     if others or checkpoint.name not in MODEL_TYPES:

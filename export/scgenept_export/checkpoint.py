@@ -62,13 +62,9 @@ class Checkpoint:
 def load_checkpoint(path: str | Path, variant: str, *, n_heads: int = 8) -> Checkpoint:
     """Load a checkpoint and check it against its variant's name.
 
-    Parameters
-    ----------
-    path
-        A state dict saved with `torch.save`, as published: `in_proj_*` or flash-attn `Wqkv.*` naming, with or without
-        `module.` and `_orig_mod.` in front, storages of any device, text tables in float64, float32 or float16.
-    n_heads
-        Attention heads: the one size that a checkpoint does not hold.
+    It is a state dict saved with `torch.save`, as published: `in_proj_*` or flash-attn `Wqkv.*` naming, with or without
+    `module.` and `_orig_mod.` in front, storages of any device, text tables in float64, float32 or float16. The number
+    of attention heads is the one size that it does not hold.
 
     Raises
     ------

@@ -35,27 +35,12 @@ def build_engines(
     """Build an engine for each compute capability and return their files.
 
     Writes ``<variant>_<precision>_<sm>.engine`` and, when that is complete, a ``.json`` beside it with the digests of
-    what it was built from, its shapes and the versions.
+    what it was built from, its shapes and the versions. It runs batches of up to `max_batch` cells, of 1 gene to all of
+    the bundle. TensorRT-RTX has fused attention for fp16 alone.
 
-    Parameters
-    ----------
-    precision
-        Which portable graph. TensorRT-RTX has fused attention for fp16 alone.
-    max_batch
-        The largest number of cells in a batch; the number of genes ranges from 1 to the bundle's.
-    progress
-        Called with the name of each step as it begins.
-
-    Raises
-    ------
-    ArgumentError, MissingPackageError
-        If TensorRT-RTX does not build for a compute capability, or is not installed.
-    GraphNotInBundleError
-        If the bundle has no portable graph of that precision.
-    OutputError
-        If an engine exists or cannot be written.
-    EngineBuildError
-        If TensorRT-RTX cannot read every node or cannot build the engine; gives its reason.
+    Raises `ArgumentError` for an unknown compute capability, `MissingPackageError` without TensorRT-RTX,
+    `GraphNotInBundleError` without a portable graph of the precision, `OutputError` if an engine exists or cannot be
+    written, and `EngineBuildError`, with the reason, if TensorRT-RTX cannot read every node or build the engine.
     """
     unknown = [name for name in compute_capabilities if name not in COMPUTE_CAPABILITIES]
     if unknown:

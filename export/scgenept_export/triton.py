@@ -26,33 +26,15 @@ _INDEX = "gene_index"
 def write_triton_model(
     bundle: Bundle, repository: Path, *, precision: Precision = "fp32", max_batch: int = 32, overwrite: bool = False
 ) -> Path:
-    """Write a bundle as one model of a Triton model repository.
+    """Write a bundle as one model of a Triton model repository, which may hold others, and return its directory.
 
+    That is named after variant and data set, and holds ``config.pbtxt``, ``genes.txt`` and ``1/model.onnx``.
     ``gene_index``, which has no batch dimension, becomes a constant of the graph: all genes of the model, in order. The
-    graph is compared with that of the bundle before it appears.
+    graph is compared with that of the bundle before it appears. Triton runs up to `max_batch` cells at once.
 
-    Parameters
-    ----------
-    repository
-        Directory of the repository, which may hold other models; it is made if needed.
-    max_batch
-        The most cells that Triton runs at once.
-
-    Returns
-    -------
-    Path
-        The model's directory, named after variant and data set: ``config.pbtxt``, ``genes.txt``, ``1/model.onnx``.
-
-    Raises
-    ------
-    ArgumentError
-        If a GPU cannot run so many cells at once.
-    GraphNotInBundleError
-        If the bundle has no graph of that precision for ONNX Runtime.
-    ExportedGraphError
-        If the graph differs from the bundle's by more than the tolerance.
-    OutputError
-        If the model exists or cannot be written.
+    Raises `ArgumentError` if a GPU cannot run so many cells at once, `GraphNotInBundleError` without a graph of the
+    precision for ONNX Runtime, `ExportedGraphError` if the graph differs from the bundle's by more than the tolerance,
+    and `OutputError` if the model exists or cannot be written.
     """
     graph, manifest = bundle.graph(precision, "ort"), bundle.manifest
     sizes = manifest.dimensions
