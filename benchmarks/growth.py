@@ -17,14 +17,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt.benchmark.machine import host_peak_bytes, reset_host_peak
 from scgenept_rt.benchmark.measurement import benchmark_cells, encoder_flops
 from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.errors import InferenceError
-from shared import in_new_process, machine, numbers, save, timed
+from shared import Flags, Values, in_new_process, machine, numbers, save, timed
 from workload import VARIANT, Workload
 
 PERTURBATIONS = ["FOSB+ctrl", "SAMD1+ZBTB1", "CDKN1B+ctrl", "FOXA1+FOXL2"]
@@ -99,7 +98,7 @@ class NoNetwork:
 
     provider, precision, fixed_batches = "cpu", "fp32", False
 
-    def run(self, values: NDArray[np.float32], *_: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(self, values: Values, *_: Flags) -> Values:
         """Return zeros of the shape of the values."""
         return np.zeros_like(values)
 

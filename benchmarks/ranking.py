@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt.demo import demo_control_cells
-from shared import save
+from shared import Flags, Values, save
 
 N_CELLS, TOP = 2_000, 20
 SCREENS = {"singles": (5_000, 1), "pairs of 200 genes": (200, 2)}
@@ -36,14 +36,12 @@ class PlantedNetwork:
         self.effects = (rng.normal(size=(n_genes, n_genes)) * sizes).astype(np.float32)
         self.n_cells = 0
 
-    def share(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def share(self, values: Values) -> Values:
         """Return how much of an effect shows in each gene of a cell."""
         depth = values.mean(axis=1, keepdims=True)
         return (1 + 0.3 * np.tanh(20 * (depth - 0.1))) * (0.3 + 0.7 * (values > 0))
 
-    def run(
-        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], _: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def run(self, values: Values, pert_flags: Flags, _: Flags) -> Values:
         """Predict a batch."""
         self.n_cells += len(values)
         predicted = 0.7 * values

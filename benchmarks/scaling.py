@@ -22,7 +22,6 @@ from typing import Annotated, Any
 import anndata as ad
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 import scgenept_rt as sgr
 from scgenept_rt import cluster
@@ -32,7 +31,7 @@ from scgenept_rt.cluster.worker import Worker
 from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.session import SeveralDevices
-from shared import machine, numbers, save, timed
+from shared import Flags, Values, machine, numbers, save, timed
 
 SECONDS_PER_CELL = 0.00215
 N_CELLS, BATCH_SIZE = 200, 32
@@ -53,9 +52,7 @@ class SimulatedDevice:
     def __init__(self, seconds_per_cell: float) -> None:
         self.seconds_per_cell, self.n_cells = seconds_per_cell, 0
 
-    def run(
-        self, values: NDArray[np.float32], pert_flags: NDArray[np.int64], _: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def run(self, values: Values, pert_flags: Flags, _: Flags) -> Values:
         """Predict a batch."""
         ended = time.perf_counter() + self.seconds_per_cell * len(values)
         self.n_cells += len(values)
@@ -67,14 +64,12 @@ class SimulatedDevice:
 class SimulatedWorker(Worker):
     """A worker of a Ray cluster that takes no time for predictions."""
 
-    def run(
-        self, values: NDArray[np.float32], perturbed: NDArray[np.int64], _: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def run(self, values: Values, perturbed: Flags, _: Flags) -> Values:
         """Predict a batch."""
         return simulated(values, perturbed)
 
 
-def simulated(values: NDArray[np.float32], perturbed: NDArray[np.int64]) -> NDArray[np.float32]:
+def simulated(values: Values, perturbed: Flags) -> Values:
     """Return predictions; effects are half as strong in cells that do not express the gene before the perturbed one."""
     predicted = np.float32(0.7) * values
     predicted.flat[perturbed] += 0.5 + 0.5 * (values.flat[perturbed - 1] > 0)

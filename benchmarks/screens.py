@@ -28,7 +28,7 @@ from scgenept_rt.demo import PlantedResponses, demo_control_cells, expression_ra
 from scgenept_rt.demo.responses import TARGETS
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.predictor.moments import CellMoments, OwnValues, mean_of_all, mean_of_some
-from shared import machine, save, timed
+from shared import Values, machine, save, timed
 from workload import Workload, control_cells
 
 DRAWN, TIMED = (8, 16, 32, 64), (8,)
@@ -93,7 +93,7 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
     n_cells, n_labels = cells.n_obs, len(labels)
     model.predict(cells[:1].copy(), labels[0])  # the first run of a session takes longer
 
-    def predicted(labels: Sequence[str]) -> NDArray[np.float32]:
+    def predicted(labels: Sequence[str]) -> Values:
         found = model.predict(cells, labels, aggregate="cells")
         return np.asarray(found.X).reshape(len(labels), n_cells, -1)
 
@@ -132,9 +132,7 @@ def measure(model: Predictor, cells: anndata.AnnData, labels: Sequence[str], n_d
 class Screen:
     """Predictions of all control cells, [n_perturbations, n_cells, n_genes], to draw some from."""
 
-    def __init__(
-        self, x: NDArray[np.float32], unperturbed: NDArray[np.float32], perturbed: NDArray[np.float32]
-    ) -> None:
+    def __init__(self, x: Values, unperturbed: Values, perturbed: Values) -> None:
         self._x, self._unperturbed, self._perturbed = x, unperturbed, perturbed
         self._all_unperturbed, self._own = self._moments(unperturbed), _own(x)
 
@@ -169,13 +167,13 @@ class Screen:
                 covered.append(within.mean())
         return {"rms": _rms(np.array(squares)), "largest": float(np.mean(largest)), "covered": float(np.mean(covered))}
 
-    def _moments(self, rows: NDArray[np.float32], drawn: Any = slice(None)) -> CellMoments:
+    def _moments(self, rows: Values, drawn: Any = slice(None)) -> CellMoments:
         moments = CellMoments()
         moments.add(self._x[drawn], rows[drawn], self._unperturbed[drawn])
         return moments
 
 
-def _own(x: NDArray[np.float32]) -> OwnValues:
+def _own(x: Values) -> OwnValues:
     values = x.astype(np.float64)
     return OwnValues.of(len(x), np.count_nonzero(x, axis=0), values.sum(axis=0), np.square(values).sum(axis=0))
 

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scgenept_rt.benchmark.machine import describe_machine
 from scgenept_rt.files.machine_limits import cpu_threads
 from scgenept_rt.providers import import_onnxruntime, select_provider, verify_active
 from tables import table
+
+Values, Flags = NDArray[np.float32], NDArray[np.int64]
 
 
 def numbers(text: str) -> list[int]:
