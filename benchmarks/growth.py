@@ -85,7 +85,7 @@ def grow_rows(json: Annotated[Path, typer.Option()], rows: str = "1000,10000,100
 
 def measure_rows(cells: Path, out: Path) -> dict[str, Any]:
     """Predict in this process; return the sizes of memory and output in bytes."""
-    model = sgr.Predictor(sgr.Bundle.open("demo"), NoNetwork())
+    model = sgr.Predictor(sgr.load("demo", provider="cpu").bundle, NoNetwork())  # with ONNX Runtime in memory
     # One small batch first: what the network itself takes is not what grows.
     model.predict_array(np.zeros((model.automatic_batch_size(), len(model.gene_names))), "FOSB+ctrl")
     before = host_peak_bytes()
