@@ -83,24 +83,12 @@ def check_source(source: object) -> None:
 
 @dataclass(eq=False)
 class OpenedCells(ABC):
-    """Cells that are open for reading; everything is read when it is asked for.
+    """Cells that are open for reading; everything is read when it is asked for."""
 
-    Attributes
-    ----------
-    where
-        The path, or "AnnData object"; for messages.
-    options
-        The reading options, complete.
-    stored_obs
-        obs of all rows; `obs` has those that are cells.
-    uns
-        On disk, entries are read on access, and dictionaries in it are mappings of that kind.
-    """
-
-    where: str
-    options: ReadOptions
-    stored_obs: Annotation
-    uns: Mapping[str, Any]
+    where: str  # the path, or "AnnData object"; for messages
+    options: ReadOptions  # complete
+    stored_obs: Annotation  # of all rows; `obs` has those that are cells
+    uns: Mapping[str, Any]  # on disk, entries are read on access, and dictionaries in it are mappings of that kind
     layer_names: tuple[str, ...]
     has_x: bool
     has_raw: bool

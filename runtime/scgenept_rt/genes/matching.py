@@ -20,33 +20,17 @@ from scgenept_rt.wording import join_limited, pluralize
 
 @dataclass(frozen=True, eq=False)
 class GeneMatch:
-    """Which column of an input holds each gene of a model.
-
-    Attributes
-    ----------
-    columns
-        int64 [n_model_genes], the input's column, -1 where the input lacks the gene.
-    source
-        Where the names came from: "var_names" or a column of var.
-    n_by_id, n_respelled
-        How many genes were found through an Ensembl id, and in another spelling.
-    n_extra
-        How many of the input's columns are not used.
-    unclear
-        Names of missing genes that may be there in a spelling that does not tell for sure, with what is there.
-    unmeasured
-        Why genes that have a column count as missing all the same.
-    """
+    """Which column of an input holds each gene of a model."""
 
     panel: GenePanel
-    columns: NDArray[np.int64]
-    source: str
-    n_by_id: int
-    n_respelled: int
-    unclear: Mapping[str, str]
-    n_extra: int
+    columns: NDArray[np.int64]  # [n_model_genes], -1 where the input lacks the gene
+    source: str  # where the names came from: "var_names" or a column of var
+    n_by_id: int  # genes found through an Ensembl id
+    n_respelled: int  # and in another spelling
+    unclear: Mapping[str, str]  # what is there for missing genes, in a spelling that does not tell for sure
+    n_extra: int  # columns of the input that are not used
     notices: tuple[str, ...] = ()
-    unmeasured: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()  # why genes that have a column count as missing all the same
 
     @property
     def n_found(self) -> int:

@@ -48,22 +48,13 @@ def ensembl_id(name: str) -> str | None:
 class GenePanel:
     """The genes that a model reads and predicts, in model order.
 
-    Attributes
-    ----------
-    names
-        Gene symbols. A name may occur twice: look-ups return its first position, as the published code does.
-    ids
-        Ensembl ids, None where unknown.
-    in_vocab
-        Boolean array; False for genes without a token of their own, which the network cannot tell apart by name.
-    training_total
-        Total per cell to which the training data were normalised, None if that is not known.
+    A name may occur twice: look-ups return its first position, as the published code does.
     """
 
-    names: tuple[str, ...]
-    ids: tuple[str | None, ...]
-    in_vocab: NDArray[np.bool_]
-    training_total: float | None = None
+    names: tuple[str, ...]  # gene symbols
+    ids: tuple[str | None, ...]  # Ensembl ids, None where unknown
+    in_vocab: NDArray[np.bool_]  # False for genes without a token of their own, which the network cannot tell apart
+    training_total: float | None = None  # per cell, to which the training data were normalised; None if not known
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> GenePanel:

@@ -26,24 +26,12 @@ _EXPECTED = "expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Genes perturbed together.
+    """Genes perturbed together."""
 
-    Attributes
-    ----------
-    label
-        The user's spelling, stripped of surrounding spaces.
-    target_genes
-        The model's names of the perturbed genes, sorted; empty for the control.
-    columns
-        Their positions in the model, in the order of `target_genes`: where `pert_flags` is 1.
-    n_controls
-        How many control cells to predict from, None for the run's setting.
-    """
-
-    label: str
-    target_genes: tuple[str, ...]
-    columns: tuple[int, ...]
-    n_controls: int | None = None
+    label: str  # the user's spelling, stripped of surrounding spaces
+    target_genes: tuple[str, ...]  # the model's names, sorted; none for the control
+    columns: tuple[int, ...]  # their positions in the model, in that order: where `pert_flags` is 1
+    n_controls: int | None = None  # control cells to predict from, None for the run's setting
 
     @property
     def canonical(self) -> str:
@@ -53,14 +41,11 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class PerturbationRequest:
-    """A label, and how many control cells to use (None for the run's setting).
-
-    `place` is the file and line where it was read, for messages; it does not count for equality.
-    """
+    """A label as it was given."""
 
     label: str
-    n_controls: int | None = None
-    place: tuple[Path, int] | None = field(default=None, compare=False, repr=False)
+    n_controls: int | None = None  # as `Perturbation` has it
+    place: tuple[Path, int] | None = field(default=None, compare=False, repr=False)  # file and line, for messages
 
 
 def parse_perturbation(label: str, panel: GenePanel) -> Perturbation:
