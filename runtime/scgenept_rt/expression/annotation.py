@@ -56,12 +56,10 @@ class Annotation:
         return replace(self, index=self.index[rows], column=column)
 
 
-def no_column(
-    frame: str, name: str, there: Sequence[str], where: str, *options: UseOption, remedy: str = ""
-) -> FieldNotFoundError:
+def no_column(frame: str, name: str, there: Sequence[str], *options: UseOption, remedy: str = "") -> FieldNotFoundError:
     """Return the error about a missing column of obs or var, with the options that choose another."""
     problem = f"{frame} has no column {name!r} (it has: {join_limited(there, 12) or 'none'})"
-    return FieldNotFoundError(problem, remedy, options if there else [], where=where)
+    return FieldNotFoundError(problem, remedy, options if there else [])
 
 
 def usual_columns(annotation: Annotation, usual: Sequence[str]) -> list[str]:

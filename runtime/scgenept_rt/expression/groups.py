@@ -89,22 +89,21 @@ def draw_groups(
         return Groups(None, ("",), np.array([0, len(drawn)], dtype=np.int64)), drawn, []
     from pandas.api.types import is_numeric_dtype
 
-    obs, where = cells.obs, cells.where
+    obs = cells.obs
     if column not in obs.columns:
         near = get_close_matches(column.lower(), [name.lower() for name in obs.columns], n=1)
         likely = [name for name in obs.columns if name.lower() in near] or group_columns(obs)
         choose = UseOption("groupby", "choose one of these", likely[0] if likely else None)
-        raise no_column("obs", column, obs.columns, where, choose)
+        raise no_column("obs", column, obs.columns, choose)
     names, codes, of_column = _groups(obs, column, rows)
     if not names:
-        raise ControlCellsError(f"obs column {column!r} has no value for any control cell", where=where)
+        raise ControlCellsError(f"obs column {column!r} has no value for any control cell")
     most = _MOST_NUMBERS if is_numeric_dtype(obs.column(column)) else max(_MOST_NUMBERS, len(rows) // 2)
     if len(names) > most:
         raise ControlCellsError(
             f"obs column {column!r} has {len(names):,} values for {pluralize(len(rows), 'control cell')}, such as "
             f"{join_limited(names, 3)}, expected groups of cells, at most {most:,}",
             "Choose a column of categories, or bin the values first",
-            where=where,
         )
     of_groups, sizes, fewer, single = [], [], [], []
     for code, name in enumerate(names):
@@ -134,7 +133,7 @@ def rows_with(
     Raises `FieldNotFoundError` if there is no such column, and `LabelNotFoundError` if no cell has the value.
     """
     if column not in cells.obs.columns:
-        raise no_column("obs", column, cells.obs.columns, cells.where, *options, remedy=remedy)
+        raise no_column("obs", column, cells.obs.columns, *options, remedy=remedy)
     names, codes, notices = _groups(cells.obs, column, np.arange(cells.n_obs))
     if value not in names:
         near = get_close_matches(value, names, n=3)

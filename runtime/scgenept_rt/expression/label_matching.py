@@ -123,7 +123,6 @@ class LabelledRows:
             raise ControlCellsError(
                 "obs has no column with the perturbation of each cell, so there is nothing to compare with",
                 options=[UseOption("condition_key", "name that column")],
-                where=cells.where,
             )
         text = control.labels.names
         reader = LabelReader(panel, {text[code] for code in np.unique(control.labels.codes[control.rows])})
@@ -151,7 +150,7 @@ class LabelledRows:
                 condition_names.setdefault(name, str(gears[row]))
         if CONTROL not in places:
             assert group is not None, "without control cells, find_control_cells raises"
-            raise ControlCellsError(f"no control cell has {' = '.join(group)}", where=cells.where)
+            raise ControlCellsError(f"no control cell has {' = '.join(group)}")
         codes = index_of_code[raw]
         n_without = int((codes[rows] < 0).sum())
         names = tuple(name for _, name in places.values())

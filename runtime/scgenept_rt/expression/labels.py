@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, ControlCellsError, FieldNotFoundError, Notice, UseOption
-from scgenept_rt.expression.annotation import no_column
+from scgenept_rt.expression.annotation import Annotation, no_column
 from scgenept_rt.expression.label_columns import LabelColumn, design_columns, label_columns
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS
@@ -53,18 +53,18 @@ def find_control_rows(cells: OpenedCells, panel: GenePanel | None = None) -> Con
     obs, key, label = cells.obs, cells.options["condition_key"], cells.options["control_label"]
     if key is not None and key not in obs.columns:
         choose = UseOption("condition_key", "choose one of these")
-        raise no_column("obs", key, obs.columns, cells.where, choose)
+        raise no_column("obs", key, obs.columns, choose)
     keys = [name for name in CONDITION_KEYS if name in obs.columns] if key is None else [key]
     given = [label] if isinstance(label, str) else list(label or ())
     if not keys:
-        of_columns = _check_other_columns(cells, given, panel)
+        of_columns = _check_other_columns(obs, given, panel)
         taken = f"all cells ({obs.n_rows:,}) are taken as control cells"
         notice = Caution(f"obs has no column {', '.join(CONDITION_KEYS)}: {taken}.")
         return ControlRows(np.arange(obs.n_rows, dtype=np.int64), None, notices=(notice, *of_columns))
 
     columns = [LabelColumn(name, obs.column(name), panel) for name in keys]
     for column in columns:
-        labels = _selected(column, given, cells.where)
+        labels = _selected(column, given)
         if labels:
             rows = column.rows(*labels)
             notices: list[str] = [*obs.notices(column.name)]
@@ -74,10 +74,10 @@ def find_control_rows(cells: OpenedCells, panel: GenePanel | None = None) -> Con
             notices += _contradictions(cells, column.name, rows, panel)
             notices += _other_controls(column, labels)
             return ControlRows(rows, column.name, labels, column, tuple(notices))
-    raise _no_control_cells(cells, columns[0], given, panel)
+    raise _no_control_cells(obs, columns[0], given, panel)
 
 
-def _selected(column: LabelColumn, given: Sequence[str], where: str) -> tuple[str, ...]:
+def _selected(column: LabelColumn, given: Sequence[str]) -> tuple[str, ...]:
     """Return the labels of control cells in a column, most frequent first; none if not all of those given occur."""
     counts = column.counts
     if not given:
@@ -90,7 +90,6 @@ def _selected(column: LabelColumn, given: Sequence[str], where: str) -> tuple[st
                     UseOption("control_label", "choose one", found[0]),
                     UseOption("control_label", "take them together", found),
                 ],
-                where=where,
             )
         return tuple(found)
     chosen: set[str] = set()
@@ -102,7 +101,6 @@ def _selected(column: LabelColumn, given: Sequence[str], where: str) -> tuple[st
             raise ControlCellsError(
                 f"the pattern {label!r} also selects perturbed cells in obs column {column.name!r}: {listed}",
                 options=[UseOption("control_label", "select only control cells", _patterns(column, column.controls))],
-                where=where,
             )
         if not matches:
             return ()
@@ -149,7 +147,7 @@ def _contradictions(cells: OpenedCells, key: str, rows: NDArray[np.int64], panel
     if cells.options["condition_key"] is not None:
         return [Caution(f"Warning: {problem}", "", options)]
     options.append(UseOption("condition_key", "keep to this column", key))
-    raise ControlCellsError(problem, options=options, where=cells.where)
+    raise ControlCellsError(problem, options=options)
 
 
 def _other_controls(column: LabelColumn, labels: Sequence[str]) -> list[str]:
@@ -161,20 +159,17 @@ def _other_controls(column: LabelColumn, labels: Sequence[str]) -> list[str]:
     return [Notice(problem, "", [UseOption("control_label", "take them too", _patterns(column, [*labels, *others]))])]
 
 
-def _check_other_columns(cells: OpenedCells, given: Sequence[str], panel: GenePanel | None) -> list[str]:
+def _check_other_columns(obs: Annotation, given: Sequence[str], panel: GenePanel | None) -> list[str]:
     """Raise if columns that are not looked at by default name perturbations, or cannot be read; return warnings."""
-    obs, where, missing = cells.obs, cells.where, f"obs has no column {', '.join(CONDITION_KEYS)}"
+    missing = f"obs has no column {', '.join(CONDITION_KEYS)}"
     columns = {column.name: column for column in label_columns(obs, panel, strict=True)}
     if given:
-        holding = [name for name, column in columns.items() if _selected(column, given, where)]
+        holding = [name for name, column in columns.items() if _selected(column, given)]
         found = f"obs has: {join_limited(obs.columns, 12) or 'none'}"
         if holding:
             found = f"it is in {join_limited(holding)}"
-        raise FieldNotFoundError(
-            f"{missing} in which to look for the control label {' and '.join(map(repr, given))} ({found})",
-            options=[UseOption("condition_key", "name the column", _only(holding))],
-            where=where,
-        )
+        problem = f"{missing} in which to look for the control label {' and '.join(map(repr, given))} ({found})"
+        raise FieldNotFoundError(problem, options=[UseOption("condition_key", "name the column", _only(holding))])
     naming = {name: column for name, column in columns.items() if column.names_perturbations}
     if naming:
         held = join_limited([_held(column) for column in naming.values()])
@@ -188,7 +183,6 @@ def _check_other_columns(cells: OpenedCells, given: Sequence[str], panel: GenePa
             f"{missing}, but other columns label control cells or perturbations: {held}",
             f"To take all cells as control cells, remove {only or 'these columns'} from obs",
             options,
-            where=where,
         )
     design = design_columns(obs, panel) if panel is not None else []
     if len(design) > 1:
@@ -198,7 +192,6 @@ def _check_other_columns(cells: OpenedCells, given: Sequence[str], panel: GenePa
             f"{join_limited(design)}",
             f"Write these `genes` as one column, such as `adata.obs['condition'] = {labels}`; rename them if they mark "
             "something else",
-            where=where,
         )
     return [notice for name in columns for notice in obs.notices(name)]
 
@@ -209,17 +202,17 @@ def _held(column: LabelColumn) -> str:
 
 
 def _no_control_cells(
-    cells: OpenedCells, column: LabelColumn, given: Sequence[str], panel: GenePanel | None
+    obs: Annotation, column: LabelColumn, given: Sequence[str], panel: GenePanel | None
 ) -> ControlCellsError:
     expected = " or ".join(repr(label) for label in given or CONTROL_LABELS)
     held = join_limited(_counted(column, list(column.counts)))
     found = f"its most frequent labels: {held}" if held else "it has no labels at all"
-    for notice in cells.obs.notices(column.name):
+    for notice in obs.notices(column.name):
         found += f" ({notice.problem})"
     elsewhere = [
         other.name
-        for other in label_columns(cells.obs, panel)
-        if other.name != column.name and (_selected(other, given, cells.where) if given else other.controls)
+        for other in label_columns(obs, panel)
+        if other.name != column.name and (_selected(other, given) if given else other.controls)
     ]
     if elsewhere:
         found += f"; such a label is in {join_limited(elsewhere)}"
@@ -229,7 +222,6 @@ def _no_control_cells(
     return ControlCellsError(
         f"obs column {column.name!r} has no control cells, expected {expected}; {found}",
         options=([name_label] if held else []) + ([] if passed else [name_column]),
-        where=cells.where,
     )
 
 

@@ -100,7 +100,6 @@ def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
         return GeneMatchError(
             f"it is transposed: {found} ({join_limited(names, 3)}) are not",
             "Write it with cells as rows: `adata = adata.T`",
-            where=cells.where,
             genes=match.missing,
         )
     columns = [name for name, _ in text_columns(cells.var) if name != match.source]
@@ -110,7 +109,6 @@ def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
         f"gene symbols or Ensembl ids{_elsewhere(match)}",
         "" if columns else "Write gene symbols or Ensembl ids into var_names",
         [*([use] if columns else []), *cells.raw_option()],
-        where=cells.where,
         genes=match.missing,
     )
 
@@ -137,7 +135,6 @@ def _some_missing(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
         f"{match.source}: {join_limited(match.missing)}{blanked}{_elsewhere(match)}",
         remedy,
         [*([] if match.unclear or match.unmeasured else [zero]), *cells.raw_option()],
-        where=cells.where,
         genes=match.missing,
     )
 

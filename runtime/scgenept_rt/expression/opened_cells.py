@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, CellsFormatError, FieldNotFoundError, UseOption
+from scgenept_rt.errors import ArgumentError, CellsError, CellsFormatError, FieldNotFoundError, UseOption
 from scgenept_rt.expression.annotation import Annotation, as_text, no_column, usual_columns
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
@@ -54,19 +54,28 @@ def open_cells(source: str | Path | AnnData, read: ReadOptions | None = None) ->
     """Open cells: an .h5ad file, a .zarr directory, or an AnnData in memory, backed, or as a view.
 
     Only the row names of obs are read at once, all else when it is asked for. Raises `ArgumentError` if the source is
-    of another type or options are not valid, and a `CellsError` or `MissingPackageError` if it cannot be opened.
+    of another type or options are not valid, and a `CellsError` or `MissingPackageError` if it cannot be opened. A
+    `CellsError` raised while it is open, that does not say where, is about these cells.
     """
     check_source(source)
     options = resolve(ReadOptions, read)
     if options["use_raw"] and options["layer"] is not None:
         raise ArgumentError(f"both raw and the layer {options['layer']!r} were asked for", "Choose one of the two")
+    opening: AbstractContextManager[OpenedCells]
     if isinstance(source, (str, Path)):
         from scgenept_rt.expression.on_disk import open_stored
 
-        with open_stored(Path(source), options) as stored:
-            yield stored
+        opening = open_stored(Path(source), options)
     else:
-        yield LoadedCells(source, options)
+        opening = nullcontext(LoadedCells(source, options))
+    with opening as cells:
+        try:
+            yield cells
+        except CellsError as error:
+            if not error.where:
+                error.where = cells.where
+                error.args = (error.message(),)
+            raise
 
 
 def check_source(source: object) -> None:
@@ -144,7 +153,7 @@ class OpenedCells(ABC):
         if not is_there:
             others = self.other_matrices()
             remedy = "Read X" if self.has_x else "" if others else "Give cells with expression values"
-            raise FieldNotFoundError(problem, remedy, others, where=self.where)
+            raise FieldNotFoundError(problem, remedy, others)
 
     def layer(self, name: str) -> MatrixRows | None:
         """Return a layer of the same shape as X; None if there is none of this name."""
@@ -194,11 +203,11 @@ class OpenedCells(ABC):
         gene_key = self.options["gene_key"]
         if gene_key is not None and gene_key not in self.gene_names:
             choose = UseOption("gene_key", "choose one of these")
-            raise no_column("var", gene_key, ["var_names", *self.var.columns], self.where, choose)
+            raise no_column("var", gene_key, ["var_names", *self.var.columns], choose)
         genes = self.is_gene
         # An antibody may have the name of a gene.
         names = {source: np.where(genes, texts, "").tolist() for source, texts in self.gene_names.items()}
-        match = match_columns(panel, names, gene_key, where=self.where)
+        match = match_columns(panel, names, gene_key)
         return without_flagged(self, match)
 
     def require_genes(self, panel: GenePanel) -> GeneMatch:
@@ -249,11 +258,8 @@ class OpenedCells(ABC):
     def _cells_of(self, matrix: MatrixRows, var: Annotation, *, of_raw: bool = False) -> MatrixRows:
         """Return the rows of a matrix that are cells; raise `CellsFormatError` if it does not fit obs and var."""
         if not self.n_obs or not var.n_rows:
-            raise CellsFormatError(
-                f"it has {pluralize(self.n_obs, 'cell')} x {pluralize(var.n_rows, 'gene')}, expected at least one of "
-                "each",
-                where=self.where,
-            )
+            found = f"it has {pluralize(self.n_obs, 'cell')} x {pluralize(var.n_rows, 'gene')}"
+            raise CellsFormatError(f"{found}, expected at least one of each")
         fitting = (self.stored_obs.n_rows, var.n_rows)
         if matrix.shape != fitting:
             found = " x ".join(f"{length:,}" for length in matrix.shape)
@@ -266,7 +272,6 @@ class OpenedCells(ABC):
                 f"its {'raw' if of_raw else 'matrix'} is {found}, but obs has {pluralize(fitting[0], 'row')} and "
                 f"{'raw.var' if of_raw else 'var'} {fitting[1]:,}",
                 step,
-                where=self.where,
             )
         matrix.kept = self.kept
         return matrix

@@ -304,7 +304,7 @@ class ScaleCheck:
         options = self.cells.other_matrices(counts=False)
         if acceptable:
             options.append(UseOption("allow_unnormalized", "accept the values as they are", True))
-        return ExpressionValueError(problem, remedy, options, where=self.cells.where)
+        return ExpressionValueError(problem, remedy, options)
 
     def _place(self, batch: Any, at: int) -> str:
         """Return the cell and the gene of a stored value."""

@@ -22,7 +22,6 @@ def cross_check(
     source: str,
     candidates: Mapping[str, Sequence[str]],
     gene_key: str | None,
-    where: object,
 ) -> tuple[Sequence[str | None], list[str], int, list[str]]:
     """Compare a source of names with the best source of the other kind, and correct `columns` by the Ensembl ids.
 
@@ -33,7 +32,7 @@ def cross_check(
     """
     sources = _symbols_and_ids(panel, source, candidates)
     if sources is None:
-        return (), [], 0, _compare_symbols(panel, source, candidates, gene_key, where)
+        return (), [], 0, _compare_symbols(panel, source, candidates, gene_key)
     symbol_source, id_source, ids = sources
     copies, contradictions, only_by_id, only_by_symbol, n_compared = _differences(panel, candidates[symbol_source], ids)
 
@@ -48,7 +47,7 @@ def cross_check(
         if _many(len(contradictions), n_compared) or len(only_by_symbol) > max(_FEW, n_compared / 2):
             problem, genes = contradict({**contradictions, **only_by_symbol})
             remedy, options = _choose(symbol_source, id_source)
-            raise GeneMatchError(f"{problem}: {join_limited(genes)}", remedy, options, where=where, genes=genes)
+            raise GeneMatchError(f"{problem}: {join_limited(genes)}", remedy, options, genes=genes)
         columns[list(contradictions)] = list(contradictions.values())
         lacking = [position for position in only_by_id if columns[position] < 0]
         columns[lacking] = [only_by_id[position] for position in lacking]
@@ -123,7 +122,7 @@ def _differences(
 
 
 def _compare_symbols(
-    panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]], gene_key: str | None, where: object
+    panel: GenePanel, source: str, candidates: Mapping[str, Sequence[str]], gene_key: str | None
 ) -> list[str]:
     """Compare a source of symbols with the others, where no ids tell which is right, and return warnings."""
     known, notices = panel.positions_by_name, list[str]()
@@ -135,7 +134,7 @@ def _compare_symbols(
         columns = pluralize(len(differ), "column has", "columns have")
         problem = f"{columns} the names of different genes in {source} and {other} ({join_limited(differ)})"
         if _many(len(differ), len(both)) and gene_key is None:
-            raise GeneMatchError(problem, *_choose(source, other), where=where)
+            raise GeneMatchError(problem, *_choose(source, other))
         notices.append(Caution(f"Warning: {problem}; {source} decided"))
     return notices
 

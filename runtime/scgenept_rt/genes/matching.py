@@ -57,9 +57,7 @@ class GeneMatch:
         return dataclasses.replace(self, columns=columns, unmeasured=unmeasured).with_notices([notice])
 
 
-def match_columns(
-    panel: GenePanel, candidates: Mapping[str, Sequence[str]], gene_key: str | None = None, *, where: object = ""
-) -> GeneMatch:
+def match_columns(panel: GenePanel, candidates: Mapping[str, Sequence[str]], gene_key: str | None = None) -> GeneMatch:
     """Find the model's genes among an input's columns, by symbol or Ensembl id (both may occur in one input).
 
     `candidates` has the names of the input's columns by source: "var_names" and columns of var. Without `gene_key`, the
@@ -78,8 +76,8 @@ def match_columns(
     best = max(assigned, key=lambda each: (each.n_covered, not each.ambiguous))
     source, columns = best.source, best.columns
     if best.ambiguous:
-        raise _ambiguous(panel, best, where)
-    ids, of_copies, n_by_id, notices = cross_check(panel, columns, source, candidates, gene_key, where)
+        raise _ambiguous(panel, best)
+    ids, of_copies, n_by_id, notices = cross_check(panel, columns, source, candidates, gene_key)
     if told_apart := [*best.told_apart, *of_copies]:
         notices = [f"Columns of one name were told apart by their Ensembl ids: {join_limited(told_apart)}.", *notices]
     of_others = [gene_id is not None and (gene_id in panel.position_by_id or gene_id[:4] != "ENSG") for gene_id in ids]
@@ -158,7 +156,7 @@ def _tell_apart(
     return chosen
 
 
-def _ambiguous(panel: GenePanel, assigned: _Assigned, where: object) -> GeneMatchError:
+def _ambiguous(panel: GenePanel, assigned: _Assigned) -> GeneMatchError:
     stated = []
     for name, columns in assigned.ambiguous.items():
         n_in_model = len(panel.positions_by_name[name])
@@ -169,7 +167,6 @@ def _ambiguous(panel: GenePanel, assigned: _Assigned, where: object) -> GeneMatc
         "Keep the right column of each gene (or sum them before normalising). `adata.var_names_make_unique()` does "
         "not help: it renames all but the first column, which is then used whatever it holds",
         [UseOption("gene_key", "use a column with unique Ensembl ids")],
-        where=where,
         genes=assigned.ambiguous,
     )
 
