@@ -151,9 +151,6 @@ def _annotation(store: Any, path: str, where: str) -> Annotation:
     def column(name: str) -> Any:
         described = f"{path} column {name!r}"
         with reading(where, described):
-            if name not in group:
-                problem = f"{described} is not there, though the list of columns (column-order) names it"
-                raise CellsFormatError(problem, REWRITE, where=where)
             read = _read(group[name])
             # anndata before 0.7.6 and SeuratDisk keep categories apart, R's writers without the reference to them.
             if _CATEGORIES in group and name in group[_CATEGORIES]:
@@ -161,10 +158,8 @@ def _annotation(store: Any, path: str, where: str) -> Annotation:
 
                 categories = as_text(_read(group[_CATEGORIES][name]))
                 read = pd.Categorical.from_codes(np.asarray(read, dtype=np.int64), categories.tolist())
-            if np.ndim(read) != 1:
-                raise ValueError("it is no column of values")
-            if len(read) != len(index):
-                raise ValueError(f"it has {len(read):,} values for {len(index):,} rows")
+            if np.shape(read) != index.shape:
+                raise ValueError(f"it has the shape {np.shape(read)}, expected {index.shape}")
             return read
 
     def notices(name: str) -> list[Notice]:

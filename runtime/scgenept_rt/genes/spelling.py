@@ -41,8 +41,9 @@ class Respelled:
 
     def __init__(self, panel: GenePanel, columns: NDArray[np.int64], taken: set[int]) -> None:
         self._panel, self._columns, self._taken = panel, columns, taken
-        self._kinds: dict[str, list[tuple[str, str]]] = {}  # by kind, pairs of the input's name and the model's
         self.unclear: dict[int, str] = {}
+        self.n_by_id = 0  # found by an Ensembl id beside something else
+        self._kinds: dict[str, list[tuple[str, str]]] = {}  # of the others, by kind the input's name and the model's
 
     def find(self, names: Sequence[str]) -> None:
         """Look among the names of columns for genes that have none, where only one column can be meant."""
@@ -66,25 +67,22 @@ class Respelled:
                 self.unclear[position] = name_of[column]
             else:
                 self._columns[position] = column
-                self._kinds.setdefault(kind, []).append((name_of[column], self._panel.names[position]))
-
-    @property
-    def n_by_id(self) -> int:
-        """How many were found by an Ensembl id beside something else."""
-        return len(self._kinds.get("id", ()))
+                if kind == "id":
+                    self.n_by_id += 1
+                else:
+                    self._kinds.setdefault(kind, []).append((name_of[column], self._panel.names[position]))
 
     @property
     def n_respelled(self) -> int:
-        """How many were found otherwise."""
-        return sum(map(len, self._kinds.values())) - self.n_by_id
+        """How many were found, but by an id."""
+        return sum(map(len, self._kinds.values()))
 
     def notices(self) -> list[str]:
         """Return a sentence with the number of names that were matched, by kind."""
         matched = []
         for kind, pairs in self._kinds.items():
-            if kind != "id":
-                (written, name), more = pairs[0], ", ..." if len(pairs) > 1 else ""
-                matched.append(f"{len(pairs):,} {_KINDS[kind]} ({written!r} for {name}{more})")
+            (written, name), more = pairs[0], ", ..." if len(pairs) > 1 else ""
+            matched.append(f"{len(pairs):,} {_KINDS[kind]} ({written!r} for {name}{more})")
         n, were = pluralize(self.n_respelled, "gene name"), "was" if self.n_respelled == 1 else "were"
         return [f"{n} in another spelling {were} matched: {join_limited(matched, 9)}."] if matched else []
 

@@ -151,7 +151,7 @@ def test_a_damaged_column_stops_nothing_unless_it_may_label_the_cells(tmp_path, 
     if labelled:
         assert read(tmp_path / "cells.h5ad").n_obs == 1
         return
-    with pytest.raises(CellsFormatError, match="'note' is not there"):
+    with pytest.raises(CellsFormatError, match="'note' cannot be read"):
         read(tmp_path / "cells.h5ad")
 
 

@@ -103,7 +103,7 @@ def test_a_matrix_that_does_not_fit_its_annotations(h5ad):
 def test_a_column_that_is_listed_but_not_there(h5ad):
     with h5py.File(h5ad, "r+") as file:
         del file["obs/condition"]
-    with pytest.raises(CellsFormatError, match=r"obs column 'condition' is not there, though .*column-order"):
+    with pytest.raises(CellsFormatError, match=r"obs column 'condition' cannot be read .*doesn't exist"):
         read(h5ad)
 
 
