@@ -6,18 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import Caution, CellsError, ControlCellsError, LabelNotFoundError, Notice, UseOption
 from scgenept_rt.expression.annotation import Annotation, no_column, no_lists, text_of, usual_columns
+from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.options import SamplingMode
 from scgenept_rt.wording import join_limited, pluralize
-
-if TYPE_CHECKING:
-    from scgenept_rt.expression.opened_cells import OpenedCells
 
 _USUAL = (
     *("celltype", "cellline", "tissue", "organism", "donorid", "donor", "patient", "batch"),
