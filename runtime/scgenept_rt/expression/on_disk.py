@@ -15,7 +15,7 @@ from scgenept_rt.errors import CellsFormatError, CellsNotFoundError, Notice
 from scgenept_rt.expression.annotation import Annotation, as_text, text_of
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
 from scgenept_rt.expression.opened_cells import OpenedCells
-from scgenept_rt.expression.stored_element import REWRITE, absent_notices, checked, reading, row_names
+from scgenept_rt.expression.stored_element import absent_notices, checked, reading, row_names
 from scgenept_rt.files.hashing import state_of
 from scgenept_rt.files.stores import Hdf5Source, open_store
 from scgenept_rt.options import ReadOptions
@@ -141,8 +141,6 @@ def _annotation(store: Any, path: str, where: str) -> Annotation:
             )
         attrs = dict(group.attrs)
         index_name = text_of(attrs.get("_index", "_index"))
-        if index_name not in group:
-            raise CellsFormatError(f"{path} has no index, the names of its rows", REWRITE, where=where)
         listed = tuple(text_of(column) for column in attrs.get("column-order", ()))
         # R's writers may leave the list out.
         columns = listed or tuple(key for key in group if key not in (index_name, _CATEGORIES))

@@ -19,8 +19,6 @@ from scgenept_rt.wording import join_limited, pluralize
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
 CONTROL_LABELS = ("ctrl", "control", "non-targeting")
-# The end of GEARS's condition_name, `A549_FOSB+ctrl_1+1`: a cell type, a condition, and a dose for each of its parts.
-_DOSES = re.compile(r"_1(?:\+1)*$")
 _EXPECTED = "expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl for none"
 
 
@@ -140,12 +138,7 @@ def look_up(
     the label or a part of it is empty, or a gene occurs twice.
     """
     label = request.label.strip()
-    parts = _parts(request, label, panel, control_labels)
-    genes = [part for part in parts if part not in control_labels]
-    if any(gene not in panel for gene in genes):
-        conditions = _conditions_named(label, panel, control_labels)
-        if conditions:  # its parts are not names of genes, and near spellings of them would mislead
-            return Perturbation(label, (), (), request.n_controls), {label: conditions}
+    genes = [part for part in _parts(request, label, panel, control_labels) if part not in control_labels]
     spelling_of: dict[int, str] = {}
     unknown: dict[str, list[str]] = {}
     for gene in genes:
@@ -215,20 +208,6 @@ def _hints(part: str, label: str, panel: GenePanel, control_labels: Sequence[str
     if targets:
         return ["+".join(targets)]
     return same_word or [f"{first}+{second}" for first, second in _known_halves(part, panel, control_labels)]
-
-
-def _conditions_named(label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[str]:
-    """Return the condition in a label of GEARS's column condition_name, if all its genes are known."""
-    doses = _DOSES.search(label)
-    if doses is None:
-        return []
-    # A cell type may hold underscores, as a gene may.
-    conditions = [label[at + 1 : doses.start()] for at in range(doses.start()) if label[at] == "_"]
-    return [
-        condition
-        for condition in conditions
-        if all(part in panel or part in control_labels for part in condition.split("+"))
-    ]
 
 
 def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[Caution]:
