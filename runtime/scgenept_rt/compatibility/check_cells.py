@@ -14,6 +14,7 @@ from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.checks import Finding, Findings, check_controls, check_labels, check_values
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.expression.groups import mixed_notices
+from scgenept_rt.expression.labels import find_control_rows
 from scgenept_rt.expression.missing_genes import accept_blanked, accept_missing
 from scgenept_rt.genes import GeneMatch, GenePanel, panel_warnings
 from scgenept_rt.options import FEWER_CONTROLS, FEWER_PREDICTIONS, EngineOptions, ReadOptions, resolve
@@ -112,7 +113,7 @@ def _check_opened(report: Report, cells: OpenedCells) -> Any:
     candidates = np.arange(cells.n_obs, dtype=np.int64)
     with findings.problems("labels"):
         if cells.n_obs:
-            control = cells.find_control_cells(panel)
+            control = find_control_rows(cells, panel)
             candidates = control.rows
             check_controls(control, cells.n_obs, findings)
             report.labels = check_labels(control, panel, findings)

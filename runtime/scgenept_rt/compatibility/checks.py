@@ -17,7 +17,7 @@ from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
 from scgenept_rt.expression.groups import group_columns
 from scgenept_rt.expression.label_columns import label_columns
-from scgenept_rt.expression.labels import ControlRows
+from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns
 from scgenept_rt.expression.scale import MAX_LOG1P, ScaleCheck, judge_scale
 from scgenept_rt.genes import GeneMatch, GenePanel
@@ -33,18 +33,10 @@ Topic = Literal["file", "labels", "perturbations", "genes", "vocabulary", "scale
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found.
-
-    Attributes
-    ----------
-    topic, status
-        What it is about; "problem" for what stops `predict`, "note" for what to look at.
-    text, remedy, options
-        What was found and what to do; of a problem, those of the error that `predict` would raise.
-    """
+    """One thing found; of a problem, text, remedy and options are those of the error that `predict` would raise."""
 
     topic: Topic
-    status: Literal["ok", "note", "problem"]
+    status: Literal["ok", "note", "problem"]  # "problem" stops `predict`, "note" is to be looked at
     text: str
     remedy: str = ""
     options: tuple[UseOption, ...] = ()
@@ -209,7 +201,7 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
     control: ControlRows | None = None
     values: dict[str, Any] | None = None
     with findings.problems("labels"):
-        control = cells.find_control_cells()
+        control = find_control_rows(cells)
         check_controls(control, cells.n_obs, findings)
     with findings.problems("file"):
         if isinstance(cells.matrix, CompressedColumns):

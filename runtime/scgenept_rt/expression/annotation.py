@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """Obs or var: `column` reads a column (a pandas Series, Categorical or array) when it is called.
-
-    `index` has the row names as str objects; `notices` returns warnings about values of a column that may be lost.
-    """
+    """Obs or var."""
 
     columns: tuple[str, ...]
     index_name: str | None
-    index: NDArray[np.object_]
-    column: Callable[[str], Any]
-    notices: Callable[[str], list[Notice]]
+    index: NDArray[np.object_]  # the row names, as str
+    column: Callable[[str], Any]  # reads a column: a pandas Series, Categorical or array
+    notices: Callable[[str], list[Notice]]  # returns warnings about values of a column that may be lost
 
     @property
     def n_rows(self) -> int:

@@ -17,7 +17,7 @@ from scgenept_rt.errors import CellsFormatError
 from scgenept_rt.expression.annotation import as_text, is_storable, text_of
 from scgenept_rt.expression.groups import Groups, Sampling, draw_groups, mixed_notices
 from scgenept_rt.expression.label_columns import LabelColumn, label_columns
-from scgenept_rt.expression.labels import ControlRows
+from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.missing_genes import accept_blanked
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.stored_rows import StoredRows, store_rows
@@ -120,7 +120,7 @@ def read_control_cells(
     with open_cells(source, options) as cells:
         cells.matrix  # noqa: B018  raises if there is none, before genes and labels are looked at
         match = cells.require_genes(panel)
-        control = cells.find_control_cells(panel)
+        control = find_control_rows(cells, panel)
         groups, drawn, of_groups = draw_groups(cells, control.rows, groupby, sampling or Sampling())
         notices: list[str] = []
         stored, order = np.unique(drawn, return_inverse=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import ControlCellsError, PerturbationError, UseOption
 from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.groups import rows_with
+from scgenept_rt.expression.labels import find_control_rows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions
@@ -118,7 +119,7 @@ class LabelledRows:
 
         Raises a `CellsError` if control cells cannot be identified by an obs column, or there are none in the group.
         """
-        control = cells.find_control_cells(panel)
+        control = find_control_rows(cells, panel)
         if control.labels is None:
             raise ControlCellsError(
                 "obs has no column with the perturbation of each cell, so there is nothing to compare with",
@@ -149,7 +150,7 @@ class LabelledRows:
             if gears is not None:
                 condition_names.setdefault(name, str(gears[row]))
         if CONTROL not in places:
-            assert group is not None, "without control cells, find_control_cells raises"
+            assert group is not None, "without control cells, find_control_rows raises"
             raise ControlCellsError(f"no control cell has {' = '.join(group)}")
         codes = index_of_code[raw]
         n_without = int((codes[rows] < 0).sum())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +12,10 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import Caution, ControlCellsError, FieldNotFoundError, Notice, UseOption
 from scgenept_rt.expression.annotation import Annotation, no_column
 from scgenept_rt.expression.label_columns import LabelColumn, design_columns, label_columns
+from scgenept_rt.expression.opened_cells import OpenedCells
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS
 from scgenept_rt.wording import join_limited, pluralize
-
-if TYPE_CHECKING:
-    from scgenept_rt.expression.opened_cells import OpenedCells
 
 CONDITION_KEYS = ("condition", "perturbation", "target_gene", "gene")
 

@@ -2,7 +2,7 @@
 
 >>> with open_cells("screen.h5ad", {"layer": "lognorm"}) as cells:
 ...     match = cells.require_genes(panel)  # which columns hold the model's genes
-...     control = cells.find_control_cells(panel)  # labels and rows of the control cells
+...     control = find_control_rows(cells, panel)  # labels and rows of the control cells
 ...     for batch in cells.values(match, control.rows):  # checked, in model gene order
 ...         ...
 """
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, CellsError, CellsFormatError, FieldNotFoundError, UseOption
 from scgenept_rt.expression.annotation import Annotation, as_text, no_column, usual_columns
-from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import MatrixRows, matrix_rows
 from scgenept_rt.expression.missing_genes import accept_missing, without_flagged
 from scgenept_rt.expression.scale import ScaleCheck, judge_scale
@@ -169,10 +168,6 @@ class OpenedCells(ABC):
         if self.has_raw and not self.options["use_raw"]:
             options.append(UseOption("use_raw", "read raw", True))
         return options
-
-    def find_control_cells(self, panel: GenePanel | None = None) -> ControlRows:
-        """Return labels and rows of the control cells; see `find_control_rows` for `panel` and what is raised."""
-        return find_control_rows(self, panel)
 
     @cached_property
     def gene_names(self) -> Mapping[str, Sequence[str]]:

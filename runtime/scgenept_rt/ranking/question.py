@@ -13,6 +13,7 @@ from scgenept_rt.errors import ArgumentError, Caution, UseOption
 from scgenept_rt.evaluation.measured import measured_label, sum_by_group
 from scgenept_rt.expression.groups import rows_with
 from scgenept_rt.expression.label_matching import LabelledRows
+from scgenept_rt.expression.labels import find_control_rows
 from scgenept_rt.expression.missing_genes import accept_missing, blanked_genes
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.genes import GeneMatch, GenePanel
@@ -143,7 +144,7 @@ def _target_state(
         if start is not None:
             first, name = _rows(cells, panel, start, "start", notices), start
         else:
-            control = cells.find_control_cells(panel)
+            control = find_control_rows(cells, panel)
             first, name = control.rows, "control cells"
             if control.labels is None:
                 first, name = np.setdiff1d(first, chosen), "all other cells"
