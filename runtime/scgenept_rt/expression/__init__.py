@@ -6,14 +6,12 @@ Importing this package loads NumPy alone; what reads files is imported when a fi
 from scgenept_rt.expression.control_cells import ControlCells, read_control_cells
 from scgenept_rt.expression.groups import Sampling
 from scgenept_rt.expression.opened_cells import OpenedCells, check_source, open_cells
-from scgenept_rt.expression.values_array import from_array
 
 __all__ = [
     "ControlCells",
     "OpenedCells",
     "Sampling",
     "check_source",
-    "from_array",
     "open_cells",
     "read_control_cells",
 ]

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 from scgenept_rt.errors import ArgumentError, ExpressionValueError
-from scgenept_rt.expression import from_array
+from scgenept_rt.expression.values_array import from_array
 from tests.runtime.expression.inputs import PANEL, log1p_values
 
 
