@@ -127,6 +127,11 @@ def read_control_cells(
         rows = control.rows[stored]
         values = store_rows(cells.values(match, rows, notices), order, len(panel))
         match = accept_blanked(cells, match, rows, values.expressed)
+        others: StoredRows | None = None
+        if all_genes:  # the columns of the model's genes stay empty
+            columns = np.arange(cells.var.n_rows, dtype=np.int64)
+            columns[match.columns[match.columns >= 0]] = -1
+            others = store_rows(cells.matrix.batches(rows, columns), order, cells.var.n_rows)
         annotation = InputAnnotation(cells.var.index)
         if annotated:
             annotation = _annotation(cells, panel, control, rows[order])
@@ -141,15 +146,8 @@ def read_control_cells(
             control_label=control.control_label,
             notices=[*match.notices, *control.notices, *of_groups, *notices],
             annotation=annotation,
-            others=_other_genes(cells, match, rows, order) if all_genes else None,
+            others=others,
         )
-
-
-def _other_genes(cells: OpenedCells, match: GeneMatch, rows: NDArray[np.int64], order: NDArray[np.int64]) -> StoredRows:
-    """Read the genes of the input that no gene of the model was found in; the columns of the others stay empty."""
-    columns = np.arange(cells.var.n_rows, dtype=np.int64)
-    columns[match.columns[match.columns >= 0]] = -1
-    return store_rows(cells.matrix.batches(rows, columns), order, cells.var.n_rows)
 
 
 def _annotation(cells: OpenedCells, panel: GenePanel, control: ControlRows, rows: NDArray[np.int64]) -> InputAnnotation:

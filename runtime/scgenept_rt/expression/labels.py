@@ -69,7 +69,11 @@ def find_control_rows(cells: OpenedCells, panel: GenePanel | None = None) -> Con
                 chosen = f"control cells are those with {column.name} = {' or '.join(labels)}"
                 notices.append(f"obs has the columns {', '.join(keys)}; {chosen}.")
             notices += _contradictions(cells, column.name, rows, panel)
-            notices += _other_controls(column, labels)
+            if others := [label for label in column.controls if label not in labels]:
+                listed = f"which are not used: {join_limited(_counted(column, others))}"
+                problem = f"obs column {column.name!r} has other labels that may be controls, {listed}"
+                take = UseOption("control_label", "take them too", _patterns(column, [*labels, *others]))
+                notices.append(Notice(problem, "", [take]))
             return ControlRows(rows, column.name, labels, column, tuple(notices))
     raise _no_control_cells(obs, columns[0], given, panel)
 
@@ -145,15 +149,6 @@ def _contradictions(cells: OpenedCells, key: str, rows: NDArray[np.int64], panel
         return [Caution(f"Warning: {problem}", "", options)]
     options.append(UseOption("condition_key", "keep to this column", key))
     raise ControlCellsError(problem, options=options)
-
-
-def _other_controls(column: LabelColumn, labels: Sequence[str]) -> list[str]:
-    others = [label for label in column.controls if label not in labels]
-    if not others:
-        return []
-    listed = join_limited(_counted(column, others))
-    problem = f"obs column {column.name!r} has other labels that may be controls, which are not used: {listed}"
-    return [Notice(problem, "", [UseOption("control_label", "take them too", _patterns(column, [*labels, *others]))])]
 
 
 def _check_other_columns(obs: Annotation, given: Sequence[str], panel: GenePanel | None) -> list[str]:

@@ -59,11 +59,12 @@ class Respelled:
             for kind, position in wanted.read(name, prefix):
                 found.setdefault(position, {}).setdefault(kind, []).append(column)
         self.unclear |= {at: name for at, name in wanted.hints(name_of) if at not in found}
-        of_mice = _mostly_of_mice(self._panel, found, name_of)
+        in_case = [(self._panel.names[at], name_of[kinds["case"][0]]) for at, kinds in found.items() if "case" in kinds]
+        of_mice = [written for name, written in in_case if written != name and written == written.capitalize()]  # Fosb
         for position in sorted(found):
             kind = min(found[position], key=list(_KINDS).index)
             column, *others = found[position][kind]
-            if others or (kind == "case" and of_mice):
+            if others or (kind == "case" and 2 * len(of_mice) > len(in_case)):
                 self.unclear[position] = name_of[column]
             else:
                 self._columns[position] = column
@@ -172,12 +173,3 @@ def _shared_prefix(wanted: _Wanted, names: Iterable[str], n_plain: int) -> str:
                 counts[name[: separator.end()]] += 1
     prefix, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
     return prefix if count > max(n_plain, 1) else ""
-
-
-def _mostly_of_mice(
-    panel: GenePanel, found: Mapping[int, Mapping[str, Sequence[int]]], names: Mapping[int, str]
-) -> bool:
-    """Return whether names that differ in case are written as symbols of mouse genes are (Fosb)."""
-    in_case = [(panel.names[position], names[kinds["case"][0]]) for position, kinds in found.items() if "case" in kinds]
-    of_mice = [written for name, written in in_case if written != name and written == written.capitalize()]
-    return 2 * len(of_mice) > len(in_case)

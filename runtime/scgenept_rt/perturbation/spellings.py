@@ -57,14 +57,10 @@ def guide_targets(label: str, panel: GenePanel, control_labels: Collection[str] 
     genes: set[str] = set()
     for part in [label.strip()] if label.strip() in panel else _SEPARATORS.split(label.strip()):
         for piece in [part] if part in panel or is_control(part) else part.split("_"):
-            gene = next((name for name in _without_numbers(piece) if name in panel), None)
+            bare = piece.removeprefix("sg")
+            gene = next((name for name in (piece, bare, re.sub(r"[-.]\d+$", "", bare)) if name in panel), None)
             if gene is not None:
                 genes.add(panel.names[panel.position(gene)])
             elif not (is_control(piece) or _REST_OF_GUIDE.fullmatch(piece)):
                 return ()
     return tuple(sorted(genes))
-
-
-def _without_numbers(piece: str) -> tuple[str, ...]:
-    bare = piece.removeprefix("sg")
-    return piece, bare, re.sub(r"[-.]\d+$", "", bare)
