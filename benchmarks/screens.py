@@ -24,8 +24,8 @@ import typer
 from numpy.typing import NDArray
 
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.demo import PlantedResponses, demo_control_cells, expression_rates
-from scgenept_rt.demo.responses import TARGETS
+from scgenept_rt.demo import demo_control_cells
+from scgenept_rt.demo.responses import TARGETS, PlantedResponses, expression_rates
 from scgenept_rt.predictor import Predictor, load
 from scgenept_rt.predictor.moments import CellMoments, OwnValues, mean_of_all, mean_of_some
 from shared import Values, machine, save, timed

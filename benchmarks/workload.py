@@ -134,7 +134,7 @@ def control_cells(names: Sequence[str], n_cells: int, seed: int = 0) -> AnnData:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from scgenept_rt.demo import draw_expression, expression_rates
+    from scgenept_rt.demo.responses import draw_expression, expression_rates
 
     values = draw_expression(expression_rates(names), n_cells, np.random.default_rng(seed))
     obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{i}" for i in range(n_cells)])

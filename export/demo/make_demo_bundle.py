@@ -23,8 +23,7 @@ from scgenept_export.model import NetworkShape, ReferenceModel
 from scgenept_export.variants import TOKEN_ENCODER, VALUE_ENCODER, variant_encoders
 from scgenept_export.vocabulary import Vocabulary, census_vocabulary
 from scgenept_rt.bundle import Bundle
-from scgenept_rt.demo import PlantedResponses, draw_expression
-from scgenept_rt.demo.responses import DEMO_TARGETS, MODULE_GENES, N_MODULES, TARGETS
+from scgenept_rt.demo.responses import DEMO_TARGETS, MODULE_GENES, N_MODULES, TARGETS, PlantedResponses, draw_expression
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parents[1] / "runtime" / "scgenept_rt" / "demo_bundle"

@@ -15,7 +15,7 @@ from scgenept_rt.cli.messages import Command, note, say
 from scgenept_rt.cli.options import with_options
 from scgenept_rt.cli.program import new_program, run_program
 from scgenept_rt.errors import MissingPackageError
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import Option
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:

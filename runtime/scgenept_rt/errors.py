@@ -234,17 +234,9 @@ class GeneMatchError(CellsError):
         Names of the genes concerned.
     """
 
-    def __init__(
-        self,
-        problem: str,
-        remedy: str = "",
-        options: Iterable[UseOption] = (),
-        *,
-        where: object = "",
-        genes: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, *problem_and_remedy: Any, genes: Iterable[str] = (), where: object = "") -> None:
         self.genes = tuple(genes)
-        super().__init__(problem, remedy, options, where=where)
+        super().__init__(*problem_and_remedy, where=where)
 
 
 class ExpressionValueError(CellsError):

@@ -3,13 +3,12 @@
 The change by a double perturbation is fitted by the changes of its two singles, over genes:
 ``double = c1 * first + c2 * second`` without intercept (Norman et al. 2019, doi:10.1126/science.aax4438). GEARS
 (Roohani, Huang, Leskovec 2024, doi:10.1038/s41587-023-01905-6; `get_coeffs` in `gears/utils.py` of release 0.0.2)
-derives the scores that `InteractionScores` holds. Here they are computed from a model's predictions.
+derives the scores that `interaction_scores` returns. Here they are computed from a model's predictions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import chain
 from math import comb, sqrt
 from pathlib import Path
@@ -42,77 +41,38 @@ _ALIKE_FROM = 0.95
 _DISTANCES_AT_ONCE = 1 << 20
 
 
-@dataclass(frozen=True)
-class InteractionScores:
-    """How a double perturbation relates to its two singles.
-
-    Attributes
-    ----------
-    c1, c2
-        Coefficients of the first and the second gene's change in the fit.
-    magnitude
-        ``sqrt(c1**2 + c2**2)``: high for synergy, low for suppression; `ADDITIVE_MAGNITUDE` if changes add up.
-    model_fit
-        Pearson correlation of the fit with the double's change (GEARS: `corr_fit`). Low: the double does what neither
-        single does (neomorphism).
-    dominance
-        ``|log10(c1 / c2)|``: 0 if both contribute alike, high for epistasis. NaN where the coefficients differ in sign,
-        infinite where one of them is 0.
-    equality_of_contribution
-        The smaller of the distance correlations of a single with the double, divided by the larger (GEARS: `eq_contr`).
-    similarity
-        Distance correlation of the two singles together with the double (GEARS: `dcor`). High with a low magnitude:
-        redundancy.
-    similarity_of_singles, similarity_first, similarity_second
-        Distance correlation of the singles with each other, and of each with the double (GEARS: `dcor_singles`,
-        `dcor_first`, `dcor_second`).
-    n_genes
-        Genes that the scores are over.
-    """
-
-    c1: float
-    c2: float
-    magnitude: float
-    model_fit: float
-    dominance: float
-    equality_of_contribution: float
-    similarity: float
-    similarity_of_singles: float
-    similarity_first: float
-    similarity_second: float
-    n_genes: int
-
-    @property
-    def kind(self) -> str:
-        """Additive within a tenth of `ADDITIVE_MAGNITUDE` (this package's threshold), else synergy or suppression."""
-        ratio = self.magnitude / ADDITIVE_MAGNITUDE
-        return "additive" if abs(ratio - 1.0) <= _ADDITIVE_WITHIN else "synergy" if ratio > 1.0 else "suppression"
-
-    @property
-    def singles_alike(self) -> bool:
-        """Whether the singles' changes are nearly the same (`similarity_of_singles` from 0.95 on).
-
-        Many pairs of coefficients then fit equally well, and magnitude and dominance mean nothing.
-        """
-        return self.similarity_of_singles >= _ALIKE_FROM
-
-    @property
-    def dominant(self) -> int | None:
-        """0 or 1 for the gene with over three times the other's coefficient (this package's threshold), else None."""
-        if not self.dominance > _DOMINANT_FROM:
-            return None
-        return 0 if abs(self.c1) > abs(self.c2) else 1
-
-
 def interaction_scores(
     first: NDArray[np.floating], second: NDArray[np.floating], double: NDArray[np.floating]
-) -> InteractionScores:
-    """Return the scores of a pair.
+) -> dict[str, Any]:
+    """Return the scores of a pair: how a double perturbation relates to its two singles.
 
     Parameters
     ----------
     first, second, double
         (n_genes,) changes against control by each single and by the double perturbation.
+
+    Returns
+    -------
+    dict
+        - `c1`, `c2`: coefficients of the first and the second gene's change in the fit;
+        - `magnitude`: ``sqrt(c1**2 + c2**2)``, high for synergy, low for suppression;
+        - `model_fit`: Pearson correlation of the fit with the double's change (GEARS: `corr_fit`). Low: the double does
+          what neither single does (neomorphism);
+        - `dominance`: ``|log10(c1 / c2)|``, 0 if both contribute alike, high for epistasis. NaN where the coefficients
+          differ in sign, infinite where one of them is 0;
+        - `equality_of_contribution`: the smaller of the distance correlations of a single with the double, divided by
+          the larger (GEARS: `eq_contr`);
+        - `similarity`: distance correlation of the two singles together with the double (GEARS: `dcor`). High with a
+          low magnitude: redundancy;
+        - `similarity_of_singles`, `similarity_first`, `similarity_second`: distance correlation of the singles with
+          each other, and of each with the double (GEARS: `dcor_singles`, `dcor_first`, `dcor_second`);
+        - `n_genes`: genes that the scores are over;
+        - `kind`: "additive" within a tenth of `ADDITIVE_MAGNITUDE` (this package's threshold), else "synergy" or
+          "suppression";
+        - `dominant`: 0 or 1 for the gene with over three times the other's coefficient (this package's threshold), or
+          None;
+        - `singles_alike`: whether the singles' changes are nearly the same (`similarity_of_singles` from 0.95 on). Many
+          pairs of coefficients then fit equally well, and magnitude and dominance mean nothing.
 
     Raises
     ------
@@ -125,26 +85,31 @@ def interaction_scores(
         raise ArgumentError(f"changes have the shapes {shapes}, expected (n_genes,) each, with two genes or more")
     one, two, both = changes
     singles = np.column_stack([one, two])
-    c1, c2 = (float(value) for value in theil_sen(singles, both))
-    fitted = singles @ np.array([c1, c2])
+    c1, c2 = theil_sen(singles, both)
     with np.errstate(divide="ignore", invalid="ignore"):
-        fit = np.corrcoef(fitted, both)[0, 1]
-        dominance = np.abs(np.log10(np.float64(c1) / np.float64(c2)))
+        model_fit = float(np.corrcoef(singles @ (c1, c2), both)[0, 1])
+        dominance = float(np.abs(np.log10(c1 / c2)))
+    magnitude = float(np.hypot(c1, c2))
     similarity_first, similarity_second = distance_correlation(one, both), distance_correlation(two, both)
     larger = max(similarity_first, similarity_second)
-    return InteractionScores(
-        c1,
-        c2,
-        float(np.hypot(c1, c2)),
-        float(fit),
-        float(dominance),
-        min(similarity_first, similarity_second) / larger if larger > 0 else float("nan"),
-        distance_correlation(singles, both),
-        distance_correlation(one, two),
-        similarity_first,
-        similarity_second,
-        len(one),
-    )
+    similarity_of_singles = distance_correlation(one, two)
+    additive = abs(magnitude / ADDITIVE_MAGNITUDE - 1.0) <= _ADDITIVE_WITHIN
+    return {
+        "c1": float(c1),
+        "c2": float(c2),
+        "magnitude": magnitude,
+        "model_fit": model_fit,
+        "dominance": dominance,
+        "equality_of_contribution": min(similarity_first, similarity_second) / larger if larger > 0 else float("nan"),
+        "similarity": distance_correlation(singles, both),
+        "similarity_of_singles": similarity_of_singles,
+        "similarity_first": similarity_first,
+        "similarity_second": similarity_second,
+        "n_genes": len(one),
+        "kind": "additive" if additive else "synergy" if magnitude > ADDITIVE_MAGNITUDE else "suppression",
+        "dominant": (0 if abs(c1) > abs(c2) else 1) if dominance > _DOMINANT_FROM else None,
+        "singles_alike": similarity_of_singles >= _ALIKE_FROM,
+    }
 
 
 def predicted_interactions(
@@ -161,8 +126,7 @@ def predicted_interactions(
     """Predict pairs and their singles from the same control cells, and score the pairs.
 
     Returns one row of a table per pair: `perturbation` (the label as given), `first` and `second` (the model's names of
-    its genes, in that order), `n_controls`, the attributes of `InteractionScores`, `kind`, `dominant` (a gene or None)
-    and `singles_alike`.
+    its genes, in that order), `n_controls`, and what `interaction_scores` returns, `dominant` as a gene or None.
 
     Parameters
     ----------
@@ -211,18 +175,9 @@ def predicted_interactions(
     found = []
     for pair, (first, second) in zip(parsed, names, strict=True):
         scores = interaction_scores(*(deltas[label][genes] for label in (first, second, pair.canonical)))
-        found.append(
-            {
-                "perturbation": pair.label,
-                "first": first,
-                "second": second,
-                "n_controls": rows.n_controls,
-                **asdict(scores),
-                "kind": scores.kind,
-                "dominant": None if scores.dominant is None else (first, second)[scores.dominant],
-                "singles_alike": scores.singles_alike,
-            }
-        )
+        scores["dominant"] = {0: first, 1: second}.get(scores["dominant"])
+        of_pair = {"perturbation": pair.label, "first": first, "second": second, "n_controls": rows.n_controls}
+        found.append(of_pair | scores)
     return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Unpack
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Precision, Reference, Target, Tolerance
+from scgenept_rt.bundle import REFERENCE_NAME, Bundle, Comparison, Reference, Target, Tolerance
 from scgenept_rt.errors import ArgumentError, ReferenceMismatchError, UseOption
 from scgenept_rt.options import EngineOptions, resolve
 from scgenept_rt.providers import ProviderChoice, select_provider
@@ -71,33 +71,6 @@ def check_reference(bundle: Bundle, session: Session) -> ReferenceResult:
     return result
 
 
-@dataclass(frozen=True)
-class Verified:
-    """One comparison of one graph.
-
-    Attributes
-    ----------
-    graph
-        Name of the graph's file; "eager model" for the provider torch.
-    against
-        "reference.npz" or "torch".
-    cells
-        What was compared, such as "6 cells x 192 genes".
-    attention_kernel
-        Empty if not known.
-    """
-
-    provider: str
-    device_id: int | None
-    precision: Precision
-    graph: str
-    against: str
-    cells: str
-    tolerance: Tolerance
-    comparison: Comparison
-    attention_kernel: str
-
-
 def verify_bundle(
     bundle: Bundle,
     *,
@@ -106,7 +79,7 @@ def verify_bundle(
     seed: int = 0,
     on_notice: Callable[[str], None] | None = None,
     **options: Unpack[EngineOptions],
-) -> Iterator[Verified]:
+) -> Iterator[dict[str, Any]]:
     """Run every graph that a provider can run (on the CPU also the portable ones), and compare with the eager model.
 
     Parameters
@@ -121,8 +94,11 @@ def verify_bundle(
 
     Yields
     ------
-    Verified
-        One per graph against ``reference.npz``, then one against PyTorch if wanted.
+    dict
+        One per graph and per device against ``reference.npz``, then one against PyTorch if wanted: `provider`, `device`
+        (None for the CPU), `precision`, `graph` (its file; "eager model" for the provider torch), `against`, `cells`
+        (what was compared, such as "6 cells x 192 genes"), `tolerance`, the figures of `Comparison` (`times_tolerance`
+        is its `worst`), `passed` and `attention_kernel` (None if not known).
     """
     engine = resolve(EngineOptions, options)
     if not against_torch:
@@ -143,29 +119,36 @@ def verify_bundle(
 
 def _verify(
     bundle: Bundle, choice: ProviderChoice, fresh: Sequence[_Predicted], on_notice: Callable[[str], None] | None
-) -> Iterator[Verified]:
+) -> Iterator[dict[str, Any]]:
     with attention_kernels(printed=choice.traits.is_cuda) as kernels:
         session = open_session(bundle, choice, on_notice=on_notice)
         reference = check_reference(bundle, session)
         predicted = [session.run(*inputs) for inputs, _ in fresh]
-    verified = Verified(
-        provider=choice.name,
-        device_id=choice.device_id,
-        precision=choice.precision,
-        graph="eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path,
-        against=REFERENCE_NAME,
-        cells=f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}",
-        tolerance=reference.tolerance,
-        comparison=reference.comparison,
-        attention_kernel=", ".join(kernels),
-    )
-    yield verified
+    tolerance = reference.tolerance
+
+    def figures(against: str, cells: str, comparison: Comparison) -> dict[str, Any]:
+        return {
+            "provider": choice.name,
+            "device": choice.device_id,
+            "precision": choice.precision,
+            "graph": "eager model" if choice.target is None else bundle.graph(choice.precision, choice.target).path,
+            "against": against,
+            "cells": cells,
+            "tolerance": asdict(tolerance),
+            "max_difference": comparison.max_difference,
+            "max_relative": comparison.max_relative,
+            "times_tolerance": comparison.worst,
+            "passed": comparison.passed,
+            "attention_kernel": ", ".join(kernels) or None,
+        }
+
+    cells = f"{pluralize(reference.n_cells, 'cell')} x {pluralize(reference.n_genes, 'gene')}"
+    yield figures(REFERENCE_NAME, cells, reference.comparison)
     if fresh:
         expected = [values for _, values in fresh]
         shapes = [f"{pluralize(len(part), 'fresh cell')} x {pluralize(part.shape[1], 'gene')}" for part in expected]
         flat = [np.concatenate([part.ravel() for part in parts]) for parts in (predicted, expected)]
-        comparison = reference.tolerance.compare(flat[0], flat[1])
-        yield replace(verified, against="torch", cells=" and ".join(shapes), comparison=comparison)
+        yield figures("torch", " and ".join(shapes), tolerance.compare(flat[0], flat[1]))
 
 
 def _choices(bundle: Bundle, engine: EngineOptions) -> list[ProviderChoice]:

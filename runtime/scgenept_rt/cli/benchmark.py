@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import typer
-
-from scgenept_rt.cli.messages import say
+from scgenept_rt.cli.messages import check_report_paths, say, write_reports
 from scgenept_rt.cli.options import BundleArgument, JsonFileOption, with_options
-from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.files.text import json_text
-from scgenept_rt.options import EngineOptions
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import EngineOptions, Option
 from scgenept_rt.wording import pluralize
 
 _COLUMNS = {
@@ -30,7 +26,10 @@ _COLUMNS = {
 def benchmark(
     bundle: BundleArgument,
     engine: EngineOptions,
-    batch_sizes: Annotated[str, Option("auto", "Cells per batch; auto: 1,8,32, on the CPU 1,4.", "auto|N,N,...")],
+    batch_sizes: Annotated[
+        list[int] | Literal["auto"],
+        Option("auto", "Cells per batch; auto: 1,8,32, on the CPU 1,4.", "auto|N,N,...", minimum=1),
+    ],
     repeats: Annotated[
         int | None, Option(None, "Timed runs per batch size; default: 20, on the CPU 5.", "N", minimum=1)
     ],
@@ -43,21 +42,10 @@ def benchmark(
     """
     from scgenept_rt.benchmark import run_benchmark
 
-    sizes = _batch_sizes(batch_sizes)
     check_report_paths((json_file,), ())
+    sizes = () if batch_sizes == "auto" else batch_sizes
     result = run_benchmark(bundle, batch_sizes=sizes, repeats=repeats, end_to_end=end_to_end, progress=say, **engine)
     write_reports([(json_file, lambda: json_text(result, indent=1) + "\n")], lambda: _print(result))
-
-
-def _batch_sizes(text: str) -> tuple[int, ...]:
-    if text == "auto":
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise typer.BadParameter(
-            f"{text!r} is neither auto nor numbers from 1 on, such as 1,8,32", param_hint="--batch-sizes"
-        )
-    return tuple(int(part) for part in parts)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from scgenept_rt.cli.messages import show_progress
 from scgenept_rt.cli.options import with_options
 from scgenept_rt.files.failures import failed_writes
-from scgenept_rt.options import EngineOptions, FileOptions
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import EngineOptions, FileOptions, Option
 from scgenept_rt.wording import pluralize
 
 _SHOWN_GENES = 8
@@ -41,40 +43,58 @@ def demo(
             raise typer.BadParameter("give --out or --screen, not both", param_hint="--screen")
         _write_screen(screen, cells, output["overwrite"])
         return
-    import time
-
-    from scgenept_rt.bundle import demo_bundle_path
-    from scgenept_rt.cli.progress import show_progress
-    from scgenept_rt.demo import DEMO_CELLS, DEMO_PERTURBATIONS, NOTICE, demo_control_cells
+    from scgenept_rt.bundle import DEMO_NAME, demo_bundle_path
+    from scgenept_rt.demo import responses as made
     from scgenept_rt.evaluation import change_tables
+    from scgenept_rt.files.stores import write_h5ad
+    from scgenept_rt.output.destination import check_destination
     from scgenept_rt.predictor import load
 
+    files = [(out or Path()) / name for name in (_CELLS_FILE, _PREDICTIONS_FILE)]
     if out is not None:
-        _check_directory(out, output["overwrite"])
+        with failed_writes(out, "the directory cannot be made"):
+            out.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            check_destination(path, overwrite=output["overwrite"])
     model = load(demo_bundle_path(), **engine)
-    print(NOTICE)
-    cells = cells or DEMO_CELLS
-    controls = demo_control_cells(cells)
+    print(made.NOTICE)
+    labels, cells = made.DEMO_PERTURBATIONS, cells or made.DEMO_CELLS
+    controls = made.demo_control_cells(cells)
     started = time.perf_counter()
     with show_progress("cells") as progress:
-        predicted = model.predict(controls, DEMO_PERTURBATIONS, progress=progress)
-    seconds = (time.perf_counter() - started) / (cells * len(DEMO_PERTURBATIONS))
+        predicted = model.predict(controls, labels, progress=progress)
+    seconds = (time.perf_counter() - started) / (cells * len(labels))
     print(
-        f"Predicted {' and '.join(DEMO_PERTURBATIONS)} for {pluralize(cells, 'synthetic control cell')} of "
+        f"Predicted {' and '.join(labels)} for {pluralize(cells, 'synthetic control cell')} of "
         f"{controls.n_vars:,} genes: provider {model.provider}, {model.precision}, {seconds * 1e3:,.0f} ms per cell."
     )
     formats = dict.fromkeys(("control", "predicted", "delta", "delta_sem"), "{:.2f}".format)
     formats["delta"] = "{:+.2f}".format
-    for label, table in zip(DEMO_PERTURBATIONS, change_tables(predicted, top=_SHOWN_GENES), strict=True):
+    for label, table in zip(labels, change_tables(predicted, top=_SHOWN_GENES), strict=True):
         print(f"\n{label}: the genes that change most (mean log1p expression; synthetic, no biology)")
         shown = table.set_index("gene")[[*formats]].rename_axis(index=None, columns="gene")  # names on the left
         print(shown.to_string(formatters=formats, na_rep="-"))
-    if out is not None:
-        from scgenept_rt.files.stores import write_h5ad
-
-        write_h5ad(controls, out / _CELLS_FILE)
-        write_h5ad(predicted, out / _PREDICTIONS_FILE)
-    _print_next_steps(out, engine["provider"])
+    flags = " ".join(f"-p {label}" for label in labels)
+    if out is None:
+        print("\nKeep the files of this demo:\n  scgenept-rt demo --out demo-output")
+    else:
+        for adata, path in zip((controls, predicted), files, strict=True):
+            write_h5ad(adata, path)
+        # A directory of that name, perhaps --out itself, would be taken for the bundle.
+        shipped = demo_bundle_path() if Path(DEMO_NAME).exists() else DEMO_NAME
+        bundle, cells_file, predictions_file = (shlex.quote(str(path)) for path in (shipped, *files))
+        chosen = "" if engine["provider"] == "auto" else f" --provider {engine['provider']}"
+        print(
+            f"\nWrote {cells_file} and {predictions_file} (synthetic too). The same predictions by hand:\n"
+            f"  scgenept-rt predict {bundle} {cells_file} --out {predictions_file} {flags}{chosen} --overwrite"
+        )
+    print(
+        "\nNext, on your own data, with a checkpoint trained on the Norman data, whose genes it predicts:\n"
+        "  scgenept-export bundle --checkpoint best_model.pt --genes norman --dataset norman "
+        "--variant scgenept_go_c_gpt_concat --out BUNDLE\n"
+        "  scgenept-rt check BUNDLE CELLS.h5ad\n"
+        f"  scgenept-rt predict BUNDLE CELLS.h5ad --out predictions.h5ad {flags}"
+    )
 
 
 def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
@@ -97,40 +117,3 @@ def _write_screen(path: Path, n_controls: int | None, overwrite: bool) -> None:
     counts = f"{n_controls:,} control cells and {made.n_obs - n_controls:,} perturbed ones"
     print(f"wrote {path}: {counts}, {len(labels)} perturbations, {made.n_vars:,} genes")
     print("The cells are synthetic: no biology. They respond as the bundle `demo` was trained to.")
-
-
-def _check_directory(out: Path, overwrite: bool) -> None:
-    from scgenept_rt.output.destination import check_destination
-
-    with failed_writes(out, "the directory cannot be made"):
-        out.mkdir(parents=True, exist_ok=True)
-    for name in (_CELLS_FILE, _PREDICTIONS_FILE):
-        check_destination(out / name, overwrite=overwrite)
-
-
-def _print_next_steps(out: Path | None, provider: str) -> None:
-    from shlex import quote
-
-    from scgenept_rt.bundle import DEMO_NAME, demo_bundle_path
-    from scgenept_rt.demo import DEMO_PERTURBATIONS
-
-    labels = " ".join(f"-p {label}" for label in DEMO_PERTURBATIONS)
-    if out is None:
-        print("\nKeep the files of this demo:\n  scgenept-rt demo --out demo-output")
-    else:
-        # A directory of that name, perhaps --out itself, would be taken for the bundle.
-        shipped = demo_bundle_path() if Path(DEMO_NAME).exists() else DEMO_NAME
-        files = (shipped, out / _CELLS_FILE, out / _PREDICTIONS_FILE)
-        bundle, cells, predictions = (quote(str(path)) for path in files)
-        chosen = "" if provider == "auto" else f" --provider {provider}"
-        print(
-            f"\nWrote {cells} and {predictions} (synthetic too). The same predictions by hand:\n"
-            f"  scgenept-rt predict {bundle} {cells} --out {predictions} {labels}{chosen} --overwrite"
-        )
-    print(
-        "\nNext, on your own data, with a checkpoint trained on the Norman data, whose genes it predicts:\n"
-        "  scgenept-export bundle --checkpoint best_model.pt --genes norman --dataset norman "
-        "--variant scgenept_go_c_gpt_concat --out BUNDLE\n"
-        "  scgenept-rt check BUNDLE CELLS.h5ad\n"
-        f"  scgenept-rt predict BUNDLE CELLS.h5ad --out predictions.h5ad {labels}"
-    )

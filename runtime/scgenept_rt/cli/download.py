@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scgenept_rt.cli.messages import say, show
+from scgenept_rt.cli.messages import say, show, show_progress
 from scgenept_rt.cli.options import with_options
-from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import Option
 from scgenept_rt.wording import format_size, pluralize
 
 if TYPE_CHECKING:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from scgenept_rt.cli.messages import note, show, worded
+from scgenept_rt.cli.messages import check_report_paths, note, show, show_progress, worded, write_reports
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import CsvFileOption, InGroupOption, JsonFileOption, with_options
-from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.cli.report_files import check_report_paths, write_reports
-from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
-from scgenept_rt.options.declaration import Option
-
-if TYPE_CHECKING:
-    from scgenept_rt.evaluation import Evaluation
+from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, Option, ReadOptions, SampleOptions
 
 
 @with_options()
@@ -58,59 +53,42 @@ def evaluate(
 
     Baselines: no change, the mean of the training cells, and for pairs the sum of the single changes.
     """
-    data = _data(inputs, predictions)
+    if len(inputs) != 2 and (len(inputs) != 1 or predictions is None):
+        given = " ".join(map(str, inputs))
+        raise typer.BadParameter(f"{given!r}: give BUNDLE and DATA, or DATA with --predictions FILE")
     if predictions is None and in_group is not None:
         raise typer.BadParameter("needs --predictions", param_hint="--in-group")
     if predictions is not None and (sample["n_controls"] is not None or protocol != "all"):
         raise typer.BadParameter("--n-controls and --protocol do not apply to --predictions; leave them out")
 
+    from scgenept_rt import evaluation
     from scgenept_rt.bundle import Bundle
-    from scgenept_rt.evaluation import evaluate as evaluate_predictions
-    from scgenept_rt.evaluation import load_split, read_groups, read_predictions
+    from scgenept_rt.evaluation import report_formats
 
     check_report_paths((csv_file, json_file, html_file), (*inputs, predictions, Path(split)))
     if html_file is not None:
         from scgenept_rt.plotting.drawing import require_matplotlib
 
         require_matplotlib()
-    chosen = load_split(split)
+    chosen = evaluation.load_split(split)
     if subgroups:
         chosen.restricted(subgroups)  # refuses an unknown one before the bundle is opened
-    if predictions is not None:
-        groups = read_groups(predictions) if in_group is None else [read_predictions(predictions, in_group=in_group)]
-        means = groups[0]
-        recorded = means.provenance.get("manifest_digest")
-        if len(inputs) == 2 and recorded is not None:
-            digest = Bundle.open(inputs[0], check_files=False).digest
-            if recorded != digest:
-                note(f"{means.where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
-        result = evaluate_predictions(groups, data, chosen, subgroups=subgroups or (), read=read)
-    else:
+    compare = partial(evaluation.evaluate, data=inputs[-1], split=chosen, subgroups=subgroups or (), read=read)
+    if predictions is None:
         shorter = [FEWER_CONTROLS] if protocol == "all" else []
         with open_model(inputs[0], engine) as model, show_progress("cells", shorter=shorter) as progress:
-            result = evaluate_predictions(
-                model,
-                data,
-                chosen,
-                subgroups=subgroups or (),
-                protocol=protocol,
-                read=read,
-                progress=progress,
-                **sample,
-            )
+            result = compare(model, protocol=protocol, progress=progress, **sample)
+    else:
+        if in_group is None:
+            groups = evaluation.read_groups(predictions)
+        else:
+            groups = [evaluation.read_predictions(predictions, in_group=in_group)]
+        recorded = groups[0].provenance.get("manifest_digest")
+        digest = Bundle.open(inputs[0], check_files=False).digest if len(inputs) == 2 else recorded
+        if recorded not in (None, digest):
+            note(f"{groups[0].where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
+        result = compare(groups)
     result = replace(result, notices=tuple(map(worded, result.notices)))
-    _write(result, csv_file, json_file, html_file)
-
-
-def _data(inputs: list[Path], predictions: Path | None) -> Path:
-    if len(inputs) == 2 or (len(inputs) == 1 and predictions is not None):
-        return inputs[-1]
-    given = " ".join(map(str, inputs))
-    raise typer.BadParameter(f"{given!r}: give BUNDLE and DATA, or DATA with --predictions FILE")
-
-
-def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, html_file: Path | None) -> None:
-    from scgenept_rt.evaluation.report_formats import csv_report, json_report, text_report
 
     def page() -> str:
         from scgenept_rt.evaluation.html_report import html_report
@@ -118,7 +96,8 @@ def _write(result: Evaluation, csv_file: Path | None, json_file: Path | None, ht
 
         return html_report(result, evaluation_figures(result))
 
+    csv, json = (partial(written, result) for written in (report_formats.csv_report, report_formats.json_report))
     write_reports(
-        [(csv_file, lambda: csv_report(result)), (json_file, lambda: json_report(result)), (html_file, page)],
-        lambda: show("\n".join(text_report(result))),
+        [(csv_file, csv), (json_file, json), (html_file, page)],
+        lambda: show("\n".join(report_formats.text_report(result))),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from scgenept_rt.cli.options import BundleArgument, with_options
 from scgenept_rt.errors import UnknownGeneError
 from scgenept_rt.files.text import json_text
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import Option
 from scgenept_rt.wording import join_limited
 
 if TYPE_CHECKING:

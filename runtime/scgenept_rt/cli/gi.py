@@ -8,14 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from scgenept_rt.cli.messages import note, show
+from scgenept_rt.cli.messages import check_report_paths, note, show, show_progress, write_reports
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, CsvFileOption, JsonFileOption, with_options
-from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.files.text import csv_text, json_text
-from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, ReadOptions, SampleOptions
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import FEWER_CONTROLS, EngineOptions, Option, ReadOptions, SampleOptions
 from scgenept_rt.wording import pluralize
 
 _COLUMNS = (

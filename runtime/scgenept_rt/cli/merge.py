@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from scgenept_rt.cli.messages import note, resume_command, resume_hint
+from scgenept_rt.cli.messages import note, resume_command, resume_hint, show_progress
 from scgenept_rt.cli.options import with_options
-from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.options import FileOptions
 
 

@@ -1,11 +1,13 @@
-"""What commands print on standard error, with options worded as the flags of the command at hand."""
+"""What commands print beside results: messages, with options worded as their flags, progress, and reports."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,15 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from scgenept_rt.errors import Notice, PredictionWarning, ScgeneptError
-from scgenept_rt.wording import printable
+from scgenept_rt.errors import Notice, OutputError, PredictionWarning, ScgeneptError, UseOption
+from scgenept_rt.files.durable import check_report_path, write_report
+from scgenept_rt.wording import format_duration, printable
+
+_SECONDS_BETWEEN_LINES = 15.0
+_LONG_SECONDS, _SECONDS_TO_JUDGE = 3600.0, 5.0
+
+Show = Callable[[str, int, int | None], None]
+"""Called with a line of text, and how many of how many are done."""
 
 _flags: dict[str, str] = {}
 
@@ -105,3 +114,88 @@ class Command(_WithoutTypes, TyperCommand):  # type: ignore[misc]
         except ScgeneptError as error:
             error.args = (error.message(_flags),)
             raise
+
+
+@contextmanager
+def show_progress(unit: str, *, scale: float = 1.0, shorter: Sequence[UseOption] = ()) -> Iterator[Callable[..., None]]:
+    """Yield a function that takes how many of how many are done, and shows them with the rate and the time left.
+
+    The rate is that since its first call: what a resumed run found done does not count. Counts are shown in `unit`,
+    divided by `scale`; a third argument is shown after the rate. `shorter` are options to suggest if more than an hour
+    is left.
+    """
+    begun: tuple[float, int] | None = None
+    is_long = False
+    with _bar() if sys.stderr.isatty() else _lines() as show:
+
+        def update(done: int, total: int | None, also: str = "") -> None:
+            nonlocal begun, is_long
+            now = time.monotonic()
+            started, first = begun = begun or (now, done)
+            seconds = now - started
+            per_second = (done - first) / seconds if seconds else 0.0
+            left = (total - done) / per_second if total and per_second else 0.0
+            if shorter and not is_long and left > _LONG_SECONDS and seconds > _SECONDS_TO_JUDGE:
+                is_long = True
+                note(Notice(f"this run will take about {format_duration(left)}", options=shorter))
+            of_total = f" of {total / scale:,.0f}" if total else ""
+            texts = [f"{done / scale:,.0f}{of_total} {unit}", f"{per_second / scale:,.1f} {unit}/s", also]
+            if left:
+                texts.append(f"{format_duration(left)} left")
+            show(", ".join(filter(None, texts)), done, total)
+
+        yield update
+
+
+@contextmanager
+def _lines() -> Iterator[Show]:
+    printed = time.monotonic()
+
+    def show(text: str, *_: int | None) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if now - printed >= _SECONDS_BETWEEN_LINES:
+            printed = now
+            say(text)
+
+    yield show
+
+
+@contextmanager
+def _bar() -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda text, done, total: bar.update(task, completed=done, total=total, description=text)
+
+
+def check_report_paths(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Check before minutes of prediction whether the reports can be written, each to a file of its own."""
+    taken = {os.path.realpath(path): "this is an input of the command" for path in inputs if path is not None}
+    for path in outputs:
+        if path is not None:
+            check_report_path(path)
+            place = os.path.realpath(path)
+            if place in taken:
+                raise OutputError(taken[place], "Choose another path", where=path)
+            taken[place] = "another report of this command goes there too"
+
+
+def write_reports(reports: Sequence[tuple[Path | None, Callable[[], str]]], show: Callable[[], None]) -> None:
+    """Write the reports that are asked for, then print the figures and what was written.
+
+    In this order, as the reader of a pipe may close it (`| head`), which ends the program; and figures that were
+    computed are printed even if a report cannot be written.
+    """
+    written = []
+    try:
+        for path, text in reports:
+            if path is not None:
+                write_report(path, text().encode())
+                written.append(path)
+    finally:
+        show()
+        for path in written:
+            print(f"wrote {path}")

@@ -1,16 +1,21 @@
-"""Opening a model for a command."""
+"""What commands that predict share: opening a model, and the perturbations that flags ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
 
 from scgenept_rt.cli.messages import note, say
-from scgenept_rt.options import EngineOptions
+from scgenept_rt.options import EngineOptions, Option, ReadOptions
+from scgenept_rt.wording import join_limited, pluralize
 
 if TYPE_CHECKING:
+    from scgenept_rt.genes import GenePanel
+    from scgenept_rt.perturbation import PerturbationRequest
     from scgenept_rt.predictor import Predictor
 
 
@@ -40,3 +45,61 @@ def open_model(
         if model.bundle.manifest.synthetic:
             note("this bundle's weights are synthetic; its predictions mean nothing in biology.")
         yield model
+
+
+class PerturbationOptions(TypedDict, total=False):
+    """Which perturbations are predicted."""
+
+    perturbation: Annotated[
+        list[str] | None,
+        Option(None, "Such as FOSB+ctrl or SAMD1+ZBTB1; may be repeated.", "LABEL", flag="-p,--perturbation"),
+    ]
+    perturbations: Annotated[
+        Path | None,
+        Option(
+            None,
+            "One label per line (.txt, or - for a pipe), or columns perturbation and optionally n_controls "
+            "(.csv, .tsv).",
+            "FILE",
+        ),
+    ]
+    all_singles: Annotated[bool, Option(False, "Every gene of the model, one at a time.")]
+    pairs_of: Annotated[Path | None, Option(None, "All pairs of the genes in a file.", "FILE")]
+    all_measured: Annotated[bool, Option(False, "Every perturbation measured in CELLS whose genes the model has.")]
+
+
+def requested(
+    options: PerturbationOptions, cells: Path, read: ReadOptions
+) -> Callable[[GenePanel], list[str | PerturbationRequest]]:
+    """Read the files of perturbations and genes, and return a function that lists the labels for a model's genes."""
+    if not any(options.values()):
+        raise typer.BadParameter("give perturbations with -p, --perturbations, --all-singles or --pairs-of")
+    from scgenept_rt.perturbation import files, labels
+
+    perturbations, pairs_of = options.get("perturbations"), options.get("pairs_of")
+    listed = files.read_perturbation_file(perturbations) if perturbations is not None else []
+    genes = files.read_gene_list(pairs_of) if pairs_of is not None else []
+
+    def pairs(panel: GenePanel) -> list[str]:
+        if genes:
+            labels.parse_perturbations(genes, panel)  # what the model lacks, before there are millions of pairs
+        return labels.pairs_of(genes)
+
+    return lambda panel: [
+        *(options.get("perturbation") or []),
+        *listed,
+        *(labels.all_singles(panel) if options.get("all_singles") else []),
+        *pairs(panel),
+        *(_measured(cells, read, panel) if options.get("all_measured") else []),
+    ]
+
+
+def _measured(cells: Path, read: ReadOptions, panel: GenePanel) -> list[str]:
+    """Return the labels of cells that the model can read, and print the others."""
+    from scgenept_rt.expression.label_matching import measured_perturbations
+
+    labels, others = measured_perturbations(cells, panel, read)
+    if others:
+        unread = pluralize(len(others), "label")
+        note(f"{unread} of the cells cannot be read as genes of the model: {join_limited(others)}.")
+    return labels

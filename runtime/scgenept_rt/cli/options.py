@@ -33,7 +33,7 @@ def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Call
     """Turn parameters annotated with an `Option` into flags, and those that are groups of options into a flag each.
 
     A command declares `engine: EngineOptions`, and is called with the mapping of its options. In the help, the first
-    line of the group's docstring is the title of its flags.
+    line of the group's docstring, if it has one, is the title of its flags.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Call
                     if option.flag is not None and (wanted is None or option.name in wanted)
                 ]
                 # Flags with a title of their own have columns of their own: names stay whole on 80 columns.
-                title = str(hint.__doc__).splitlines()[0].rstrip(".")
+                title = hint.__doc__ and hint.__doc__.splitlines()[0].rstrip(".")
                 parameters += [_parameter(option, title) for option in groups[name]]
             elif isinstance(get_args(hint)[-1], Option):
                 parameters.append(_parameter(declared(name, hint)))

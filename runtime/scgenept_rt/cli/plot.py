@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
 from scgenept_rt.cli.messages import Command, Group, note
 from scgenept_rt.cli.model import open_model
 from scgenept_rt.cli.options import InGroupOption, with_options
-from scgenept_rt.options import EngineOptions, FigureOptions, ReadOptions, SampleOptions
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import EngineOptions, FigureOptions, Option, ReadOptions, SampleOptions
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Draw predictions as .png, .svg or .pdf (needs matplotlib).")
 
@@ -27,14 +25,9 @@ _PredictionsArgument = Annotated[
 _PerturbationOption = Annotated[
     str, Option(..., "Such as FOSB+ctrl or SAMD1+ZBTB1.", "LABEL", flag="-p,--perturbation")
 ]
-_PredictionsOption = Annotated[
-    list[str] | None, Option(None, "A file that `predict` wrote, with its name; may be repeated.", "[NAME=]FILE")
-]
-_BundleOption = Annotated[list[str] | None, Option(None, "Predict with this bundle; may be repeated.", "[NAME=]BUNDLE")]
 _OutOption = Annotated[Path, Option(..., ".png, .svg or .pdf; replaced if it exists.", "FILE", flag="-o,--out")]
 _NAMED_GENES = Option(20, "How many genes to show by name.", "N", minimum=1)
 _SeparatedGenesOption = Annotated[str | None, Option(None, "Draw these genes instead.", "A,B,...")]
-_WithoutTargetsOption = Annotated[bool, Option(False, "Leave out the genes that a perturbation targets.")]
 
 
 class _FigureOptions(FigureOptions, total=False):
@@ -45,15 +38,26 @@ class _FigureOptions(FigureOptions, total=False):
     ]
 
 
+class _Predictions(TypedDict):
+    predictions: Annotated[
+        list[str] | None, Option(None, "A file that `predict` wrote, with its name; may be repeated.", "[NAME=]FILE")
+    ]
+    bundle: Annotated[list[str] | None, Option(None, "Predict with this bundle; may be repeated.", "[NAME=]BUNDLE")]
+    in_group: InGroupOption
+
+
+class _Changes(TypedDict):
+    in_group: InGroupOption
+    without_targets: Annotated[bool, Option(False, "Leave out the genes that a perturbation targets.")]
+
+
 @app.command("top-de", cls=Command)
 @with_options()
 def top_de(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
-    predictions: _PredictionsOption,
-    bundle: _BundleOption,
-    in_group: InGroupOption,
+    predictions: _Predictions,
     n_genes: Annotated[int, _NAMED_GENES],
     genes: _SeparatedGenesOption,
     figure: _FigureOptions,
@@ -62,9 +66,8 @@ def top_de(
     engine: EngineOptions,
 ) -> None:
     """Draw measured change as boxes and predictions as points, for the genes that change most."""
-    series = _series(perturbation, predictions, bundle, in_group, engine)
-    chosen: dict[str, Any] = {"n_genes": n_genes, "genes": _split(genes), "read": read, "in_group": in_group, **sample}
-    _draw("top_de", out, figure, data, perturbation, series=series, on_notice=note, **chosen)
+    chosen: dict[str, Any] = {"n_genes": n_genes, "genes": _split(genes), "read": read, **sample}
+    _draw("top_de", out, figure, data, perturbation, series=(predictions, engine), on_notice=note, **chosen)
 
 
 @app.command("agreement", cls=Command)
@@ -73,9 +76,7 @@ def agreement(
     data: _DataArgument,
     perturbation: _PerturbationOption,
     out: _OutOption,
-    predictions: _PredictionsOption,
-    bundle: _BundleOption,
-    in_group: InGroupOption,
+    predictions: _Predictions,
     label_genes: Annotated[str | None, Option(None, "Name these genes instead of those that change most.", "A,B,...")],
     figure: _FigureOptions,
     sample: SampleOptions,
@@ -83,9 +84,8 @@ def agreement(
     engine: EngineOptions,
 ) -> None:
     """Draw predicted against measured change, one point per gene, with Pearson's r."""
-    series = _series(perturbation, predictions, bundle, in_group, engine)
-    chosen = {"label_genes": _split(label_genes), "read": read, "in_group": in_group, **sample}
-    _draw("agreement", out, figure, data, perturbation, series=series, on_notice=note, **chosen)
+    chosen = {"label_genes": _split(label_genes), "read": read, **sample}
+    _draw("agreement", out, figure, data, perturbation, series=(predictions, engine), on_notice=note, **chosen)
 
 
 @app.command("delta", cls=Command)
@@ -95,13 +95,11 @@ def delta(
     perturbation: _PerturbationOption,
     out: _OutOption,
     n_genes: Annotated[int, _NAMED_GENES],
-    in_group: InGroupOption,
-    without_targets: _WithoutTargetsOption,
+    changes: _Changes,
     figure: _FigureOptions,
 ) -> None:
     """Draw the largest predicted changes as bars with their errors; needs no measured cells."""
-    chosen: dict[str, Any] = {"n_genes": n_genes, "in_group": in_group, "without_targets": without_targets}
-    _draw("delta", out, figure, predictions, perturbation, **chosen)
+    _draw("delta", out, figure, predictions, perturbation, n_genes=n_genes, **changes)
 
 
 @app.command("volcano", cls=Command)
@@ -111,13 +109,11 @@ def volcano(
     perturbation: _PerturbationOption,
     out: _OutOption,
     n_genes: Annotated[int, replace(_NAMED_GENES, default=10)],
-    in_group: InGroupOption,
-    without_targets: _WithoutTargetsOption,
+    changes: _Changes,
     figure: _FigureOptions,
 ) -> None:
     """Draw predicted effects against the number of their errors; needs no measured cells."""
-    chosen: dict[str, Any] = {"n_genes": n_genes, "in_group": in_group, "without_targets": without_targets}
-    _draw("volcano", out, figure, predictions, perturbation, **chosen)
+    _draw("volcano", out, figure, predictions, perturbation, n_genes=n_genes, **changes)
 
 
 @app.command("heatmap", cls=Command)
@@ -139,44 +135,57 @@ def heatmap(
     ],
     n_genes: Annotated[int, replace(_NAMED_GENES, default=40)],
     genes: _SeparatedGenesOption,
-    in_group: InGroupOption,
-    without_targets: _WithoutTargetsOption,
+    changes: _Changes,
     cluster: Annotated[bool, Option(True, "Put similar rows and columns side by side.", flag="--cluster/--no-cluster")],
     figure: _FigureOptions,
 ) -> None:
     """Draw predicted changes, perturbations x genes, as colours; needs no measured cells."""
     chosen: dict[str, Any] = {"n_genes": n_genes, "genes": _split(genes), "n_perturbations": n_perturbations}
-    chosen |= {"cluster": cluster, "in_group": in_group, "without_targets": without_targets, "on_notice": note}
-    _draw("heatmap", out, figure, predictions, perturbation, **chosen)
+    _draw("heatmap", out, figure, predictions, perturbation, cluster=cluster, on_notice=note, **chosen, **changes)
 
 
-@contextmanager
-def _series(
-    perturbation: str,
-    predictions: list[str] | None,
-    bundles: list[str] | None,
-    in_group: str | None,
-    engine: EngineOptions,
-) -> Iterator[dict[str, dict[str, Any]]]:
-    """Yield the argument with the predictions to draw, by name: what was read of files, and opened bundles."""
-    if not predictions and not bundles:
+def _draw(
+    kind: str,
+    out: Path,
+    figure: _FigureOptions,
+    *inputs: Any,
+    series: tuple[_Predictions, EngineOptions] | None = None,
+    **chosen: Any,
+) -> None:
+    """Draw a figure of `scgenept_rt.plotting`; without a size, that follows from what is drawn."""
+    size = _size(figure["size"])
+    from scgenept_rt import plotting
+    from scgenept_rt.plotting.drawing import check_figure_path, new_figure
+
+    check_figure_path(out)  # before minutes of prediction
+    with ExitStack() as models:
+        if series is not None:
+            chosen["in_group"] = series[0]["in_group"]
+            chosen["predictions"] = _by_name(inputs[-1], *series, models)
+        ax = None if size is None else new_figure(*size).add_subplot()
+        drawn = getattr(plotting, kind)(*inputs, ax=ax, **chosen)
+    print(f"wrote {plotting.save(drawn, out, title=figure['title'], dpi=figure['dpi'])}")
+
+
+def _by_name(perturbation: str, chosen: _Predictions, engine: EngineOptions, models: ExitStack) -> dict[str, Any]:
+    """Return the predictions to draw by name: what was read of files, and bundles that are opened as models."""
+    if not chosen["predictions"] and not chosen["bundle"]:
         raise typer.BadParameter("give --predictions FILE or --bundle BUNDLE")
     from scgenept_rt.errors import PlotError
     from scgenept_rt.evaluation import read_predictions
 
-    with ExitStack() as stack:
-        found: list[tuple[str, Any]] = []
-        for name, path in map(_name_and_path, predictions or []):
-            means = read_predictions(path, name=name, labels=[perturbation], in_group=in_group)
-            found.append((means.name, means))
-        for name, path in map(_name_and_path, bundles or []):
-            model = stack.enter_context(open_model(path, engine))
-            found.append((name or model.variant, model))
-        named = dict(found)
-        if len(named) < len(found):
-            twice = next(name for name, entry in found if named[name] is not entry)
-            raise PlotError(f"two series are called {twice!r}", "Name them with NAME=FILE or NAME=BUNDLE")
-        yield {"predictions": named}
+    found: list[tuple[str, Any]] = []
+    for name, path in map(_name_and_path, chosen["predictions"] or []):
+        means = read_predictions(path, name=name, labels=[perturbation], in_group=chosen["in_group"])
+        found.append((means.name, means))
+    for name, path in map(_name_and_path, chosen["bundle"] or []):
+        model = models.enter_context(open_model(path, engine))
+        found.append((name or model.variant, model))
+    named = dict(found)
+    if len(named) < len(found):
+        twice = next(name for name, entry in found if named[name] is not entry)
+        raise PlotError(f"two series are called {twice!r}", "Name them with NAME=FILE or NAME=BUNDLE")
+    return named
 
 
 def _name_and_path(text: str) -> tuple[str | None, Path]:
@@ -188,34 +197,12 @@ def _split(genes: str | None) -> list[str] | None:
     return None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
 
 
-def _draw(
-    kind: str,
-    out: Path,
-    options: _FigureOptions,
-    *inputs: Any,
-    series: AbstractContextManager[dict[str, Any]] = nullcontext({}),
-    **chosen: Any,
-) -> None:
-    """Draw a figure of `scgenept_rt.plotting`; without a size, that follows from what is drawn."""
-    size = _size(options["size"])
-    from scgenept_rt import plotting
-    from scgenept_rt.plotting.drawing import check_figure_path, new_figure
-
-    check_figure_path(out)  # before minutes of prediction
-    with series as also:
-        ax = None if size is None else new_figure(*size).add_subplot()
-        drawn = getattr(plotting, kind)(*inputs, **also, ax=ax, **chosen)
-    print(f"wrote {plotting.save(drawn, out, title=options['title'], dpi=options['dpi'])}")
-
-
 def _size(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
-    try:
+    with suppress(ValueError):
         width, height = map(float, text.lower().split("x"))
-    except ValueError:
-        width = height = 0.0
-    if not (1 <= width <= 50 and 1 <= height <= 50):
-        problem = f"{text!r} is not a width and a height from 1 to 50 inches, such as 3.5x3"
-        raise typer.BadParameter(problem, param_hint="--size")
-    return width, height
+        if 1 <= width <= 50 and 1 <= height <= 50:
+            return width, height
+    problem = f"{text!r} is not a width and a height from 1 to 50 inches, such as 3.5x3"
+    raise typer.BadParameter(problem, param_hint="--size")

@@ -9,23 +9,21 @@ from typing import Annotated, TypedDict
 
 import typer
 
-from scgenept_rt.cli.messages import note, resume_command, resume_hint, say
-from scgenept_rt.cli.model import open_model
+from scgenept_rt.cli.messages import note, resume_command, resume_hint, say, show_progress
+from scgenept_rt.cli.model import PerturbationOptions, open_model, requested
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
-from scgenept_rt.cli.perturbations import PerturbationOptions, requested
-from scgenept_rt.cli.progress import show_progress
 from scgenept_rt.errors import CellsNotFoundError
 from scgenept_rt.options import (
     FEWER_CONTROLS,
     FEWER_PREDICTIONS,
     EngineOptions,
     FileOptions,
+    Option,
     PredictFileOptions,
     PredictOptions,
     ReadOptions,
     resolve,
 )
-from scgenept_rt.options.declaration import Option
 from scgenept_rt.wording import pluralize
 
 

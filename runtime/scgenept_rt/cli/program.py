@@ -7,8 +7,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -38,13 +36,6 @@ def new_program(name: str, text: str) -> typer.Typer:
     return program
 
 
-def run_program(program: typer.Typer) -> None:
-    """Run a program; --debug is accepted before and after the name of its command."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    with exit_on_user_error(debug="--debug" in sys.argv[1:]):
-        program(args=arguments)
-
-
 def _show_version(context: typer.Context, wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -62,11 +53,10 @@ def _options_of_program(
     pass
 
 
-@contextmanager
-def exit_on_user_error(*, debug: bool) -> Iterator[None]:
-    """Turn a `ScgeneptError`, or a full disk, into one message on standard error and exit code 1.
+def run_program(program: typer.Typer) -> None:
+    """Run a program; a `ScgeneptError`, or a full disk, ends it with one message on standard error and exit code 1.
 
-    `debug` raises the error with its traceback instead.
+    With --debug, before or after the name of the command, the error is raised with its traceback instead.
     """
     _prepare_standard_streams()
     stopped_by: list[int] = []
@@ -89,7 +79,7 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
     let_signals_end_reads(heard)
     try:
         try:
-            yield
+            program(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
         except SystemExit:
             # Here and not when Python ends, where what cannot be written gives a traceback and exit code 120.
             sys.stdout.flush()
@@ -105,7 +95,7 @@ def exit_on_user_error(*, debug: bool) -> Iterator[None]:
         raise SystemExit(EXIT_USER_ERROR) from None
     except (ScgeneptError, MemoryError, OSError) as error:
         message = _message(error)
-        if debug or not message:
+        if "--debug" in sys.argv[1:] or not message:
             raise
         say(f"error: {message}")
         raise SystemExit(EXIT_USER_ERROR) from None

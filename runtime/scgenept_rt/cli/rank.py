@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scgenept_rt.cli.messages import note, say, show
-from scgenept_rt.cli.model import open_model
+from scgenept_rt.cli.messages import check_report_paths, note, say, show, show_progress, write_reports
+from scgenept_rt.cli.model import PerturbationOptions, open_model, requested
 from scgenept_rt.cli.options import CsvFileOption, InGroupOption, with_options
-from scgenept_rt.cli.perturbations import PerturbationOptions, requested
-from scgenept_rt.cli.progress import show_progress
-from scgenept_rt.cli.report_files import check_report_paths, write_reports
 from scgenept_rt.files.text import csv_text
-from scgenept_rt.options import EngineOptions, Metric, ReadOptions, SampleOptions
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import EngineOptions, Metric, Option, ReadOptions, SampleOptions
 
 if TYPE_CHECKING:
     from scgenept_rt.ranking import RankBy, Ranking

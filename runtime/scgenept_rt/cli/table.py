@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from scgenept_rt.cli.messages import check_report_paths
 from scgenept_rt.cli.options import InGroupOption, with_options
-from scgenept_rt.cli.report_files import check_report_paths
-from scgenept_rt.options.declaration import Option
+from scgenept_rt.options import Option
 from scgenept_rt.wording import pluralize
 
 

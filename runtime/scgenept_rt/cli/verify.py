@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from scgenept_rt.cli.messages import note
 from scgenept_rt.cli.options import BundleArgument, JsonOption, with_options
 from scgenept_rt.files.text import json_text
-from scgenept_rt.options import EngineOptions
-from scgenept_rt.options.declaration import Option
-
-if TYPE_CHECKING:
-    from scgenept_rt.verification import Verified
+from scgenept_rt.options import EngineOptions, Option
 
 
 @with_options()
@@ -36,48 +32,26 @@ def verify(
     from scgenept_rt.verification import verify_bundle
 
     results = []
-    for verified in verify_bundle(
-        Bundle.open(bundle),
-        against_torch=against == "torch",
-        n_cells=cells,
-        seed=seed,
-        on_notice=note,
-        **engine,
+    for figures in verify_bundle(
+        Bundle.open(bundle), against_torch=against == "torch", n_cells=cells, seed=seed, on_notice=note, **engine
     ):
-        results.append(verified)
+        results.append(figures)
         if not json_output:
-            print(_lines(verified), flush=True)
+            print(_lines(figures), flush=True)
     if json_output:
-        print(json_text([_figures(verified) for verified in results]))
-    if not all(verified.comparison.passed for verified in results):
+        print(json_text(results))
+    if not all(figures["passed"] for figures in results):
         raise typer.Exit(1)
 
 
-def _lines(verified: Verified) -> str:
-    comparison, bound = verified.comparison, verified.tolerance
-    outcome = "ok  " if comparison.passed else "MISS"
-    of = "largest output" if bound.relative_to_largest else "output"
-    device = "" if verified.device_id is None else f" on device {verified.device_id}"
-    kernel = f"; attention: {verified.attention_kernel}" if verified.attention_kernel else ""
+def _lines(figures: dict[str, Any]) -> str:
+    bound = figures["tolerance"]
+    of = "largest output" if bound["relative_to_largest"] else "output"
+    device = "" if figures["device"] is None else f" on device {figures['device']}"
+    kernel = f"; attention: {figures['attention_kernel']}" if figures["attention_kernel"] else ""
     return (
-        f"{outcome}  {verified.provider} {verified.precision}{device}, {verified.graph} against {verified.against}, "
-        f"{verified.cells}{kernel}\n"
-        f"      largest difference {comparison.max_difference:.2e}, {comparison.max_relative:.2e} of the largest "
-        f"output; {comparison.worst:.2g} of the tolerance {bound.atol:.2g} + {bound.rtol:.2g} x |{of}|"
+        f"{'ok  ' if figures['passed'] else 'MISS'}  {figures['provider']} {figures['precision']}{device}, "
+        f"{figures['graph']} against {figures['against']}, {figures['cells']}{kernel}\n"
+        f"      largest difference {figures['max_difference']:.2e}, {figures['max_relative']:.2e} of the largest "
+        f"output; {figures['times_tolerance']:.2g} of the tolerance {bound['atol']:.2g} + {bound['rtol']:.2g} x |{of}|"
     )
-
-
-def _figures(verified: Verified) -> dict[str, object]:
-    return {
-        "provider": verified.provider,
-        "device": verified.device_id,
-        "precision": verified.precision,
-        "graph": verified.graph,
-        "against": verified.against,
-        "cells": verified.cells,
-        "max_difference": verified.comparison.max_difference,
-        "max_relative": verified.comparison.max_relative,
-        "times_tolerance": verified.comparison.worst,
-        "passed": verified.comparison.passed,
-        "attention_kernel": verified.attention_kernel or None,
-    }

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
-from scgenept_rt.demo.cells import draw_expression
-from scgenept_rt.demo.responses import TARGETS, PlantedResponses
+from scgenept_rt.demo.responses import TARGETS, PlantedResponses, draw_expression
 from scgenept_rt.errors import PerturbationError
 
 if TYPE_CHECKING:
@@ -75,16 +74,8 @@ def norman_layout(
 ) -> AnnData:
     """Return cells in the layout of the published Norman file (GEARS preprocessing).
 
-    Parameters
-    ----------
-    values
-        [n_cells, n_genes], log1p-normalised expression.
-    conditions
-        [n_cells] labels; `ctrl` for control cells.
-    gene_names, gene_ids
-        [n_genes] each.
-    de_lists
-        Whether uns gets the lists of GEARS, of the first 500 genes by Welch's t.
+    `values` are log1p-normalised, [n_cells, n_genes], and `conditions` their labels, `ctrl` for control cells. With
+    `de_lists` uns gets the lists of GEARS, of the first 500 genes by Welch's t.
     """
     import anndata
     import pandas as pd

@@ -15,6 +15,7 @@ __all__ = [
     "FigureOptions",
     "FileOptions",
     "Metric",
+    "Option",
     "PredictFileOptions",
     "PredictOptions",
     "ReadOptions",

@@ -145,7 +145,7 @@ _KINDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a finite number",
     str: "a string",
-    list[int]: "several such as 0,2",
+    list[int]: "several numbers such as 0,2",
     list[str]: "a list of strings",
     Path: "a path",
     types.NoneType: "None",

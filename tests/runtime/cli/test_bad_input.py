@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import scgenept_rt as sgr
-from scgenept_rt.cli.perturbations import requested
+from scgenept_rt.cli.model import requested
 from scgenept_rt.errors import UnknownGeneError
 from tests.commands import CommandLine
 

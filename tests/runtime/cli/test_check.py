@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scgenept_rt.bundle import Bundle
+from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.cli.genes import genes
-from scgenept_rt.demo import demo_bundle_path, demo_control_cells
+from scgenept_rt.demo import demo_control_cells
 
 BUNDLE = str(demo_bundle_path())
 N_CELLS = 6

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from scgenept_rt.cli.progress import show_progress
+from scgenept_rt.cli.messages import show_progress
 from scgenept_rt.errors import Notice, UseOption
 
 
@@ -17,7 +17,7 @@ def test_a_run_of_more_than_an_hour_is_noted_once_with_its_first_batch(
     now = 0.0
     told: list[Notice] = []
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr("scgenept_rt.cli.progress.note", told.append)
+    monkeypatch.setattr("scgenept_rt.cli.messages.note", told.append)
     with show_progress("cells", shorter=[UseOption("n_controls", "use fewer control cells")]) as progress:
         now = 1_000.0  # cells were read
         progress(500, total)  # a resumed run

@@ -188,7 +188,7 @@ def test_progress_shows_the_workers_that_predict(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scgenept_rt.cli.progress._SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("scgenept_rt.cli.messages._SECONDS_BETWEEN_LINES", 0)
     cells.write_h5ad(tmp_path / "cells.h5ad")
     arguments = [bundle, tmp_path / "cells.h5ad", "--out", tmp_path / "out.h5ad", "-p", "YFU19"]
     done = command_line("predict", *arguments, "--ray", nodes.address, "--workers", "1", "--provider", "cpu")

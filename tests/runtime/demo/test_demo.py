@@ -11,13 +11,8 @@ from typer.testing import CliRunner
 
 from scgenept_rt.bundle import Bundle, demo_bundle_path
 from scgenept_rt.cli import app
-from scgenept_rt.demo import (
-    DEMO_PERTURBATIONS,
-    NOTICE,
-    demo_control_cells,
-    demo_screen,
-    expression_rates,
-)
+from scgenept_rt.demo import demo_control_cells, demo_screen
+from scgenept_rt.demo.responses import DEMO_PERTURBATIONS, NOTICE, expression_rates
 from scgenept_rt.demo.screen import SCREEN_CONTROLS
 from scgenept_rt.errors import OutputExistsError, PerturbationError
 from scgenept_rt.predictor import Predictor, load

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from scgenept_rt.cli.report_files import write_reports
+from scgenept_rt.cli.messages import write_reports
 from scgenept_rt.errors import OutputError
 from scgenept_rt.evaluation import ALL_TESTED, Evaluation, evaluate
 from scgenept_rt.evaluation.html_report import html_report

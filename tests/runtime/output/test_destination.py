@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scgenept_rt.cli.report_files import check_report_paths
+from scgenept_rt.cli.messages import check_report_paths
 from scgenept_rt.errors import (
     MissingPackageError,
     OutputBusyError,
