@@ -57,24 +57,12 @@ from scgenept_rt.wording import printable
 
 @dataclass(frozen=True)
 class UseOption:
-    """An option that would resolve a problem.
+    """An option that would resolve a problem."""
 
-    Attributes
-    ----------
-    name
-        Keyword argument in Python, such as ``control_label``.
-    purpose
-        Completes the sentence "Pass ... to ...", such as "name the control cells".
-    value
-        The value to pass; None to leave that to the user.
-    together
-        Whether it goes together with the option before it; else it is an alternative.
-    """
-
-    name: str
-    purpose: str
-    value: Any = None
-    together: bool = False
+    name: str  # keyword argument in Python, such as control_label
+    purpose: str  # completes the sentence "Pass ... to ...", such as "name the control cells"
+    value: Any = None  # the value to pass; None to leave that to the user
+    together: bool = False  # goes together with the option before it; else it is an alternative
 
     def worded(self, flag: str | None) -> str:
         """Return ``control_label='ctrl'``, or of a flag ``--control-label ctrl``, once for each value of a list."""
@@ -96,11 +84,8 @@ def compose(
 ) -> str:
     """Return a message: where, problem, remedy, and the options that would resolve it.
 
-    Parameters
-    ----------
-    flags
-        Flags of the command at hand by option name: options are worded as flags, and those that the command lacks are
-        left out. None words them as keyword arguments.
+    With the `flags` of a command by option name, options are worded as these, and those that it lacks are left out;
+    without, as keyword arguments.
     """
     use = ""
     for option in options:
@@ -226,13 +211,7 @@ class ControlCellsError(CellsError):
 
 
 class GeneMatchError(CellsError):
-    """The input lacks genes of the model, or names one gene in several columns.
-
-    Attributes
-    ----------
-    genes
-        Names of the genes concerned.
-    """
+    """The input lacks genes of the model, or names one gene in several columns; `genes` are their names."""
 
     def __init__(self, *problem_and_remedy: Any, genes: Iterable[str] = (), where: object = "") -> None:
         self.genes = tuple(genes)

@@ -25,10 +25,7 @@ def open_model(
 ) -> Iterator[Predictor]:
     """Open a bundle for prediction, print which provider was chosen, and compare its reference cells.
 
-    Parameters
-    ----------
-    ray
-        Address of a Ray cluster whose `workers` predict; empty for the one of this machine, None for none.
+    `ray` is the address of a Ray cluster whose `workers` predict; empty for the one of this machine, None for none.
     """
     from scgenept_rt import cluster
     from scgenept_rt.predictor import load

@@ -33,12 +33,8 @@ def with_options(**names: Sequence[str]) -> Callable[[Callable[..., None]], Call
     """Turn parameters annotated with an `Option` into flags, and those that are groups of options into a flag each.
 
     A command declares `engine: EngineOptions`, and is called with the mapping of its options. In the help, the first
-    line of the group's docstring, if it has one, is the title of its flags.
-
-    Parameters
-    ----------
-    names
-        For a parameter that takes only some options of its group: their names.
+    line of the group's docstring, if it has one, is the title of its flags. `names` has the names of the options for a
+    parameter that takes only some of its group.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

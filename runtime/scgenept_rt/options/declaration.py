@@ -25,38 +25,17 @@ Group = TypeVar("Group")
 
 @dataclass(frozen=True)
 class Option:
-    """An option.
+    """How an option is given, and what it may be."""
 
-    Attributes
-    ----------
-    default
-        Value if the option is not given; `...` if it must be.
-    help
-        One sentence for the command's help and the Python reference.
-    metavar
-        Placeholder of the value in the help; empty for switches.
-    flag
-        The flag, if it is not ``--`` and the name with dashes; ``-p,--perturbation`` has a short form; None if the
-        command line has none.
-    minimum, maximum
-        Bounds of a number.
-    above
-        Value that a number must exceed.
-    requires
-        Values of options of the same group without which this one has no meaning.
-    name, type
-        From the field that is annotated, by `declared_options`.
-    """
-
-    default: Any
-    help: str
-    metavar: str = ""
-    flag: str | None = ""
+    default: Any  # ... if it must be given
+    help: str  # one sentence, for the command's help and the Python reference
+    metavar: str = ""  # placeholder of the value in the help; empty for switches
+    flag: str | None = ""  # if it is not -- and the name with dashes, such as -p,--perturbation; None for no flag
     minimum: float | None = None
     maximum: float | None = None
-    above: float | None = None
-    requires: Mapping[str, Any] = field(default_factory=dict)
-    name: str = ""
+    above: float | None = None  # a number must exceed it
+    requires: Mapping[str, Any] = field(default_factory=dict)  # other options of the group, and values they must have
+    name: str = ""  # from the field that is annotated, as is the type: see `declared`
     type: Any = None
 
     def allows(self, number: float) -> bool:
@@ -91,10 +70,7 @@ def declared(name: str, hint: Any) -> Option:
 def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group:
     """Return the options of a group: those given, checked, and the defaults of the others.
 
-    Raises
-    ------
-    ArgumentError
-        If an option is unknown, has the wrong type or value, or lacks another that it requires.
+    Raises `ArgumentError` if an option is unknown, has the wrong type or value, or lacks another that it requires.
     """
     given = given or {}
     options = {option.name: option for option in declared_options(group)}
@@ -113,13 +89,7 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
 
 
 def checked(option: Option, value: Any) -> Any:
-    """Return the value of an option as a plain Python object.
-
-    Raises
-    ------
-    ArgumentError
-        If it has the wrong type, is none of the choices, or is out of bounds.
-    """
+    """Return the value of an option as a plain object; raise `ArgumentError` if the option does not take it."""
     for kind in alternatives(option.type):
         found, plain = _as_kind(kind, value)
         numbers = plain if kind == list[int] else [plain] if kind in (int, float) else []

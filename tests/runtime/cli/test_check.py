@@ -103,12 +103,6 @@ def test_check_of_a_file_that_is_not_there_prints_the_page_too(tmp_path, run):
     assert "Check the path." in page
 
 
-def test_check_of_a_bundle_that_is_not_there_is_an_error(cells, tmp_path, run):
-    code, page, error = run("check", str(tmp_path / "none"), str(cells))
-    assert (code, page) == (1, "")
-    assert error.startswith("error: ")
-
-
 # --- genes ------------------------------------------------------------------------------------------------------------
 
 

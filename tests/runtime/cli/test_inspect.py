@@ -26,7 +26,6 @@ from tests.commands import CommandLine
 from tests.runtime.conftest import CELLS
 
 FactsOf = Callable[[Path], dict[str, Any]]
-PageOf = Callable[[Path], str]
 
 
 def test_says_what_every_file_is_for(command_line: CommandLine, bundle: Path) -> None:
@@ -90,20 +89,14 @@ PAIR = "EKKN10+YFU19"
 
 
 @pytest.fixture
-def page_of(capsys: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
-    def page_of(path: Path) -> str:
-        inspect(path=path, json_output=False)
-        return capsys.readouterr().out
+def facts_of(capsys: pytest.CaptureFixture[str]) -> FactsOf:
+    """Return a function that inspects a file, and returns the facts of --json; `page` is what is printed without."""
 
-    return page_of
-
-
-@pytest.fixture
-def facts_of(capsys: pytest.CaptureFixture[str]) -> Callable[[Path], dict[str, Any]]:
     def facts_of(path: Path) -> dict[str, Any]:
+        inspect(path=path, json_output=False)
+        page = capsys.readouterr().out
         inspect(path=path, json_output=True)
-        facts: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return facts
+        return {**json.loads(capsys.readouterr().out), "page": page}
 
     return facts_of
 
@@ -117,12 +110,7 @@ def cells(make_cells: Callable[..., anndata.AnnData]) -> anndata.AnnData:
 
 
 def test_predictions_are_told_with_commands_that_run(
-    command_line: CommandLine,
-    facts_of: FactsOf,
-    page_of: PageOf,
-    model: sgr.Predictor,
-    cells: anndata.AnnData,
-    tmp_path: Path,
+    command_line: CommandLine, facts_of: FactsOf, model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
 ) -> None:
     path = tmp_path / "means.h5ad"
     model.predict_file(cells, path, ["YFU19", PAIR], groupby="cell_type", n_controls=9, seed=4)
@@ -131,18 +119,17 @@ def test_predictions_are_told_with_commands_that_run(
     assert (facts["groupby"], set(facts["groups"])) == ("cell_type", {"T cell", "B cell"})
     assert (facts["synthetic"], facts["settings"]["seed"], facts["settings"]["provider"]) == (True, 4, "cpu")
     assert any("8" in notice and "B cell" in notice for notice in facts["notices"])
-    page = page_of(path)
-    assert page.startswith("SYNTHETIC")
+    assert facts["page"].startswith("SYNTHETIC")
     commands = [shlex.split(command)[1:] for command in facts["next"]]
     assert {"table", "rank", "plot", "evaluate"} == {command[0] for command in commands}
-    assert all(shlex.join(command) in page for command in commands)
+    assert all(shlex.join(command) in facts["page"] for command in commands)
     (table,) = (command for command in commands if command[0] == "table")
     assert command_line(*table).returncode == 0
     assert path.with_suffix(".csv").exists()
 
 
 def test_cells_and_the_format_of_cell_eval(
-    facts_of: FactsOf, page_of: PageOf, model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
+    facts_of: FactsOf, model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path
 ) -> None:
     model.predict_file(cells, tmp_path / "cells.zarr", PAIR, aggregate="cells")
     facts = facts_of(tmp_path / "cells.zarr")
@@ -150,10 +137,11 @@ def test_cells_and_the_format_of_cell_eval(
     assert not any(" rank " in command for command in facts["next"])  # it needs the layer delta
     path = tmp_path / "for cell-eval.h5ad"
     model.predict_file(cells, path, PAIR, aggregate="cells", for_cell_eval=True)
-    (command,) = facts_of(path)["next"]
+    facts = facts_of(path)
+    (command,) = facts["next"]
     assert shlex.split(command)[:4] == ["cell-eval", "run", "-ap", str(path)]
     assert command.endswith("--pert-col condition --control-pert ctrl")
-    assert "20 control cells" in page_of(path)
+    assert "20 control cells" in facts["page"]
 
 
 def test_parts_of_a_run(facts_of: FactsOf, model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path) -> None:
@@ -172,9 +160,7 @@ def test_parts_of_a_run(facts_of: FactsOf, model: sgr.Predictor, cells: anndata.
 
 
 @pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
-def test_an_unfinished_run(
-    facts_of: FactsOf, page_of: PageOf, model: sgr.Predictor, tmp_path: Path, ending: str
-) -> None:
+def test_an_unfinished_run(facts_of: FactsOf, model: sgr.Predictor, tmp_path: Path, ending: str) -> None:
     out, panel = tmp_path / f"means{ending}", GenePanel.from_manifest(model.bundle.manifest)
     perturbations, _ = parse_perturbations(["YFU19", PAIR, "EKKN10"], panel)
     spec = mean_table(perturbations, panel, 5, {"seed": 1}, ("delta",))
@@ -186,7 +172,7 @@ def test_an_unfinished_run(
         facts = facts_of(path)
         assert (facts["n_safe"], facts["n_rows"], facts["next"]) == (2, 3, [])
         assert list(facts["perturbations"]) == ["YFU19", PAIR, "EKKN10"]
-    assert "2 of 3 rows" in page_of(out)
+        assert "2 of 3 rows" in facts["page"]
     (tmp_path / f"{out.name}.partial" / "journal.json").write_text("{")
     with pytest.raises(PartialOutputError):
         inspect(path=out, json_output=False)
