@@ -21,11 +21,6 @@ from scgenept_rt.wording import join_limited, pluralize
 
 _DATA = "DATA.h5ad"
 _SHOWN_APART = ("variant", "dataset", "training_perturbations", "manifest_digest", "versions", "groupby", "run_digest")
-_ROLES = {
-    "control": "perturbations; controls: ",
-    "perturbation": "seems to tell perturbed cells; controls: ",
-    "group": "groups of cells, for --groupby",
-}
 _RUNS_ON = {
     "ort": "for cpu and cuda",
     "merged": "for cpu: computes identical tokens once; shares its weights with ort",
@@ -178,9 +173,7 @@ def _of_cells(cells: dict[str, Any]) -> Iterator[tuple[str, str]]:
             shown = ", ".join(f"{value} ({count:,})" for value, count in column["examples"].items())
             more = ", ..." if len(column["examples"]) < column["n_values"] else ""
             text += f": {pluralize(column['n_values'], 'value')}: {shown}{more}"
-        role = _ROLES.get(column["role"], "")
-        controls = join_limited(column["controls"]) or "none found"
-        yield "obs", f"{text}  <- {role}{controls if role.endswith(': ') else ''}" if role else text
+        yield "obs", text
     for finding in cells["findings"]:
         yield finding.topic, compose(finding.text)
         if step := finding.step(PREDICT_FLAGS):

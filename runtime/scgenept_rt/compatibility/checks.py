@@ -15,7 +15,6 @@ from scgenept_rt.bundle import Manifest
 from scgenept_rt.errors import Notice, PerturbationError, ScgeneptError, UseOption, compose
 from scgenept_rt.expression import OpenedCells, Sampling
 from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
-from scgenept_rt.expression.groups import group_columns
 from scgenept_rt.expression.label_columns import label_columns
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns
@@ -194,8 +193,7 @@ def _totals_in_words(low: float, median: float, high: float, *, is_norman: bool)
 def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
     """Return what opened cells hold as plain values, and the `findings` of `check` that need no model.
 
-    Of X a sample of rows is read. Columns of `obs` have a `role`, what they seem to be: "control" (tells control
-    cells), "perturbation", "group" or ""; those of text have the number of values, and the most frequent ones.
+    Of X a sample of rows is read. Columns of text in `obs` have the number of values, and the most frequent ones.
     """
     findings = Findings()
     control: ControlRows | None = None
@@ -212,6 +210,8 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
             values, *_ = check_values(cells, candidates, findings)
     known = control.labels.counts if control is not None and control.labels is not None else {}
     controls = control.control_labels if control is not None else ()
+    texts = {column.name: column.counts for column in label_columns(cells.obs, None)}
+    columns = [(name, texts.get(name, {})) for name in cells.obs.columns]
     return {
         "path": cells.where,
         "n_obs": cells.n_obs,
@@ -219,7 +219,10 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
         "layers": cells.layer_names,
         "has_raw": cells.has_raw,
         "gene_names": {source: list(names[:_N_EXAMPLES]) for source, names in cells.gene_names.items()},
-        "obs": list(_columns(cells, control)),
+        "obs": [
+            {"name": name, "n_values": len(counts) or None, "examples": dict(list(counts.items())[:_N_EXAMPLES])}
+            for name, counts in columns
+        ],
         "condition_key": None if control is None else control.condition_key,
         "control_labels": controls,
         "n_control_cells": None if control is None else len(control.rows),
@@ -227,19 +230,3 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
         "values": values,
         "findings": findings,
     }
-
-
-def _columns(cells: OpenedCells, control: ControlRows | None) -> Iterator[dict[str, Any]]:
-    labelled = {column.name: column for column in label_columns(cells.obs, None)}
-    groups = group_columns(cells.obs)
-    for name in cells.obs.columns:
-        role, controls, counts, n_values = "", tuple[str, ...](), dict[str, int](), None
-        if (column := labelled.get(name)) is not None:
-            counts, n_values = column.counts, len(column.counts)
-            role = "group" if name in groups and n_values > 1 else ""
-            if control is not None and name == control.condition_key:
-                role, controls = "control", control.control_labels
-            elif column.names_perturbations:
-                role, controls = "perturbation", column.controls
-        examples = dict(list(counts.items())[:_N_EXAMPLES])
-        yield {"name": name, "role": role, "n_values": n_values, "examples": examples, "controls": controls}

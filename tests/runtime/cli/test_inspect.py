@@ -187,11 +187,8 @@ def test_data_are_told_by_what_check_finds(facts_of: FactsOf, cells: anndata.Ann
     facts = facts_of(path)
     assert (facts["kind"], facts["n_obs"], facts["n_vars"], facts["layers"]) == ("cells", 20, 24, ["counts"])
     assert (facts["condition_key"], facts["control_labels"], facts["n_control_cells"]) == ("condition", ["ctrl"], 15)
-    assert {column["name"]: column["role"] for column in facts["obs"]} == {
-        "condition": "control",
-        "cell_type": "group",
-        "n_umi": "",
-    }
+    examples = {"condition": {"ctrl": 15, PAIR: 5}, "cell_type": {"T cell": 12, "B cell": 8}, "n_umi": {}}
+    assert {column["name"]: column["examples"] for column in facts["obs"]} == examples
     assert [command.split()[1] for command in facts["next"]] == ["check", "predict", "predict", "plot"]
     assert f"-p {PAIR}" in facts["next"][1]
 
