@@ -9,21 +9,11 @@ from typing import Annotated, TypedDict
 
 import typer
 
+from scgenept_rt import options
 from scgenept_rt.cli.messages import note, resume_command, resume_hint, say, show_progress
 from scgenept_rt.cli.model import PerturbationOptions, open_model, requested
 from scgenept_rt.cli.options import BundleArgument, CellsArgument, with_options
 from scgenept_rt.errors import CellsNotFoundError
-from scgenept_rt.options import (
-    FEWER_CONTROLS,
-    FEWER_PREDICTIONS,
-    EngineOptions,
-    FileOptions,
-    Option,
-    PredictFileOptions,
-    PredictOptions,
-    ReadOptions,
-    resolve,
-)
 from scgenept_rt.wording import pluralize
 
 
@@ -32,7 +22,7 @@ class ClusterOptions(TypedDict):
 
     ray: Annotated[
         str | None,
-        Option(
+        options.Option(
             None,
             "Predict on workers of a Ray cluster; without an address on that of this machine, or a new one on it.",
             "[HOST:PORT]",
@@ -40,7 +30,7 @@ class ClusterOptions(TypedDict):
     ]
     workers: Annotated[
         int | None,
-        Option(
+        options.Option(
             None,
             "Workers on the Ray cluster, one GPU (or --threads CPUs) each; default: as many as there is room for.",
             "N",
@@ -53,15 +43,15 @@ class ClusterOptions(TypedDict):
 def predict(
     bundle: BundleArgument,
     cells: CellsArgument,
-    out: Annotated[Path, Option(..., "File to write: .h5ad or .zarr.", "OUT", flag="-o,--out")],
+    out: Annotated[Path, options.Option(..., "File to write: .h5ad or .zarr.", "OUT", flag="-o,--out")],
     check: Annotated[
-        bool, Option(True, "Run the bundle's reference cells first (milliseconds).", flag="--check/--no-check")
+        bool, options.Option(True, "Run the bundle's reference cells first (milliseconds).", flag="--check/--no-check")
     ],
     perturbations: PerturbationOptions,
-    options: PredictOptions,
-    read: ReadOptions,
-    engine: EngineOptions,
-    output: FileOptions,
+    chosen: options.PredictOptions,
+    read: options.ReadOptions,
+    engine: options.EngineOptions,
+    output: options.FileOptions,
     cluster: ClusterOptions,
 ) -> None:
     """Predict how the control cells of CELLS respond to perturbations."""
@@ -69,9 +59,9 @@ def predict(
     if cluster["workers"] is not None and cluster["ray"] is None:
         raise typer.BadParameter("needs --ray", param_hint="--workers")
     if output["for_cell_eval"]:
-        if options["aggregate"] == "both":
+        if chosen["aggregate"] == "both":
             raise typer.BadParameter("--for-cell-eval writes cells only; leave it out", param_hint="--aggregate")
-        options["aggregate"] = "cells"
+        chosen["aggregate"] = "cells"
     else:
         for name in ("cell_eval_column", "predicted_controls"):
             if output.get(name):
@@ -82,7 +72,7 @@ def predict(
     from scgenept_rt.predictor.writing import check_outputs
 
     # Before the bundle is loaded, which takes longest: a typing error should cost no time.
-    check_outputs(out, resolve(PredictFileOptions, {**options, **output}), cells=cells)
+    check_outputs(out, options.resolve(options.PredictFileOptions, {**chosen, **output}), cells=cells)
     if not cells.exists():
         if bundle.suffix.lower() in (".h5ad", ".zarr") or bundle.is_file():
             Bundle.open(bundle)  # its error says that the two are in the wrong order
@@ -92,9 +82,9 @@ def predict(
     n_rows = 0
 
     with open_model(bundle, engine, check=check, **cluster) as model:
-        shorter = [FEWER_CONTROLS]
-        if options["aggregate"] == "mean" and options["max_error"] is None:
-            shorter.insert(0, FEWER_PREDICTIONS)
+        shorter = [options.FEWER_CONTROLS]
+        if chosen["aggregate"] == "mean" and chosen["max_error"] is None:
+            shorter.insert(0, options.FEWER_PREDICTIONS)
         with resume_hint(), show_progress("cells", shorter=shorter) as progress:
 
             def count(done: int, total: int) -> None:
@@ -110,7 +100,7 @@ def predict(
                 read=read,
                 progress=count,
                 on_notice=note,
-                **options,
+                **chosen,
                 **output,
             )
         seconds = time.monotonic() - started
