@@ -84,9 +84,10 @@ def evaluate(
         else:
             groups = [evaluation.read_predictions(predictions, in_group=in_group)]
         recorded = groups[0].provenance.get("manifest_digest")
-        digest = Bundle.open(inputs[0], check_files=False).digest if len(inputs) == 2 else recorded
-        if recorded not in (None, digest):
-            note(f"{groups[0].where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
+        if recorded is not None and len(inputs) == 2:
+            digest = Bundle.open(inputs[0], check_files=False).digest
+            if digest != recorded:
+                note(f"{groups[0].where} was predicted with another bundle (manifest {recorded}, this one's {digest}).")
         result = compare(groups)
     result = replace(result, notices=tuple(map(worded, result.notices)))
 
@@ -96,8 +97,11 @@ def evaluate(
 
         return html_report(result, evaluation_figures(result))
 
-    csv, json = (partial(written, result) for written in (report_formats.csv_report, report_formats.json_report))
     write_reports(
-        [(csv_file, csv), (json_file, json), (html_file, page)],
+        [
+            (csv_file, lambda: report_formats.csv_report(result)),
+            (json_file, lambda: report_formats.json_report(result)),
+            (html_file, page),
+        ],
         lambda: show("\n".join(report_formats.text_report(result))),
     )
