@@ -164,9 +164,9 @@ def _not_found(directory: Path) -> BundleError:
         if (exported / MANIFEST_NAME).is_file():
             remedy = f"Did you mean {exported}?"
         elif variant.startswith(("scgpt", "scgenept_")):
-            out = ["--out", str(directory)]
-            make = shlex.join(["scgenept-export", "from-release", variant, "--dataset", dataset, *out])
-            fetch = shlex.join(["scgenept-rt", "download", *out, "--bundle"])
+            out = str(directory)
+            make = shlex.join(["scgenept-export", "from-release", variant, "--dataset", dataset, "--out", out])
+            fetch = shlex.join(["scgenept-rt", "download", "--out", out, "--bundle"])
             remedy = f"Make it with `{make}`, or, if somebody published it, fetch it with `{fetch} URL`"
     if directory.suffix.lower() in (".h5ad", ".zarr"):
         remedy = "Give the bundle first, a directory that holds manifest.json, and then the cells"
