@@ -27,7 +27,6 @@ import scgenept_rt as sgr
 from scgenept_rt import cluster
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.cluster import ray_session
-from scgenept_rt.cluster.worker import Worker
 from scgenept_rt.demo import demo_control_cells
 from scgenept_rt.files.hashing import sha256_of
 from scgenept_rt.session import SeveralDevices
@@ -61,7 +60,7 @@ class SimulatedDevice:
         return predicted
 
 
-class SimulatedWorker(Worker):
+class SimulatedWorker(ray_session.Worker):
     """A worker of a Ray cluster that takes no time for predictions."""
 
     def run(self, values: Values, perturbed: Flags, _: Flags) -> Values:

@@ -37,11 +37,8 @@ def import_ray() -> Any:
 def connected(address: str | None) -> Iterator[Mapping[str, float]]:
     """Connect to a cluster and yield its resources; a connection that the process has already is used and kept.
 
-    Parameters
-    ----------
-    address
-        HOST:PORT. None: what the environment variable RAY_ADDRESS names, or the cluster that this machine belongs to,
-        or a new one of this machine alone.
+    Without an address it is the cluster that the environment variable RAY_ADDRESS names, or this machine belongs to, or
+    a new one of this machine alone.
     """
     ray = import_ray()
     if ray.is_initialized():

@@ -6,27 +6,22 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.cluster.connection import ADDRESS_VARIABLE, before_interrupts, connected
-from scgenept_rt.cluster.ray_session import RaySession
-from scgenept_rt.cluster.worker import GPU, PACKAGE, read_bundle
+from scgenept_rt.cluster.ray_session import GPU, RaySession
 from scgenept_rt.errors import ArgumentError, ClusterError, UseOption
-from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
+from scgenept_rt.installing import RUNTIME_PACKAGES
 from scgenept_rt.options import EngineOptions, PredictFileOptions, ReadOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest
-from scgenept_rt.predictor import Predictor
+from scgenept_rt.predictor import Predictor, Progress
+from scgenept_rt.predictor.batches import OnNotice
 from scgenept_rt.providers import TRAITS
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
     from anndata import AnnData
-
-    from scgenept_rt.predictor import Progress
-    from scgenept_rt.predictor.batches import OnNotice
 
 
 class ClusterPredictor(Predictor):
@@ -113,11 +108,10 @@ def load(
                 raise ClusterError(told, options=[UseOption("provider", "run on CPUs", "cpu")] if on_gpu else [])
             notify(f"{told}; others start when machines join.")
         session = RaySession(
-            read_bundle(opened),
+            opened,
             engine,
             n_workers=n_workers,
             on_gpu=on_gpu,
-            versions=installed_versions(PACKAGE),
             check=check,
             on_notice=notify,
         )

@@ -1,24 +1,34 @@
-"""A session whose network runs on the workers of a Ray cluster."""
+"""A session whose network runs on the workers of a Ray cluster, and what these run."""
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scgenept_rt.bundle import Bundle
 from scgenept_rt.cluster.connection import import_ray
-from scgenept_rt.cluster.worker import PRECISION, PROVIDER, Worker
 from scgenept_rt.errors import ClusterError, InferenceError, ScgeneptError, UseOption
+from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.options import EngineOptions
+from scgenept_rt.predictor import load
+from scgenept_rt.predictor.batches import MemoryBackoff
 from scgenept_rt.providers import TRAITS
 from scgenept_rt.session import Session, SeveralDevices
+from scgenept_rt.verification import check_reference
 from scgenept_rt.wording import pluralize
+
+PROVIDER, PRECISION, GPU, _PACKAGE = "provider", "precision", "GPU model", "scgenept-rt"
+"""What predictions depend on, beside the versions of packages."""
 
 BATCHES_PER_WORKER = 2
 """Batches that a worker holds: the next one arrives while one runs."""
@@ -26,6 +36,49 @@ BATCHES_PER_WORKER = 2
 _MOST_LOSSES = 3
 """Workers that one place may lose without a prediction in between."""
 _SECONDS_UNTIL_NOTICE = 30.0
+
+
+class Worker:
+    """A bundle's network in a process of a cluster, which needs only what `predict_array` needs."""
+
+    def start(self, bundle: Mapping[str, bytes], engine: EngineOptions, check: bool) -> dict[str, Any]:
+        """Load a bundle from the content of its files; return what its predictions depend on, and facts."""
+        with _named(), TemporaryDirectory(prefix="scgenept-rt-") as directory:  # gone once the network is loaded
+            for name, content in bundle.items():
+                path = Path(directory, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            model = load(directory, **engine)
+            if check:
+                check_reference(model.bundle, model.session).raise_if_missed()
+        self._session, self._backoff = model.session, MemoryBackoff()
+        identity = {PROVIDER: model.provider, PRECISION: model.precision, GPU: model.gpu}
+        return {
+            "identity": {**identity, **installed_versions(_PACKAGE, *RUNTIME_PACKAGES)},
+            "fixed_batches": model.session.fixed_batches,
+            "host": socket.gethostname(),
+            "reason": model.choice_reason,
+        }
+
+    def run(
+        self, values: NDArray[np.float32], perturbed: NDArray[np.int64], gene_index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Predict one batch; `perturbed` are the positions of its flags in row-major order. See `Session.run`."""
+        pert_flags = np.zeros(values.shape, np.int64)
+        pert_flags.flat[perturbed] = 1
+        with _named():
+            return self._backoff.run(self._session, values, pert_flags, gene_index)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Name this machine in errors."""
+    try:
+        yield
+    except ScgeneptError as error:
+        error.where = f"worker on {socket.gethostname()}" + (f": {error.where}" if error.where else "")
+        error.args = (error.message(),)
+        raise
 
 
 @dataclass(eq=False)
@@ -39,37 +92,17 @@ class _Worker:
 class RaySession(SeveralDevices):
     """Runs each batch on a worker that is free; the batch of a lost worker goes to another. Thread-safe.
 
-    A worker whose provider, precision, GPU model or versions differ from those of the first is refused.
-
-    Parameters
-    ----------
-    bundle
-        The content of its files, from `read_bundle`.
-    n_workers
-        Workers to start, each as soon as the cluster has room for it.
-    on_gpu
-        Whether each takes one GPU.
-    versions
-        Versions of packages that the workers must have.
-
-    Attributes
-    ----------
-    n_alive
-        Workers that predict.
-    identity
-        What predictions depend on, alike on all workers: provider, precision, GPU model and versions.
-    choice_reason
-        Why the first worker chose its provider.
+    Each of `n_workers` starts as soon as the cluster has room for it; `n_alive` predict. `identity` is what predictions
+    depend on: a worker with another provider, precision, GPU model or version than the first is refused.
     """
 
     def __init__(
         self,
-        bundle: Mapping[str, bytes],
+        bundle: Bundle,
         engine: EngineOptions,
         *,
         n_workers: int,
         on_gpu: bool,
-        versions: Mapping[str, str],
         check: bool,
         on_notice: Callable[[str], None],
     ) -> None:
@@ -78,8 +111,10 @@ class RaySession(SeveralDevices):
         lost = ("RayActorError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError", "ObjectLostError")
         self._lost = tuple(getattr(ray.exceptions, name) for name in lost)
         self.n_workers, self.n_alive = n_workers, 0
-        self.identity: Mapping[str, Any] = versions
-        self._start_arguments = ray.put(dict(bundle)), engine, check
+        self.identity: Mapping[str, Any] = installed_versions(_PACKAGE)
+        files = ["manifest.json", *(file.path for file in bundle.manifest.files)]
+        contents = {name: (bundle.directory / name).read_bytes() for name in files}
+        self._start_arguments = ray.put(contents), engine, check
         self._on_gpu, self._on_notice = on_gpu, on_notice
         resources = {"num_cpus": engine["threads"] or 1, "num_gpus": int(on_gpu)}
         self._make = ray.remote(Worker).options(**resources, max_restarts=0, scheduling_strategy="SPREAD").remote
@@ -171,12 +206,9 @@ class RaySession(SeveralDevices):
                 facts = self._ray.get(worker.actor.start.remote(*self._start_arguments))
                 worker.host = facts["host"]
                 self._admit(worker, facts)
-            except self._lost as error:
+            except (self._ray.exceptions.RayError, ScgeneptError) as error:
                 failure = self._cause(error, worker.host)
-            except self._ray.exceptions.RayError as error:
-                failure, n_losses = self._cause(error, worker.host), _MOST_LOSSES
-            except ScgeneptError as error:
-                failure, n_losses = error, _MOST_LOSSES
+                n_losses = n_losses if isinstance(error, self._lost) else _MOST_LOSSES
             else:
                 worker.lost.wait()
                 n_losses = 0 if worker.n_predicted else n_losses
@@ -244,5 +276,7 @@ class RaySession(SeveralDevices):
             if isinstance(error.cause, ScgeneptError):
                 return error.cause
             return InferenceError(f"it failed ({type(error.cause).__name__}: {error.cause})", where=where)
+        if isinstance(error, ScgeneptError):
+            return error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return ClusterError(f"it failed ({lines[-1]})", where=where)

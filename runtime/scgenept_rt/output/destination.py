@@ -82,7 +82,7 @@ def open_table(
     The rows go to ``OUT.h5ad.partial/``; the output itself appears, or is replaced, when the table is finished.
 
     A run is only continued with the same `settings`: everything that the rows depend on, of types that JSON has. With
-    `resume` it continues what an interrupted run left, from `RowWriter.n_committed`, or starts afresh without any; an
+    `resume` it continues what an interrupted run left, after its committed rows, or starts afresh without any; an
     output that a run with the same settings finished has nothing more to write. `overwrite` replaces an existing output
     and, without `resume`, discards what an interrupted run left. `command` is the one to continue this run with, for
     messages; `on_notice` is called with the damage that a resumed run found.

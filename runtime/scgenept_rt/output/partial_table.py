@@ -19,7 +19,6 @@ from scgenept_rt.errors import OutputError, OutputExistsError, UseOption
 from scgenept_rt.files.durable import move_durably, sync_data, sync_directory, write_durably
 from scgenept_rt.files.failures import failed_reads, failed_writes
 from scgenept_rt.output.layouts import Place, lay_out
-from scgenept_rt.output.row_writer import RowWriter
 from scgenept_rt.output.table_spec import TableSpec
 from scgenept_rt.output.work_directory import CHECKSUMS_NAME, Damage, Journal, WorkDirectory, partial_path
 from scgenept_rt.wording import pluralize, reason
@@ -29,24 +28,20 @@ _READ_BYTES = 1 << 20
 _MOST_FILES = 100
 
 
-class PartialTable(RowWriter):
-    """A `RowWriter` to a file, in a work directory that is locked; as a context manager it closes itself.
+class PartialTable:
+    """A table in a file that is filled row by row, in order, in a work directory that is locked.
 
-    The checksums of committed rows, in order, are a file of their own: a row is committed once its checksum is there.
-    `begin` or `load` comes first. Of a table that is `published`, only the work directory is left to remove.
+    Of its `n_rows`, `n_written` are written so far, and `n_committed` survive the end of this process at any moment:
+    their checksums, in order, are a file of their own. `begin` or `load` comes first. Of a table that is `published`,
+    only the work directory is left to remove. As a context manager it closes itself.
     """
 
     def __init__(
         self, work: WorkDirectory, spec: TableSpec, command: str, *, overwrite: bool, published: bool = False
     ) -> None:
-        super().__init__(spec)
-        self.path = work.target
-        self._work = work
-        self._command = command
-        self._overwrite = overwrite
-        self._published = published
-        if published:
-            self.n_written = self.n_committed = self.n_rows
+        self.path, self.spec, self.n_rows = work.target, spec, spec.n_rows
+        self.n_written = self.n_committed = self.n_rows if published else 0
+        self._work, self._command, self._overwrite, self._published = work, command, overwrite, published
         self._places: dict[str, Place] = {}
         self._files: dict[str, FileIO] = {}
 
@@ -54,14 +49,14 @@ class PartialTable(RowWriter):
         """Begin the table in its work directory, which is empty."""
         with self._failures_explained():
             try:
-                self._places = lay_out(self._work.data, self._spec)
+                self._places = lay_out(self._work.data, self.spec)
             except (TypeError, ValueError) as error:  # a name or value that its library cannot write
                 problem = f"an annotation of the cells cannot be stored ({reason(error)})"
                 remedy = "Rename it in the cells, or predict means"
                 raise OutputError(problem, remedy, where=self.path) from error
             checksum = _checksum_of_fixed(self._work, self._places, self.n_rows)
             write_durably(self._work.path / CHECKSUMS_NAME, b"")
-            Journal(settings, self._spec.fingerprint(), self._places, checksum).save(self._work.path)
+            Journal(settings, self.spec.fingerprint(), self._places, checksum).save(self._work.path)
 
     def load(self, journal: Journal) -> int:
         """Check what an earlier run left, go back to the last row before any damage, and return the rows lost by it.
@@ -80,20 +75,30 @@ class PartialTable(RowWriter):
         self.n_written = sound
         return n_before - sound
 
-    def _put(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def write(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Append rows, by the names of `TableSpec.arrays`; ValueError if they do not fit."""
+        row, n_rows = self.n_written, len(arrays["X"])
+        if row + n_rows > self.n_rows:
+            raise ValueError(f"rows {row} to {row + n_rows} do not fit in a table of {self.n_rows} rows")
         with self._failures_explained():
-            for name, array in arrays.items():
-                for begin, end, path, offset in self._places[name].spans(row, row + len(array)):
+            for name, dtype in self.spec.arrays.items():
+                array = np.ascontiguousarray(arrays[name], dtype.base)
+                if array.shape != (n_rows, *dtype.shape):
+                    raise ValueError(f"{name} has shape {array.shape}, expected {(n_rows, *dtype.shape)}")
+                if name == "X" and self.spec.clip_at_zero:
+                    array = np.maximum(array, np.float32(0))
+                for begin, end, path, offset in self._places[name].spans(row, row + n_rows):
                     _write_fully(self._open(self._places[name], path), offset, array[begin - row : end - row])
+        self.n_written += n_rows
 
     def rewind(self, row: int) -> None:
-        """Go back to `row`, at most `n_committed`.
+        """Go back to `row`, at most `n_committed`, to write the rows from there on again.
 
-        Rows from there on are not committed any more: a kill leaves no row that is half old and half new.
+        They are not committed any more: a kill leaves no row that is half old and half new.
         """
-        if self._published:
-            raise ValueError(f"cannot rewind to row {row}: the table is finished")
-        super().rewind(row)
+        if self._published or not 0 <= row <= self.n_committed:
+            raise ValueError(f"cannot rewind to row {row}: {self.n_committed} rows are committed")
+        self.n_written = row
         self.commit()
 
     def commit(self) -> None:
@@ -116,7 +121,8 @@ class PartialTable(RowWriter):
         """Complete the file and give it its name; the work directory stays until `finish`."""
         if self._published:
             return
-        self._check_complete()
+        if self.n_written != self.n_rows:
+            raise RuntimeError(f"only {self.n_written} of {self.n_rows} rows were written")
         self.commit()
         with self._failures_explained():
             self._fill_last_chunks()

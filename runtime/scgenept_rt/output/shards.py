@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from anndata.io import read_elem
 from numpy.typing import NDArray
+from pandas.api.types import union_categoricals
 
 from scgenept_rt.errors import ArgumentError, ShardsError
 from scgenept_rt.expression.stored_element import check_chunks, checked, row_names
@@ -26,7 +28,7 @@ from scgenept_rt.output.work_directory import differences
 from scgenept_rt.wording import join_limited, pluralize
 
 _BLOCK_VALUES = 1 << 20
-_PART = re.compile(r"(.+)\.shard-\d+-of-\d+((?:\.cells)?(\.[^.]+))")
+_PART = re.compile(r"(?P<stem>.+)\.shard-(?P<number>\d+)-of-(?P<count>\d+)(?P<ending>(\.cells)?(?P<suffix>\.[^.]+))")
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
@@ -81,7 +83,7 @@ class Shard:
 def output_of_part(part: Path) -> tuple[Path, str] | None:
     """Return the output that a part belongs to and the ending of its file, by its name; None if it has no such name."""
     found = _PART.fullmatch(part.name)
-    return (part.with_name(f"{found[1]}{found[3]}"), found[2]) if found else None
+    return (part.with_name(f"{found['stem']}{found['suffix']}"), found["ending"]) if found else None
 
 
 def merge_shards(
@@ -159,9 +161,7 @@ def merge_shards(
 class _Part:
     path: Path
     state: Hashable
-    obs: pd.DataFrame
-    var: pd.DataFrame
-    uns: Mapping[str, Any]
+    spec: TableSpec
     shard: Mapping[str, Any]
 
     @property
@@ -176,20 +176,24 @@ def find_parts(out: Path, ending: str) -> list[Path]:
     `ending` is that of the files: of the output, or ``.cells`` and it. Raises `ShardsError` if there are none, some are
     missing, or they are of different divisions.
     """
-    pattern = re.compile(rf"{re.escape(out.stem)}\.shard-(\d+)-of-(\d+){re.escape(ending)}(\.partial)?")
-    found = [(path, match) for path in out.parent.glob("*") if (match := pattern.fullmatch(path.name))]
-    finished = {int(match[1]): path for path, match in found if not match[3]}
-    begun = {int(match[1]) for _, match in found if match[3]}
-    counts = sorted({int(match[2]) for _, match in found})
+    finished, begun, counts = {}, set(), set()
+    for path in out.parent.glob("*"):
+        match = _PART.fullmatch(path.name.removesuffix(".partial"))
+        if match and (match["stem"], match["ending"]) == (out.stem, ending):
+            counts.add(int(match["count"]))
+            if path.suffix == ".partial":
+                begun.add(int(match["number"]))
+            else:
+                finished[int(match["number"])] = path
     if not counts:
         problem = f"there is no file {out.stem}.shard-I-of-N{ending} in {out.parent.resolve()}"
         part_of = output_of_part(out)
         remedy = f"Give the output of which it is a part: {part_of[0]}" if part_of else "Predict the parts"
         raise ShardsError(problem, remedy, where=out)
     if len(counts) > 1:
-        problem = f"there are parts of runs that were divided by {' and by '.join(map(str, counts))}"
+        problem = f"there are parts of runs that were divided by {' and by '.join(map(str, sorted(counts)))}"
         raise ShardsError(problem, "Move the parts of all but one run away", where=out)
-    count = counts[0]
+    (count,) = counts
     missing = [number for number in range(1, count + 1) if number not in finished]
     if missing:
         words = [f"{n}/{count}{' (begun, not finished)' if n in begun else ''}" for n in missing]
@@ -223,8 +227,6 @@ def _read_parts(out: Path, paths: Sequence[Path]) -> list[_Part]:
 
 
 def _read_part(path: Path) -> _Part:
-    from anndata.io import read_elem
-
     state = state_of(path)
     with failed_reads(ShardsError, path, remedy="Predict this part again"), open_store(path) as store:
         uns = read_elem(checked(store["uns"])).get(UNS_KEY, {})
@@ -234,49 +236,36 @@ def _read_part(path: Path) -> _Part:
             row_names(store[name])
         obs, var = (read_elem(checked(store[name])) for name in ("obs", "var"))
         shard = uns.pop(SHARD_KEY)
-        arrays = [store["X"], *(store["layers"][name] for name in shard["layers"])]
-        if N_CONTROLS in obs:
-            check_chunks(store["obs"][N_CONTROLS], "its n_controls")
-        for array in arrays:
-            if array.shape != (len(obs), len(var)):
+        kind: Literal["mean", "cells"] = "mean" if N_CONTROLS in obs else "cells"
+        clipped = bool(uns.get("clipped_at_zero", False))
+        spec = TableSpec(kind, obs, var, tuple(shard["layers"]), uns, clip_at_zero=clipped)
+        for name, dtype in spec.arrays.items():
+            if store[name].shape != (len(obs), *dtype.shape):
                 raise ValueError("its values do not fit obs and var")
-            check_chunks(array, "its values")
-        return _Part(path, state, obs, var, uns, shard)
+            check_chunks(store[name], name)
+        return _Part(path, state, spec, shard)
 
 
 def _whole(parts: Sequence[_Part]) -> TableSpec:
     """Return the table that the parts make together."""
-    first = parts[0]
-    frames = [part.obs.iloc[part.skipped_rows :] for part in parts]
-    columns = {
-        name: pd.api.types.union_categoricals([frame[name] for frame in frames])
-        if isinstance(first.obs[name].dtype, pd.CategoricalDtype)
-        else pd.concat([frame[name] for frame in frames]).array
-        for name in first.obs.columns
-    }
-    index = pd.Index(np.concatenate([frame.index.to_numpy(object) for frame in frames]))
-    return TableSpec(
-        "mean" if N_CONTROLS in columns else "cells",
-        pd.DataFrame(columns, index=index),
-        first.var,
-        tuple(first.shard["layers"]),
-        {**first.uns, RUN_DIGEST: first.shard[RUN_DIGEST]},
-        clip_at_zero=bool(first.uns.get("clipped_at_zero", False)),
-    )
+    first, frames = parts[0], [part.spec.obs_rows(part.skipped_rows) for part in parts]
+    obs = pd.concat(frames)
+    for name, column in frames[0].items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            obs[name] = union_categoricals([frame[name] for frame in frames])
+    return replace(first.spec, obs=obs, uns={**first.spec.uns, RUN_DIGEST: first.shard[RUN_DIGEST]})
 
 
 def _copy(parts: Sequence[_Part], table: PartialTable) -> Iterator[int]:
     """Write the rows that the table lacks, a block at a time; yield how many it has."""
     begin = 0
     for part in parts:
-        n_skipped, n_rows = part.skipped_rows, len(part.obs) - part.skipped_rows
-        step = max(1, _BLOCK_VALUES // len(part.var))
+        n_skipped, n_rows = part.skipped_rows, part.spec.n_rows - part.skipped_rows
+        step = max(1, _BLOCK_VALUES // len(part.spec.var))
         with failed_reads(ShardsError, part.path, remedy="Predict this part again"), open_store(part.path) as store:
             while table.n_written < begin + n_rows:
                 start = n_skipped + table.n_written - begin
                 rows = slice(start, min(start + step, n_skipped + n_rows))
-                counts = part.obs[N_CONTROLS].to_numpy()[rows] if N_CONTROLS in part.obs else None
-                layers = {name: store["layers"][name][rows] for name in part.shard["layers"]}
-                table.write(store["X"][rows], layers, counts)
+                table.write({name: store[name][rows] for name in part.spec.arrays})
                 yield table.n_written
         begin += n_rows

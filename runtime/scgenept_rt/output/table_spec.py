@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import PurePath
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from anndata.io import write_elem
 from numpy.typing import NDArray
-
-from scgenept_rt.genes import GenePanel
-from scgenept_rt.output.cell_rows import BLOCK_ROWS, CellRows, Column, Counts, unique_names
-from scgenept_rt.perturbation import Perturbation
-
-Kind = Literal["mean", "cells"]
 
 UNS_KEY = "scgenept_rt"
 RUN_DIGEST = "run_digest"
@@ -25,16 +24,115 @@ SHARD_KEY = "shard"
 """Entry of uns that says which part of a run a file is."""
 N_CONTROLS = "n_controls"
 COUNTS = f"obs/{N_CONTROLS}"
-MEAN_LAYERS = ("delta", "sem", "delta_sem")
-ESTIMATE_LAYERS = ("sampling_error", "effect", "effect_sem")
-"""Further layers, where some control cells stand for all."""
+
+BLOCK_ROWS = 65_536
+
+Positions = NDArray[np.int64]
+Column = tuple[Any, Callable[[Positions, Positions], Positions]]
+"""Values, and the position among them by the positions of a row's perturbation and control cell."""
+
+
+class CellRows:
+    """obs of one row per (perturbation, control cell), all cells of the first perturbation first.
+
+    It is made a block of rows at a time, as the names of a large screen's rows take gigabytes. After `columns` come
+    those of the control cells, `annotation` and their names. Each perturbation has its number of `counts` control
+    cells, from its number of `first_cells` on.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Column],
+        labels: Sequence[str],
+        control_names: Sequence[str],
+        annotation: Mapping[str, Any],
+        counts: Positions,
+        first_cells: Positions,
+    ) -> None:
+        of_cells = {**annotation, "control_cell": _categorical(control_names)}
+        own = {name: (values, lambda _, cells: cells) for name, values in of_cells.items() if name not in columns}
+        self.columns: dict[str, Column] = {**columns, **own}
+        self._counts, self._first_cells = counts, first_cells
+        # A separator that no label has, and numbers for labels that repeat, give every row a name of its own.
+        separator = next((text for text in "|/:;~" if not any(text in label for label in labels)), "|")
+        repeats: Counter[tuple[str, int]] = Counter()
+        self._prefixes = []
+        for label, first in zip(labels, first_cells.tolist(), strict=True):
+            repeats[label, first] += 1
+            number = repeats[label, first]
+            self._prefixes.append(f"{label}{f'#{number}' if number > 1 else ''}{separator}")
+        self._cell_names = unique_names(control_names)
+        self._choose(np.arange(len(labels)))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def take(self, perturbations: Positions) -> CellRows:
+        """Return the rows of some perturbations."""
+        rows = copy(self)
+        rows._choose(self._chosen[perturbations])
+        return rows
+
+    def frame(self, begin: int = 0, end: int | None = None) -> pd.DataFrame:
+        """Return the rows from `begin` up to `end`."""
+        perturbations, cells = self._positions(begin, len(self) if end is None else min(end, len(self)))
+        obs = pd.DataFrame({name: values[at(perturbations, cells)] for name, (values, at) in self.columns.items()})
+        pairs = zip(perturbations.tolist(), cells.tolist(), strict=True)
+        obs.index = pd.Index([self._prefixes[row] + self._cell_names[cell] for row, cell in pairs], dtype=object)
+        return obs
+
+    def _positions(self, begin: int, end: int) -> tuple[Positions, Positions]:
+        """Return the positions of the perturbation and the control cell of rows."""
+        rows = np.arange(begin, end)
+        at = np.searchsorted(self._starts, rows, side="right") - 1
+        perturbations = self._chosen[at]
+        return perturbations, self._first_cells[perturbations] + rows - self._starts[at]
+
+    def _choose(self, perturbations: Positions) -> None:
+        """Have the rows of these perturbations, and only categories that they use."""
+        self._chosen = perturbations
+        self._starts = np.concatenate([[0], np.cumsum(self._counts[perturbations])])
+        self.columns = dict(self.columns)
+        for name, (values, at) in self.columns.items():
+            if isinstance(values, pd.Categorical):
+                used = np.zeros(len(values.categories) + 1, np.bool_)  # the last for missing values, code -1
+                for begin in range(0, len(self), BLOCK_ROWS):
+                    positions = self._positions(begin, min(begin + BLOCK_ROWS, len(self)))
+                    used[values.codes[at(*positions)]] = True
+                self.columns[name] = values.set_categories(values.categories[used[:-1]]), at
+
+
+def by_perturbation(texts: Sequence[str]) -> Column:
+    """Return a column of one text per perturbation."""
+    return _categorical(texts), lambda perturbations, _: perturbations
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Make names unique: the second ``A`` becomes ``A#2``, or takes the next free number."""
+    names = list(names)
+    taken = set(names)
+    unique: dict[str, None] = {}
+    numbers: dict[str, Iterator[int]] = {}
+    for name in names:
+        free = name
+        if name in unique:
+            others = (f"{name}#{number}" for number in numbers.setdefault(name, count(2)))
+            free = next(other for other in others if other not in taken)
+        unique[free] = None
+    return list(unique)
+
+
+def _categorical(texts: Sequence[str]) -> pd.Categorical:
+    """Return texts as a categorical with its categories in order of appearance."""
+    codes, categories = pd.factorize(np.asarray(texts, dtype=object))
+    return pd.Categorical.from_codes(codes, categories=pd.Index(categories, dtype=object))
 
 
 @dataclass(frozen=True)
 class TableSpec:
     """A table of predictions without its values."""
 
-    kind: Kind
+    kind: Literal["mean", "cells"]
     """One row per perturbation ("mean"), or per perturbation and control cell ("cells")."""
     obs: pd.DataFrame | CellRows
     """In the order in which the rows will be written."""
@@ -97,6 +195,22 @@ class TableSpec:
             "clip_at_zero": self.clip_at_zero,
         }
 
+    def in_memory(self, arrays: Mapping[str, NDArray[Any]]) -> AnnData:
+        """Return the table with the values of all rows, by the names of `arrays`."""
+        obs, names = self.obs_rows(), self.var.index
+        if COUNTS in arrays:
+            obs = obs.assign(n_controls=arrays[COUNTS])
+        # anndata warns of repeated gene names on construction; these are the model's own and stay
+        adata = AnnData(
+            X=arrays["X"],
+            obs=obs,
+            var=self.var.set_axis(unique_names(names), axis="index"),
+            layers={name: arrays[f"layers/{name}"] for name in self.layers},
+            uns=self.stored_uns(),
+        )
+        adata.var.index = names
+        return adata
+
     def stored_uns(self) -> dict[str, Any]:
         """Return `uns` as stored: under its key, of types that every anndata reads."""
         return {UNS_KEY: _storable(self.uns)}
@@ -104,8 +218,6 @@ class TableSpec:
 
 def write_annotations(store: Any, spec: TableSpec) -> None:
     """Write obs, var, uns and the groups that an AnnData must have to an empty `h5py.File` or zarr group."""
-    from anndata.io import write_elem
-
     store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     _write_obs(store, spec)
     write_elem(store, "var", _with_plain_texts(spec.var))
@@ -115,8 +227,6 @@ def write_annotations(store: Any, spec: TableSpec) -> None:
 
 
 def _write_obs(store: Any, spec: TableSpec) -> None:
-    from anndata.io import write_elem
-
     end, options = 0, {}
     if spec.n_rows > BLOCK_ROWS and hasattr(store, "id"):  # HDF5; arrays of zarr can always be extended
         options = {"dataset_kwargs": {"maxshape": (None,), "chunks": (BLOCK_ROWS,)}}
@@ -153,76 +263,6 @@ def _with_plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
         else:
             columns[name] = column if column.dtype.kind in "biufM" else column.astype(object)
     return pd.DataFrame(columns, index=frame.index.astype(object))
-
-
-def mean_table(
-    perturbations: Sequence[Perturbation],
-    panel: GenePanel,
-    n_controls: Counts,
-    uns: Mapping[str, Any],
-    layers: tuple[str, ...] = MEAN_LAYERS,
-    *,
-    annotation: Mapping[str, pd.Categorical] | None = None,
-    var_names: Sequence[str] | None = None,
-) -> TableSpec:
-    """Describe a table of one row per perturbation, or per perturbation and group of control cells.
-
-    `n_controls` are the control cells of each mean, or as many as these may be: `RowWriter.write` replaces them. The
-    `annotation`, further columns of obs such as the group, tells the names of rows apart. Genes are named by
-    `var_names`, or by the panel.
-    """
-    annotation = annotation or {}
-    labels = [perturbation.label for perturbation in perturbations]
-    obs = pd.DataFrame(
-        {
-            "condition": pd.Series(labels, dtype=object),
-            "target_genes": pd.Series([perturbation.canonical for perturbation in perturbations], dtype=object),
-            **annotation,
-            N_CONTROLS: np.broadcast_to(np.asarray(n_controls, dtype=np.int64), len(labels)).copy(),
-        }
-    )
-    names = ["|".join(parts) for parts in zip(labels, *annotation.values(), strict=True)]
-    obs.index = pd.Index(unique_names(names), dtype=object)
-    return TableSpec("mean", obs, _var(panel, var_names), layers, dict(uns))
-
-
-def cells_table(
-    perturbations: Sequence[Perturbation],
-    control_names: Sequence[str],
-    panel: GenePanel,
-    uns: Mapping[str, Any],
-    *,
-    n_controls: Counts | None = None,
-    first_cells: Counts = 0,
-    label_column: str = "condition",
-    annotation: Mapping[str, Any] | None = None,
-    var_names: Sequence[str] | None = None,
-) -> TableSpec:
-    """Describe a table of one row per (perturbation, control cell), all cells of the first perturbation first.
-
-    A perturbation is predicted from `n_controls` (None for all) of the cells `control_names`, from its first one on;
-    sampling with replacement repeats names. `label_column`, that of the input, has the labels too; `annotation` has
-    further columns of obs by control cell.
-    """
-    labels = [perturbation.label for perturbation in perturbations]
-    condition = Column.of_perturbations(labels)
-    targets = Column.of_perturbations([perturbation.canonical for perturbation in perturbations])
-    columns = {"condition": condition, label_column: condition, "target_genes": targets}
-    obs = CellRows.of(columns, labels, control_names, annotation, n_controls, first_cells)
-    return TableSpec("cells", obs, _var(panel, var_names), (), dict(uns))
-
-
-def _var(panel: GenePanel, names: Sequence[str] | None) -> pd.DataFrame:
-    var = pd.DataFrame({"gene_name": pd.Series(panel.names, dtype=object)})
-    if None not in panel.ids:
-        var["gene_id"] = pd.Series(panel.ids, dtype=object)
-    elif any(panel.ids):
-        # a categorical is the one string column that holds missing values in every anndata format
-        known = pd.Index([gene_id for gene_id in dict.fromkeys(panel.ids) if gene_id is not None], dtype=object)
-        var["gene_id"] = pd.Categorical(panel.ids, categories=known)
-    var["in_vocab"] = np.asarray(panel.in_vocab, dtype=bool)
-    var.index = pd.Index(panel.names if names is None else names, dtype=object)
-    return var
 
 
 def _sha256(indexes: Iterable[pd.Index[Any]]) -> str:

@@ -15,10 +15,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
 
 from scgenept_rt.errors import OutputBusyError, OutputError, PartialOutputError, ScgeneptError, UseOption
 from scgenept_rt.files.durable import check_own, write_durably
@@ -178,7 +176,7 @@ class Journal:
 
 def plain(value: Any) -> Any:
     """Return a value as it is after a round trip through JSON, so that settings compare equal to stored ones."""
-    return json.loads(json.dumps(value, default=_as_json))
+    return json.loads(json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one)))
 
 
 def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
@@ -188,14 +186,6 @@ def run_digest(settings: Mapping[str, Any], table: Mapping[str, Any]) -> str:
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
-
-
-def _as_json(value: object) -> Any:
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"a setting of type {type(value).__name__} cannot be stored: {value!r}")
 
 
 def digests_of_lists(settings: Mapping[str, Any]) -> dict[str, Any]:

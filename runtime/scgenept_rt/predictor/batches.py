@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of a batch, (batch_size, n_genes) each; rows after the last part are padding."""
+    """Inputs of a batch, (batch_size, n_genes) each; rows outside of its parts are padding, or not wanted."""
 
     values: NDArray[np.float32]
     pert_flags: NDArray[np.int64]
@@ -53,12 +53,7 @@ class Batch:
 class Schedule:
     """The (perturbation, control cell) pairs of a run, one perturbation after the other.
 
-    Parameters
-    ----------
-    counts
-        Control cells of each perturbation.
-    first_cells
-        The first of them, 0 by default; the others follow it.
+    Each has its number of `counts` control cells, from its number of `first_cells` on.
     """
 
     def __init__(self, perturbations: Sequence[Perturbation], counts: ArrayLike, first_cells: ArrayLike = 0) -> None:
@@ -68,17 +63,12 @@ class Schedule:
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.counts)])
         self.n_rows = int(self.starts[-1])
 
-    def first_row(self, part: Part) -> int:
-        """Return the row that a part begins with."""
-        return int(self.starts[part.index]) + part.first_cell - int(self.first_cells[part.index])
-
     def perturbation_at(self, row: int) -> int:
         """Return the index of the perturbation of a row; the number of perturbations for the row after the last."""
         return int(np.searchsorted(self.starts, row, side="right")) - 1
 
-    def parts(self, begin: int, end: int) -> Iterator[Part]:
-        """Yield the parts of a batch of the rows from `begin` up to `end`."""
-        row = begin
+    def parts(self, row: int, end: int, begin: int) -> Iterator[Part]:
+        """Yield the parts from `row` up to `end` of a batch that starts with the row `begin`."""
         while row < end:
             index = self.perturbation_at(row)
             stop = min(end, int(self.starts[index + 1]))
@@ -90,12 +80,8 @@ class Schedule:
 class MemoryBackoff:
     """Runs batches through sessions; once memory runs out in one, in halves, quarters and so on in all of them.
 
-    Running out of memory is an error only if a single cell does not fit. Thread-safe.
-
-    Attributes
-    ----------
-    max_cells
-        Cells that fit at once; None if memory never ran out.
+    Running out of memory is an error only if a single cell does not fit. `max_cells` fit at once; it is None if memory
+    never ran out. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -128,16 +114,8 @@ class MemoryBackoff:
 class BatchLoop:
     """Fills batches with control cells and flags, and runs them through a predictor's session.
 
-    Parameters
-    ----------
-    n_rows
-        Rows that the largest batch could have; no batch is larger than that needs.
-    batch_size
-        Cells per batch otherwise.
-    read_cells
-        Returns the control cells of a range, (n_cells, n_genes).
-    cell_name
-        Returns the name of a control cell for messages.
+    Batches have `batch_size` cells, or fewer if there are only `n_rows`. `read_cells` returns the control cells of a
+    range, (n_cells, n_genes), and `cell_name` the name of one for messages.
     """
 
     def __init__(
@@ -158,40 +136,30 @@ class BatchLoop:
         """Fill batches with the rows of a schedule, across perturbations: all are full but the last.
 
         Which rows share a batch depends on schedule and batch size alone, so that a resumed run and one of some of the
-        rows form the same batches: the first is that which holds `first_row`, the last that which ends at `end_row` or
-        later. Where every size costs the provider a new plan, the last one is padded.
+        rows form the same batches; their parts are the rows from `first_row` up to `end_row`. Where every size costs
+        the provider a new plan, the last one is padded.
         """
         size, end_row = self.batch_size, schedule.n_rows if end_row is None else end_row
-        if first_row >= schedule.n_rows:
+        if first_row >= end_row:
             return
         for begin in range(first_row - first_row % size, end_row, size):
-            n_rows = min(size, schedule.n_rows - begin)
-            shape = size if self._session.fixed_batches else n_rows, len(self._panel)
+            end = min(begin + size, schedule.n_rows)
+            shape = size if self._session.fixed_batches else end - begin, len(self._panel)
             values, flags = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
-            parts = list(schedule.parts(begin, begin + n_rows))
-            for part in parts:
+            for part in schedule.parts(begin, end, begin):
                 n_cells = part.rows.stop - part.rows.start
                 values[part.rows] = self._read_cells(part.first_cell, part.first_cell + n_cells)
                 flags[part.rows, list(part.perturbation.columns)] = 1
-            yield Batch(values, flags, parts)
+            yield Batch(values, flags, list(schedule.parts(max(begin, first_row), min(end, end_row), begin)))
 
     def run(
         self, batches: Iterable[Batch | None], *, threaded: bool = True
     ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
         """Yield every batch with its predictions, in order; as many run at once as there are devices.
 
-        Parameters
-        ----------
-        batches
-            Advanced while batches before run. None: the next batch is not known before one of these has ended.
-        threaded
-            Run the network in a thread per device, so that filling the next batch and handling the last one take no
-            time. Closing the generator waits for the batches that run.
-
-        Raises
-        ------
-        NonFinitePredictionError
-            If the network returned NaN or infinity.
+        `batches` are advanced while those before run; None says that the next one is not known before one of these has
+        ended. The network runs in a thread per device, so that filling the next batch and handling the last one take no
+        time; closing the generator waits for the batches that run. Raises `NonFinitePredictionError`.
         """
         predict, n_devices = partial(self._predict, MemoryBackoff()), self.n_devices
         at_most = 1 if n_devices == 1 else BATCHES_PER_DEVICE * n_devices
@@ -218,20 +186,17 @@ class BatchLoop:
         index = np.arange(len(self._panel), dtype=np.int64)
         with free_device(self._session) as session:
             predicted = backoff.run(session, batch.values, batch.pert_flags, index)[: batch.parts[-1].rows.stop]
+        if not np.isfinite(np.sum(predicted, dtype=np.float64)):
             self._check_finite(batch, predicted)
         return predicted
 
     def _check_finite(self, batch: Batch, predicted: NDArray[np.float32]) -> None:
-        if np.isfinite(np.sum(predicted, dtype=np.float64)):
-            return
-        row, gene = (int(i) for i in np.argwhere(~np.isfinite(predicted))[0])
-        part = next(part for part in batch.parts if row < part.rows.stop)
-        label = part.perturbation.label
-        cell = self._cell_name(part.first_cell + row - part.rows.start)
-        half = self._session.precision == "fp16"
-        raise NonFinitePredictionError(
-            f"the prediction of gene {self._panel.names[gene]} for cell {cell} under {label} is "
-            f"{predicted[row, gene]} ({self._session.provider}, {self._session.precision})",
-            "" if half else "Check the cells with `scgenept-rt check` and the bundle with `scgenept-rt verify`",
-            [UseOption("precision", "compute in a wider range", "fp32")] if half else [],
-        )
+        for part in batch.parts:
+            for row, gene in np.argwhere(~np.isfinite(predicted[part.rows])):
+                cell, half = self._cell_name(part.first_cell + int(row)), self._session.precision == "fp16"
+                raise NonFinitePredictionError(
+                    f"the prediction of gene {self._panel.names[gene]} for cell {cell} under {part.perturbation.label} "
+                    f"is {predicted[part.rows][row, gene]} ({self._session.provider}, {self._session.precision})",
+                    "" if half else "Check the cells with `scgenept-rt check` and the bundle with `scgenept-rt verify`",
+                    [UseOption("precision", "compute in a wider range", "fp32")] if half else [],
+                )

@@ -18,8 +18,7 @@ from scgenept_rt.expression.annotation import is_storable
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import PredictOptions, ReadOptions
-from scgenept_rt.output.cell_rows import CellRows, Column, Positions
-from scgenept_rt.output.table_spec import TableSpec
+from scgenept_rt.output.table_spec import CellRows, Positions, TableSpec
 from scgenept_rt.perturbation import CONTROL_LABELS, Perturbation
 from scgenept_rt.predictor.run import Run
 from scgenept_rt.wording import join_limited, pluralize
@@ -54,16 +53,16 @@ def as_measured(
     source = controls.annotation
     own = set(source.control_labels)
     reader = LabelReader(panel, own)
-    measured: dict[tuple[str, ...] | None, list[str]] = {}
-    for label in source.labels:
-        if label not in own:
-            measured.setdefault(reader.genes(label.strip()), []).append(label)
+    measured = [label for label in source.labels if label not in own]
+    of_genes: dict[tuple[str, ...] | None, list[str]] = {}
+    for label in measured:
+        of_genes.setdefault(reader.genes(label.strip()), []).append(label)
     found = [
         replace(perturbation, label=label)
         for perturbation in given
-        for label in measured.get(perturbation.target_genes, [perturbation.label])
+        for label in of_genes.get(perturbation.target_genes, [perturbation.label])
     ]
-    notices = list(_notices(found, [label for label in source.labels if label not in own], controls, read))
+    notices = list(_notices(found, measured, controls, read))
     return [_NO_GENES, *found] if predicted_controls else found, notices
 
 
@@ -127,9 +126,9 @@ def table(run: Run, uns: Mapping[str, Any], column: str) -> TableSpec:
     def position(perturbations: Positions, cells: Positions) -> Positions:
         return np.where(of_controls[perturbations], cells, len(control_labels) + perturbations)
 
-    columns = {column: Column(pd.Categorical([*control_labels, *labels], categories=names), position)}
+    columns = {column: (pd.Categorical([*control_labels, *labels], categories=names), position)}
     cell_names = [str(name) for name in controls.obs_names]
-    obs = CellRows.of(columns, labels, cell_names, source.obs, counts, first_cells)
+    obs = CellRows(columns, labels, cell_names, source.obs, counts, first_cells)
     predicted = np.isin(np.arange(len(source.var_names)), controls.match.columns)
     var = pd.DataFrame({"predicted": predicted}, index=pd.Index(source.var_names, dtype=object))
     entries = {CELL_EVAL_COLUMN: column, CONTROL_LABEL: controls.control_label or CONTROL_LABELS[-1]}

@@ -57,29 +57,14 @@ def block_size(batch_size: int) -> int:
     return 2 * batch_size
 
 
-def _empty_rows(n_cells: int, n_genes: int) -> Rows:
-    """Return rows to be filled; many lie in a temporary file."""
-    shape = (n_cells, n_genes)
-    if 4 * n_cells * n_genes <= SPILL_BYTES:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as file:  # the mapping keeps it
-        return np.memmap(file, np.float32, "w+", shape=shape)
-
-
 class DifferenceEstimator:
     """Estimates the means of perturbations over the control cells `start` up to `stop`, which lie in random order.
 
     All perturbations use the same cells, from `start` on. They are predicted in blocks, which depend on the batch size
     alone: a run that begins at a later perturbation forms the same batches.
 
-    Parameters
-    ----------
-    limits
-        Control cells of each perturbation at most.
-    max_error
-        Largest sampling error of a gene; None to use as many cells as `limits` says.
-    on_predicted
-        Called after each batch with the number of its rows.
+    Each perturbation takes as many cells as its entry of `limits` says, or only those that bring the sampling error of
+    every gene to `max_error`. `on_predicted` is called after each batch with the number of its rows.
     """
 
     def __init__(
@@ -98,7 +83,7 @@ class DifferenceEstimator:
         self._limits = dict(zip(perturbations, limits, strict=True))
         self._size = block_size(loop.batch_size)
         self._own = OwnValues.of(self._n_cells, *controls.values.totals(start, stop))
-        self._unperturbed: Rows | None = None
+        self._unperturbed: Rows = np.empty((0, controls.values.n_genes), np.float32)  # until all cells are predicted
         self._of_all = CellMoments()
         self._found: dict[Perturbation, CellMoments] = {}  # of the blocks that were begun
         self._incomplete: dict[int, Iterator[Batch | None]] = {}  # their batches, by the first perturbation
@@ -108,7 +93,7 @@ class DifferenceEstimator:
     @property
     def samples(self) -> bool:
         """Whether some cells stand for all, once that is decided; otherwise all are predicted."""
-        return self._unperturbed is not None
+        return len(self._unperturbed) > 0
 
     def estimates(self, first: int, stop: int) -> Iterator[tuple[int, Layers]]:
         """Yield numbers of cells and means of the perturbations from `first` up to `stop`."""
@@ -118,18 +103,19 @@ class DifferenceEstimator:
             perturbations = chain.from_iterable(map(self._block, blocks))
             for perturbation in islice(perturbations, first - begin, stop - begin):
                 moments = self._found.pop(perturbation)
-                yield moments.n, self._estimate(moments)
+                if moments.n == self._n_cells:
+                    yield moments.n, mean_of_all(moments, self._own)
+                else:
+                    yield moments.n, mean_of_some(moments, self._over_first(moments.n), self._of_all, self._own)
 
     def effects(self, indices: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, Rows]]:
         """Yield the effects of the perturbations at `indices` on the cells `begin` up to `end`, batch by batch."""
-        if self._unperturbed is None:
+        if not self.samples:
             self._predict_unperturbed()
         n = len(indices)
         schedule = Schedule([self._perturbations[i] for i in indices], [end - begin] * n, [self._start + begin] * n)
         for part, _, predicted in self._run(schedule):
-            unperturbed = self._unperturbed_rows(part.first_cell - self._start, len(predicted))
-            assert unperturbed is not None, "predicted above"
-            yield indices[part.index], predicted - unperturbed
+            yield indices[part.index], predicted - self._unperturbed_rows(part.first_cell, len(predicted))
 
     def effect_var(self, effects: RunningMoments) -> Values:
         """Return variances of effects on the first cells, as large as sparse expression makes plausible."""
@@ -165,7 +151,7 @@ class DifferenceEstimator:
         for perturbation, rows in zip(block, pilot, strict=True):
             values = self._controls.values.dense(self._start, self._start + len(rows))
             moments = self._found[perturbation] = CellMoments()
-            moments.add(values, rows, self._unperturbed_rows(0, len(rows)))
+            moments.add(values, rows, self._unperturbed_rows(self._start, len(rows)))
 
     def _pays(self, n_cells: Sequence[float]) -> bool:
         """Return whether this many cells of some perturbations, and all unperturbed, cost less than all of each."""
@@ -206,7 +192,7 @@ class DifferenceEstimator:
             for batch, predicted in results:
                 for part in batch.parts:
                     rows = predicted[part.rows]
-                    unperturbed = self._unperturbed_rows(part.first_cell - self._start, len(rows))
+                    unperturbed = self._unperturbed_rows(part.first_cell, len(rows))
                     self._found[part.perturbation].add(batch.values[part.rows], rows, unperturbed)
                 self._on_predicted(len(predicted))
                 while begun and begun[0] not in self._incomplete:
@@ -233,7 +219,7 @@ class DifferenceEstimator:
                 yield None
 
     def _wanted(self, limit: int, moments: CellMoments) -> int:
-        if self._unperturbed is None:
+        if not self.samples:
             return self._n_cells
         if moments.n >= limit:
             return moments.n
@@ -258,25 +244,23 @@ class DifferenceEstimator:
                 self._on_predicted(len(predicted))
 
     def _predict_unperturbed(self) -> None:
-        found = _empty_rows(self._n_cells, self._controls.values.n_genes)
+        shape = self._n_cells, self._controls.values.n_genes
+        found: Rows
+        if 4 * math.prod(shape) <= SPILL_BYTES:
+            found = np.empty(shape, np.float32)
+        else:
+            with tempfile.TemporaryFile() as file:  # the mapping keeps it
+                found = np.memmap(file, np.float32, "w+", shape=shape)
         for part, values, predicted in self._run(Schedule([_CONTROL], [self._n_cells], [self._start])):
             found[part.first_cell - self._start :][: len(predicted)] = predicted
             self._of_all.add(values, predicted, predicted)
         self._unperturbed = found
 
-    def _unperturbed_rows(self, first: int, n: int) -> Rows | None:
-        return None if self._unperturbed is None else self._unperturbed[first : first + n]
-
-    # --- estimates ---
-
-    def _estimate(self, moments: CellMoments) -> Layers:
-        if moments.n == self._n_cells:
-            return mean_of_all(moments, self._own)
-        return mean_of_some(moments, self._over_first(moments.n), self._of_all, self._own)
+    def _unperturbed_rows(self, first_cell: int, n: int) -> Rows:
+        """Return what is predicted of cells without a perturbation; no rows where it is not predicted."""
+        return self._unperturbed[first_cell - self._start :][:n]
 
     def _unperturbed_over_first(self, n: int) -> CellMoments:
         moments = CellMoments()
-        unperturbed = self._unperturbed_rows(0, n)
-        assert unperturbed is not None, "without these, all cells are predicted"
-        moments.add(self._controls.values.dense(self._start, self._start + n), unperturbed)
+        moments.add(self._controls.values.dense(self._start, self._start + n), self._unperturbed_rows(self._start, n))
         return moments

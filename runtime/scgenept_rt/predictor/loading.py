@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.options import EngineOptions
+from scgenept_rt.predictor.batches import OnNotice
 from scgenept_rt.predictor.predictor import Predictor
 from scgenept_rt.providers import select_provider
 from scgenept_rt.providers.devices import gpu_memory
 from scgenept_rt.session import open_session
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from scgenept_rt.predictor.batches import OnNotice
 
 
 def load(

@@ -64,10 +64,10 @@ class CellMoments:
         return self.predicted.n
 
     def add(self, values: NDArray[Any], predicted: NDArray[Any], unperturbed: NDArray[Any] | None = None) -> None:
-        """Add cells: their own values and what is predicted of them with and without a perturbation."""
+        """Add cells: their own values and what is predicted of them with and, if known, without a perturbation."""
         self.predicted.add(predicted)
         self.changes.add(predicted - values)
-        if unperturbed is not None:
+        if unperturbed is not None and len(unperturbed):
             self.effects.add(predicted - unperturbed)
 
 
@@ -146,16 +146,9 @@ def mean_of_all(moments: CellMoments, own: OwnValues) -> Layers:
 
 
 def mean_of_some(moments: CellMoments, some: CellMoments, every: CellMoments, own: OwnValues) -> Layers:
-    """Return the mean over all N control cells of a run from n of them: the difference estimator.
+    """Return the mean over all N control cells of a run from n of them, drawn at random: the difference estimator.
 
-    Parameters
-    ----------
-    moments
-        Of a perturbation, over n cells drawn at random.
-    some, every
-        Without a perturbation, over the same n cells and over all.
-    own
-        Of all cells.
+    `moments` are of a perturbation, `some` without one over the same n cells, `every` over all.
     """
     n, share = moments.n, moments.n / every.n
     of_predicted = floor_of(some.predicted, every.predicted, own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,17 +17,13 @@ from scgenept_rt.genes import GenePanel
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
 from scgenept_rt.options import PredictFileOptions, PredictOptions, ReadOptions, SharedPredictOptions, resolve
 from scgenept_rt.perturbation import PerturbationRequest, parse_perturbation, parse_perturbations
-from scgenept_rt.predictor.batches import BatchLoop, Schedule
+from scgenept_rt.predictor.batches import BatchLoop, OnNotice, Progress, Schedule
 from scgenept_rt.predictor.run import PredictedRows, Run
 from scgenept_rt.session import Session, automatic_batch_size, devices_of
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
     from anndata import AnnData
-
-    from scgenept_rt.predictor.batches import OnNotice, Progress
 
 
 Labels = str | Sequence[str | PerturbationRequest]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from scgenept_rt.output.shards import Shard
     from scgenept_rt.predictor.predictor import Predictor
 
+MEAN_LAYERS = ("delta", "sem", "delta_sem")
+ESTIMATE_LAYERS = ("sampling_error", "effect", "effect_sem")
+"""Further layers, where some control cells stand for all."""
 _OWN_COLUMNS = ("condition", "target_genes", "n_controls", "control_cell")
 
 
@@ -151,9 +154,7 @@ class Run:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers of means."""
-        from scgenept_rt.output.table_spec import ESTIMATE_LAYERS, MEAN_LAYERS  # needs pandas, which embedders lack
-
-        return (*MEAN_LAYERS, *ESTIMATE_LAYERS) if _estimated(self.options) else MEAN_LAYERS
+        return MEAN_LAYERS + ESTIMATE_LAYERS if _estimated(self.options) else MEAN_LAYERS
 
     def group(self, index: int) -> str:
         """Return the group at `index` of the schedule."""
@@ -195,29 +196,25 @@ class Run:
     def _rows(self, progress: Progress, first_row: int, means: range) -> Generator[PredictedRows, None, None]:
         loop, schedule, controls, aggregate = self.batch_loop(), self.schedule, self.controls, self.options["aggregate"]
         begin_row, end_row = (int(schedule.starts[index]) for index in (means.start, means.stop))
-        moments = CellMoments()
+        n_done, n_rows, moments = first_row - begin_row, end_row - begin_row, CellMoments()
         own_values = lru_cache(maxsize=1)(lambda start, n: OwnValues.of(n, *controls.values.totals(start, start + n)))
-        progress(first_row - begin_row, end_row - begin_row)
+        progress(n_done, n_rows)
         # Closed with this generator and not some time later, so that no batch runs on once the caller has left.
         with closing(loop.run(loop.full_batches(schedule, first_row, end_row))) as results:
             for batch, predicted in results:
                 for part in batch.parts:
-                    begin = schedule.first_row(part)
-                    skipped = max(first_row - begin, 0)
-                    rows = predicted[part.rows][skipped:]
-                    if not len(rows) or begin >= end_row:
-                        continue
+                    rows = predicted[part.rows]
+                    n_done += len(rows)
                     if aggregate != "mean":
-                        group, first_cell = self.group(part.index), part.first_cell + skipped
-                        yield PredictedRows("cells", part.perturbation, group, rows, first_cell, len(rows))
+                        group = self.group(part.index)
+                        yield PredictedRows("cells", part.perturbation, group, rows, part.first_cell, len(rows))
                     if aggregate != "cells":
-                        moments.add(batch.values[part.rows][skipped:], rows)
+                        moments.add(batch.values[part.rows], rows)
                         if moments.n == schedule.counts[part.index]:
                             own = own_values(int(schedule.first_cells[part.index]), moments.n)
                             yield self._mean(part.index, moments.n, mean_of_all(moments, own))
                             moments = CellMoments()
-                done = min(begin + part.rows.stop - part.rows.start, end_row)
-                progress(done - begin_row, end_row - begin_row)
+                progress(n_done, n_rows)
 
     def _estimated_rows(self, progress: Progress, first_row: int, means: range) -> Generator[PredictedRows, None, None]:
         loop, first = self.batch_loop(), self.schedule.perturbation_at(first_row)

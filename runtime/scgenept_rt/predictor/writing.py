@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
 from itertools import chain
 from pathlib import Path
@@ -20,15 +20,14 @@ from scgenept_rt.errors import Caution, Notice, PartialOutputError, UseOption, w
 from scgenept_rt.expression import check_source
 from scgenept_rt.genes import ensembl_id
 from scgenept_rt.options import PredictFileOptions, PredictOptions, declared_options
-from scgenept_rt.output import destination
+from scgenept_rt.output import destination, table_spec
 from scgenept_rt.output.partial_table import PartialTable, finish_all
-from scgenept_rt.output.row_writer import MemoryTable, RowWriter
 from scgenept_rt.output.shards import Shard
-from scgenept_rt.output.table_spec import RUN_DIGEST, UNS_KEY, TableSpec, cells_table, mean_table
+from scgenept_rt.output.table_spec import TableSpec
 from scgenept_rt.output.work_directory import digests_of_lists, run_digest
 from scgenept_rt.predictor import cell_eval
 from scgenept_rt.predictor.batches import Progress
-from scgenept_rt.predictor.run import Run
+from scgenept_rt.predictor.run import PredictedRows, Run
 from scgenept_rt.wording import pluralize
 
 _OTHERS = ("aggregate", "n_controls", "var_names")
@@ -72,13 +71,25 @@ def recorded_batch_size(out: str | Path, options: PredictFileOptions) -> int | N
 
 def to_memory(run: Run, progress: Progress | None = None) -> dict[str, AnnData]:
     """Predict everything into memory; return one table per kind."""
-    writers = {kind: MemoryTable(spec) for kind, spec in _specs(run).items()}
-    _write(run, writers, progress, run.means())
-    tables = {kind: writer.finish() for kind, writer in writers.items()}
+    specs = _specs(run)
+    values = {
+        kind: {name: np.empty(spec.n_rows, dtype) for name, dtype in spec.arrays.items()}
+        for kind, spec in specs.items()
+    }
+    n_written = dict.fromkeys(specs, 0)
+    with closing(run.rows(progress)) as predicted:
+        for rows in predicted:
+            begin = n_written[rows.aggregate]
+            n_written[rows.aggregate] = end = begin + len(rows.X)
+            given = _arrays(rows)
+            for name, array in values[rows.aggregate].items():
+                array[begin:end] = given[name]
+    assert all(n_written[kind] == spec.n_rows for kind, spec in specs.items())
+    tables = {kind: spec.in_memory(values[kind]) for kind, spec in specs.items()}
     if run.options["max_error"] is not None:
         missed = _warn_of_missed_error(run, [tables["mean"].layers["sampling_error"]], run.means())
         if missed:
-            tables["mean"].uns[UNS_KEY]["notices"] = np.asarray([*run.notices, *missed])
+            tables["mean"].uns[table_spec.UNS_KEY]["notices"] = np.asarray([*run.notices, *missed])
     return tables
 
 
@@ -136,13 +147,13 @@ def _part(run: Run, whole: TableSpec, shard: Shard, settings: Mapping[str, Any])
         "count": shard.count,
         "aggregate": run.options["aggregate"],
         "n_control_rows": n_control_rows,
-        RUN_DIGEST: run_digest(settings, whole.fingerprint()),
+        table_spec.RUN_DIGEST: run_digest(settings, whole.fingerprint()),
         "settings": digests_of_lists(settings),
     }
     return whole.part(entries, entry)
 
 
-def _write(run: Run, writers: Mapping[str, RowWriter], progress: Progress | None, means: range) -> None:
+def _write(run: Run, writers: Mapping[str, PartialTable], progress: Progress | None, means: range) -> None:
     schedule, n_own_rows = run.schedule, cell_eval.n_own_rows(run)
     if n_own_rows:
         _write_control_rows(run, writers["cells"])
@@ -167,34 +178,39 @@ def _write(run: Run, writers: Mapping[str, RowWriter], progress: Progress | None
     # Closed before the tables and the cells are: an error in writing leaves no batch running.
     with closing(run.rows(progress, first_row, means)) as predicted:
         for rows in predicted:
-            n_controls = None if rows.aggregate == "cells" else np.array([rows.n_controls])
             if rows.aggregate in writers:
-                X = rows.X if run.label_column is None else run.controls.over_input(rows.first_cell, rows.X)
-                writers[rows.aggregate].write(X, rows.layers, n_controls)
+                arrays = _arrays(rows)
+                if run.label_column is not None:
+                    arrays["X"] = run.controls.over_input(rows.first_cell, rows.X)
+                writers[rows.aggregate].write(arrays)
             begun = time.monotonic()
             if begun >= commit_at:
-                _commit(writers)
+                for writer in writers.values():
+                    writer.commit()
                 ended = time.monotonic()
                 # Not the last one: had that much to write, the next would have even more.
                 fastest = min(fastest, ended - begun)
                 commit_at = ended + max(_SECONDS_BETWEEN_COMMITS, (fastest - _HIDDEN_SECONDS) / _COMMIT_SHARE)
     # All of them before the first is finished: a finished table cannot be rewound for rows that another one lacks.
-    _commit(writers)
-
-
-def _commit(writers: Mapping[str, RowWriter]) -> None:
     for writer in writers.values():
         writer.commit()
 
 
-def _write_control_rows(run: Run, writer: RowWriter) -> None:
+def _arrays(rows: PredictedRows) -> dict[str, NDArray[Any]]:
+    """Return rows by the names of `TableSpec.arrays`, with counts that a table of cells does not use."""
+    layers = {f"layers/{name}": values for name, values in rows.layers.items()}
+    return {"X": rows.X, **layers, table_spec.COUNTS: np.array([rows.n_controls])}
+
+
+def _write_control_rows(run: Run, writer: PartialTable) -> None:
     """Write the control cells themselves, which cell-eval compares predictions with."""
     controls = run.controls
     n_cells, step = controls.n_obs, max(1, 4_000_000 // len(controls.annotation.var_names))
     if writer.n_committed < n_cells:
         writer.rewind(writer.n_committed)
         for begin in range(writer.n_committed, n_cells, step):
-            writer.write(controls.over_input(begin, controls.values.dense(begin, min(begin + step, n_cells))))
+            own_values = controls.values.dense(begin, min(begin + step, n_cells))
+            writer.write({"X": controls.over_input(begin, own_values)})
         writer.commit()
 
 
@@ -224,54 +240,55 @@ def _warn_of_missed_error(run: Run, sampling_errors: Iterable[NDArray[np.float32
 
 
 def _specs(run: Run) -> dict[str, TableSpec]:
-    schedule, panel, aggregate = run.schedule, run.predictor.panel, run.options["aggregate"]
+    schedule, controls, aggregate = run.schedule, run.controls, run.options["aggregate"]
     uns = {
         **run.predictor.provenance(),
         **{name: value for name, value in _options(run).items() if value is not None},
-        "n_controls_available": run.controls.n_available,
+        "n_controls_available": controls.n_available,
         "versions": run.predictor.versions(),
     }
     if run.notices:
         uns["notices"] = [str(notice) for notice in run.notices]
-    controls = run.controls
     if run.label_column is not None:
         return {"cells": cell_eval.table(run, uns, run.label_column)}
-    sizes = np.diff(controls.groups.bounds)
-    var_names = _var_names(run)
-    specs: dict[str, TableSpec] = {}
+    labels = [perturbation.label for perturbation in schedule.perturbations]
+    targets = [perturbation.canonical for perturbation in schedule.perturbations]
+    sizes, var, specs = np.diff(controls.groups.bounds), _var(run), dict[str, TableSpec]()
     if aggregate != "cells":
-        specs["mean"] = mean_table(
-            schedule.perturbations,
-            panel,
-            schedule.counts,
-            uns,
-            run.layers,
-            annotation=_group_column(run, np.full(len(sizes), len(run.perturbations))),
-            var_names=var_names,
-        )
+        group = _group_column(run, np.full(len(sizes), len(run.perturbations)))
+        texts = {"condition": pd.Series(labels, dtype=object), "target_genes": pd.Series(targets, dtype=object)}
+        means = pd.DataFrame({**texts, **group, table_spec.N_CONTROLS: schedule.counts})  # as many as these may be
+        row_names = table_spec.unique_names("|".join(parts) for parts in zip(labels, *group.values(), strict=True))
+        specs["mean"] = TableSpec("mean", means.set_axis(pd.Index(row_names, dtype=object)), var, run.layers, uns)
     if aggregate != "mean":
-        specs["cells"] = cells_table(
-            schedule.perturbations,
-            [str(name) for name in controls.obs_names],
-            panel,
-            uns,
-            n_controls=schedule.counts,
-            first_cells=schedule.first_cells,
-            label_column=controls.condition_key or "condition",
-            annotation={**controls.annotation.obs, **_group_column(run, sizes)},
-            var_names=var_names,
-        )
+        condition = table_spec.by_perturbation(labels)
+        columns = {"condition": condition, controls.condition_key or "condition": condition}
+        columns["target_genes"] = table_spec.by_perturbation(targets)
+        names = [str(name) for name in controls.obs_names]
+        annotation = {**controls.annotation.obs, **_group_column(run, sizes)}
+        cells = table_spec.CellRows(columns, labels, names, annotation, schedule.counts, schedule.first_cells)
+        specs["cells"] = TableSpec("cells", cells, var, (), uns)
     return specs
 
 
-def _var_names(run: Run) -> Sequence[str]:
-    """Return the names that the output gives the model's genes."""
+def _var(run: Run) -> pd.DataFrame:
+    """Return var, with the names that the output gives the model's genes as its index."""
     panel, match, wanted = run.predictor.panel, run.controls.match, run.options["var_names"]
     found = match.columns >= 0
     names_of_input = run.controls.annotation.var_names[match.columns]
     by_id = wanted == "ensembl" or (wanted == "input" and any(map(ensembl_id, names_of_input[found])))
     names = [gene_id or name if by_id else name for gene_id, name in zip(panel.ids, panel.names, strict=True)]
-    return np.where(found, names_of_input, names).tolist() if wanted == "input" else names
+    if wanted == "input":
+        names = np.where(found, names_of_input, names).tolist()
+    var = pd.DataFrame({"gene_name": pd.Series(panel.names, dtype=object)})
+    if None not in panel.ids:
+        var["gene_id"] = pd.Series(panel.ids, dtype=object)
+    elif any(panel.ids):
+        # a categorical is the one string column that holds missing values in every anndata format
+        known = pd.Index([gene_id for gene_id in dict.fromkeys(panel.ids) if gene_id is not None], dtype=object)
+        var["gene_id"] = pd.Categorical(panel.ids, categories=known)
+    var["in_vocab"] = np.asarray(panel.in_vocab, dtype=bool)
+    return var.set_axis(pd.Index(names, dtype=object))
 
 
 def _group_column(run: Run, n_rows: NDArray[np.int64]) -> dict[str, pd.Categorical]:

@@ -2,7 +2,7 @@
 
 from scgenept_rt.ranking.question import RankBy
 from scgenept_rt.ranking.ranking import rank
-from scgenept_rt.ranking.result import Ranking
+from scgenept_rt.ranking.scores import Ranking
 from scgenept_rt.ranking.search import Search
 
 __all__ = ["RankBy", "Ranking", "Search", "rank"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, get_args
+from typing import TypedDict, get_args
 
 import numpy as np
+from anndata import AnnData
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, Caution, UseOption
@@ -20,10 +21,6 @@ from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.options import Metric, ReadOptions
 from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, TowardState
 from scgenept_rt.wording import describe, join_limited, pluralize
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
 
 Rows = NDArray[np.int64]
 

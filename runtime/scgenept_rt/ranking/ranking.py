@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
+from anndata import AnnData
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, PredictionFileError, UseOption, warn_caller
@@ -16,12 +17,9 @@ from scgenept_rt.options import ReadOptions, SampleOptions
 from scgenept_rt.perturbation import PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.ranking.question import RankBy, open_question
-from scgenept_rt.ranking.result import Ranking, ranked
+from scgenept_rt.ranking.scores import Ranking, ranked
 from scgenept_rt.ranking.search import Search
 from scgenept_rt.wording import join_limited, pluralize
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 
 def rank(

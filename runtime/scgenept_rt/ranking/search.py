@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
+from anndata import AnnData
 from numpy.typing import NDArray
 
 from scgenept_rt.errors import ArgumentError, PerturbationError, warn_caller
@@ -21,17 +22,11 @@ from scgenept_rt.options import PredictOptions, ReadOptions, SampleOptions, reso
 from scgenept_rt.perturbation import Perturbation, PerturbationRequest
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.difference_estimator import FEWEST_CELLS, DifferenceEstimator
-from scgenept_rt.predictor.moments import RunningMoments, standard_error
+from scgenept_rt.predictor.moments import RunningMoments, Values, standard_error
 from scgenept_rt.predictor.run import Run
 from scgenept_rt.ranking.question import RankBy, open_question
-from scgenept_rt.ranking.result import N_ERRORS, Ranking, ranked
-from scgenept_rt.ranking.scores import Score
+from scgenept_rt.ranking.scores import N_ERRORS, Ranking, Score, ranked
 from scgenept_rt.wording import pluralize
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-Values = NDArray[np.float64]
 
 _N_ERRORS_OUT = 3
 """Standard errors by which a candidate must be worse to be dropped: chance makes one in 700 seem so."""
@@ -46,6 +41,7 @@ class _Candidate:
     def __init__(self, index: int, perturbation: Perturbation) -> None:
         self.index, self.perturbation = index, perturbation
         self.n, self.value = 0, np.nan  # negative where the lowest score is best
+        self.error = np.nan  # of the value for all cells like these
         self.per_cell: Values = np.empty(0)  # what each cell adds to the value, along its gradient
         # What sparse genes, and genes that respond otherwise in cells of another kind, may add to the variance of that.
         self.unseen_var = 0.0
@@ -63,12 +59,8 @@ class _Candidate:
         self.per_cell = np.concatenate([self.per_cell, effects @ gradient])
         unseen = np.nan_to_num(estimator.effect_var(moments) - var) + 2 * np.square(moments.mean) / (self.n + 1)
         self.unseen_var = float(np.square(gradient) @ unseen)
+        self.error = _error(self.per_cell, self.unseen_var)
         self.by_part = score.by_part(moments.mean, self.perturbation.columns)
-
-    @property
-    def error(self) -> float:
-        """Standard error of the value for all cells like these."""
-        return _error(self.per_cell, self.unseen_var)
 
     def drop(self) -> None:
         """Take it out and free the effects."""

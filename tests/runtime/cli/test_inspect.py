@@ -10,6 +10,7 @@ from typing import Any
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix
 
@@ -17,11 +18,9 @@ import scgenept_rt as sgr
 from scgenept_rt.bundle import MANIFEST_NAME, Bundle
 from scgenept_rt.cli.inspect import inspect
 from scgenept_rt.errors import CellsFormatError, PartialOutputError, ShardsError
-from scgenept_rt.genes import GenePanel
 from scgenept_rt.output.destination import open_table
 from scgenept_rt.output.shards import merge_shards
-from scgenept_rt.output.table_spec import mean_table
-from scgenept_rt.perturbation import parse_perturbations
+from scgenept_rt.output.table_spec import TableSpec
 from tests.commands import CommandLine
 from tests.runtime.conftest import CELLS
 
@@ -161,17 +160,17 @@ def test_parts_of_a_run(facts_of: FactsOf, model: sgr.Predictor, cells: anndata.
 
 @pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
 def test_an_unfinished_run(facts_of: FactsOf, model: sgr.Predictor, tmp_path: Path, ending: str) -> None:
-    out, panel = tmp_path / f"means{ending}", GenePanel.from_manifest(model.bundle.manifest)
-    perturbations, _ = parse_perturbations(["YFU19", PAIR, "EKKN10"], panel)
-    spec = mean_table(perturbations, panel, 5, {"seed": 1}, ("delta",))
+    out, labels = tmp_path / f"means{ending}", ["YFU19", PAIR, "EKKN10"]
+    obs, var = pd.DataFrame({"condition": labels, "n_controls": 5}, labels), pd.DataFrame(index=model.gene_names)
+    spec = TableSpec("mean", obs, var, ("delta",), {"seed": 1})
     with open_table(out, spec, settings={}) as table:
-        row = np.zeros((2, len(panel)), np.float32)
-        table.write(row, {"delta": row}, np.array([5, 5]))
+        row = np.zeros((2, len(var)), np.float32)
+        table.write({"X": row, "layers/delta": row, "obs/n_controls": np.array([5, 5])})
         table.commit()
     for path in (out, out.with_name(f"{out.name}.partial")):
         facts = facts_of(path)
         assert (facts["n_safe"], facts["n_rows"], facts["next"]) == (2, 3, [])
-        assert list(facts["perturbations"]) == ["YFU19", PAIR, "EKKN10"]
+        assert list(facts["perturbations"]) == labels
         assert "2 of 3 rows" in facts["page"]
     (tmp_path / f"{out.name}.partial" / "journal.json").write_text("{")
     with pytest.raises(PartialOutputError):

@@ -18,7 +18,7 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt import cluster
 from scgenept_rt.cluster.connection import before_interrupts, connected, import_ray, reachable
-from scgenept_rt.cluster.worker import GPU, PRECISION, PROVIDER, Worker
+from scgenept_rt.cluster.ray_session import GPU, PRECISION, PROVIDER, Worker
 from scgenept_rt.errors import ArgumentError, ClusterError, MissingPackageError, ProviderUnavailableError
 from tests.runtime.partial_output import n_committed
 from tests.runtime.predictor.test_resume import wait_for

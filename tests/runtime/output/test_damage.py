@@ -9,9 +9,9 @@ import pytest
 
 from scgenept_rt.output import layouts
 from scgenept_rt.output.destination import open_table
-from scgenept_rt.output.table_spec import cells_table, mean_table
 from scgenept_rt.output.work_directory import partial_path
 from tests.runtime.mutations import SCALE, SEED
+from tests.runtime.output.tables import cells_table, mean_table, part_of, rows_of
 from tests.runtime.partial_output import content
 
 SETTINGS = {"seed": 0}
@@ -23,20 +23,13 @@ def name(request):
 
 
 @pytest.fixture
-def spec(name, perturbations, panel, controls, monkeypatch):
+def spec(name, monkeypatch):
     monkeypatch.setattr(layouts, "_CHUNK_BYTES", 4 * 5 * (2 if name.startswith("mean") else 4))  # 2 or 4 rows
-    return (
-        mean_table(perturbations, panel, 4, {})
-        if name.startswith("mean")
-        else cells_table(perturbations, controls, panel, {})
-    )
+    return mean_table() if name.startswith("mean") else cells_table()
 
 
-def write(table, spec, end):
-    while table.n_written < end:
-        row = table.n_written
-        X = np.random.default_rng(row).normal(size=(1, 5)).astype(np.float32)
-        table.write(X, dict.fromkeys(spec.layers, X + 1), np.array([row + 1]) if spec.kind == "mean" else None)
+def write(table, end):
+    table.write(part_of(rows_of(table.spec), table.n_written, end))
 
 
 def flip(data: bytearray, place: int) -> bytes:
@@ -55,14 +48,14 @@ def cut(data: bytearray, place: int) -> bytes:
 
 def test_damage_anywhere_changes_no_result(name, spec, tmp_path):
     whole = open_table(tmp_path / f"whole.{name}", spec, settings=SETTINGS)
-    write(whole, spec, spec.n_rows)
+    write(whole, spec.n_rows)
     expected = content(whole.finish())
 
     out = tmp_path / name
     left = spec.n_rows - 1 if spec.kind == "cells" else spec.n_rows
     with open_table(out, spec, settings=SETTINGS) as table:
         for end in (1, left):
-            write(table, spec, end)
+            write(table, end)
             table.commit()
     kept = partial_path(out).rename(tmp_path / "kept")
     files = [file for file in sorted(kept.rglob("*")) if file.is_file() and file.name != "lock"]
@@ -81,7 +74,7 @@ def test_damage_anywhere_changes_no_result(name, spec, tmp_path):
             n_anew += table.n_committed == 0
             n_back += 0 < table.n_committed < left
             assert table.n_committed > 0 or notices or file.name == "checksums.bin", (file, place, harm)
-            write(table, spec, spec.n_rows)
+            write(table, spec.n_rows)
             table.finish()
         assert content(out) == expected, (file, place, harm)
         out.unlink() if out.is_file() else shutil.rmtree(out)

@@ -20,8 +20,8 @@ from scgenept_rt.errors import (
 )
 from scgenept_rt.files.durable import write_report
 from scgenept_rt.output.destination import cells_path, check_destination, open_table, stored_entry
-from scgenept_rt.output.table_spec import cells_table
 from scgenept_rt.output.work_directory import Journal, plain
+from tests.runtime.output.tables import LABELS, cells_table, read_table
 
 SETTINGS = {"seed": 0, "precision": "fp32", "perturbations": ["FOSB+ctrl", "KLF1"], "input": {"path": Path("a.h5ad")}}
 
@@ -36,12 +36,12 @@ both_formats = pytest.mark.parametrize("path", ["h5ad", "zarr"], indirect=True)
 
 
 @pytest.fixture
-def spec(perturbations, panel, controls):
-    return cells_table(perturbations, controls, panel, {})
+def spec():
+    return cells_table()
 
 
 def rows(start, stop):
-    return np.arange(start * 5, stop * 5, dtype=np.float32).reshape(-1, 5)
+    return {"X": np.arange(start * 5, stop * 5, dtype=np.float32).reshape(-1, 5)}
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_too_little_space_names_needed_and_free_and_what_helps(tmp_path, monkeyp
 
 
 @both_formats
-def test_existing_output_is_replaced_only_when_finished(path, spec, read_table):
+def test_existing_output_is_replaced_only_when_finished(path, spec):
     finish(open_table(path, spec, settings={"seed": 0}))
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         open_table(path, spec, settings={})
@@ -154,15 +154,15 @@ def test_partial_output_is_refused_with_what_continues_it(path, spec, partial):
 
 
 @both_formats
-def test_resume_continues(path, spec, partial, read_table):
+def test_resume_continues(path, spec, partial):
     table = open_table(path, spec, settings=SETTINGS, resume=True)
     assert table.n_written == 5
     finish(table)
-    np.testing.assert_array_equal(read_table(path).X, rows(0, 12))
+    np.testing.assert_array_equal(read_table(path).X, rows(0, 12)["X"])
     assert not partial.exists()
 
 
-def test_resume_without_partial_starts_afresh(path, spec, read_table):
+def test_resume_without_partial_starts_afresh(path, spec):
     table = open_table(path, spec, settings=SETTINGS, resume=True)
     assert table.n_written == 0
     finish(table)
@@ -171,14 +171,14 @@ def test_resume_without_partial_starts_afresh(path, spec, read_table):
 
 
 @both_formats
-def test_resume_of_a_finished_output_has_nothing_to_do(path, spec, read_table):
+def test_resume_of_a_finished_output_has_nothing_to_do(path, spec):
     finish(open_table(path, spec, settings=SETTINGS))
     modified = path.stat().st_mtime_ns
     table = open_table(path, spec, settings=SETTINGS, resume=True)
     assert table.n_committed == table.n_rows
     assert table.finish() == path
     assert path.stat().st_mtime_ns == modified
-    np.testing.assert_array_equal(read_table(path).X, rows(0, 12))
+    np.testing.assert_array_equal(read_table(path).X, rows(0, 12)["X"])
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(OutputExistsError):
         open_table(path, spec, settings=SETTINGS)
@@ -196,12 +196,12 @@ def test_partial_beside_an_existing_output_is_refused(path, spec, partial):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_endings_in_capitals_are_of_the_same_format(path, spec, read_table):
+def test_endings_in_capitals_are_of_the_same_format(path, spec):
     capitals = path.with_suffix(path.suffix.upper())
     assert check_destination(capitals) == capitals
     finish(open_table(capitals, spec, settings=SETTINGS))
     assert stored_entry(capitals, "run_digest") is not None
-    np.testing.assert_array_equal(read_table(capitals.rename(path)).X, rows(0, 12))
+    np.testing.assert_array_equal(read_table(capitals.rename(path)).X, rows(0, 12)["X"])
 
 
 def test_resume_with_other_settings_names_each(path, spec, partial):
@@ -221,8 +221,8 @@ def test_resume_with_other_settings_names_each(path, spec, partial):
     assert partial.is_dir()
 
 
-def test_resume_with_another_table_is_a_mismatch(path, partial, perturbations, panel, controls):
-    other = cells_table(perturbations[:2], controls, panel, {})
+def test_resume_with_another_table_is_a_mismatch(path, partial):
+    other = cells_table(LABELS[:2])
     names = r"names of the rows: sha256 [0-9a-f]{12}\.\.\. before, sha256 [0-9a-f]{12}\.\.\. now"
     with pytest.raises(PartialOutputError, match=rf"(?s)number of rows: 12 before, 8 now.*{names}"):
         open_table(path, other, settings=SETTINGS, resume=True)
@@ -256,7 +256,7 @@ def test_journal_of_another_release_is_kept(path, spec, partial, journal):
 
 
 @both_formats
-def test_what_gets_the_name_during_a_run_is_kept_unless_it_may_be_replaced(path, spec, read_table):
+def test_what_gets_the_name_during_a_run_is_kept_unless_it_may_be_replaced(path, spec):
     table = open_table(path, spec, settings=SETTINGS)
     finish(open_table(path.with_name(f"other{path.suffix}"), spec, settings={})).rename(path)
     before = stored_entry(path, "run_digest")

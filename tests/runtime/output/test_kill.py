@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 KILLS = {
     ("lay_out", 0): 400,
     ("save", 0): 12,
-    ("_put", 0): 16,
+    ("_write_fully", 0): 16,
     ("_checksum", 0): 8,
-    ("_put", 150): 30,  # after the first commit
+    ("_write_fully", 150): 30,  # after the first commit
     ("publish", 0): 40,
     ("move_durably", 0): 4,
     ("remove", 0): 14,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -37,6 +38,13 @@ def test_genes_have_the_names_of_the_input(model: sgr.Predictor, ensembl_cells: 
     with pytest.warns(sgr.PredictionWarning):
         predicted = model.predict(fewer, "YFU19", read={"missing_genes": "zero"})
     assert predicted.var_names[position] == ids[position]
+
+
+def test_gene_ids_are_left_out_where_none_is_known(
+    model: sgr.Predictor, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "panel", replace(model.panel, ids=(None,) * len(model.panel)))
+    assert [*model.predict(make_cells(2), "YFU19").var] == ["gene_name", "in_vocab"]
 
 
 def test_controls_and_predictions_concatenate_over_all_genes(

@@ -84,8 +84,7 @@ def test_parts_make_the_very_file(
 def test_parts_of_many_rows_make_the_very_file(
     model: sgr.Predictor, cells: anndata.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    for module in ("cell_rows", "table_spec"):
-        monkeypatch.setattr(f"scgenept_rt.output.{module}.BLOCK_ROWS", 9)
+    monkeypatch.setattr("scgenept_rt.output.table_spec.BLOCK_ROWS", 9)
     options = {"aggregate": "cells", "n_controls": 2}
     predict(model, cells, tmp_path / f"whole.{ending}", **options)
     for number in (1, 2):

@@ -23,8 +23,7 @@ from scgenept_rt.errors import (
 )
 from scgenept_rt.options import Metric
 from scgenept_rt.ranking.ranking import largest_error
-from scgenept_rt.ranking.result import error_of, rank_ranges
-from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore
+from scgenept_rt.ranking.scores import EffectSize, Score, SignatureScore, error_of, rank_ranges
 from tests.runtime.ranking.screens import GENES, cells_of, effects_of, mean_and_error, prediction_file, toward
 
 SIZES = np.array([0.5, 3.0, 1.0, 2.0, 0.1])
