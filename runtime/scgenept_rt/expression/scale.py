@@ -220,6 +220,16 @@ def _fault_of_negative(sample: Any) -> ScaleFault | None:
     return ScaleFault(problem, f"Read log1p of normalised counts, as before {step}", below_zero=True)
 
 
+def unlike_log1p(minimum: float, maximum: float, *, all_whole: bool) -> list[Caution]:
+    """Return a notice if the range of values alone shows that they are not log1p-normalised expression."""
+    raw_counts = all_whole and maximum >= _MIN_RAW_COUNT
+    if not raw_counts and minimum >= 0 and maximum <= MAX_LOG1P:
+        return []
+    found = f"Values from {minimum:,g} to {maximum:,g} {'look like raw counts' if raw_counts else 'are not log1p'}"
+    trained = "the model was trained on log1p-normalised expression, so its predictions may mean nothing here"
+    return [Caution(f"{found}; {trained}")]
+
+
 @dataclass(eq=False)
 class ScaleCheck:
     """Checks the values of `rows` of cells in batches as they are read, and all of them together at the end.
@@ -285,10 +295,8 @@ class ScaleCheck:
                     f"the largest value is {self._maximum:,g} ({self._maximum_at}), expected less than {MAX_LOG1P:g}"
                 )
                 raise self._refused(problem, f"Normalise and transform them: {_NORMALIZE}")
-        elif raw_counts or too_large or self._minimum < 0:
-            kind = "raw counts" if raw_counts else "not log1p"
-            problem = f"Values from {self._minimum:,g} to {self._maximum:,g} look like {kind}; the model was trained on"
-            notices.append(Caution(f"{problem} log1p-normalised expression, so its predictions may mean nothing here."))
+        else:
+            notices += unlike_log1p(self._minimum, self._maximum, all_whole=self._all_whole)
         if self.fault is not None and not notices:
             notices.append(Caution(self.fault.problem, self.fault.remedy, self.cells.other_matrices(counts=False)))
         if self._n_empty == self._n_cells:

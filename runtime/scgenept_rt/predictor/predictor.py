@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scgenept_rt.bundle import Bundle, Precision
-from scgenept_rt.errors import ArgumentError
+from scgenept_rt.errors import ArgumentError, warn_caller
+from scgenept_rt.expression.scale import unlike_log1p
 from scgenept_rt.expression.values_array import from_array
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.installing import RUNTIME_PACKAGES, installed_versions
@@ -164,8 +165,8 @@ class Predictor:
         Parameters
         ----------
         values
-            (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells. The scale is not
-            checked: predictions from values of another mean nothing.
+            (n_cells, n_genes) in model gene order: log1p-normalised expression of control cells. Counts, values
+            below 0 and above 20 give a `PredictionWarning`; other scales are not noticed here (`predict` does).
         perturbation
             Label such as ``FOSB+ctrl`` or ``SAMD1+ZBTB1``, or one label per cell.
         batch_size
@@ -190,6 +191,8 @@ class Predictor:
             If the bundle was changed meanwhile.
         """
         cells = from_array(values, self.panel)
+        whole = bool(np.array_equal(cells[:32], np.rint(cells[:32])))
+        warn_caller(unlike_log1p(float(cells.min(initial=0)), float(cells.max(initial=0)), all_whole=whole))
         schedule = self._schedule(perturbation, len(cells))
         size = resolve(PredictOptions, {"batch_size": batch_size})["batch_size"]
         loop = BatchLoop(

@@ -51,6 +51,14 @@ def test_values_of_any_form_predict_alike_and_stay_as_they_are(
     np.testing.assert_array_equal(kept, values)
 
 
+@pytest.mark.parametrize("change", [lambda x: np.expm1(x).round(), np.negative, lambda x: x * 10])
+def test_values_that_cannot_be_log1p_are_warned_of(
+    model: sgr.Predictor, values: np.ndarray, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    with pytest.warns(sgr.PredictionWarning, match="log1p-normalised"):
+        model.predict_array(change(values), "YFU19")
+
+
 @pytest.mark.parametrize("batch_size", ["auto", 2])
 def test_each_cell_may_have_a_perturbation_of_its_own(
     model: sgr.Predictor, values: np.ndarray, batch_size: int | Literal["auto"]
