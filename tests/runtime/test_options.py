@@ -34,6 +34,7 @@ def test_defaults_are_valid_and_complete(group: type) -> None:
         (PredictOptions, {"max_error": 0.0}, "max_error is 0.0 .* expected a finite number above 0, or None"),
         (PredictOptions, {"max_error": 0.1, "aggregate": "both"}, "Pass aggregate='mean' to use max_error"),
         (PredictFileOptions, {"overwrite": 1}, "overwrite is 1"),
+        (PredictOptions, {"missing_genes": "zero"}, "there is no option .*Pass read=ReadOptions\\(missing_genes="),
     ],
 )
 def test_wrong_values_are_named_with_what_was_expected(group: type, given: Any, message: str) -> None:

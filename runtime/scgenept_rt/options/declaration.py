@@ -76,7 +76,11 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
     options = {option.name: option for option in declared_options(group)}
     for name in given:
         if name not in options:
-            raise ArgumentError(f"there is no option {name!r}", f"Choose among {', '.join(options)}")
+            from scgenept_rt.options import ReadOptions
+
+            of_reading = name in get_type_hints(ReadOptions)
+            remedy = f"Pass read=ReadOptions({name}=...)" if of_reading else f"Choose among {', '.join(options)}"
+            raise ArgumentError(f"there is no option {name!r}", remedy)
     values = {name: checked(option, given.get(name, option.default)) for name, option in options.items()}
     for name, option in options.items():
         for other, wanted in option.requires.items():
