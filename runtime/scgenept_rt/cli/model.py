@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from scgenept_rt.cli.messages import note, say
+from scgenept_rt.errors import PerturbationFileError
 from scgenept_rt.options import EngineOptions, Option, ReadOptions
 from scgenept_rt.wording import join_limited, pluralize
 
@@ -78,9 +79,15 @@ def requested(
     genes = files.read_gene_list(pairs_of) if pairs_of is not None else []
 
     def pairs(panel: GenePanel) -> list[str]:
-        if genes:
-            labels.parse_perturbations(genes, panel)  # what the model lacks, before there are millions of pairs
-        return labels.pairs_of(genes)
+        if not genes:
+            return []
+        # What the model lacks is found before there are millions of pairs.
+        parsed, _ = labels.parse_perturbations(genes, panel)
+        several = [entry.label for entry in parsed if len(entry.target_genes) > 1]
+        if several:
+            problem = f"{join_limited(several)}: expected one gene per line, of which all pairs are predicted"
+            raise PerturbationFileError(problem, "Give labels of pairs with --perturbations", where=str(pairs_of))
+        return labels.pairs_of([entry.label for entry in parsed])
 
     return lambda panel: [
         *(options.get("perturbation") or []),

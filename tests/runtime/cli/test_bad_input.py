@@ -12,7 +12,7 @@ import pytest
 
 import scgenept_rt as sgr
 from scgenept_rt.cli.model import requested
-from scgenept_rt.errors import UnknownGeneError
+from scgenept_rt.errors import PerturbationFileError, UnknownGeneError
 from tests.commands import CommandLine
 
 MakeCells = Callable[..., anndata.AnnData]
@@ -79,6 +79,15 @@ def test_unknown_genes_are_found_before_pairs_are_made_of_them(
     genes.write_text("".join(f"GENE{number}\n" for number in range(20_000)))  # 200 million pairs
     monkeypatch.setattr("scgenept_rt.perturbation.labels.pairs_of", lambda _: pytest.fail("pairs were made"))
     with pytest.raises(UnknownGeneError):
+        requested({"pairs_of": genes}, tmp_path, {})(model.panel)
+
+
+def test_pairs_are_made_of_genes_and_not_of_pairs(model: sgr.Predictor, tmp_path: Path) -> None:
+    genes = tmp_path / "genes.txt"
+    genes.write_text("YFU19\nEKKN10\nYFU19+ctrl\n")  # the last is the first again
+    assert requested({"pairs_of": genes}, tmp_path, {})(model.panel) == ["YFU19+EKKN10"]
+    genes.write_text("YFU19\nEKKN10+SWR9\n")  # would be three genes at once
+    with pytest.raises(PerturbationFileError, match=r"genes.txt: EKKN10\+SWR9"):
         requested({"pairs_of": genes}, tmp_path, {})(model.panel)
 
 
