@@ -83,8 +83,12 @@ def parse_perturbations(
     requests = [entry if isinstance(entry, PerturbationRequest) else PerturbationRequest(entry) for entry in entries]
     for number, request in enumerate(requests):
         if not isinstance(request.label, str):
-            remedy = "Leave out entries that are none (of a pandas column: .dropna())"
-            if isinstance(request.label, (list, tuple)) and all(isinstance(gene, str) for gene in request.label):
+            remedy = ""
+            if request.label is None or isinstance(request.label, float):
+                remedy = "Leave out entries that are none (of a pandas column: .dropna())"
+            elif isinstance(request.label, (list, tuple, np.ndarray)) and all(
+                isinstance(gene, str) for gene in request.label
+            ):
                 remedy = f"Join genes that are perturbed together by a plus: {'+'.join(request.label)!r}"
             raise _not_a_label(f"perturbations[{number}]", request.label, "a label such as FOSB+ctrl", remedy)
     if not requests:

@@ -139,6 +139,8 @@ def test_three_genes_and_targets_out_of_vocabulary_are_noted():
         (["FOSB", float("nan")], r"perturbations\[1\] is nan \(float\), .*Leave out entries that are none"),
         ([PerturbationRequest(None)], r"perturbations\[0\] is None \(NoneType\)"),
         (["FOSB", ("FOSB", "SAMD1")], r"perturbations\[1\] is .*by a plus: 'FOSB\+SAMD1'"),
+        (np.array([["FOSB", "SAMD1"]]), r"perturbations\[0\] is .*by a plus: 'FOSB\+SAMD1'"),
+        ([b"FOSB"], r"perturbations\[0\] is b'FOSB' \(bytes\), expected a label such as FOSB\+ctrl\.$"),
         (None, "perturbations is None .*, expected a label .*, or a list of labels"),
         (np.array("FOSB"), "perturbations is array.*, or a list of labels"),
     ],
