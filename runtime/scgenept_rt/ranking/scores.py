@@ -113,15 +113,16 @@ class TowardState(Score):
     def __init__(self, target: Values, genes: Mask, metric: Metric, parts: Values, states: str) -> None:
         self.target, self.genes, self.parts, self.name = target, genes, parts, metric
         self.sign = -1 if metric == "distance" else 1
-        if metric == "distance":
-            closeness = f"distance from the measured change (of no change: {np.linalg.norm(target[genes]):.4g})"
-        else:
-            closeness = f"{'cosine' if metric == 'cosine' else 'Pearson correlation'} with the measured change"
-        self.description = f"{closeness}, {states}"
         # What errors add to the squared length of the target.
         self._noise = (
             float(self._centred(parts[:, genes]).var(axis=0, ddof=1).sum()) / len(parts) if len(parts) else 0.0
         )
+        if metric == "distance":
+            of_none, _ = _length(target[genes], self._noise)
+            closeness = f"distance from the measured change (of no change: {of_none:.4g})"
+        else:
+            closeness = f"{'cosine' if metric == 'cosine' else 'Pearson correlation'} with the measured change"
+        self.description = f"{closeness}, {states}{', without what its errors add' if self._noise else ''}"
 
     def by_part(self, change: Values, targets: Sequence[int]) -> Values:
         """Return what each part of the measured cells adds, along the gradient by the target."""
@@ -141,7 +142,8 @@ class TowardState(Score):
         if not size or not length:
             return np.nan, np.zeros_like(one)
         value = float(one @ other) / (size * length)
-        return value, (other / length - value * one / size) / size  # sums to 0 where both are centred
+        gradient = (other / length - value * one / size) / size  # sums to 0 where both are centred
+        return float(np.clip(value, -1, 1)), gradient
 
     def _centred(self, changes: Values) -> Values:
         return changes - changes.mean(axis=-1, keepdims=True) if self.name == "pearson" else changes

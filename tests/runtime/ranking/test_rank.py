@@ -127,6 +127,20 @@ def test_few_measured_cells_make_bars_longer_but_hardly_blur_ranks(screen) -> No
         sgr.rank(screen, toward=data[19:21].copy(), **by)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "pearson", "distance"])
+def test_noise_of_measured_means_leaves_scores_in_their_range(metric: Metric) -> None:
+    rng = np.random.default_rng(3)
+    change = effects_of(np.array([2.0]), rng)[0]
+    parts = change + rng.normal(0, 1, (16, len(change)))
+    state = toward(parts.mean(axis=0), metric, parts)
+    same, reverse, none = (state.of(each, ())[0] for each in (state.target, -state.target, 0.0 * change))
+    if metric == "distance":
+        assert f"of no change: {none:.4g}" in state.description
+        assert same == 0.0 < none < np.linalg.norm(state.target)
+    else:
+        assert (same, reverse) == (1.0, -1.0)
+
+
 def test_toward_the_measured_cells_of_a_perturbation(screen) -> None:
     data = measured(screen.layers["delta"][2].copy(), {"condition": ["ctrl"] * 20 + ["ctrl+GENE2"] * 20})
     with pytest.warns(sgr.PredictionWarning, match="not log1p"):
