@@ -61,7 +61,8 @@ def show(text: str) -> None:
 
 def note(notice: str) -> None:
     """Print a warning message on standard error."""
-    say(f"note: {worded(notice)}")
+    text = worded(notice)
+    say(f"warning: {text.removeprefix('Warning: ')}" if text.startswith("Warning: ") else f"note: {text}")
 
 
 def worded(notice: str) -> str:

@@ -79,7 +79,7 @@ def predict(
         raise CellsNotFoundError("there is no such file or directory", "Check the path", where=cells)
     output["resume_command"] = resume_command()
     started = time.monotonic()
-    n_rows = 0
+    n_rows, n_before = 0, None
 
     with open_model(bundle, engine, check=check, **cluster) as model:
         shorter = [options.FEWER_CONTROLS]
@@ -88,8 +88,8 @@ def predict(
         with resume_hint(), show_progress("cells", shorter=shorter) as progress:
 
             def count(done: int, total: int) -> None:
-                nonlocal n_rows
-                n_rows = total
+                nonlocal n_rows, n_before
+                n_rows, n_before = total, done if n_before is None else n_before
                 also = [pluralize(model.n_workers, "worker")] if isinstance(model, ClusterPredictor) else []
                 progress(done, total, *also)
 
@@ -116,7 +116,7 @@ def predict(
 
         column, label = (stored_entry(out, name) for name in (CELL_EVAL_COLUMN, CONTROL_LABEL))
         say(f"compare with: {shlex.join(cell_eval_command(out, cells, column, label))}")
-    say(f"{pluralize(n_rows, '(perturbation, control cell) pair')} in {seconds:.1f} s")
+    say(f"{pluralize(n_rows - (n_before or 0), '(perturbation, control cell) pair')} in {seconds:.1f} s")
 
 
 def cell_eval_command(predicted: Path, cells: Path, column: str, control_label: str) -> list[str]:

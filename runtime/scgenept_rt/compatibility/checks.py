@@ -175,12 +175,15 @@ def check_values(
             findings.add("scale", text, note=True)
         else:
             is_norman = manifest is not None and manifest.dataset == "norman"
-            findings.add("scale", f"{text}, log1p{_totals_in_words(*totals, is_norman=is_norman)}")
+            findings.add("scale", f"{text}, log1p{_totals_in_words(signature.totals, is_norman=is_norman)}")
     values = {"n_cells": len(rows), "n_candidates": len(candidates), "minimum": low, "maximum": high, "totals": totals}
     return values, rows, sample
 
 
-def _totals_in_words(low: float, median: float, high: float, *, is_norman: bool) -> str:
+def _totals_in_words(of_cells: NDArray[np.float64], *, is_norman: bool) -> str:
+    low, median, high = of_cells.min(), np.median(of_cells), of_cells.max()
+    if len(of_cells) == 1:
+        return f"; expm1 sums to {median:,.0f}"
     if high - low > ALIKE_WITHIN * median:
         several = f"; expm1 sums to {low:,.0f} to {high:,.0f} per cell, not to one total"
         return f"{several}, as where genes were dropped after normalising"

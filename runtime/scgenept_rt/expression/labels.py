@@ -208,11 +208,19 @@ def _no_control_cells(
     ]
     if elsewhere:
         found += f"; such a label is in {join_limited(elsewhere)}"
+    n_without = obs.n_rows - sum(column.counts.values())
+    remedy = ""
+    if held and n_without:
+        found += f"; {pluralize(n_without, 'cell has', 'cells have')} no label"
+        labelled = f"adata.obs[{column.name!r}]"
+        filled = f"{labelled}.astype(object).fillna('').replace('', 'ctrl')"
+        remedy = f"If these are the control cells, write `{labelled} = {filled}`"
     passed = _patterns(column, [label for label in column.controls if label not in given])
     name_label = UseOption("control_label", "name the label of control cells", passed)
     name_column = UseOption("condition_key", "name another column", _only(elsewhere))
     return ControlCellsError(
         f"obs column {column.name!r} has no control cells, expected {expected}; {found}",
+        remedy,
         options=([name_label] if held else []) + ([] if passed else [name_column]),
     )
 

@@ -106,8 +106,8 @@ def _none_found(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
     use = UseOption("gene_key", f"name the column with the gene names ({join_limited(columns, 12)})")
     return GeneMatchError(
         f"none of the model's {len(panel):,} genes was found; {match.source} holds {join_limited(names, 3)}, expected "
-        f"gene symbols or Ensembl ids{_elsewhere(match)}",
-        "" if columns else "Write gene symbols or Ensembl ids into var_names",
+        f"symbols or Ensembl ids of human genes{_elsewhere(match)}",
+        "" if columns else "Write symbols or Ensembl ids of human genes into var_names",
         [*([use] if columns else []), *cells.raw_option()],
         genes=match.missing,
     )
@@ -124,6 +124,8 @@ def _some_missing(cells: OpenedCells, match: GeneMatch) -> GeneMatchError:
     which = "one" if n_missing == 1 else f"{n_missing:,}"
     zero = UseOption("missing_genes", "take missing genes as not expressed", "zero")
     remedy = "Write the model's names into the input" if match.unclear else "Give an input with all genes"
+    if 2 * sum(written == name.capitalize() != name for name, written in match.unclear.items()) > len(match.unclear):
+        remedy = "If these are genes of mice, write the names of their human orthologs; else the model's names"
     if match.unmeasured:
         remedy = (
             "Read values that were not blanked (counts in raw: `adata = adata.raw.to_adata()`, then "

@@ -267,7 +267,7 @@ class ScaleCheck:
                 at = int(np.flatnonzero(data < 0)[0])
                 expected = ", expected log1p-normalised expression" if fault is None else f": {fault.problem}"
                 problem = f"the value of {self._place(batch, at)} is negative ({data[at]:g}){expected}"
-                raise self._refused(problem, "" if fault is None else fault.remedy)
+                raise self._refused(problem, "Give log1p of normalised counts" if fault is None else fault.remedy)
             self._minimum = min(self._minimum, low)
             if high > self._maximum:
                 self._maximum, self._maximum_at = high, self._place(batch, int(data.argmax()))

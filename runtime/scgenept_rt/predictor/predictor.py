@@ -214,7 +214,7 @@ class Predictor:
             return Schedule([parse_perturbation(cast("str", labels), self.panel)], [n_cells])
         if len(labels) != n_cells:
             raise ArgumentError(
-                f"there are {pluralize(len(labels), 'label')} for {pluralize(n_cells, 'cell')}",
+                f"{pluralize(len(labels), 'label')} for {pluralize(n_cells, 'cell')}",
                 "Give one label for all cells, or one for each",
             )
         parsed = {label: parse_perturbation(label, self.panel) for label in dict.fromkeys(labels)}

@@ -79,6 +79,9 @@ def test_totals_tell_whether_and_to_what_values_were_normalised(bundle: Bundle):
     scale = finding(check_cells(bundle, cells_of(bundle, normalised(counts, 1e4)), provider="cpu"), "scale")
     assert (scale.status, "not to 10,000" in scale.text) == ("ok", True)
 
+    single = check_cells(bundle, cells_of(bundle, normalised(counts, 2500))[:1].copy(), provider="cpu")
+    assert "normalised to" not in finding(single, "scale").text  # nobody knows from one cell
+
     unnormalised = check_cells(bundle, cells_of(bundle, np.log1p(counts)), provider="cpu")
     assert not unnormalised.problems
     assert finding(unnormalised, "scale").status == "note"

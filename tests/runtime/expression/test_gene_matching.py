@@ -277,6 +277,7 @@ def test_zero_is_not_proposed_for_genes_that_may_be_there_in_another_spelling(ch
         values_of(names, PLAIN)
     assert "missing_genes" not in proposed(caught)
     assert "another spelling" in str(caught.value)
+    assert ("orthologs" in caught.value.remedy) == (len(changed) == len(SYMBOLS))
     assert set(caught.value.genes) <= set(changed)
 
 

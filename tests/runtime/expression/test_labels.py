@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -82,6 +84,12 @@ def test_no_control_cells_names_column_and_frequent_labels():
     assert proposed(caught) == {"control_label": "unperturbed"}
     with pytest.raises(ControlCellsError, match="expected 'NT'"):
         read(adata, control_label="NT")
+    for none in (np.nan, "", None):
+        partly = cells(log1p_values(n_obs=6), conditions=["A", "B", none, none, "B", none])
+        with pytest.raises(ControlCellsError, match=r"; 3 cells have no label\. ") as caught:
+            read(partly)
+        exec(re.search("`(.*)`", caught.value.remedy)[1], {"adata": partly})
+        assert read(partly).n_obs == 3
     with pytest.raises(ControlCellsError, match=r"expected 'ctrl'.*; it has no labels at all"):
         read(cells(log1p_values(n_obs=3), conditions=[np.nan] * 3))
 

@@ -38,6 +38,7 @@ def test_negative_values_name_cell_and_gene():
     with pytest.raises(ExpressionValueError, match=r"cell 'cell6', gene 'D' is negative \(-0\.25\)") as caught:
         read(adata)
     assert proposed(caught) == {"allow_unnormalized": True}
+    assert caught.value.remedy
     adata.layers["lognorm"] = adata.X
     adata.raw = adata
     with pytest.raises(ExpressionValueError) as caught:

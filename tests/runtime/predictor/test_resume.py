@@ -175,7 +175,9 @@ def test_partial_output_is_refused_with_the_command_that_completes_it(
     assert n_committed(interrupted) == partial
     printed = shlex.split(refused.stderr.split("Continue it with: ")[1].splitlines()[0])
     assert printed == ["scgenept-rt", *arguments, "--out", str(interrupted), "--resume"]
-    assert command_line(*printed[1:]).returncode == 0
+    resumed = command_line(*printed[1:])
+    predicted = int(resumed.stderr.split(" (perturbation, control cell) pairs in")[0].split()[-1].replace(",", ""))
+    assert (resumed.returncode, predicted) == (0, N_CELLS * (24 - partial))  # not what was found
     assert command_line(*arguments, "--out", tmp_path / "whole.h5ad").returncode == 0
     assert outputs(interrupted) == outputs(tmp_path / "whole.h5ad")
     again = command_line(*printed[1:])
