@@ -6,9 +6,9 @@ Where nodes run, which kernels are launched, what memory is taken and what error
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,6 @@ from tests.runtime.bundle_changes import seal
 
 STANDIN = os.environ.get("CUDA_STANDIN")
 collect_ignore_glob = [] if STANDIN else ["test_*.py"]  # the other environments have no CUDA provider
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,9 @@ def run(processes: CommandServer, tmp_path: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of 24 genes, 3 layers of 8 heads, with every graph (`tests/data/README.md`); its reference is zeros."""
-    directory = tmp_path_factory.mktemp("small") / "bundle"
-    with tarfile.open(DATA / "bundle.tar.xz") as archive:
-        archive.extractall(directory, filter="data")
+def bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of 24 genes, 3 layers of 8 heads, with every graph; its reference is zeros."""
+    directory = Path(shutil.copytree(bundle, tmp_path_factory.mktemp("zeros") / "bundle"))
     with np.load(directory / "reference.npz") as arrays:
         np.savez(directory / "reference.npz", **{**arrays, "predicted": np.zeros_like(arrays["predicted"])})
     seal(directory)

@@ -66,10 +66,7 @@ class Session(Protocol):
 class SeveralDevices:
     """Runs each batch on a device that is free. Thread-safe: as many batches run at once as there are devices.
 
-    Attributes
-    ----------
-    sessions
-        One session per device, by the name of the device; all of one GPU model, provider and precision.
+    `sessions` are those of the devices, by the name of the device; all of one GPU model, provider and precision.
     """
 
     def __init__(self, sessions: Mapping[str, Session]) -> None:

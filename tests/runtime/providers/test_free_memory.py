@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
-import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
@@ -96,14 +96,12 @@ def test_memory_is_not_known_without_a_driver_without_nvml_and_where_nvml_cannot
 
 
 def test_resumed_run_keeps_its_batches_when_other_memory_is_free(
-    gpu_machine: Machine, bundle: Path, tmp_path: Path
+    gpu_machine: Machine, bundle: Path, make_cells: Callable[[int], anndata.AnnData], tmp_path: Path
 ) -> None:
     gpu_machine.add_nvml()
-    genes = list(sgr.Bundle.open(bundle).manifest.gene_names)
-    rng = np.random.default_rng(0)
-    obs = pd.DataFrame({"condition": "ctrl"}, index=[f"cell{number}" for number in range(40)])
-    values = np.log1p(rng.gamma(1.0, 3.0, (40, len(genes)))).astype(np.float32)
-    anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / "cells.h5ad")
+    cells = make_cells(40)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    genes = cells.var_names
     out, begun, later = tmp_path / "out.h5ad", memory_for(bundle, 16), memory_for(bundle, 4)
 
     def predict(free: str, *options: str, killed_at: int = 0) -> int:
@@ -120,7 +118,7 @@ def test_resumed_run_keeps_its_batches_when_other_memory_is_free(
 
     def sizes() -> set[float]:
         """The sizes of the batches that the rows were predicted in."""
-        return set(np.round(anndata.read_h5ad(out).X[:, 0] - np.tile(values[:, 0], 2)))
+        return set(np.round(anndata.read_h5ad(out).X[:, 0] - np.tile(cells.X[:, 0], 2)))
 
     assert predict(begun, killed_at=4) == -signal.SIGKILL
     assert 0 < n_committed(out) < 80
