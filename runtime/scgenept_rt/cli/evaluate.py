@@ -63,7 +63,7 @@ def evaluate(
 
     from scgenept_rt import evaluation
     from scgenept_rt.bundle import Bundle
-    from scgenept_rt.evaluation import report_formats
+    from scgenept_rt.evaluation import reports
 
     check_report_paths((csv_file, json_file, html_file), (*inputs, predictions, Path(split)))
     if html_file is not None:
@@ -92,16 +92,15 @@ def evaluate(
     result = replace(result, notices=tuple(map(worded, result.notices)))
 
     def page() -> str:
-        from scgenept_rt.evaluation.html_report import html_report
         from scgenept_rt.plotting import evaluation_figures
 
-        return html_report(result, evaluation_figures(result))
+        return reports.html_report(result, evaluation_figures(result))
 
     write_reports(
         [
-            (csv_file, lambda: report_formats.csv_report(result)),
-            (json_file, lambda: report_formats.json_report(result)),
+            (csv_file, lambda: reports.csv_report(result)),
+            (json_file, lambda: reports.json_report(result)),
             (html_file, page),
         ],
-        lambda: show("\n".join(report_formats.text_report(result))),
+        lambda: show("\n".join(reports.text_report(result))),
     )

@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
+from scgenept_rt.expression.annotation import text_of
 from scgenept_rt.expression.label_matching import CONTROL
 from scgenept_rt.wording import join_limited, pluralize
 
 FROM_FILE = "uns of the data file"
 COMPUTED = "Welch's t of every gene against all control cells, by absolute value"
 
-_RANKED = "rank_genes_groups_cov_all"
-_NON_DROPOUT_20 = "top_non_dropout_de_20"
-_NAMED = (_RANKED, _NON_DROPOUT_20)
-_NON_DROPOUT, _NON_ZERO = "non_dropout_gene_idx", "non_zeros_gene_idx"
+_LISTS = ("rank_genes_groups_cov_all", "top_non_dropout_de_20", "non_zeros_gene_idx", "non_dropout_gene_idx")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +46,6 @@ class DeGenes:
 
     def leading(self, n_genes: int) -> NDArray[np.int64]:
         """Return the first `n_genes` of the ranking that are not dropouts, starting with `non_dropout_20`."""
-        if n_genes <= len(self.non_dropout_20):
-            return self.non_dropout_20[:n_genes]
         allowed = np.isin(self.ranked, self.non_dropout) & ~np.isin(self.ranked, self.non_dropout_20)
         return np.concatenate([self.non_dropout_20, self.ranked[allowed]])[:n_genes]
 
@@ -65,28 +61,29 @@ class DeLists:
         self._uns = measured.cells.uns if measured.group is None else {}  # its lists are of all cells
         self._labels = measured.labels
         columns = measured.match.columns
-        self._position_of_column = np.full(measured.cells.var.n_rows, -1, dtype=np.int64)
-        self._position_of_column[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-        self._column_of_name: dict[str, int] = {}
-        for names in measured.cells.gene_names.values():
-            for column, name in enumerate(names):
-                self._column_of_name.setdefault(name, column)
         self._measured = columns >= 0
+        self._position_of_column = np.full(measured.cells.var.n_rows, -1, dtype=np.int64)
+        self._position_of_column[columns[self._measured]] = np.flatnonzero(self._measured)
+        self._position_of_name: dict[str, int] = {}
+        for names in measured.cells.gene_names.values():
+            for name, position in zip(names, self._position_of_column.tolist(), strict=True):
+                self._position_of_name.setdefault(name, position)
         self._stale: list[str] = []
 
     def of(self, label: str, moments: GroupMoments) -> DeGenes:
         """Return the genes of a label of the data; lists that uns lacks are computed from the moments as in GEARS."""
-        observed, control = moments.mean(label), moments.mean(CONTROL)
+        observed, control = moments.mean(label), moments.control
         non_zero = np.flatnonzero(observed != 0)
         non_dropout = np.flatnonzero((observed != 0) | (control == 0))
-        by_t = ranked_by_t(moments, label)
-        ranked, leading = self._named(_RANKED, label), self._named(_NON_DROPOUT_20, label)
+        by_t = _ranked_by_t(moments, label)
+        names, names_20, non_zero_columns, non_dropout_columns = (self._entry(key, label) for key in _LISTS)
+        ranked, leading = self._named(names), self._named(names_20)
         least = min(20, len(non_dropout))
         agree = (
-            all(len(entry) >= least for key in _NAMED if (entry := self._entry(key, label)) is not None)
-            and self._agree(_NON_ZERO, label, non_zero)
-            and self._agree(_NON_DROPOUT, label, non_dropout)
-            and (leading is None or bool(np.isin(leading, non_dropout).all()))
+            all(len(entry) >= least for entry in (names, names_20) if entry is not None)
+            and self._agree(non_zero_columns, non_zero)
+            and self._agree(non_dropout_columns, non_dropout)
+            and (leading is None or np.isin(leading, non_dropout).all())
             and (ranked is None or _mostly(ranked[:20], by_t[: max(len(by_t) // 4, 40)]))
         )
         if agree and ranked is not None and leading is not None:
@@ -119,41 +116,38 @@ class DeLists:
                 return np.ravel(np.array(None) if isinstance(entry, Mapping) else entry)
         return None
 
-    def _named(self, key: str, label: str) -> NDArray[np.int64] | None:
-        entry = self._entry(key, label)
-        if entry is None:
-            return None
-        names = (name.decode() if isinstance(name, bytes) else str(name) for name in entry)
-        columns = [self._column_of_name[name] for name in names if name in self._column_of_name]
-        return self._positions(np.array(columns, dtype=np.int64)) if columns else None
+    def _named(self, names: NDArray[np.generic] | None) -> NDArray[np.int64] | None:
+        """Return the genes of the model among names, None if there is no list or the data has none of them."""
+        texts = [] if names is None else map(text_of, names)
+        found = [self._position_of_name[text] for text in texts if text in self._position_of_name]
+        return _known(np.array(found, dtype=np.int64)) if found else None
 
-    def _agree(self, key: str, label: str, expected: NDArray[np.int64]) -> bool:
-        """Return whether positions in uns, if there are any, are those of `expected` among the model's genes."""
-        entry = self._entry(key, label)
-        if entry is None:
+    def _agree(self, columns: NDArray[np.generic] | None, expected: NDArray[np.int64]) -> bool:
+        """Return whether columns, if there is a list of them, are those of `expected` among the model's genes."""
+        if columns is None:
             return True
-        columns = entry.astype(np.int64) if entry.dtype.kind in "iuf" else np.array([-1])
-        if columns.size and not (columns.min() >= 0 and columns.max() < len(self._position_of_column)):
+        if columns.dtype.kind not in "iuf" or not np.isin(columns, np.arange(len(self._position_of_column))).all():
             return False
-        return np.array_equal(np.unique(self._positions(columns)), expected[self._measured[expected]])
+        positions = self._position_of_column[columns.astype(np.int64)]
+        return np.array_equal(np.unique(_known(positions)), expected[self._measured[expected]])
 
-    def _positions(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
-        positions = self._position_of_column[columns]
-        return positions[positions >= 0]
+
+def _known(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    return positions[positions >= 0]
 
 
 def _mostly(genes: NDArray[np.int64], among: NDArray[np.int64]) -> bool:
     return bool(2 * np.isin(genes, among).sum() >= len(genes) > 0)
 
 
-def ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:
+def _ranked_by_t(moments: GroupMoments, label: str) -> NDArray[np.int64]:
     """Return genes by descending absolute Welch's t against control cells; ties in model order.
 
     GEARS's preprocessing does the same with Scanpy's `rank_genes_groups`, method "t-test", `rankby_abs`. An undefined t
     (a gene that varies in neither group) counts as 0. With a single cell in a group, genes are ranked by the absolute
     change.
     """
-    change = moments.mean(label) - moments.mean(CONTROL)
+    change = moments.mean(label) - moments.control
     if moments.n(label) < 2 or moments.n(CONTROL) < 2:
         return np.argsort(-np.abs(change), kind="stable").astype(np.int64)
     error = np.sqrt(moments.variance(label) / moments.n(label) + moments.variance(CONTROL) / moments.n(CONTROL))

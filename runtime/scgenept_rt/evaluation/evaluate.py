@@ -21,10 +21,10 @@ from scgenept_rt.errors import (
 )
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
-from scgenept_rt.evaluation.metrics import TopGeneCells, metrics_of_methods, most_variable_genes
+from scgenept_rt.evaluation.metrics import most_variable_genes, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
 from scgenept_rt.evaluation.result import ADDITIVE, CONTROL_MEAN, GROUP, TRAIN_MEAN, Evaluation
-from scgenept_rt.evaluation.split import Split, TrainingLabels, load_split, tested_labels, training_labels
+from scgenept_rt.evaluation.split import Split, load_split, tested_labels, training_labels
 from scgenept_rt.expression.label_matching import CONTROL, LabelReader
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 Protocol = Literal["all", "published"]
 
-FEW_CONTROLS = 100
-"""Control cells below which a notice mentions the noise of their draw."""
+_FEW_CONTROLS = 100
 
 
 def evaluate(
@@ -104,12 +103,13 @@ def evaluate(
     with open_cells(data, options) as cells:
         measured = MeasuredCells(cells, model.panel, model.group if isinstance(model, PredictedMeans) else None)
         tested, notices = tested_labels(measured, split)
-        train = training_labels(measured, split)
-        moments = measured.moments(list(tested.values()), others=train.conditions)
+        train, conditions, of_others = training_labels(measured, split)
+        moments = measured.moments(list(tested.values()), others=conditions)
         lists = DeLists(measured)
-        de = {label: lists.of(in_data, moments) for label, in_data in tested.items()}
-        top_cells = _top_gene_cells(measured, tested, de)
-        notices = [*measured.notices, *notices, *train.notices, *lists.notices()]
+        de = {in_data: lists.of(in_data, moments) for in_data in tested.values()}
+        leading = {in_data: np.concatenate([genes.ranked[:20], genes.non_dropout_20]) for in_data, genes in de.items()}
+        cells_of = measured.expression(leading)
+        notices = [*measured.notices, *notices, *of_others, *lists.notices()]
         synthetic_data = str(cells.uns.get("synthetic")) == "True"
 
     of_run: list[str] = []
@@ -126,7 +126,7 @@ def evaluate(
 
     rows = [predicted.row(label) for label in kept]
     fewest = int(predicted.n_controls[rows].min())
-    if fewest < min(FEW_CONTROLS, moments.n(CONTROL)):
+    if fewest < min(_FEW_CONTROLS, moments.n(CONTROL)):
         notices.append(
             f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw "
             "affects every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
@@ -136,7 +136,7 @@ def evaluate(
         model=predicted.name,
         where=cells.where,
         split=split,
-        perturbations=_metric_table(kept, split, predicted, moments, train, de, top_cells),
+        perturbations=_metric_table(kept, split, predicted, measured, moments, train, de, cells_of),
         notices=tuple(dict.fromkeys(notices)),
         protocol=how,
         de_source=_de_source(de),
@@ -200,30 +200,33 @@ def _metric_table(
     tested: Mapping[str, str],
     split: Split,
     predicted: PredictedMeans,
+    measured: MeasuredCells,
     moments: GroupMoments,
-    train: TrainingLabels,
+    train: Sequence[str],
     de: Mapping[str, DeGenes],
-    cells: Mapping[str, TopGeneCells],
+    cells_of: Mapping[str, NDArray[np.float32]],
 ) -> pd.DataFrame:
     """Return one row per (perturbation, method) that the method predicts; see `Evaluation.perturbations`."""
     control = moments.control
-    training_mean = moments.mean(*train.names) if train.names else None
-    singles = {gene: moments.mean(*labels) for gene, labels in train.singles.items()}
+    trained = {TRAIN_MEAN: moments.mean(*train)} if train else {}
+    singles: dict[str, list[str]] = {}
+    for name in train:
+        genes = measured.labels.reader.genes(name) or ()
+        if len(genes) == 1:
+            singles.setdefault(genes[0], []).append(name)
     subgroup_of = {label: name for name, labels in split.test.items() for label in labels}
     variable_genes = most_variable_genes(moments.std_of_means())
     rows: list[dict[str, Any]] = []
     for label, in_data in tested.items():
-        row = predicted.row(label)
-        profiles = {
-            predicted.name: predicted.means[row].astype(np.float64),
-            CONTROL_MEAN: control,
-            TRAIN_MEAN: training_mean,
-            ADDITIVE: _additive_prediction(predicted.reader.genes(label) or (), control, singles),
-        }
-        known = {method: profile for method, profile in profiles.items() if profile is not None}
-        stacked, observed = np.stack(list(known.values())), moments.mean(in_data)
-        metrics = metrics_of_methods(stacked, observed, control, de[label], cells[label], variable_genes)
-        for place, method in enumerate(known):
+        row, genes = predicted.row(label), predicted.reader.genes(label) or ()
+        profiles = {predicted.name: predicted.means[row].astype(np.float64), CONTROL_MEAN: control, **trained}
+        known = [moments.mean(*singles[gene]) for gene in genes if gene in singles]
+        if len(genes) == 2 and known:
+            profiles[ADDITIVE] = control + sum(mean - control for mean in known)
+        stacked, observed, lists = np.stack(list(profiles.values())), moments.mean(in_data), de[in_data]
+        cells = np.split(cells_of[in_data], [len(lists.ranked[:20])], axis=1)
+        metrics = perturbation_metrics(stacked, observed, control, lists, cells=cells, variable_genes=variable_genes)
+        for place, method in enumerate(profiles):
             described = {
                 "perturbation": label,
                 "subgroup": subgroup_of[label],
@@ -233,26 +236,6 @@ def _metric_table(
             }
             rows.append({**described, **{name: float(values[place]) for name, values in metrics.items()}})
     return pd.DataFrame(rows)
-
-
-def _additive_prediction(
-    genes: tuple[str, ...], control: NDArray[np.float64], single_means: Mapping[str, NDArray[np.float64]]
-) -> NDArray[np.float64] | None:
-    """Return the baseline of a pair of genes; None if neither was perturbed alone, or if there are not two genes."""
-    known = [single_means[gene] for gene in genes if gene in single_means]
-    return control + sum(mean - control for mean in known) if len(genes) == 2 and known else None
-
-
-def _top_gene_cells(
-    measured: MeasuredCells, tested: Mapping[str, str], de: Mapping[str, DeGenes]
-) -> dict[str, TopGeneCells]:
-    """Read the expression of its leading genes in the cells of each test perturbation."""
-    leading = {tested[label]: np.concatenate([genes.ranked[:20], genes.non_dropout_20]) for label, genes in de.items()}
-    expression = measured.expression(leading)
-    return {
-        label: TopGeneCells(*np.split(expression[tested[label]], [len(genes.ranked[:20])], axis=1))
-        for label, genes in de.items()
-    }
 
 
 def _predictions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,30 +17,23 @@ from scgenept_rt.genes import GenePanel
 from scgenept_rt.wording import join_limited
 
 
+@dataclass(frozen=True, eq=False)
 class GroupMoments:
-    """Number of cells [n_groups], sums [n_groups, n_genes], and sums of squares of groups of cells.
+    """Number of cells, sums and sums of squares of groups of cells, `index` by name; squares are of the first ones."""
 
-    `squares` [n, n_genes] are those of the first n groups.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        n_cells: NDArray[np.int64],
-        sums: NDArray[np.float64],
-        squares: NDArray[np.float64],
-    ) -> None:
-        self._index = {name: index for index, name in enumerate(names)}
-        self._n_cells, self._sums, self._squares = n_cells, sums, squares
+    index: Mapping[str, int]
+    n_cells: NDArray[np.int64]  # [n_groups]
+    sums: NDArray[np.float64]  # [n_groups, n_genes]
+    squares: NDArray[np.float64]  # [at most n_groups, n_genes]
 
     def n(self, name: str) -> int:
         """Return the number of cells of a group."""
-        return int(self._n_cells[self._index[name]])
+        return int(self.n_cells[self.index[name]])
 
     def mean(self, *names: str) -> NDArray[np.float64]:
         """Return the mean expression (n_genes,) over the cells of one or more groups."""
-        rows = [self._index[name] for name in names]
-        mean: NDArray[np.float64] = self._sums[rows].sum(axis=0) / self._n_cells[rows].sum()
+        rows = [self.index[name] for name in names]
+        mean: NDArray[np.float64] = self.sums[rows].sum(axis=0) / self.n_cells[rows].sum()
         return mean
 
     @property
@@ -49,13 +43,13 @@ class GroupMoments:
 
     def variance(self, name: str) -> NDArray[np.float64]:
         """Return the sample variance (n_genes,) of a group of at least two cells."""
-        row, n = self._index[name], self.n(name)
-        variance: NDArray[np.float64] = (self._squares[row] - np.square(self._sums[row]) / n) / (n - 1)
+        row, n = self.index[name], self.n(name)
+        variance: NDArray[np.float64] = (self.squares[row] - np.square(self.sums[row]) / n) / (n - 1)
         return np.maximum(variance, 0.0)
 
     def std_of_means(self) -> NDArray[np.float64]:
         """Return the standard deviation (n_genes,) of mean expression between groups."""
-        std: NDArray[np.float64] = np.std(self._sums / self._n_cells[:, None], axis=0)
+        std: NDArray[np.float64] = np.std(self.sums / self.n_cells[:, None], axis=0)
         return std
 
 
@@ -126,7 +120,7 @@ class MeasuredCells:
             sum_by_group(batch[squared].astype(np.float64).power(2), group[squared], squares)
         rows = np.flatnonzero(self.labels.group_of_rows(groups) >= 0)
         self.match = accept_blanked(self.cells, self.match, rows, np.any(sums != 0, axis=0))
-        return GroupMoments(groups, n_cells, sums, squares)
+        return GroupMoments({name: index for index, name in enumerate(groups)}, n_cells, sums, squares)
 
     def _batches(
         self, groups: Sequence[str], genes: NDArray[np.int64] | None = None

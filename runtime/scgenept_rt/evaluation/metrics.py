@@ -6,7 +6,8 @@ Reimplements `compute_metrics`, `deeper_analysis` and `non_dropout_analysis` of 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,16 +34,6 @@ HEADLINE = ("pearson_delta", "pearson_delta_de", "mse", "mse_de")
 def higher_is_better(metric: str) -> bool:
     """Return whether higher values of a metric are better, and not lower ones."""
     return not metric.startswith(_LOWER_IS_BETTER)
-
-
-class TopGeneCells(NamedTuple):
-    """Measured expression (n_cells, at most 20) in each perturbed cell, log1p scale.
-
-    Of the first 20 genes of `DeGenes.ranked`, and of those of `DeGenes.non_dropout_20`, in their order.
-    """
-
-    ranked: NDArray[np.floating]
-    non_dropout: NDArray[np.floating]
 
 
 def pearson(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
@@ -79,51 +70,38 @@ def perturbation_metrics(
     control: NDArray[np.floating],
     de: DeGenes,
     *,
-    cells: TopGeneCells | None = None,
+    cells: Sequence[NDArray[np.floating]] | None = None,
     variable_genes: NDArray[np.int64] | None = None,
-) -> dict[str, float]:
-    """Return every metric of one perturbation.
+) -> dict[str, Any]:
+    """Return every metric of one perturbation: a float, or for several predictions float64 (n_methods,).
 
     Parameters
     ----------
-    predicted, observed
-        (n_genes,) mean predicted and mean measured expression, log1p scale.
+    predicted
+        (n_genes,) mean predicted expression, log1p scale, or (n_methods, n_genes) for several predictions.
+    observed
+        (n_genes,) mean measured expression.
     control
         (n_genes,) mean expression of all control cells of the data.
     de
         The perturbation's differentially expressed genes.
     cells
-        Expression in the perturbed cells; without it the metrics of their spread (`frac_in_range*`, `*sigma*` and
+        Expression in each perturbed cell of the first 20 of `de.ranked` and of `de.non_dropout_20`, each
+        (n_cells, at most 20); without it the metrics of their spread (`frac_in_range*`, `*sigma*` and
         `frac_correct_direction_20_nonzero`) are left out.
     variable_genes
         See `most_variable_genes`; without them `*_top200_hvg` are left out.
 
     Notes
     -----
-    - `mse`, `pearson`: all genes. `_de`: the 20 genes that lead the ranking.
-    - `pearson_delta*`: of changes against `control`. `pearson_delta_de` and `pearson_delta_top20_de` are two names of
-      one number, as in GEARS.
-    - `frac_correct_direction_N`: share of the top N whose change has the sign of the measured change; no change is a
-      sign of its own. As in GEARS the divisor is N, also if fewer genes are ranked. `frac_opposite_*`: signs are
-      opposite; `frac_0/1_*`: one of the two is no change.
-    - `*_non_dropout`, `*_non_zero`: over those genes of `DeGenes`.
-    - `frac_in_range*`, `*sigma*`: see `_spread_metrics`; `fold_change_gap_*`: see `_fold_change_gaps`.
-    - Correlations that are not defined are 0, as in GEARS. Where GEARS gives no number or fails (no gene has such a
-      fold change, for example), the metric is NaN.
+    docs/evaluation.md defines each metric. Correlations that are not defined are 0, as in GEARS. Where GEARS gives no
+    number or fails (no gene has such a fold change, for example), the metric is NaN.
     """
-    found = metrics_of_methods(np.asarray(predicted)[None], observed, control, de, cells, variable_genes)
-    return {name: float(value) for name, (value,) in found.items()}
-
-
-def metrics_of_methods(
-    predicted: NDArray[np.floating],
-    observed: NDArray[np.floating],
-    control: NDArray[np.floating],
-    de: DeGenes,
-    cells: TopGeneCells | None,
-    variable_genes: NDArray[np.int64] | None,
-) -> dict[str, NDArray[np.float64]]:
-    """Return `perturbation_metrics` of several predictions (n_methods, n_genes), each metric (n_methods,)."""
+    if np.ndim(predicted) == 1:
+        found = perturbation_metrics(
+            np.asarray(predicted)[None], observed, control, de, cells=cells, variable_genes=variable_genes
+        )
+        return {name: float(value) for name, (value,) in found.items()}
     predicted, observed, control = (np.asarray(values, dtype=np.float64) for values in (predicted, observed, control))
     predicted_delta, observed_delta = predicted - control, observed - control
     squares = np.square(predicted - observed)
@@ -147,25 +125,17 @@ def metrics_of_methods(
         values[f"pearson_delta_{name}"] = _correlations(predicted_delta[:, genes], observed_delta[genes])
         values[f"pearson_{name}"] = _correlations(predicted[:, genes], observed[genes])
         values[f"mse_{name}"] = _mean(squares[:, genes])
-    for name, genes in (
-        ("top20_non_dropout", de.non_dropout_20),
-        ("non_zero", de.non_zero),
-        ("non_dropout", de.non_dropout),
-    ):
-        chosen = steps[:, genes]
+    signs = {"top20_non_dropout": de.non_dropout_20, "non_zero": de.non_zero, "non_dropout": de.non_dropout}
+    for name, genes in signs.items():
         for kind, step in (("correct", 0), ("opposite", 2), ("0/1", 1)):
-            values[f"frac_{kind}_direction_{name}"] = _mean(chosen == step)
+            values[f"frac_{kind}_direction_{name}"] = _mean(steps[:, genes] == step)
     values |= _fold_change_gaps(predicted, observed, control)
     if cells is not None:
-        values["frac_correct_direction_20_nonzero"] = _direction_20_nonzero(
-            predicted, control, top20, np.asarray(cells.ranked, dtype=np.float64)
-        )
-        for ending, genes, expressed in (
-            ("", top20, cells.ranked),
-            ("_non_dropout", de.non_dropout_20, cells.non_dropout),
-        ):
-            spread = _spread_metrics(predicted[:, genes], np.asarray(expressed, dtype=np.float64))
-            values |= {f"{key}{ending}": value for key, value in spread.items()}
+        ranked, non_dropout = (np.asarray(expression, dtype=np.float64) for expression in cells)
+        values["frac_correct_direction_20_nonzero"] = _direction_20_nonzero(predicted, control, top20, ranked)
+        values |= _spread_metrics(predicted[:, top20], ranked)
+        spread = _spread_metrics(predicted[:, de.non_dropout_20], non_dropout)
+        values |= {f"{key}_non_dropout": value for key, value in spread.items()}
     return values
 
 
@@ -189,22 +159,19 @@ def _spread_metrics(predicted: NDArray[np.float64], cells: NDArray[np.float64]) 
     cells. `*sigma*`: distance of the predicted from the measured mean in standard deviations of the cells, of genes
     whose expression varies. (In GEARS, rounding may keep genes that are equal in all cells.)
     """
-    names = [f"frac_in_range{name}" for name in _QUANTILES]
-    sigmas = ("mean_sigma", "std_sigma", "frac_sigma_below_1", "frac_sigma_below_2")
-    values = dict.fromkeys((*names, *sigmas), np.full(len(predicted), np.nan))
     expressed = np.any(cells != 0, axis=0)
-    if not expressed.any():
-        return values
     bounds = np.quantile(cells[:, expressed], list(_QUANTILES.values()), axis=0)
-    for name, (low, high) in zip(names, bounds, strict=True):
-        values[name] = _mean((predicted[:, expressed] >= low) & (predicted[:, expressed] <= high))
+    within = [_mean((predicted[:, expressed] >= low) & (predicted[:, expressed] <= high)) for low, high in bounds]
     # Not by the standard deviation, which rounding keeps from being 0 where all cells are equal.
     varies = np.ptp(cells, axis=0) > 0
-    if varies.any():
-        sigma = np.abs(predicted[:, varies] - cells[:, varies].mean(axis=0)) / cells[:, varies].std(axis=0)
-        figures = (_mean(sigma), np.std(sigma, axis=1), _mean(sigma <= 1), _mean(sigma <= 2))
-        values |= dict(zip(sigmas, figures, strict=True))
-    return values
+    sigma = np.abs(predicted[:, varies] - cells[:, varies].mean(axis=0)) / cells[:, varies].std(axis=0)
+    return {
+        **{f"frac_in_range{name}": share for name, share in zip(_QUANTILES, within, strict=True)},
+        "mean_sigma": _mean(sigma),
+        "std_sigma": sigma.std(axis=1) if varies.any() else _mean(sigma),
+        "frac_sigma_below_1": _mean(sigma <= 1),
+        "frac_sigma_below_2": _mean(sigma <= 2),
+    }
 
 
 def _direction_20_nonzero(
@@ -228,6 +195,5 @@ def _direction_20_nonzero(
 def metric_names() -> tuple[str, ...]:
     """Return the keys of `perturbation_metrics`, in order."""
     one, gene = np.zeros(1), np.zeros(1, dtype=np.int64)
-    cells = TopGeneCells(np.zeros((1, 1)), np.zeros((1, 1)))
-    de = DeGenes(gene, gene, gene, gene, "")
+    de, cells = DeGenes(gene, gene, gene, gene, ""), (np.zeros((1, 1)), np.zeros((1, 1)))
     return tuple(perturbation_metrics(one, one, one, de, cells=cells, variable_genes=gene))

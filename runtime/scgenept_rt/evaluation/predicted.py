@@ -51,8 +51,8 @@ class PredictedMeans:
         The obs column and the value of the control cells that were predicted from, None for all.
     provenance
         The run's ``uns["scgenept_rt"]``, empty if there is none.
-    from_effects
-        Whether changes are those of the layer `effect`.
+    changes
+        The layer that changes are taken from, `delta` or `effect`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class PredictedMeans:
     layers: Mapping[str, NDArray[np.float32]]
     group: tuple[str, str] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    from_effects: bool = False
+    changes: str = "delta"
 
     def __post_init__(self) -> None:
         for values in (self.means, self.layers.get("delta")):
@@ -94,14 +94,13 @@ class PredictedMeans:
 
     def row(self, label: str) -> int:
         """Return the row of a perturbation; raise `LabelNotFoundError` if it was not predicted."""
-        found = self.find(label)
-        if found is None:
-            raise LabelNotFoundError(
-                f"there is no prediction of {label} (there are: {join_limited(self.labels) or 'none'})",
-                did_you_mean(label, self.labels, self.reader) or "Predict it with `scgenept-rt predict`",
-                where=self.where,
-            )
-        return found
+        if (found := self.find(label)) is not None:
+            return found
+        raise LabelNotFoundError(
+            f"there is no prediction of {label} (there are: {join_limited(self.labels) or 'none'})",
+            did_you_mean(label, self.labels, self.reader) or "Predict it with `scgenept-rt predict`",
+            where=self.where,
+        )
 
     def is_control(self, label: str) -> bool:
         """Return whether a label is that of control cells, and not a gene of such a name (WT1)."""
@@ -116,23 +115,20 @@ class PredictedMeans:
         rows = {self.reader.genes(label): row for row, label in reversed(list(enumerate(self.labels)))}
         return {genes: row for genes, row in rows.items() if genes is not None}
 
-    @property
-    def sems(self) -> NDArray[np.float32] | None:
-        """Standard errors of the changes, None if they are not known."""
-        return self.layers.get("effect_sem" if self.from_effects else "delta_sem")
+    def errors(self, label: str) -> NDArray[np.float32] | None:
+        """Return the standard errors (n_genes,) of the predicted change, None if they are not known."""
+        row, errors = self.row(label), self.layers.get(f"{self.changes}_sem")
+        return None if errors is None or not np.isfinite(errors[row]).all() else errors[row]
 
     def delta(self, label: str, control: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Return the predicted change (n_genes,) against the control cells of the run, else against `control`."""
-        row, changes = self.row(label), self.layers.get("effect" if self.from_effects else "delta")
+        row, changes = self.row(label), self.layers.get(self.changes)
         if changes is not None:
-            change: NDArray[np.float64] = changes[row].astype(np.float64)
-        elif control is not None:
-            change = self.means[row].astype(np.float64) - control
-        else:
-            raise PredictionFileError(
-                "it has no layer delta", "Give a file of means that `scgenept-rt predict` wrote", where=self.where
-            )
-        return change
+            return np.array(changes[row], dtype=np.float64)
+        if control is not None:
+            return np.array(self.means[row] - control, dtype=np.float64)
+        remedy = "Give a file of means that `scgenept-rt predict` wrote"
+        raise PredictionFileError("it has no layer delta", remedy, where=self.where)
 
     def targets(self, label: str) -> list[int]:
         """Return the columns of those genes that a label perturbs and that were predicted."""
@@ -148,14 +144,13 @@ def predict_means(
     labels: Sequence[str],
     *,
     read: ReadOptions | None = None,
-    name: str | None = None,
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
     **sample: Unpack[SampleOptions],
 ) -> PredictedMeans:
     """Predict means over control cells: all of them, or `n_controls` drawn at random, the same for every label.
 
-    `name` is that in tables and legends; raises as `Predictor.predict`.
+    Raises as `Predictor.predict`.
     """
     kept = list(predictor.iter_predict(cells, labels, read=read, progress=progress, on_notice=on_notice, **sample))
     return _means(
@@ -163,7 +158,6 @@ def predict_means(
         {predicted.perturbation.label: predicted.n_controls for predicted in kept},
         np.concatenate([predicted.X for predicted in kept]),
         {layer: np.concatenate([rows.layers[layer] for rows in kept]) for layer in ("delta", "delta_sem")},
-        name,
     )
 
 
@@ -182,7 +176,7 @@ def predict_published_protocol(
     `n_cells` is the number of test cells of each label. There are no deltas: metrics compare with all control cells.
     """
     rng = np.random.default_rng(seed)
-    means = []
+    means: list[NDArray[np.float32]] = []
     done, total = 0, sum(n_cells.values())
     step = predictor.automatic_batch_size()
     with read_control_cells(cells, predictor.panel, options=read, sampling=Sampling()) as controls:
@@ -205,15 +199,7 @@ def _means(
     n_controls: Mapping[str, int],
     means: NDArray[np.float32],
     layers: Mapping[str, NDArray[np.float32]],
-    name: str | None = None,
 ) -> PredictedMeans:
-    return PredictedMeans(
-        name or predictor.variant,
-        str(predictor.bundle.directory),
-        predictor.panel,
-        tuple(n_controls),
-        means,
-        np.array(list(n_controls.values()), dtype=np.int64),
-        layers,
-        provenance=predictor.provenance(),
-    )
+    labels, counts = tuple(n_controls), np.array(list(n_controls.values()), dtype=np.int64)
+    where, recorded = str(predictor.bundle.directory), predictor.provenance()
+    return PredictedMeans(predictor.variant, where, predictor.panel, labels, means, counts, layers, provenance=recorded)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ class Evaluation:
         `source` and `protocol`: the publication, and how its figures were computed; `names`: its name of each metric;
         `rows`: the figures of each model, in the order of `names`.
         """
-        content = json.loads((files("scgenept_rt.evaluation") / "published_results.json").read_text(encoding="utf-8"))
+        content = json.loads(Path(__file__).with_name("published_results.json").read_text(encoding="utf-8"))
         rows = content.pop("datasets").get(self.split.dataset)
         return None if rows is None else {**content, "rows": rows}
 

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,9 @@ from scgenept_rt.wording import join_limited, pluralize
 
 SUBGROUPS = ("unseen_single", "combo_seen0", "combo_seen1", "combo_seen2")
 """GEARS's subgroups of a test set, in the order of reports."""
+
+_SHIPPED = Path(__file__).with_name("splits")
+_FORMAT = "Give a JSON object with subgroups.test_subgroup ({NAME: [LABEL, ...]}) or test ([LABEL, ...])"
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,7 @@ class Split:
 
 def shipped_splits() -> list[str]:
     """Return the names of the splits that ship with the package."""
-    folder = files("scgenept_rt.evaluation") / "splits"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    return sorted(path.stem for path in _SHIPPED.glob("*.json"))
 
 
 def load_split(name: str | Path) -> Split:
@@ -78,54 +79,40 @@ def load_split(name: str | Path) -> Split:
 
     Raises `LabelNotFoundError` if there is neither, `EvaluationError` if the file holds no test perturbations.
     """
-    shipped = shipped_splits()
-    if str(name) in shipped:
-        text = (files("scgenept_rt.evaluation") / "splits" / f"{name}.json").read_text(encoding="utf-8")
-        return _parsed(json.loads(text), str(name), str(name).partition("-")[0])
+    name, shipped, dataset = str(name), shipped_splits(), ""
     path = Path(name)
-    if not path.is_file():
+    if name in shipped:
+        path, dataset = _SHIPPED / f"{name}.json", name.partition("-")[0]
+    elif not path.is_file():
         raise LabelNotFoundError(
             f"there is no shipped split of this name (there are: {', '.join(shipped)}) and no such file",
             "Choose one of these, or give the path of a .json file",
-            where=f"split {str(name)!r}",
+            where=f"split {name!r}",
         )
-    with failed_reads(EvaluationError, f"split {path}", remedy="Give a JSON object as the shipped splits are"):
+    with failed_reads(EvaluationError, f"split {name}", remedy=_FORMAT):
         content = json.loads(read_text(path))
-    return _parsed(content, str(path), "")
+        # GEARS's own file of subgroups has these at the top.
+        subgroups = content.get("subgroups", content) if isinstance(content, dict) else None
+        if not isinstance(subgroups, dict):
+            raise ValueError("it holds no subgroups")
+        tested = subgroups.get("test_subgroup", {"test": content["test"]} if "test" in content else None)
+        if not isinstance(tested, dict):
+            raise ValueError(f"it names no test perturbations (it holds: {', '.join(map(str, content))})")
+        found = {group: _labels(labels, group) for group, labels in tested.items()}
+        test = {group: found[group] for group in dict.fromkeys([*SUBGROUPS, *found]) if found.get(group)}
+        if not test:
+            raise ValueError("its test subgroups are empty")
+        val, train = content.get("val"), content.get("train")
+        if val is None:
+            val = list(chain.from_iterable(subgroups.get("val_subgroup", {}).values()))
+        trained = None if train is None else _labels(train, "train")
+        return Split(name, str(content.get("dataset", dataset)), test, _labels(val, "val"), trained)
 
 
-def _parsed(content: Any, name: str, dataset: str) -> Split:
-    # GEARS's own file of subgroups has these at the top.
-    subgroups = content.get("subgroups", content) if isinstance(content, dict) else None
-    if not isinstance(subgroups, dict):
-        raise _format_error(name, "it holds no subgroups")
-    tested = subgroups.get("test_subgroup", {"test": content["test"]} if "test" in content else None)
-    if not isinstance(tested, dict):
-        raise _format_error(name, f"it names no test perturbations (it holds: {', '.join(map(str, content))})")
-    found = {group: _labels(labels, name, group) for group, labels in tested.items()}
-    test = {group: found[group] for group in dict.fromkeys([*SUBGROUPS, *found]) if found.get(group)}
-    if not test:
-        raise _format_error(name, "its test subgroups are empty")
-    val, train = content.get("val"), content.get("train")
-    if val is None:
-        val = list(chain.from_iterable(subgroups.get("val_subgroup", {}).values()))
-    trained = None if train is None else _labels(train, name, "train")
-    return Split(name, str(content.get("dataset", dataset)), test, _labels(val, name, "val"), trained)
-
-
-def _labels(value: Any, name: str, part: str) -> tuple[str, ...]:
+def _labels(value: Any, part: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-        raise _format_error(name, f"{part!r} is not a list of labels")
+        raise ValueError(f"{part!r} is not a list of labels")
     return tuple(dict.fromkeys(value))
-
-
-def _format_error(name: str, problem: str) -> EvaluationError:
-    return EvaluationError(
-        f"{problem}, expected a JSON object with subgroups.test_subgroup ({{NAME: [LABEL, ...]}}) or "
-        "test ([LABEL, ...])",
-        "See the README beside the shipped splits",
-        where=f"split {name}",
-    )
 
 
 def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str], list[str]]:
@@ -141,11 +128,11 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
             absent.append(label)
         else:
             tested_as.setdefault(in_data, label)
+    n_split = pluralize(len(split.tested), "test perturbation")
     if not tested_as:
-        wanted = pluralize(len(split.tested), "test perturbation")
         names = [name for name in labels.names if name != CONTROL]
         raise LabelNotFoundError(
-            f"there are no cells of the {wanted} of the split {split.name} ({join_limited(split.tested)}); labels: "
+            f"there are no cells of the {n_split} of the split {split.name} ({join_limited(split.tested)}); labels: "
             f"{join_limited(names) or 'none'}",
             did_you_mean(split.tested[0], names, labels.reader) or "Give the data set of the split",
             [UseOption("condition_key", "name the obs column of its labels")],
@@ -153,63 +140,41 @@ def tested_labels(measured: MeasuredCells, split: Split) -> tuple[dict[str, str]
         )
     notices = []
     if absent:
-        notices.append(
-            f"Of the split's {len(split.tested):,} test perturbations, {pluralize(len(absent), 'has', 'have')} no "
-            f"cells in the data: {join_limited(absent)}."
-        )
+        have = pluralize(len(absent), "has", "have")
+        notices.append(f"Of the split's {n_split}, {have} no cells in the data: {join_limited(absent)}.")
     if unknown:
-        notices.append(
-            f"Test perturbations of genes that the model lacks are left out ({len(unknown):,}): "
-            f"{join_limited(unknown)}."
-        )
+        left_out = f"({len(unknown):,}): {join_limited(unknown)}"
+        notices.append(f"Test perturbations of genes that the model lacks are left out {left_out}.")
     return {label: in_data for in_data, label in tested_as.items()}, notices
 
 
-@dataclass(frozen=True)
-class TrainingLabels:
-    """The data's labels that were trained on, and by gene those that perturb it alone.
+def training_labels(measured: MeasuredCells, split: Split) -> tuple[list[str], list[str], list[str]]:
+    """Return the data's labels that were trained on, those of all perturbed and control cells, and notices of others.
 
-    `conditions` are all labels of the data that are perturbations or controls; notices are about cells of others.
-    """
-
-    names: Sequence[str]
-    singles: Mapping[str, Sequence[str]]
-    conditions: Sequence[str]
-    notices: Sequence[str]
-
-
-def training_labels(measured: MeasuredCells, split: Split) -> TrainingLabels:
-    """Return the data's labels that were trained on.
-
-    A test or validation perturbation is not, in any spelling. A label that is no perturbation of the model's genes is
-    not either, unless the split lists it and it is none of the usual words for other cells.
+    A test or validation perturbation is not trained on, in any spelling. A label that is no perturbation of the model's
+    genes is neither, unless the split lists it and it is none of the usual words for other cells.
     """
     labels = measured.labels
     reader = labels.reader
     held_out = {reader.spelling(label) for label in (*split.tested, *split.val)}
     trained = None if split.train is None else {reader.spelling(label) for label in split.train}
     train: list[str] = []
-    singles: dict[str, list[str]] = {}
+    left_out = {"no label": labels.n_without} if labels.n_without else {}
     other_cells: dict[str, int] = {}
     for name in labels.names:
         if name == CONTROL:
             continue
         genes, spelling = reader.genes(name), reader.spelling(name)
         listed = trained is not None and spelling in trained
-        in_split = listed or spelling in held_out
         unclear = is_control_word(name) or any(map(is_unassigned, re.split(r"[+;,|&/]", name)))
-        if genes == () or (genes is None and (unclear or not in_split)):
+        if genes == () or (genes is None and (unclear or not (listed or spelling in held_out))):
             other_cells[name] = labels.n_cells[name]
         elif spelling not in held_out and (trained is None or listed):
             train.append(name)
-            if genes and len(genes) == 1:
-                singles.setdefault(genes[0], []).append(name)
-    conditions = [name for name in labels.names if name not in other_cells]
-    left_out = {"no label": labels.n_without} if labels.n_without else {}
     left_out |= dict(sorted(other_cells.items(), key=lambda entry: -entry[1]))
     notices = []
     if left_out:
         cells = pluralize(sum(left_out.values()), "cell is", "cells are")
         named = join_limited([f"{name} ({count:,})" for name, count in left_out.items()])
         notices.append(f"{cells} left out, as no perturbation of the model's genes: {named}.")
-    return TrainingLabels(train, singles, conditions, notices)
+    return train, [name for name in labels.names if name not in other_cells], notices

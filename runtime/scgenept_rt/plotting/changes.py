@@ -56,13 +56,12 @@ def delta(
     """
     drawing.check_count("genes", n_genes, drawing.MAX_NAMED_GENES, UseOption("n_genes", "draw fewer"))
     means = read_predictions(prediction, labels=[perturbation], in_group=in_group)
-    row, change = means.row(perturbation), means.delta(perturbation)
+    change, errors = means.delta(perturbation), means.errors(perturbation)
     candidates = np.argsort(-np.abs(change), kind="stable")
     if without_targets:
         candidates = candidates[~np.isin(candidates, means.targets(perturbation))]
     largest = candidates[:n_genes]
     shown = largest[np.argsort(-change[largest], kind="stable")]
-    errors = None if means.sems is None or not np.isfinite(means.sems[row]).all() else means.sems[row][shown]
 
     ax = text_layout.row_axes(ax, [means.panel.names[position] for position in shown])
     ax.barh(
@@ -70,12 +69,12 @@ def delta(
         change[shown],
         height=0.72,
         color=[drawing.UP if value > 0 else drawing.DOWN for value in change[shown]],
-        xerr=errors,
+        xerr=None if errors is None else errors[shown],
         error_kw={"ecolor": "black", "elinewidth": 0.9, "capsize": 2},
     )
     ax.axvline(0.0, color=drawing.NEUTRAL, linewidth=0.8)
     ax.set_xlabel("predicted change over control (log1p)" + ("" if errors is None else "\nwith its standard error"))
-    _finish(ax, means, row, without_targets=without_targets)
+    _finish(ax, means, perturbation, without_targets=without_targets)
     return ax
 
 
@@ -109,21 +108,21 @@ def volcano(
     """
     drawing.check_count("genes", n_genes, drawing.MAX_NAMED_GENES, UseOption("n_genes", "name fewer"))
     means = read_predictions(prediction, labels=[perturbation], in_group=in_group, effects=True)
-    row, effect = means.row(perturbation), means.delta(perturbation)
-    if means.sems is None or not np.isfinite(means.sems[row]).all():
+    effect, errors = means.delta(perturbation), means.errors(perturbation)
+    if errors is None:
         raise PredictionFileError(
-            f"there are no standard errors of {means.labels[row]} to divide by",
+            f"there are no standard errors of {perturbation} to divide by",
             "Predict means from two control cells or more",
             where=means.where,
         )
     from matplotlib.ticker import SymmetricalLogLocator
 
-    drawn = means.sems[row] > 0
+    drawn = errors > 0
     if without_targets:
         drawn[means.targets(perturbation)] = False
-    names = np.array(means.panel.names)[drawn]
+    names = np.array(means.panel.names)[drawn].tolist()
     effect = effect[drawn]
-    ratio = np.abs(effect) / means.sems[row][drawn]
+    ratio = np.abs(effect) / errors[drawn]
     supported = ratio > _SUPPORTED
 
     ax = drawing.axes_for(ax, 4.8, 4.4)
@@ -142,9 +141,9 @@ def volcano(
     ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=_SUPPORTED, subs=(1, 2, 5)))
     ax.set_ylim(bottom=0.0)
     ax.locator_params(axis="x", nbins=5)
-    ax.set_xlabel("predicted effect (log1p)" if means.from_effects else "predicted change over control (log1p)")
+    ax.set_xlabel("predicted effect (log1p)" if means.changes == "effect" else "predicted change over control (log1p)")
     ax.set_ylabel("size in standard errors (dashed: 2)")
-    _finish(ax, means, row, without_targets=without_targets)
+    _finish(ax, means, perturbation, without_targets=without_targets)
     drawing.settle_layout(drawing.figure_of(ax))
     largest = np.argsort(-np.abs(effect), kind="stable")
     places = np.column_stack([effect, ratio])
@@ -158,8 +157,9 @@ def shown_name(means: PredictedMeans) -> str:
     return f"{name} (synthetic weights)" if means.synthetic else name
 
 
-def _finish(ax: Axes, means: PredictedMeans, row: int, *, without_targets: bool) -> None:
+def _finish(ax: Axes, means: PredictedMeans, perturbation: str, *, without_targets: bool) -> None:
     """Set the title: the perturbation, the predictions and their control cells."""
+    row = means.row(perturbation)
     cells = pluralize(int(means.n_controls[row]), "control cell").replace(" ", text_layout.NO_BREAK)
     title = f"{means.labels[row]}\n{shown_name(means)}, {cells}"
     text_layout.set_small_title(ax, f"{title}\nwithout its targets" if without_targets else title)

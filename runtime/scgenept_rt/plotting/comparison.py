@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 OneSeries: TypeAlias = "Prediction | Predictor"
 Predictions: TypeAlias = "OneSeries | Sequence[OneSeries] | Mapping[str, OneSeries]"
 Series: TypeAlias = "list[tuple[str | None, Predictor | PredictedMeans]]"
-"""Loaded bundles and predictions that were read, with the names given for them."""
-
 _FEW_CELLS = 100
 """Up to this number of measured cells, every cell is drawn over its box."""
 
@@ -107,15 +106,14 @@ def top_de(
     own_figure = ax is None
     # The more series, the wider, so that their points do not cover each other.
     ax = drawing.axes_for(ax, max(5.0, max(0.3, 0.055 * len(series)) * len(names) + 1.6), 4.2)
-    positions = np.arange(len(names), dtype=np.float64)
     ax.axhline(0.0, color=drawing.NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
-    _draw_boxes(ax, positions, change)
+    _draw_boxes(ax, change)
     offsets = np.linspace(-0.5, 0.5, len(series) + 2)[1:-1]
     for index, (means, shown) in enumerate(zip(series, _legend_names(series), strict=True)):
         delta = means.delta(perturbation, moments.control if means.panel.names == panel.names else None)
         drawing.draw_points(
             ax,
-            positions + offsets[index],
+            np.arange(len(names)) + offsets[index],
             delta[[means.panel.position(name) for name in names]],
             markeredgecolor="white",
             markeredgewidth=0.5,
@@ -136,14 +134,14 @@ def top_de(
     return ax
 
 
-def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.float64]) -> None:
+def _draw_boxes(ax: Axes, change: NDArray[np.float64]) -> None:
     """Draw one box per column of `change` (n_cells, n_genes), and cells over it.
 
     `Axes.bxp` reads every setting of matplotlib, which chooses the backend of the whole process.
     """
     from matplotlib.cbook import boxplot_stats
 
-    stats = boxplot_stats(change)
+    stats, positions = boxplot_stats(change), np.arange(change.shape[1], dtype=np.float64)
     low, first, third, high, mean, median = (
         np.array([entry[key] for entry in stats]) for key in ("whislo", "q1", "q3", "whishi", "mean", "med")
     )
@@ -155,10 +153,9 @@ def _draw_boxes(ax: Axes, positions: NDArray[np.float64], change: NDArray[np.flo
     )
     for box in boxes:
         box.sticky_edges.y.clear()  # else a box that reaches lowest lies on the axis and hides its edge
-    left, right = positions - 0.35, positions + 0.35
-    dash: dict[str, Any] = {"colors": "black", "zorder": 2.5}
-    ax.hlines(mean, left, right, linewidth=1.6, label="measured mean (box: quartiles)", **dash)
-    ax.hlines(median, left, right, linewidth=1.0, linestyle=":", label="median", **dash)
+    dash: dict[str, Any] = {"xmin": positions - 0.35, "xmax": positions + 0.35, "colors": "black", "zorder": 2.5}
+    ax.hlines(mean, linewidth=1.6, label="measured mean (box: quartiles)", **dash)
+    ax.hlines(median, linewidth=1.0, linestyle=":", label="median", **dash)
     # Of many cells those beyond the whiskers, which are all that is seen of a gene that most cells lack.
     every = len(change) <= _FEW_CELLS
     shown = np.ones(change.shape, dtype=np.bool_) if every else (change < low) | (change > high)
@@ -197,11 +194,9 @@ def agreement(
         As in `top_de`.
     on_notice
         Called with each warning about what changes numbers, and with the names of `label_genes` that do not fit.
-    n_labels
-        Number of genes to name, those of the largest measured change, at the points of the first series. Names that do
-        not fit near their point are left out.
     label_genes
-        Names of the genes to name instead.
+        Genes to name at the points of the first series, the ten of the largest measured change by default. Names that
+        do not fit near their point are left out.
 
     Raises
     ------
@@ -313,12 +308,12 @@ def _predict_series(
     """Predict one perturbation with the loaded bundles among the series, and warn of what changes numbers."""
     notices: list[str] = []
     sample = resolve(SampleOptions, sample)
-    predicted = [
-        predict_means(entry, cells, [perturbation], read=read, name=name, on_notice=notices.append, **sample)
-        if isinstance(entry, Predictor)
-        else entry
-        for name, entry in series
-    ]
+    predicted = []
+    for name, entry in series:
+        if isinstance(entry, Predictor):
+            means = predict_means(entry, cells, [perturbation], read=read, on_notice=notices.append, **sample)
+            entry = replace(means, name=name or means.name)
+        predicted.append(entry)
     warn_caller(notice for notice in measured if notice not in notices)  # predicting warns itself
     for notice in dict.fromkeys([*measured, *notices]):
         if on_notice is not None and isinstance(notice, Caution):
@@ -330,6 +325,6 @@ def _legend_names(series: Sequence[PredictedMeans]) -> list[str]:
     """Return one name per series; two of one name get the names of their files."""
     names = [shown_name(means) for means in series]
     return [
-        text_layout.legend_text(name if names.count(name) == 1 else f"{name} ({Path(means.where).name})")
+        name if names.count(name) == 1 else f"{name} ({Path(means.where).name})"
         for name, means in zip(names, series, strict=True)
     ]

@@ -125,6 +125,8 @@ def style_of(index: int, size: float = 6.0) -> dict[str, Any]:
 
 def draw_points(ax: Axes, x: Any, y: Any, **style: Any) -> None:
     """Draw points without a line; of thousands, vector files hold a picture and not a path for each."""
+    if style.get("label", "").startswith("_"):  # matplotlib would leave it out of the legend
+        style["label"] = f" {style['label']}"
     ax.plot(x, y, **{"linestyle": "none", "markeredgewidth": 0, "rasterized": len(x) > _MANY_POINTS, **style})
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @drawing.own_settings
 def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return captions and drawings (SVG) for `scgenept_rt.evaluation.html_report.html_report`."""
+    """Return captions and drawings (SVG) for `scgenept_rt.evaluation.reports.html_report`."""
     figures = [
         (
             "Correlation of predicted with measured change, one point per perturbation: the model against the training "
@@ -46,8 +46,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     for index, subgroup in enumerate(dict.fromkeys(own["subgroup"])):
         rows = own[own["subgroup"] == subgroup]
         places = other.loc[rows.index], rows["pearson_delta"]
-        name = text_layout.legend_text(subgroup)
-        drawing.draw_points(ax, *places, alpha=0.8, label=name, **drawing.style_of(index, 5))
+        drawing.draw_points(ax, *places, alpha=0.8, label=subgroup, **drawing.style_of(index, 5))
     values = np.concatenate([own["pearson_delta"], other])
     low, high = min(0.0, float(values.min())) - 0.05, max(0.2, float(values.max())) + 0.05
     drawing.square_axes(ax, low, high)
@@ -69,7 +68,7 @@ def _examples(evaluation: Evaluation) -> Figure:
     for ax, label in zip(axes, chosen, strict=True):
         row = evaluation.tested.index(label)
         measured, predicted = evaluation.observed_deltas[row], evaluation.predicted_deltas[row].astype(np.float64)
-        draw_agreement(ax, measured, [predicted], [text_layout.legend_text(label)])
+        draw_agreement(ax, measured, [predicted], [label])
         text_layout.add_legend(ax)
         drawn.append((ax, measured, [predicted]))
     drawing.settle_layout(figure)

@@ -81,44 +81,38 @@ def heatmap(
         sizes = _change_sizes(prediction, genes, in_group, without_targets)
         n_predicted = len(sizes)
         wanted = min(n_predicted, _MAX_DEFAULT_ROWS if n_perturbations is None else n_perturbations)
-        fewer = [UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them")]
-        drawing.check_count("perturbations", wanted, _MAX_SHOWN, *fewer)
         largest = set(sorted(sizes, key=lambda label: -sizes[label])[:wanted])
         labels = [label for label in sizes if label in largest]
+        fewer = [UseOption("n_perturbations", "draw fewer"), UseOption("perturbations", "name them")]
         if wanted < n_predicted and n_perturbations is None and on_notice is not None:
-            on_notice(
-                Notice(
-                    f"{wanted} of {n_predicted:,} perturbations are drawn, those of the largest predicted change",
-                    options=[UseOption("perturbations", "draw others"), UseOption("n_perturbations", "draw more")],
-                )
-            )
+            more = [UseOption("perturbations", "draw others"), UseOption("n_perturbations", "draw more")]
+            drawn = f"{wanted} of {n_predicted:,} perturbations are drawn"
+            on_notice(Notice(f"{drawn}, those of the largest predicted change", options=more))
     else:
-        labels = list(perturbations)
-        drawing.check_count("perturbations", len(labels), _MAX_SHOWN, UseOption("perturbations", "name fewer"))
+        labels, fewer = list(perturbations), [UseOption("perturbations", "name fewer")]
+    drawing.check_count("perturbations", len(labels), _MAX_SHOWN, *fewer)
     means = read_predictions(prediction, labels=labels, in_group=in_group)
     fewer = [UseOption("n_genes", "draw fewer"), UseOption("genes", "name them")]
     drawing.check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)
-    changes = np.stack([means.delta(label) for label in labels])
-    left_out = np.zeros(changes.shape, dtype=np.bool_)
+    changes = np.ma.masked_array(np.stack([means.delta(label) for label in labels]))
     for row, label in enumerate(labels if without_targets else []):
-        left_out[row, means.targets(label)] = True
-    changes[left_out] = 0.0
+        changes[row, means.targets(label)] = np.ma.masked
     if genes is None:
-        columns = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:n_genes])
+        columns = np.sort(np.argsort(-np.abs(changes.filled(0.0)).max(axis=0), kind="stable")[:n_genes])
     else:
         columns = np.array([means.panel.position(gene) for gene in genes], dtype=np.int64)
-    shown, left_out = changes[:, columns], left_out[:, columns]
+    changes = changes[:, columns]
     if cluster:
-        rows, order = _order(shown), _order(shown.T)
-        labels, columns = [labels[row] for row in rows], columns[order]
-        shown, left_out = shown[rows][:, order], left_out[rows][:, order]
+        rows, order = _order(changes.filled(0.0)), _order(changes.filled(0.0).T)
+        labels, columns, changes = [labels[row] for row in rows], columns[order], changes[rows][:, order]
 
     width, height = max(4.5, 0.19 * len(columns) + 2.6), max(2.6, 0.19 * len(labels) + 1.8)
     ax = drawing.axes_for(ax, min(_MAX_INCHES, width), min(_MAX_INCHES, height))
+    shown = changes.filled(0.0)
     limit = float(np.abs(shown).max()) or 1.0
     ax.set_facecolor(_LEFT_OUT)
     colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    image = ax.imshow(np.ma.masked_array(shown, left_out), aspect="auto", interpolation="nearest", **colours)
+    image = ax.imshow(changes, aspect="auto", interpolation="nearest", **colours)
     _mark_down(ax, shown / limit)
     if not text_layout.label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
         ax.set_xlabel(f"{len(columns):,} genes")
@@ -131,7 +125,7 @@ def heatmap(
     if len(labels) < n_predicted:
         title += f"\n{len(labels):,} of {n_predicted:,} perturbations, those of the largest change"
     if without_targets:
-        title += "\nwithout the targets of each perturbation" + (" (grey)" if left_out.any() else "")
+        title += "\nwithout the targets of each perturbation" + (" (grey)" if changes.mask.any() else "")
     text_layout.set_small_title(ax, title)
     return ax
 

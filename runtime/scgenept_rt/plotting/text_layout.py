@@ -44,11 +44,6 @@ def wrapped(text: str, width: float, size: float = SMALL) -> str:
     return "\n".join(wrapper.fill(line) for line in text.split("\n")).replace(NO_BREAK, " ")
 
 
-def legend_text(name: str) -> str:
-    """Return a name for a legend; matplotlib leaves out labels that begin with an underscore."""
-    return f" {name}" if name.startswith("_") else name
-
-
 def set_small_title(ax: Axes, title: str) -> None:
     """Set a title of small lines at the left that end within the figure."""
     ax.set_title(wrapped(title, inches(ax)[0]), fontsize=SMALL, loc="left", parse_math=False)

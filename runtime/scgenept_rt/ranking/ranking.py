@@ -103,9 +103,9 @@ def rank(
     for row, label in enumerate(means.labels):
         if means.is_control(label):
             continue
-        change, targets = means.delta(label), means.targets(label)
+        change, targets, errors = means.delta(label), means.targets(label), means.errors(label)
         value, gradient = score.of(change, targets)
-        error = np.nan if means.sems is None else largest_error(gradient, means.sems[row])
+        error = np.nan if errors is None else largest_error(gradient, errors)
         rows.append((label, value, error, int(means.n_controls[row])))
         by_part.append(score.by_part(change, targets))
     if not rows:
@@ -121,8 +121,7 @@ def rank(
         have = pluralize(n_unknown, "perturbation has", "perturbations have")
         notices.append(f"{have} no standard errors, as with a single control cell: their scores are taken as exact.")
     warn_caller(notices, on_notice)
-    changes = "effect" if means.from_effects else "delta"
-    description = f"{score.description}; from the layer {changes}, without the targets"
+    description = f"{score.description}; from the layer {means.changes}, without the targets"
     return Ranking(table, score.name, description, means.name, means.synthetic, tuple(notices))
 
 

@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
-from scgenept_rt.errors import ArgumentError, EvaluationError, LabelNotFoundError, PredictionFileError
+from scgenept_rt.errors import (
+    ArgumentError,
+    EvaluationError,
+    FieldNotFoundError,
+    LabelNotFoundError,
+    PredictionFileError,
+)
 from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
 from tests.data.make_stand_in import stand_in
 from tests.runtime.evaluation.conftest import TESTED
@@ -143,7 +149,7 @@ def test_prediction_files(predict, mean_of, adata, tmp_path) -> None:
     assert means.find("G5+ctrl") is None
     assert means.find("no such gene") is None
     without = anndata.AnnData(cells, obs=obs.rename(columns={"perturbation": "guide"}), var=var, uns=uns)
-    with pytest.raises(PredictionFileError, match=r"no column condition or perturbation \(it has: guide\)"):
+    with pytest.raises(FieldNotFoundError, match=r"obs has no column 'condition' \(it has: guide\)"):
         read_predictions(without)
 
 

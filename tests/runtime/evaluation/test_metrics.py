@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from scgenept_rt.evaluation import DeGenes, evaluate, metric_names, pearson, perturbation_metrics
 from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeLists
 from scgenept_rt.evaluation.measured import MeasuredCells
-from scgenept_rt.evaluation.metrics import TopGeneCells, higher_is_better, most_variable_genes
+from scgenept_rt.evaluation.metrics import higher_is_better, most_variable_genes
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.genes import GenePanel
 
@@ -75,7 +75,7 @@ def test_metrics_are_those_of_gears_under_its_keys(gears, label, lists) -> None:
         moments.mean(label),
         moments.control,
         de,
-        cells=TopGeneCells(*cells),
+        cells=cells,
         variable_genes=most_variable_genes(moments.std_of_means()),
     )
     # Every key of GEARS, and no other; where GEARS has no such genes to average over, there is no number here.
@@ -106,7 +106,7 @@ def test_spread_and_fold_changes_by_hand() -> None:
     every = np.arange(5)
     found = perturbation_metrics(
         predicted, cells.mean(0), control, DeGenes(every, every[:2], every, every, ""),
-        cells=TopGeneCells(cells, cells[:, :2]), variable_genes=every,
+        cells=(cells, cells[:, :2]), variable_genes=every,
     )  # fmt: skip
     assert found["frac_in_range"] == 3 / 4, "of the four expressed genes all but the silenced one"
     sigma = np.array([0.2 / np.sqrt(2 / 3), 1.0 / np.sqrt(2.0)])
@@ -128,9 +128,7 @@ def test_spread_and_fold_changes_by_hand() -> None:
 def test_cells_without_spread_give_no_number(cells) -> None:
     genes = np.arange(cells.shape[1])
     none = np.zeros(4)
-    found = perturbation_metrics(
-        none, none, none, DeGenes(genes, genes, genes, genes, ""), cells=TopGeneCells(cells, cells)
-    )
+    found = perturbation_metrics(none, none, none, DeGenes(genes, genes, genes, genes, ""), cells=(cells, cells))
     assert math.isnan(found["mean_sigma"])
     assert math.isnan(found["frac_sigma_below_1"])
     assert math.isnan(found["frac_in_range"]) == (not np.any(cells))
