@@ -9,7 +9,7 @@ import numpy as np
 
 from scgenept_rt.errors import PredictionFileError, UseOption
 from scgenept_rt.evaluation import PredictedMeans, read_predictions
-from scgenept_rt.plotting import drawing, text_layout
+from scgenept_rt.plotting import drawing
 from scgenept_rt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def delta(
     largest = candidates[:n_genes]
     shown = largest[np.argsort(-change[largest], kind="stable")]
 
-    ax = text_layout.row_axes(ax, [means.panel.names[position] for position in shown])
+    ax = drawing.row_axes(ax, [means.panel.names[position] for position in shown])
     ax.barh(
         np.arange(len(shown)),
         change[shown],
@@ -147,7 +147,7 @@ def volcano(
     drawing.settle_layout(drawing.figure_of(ax))
     largest = np.argsort(-np.abs(effect), kind="stable")
     places = np.column_stack([effect, ratio])
-    text_layout.name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist(), places[:0])
+    drawing.name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist(), places[:0])
     return ax
 
 
@@ -160,7 +160,7 @@ def shown_name(means: PredictedMeans) -> str:
 def _finish(ax: Axes, means: PredictedMeans, perturbation: str, *, without_targets: bool) -> None:
     """Set the title: the perturbation, the predictions and their control cells."""
     row = means.row(perturbation)
-    cells = pluralize(int(means.n_controls[row]), "control cell").replace(" ", text_layout.NO_BREAK)
+    cells = pluralize(int(means.n_controls[row]), "control cell").replace(" ", drawing.NO_BREAK)
     title = f"{means.labels[row]}\n{shown_name(means)}, {cells}"
-    text_layout.set_small_title(ax, f"{title}\nwithout its targets" if without_targets else title)
+    drawing.set_small_title(ax, f"{title}\nwithout its targets" if without_targets else title)
     drawing.plain(ax)

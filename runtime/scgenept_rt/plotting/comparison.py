@@ -16,7 +16,7 @@ from scgenept_rt.evaluation.de_genes import DeLists
 from scgenept_rt.evaluation.measured import MeasuredCells
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
-from scgenept_rt.plotting import drawing, text_layout
+from scgenept_rt.plotting import drawing
 from scgenept_rt.plotting.changes import Prediction, shown_name
 from scgenept_rt.predictor import Predictor
 from scgenept_rt.wording import join_limited, pluralize
@@ -122,15 +122,15 @@ def top_de(
             **drawing.style_of(index, 5.0),
         )
     ax.set_xlim(-0.7, len(names) - 0.3)
-    text_layout.label_genes(ax, names)
+    drawing.label_genes(ax, names)
     perturbed = set(measured.labels.reader.genes(label) or ())
     for name, text in zip(names, ax.get_xticklabels(), strict=False):
         if name in perturbed:
             text.set_fontweight("bold")
-            ax.set_xlabel("bold: perturbed", fontsize=text_layout.SMALL, loc="left")
+            ax.set_xlabel("bold: perturbed", fontsize=drawing.SMALL, loc="left")
     ax.set_ylabel("change over control (log1p)")
     drawing.plain(ax)
-    text_layout.add_legend(ax, f"{label} ({pluralize(len(change), 'cell')})", grow=own_figure)
+    drawing.add_legend(ax, f"{label} ({pluralize(len(change), 'cell')})", grow=own_figure)
     return ax
 
 
@@ -221,7 +221,7 @@ def agreement(
     own_figure = ax is None
     ax = drawing.axes_for(ax, 4.8, 4.85)
     draw_agreement(ax, change, deltas, _legend_names(series))
-    text_layout.add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
+    drawing.add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
     drawing.settle_layout(drawing.figure_of(ax))
     left_out = name_genes(ax, change, deltas, panel.names, 10, chosen)
     if chosen is not None and left_out and on_notice is not None:
@@ -236,7 +236,7 @@ def draw_agreement(
 ) -> None:
     """Draw changes against each other, without a legend, as `agreement`."""
     for index, (predicted, name) in enumerate(zip(deltas, names, strict=True)):
-        text = f"{name}: r{text_layout.NO_BREAK}={text_layout.NO_BREAK}{pearson(measured, predicted):.2f}"
+        text = f"{name}: r{drawing.NO_BREAK}={drawing.NO_BREAK}{pearson(measured, predicted):.2f}"
         drawing.draw_points(ax, measured, predicted, alpha=0.6, label=text, **drawing.style_of(index, 4))
     everything = np.concatenate([measured, *deltas])
     low, high = float(everything.min()), float(everything.max())
@@ -265,7 +265,7 @@ def name_genes(
     first, *others = (np.column_stack([measured, predicted]).astype(np.float64) for predicted in deltas)
     if chosen is None:
         chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels].tolist()
-    return text_layout.name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))
+    return drawing.name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))
 
 
 def _open_series(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.evaluation import Evaluation
-from scgenept_rt.plotting import drawing, text_layout
+from scgenept_rt.plotting import drawing
 from scgenept_rt.plotting.comparison import draw_agreement, name_genes
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     low, high = min(0.0, float(values.min())) - 0.05, max(0.2, float(values.max())) + 0.05
     drawing.square_axes(ax, low, high)
     ax.set_xlabel(f"{baseline}: pearson_delta")
-    ax.set_ylabel(text_layout.wrapped(f"{evaluation.model}:\npearson_delta", 3.2, text_layout.MEDIUM))
+    ax.set_ylabel(drawing.wrapped(f"{evaluation.model}:\npearson_delta", 3.2, drawing.MEDIUM))
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     drawing.plain(ax)
     return figure
@@ -69,7 +69,7 @@ def _examples(evaluation: Evaluation) -> Figure:
         row = evaluation.tested.index(label)
         measured, predicted = evaluation.observed_deltas[row], evaluation.predicted_deltas[row].astype(np.float64)
         draw_agreement(ax, measured, [predicted], [label])
-        text_layout.add_legend(ax)
+        drawing.add_legend(ax)
         drawn.append((ax, measured, [predicted]))
     drawing.settle_layout(figure)
     for ax, measured, deltas in drawn:  # last, as every legend moves the axes of the others

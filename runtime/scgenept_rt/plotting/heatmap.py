@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import Notice, UseOption
 from scgenept_rt.evaluation import read_predictions
 from scgenept_rt.evaluation.prediction_files import read_parts
-from scgenept_rt.plotting import drawing, text_layout
+from scgenept_rt.plotting import drawing
 from scgenept_rt.plotting.changes import Prediction, shown_name
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def heatmap(
     colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     image = ax.imshow(changes, aspect="auto", interpolation="nearest", **colours)
     _mark_down(ax, shown / limit)
-    if not text_layout.label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
+    if not drawing.label_genes(ax, [means.panel.names[column] for column in columns], unless_small=True):
         ax.set_xlabel(f"{len(columns):,} genes")
-    if not text_layout.label_genes(ax, labels, axis="y", unless_small=True):
+    if not drawing.label_genes(ax, labels, axis="y", unless_small=True):
         ax.set_ylabel(f"{len(labels):,} perturbations")
     shrink = min(1.0, _BAR_INCHES / drawing.inches(ax)[1])
     bar = drawing.figure_of(ax).colorbar(image, ax=ax, shrink=shrink, aspect=12, pad=0.02)
@@ -126,7 +126,7 @@ def heatmap(
         title += f"\n{len(labels):,} of {n_predicted:,} perturbations, those of the largest change"
     if without_targets:
         title += "\nwithout the targets of each perturbation" + (" (grey)" if changes.mask.any() else "")
-    text_layout.set_small_title(ax, title)
+    drawing.set_small_title(ax, title)
     return ax
 
 

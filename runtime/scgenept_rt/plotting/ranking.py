@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgenept_rt.errors import UseOption
-from scgenept_rt.plotting import drawing, text_layout
+from scgenept_rt.plotting import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     """
     drawing.check_count("perturbations", top, drawing.MAX_NAMED_GENES, UseOption("top", "draw fewer"))
     shown = ranking.table[ranking.table["rank"].notna()][:top]
-    ax = text_layout.row_axes(ax, shown["perturbation"].tolist())
+    ax = drawing.row_axes(ax, shown["perturbation"].tolist())
     scores, errors = shown["score"].to_numpy(), 2 * shown["error"].fillna(0.0).to_numpy()
     places = np.arange(len(shown))
     tied = (shown["best_rank"] != shown["worst_rank"]).to_numpy(dtype=bool)
@@ -57,5 +57,5 @@ def ranking(ranking: Ranking, *, top: int = 20, ax: Axes | None = None) -> Axes:
     drawing.plain(ax)
     drawing.settle_layout(drawing.figure_of(ax))  # long names make the axes narrow, and the title follows
     name = f"{ranking.name} (synthetic weights)" if ranking.synthetic else ranking.name
-    text_layout.set_small_title(ax, f"{name}, first {len(shown):,} of {len(ranking.table):,}\n{ranking.description}")
+    drawing.set_small_title(ax, f"{name}, first {len(shown):,} of {len(ranking.table):,}\n{ranking.description}")
     return ax
