@@ -11,11 +11,10 @@ from scgenept_rt.evaluation.prediction_files import (
     read_predictions,
     summarize_predictions,
 )
-from scgenept_rt.evaluation.result import ALL_TESTED, Evaluation
+from scgenept_rt.evaluation.result import Evaluation
 from scgenept_rt.evaluation.split import Split, load_split, shipped_splits
 
 __all__ = [
-    "ALL_TESTED",
     "DeGenes",
     "Evaluation",
     "PredictedMeans",

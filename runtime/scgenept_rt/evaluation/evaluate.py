@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import (
-    ArgumentError,
-    ControlCellsError,
-    EvaluationError,
-    LabelNotFoundError,
-    UseOption,
-    warn_caller,
-)
-from scgenept_rt.evaluation.de_genes import COMPUTED, FROM_FILE, DeGenes, DeLists
+from scgenept_rt.errors import ArgumentError, ControlCellsError, LabelNotFoundError, UseOption, warn_caller
+from scgenept_rt.evaluation.de_genes import DeGenes, DeLists
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import most_variable_genes, perturbation_metrics
 from scgenept_rt.evaluation.predicted import PredictedMeans, predict_means, predict_published_protocol
@@ -77,7 +71,7 @@ def evaluate(
     EvaluationError
         If the split cannot be used, or `data` holds none of its test perturbations.
     ArgumentError
-        If an option has a wrong type or value.
+        If an option has a wrong type or value, or options exclude each other.
     ScgeneptError
         If `data` or the predictions cannot be used.
     """
@@ -90,17 +84,16 @@ def evaluate(
         raise ArgumentError(f"protocol is {describe(protocol)}, expected 'all' or 'published'")
     drawn = resolve(SampleOptions, sample)
     if protocol == "published" and drawn["n_controls"] is not None:
-        raise EvaluationError(
+        raise ArgumentError(
             f"n_controls is {drawn['n_controls']}, but the published protocol takes one for each test cell",
             "Leave n_controls out",
             [UseOption("protocol", "predict from that many control cells", "all")],
         )
-    options = resolve(ReadOptions, read)
     split = split if isinstance(split, Split) else load_split(split)
     n_split = len(split.tested)
     if subgroups:
         split = split.restricted([subgroups] if isinstance(subgroups, str) else subgroups)
-    with open_cells(data, options) as cells:
+    with open_cells(data, read) as cells:
         measured = MeasuredCells(cells, model.panel, model.group if isinstance(model, PredictedMeans) else None)
         tested, notices = tested_labels(measured, split)
         train, conditions, of_others = training_labels(measured, split)
@@ -113,7 +106,7 @@ def evaluate(
         synthetic_data = str(cells.uns.get("synthetic")) == "True"
 
     of_run: list[str] = []
-    predicted, how = _predictions(model, data, tested, moments, protocol, drawn, options, progress, of_run)
+    predicted, how = _predictions(model, data, tested, moments, protocol, drawn, read, progress, of_run)
     warn_caller(notice for notice in notices if notice not in of_run)
     notices += of_run
     kept = {label: in_data for label, in_data in tested.items() if predicted.find(label) is not None}
@@ -132,6 +125,8 @@ def evaluate(
             "affects every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
         )
     observed = np.stack([moments.mean(in_data) for in_data in kept.values()])
+    sources = Counter(genes.source for genes in de.values())
+    counted = [f"{source} for {pluralize(n, 'perturbation')}" for source, n in sources.items()]
     return Evaluation(
         model=predicted.name,
         where=cells.where,
@@ -139,7 +134,7 @@ def evaluate(
         perturbations=_metric_table(kept, split, predicted, measured, moments, train, de, cells_of),
         notices=tuple(dict.fromkeys(notices)),
         protocol=how,
-        de_source=_de_source(de),
+        de_source=", ".join(sources if len(sources) == 1 else counted),
         gene_names=predicted.panel.names,
         tested=tuple(kept),
         predicted_deltas=(predicted.means[rows] - moments.control).astype(np.float32),
@@ -164,7 +159,7 @@ def _over_groups(groups: Sequence[PredictedMeans], evaluate_one: Callable[[Predi
     column = ""
     for means in groups:
         if means.group is None:
-            raise EvaluationError(f"the predictions of {means.where} are of no group", "Evaluate them by themselves")
+            raise ArgumentError(f"the predictions of {means.where} are of no group", "Evaluate them by themselves")
         column, name = means.group
         try:
             found[name] = evaluate_one(means)
@@ -245,7 +240,7 @@ def _predictions(
     moments: GroupMoments,
     protocol: Protocol,
     sample: SampleOptions,
-    read: ReadOptions,
+    read: ReadOptions | None,
     progress: Progress | None,
     notices: list[str],
 ) -> tuple[PredictedMeans, str]:
@@ -270,11 +265,3 @@ def _predictions(
     cells, n = pluralize(moments.n(CONTROL), "control cell"), sample["n_controls"]
     over = f"all {cells}" if n is None else f"{n:,} of {cells} drawn at random (seed {sample['seed']})"
     return predicted, f"the mean prediction over {over}"
-
-
-def _de_source(de: Mapping[str, DeGenes]) -> str:
-    n_from_file = sum(genes.source == FROM_FILE for genes in de.values())
-    if n_from_file in (0, len(de)):
-        return FROM_FILE if n_from_file else COMPUTED
-    from_file = pluralize(n_from_file, "perturbation")
-    return f"{FROM_FILE} for {from_file}, {COMPUTED} for the other {len(de) - n_from_file:,}"

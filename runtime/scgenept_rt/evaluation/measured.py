@@ -33,8 +33,7 @@ class GroupMoments:
     def mean(self, *names: str) -> NDArray[np.float64]:
         """Return the mean expression (n_genes,) over the cells of one or more groups."""
         rows = [self.index[name] for name in names]
-        mean: NDArray[np.float64] = self.sums[rows].sum(axis=0) / self.n_cells[rows].sum()
-        return mean
+        return np.asarray(self.sums[rows].sum(axis=0) / self.n_cells[rows].sum())
 
     @property
     def control(self) -> NDArray[np.float64]:
@@ -44,13 +43,11 @@ class GroupMoments:
     def variance(self, name: str) -> NDArray[np.float64]:
         """Return the sample variance (n_genes,) of a group of at least two cells."""
         row, n = self.index[name], self.n(name)
-        variance: NDArray[np.float64] = (self.squares[row] - np.square(self.sums[row]) / n) / (n - 1)
-        return np.maximum(variance, 0.0)
+        return np.asarray(np.maximum((self.squares[row] - np.square(self.sums[row]) / n) / (n - 1), 0.0))
 
     def std_of_means(self) -> NDArray[np.float64]:
         """Return the standard deviation (n_genes,) of mean expression between groups."""
-        std: NDArray[np.float64] = np.std(self.sums / self.n_cells[:, None], axis=0)
-        return std
+        return np.asarray(np.std(self.sums / self.n_cells[:, None], axis=0))
 
 
 def sum_by_group(batch: Any, group: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
@@ -92,10 +89,6 @@ class MeasuredCells:
     def notices(self) -> list[str]:
         """Messages about genes and labels and, once they were read, about values."""
         return [*self.match.notices, *self.labels.notices, *dict.fromkeys(self._of_values)]
-
-    def label(self, perturbation: str) -> str:
-        """Return `measured_label` of a perturbation."""
-        return measured_label(self.labels, perturbation, self.cells.where)
 
     def expression(self, genes: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
         """Return expression of each label's genes (positions in the model) in its cells, each (n_cells, n)."""

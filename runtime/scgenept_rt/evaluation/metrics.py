@@ -16,13 +16,10 @@ from scgenept_rt.evaluation.de_genes import DeGenes
 
 DE_SIZES = (20, 50, 100, 200)
 N_VARIABLE_GENES = 200
-FOLD_CHANGE_RANGES = {"all": (0.0, np.inf), "downreg_0.33": (0.0, 0.333), "downreg_0.1": (0.0, 0.1)} | {
+_FOLD_CHANGE_RANGES = {"all": (0.0, np.inf), "downreg_0.33": (0.0, 0.333), "downreg_0.1": (0.0, 0.1)} | {
     f"upreg_{bound}": (float(bound), np.inf) for bound in (3, 10)
 }
 """Measured fold changes, bounds excluded, over which GEARS averages the gap."""
-
-LEAST_MEAN_OF_FOLD_CHANGES = 0.5
-"""Measured mean below which GEARS computes no fold change."""
 
 _QUANTILES = {"": (0.0, 1.0), "_45_55": (0.45, 0.55), "_40_60": (0.4, 0.6), "_25_75": (0.25, 0.75)}
 _LOWER_IS_BETTER = ("mse", "frac_opposite", "frac_0/1", "mean_sigma", "std_sigma", "fold_change_gap")
@@ -55,8 +52,7 @@ def _correlations(rows: NDArray[np.floating], y: NDArray[np.floating]) -> NDArra
 
 def _mean(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean of each row, NaN for rows without values."""
-    means: NDArray[np.float64] = rows.mean(axis=1) if rows.shape[1] else np.full(len(rows), np.nan)
-    return means
+    return np.asarray(rows.mean(axis=1)) if rows.shape[1] else np.full(len(rows), np.nan)
 
 
 def most_variable_genes(condition_std: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -143,12 +139,12 @@ def _fold_change_gaps(
     predicted: NDArray[np.float64], observed: NDArray[np.float64], control: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
     """Return the mean difference of predicted and measured fold changes over control, by measured fold change."""
-    usable = (control != 0) & (observed >= LEAST_MEAN_OF_FOLD_CHANGES)
+    usable = (control != 0) & (observed >= 0.5)  # as in GEARS
     measured = observed[usable] / control[usable]
     gap = np.abs(predicted[:, usable] / control[usable] - measured)
     return {
         f"fold_change_gap_{name}": _mean(gap[:, (measured > low) & (measured < high)])
-        for name, (low, high) in FOLD_CHANGE_RANGES.items()
+        for name, (low, high) in _FOLD_CHANGE_RANGES.items()
     }
 
 

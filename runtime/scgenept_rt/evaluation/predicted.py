@@ -167,7 +167,7 @@ def predict_published_protocol(
     n_cells: Mapping[str, int],
     *,
     seed: int,
-    read: ReadOptions,
+    read: ReadOptions | None,
     progress: Progress | None,
     on_notice: Callable[[str], None],
 ) -> PredictedMeans:

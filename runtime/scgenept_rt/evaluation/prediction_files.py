@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, UseOption
 from scgenept_rt.evaluation.measured import sum_by_group
 from scgenept_rt.evaluation.predicted import PredictedMeans
-from scgenept_rt.expression.annotation import as_text, no_column
+from scgenept_rt.expression.annotation import as_text
 from scgenept_rt.expression.matrix_rows import MatrixRows
 from scgenept_rt.expression.opened_cells import OpenedCells, open_cells
 from scgenept_rt.expression.stored_element import REWRITE, reading
@@ -179,7 +179,7 @@ def summarize_predictions(cells: OpenedCells) -> dict[str, Any]:
 class _Stored:
     """Opened predictions: a row per perturbation and group, or one per perturbation and control cell.
 
-    `provenance` is a copy of ``uns["scgenept_rt"]``, empty if there is none.
+    `provenance` is a copy of ``uns["scgenept_rt"]``, empty if there is none; `groups` are empty without `groupby`.
     """
 
     def __init__(self, cells: OpenedCells) -> None:
@@ -193,6 +193,8 @@ class _Stored:
         self.are_predictions = bool(self.provenance) or self.are_means or "control_cell" in cells.obs.columns
         groupby = self.provenance.get("groupby")
         self.groupby = groupby if groupby in cells.obs.columns else None
+        self._group_of_row = as_text([] if self.groupby is None else cells.obs.column(self.groupby))
+        self.groups = tuple(dict.fromkeys(self._group_of_row))
 
     def error(self, problem: str, remedy: str = "", *options: UseOption) -> PredictionFileError:
         return PredictionFileError(problem, remedy, options, where=self._cells.where)
@@ -203,8 +205,8 @@ class _Stored:
         columns = self._cells.obs.columns
         key = next((column for column in _LABEL_COLUMNS if column in columns), None)
         if key is None:
-            remedy = "Give a file that `scgenept-rt predict` wrote"
-            raise no_column("obs", _LABEL_COLUMNS[0], columns, self._cells.where, remedy=remedy)
+            problem = f"obs has no column condition (it has: {join_limited(columns, 12) or 'none'})"
+            raise self.error(problem, "Give a file that `scgenept-rt predict` wrote")
         labels = as_text(self._cells.obs.column(key))
         if n_without := sum(not label for label in labels):
             rows = pluralize(n_without, "row has", "rows have")
@@ -221,15 +223,6 @@ class _Stored:
             if (counts < 1).any():
                 raise ValueError("it has means over no cell")
         return counts
-
-    @cached_property
-    def _group_of_row(self) -> NDArray[np.object_]:
-        return np.array([], object) if self.groupby is None else as_text(self._cells.obs.column(self.groupby))
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups of control cells, empty without `groupby`."""
-        return tuple(dict.fromkeys(self._group_of_row))
 
     def group(self, in_group: str | None) -> tuple[tuple[str, str] | None, NDArray[np.int64]]:
         """Return column and name of the group to read, and its rows."""

@@ -97,7 +97,7 @@ def load_split(name: str | Path) -> Split:
             raise ValueError("it holds no subgroups")
         tested = subgroups.get("test_subgroup", {"test": content["test"]} if "test" in content else None)
         if not isinstance(tested, dict):
-            raise ValueError(f"it names no test perturbations (it holds: {', '.join(map(str, content))})")
+            raise ValueError(f"it names no test perturbations, but {', '.join(map(str, content))}")
         found = {group: _labels(labels, group) for group, labels in tested.items()}
         test = {group: found[group] for group in dict.fromkeys([*SUBGROUPS, *found]) if found.get(group)}
         if not test:

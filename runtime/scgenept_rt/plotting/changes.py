@@ -147,7 +147,7 @@ def volcano(
     drawing.settle_layout(drawing.figure_of(ax))
     largest = np.argsort(-np.abs(effect), kind="stable")
     places = np.column_stack([effect, ratio])
-    drawing.name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist(), places[:0])
+    drawing.name_points(ax, places, names, largest[supported[largest]][:n_genes].tolist())
     return ax
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scgenept_rt.errors import Caution, Notice, PlotError, UseOption, warn_caller
 from scgenept_rt.evaluation import PredictedMeans, pearson, predict_means, read_predictions
 from scgenept_rt.evaluation.de_genes import DeLists
-from scgenept_rt.evaluation.measured import MeasuredCells
+from scgenept_rt.evaluation.measured import MeasuredCells, measured_label
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.options import ReadOptions, SampleOptions, resolve
 from scgenept_rt.plotting import drawing
@@ -88,7 +88,7 @@ def top_de(
     panel = opened[0][1].panel
     with open_cells(data, read) as cells:
         measured = MeasuredCells(cells, panel, group)
-        label = measured.label(perturbation)
+        label = measured_label(measured.labels, perturbation, cells.where)
         moments = measured.moments([label])
         if genes is None:
             de = DeLists(measured).of(label, moments)
@@ -109,7 +109,7 @@ def top_de(
     ax.axhline(0.0, color=drawing.NEUTRAL, linewidth=0.8, linestyle="--", zorder=0)
     _draw_boxes(ax, change)
     offsets = np.linspace(-0.5, 0.5, len(series) + 2)[1:-1]
-    for index, (means, shown) in enumerate(zip(series, _legend_names(series), strict=True)):
+    for index, (shown, means) in enumerate(series):
         delta = means.delta(perturbation, moments.control if means.panel.names == panel.names else None)
         drawing.draw_points(
             ax,
@@ -208,19 +208,17 @@ def agreement(
     chosen = None if label_genes is None else [panel.position(gene) for gene in label_genes]
     with open_cells(data, read) as cells:
         measured = MeasuredCells(cells, panel, group)
-        label = measured.label(perturbation)
+        label = measured_label(measured.labels, perturbation, cells.where)
         moments = measured.moments([label])
     change = moments.mean(label) - moments.control
     series = _predict_series(opened, perturbation, data, read, sample, measured.notices, on_notice)
-    for means in series[1:]:
+    for _, means in series:
         if means.panel.names != panel.names:
-            raise PlotError(
-                f"its genes differ from those of {series[0].where}", "Draw a figure of each", where=means.where
-            )
-    deltas = [means.delta(perturbation, moments.control) for means in series]
+            raise PlotError("its genes are not those of the first series", "Draw a figure of each", where=means.where)
+    deltas = [means.delta(perturbation, moments.control) for _, means in series]
     own_figure = ax is None
     ax = drawing.axes_for(ax, 4.8, 4.85)
-    draw_agreement(ax, change, deltas, _legend_names(series))
+    draw_agreement(ax, change, deltas, [name for name, _ in series])
     drawing.add_legend(ax, f"{label} ({pluralize(moments.n(label), 'cell')})", grow=own_figure)
     drawing.settle_layout(drawing.figure_of(ax))
     left_out = name_genes(ax, change, deltas, panel.names, 10, chosen)
@@ -265,7 +263,7 @@ def name_genes(
     first, *others = (np.column_stack([measured, predicted]).astype(np.float64) for predicted in deltas)
     if chosen is None:
         chosen = np.argsort(-np.abs(measured), kind="stable")[:n_labels].tolist()
-    return drawing.name_points(ax, first, genes, chosen, np.concatenate([first[:0], *others]))
+    return drawing.name_points(ax, first, genes, chosen, *others)
 
 
 def _open_series(
@@ -281,11 +279,11 @@ def _open_series(
     else:
         named = [(None, entry) for entry in (predictions if isinstance(predictions, (list, tuple)) else [predictions])]
     drawing.check_count("series of predictions", len(named), drawing.MAX_SERIES)
-    opened: Series = []
-    for name, entry in named:
-        if not isinstance(entry, Predictor):
-            entry = read_predictions(entry, name=name, labels=[perturbation], in_group=in_group)
-        opened.append((name, entry))
+    label = [perturbation]
+    opened: Series = [
+        (name, entry if isinstance(entry, Predictor) else read_predictions(entry, labels=label, in_group=in_group))
+        for name, entry in named
+    ]
     groups = dict.fromkeys(None if isinstance(entry, Predictor) else entry.group for _, entry in opened)
     if len(groups) > 1 or (in_group is not None and None in groups):
         cells = ["all control cells" if group is None else " = ".join(group) for group in groups]
@@ -304,27 +302,24 @@ def _predict_series(
     sample: SampleOptions,
     measured: Sequence[str],
     on_notice: Callable[[str], None] | None,
-) -> list[PredictedMeans]:
-    """Predict one perturbation with the loaded bundles among the series, and warn of what changes numbers."""
+) -> list[tuple[str, PredictedMeans]]:
+    """Predict one perturbation with the loaded bundles among the series, and warn of what changes numbers.
+
+    Returns the series by their names in legends; two of one name get the names of their files.
+    """
     notices: list[str] = []
     sample = resolve(SampleOptions, sample)
     predicted = []
-    for name, entry in series:
-        if isinstance(entry, Predictor):
-            means = predict_means(entry, cells, [perturbation], read=read, on_notice=notices.append, **sample)
-            entry = replace(means, name=name or means.name)
-        predicted.append(entry)
+    for name, means in series:
+        if isinstance(means, Predictor):
+            means = predict_means(means, cells, [perturbation], read=read, on_notice=notices.append, **sample)
+        predicted.append(replace(means, name=name or means.name))
     warn_caller(notice for notice in measured if notice not in notices)  # predicting warns itself
     for notice in dict.fromkeys([*measured, *notices]):
         if on_notice is not None and isinstance(notice, Caution):
             on_notice(notice)
-    return predicted
-
-
-def _legend_names(series: Sequence[PredictedMeans]) -> list[str]:
-    """Return one name per series; two of one name get the names of their files."""
-    names = [shown_name(means) for means in series]
+    names = [shown_name(means) for means in predicted]
     return [
-        name if names.count(name) == 1 else f"{name} ({Path(means.where).name})"
-        for name, means in zip(names, series, strict=True)
+        (name if names.count(name) == 1 else f"{name} ({Path(means.where).name})", means)
+        for name, means in zip(names, predicted, strict=True)
     ]

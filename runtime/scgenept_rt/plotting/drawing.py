@@ -234,7 +234,7 @@ def label_genes(ax: Axes, names: Sequence[str], *, axis: str = "x", unless_small
 
 
 def name_points(
-    ax: Axes, places: NDArray[np.float64], names: Sequence[str], chosen: Sequence[int], others: NDArray[np.float64]
+    ax: Axes, places: NDArray[np.float64], names: Sequence[str], chosen: Sequence[int], *others: NDArray[np.float64]
 ) -> list[str]:
     """Write names beside points, with a line to each; leave out those without room, and return them.
 
@@ -242,19 +242,17 @@ def name_points(
     (`settle_layout`), with limits, title and legend.
 
     `places` are (n, 2) points in data coordinates with their `names`; `chosen` are those to name, the most important
-    first, and `others` (m, 2) further points not to cover.
+    first, and each of `others` (m, 2) further points not to cover.
     """
     from adjustText import adjust_text
 
-    points = np.concatenate([places, others])
+    points = np.concatenate([places, *others])
     unit = figure_of(ax).dpi / 72
     # The memory of adjustText grows with the square of the points: one of each 3 x 3 typographic points will do.
     _, sparse = np.unique(np.round(ax.transData.transform(points) / (3 * unit)), axis=0, return_index=True)
-    texts = [
-        ax.text(x, y, names[index], fontsize=_GENE_NAME) for index, (x, y) in zip(chosen, places[chosen], strict=True)
-    ]
-    for text in texts:
-        text.set_in_layout(False)  # else the layout moves the axes to make room for them
+    # In the layout they would move the axes to make room for them.
+    style: dict[str, Any] = {"fontsize": _GENE_NAME, "in_layout": False}
+    texts = [ax.text(places[index, 0], places[index, 1], names[index], **style) for index in chosen]
     adjust_text(
         texts,
         *points[sparse].T,

@@ -11,42 +11,37 @@ from scgenept_rt.plotting import drawing
 from scgenept_rt.plotting.comparison import draw_agreement, name_genes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
 @drawing.own_settings
 def evaluation_figures(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return captions and drawings (SVG) for `scgenept_rt.evaluation.reports.html_report`."""
-    figures = [
-        (
-            "Correlation of predicted with measured change, one point per perturbation: the model against the training "
-            "mean. Points above the dashed line are predicted better by the model.",
-            _against_baseline(evaluation),
-        ),
-        (
-            "Predicted against measured change, one point per gene, for the perturbations that the model predicts "
-            "best, at the median, and worst.",
-            _examples(evaluation),
-        ),
-    ]
+    table = evaluation.perturbations
+    own = table[table["method"] == evaluation.model].set_index("perturbation")
+    figures = {
+        "Correlation of predicted with measured change, one point per perturbation: the model against the training "
+        "mean. Points above the dashed line are predicted better by the model.": _against_baseline(evaluation, own),
+        "Predicted against measured change, one point per gene, for the perturbations that the model predicts best, at "
+        "the median, and worst.": _examples(evaluation, own),
+    }
     mark = f" Not biology: {' and '.join(evaluation.synthetic)}." if evaluation.synthetic else ""
     return [
         (f"{caption}{mark}", drawing.svg_of(figure, f"drawing{number}"))
-        for number, (caption, figure) in enumerate(figures)
+        for number, (caption, figure) in enumerate(figures.items())
     ]
 
 
-def _against_baseline(evaluation: Evaluation) -> Figure:
+def _against_baseline(evaluation: Evaluation, own: pd.DataFrame) -> Figure:
     table = evaluation.perturbations
     baseline = next(name for name in ("training mean", "control mean") if name in evaluation.methods)
-    own = table[table["method"] == evaluation.model].set_index("perturbation")
     other = table[table["method"] == baseline].set_index("perturbation")["pearson_delta"]
     figure = drawing.new_figure(6.0, 4.2)
     ax = figure.add_subplot()
-    for index, subgroup in enumerate(dict.fromkeys(own["subgroup"])):
-        rows = own[own["subgroup"] == subgroup]
+    for index, (subgroup, rows) in enumerate(own.groupby("subgroup", sort=False)):
         places = other.loc[rows.index], rows["pearson_delta"]
-        drawing.draw_points(ax, *places, alpha=0.8, label=subgroup, **drawing.style_of(index, 5))
+        drawing.draw_points(ax, *places, alpha=0.8, label=str(subgroup), **drawing.style_of(index, 5))
     values = np.concatenate([own["pearson_delta"], other])
     low, high = min(0.0, float(values.min())) - 0.05, max(0.2, float(values.max())) + 0.05
     drawing.square_axes(ax, low, high)
@@ -57,21 +52,17 @@ def _against_baseline(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _examples(evaluation: Evaluation) -> Figure:
-    table = evaluation.perturbations
-    own = table[table["method"] == evaluation.model].set_index("perturbation")["pearson_delta"]
-    ranked = list(own.sort_values(ascending=False, kind="stable").index)
+def _examples(evaluation: Evaluation, own: pd.DataFrame) -> Figure:
+    ranked = list(own["pearson_delta"].sort_values(ascending=False, kind="stable").index)
     chosen = list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
     figure = drawing.new_figure(3.6 * len(chosen), 3.9)
     axes = figure.subplots(1, len(chosen), squeeze=False)[0]
-    drawn = []
-    for ax, label in zip(axes, chosen, strict=True):
-        row = evaluation.tested.index(label)
-        measured, predicted = evaluation.observed_deltas[row], evaluation.predicted_deltas[row].astype(np.float64)
-        draw_agreement(ax, measured, [predicted], [label])
+    rows = [evaluation.tested.index(label) for label in chosen]
+    measured, predicted = evaluation.observed_deltas[rows], evaluation.predicted_deltas[rows].astype(np.float64)
+    for place, (ax, label) in enumerate(zip(axes, chosen, strict=True)):
+        draw_agreement(ax, measured[place], [predicted[place]], [label])
         drawing.add_legend(ax)
-        drawn.append((ax, measured, [predicted]))
     drawing.settle_layout(figure)
-    for ax, measured, deltas in drawn:  # last, as every legend moves the axes of the others
-        name_genes(ax, measured, deltas, evaluation.gene_names, n_labels=6)
+    for place, ax in enumerate(axes):  # last, as every legend moves the axes of the others
+        name_genes(ax, measured[place], [predicted[place]], evaluation.gene_names, n_labels=6)
     return figure

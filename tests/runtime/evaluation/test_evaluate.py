@@ -11,12 +11,11 @@ import pytest
 import scgenept_rt as sgr
 from scgenept_rt.errors import (
     ArgumentError,
-    EvaluationError,
-    FieldNotFoundError,
     LabelNotFoundError,
     PredictionFileError,
 )
-from scgenept_rt.evaluation import ALL_TESTED, evaluate, metric_names, read_predictions
+from scgenept_rt.evaluation import evaluate, metric_names, read_predictions
+from scgenept_rt.evaluation.result import ALL_TESTED
 from tests.data.make_stand_in import stand_in
 from tests.runtime.evaluation.conftest import TESTED
 from tests.runtime.evaluation.page import check_page
@@ -114,7 +113,7 @@ def test_subgroups_and_what_is_missing(perfect, h5ad, split) -> None:
         evaluate(perfect, h5ad, lower)
     with pytest.raises(ArgumentError, match="expected a loaded bundle"):
         evaluate("bundle", h5ad, split)  # type: ignore[arg-type]
-    with pytest.raises(EvaluationError, match="n_controls is 3, but the published protocol"):
+    with pytest.raises(ArgumentError, match="n_controls is 3, but the published protocol"):
         evaluate(perfect, h5ad, split, protocol="published", n_controls=3)
 
 
@@ -149,7 +148,7 @@ def test_prediction_files(predict, mean_of, adata, tmp_path) -> None:
     assert means.find("G5+ctrl") is None
     assert means.find("no such gene") is None
     without = anndata.AnnData(cells, obs=obs.rename(columns={"perturbation": "guide"}), var=var, uns=uns)
-    with pytest.raises(FieldNotFoundError, match=r"obs has no column 'condition' \(it has: guide\)"):
+    with pytest.raises(PredictionFileError, match=r"obs has no column condition \(it has: guide\)"):
         read_predictions(without)
 
 

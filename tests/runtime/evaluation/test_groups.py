@@ -17,7 +17,8 @@ from scgenept_rt.errors import (
     PlotError,
     PredictionFileError,
 )
-from scgenept_rt.evaluation import ALL_TESTED, PredictedMeans, evaluate, read_groups, read_predictions
+from scgenept_rt.evaluation import PredictedMeans, evaluate, read_groups, read_predictions
+from scgenept_rt.evaluation.result import ALL_TESTED
 from scgenept_rt.plotting import agreement, delta, heatmap, top_de
 from scgenept_rt.ranking import rank
 from tests.runtime.evaluation.conftest import GENES

@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
 from scgenept_rt.errors import LabelNotFoundError
-from scgenept_rt.evaluation.measured import MeasuredCells
+from scgenept_rt.evaluation.measured import MeasuredCells, measured_label
 from scgenept_rt.expression.opened_cells import open_cells
 from scgenept_rt.genes import GenePanel
 
@@ -77,10 +77,9 @@ def test_labels_are_found_by_text_and_by_genes(adata, h5ad) -> None:
     with open_cells(h5ad) as cells:
         measured = MeasuredCells(cells, panel(adata.var["gene_name"]))
     assert measured.labels.condition_names["G1+G2"] == "A549_G1+G2_1+1"
-    assert measured.label("ctrl+G0") == "ctrl+G0"
-    assert measured.label("G2+G1") == "G1+G2"
-    assert measured.label("G3") == "G3+ctrl"
+    for perturbation, label in {"ctrl+G0": "ctrl+G0", "G2+G1": "G1+G2", "G3": "G3+ctrl"}.items():
+        assert measured_label(measured.labels, perturbation, "cells") == label
     with pytest.raises(LabelNotFoundError, match=r"no perturbed cell is labelled G3\+G4 .*G0\+ctrl"):
-        measured.label("G3+G4")
+        measured_label(measured.labels, "G3+G4", "cells")
     with pytest.raises(LabelNotFoundError, match="no perturbed cell is labelled ctrl"):
-        measured.label("ctrl")
+        measured_label(measured.labels, "ctrl", "cells")

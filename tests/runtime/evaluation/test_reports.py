@@ -11,8 +11,9 @@ pytest.importorskip("matplotlib")
 
 from scgenept_rt.cli.messages import write_reports
 from scgenept_rt.errors import OutputError
-from scgenept_rt.evaluation import ALL_TESTED, Evaluation, evaluate
+from scgenept_rt.evaluation import Evaluation, evaluate
 from scgenept_rt.evaluation.reports import csv_report, html_report, json_report, text_report
+from scgenept_rt.evaluation.result import ALL_TESTED
 from scgenept_rt.plotting import evaluation_figures
 from tests.runtime.evaluation.page import check_page
 

@@ -41,7 +41,7 @@ def test_a_file_with_test_alone(tmp_path) -> None:
     ("text", "problem"),
     [
         ("{", "cannot be read"),
-        ('{"train": []}', r"no test perturbations \(it holds: train\)"),
+        ('{"train": []}', "no test perturbations, but train"),
         ('{"test": []}', "are empty"),
         ('{"test": "A"}', "'test' is not a list of labels"),
     ],

@@ -12,6 +12,7 @@ pytest.importorskip("matplotlib")
 
 import scgenept_rt as sgr
 from scgenept_rt.errors import PlotError, PredictionFileError
+from scgenept_rt.evaluation import read_predictions
 from scgenept_rt.plotting.drawing import MAX_SERIES, figure_of, style_of
 from tests.runtime.plotting.legible import check_legible, texts
 from tests.runtime.plotting.screen import GENES, PAIR, SINGLE, draw, many_rows
@@ -44,7 +45,7 @@ def test_nothing_measured_lies_on_the_frame(data, means) -> None:
 
 
 def test_every_series_is_in_the_legend(data, means) -> None:
-    series = {f"_model {number}": means for number in range(5)}
+    series = {f"_model {number}": means for number in range(4)} | {"read before": read_predictions(means)}
     for ax in (sgr.pl.top_de(data, SINGLE, series), sgr.pl.agreement(data, SINGLE, series)):
         shown = [text.partition(":")[0].strip() for text in texts(ax.get_legend().get_texts())]
         assert shown[-5:] == list(series)
