@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import ArgumentError, ControlCellsError, LabelNotFoundError, UseOption, warn_caller
+from scgenept_rt.errors import ArgumentError, ControlCellsError, LabelNotFoundError, Notice, UseOption, warn_caller
 from scgenept_rt.evaluation.de_genes import DeGenes, DeLists
 from scgenept_rt.evaluation.measured import GroupMoments, MeasuredCells
 from scgenept_rt.evaluation.metrics import most_variable_genes, perturbation_metrics
@@ -120,10 +120,10 @@ def evaluate(
     rows = [predicted.row(label) for label in kept]
     fewest = int(predicted.n_controls[rows].min())
     if fewest < min(_FEW_CONTROLS, moments.n(CONTROL)):
-        notices.append(
-            f"Predictions are means over as few as {pluralize(fewest, 'control cell')}: the noise of their draw "
-            "affects every metric, most of all mse and pearson_delta. Use more control cells to reduce it."
-        )
+        few = f"Predictions are means over as few as {pluralize(fewest, 'control cell')}"
+        problem = f"{few}: the noise of their draw affects every metric, most of all mse and pearson_delta"
+        of_all = [UseOption("protocol", "predict from all control cells", "all")] if protocol == "published" else []
+        notices.append(Notice(problem, "" if of_all else "Use more control cells to reduce it", of_all))
     observed = np.stack([moments.mean(in_data) for in_data in kept.values()])
     sources = Counter(genes.source for genes in de.values())
     counted = [f"{source} for {pluralize(n, 'perturbation')}" for source, n in sources.items()]

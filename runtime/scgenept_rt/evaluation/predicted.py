@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from scgenept_rt.errors import LabelNotFoundError, PredictionFileError, warn_caller
+from scgenept_rt.errors import Caution, LabelNotFoundError, PredictionFileError, warn_caller
 from scgenept_rt.expression.control_cells import read_control_cells
 from scgenept_rt.expression.groups import Sampling
 from scgenept_rt.expression.label_matching import LabelReader, did_you_mean
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.options import ReadOptions, SampleOptions
+from scgenept_rt.perturbation.labels import unmeasured_target_notices
 from scgenept_rt.predictor import Predictor, Progress
 from scgenept_rt.predictor.moments import RunningMoments
 from scgenept_rt.wording import join_limited
@@ -180,7 +181,10 @@ def predict_published_protocol(
     done, total = 0, sum(n_cells.values())
     step = predictor.automatic_batch_size()
     with read_control_cells(cells, predictor.panel, options=read, sampling=Sampling()) as controls:
-        warn_caller(controls.notices, on_notice)
+        parsed, of_labels = predictor.parse(list(n_cells))
+        cautions = [notice for notice in of_labels if isinstance(notice, Caution)]  # A+B and B+A are both predicted
+        cautions += unmeasured_target_notices(parsed, controls.match.columns)
+        warn_caller([*controls.notices, *cautions], on_notice)
         for label, count in n_cells.items():
             drawn = rng.integers(0, controls.n_obs, count)
             moments = RunningMoments()

@@ -159,7 +159,7 @@ class Search:
         n_candidates = len(self._candidates)
         return (
             f"{len(self._left):,} of {pluralize(n_candidates, 'candidate')} left after {self._n_passes:,} passes "
-            f"(all candidates from all cells: {n_candidates * self._n_cells:,})"
+            f"(the full screen: {(n_candidates + 1) * self._n_cells:,})"
         )
 
     def _count(self, n_rows: int) -> None:

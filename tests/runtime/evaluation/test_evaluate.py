@@ -9,13 +9,11 @@ import pandas as pd
 import pytest
 
 import scgenept_rt as sgr
-from scgenept_rt.errors import (
-    ArgumentError,
-    LabelNotFoundError,
-    PredictionFileError,
-)
+from scgenept_rt.errors import ArgumentError, LabelNotFoundError, PredictionFileError
 from scgenept_rt.evaluation import evaluate, metric_names, read_predictions
+from scgenept_rt.evaluation.predicted import predict_published_protocol
 from scgenept_rt.evaluation.result import ALL_TESTED
+from scgenept_rt.options import ReadOptions, resolve
 from tests.data.make_stand_in import stand_in
 from tests.runtime.evaluation.conftest import TESTED
 from tests.runtime.evaluation.page import check_page
@@ -194,6 +192,18 @@ def test_both_protocols_with_a_model(demo_cells, tmp_path) -> None:
     own = published.perturbations[published.perturbations["method"] == published.model]
     assert list(own["n_controls"]) == [3, 3]
     assert not np.allclose(own["mse"], every.perturbations.loc[own.index, "mse"], rtol=1e-6)
+
+
+def test_published_protocol_warns_of_perturbations_as_predict_does(demo_cells) -> None:
+    notices: list[str] = []
+    read = resolve(ReadOptions, {"missing_genes": "zero"})
+    cells = anndata.read_h5ad(demo_cells[0])
+    cells = cells[:, cells.var["gene_name"] != "FOSB"].copy()
+    labels = {"C3orf72+ctrl": 1, "FOSB+ctrl": 1, "ctrl+FOSB": 1}
+    with sgr.load("demo", provider="cpu") as model, pytest.warns(sgr.PredictionWarning, match="C3orf72"):
+        predict_published_protocol(model, cells, labels, seed=0, read=read, progress=None, on_notice=notices.append)
+    assert any("FOSB" in notice and "taken as zero" in notice for notice in notices)
+    assert not any("predicted once" in notice for notice in notices)
 
 
 def test_command(run, demo_cells, tmp_path) -> None:
