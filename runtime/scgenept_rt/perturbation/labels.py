@@ -189,9 +189,11 @@ def _parts(request: PerturbationRequest, label: str, panel: GenePanel, control_l
     return halves[0] if len(halves) == 1 else parts
 
 
-def _known_halves(label: str, panel: GenePanel, control_labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return every way to split `label` at one underscore into two genes, or a gene and a control label."""
-    splits = [(label[:at].strip(), label[at + 1 :].strip()) for at, letter in enumerate(label) if letter == "_"]
+def _known_halves(
+    label: str, panel: GenePanel, control_labels: Sequence[str], separators: str = "_"
+) -> list[tuple[str, str]]:
+    """Return every way to split `label` at one separator into two genes, or a gene and a control label."""
+    splits = [(label[:at].strip(), label[at + 1 :].strip()) for at, letter in enumerate(label) if letter in separators]
     return [halves for halves in splits if _are_known(halves, panel, control_labels)]
 
 
@@ -211,7 +213,7 @@ def _hints(part: str, label: str, panel: GenePanel, control_labels: Sequence[str
     targets = guide_targets(part, panel)
     if targets:
         return ["+".join(targets)]
-    return same_word or [f"{first}+{second}" for first, second in _known_halves(part, panel, control_labels)]
+    return same_word or [f"{first}+{second}" for first, second in _known_halves(part, panel, control_labels, "_-.")]
 
 
 def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> Iterator[Caution]:

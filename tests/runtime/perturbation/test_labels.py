@@ -66,7 +66,7 @@ def test_separators_that_no_list_of_perturbations_has_join_genes(label):
         parse_perturbation(f"{label};NOPE1", PANEL)
 
 
-@pytest.mark.parametrize("label", ["FOSB,SAMD1", "FOSB & SAMD1"])
+@pytest.mark.parametrize("label", ["FOSB,SAMD1", "FOSB & SAMD1", "FOSB-SAMD1"])
 def test_genes_that_are_not_joined_by_a_plus(label):
     with pytest.raises(UnknownGeneError, match=r"\(did you mean FOSB\+SAMD1\?\)"):
         parse_perturbation(label, PANEL)
