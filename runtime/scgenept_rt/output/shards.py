@@ -66,7 +66,8 @@ class Shard:
         n_means = len(starts) - 1
         if self.count > n_means:
             raise ArgumentError(
-                f"shard is {str(self)!r}, but the run has {pluralize(n_means, 'mean')}", f"Use at most {n_means} parts"
+                f"shard is {str(self)!r}, but the run has {pluralize(n_means, 'mean')}",
+                f"Use at most {pluralize(n_means, 'part')}",
             )
         if self.count > len(bounds) - 1:
             bounds = np.arange(n_means + 1)
