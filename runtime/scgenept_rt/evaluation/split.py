@@ -97,14 +97,17 @@ def load_split(name: str | Path) -> Split:
             raise ValueError("it holds no subgroups")
         tested = subgroups.get("test_subgroup", {"test": content["test"]} if "test" in content else None)
         if not isinstance(tested, dict):
-            raise ValueError(f"it names no test perturbations, but {', '.join(map(str, content))}")
+            raise ValueError(f"it names no test perturbations; it holds: {join_limited(list(content)) or 'nothing'}")
         found = {group: _labels(labels, group) for group, labels in tested.items()}
         test = {group: found[group] for group in dict.fromkeys([*SUBGROUPS, *found]) if found.get(group)}
         if not test:
             raise ValueError("its test subgroups are empty")
         val, train = content.get("val"), content.get("train")
         if val is None:
-            val = list(chain.from_iterable(subgroups.get("val_subgroup", {}).values()))
+            groups = subgroups.get("val_subgroup", {})
+            if not isinstance(groups, dict):
+                raise ValueError("'val_subgroup' holds no subgroups")
+            val = list(chain.from_iterable(_labels(labels, group) for group, labels in groups.items()))
         trained = None if train is None else _labels(train, "train")
         return Split(name, str(content.get("dataset", dataset)), test, _labels(val, "val"), trained)
 

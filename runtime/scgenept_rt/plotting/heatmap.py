@@ -90,7 +90,8 @@ def heatmap(
             on_notice(Notice(f"{drawn}, those of the largest predicted change", options=more))
     else:
         labels, fewer = list(perturbations), [UseOption("perturbations", "name fewer")]
-    drawing.check_count("perturbations", len(labels), _MAX_SHOWN, *fewer)
+        wanted = len(labels)
+    drawing.check_count("perturbations", wanted, _MAX_SHOWN, *fewer)
     means = read_predictions(prediction, labels=labels, in_group=in_group)
     fewer = [UseOption("n_genes", "draw fewer"), UseOption("genes", "name them")]
     drawing.check_count("genes", min(len(means.panel), n_genes) if genes is None else len(genes), _MAX_SHOWN, *fewer)

@@ -41,9 +41,12 @@ def test_a_file_with_test_alone(tmp_path) -> None:
     ("text", "problem"),
     [
         ("{", "cannot be read"),
-        ('{"train": []}', "no test perturbations, but train"),
+        ('{"train": []}', "no test perturbations; it holds: train"),
+        ("{}", "it holds: nothing"),
         ('{"test": []}', "are empty"),
         ('{"test": "A"}', "'test' is not a list of labels"),
+        ('{"test": ["A"], "val_subgroup": ["B"]}', "'val_subgroup' holds no subgroups"),
+        ('{"test": ["A"], "val_subgroup": {"one": "B"}}', "'one' is not a list of labels"),
     ],
 )
 def test_files_that_are_no_splits(tmp_path, text, problem) -> None:

@@ -219,7 +219,7 @@ def test_figures_too_large_to_read_are_refused_before_they_are_drawn(data, means
     refused = [
         (lambda: sgr.pl.heatmap(wide, n_genes=5000), r"^1,600 genes were requested.* at most 1,500.*n_genes="),
         (lambda: sgr.pl.heatmap(means, [SINGLE] * 1501), r"^1,501 perturbations were requested.*perturbations="),
-        (lambda: sgr.pl.heatmap(means, n_perturbations=0), "^0 perturbations were requested, expected 1 or more"),
+        (lambda: sgr.pl.heatmap(means, n_perturbations=-1), "^-1 perturbations were requested, expected 1 or more"),
         (lambda: sgr.pl.delta(wide, "P0+ctrl", n_genes=301), r"^301 genes were requested.* at most 300"),
         (
             lambda: sgr.pl.agreement(data, SINGLE, {str(n): means for n in range(50)}),
