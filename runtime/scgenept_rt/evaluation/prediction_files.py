@@ -233,7 +233,8 @@ class _Stored:
         if in_group is not None and in_group not in names:
             raise LabelNotFoundError(
                 f"there are no predictions for the group {in_group} (there are: {join_limited(names) or 'none'})",
-                options=[UseOption("in_group", "choose one of these")] if names else [],
+                "" if names else "Leave the group out",
+                [UseOption("in_group", "choose one of these")] if names else [],
                 where=self._cells.where,
             )
         if self.groupby is None:
