@@ -68,7 +68,7 @@ class PredictedMeans:
     changes: str = "delta"
 
     def __post_init__(self) -> None:
-        for values in (self.means, self.layers.get("delta")):
+        for values in (self.means, self.layers.get(self.changes)):
             if values is not None and not np.isfinite(values).all():
                 row, column = np.argwhere(~np.isfinite(values))[0]
                 raise PredictionFileError(

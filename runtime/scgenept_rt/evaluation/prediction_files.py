@@ -102,6 +102,8 @@ def read_parts(
             )
         group, rows = stored.group(in_group)
         label_of_row = stored.labels[rows]
+        if not len(rows):
+            raise stored.error("it holds no perturbation")
         name = name or str(stored.provenance.get("variant") or Path(cells.where).stem)
         distinct, unread = tuple(dict.fromkeys(label_of_row)), np.array([])
         means = PredictedMeans(

@@ -188,14 +188,22 @@ def test_ten_thousand_labels() -> None:
     assert train == [names[-1]]
 
 
-@pytest.mark.parametrize(("where", "value"), [("X", np.nan), ("delta", -np.inf), ("a cell", np.inf)])
+@pytest.mark.parametrize(
+    ("where", "value"), [("X", np.nan), ("delta", -np.inf), ("effect", np.inf), ("a cell", np.inf)]
+)
 def test_predictions_that_are_not_finite_are_refused_by_name(means, where, value) -> None:
-    (means.layers["delta"] if where == "delta" else means.X)[-1, 3] = value
+    means.layers["effect"] = means.layers["delta"].copy()
+    means.layers.get(where, means.X)[-1, 3] = value
     if where == "a cell":
         means.uns["scgenept_rt"] = {"seed": 0}
         del means.obs["n_controls"]
     with pytest.raises(PredictionFileError, match=r"G1\+G2 is -?(nan|inf) for G3"):
-        read_predictions(means)
+        read_predictions(means, effects=where == "effect")
+
+
+def test_predictions_without_rows_are_refused(means) -> None:
+    with pytest.raises(PredictionFileError, match="it holds no perturbation"):
+        read_predictions(means[:0])
 
 
 def test_genes_that_are_called_like_controls_are_no_controls() -> None:
