@@ -85,7 +85,7 @@ class Evaluation:
     def summary(self) -> pd.DataFrame:
         """One row per (subgroup, method): `subgroup`, `method`, `n_perturbations`, and means of the metrics.
 
-        The last subgroup is `ALL_TESTED`. Means leave out what is not defined.
+        The last subgroup, where there are several, is "all tested". Means leave out what is not defined.
         """
         metrics = [column for column in self.perturbations.columns if column not in _DESCRIPTION]
         rows: list[dict[str, Any]] = []
