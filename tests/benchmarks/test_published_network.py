@@ -38,6 +38,13 @@ def inputs(oracle: Oracle) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+def test_loads_nothing_that_upstream_does_not(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's checks and layers would count as time and memory of the published code."""
+    for ours in ("checkpoint._read_tensors", "model.EncoderLayer"):
+        monkeypatch.setattr(f"scgenept_export.{ours}", None)
+    script("published_network").load_published(oracle.checkpoint(VARIANT))
+
+
 @pytest.mark.parametrize("empty_mask", [True, False])
 @pytest.mark.parametrize("fast_path", [True, False])
 def test_gives_what_the_published_code_gave(
