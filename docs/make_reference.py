@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -94,8 +96,15 @@ def _modules() -> Iterator[str]:
         for each in sorted(public):
             thing = getattr(module, each)
             if inspect.isfunction(thing) or (inspect.isclass(thing) and not issubclass(thing, BaseException)):
-                yield f"- `{each}`: {_first_sentence(thing)}"
+                yield f"- `{each}`: {_first_sentence(thing)}{_keys(thing)}"
         yield ""
+
+
+def _keys(thing: Any) -> str:
+    """Return what a docstring says about the keys of dictionaries that are returned."""
+    section = r"^(?:Returns|Yields)\n-+\n(?:list of )?dict\n(.*?)(?=\n\n\S|\Z)"
+    found = re.search(section, inspect.getdoc(thing) or "", re.DOTALL | re.MULTILINE)
+    return "\n\n" + textwrap.indent(textwrap.dedent(found[1]), "  ") + "\n" if found else ""
 
 
 def _errors() -> Iterator[str]:

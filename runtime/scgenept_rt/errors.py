@@ -213,9 +213,11 @@ class ControlCellsError(CellsError):
 class GeneMatchError(CellsError):
     """The input lacks genes of the model, or names one gene in several columns; `genes` are their names."""
 
-    def __init__(self, *problem_and_remedy: Any, genes: Iterable[str] = (), where: object = "") -> None:
-        self.genes = tuple(genes)
-        super().__init__(*problem_and_remedy, where=where)
+    def __init__(
+        self, problem: str, remedy: str = "", options: Iterable[UseOption] = (), *, where: object = "", genes: Any = ()
+    ) -> None:
+        self.genes: tuple[str, ...] = tuple(genes)
+        super().__init__(problem, remedy, options, where=where)
 
 
 class ExpressionValueError(CellsError):

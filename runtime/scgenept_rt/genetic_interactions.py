@@ -125,9 +125,6 @@ def predicted_interactions(
 ) -> list[dict[str, Any]]:
     """Predict pairs and their singles from the same control cells, and score the pairs.
 
-    Returns one row of a table per pair: `perturbation` (the label as given), `first` and `second` (the model's names of
-    its genes, in that order), `n_controls`, and what `interaction_scores` returns, `dominant` as a gene or None.
-
     Parameters
     ----------
     pairs
@@ -137,6 +134,13 @@ def predicted_interactions(
         list of highly expressed genes of the Norman data instead.
     read, progress, on_notice, **sample
         As in `Predictor.predict`; of its options n_controls and seed.
+
+    Returns
+    -------
+    list of dict
+        One per pair: `perturbation` (the label as given), `first` and `second` (the model's names of its genes, in that
+        order), `n_controls`, and what `interaction_scores` returns, `dominant` as a gene or None. ``gi --csv`` and
+        ``--json`` write these, with `synthetic` (whether the weights are) beside.
 
     Raises
     ------

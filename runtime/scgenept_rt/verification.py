@@ -95,10 +95,12 @@ def verify_bundle(
     Yields
     ------
     dict
-        One per graph and per device against ``reference.npz``, then one against PyTorch if wanted: `provider`, `device`
-        (None for the CPU), `precision`, `graph` (its file; "eager model" for the provider torch), `against`, `cells`
-        (what was compared, such as "6 cells x 192 genes"), `tolerance`, the figures of `Comparison` (`times_tolerance`
-        is its `worst`), `passed` and `attention_kernel` (None if not known).
+        One per graph and per device against ``reference.npz``, then one against PyTorch if wanted; `verify --json`
+        prints a list of them: `provider`, `device` (None for the CPU), `precision`, `graph` (its file; "eager model"
+        for the provider torch), `against`, `cells` (what was compared, such as "6 cells x 192 genes"), `tolerance`
+        (`atol`, `rtol`, `relative_to_largest`), `max_difference`, `max_relative` (this over the largest output),
+        `times_tolerance` (the largest ratio of a difference to its tolerance), `passed` and `attention_kernel` (None if
+        not known).
     """
     engine = resolve(EngineOptions, options)
     if not against_torch:

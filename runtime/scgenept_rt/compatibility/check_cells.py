@@ -13,7 +13,6 @@ import numpy as np
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.checks import Finding, Findings, check_controls, check_labels, check_values
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
-from scgenept_rt.expression.groups import mixed_notices
 from scgenept_rt.expression.labels import find_control_rows
 from scgenept_rt.expression.missing_genes import accept_blanked, accept_missing
 from scgenept_rt.genes import GeneMatch, GenePanel, panel_warnings
@@ -115,9 +114,8 @@ def _check_opened(report: Report, cells: OpenedCells) -> Any:
         if cells.n_obs:
             control = find_control_rows(cells, panel)
             candidates = control.rows
-            check_controls(control, cells.n_obs, findings)
+            check_controls(control, cells.obs, findings)
             report.labels = check_labels(control, panel, findings)
-            findings.add_notices("labels", mixed_notices(cells.obs, control.rows))
     report.n_vars = cells.matrix.shape[1]
     with findings.problems("genes"):
         report.genes = _check_genes(cells, panel, findings)

@@ -14,14 +14,16 @@ from scipy.sparse import csr_array, vstack
 from scgenept_rt.bundle import Manifest
 from scgenept_rt.errors import Notice, PerturbationError, ScgeneptError, UseOption, compose
 from scgenept_rt.expression import OpenedCells, Sampling
+from scgenept_rt.expression.annotation import Annotation
 from scgenept_rt.expression.count_signature import ALIKE_WITHIN, LOG1P
+from scgenept_rt.expression.groups import mixed_notices
 from scgenept_rt.expression.label_columns import label_columns
 from scgenept_rt.expression.labels import ControlRows, find_control_rows
 from scgenept_rt.expression.matrix_rows import CompressedColumns
 from scgenept_rt.expression.scale import MAX_LOG1P, ScaleCheck, judge_scale
 from scgenept_rt.genes import GeneMatch, GenePanel
 from scgenept_rt.perturbation import CONTROL_LABELS, PerturbationRequest, look_up
-from scgenept_rt.perturbation.spellings import is_control_word
+from scgenept_rt.perturbation.spellings import is_control_word, is_unassigned
 from scgenept_rt.wording import join_limited, pluralize
 
 MAX_CELLS = 256
@@ -71,17 +73,19 @@ class Findings(list[Finding]):
             self.append(Finding(topic, "problem", error.problem, error.remedy, error.options))
 
 
-def check_controls(control: ControlRows, n_obs: int, findings: Findings) -> None:
-    """Add which cells are control cells."""
+def check_controls(control: ControlRows, obs: Annotation, findings: Findings) -> None:
+    """Add which cells are control cells, and in what these differ."""
     if control.condition_key is None:
         name_column = UseOption("condition_key", "name the column of labels, if only some are control cells")
         findings.add("labels", " ".join(control.notices), note=True, options=[name_column])
-        return
-    n_controls, named = len(control.rows), join_limited([repr(label) for label in control.control_labels])
-    text = f"{pluralize(n_controls, 'control cell')} of {n_obs:,}: obs column {control.condition_key!r}, label {named}"
-    few = n_controls < _FEW_CONTROLS
-    findings.add("labels", f"{text}. Means over so few cells are noisy" if few else text, note=few)
-    findings.add_notices("labels", control.notices)
+    else:
+        named = join_limited([repr(label) for label in control.control_labels])
+        n_controls = pluralize(len(control.rows), "control cell")
+        text = f"{n_controls} of {obs.n_rows:,}: obs column {control.condition_key!r}, label {named}"
+        few = len(control.rows) < _FEW_CONTROLS
+        findings.add("labels", f"{text}. Means over so few cells are noisy" if few else text, note=few)
+        findings.add_notices("labels", control.notices)
+    findings.add_notices("labels", mixed_notices(obs, control.rows))
 
 
 def check_labels(control: ControlRows, panel: GenePanel, findings: Findings) -> dict[str, Any]:
@@ -203,7 +207,7 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
     values: dict[str, Any] | None = None
     with findings.problems("labels"):
         control = find_control_rows(cells)
-        check_controls(control, cells.n_obs, findings)
+        check_controls(control, cells.obs, findings)
     with findings.problems("file"):
         if isinstance(cells.matrix, CompressedColumns):
             by_gene = "Values are stored by gene (CSC), so that a few cells cannot be read alone"
@@ -229,7 +233,7 @@ def summarize_cells(cells: OpenedCells) -> dict[str, Any]:
         "condition_key": None if control is None else control.condition_key,
         "control_labels": controls,
         "n_control_cells": None if control is None else len(control.rows),
-        "labels": [label for label in known if label not in controls],
+        "labels": [name for name in known if not (name in controls or is_control_word(name) or is_unassigned(name))],
         "values": values,
         "findings": findings,
     }

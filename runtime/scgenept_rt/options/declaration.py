@@ -78,8 +78,9 @@ def resolve(group: type[Group], given: Mapping[str, Any] | None = None) -> Group
         if name not in options:
             from scgenept_rt.options import ReadOptions
 
-            of_reading = name in get_type_hints(ReadOptions)
-            remedy = f"Pass read=ReadOptions({name}=...)" if of_reading else f"Choose among {', '.join(options)}"
+            remedy = f"Choose among {', '.join(options)}"
+            if name in get_type_hints(ReadOptions):
+                remedy = f"Pass read=ReadOptions({name}=...) to the function that reads cells"
             raise ArgumentError(f"there is no option {name!r}", remedy)
     values = {name: checked(option, given.get(name, option.default)) for name, option in options.items()}
     for name, option in options.items():

@@ -178,7 +178,7 @@ def test_an_unfinished_run(facts_of: FactsOf, model: sgr.Predictor, tmp_path: Pa
 
 
 def test_data_are_told_by_what_check_finds(facts_of: FactsOf, cells: anndata.AnnData, tmp_path: Path) -> None:
-    cells.obs["condition"] = ["ctrl"] * 15 + [PAIR] * 5
+    cells.obs["condition"] = ["ctrl"] * 15 + ["nan"] * 3 + [PAIR] * 2
     cells.layers["counts"] = cells.X.copy()
     cells.obs["n_umi"] = np.arange(20.0)
     path = tmp_path / "data.h5ad"
@@ -186,10 +186,11 @@ def test_data_are_told_by_what_check_finds(facts_of: FactsOf, cells: anndata.Ann
     facts = facts_of(path)
     assert (facts["kind"], facts["n_obs"], facts["n_vars"], facts["layers"]) == ("cells", 20, 24, ["counts"])
     assert (facts["condition_key"], facts["control_labels"], facts["n_control_cells"]) == ("condition", ["ctrl"], 15)
-    examples = {"condition": {"ctrl": 15, PAIR: 5}, "cell_type": {"T cell": 12, "B cell": 8}, "n_umi": {}}
+    examples = {"condition": {"ctrl": 15, "nan": 3, PAIR: 2}, "cell_type": {"T cell": 12, "B cell": 8}, "n_umi": {}}
     assert {column["name"]: column["examples"] for column in facts["obs"]} == examples
     assert [command.split()[1] for command in facts["next"]] == ["check", "predict", "predict", "plot"]
     assert f"-p {PAIR}" in facts["next"][1]
+    assert any("--groupby cell_type" in finding["step"] for finding in facts["findings"])
 
 
 def test_what_is_wrong_with_data_is_told_with_the_option_of_predict(
