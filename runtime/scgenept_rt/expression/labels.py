@@ -214,7 +214,7 @@ def _no_control_cells(
         found += f"; {pluralize(n_without, 'cell has', 'cells have')} no label"
         labelled = f"adata.obs[{column.name!r}]"
         filled = f"{labelled}.astype(object).fillna('').replace('', 'ctrl')"
-        remedy = f"If these are the control cells, write `{labelled} = {filled}`"
+        remedy = "" if given else f"If these are the control cells, write `{labelled} = {filled}`"
     passed = _patterns(column, [label for label in column.controls if label not in given])
     name_label = UseOption("control_label", "name the label of control cells", passed)
     name_column = UseOption("condition_key", "name another column", _only(elsewhere))

@@ -19,6 +19,9 @@ from scgenept_rt.wording import join_limited, pluralize
 
 # Case matters: CTRL is a human gene (chymotrypsin like), ctrl is not.
 CONTROL_LABELS = ("ctrl", "control", "non-targeting")
+# GEARS's condition_name, `A549_FOSB+ctrl_1+1`: a cell type, a condition, and a dose for each of its parts. What follows
+# each underscore may be the condition: names of cell types and genes may hold one.
+_CONDITION = re.compile(r"_(?=(.+)_1(?:\+1)*$)")
 _EXPECTED = "expected gene names such as FOSB, FOSB+ctrl or SAMD1+ZBTB1, or ctrl for none"
 
 
@@ -84,7 +87,7 @@ def parse_perturbations(
     for number, request in enumerate(requests):
         if not isinstance(request.label, str):
             remedy = ""
-            if request.label is None or isinstance(request.label, float):
+            if str(request.label) in ("None", "nan", "<NA>", "NaT"):
                 remedy = "Leave out entries that are none (of a pandas column: .dropna())"
             elif isinstance(request.label, (list, tuple, np.ndarray)) and all(
                 isinstance(gene, str) for gene in request.label
@@ -160,6 +163,9 @@ def look_up(
                 where=_place(request),
             )
         spelling_of[position] = gene
+    if unknown:
+        conditions = [name for name in _CONDITION.findall(label) if _are_known(name.split("+"), panel, control_labels)]
+        unknown = {label: conditions} if conditions else unknown  # near spellings of its parts would mislead
     columns = sorted(spelling_of, key=lambda position: (panel.names[position], position))
     names = tuple(panel.names[column] for column in columns)
     return Perturbation(label, names, tuple(columns), request.n_controls), unknown

@@ -88,6 +88,8 @@ def test_no_control_cells_names_column_and_frequent_labels():
         partly = cells(log1p_values(n_obs=6), conditions=["A", "B", none, none, "B", none])
         with pytest.raises(ControlCellsError, match=r"; 3 cells have no label\. ") as caught:
             read(partly)
+        with pytest.raises(ControlCellsError, match=r"3 cells have no label\. Pass control_label"):
+            read(partly, control_label="NT")
         exec(re.search("`(.*)`", caught.value.remedy)[1], {"adata": partly})
         assert read(partly).n_obs == 3
     with pytest.raises(ControlCellsError, match=r"expected 'ctrl'.*; it has no labels at all"):

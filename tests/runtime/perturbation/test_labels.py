@@ -85,6 +85,18 @@ def test_target_genes_that_the_input_lacks_are_told():
     assert unmeasured_target_notices(parse_perturbations(["ctrl"], PANEL)[0], columns) == []
 
 
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [("A549_FOSB+ctrl_1+1", "FOSB+ctrl"), ("rpe1_p53_A_B+SAMD1_1+1", "A_B+SAMD1"), ("fosb+ctrl", "FOSB")],
+)
+def test_what_may_have_been_meant(label, meant):
+    with pytest.raises(UnknownGeneError) as caught:
+        parse_perturbation(label, PANEL)
+    assert f"{label.removesuffix('+ctrl')} (did you mean {meant}?)" in str(caught.value)
+    with pytest.raises(UnknownGeneError, match="genes: A549_NOPE1"):
+        parse_perturbation("A549_NOPE1+ctrl_1+1", PANEL)
+
+
 @pytest.mark.parametrize("label", ["", "   ", "FOSB++ctrl", "FOSB+ "])
 def test_empty_labels_and_parts(label):
     with pytest.raises(PerturbationError, match=rf"{re.escape(repr(label))} .*, expected .* FOSB\+ctrl"):
@@ -137,6 +149,7 @@ def test_three_genes_and_targets_out_of_vocabulary_are_noted():
     ("labels", "problem"),
     [
         (["FOSB", float("nan")], r"perturbations\[1\] is nan \(float\), .*Leave out entries that are none"),
+        ([pd.NA], r"perturbations\[0\] is <NA> \(NAType\), .*Leave out entries that are none"),
         ([PerturbationRequest(None)], r"perturbations\[0\] is None \(NoneType\)"),
         (["FOSB", ("FOSB", "SAMD1")], r"perturbations\[1\] is .*by a plus: 'FOSB\+SAMD1'"),
         (np.array([["FOSB", "SAMD1"]]), r"perturbations\[0\] is .*by a plus: 'FOSB\+SAMD1'"),
