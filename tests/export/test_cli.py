@@ -77,7 +77,7 @@ def test_an_error_of_the_input_is_one_message_and_exit_code_1(
         (["bundle", "--no-such-option"], "--no-such-option"),
         (["no-such-command"], "no-such-command"),
         (["triton", "demo", "--out", "x", "--max-batch", "0"], "--max-batch"),
-        (["bundle", "--precision", "fp8"], "'fp8' is not one of fp32, fp16"),
+        (["bundle", "--precision", "fp8"], "'fp32,fp16', 'fp16,fp32'"),
         (["bundle", "--nhead", "x"], "--nhead"),
     ],
 )

@@ -108,7 +108,7 @@ def expected_values(option: Option, *, none: bool = True) -> str:
     words: list[str] = []
     for kind in alternatives(option.type):
         if get_origin(kind) is Literal:
-            choices = get_args(kind)
+            choices = [repr(choice) if "," in choice else choice for choice in get_args(kind)]
             words.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
         elif kind is not types.NoneType or none:
             words.append(_KINDS[kind] + (option.bounds() if kind in (int, float) else ""))
