@@ -111,16 +111,16 @@ def expected_values(option: Option, *, none: bool = True) -> str:
             choices = [repr(choice) if "," in choice else choice for choice in get_args(kind)]
             words.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
         elif kind is not types.NoneType or none:
-            words.append(_KINDS[kind] + (option.bounds() if kind in (int, float) else ""))
+            words.append(_KINDS[kind].format(option.bounds()))
     return ", or ".join(words)
 
 
 _KINDS: Mapping[Any, str] = {
     bool: "True or False",
-    int: "a whole number",
-    float: "a finite number",
+    int: "a whole number{}",
+    float: "a finite number{}",
     str: "a string",
-    list[int]: "several numbers such as 0,2",
+    list[int]: "different numbers{} such as 1,2",
     list[str]: "a list of strings",
     Path: "a path",
     types.NoneType: "None",

@@ -30,11 +30,12 @@ def test_command_prints_error_and_figures_and_writes_them(bundle: Path, tmp_path
     assert len(json.loads(json_file.read_text())["timings"]) == 2
 
 
-@pytest.mark.parametrize("wrong", ["0", "1,x", ""])
-def test_unknown_batch_sizes_are_wrong_usage(bundle: Path, wrong: str):
+@pytest.mark.parametrize("wrong", ["0", "1,x", "1,1", ""])
+def test_unknown_batch_sizes_are_wrong_usage(bundle: Path, wrong: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
     code, output = run_command(bundle, "--batch-sizes", wrong)
     assert code == 2
-    assert "--batch-sizes" in output
+    assert f"'--batch-sizes': {wrong!r} is not different numbers from 1 such as 1,2, or auto" in output
 
 
 def test_errors_of_the_command_are_found_before_measuring(

@@ -95,7 +95,7 @@ def test_options_reach_the_command_as_their_groups() -> None:
         (["--max-error", "nan"], "a finite number above 0"),
         (["--batch-size", "some"], "a whole number from 1 to 65536, or auto"),
         *(
-            (["--device", wrong], "a whole number from 0, or several numbers such as 0,2, or all")
+            (["--device", wrong], "a whole number from 0, or different numbers from 0 such as 1,2, or all")
             for wrong in ("-1", "0,x", "1,1")
         ),
     ],
