@@ -100,10 +100,10 @@ def read_parts(
                 "control_cell): these may be measured cells",
                 "Give a file that `scgenept-rt predict` wrote",
             )
+        if not cells.n_obs:
+            raise stored.error("it holds no perturbation")
         group, rows = stored.group(in_group)
         label_of_row = stored.labels[rows]
-        if not len(rows):
-            raise stored.error("it holds no perturbation")
         name = name or str(stored.provenance.get("variant") or Path(cells.where).stem)
         distinct, unread = tuple(dict.fromkeys(label_of_row)), np.array([])
         means = PredictedMeans(

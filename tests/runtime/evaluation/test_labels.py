@@ -202,6 +202,7 @@ def test_predictions_that_are_not_finite_are_refused_by_name(means, where, value
 
 
 def test_predictions_without_rows_are_refused(means) -> None:
+    means.uns["scgenept_rt"] = {"groupby": "condition"}
     with pytest.raises(PredictionFileError, match="it holds no perturbation"):
         read_predictions(means[:0])
 
