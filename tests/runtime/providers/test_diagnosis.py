@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from scgenept_rt.errors import ProviderUnavailableError
 from scgenept_rt.providers import diagnose_provider, select_provider, verify_active
+from scgenept_rt.providers.libraries import load_failures
 from tests.runtime.providers.conftest import Machine
 
 
@@ -210,6 +212,11 @@ def test_tensorrt_is_said_to_come_from_nvidia_alone_and_found_in_its_wheel(gpu_m
     assert "NVIDIA's own package index" in statuses["tensorrt"]["remedy"]
     gpu_machine.add_library("libnvinfer.so.10", gpu_machine.site / "tensorrt_libs")
     assert gpu_machine.statuses()["tensorrt"]["usable"]
+
+
+def test_a_damaged_library_is_told_in_words() -> None:
+    (failure,) = load_failures(Path(__file__)).values()
+    assert "is not a shared library for this kind of machine" in failure
 
 
 def test_tensorrt_rtx_with_and_without_its_plugin(gpu_machine: Machine) -> None:
