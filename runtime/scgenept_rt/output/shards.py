@@ -250,10 +250,12 @@ def _read_part(path: Path) -> _Part:
 def _whole(parts: Sequence[_Part]) -> TableSpec:
     """Return the table that the parts make together."""
     first, frames = parts[0], [part.spec.obs_rows(part.skipped_rows) for part in parts]
-    obs = pd.concat(frames)
-    for name, column in frames[0].items():
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            obs[name] = union_categoricals([frame[name] for frame in frames])
+    columns: dict[Any, Any] = {}
+    for name in frames[0]:  # one by one: other categories in each part would make all columns objects at once
+        of_parts = [frame[name] for frame in frames]
+        categorical = isinstance(of_parts[0].dtype, pd.CategoricalDtype)
+        columns[name] = union_categoricals(of_parts) if categorical else pd.concat(of_parts).array
+    obs = pd.DataFrame(columns, index=frames[0].index.append([frame.index for frame in frames[1:]]))
     return replace(first.spec, obs=obs, uns={**first.spec.uns, RUN_DIGEST: first.shard[RUN_DIGEST]})
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KILLS = {
     ("lay_out", 0): 400,
     ("save", 0): 12,
-    ("_write_fully", 0): 16,
+    ("write", 0): 16,
     ("_checksum", 0): 8,
     ("_write_fully", 150): 30,  # after the first commit
     ("publish", 0): 40,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -13,8 +14,9 @@ import pytest
 from scgenept_rt.errors import OutputError
 from scgenept_rt.output import layouts, partial_table
 from scgenept_rt.output.destination import open_table
-from scgenept_rt.output.table_spec import unique_names
-from tests.runtime.output.tables import CONTROLS, LABELS, cells_table, mean_table, part_of, read_table, rows_of
+from scgenept_rt.output.shards import merge_shards
+from scgenept_rt.output.table_spec import TableSpec, unique_names
+from tests.runtime.output.tables import CONTROLS, LABELS, VAR, cells_table, mean_table, part_of, read_table, rows_of
 
 ENDINGS = ("h5ad", "zarr")
 
@@ -230,3 +232,21 @@ def test_many_rows_need_little_memory(tmp_path):
         [sys.executable, "-c", _MANY_ROWS, str(tmp_path / "o.h5ad")], capture_output=True, text=True, check=True
     )
     assert int(result.stdout) < 80e6
+
+
+def test_merging_takes_no_memory_for_texts_of_categories(tmp_path):
+    n_rows, columns = 5_000, [f"column {number}" for number in range(60)]
+    for number in (1, 2):
+        names = pd.Index([f"{number} {row}" for row in range(n_rows)])
+        obs = pd.DataFrame(dict.fromkeys(columns, pd.Categorical([f"part {number}"] * n_rows)), names)
+        shard = {"number": number, "count": 2, "aggregate": "cells", "n_control_rows": 0, "run_digest": ""}
+        part = TableSpec("cells", obs, VAR, ()).part(np.arange(n_rows), shard)
+        with open_table(tmp_path / f"o.shard-{number}-of-2.h5ad", part, settings={}) as table:
+            table.write({"X": np.zeros((n_rows, len(VAR)))})
+            table.finish()
+    tracemalloc.start()
+    merge_shards(tmp_path / "o.h5ad")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * n_rows * len(columns) * 8  # a pointer for each
+    assert read_table(tmp_path / "o.h5ad").obs["column 59"].tolist() == ["part 1"] * n_rows + ["part 2"] * n_rows
