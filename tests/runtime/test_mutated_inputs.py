@@ -30,7 +30,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["inspect", "predictions.h5ad"],
         EVALUATE,
     ],
-    "screen.h5ad": [EVALUATE, ["gi", "screen.h5ad", "--predictions", "predictions.h5ad"]],
+    "screen.h5ad": [EVALUATE, ["gi", "bundle", "screen.h5ad", "-p", "YFU19+EKKN10", "--provider", "cpu"]],
     "split.json": [EVALUATE],
     "cells.zarr": [["predict", "bundle", "cells.zarr", *PREDICT[3:]]],
     "bundle/manifest.json": [PREDICT, ["inspect", "bundle"], ["verify", "bundle"], ["genes", "bundle"]],
@@ -71,6 +71,8 @@ def attempt() -> Callable[[list[str], str], bool]:
         try:
             app(args=command)
         except SystemExit as ended:
+            if ended.code == 2:
+                raise AssertionError(f"{command} is no command") from None
             done = not ended.code
         except (ScgeneptError, OSError, MemoryError):  # the command line words these
             done = False
