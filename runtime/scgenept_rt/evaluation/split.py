@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -102,6 +103,8 @@ def load_split(name: str | Path) -> Split:
         test = {group: found[group] for group in dict.fromkeys([*SUBGROUPS, *found]) if found.get(group)}
         if not test:
             raise ValueError("its test subgroups are empty")
+        if twice := [label for label, n in Counter(chain.from_iterable(test.values())).items() if n > 1]:
+            raise ValueError(f"more than one test subgroup has {join_limited(twice)}")
         val, train = content.get("val"), content.get("train")
         if val is None:
             groups = subgroups.get("val_subgroup", {})

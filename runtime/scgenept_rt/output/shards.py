@@ -250,6 +250,10 @@ def _read_part(path: Path) -> _Part:
 def _whole(parts: Sequence[_Part]) -> TableSpec:
     """Return the table that the parts make together."""
     first, frames = parts[0], [part.spec.obs_rows(part.skipped_rows) for part in parts]
+    for part, frame in zip(parts, frames, strict=True):
+        if list(frame) != list(frames[0]):
+            problem = f"its columns of obs are not those of {first.path.name}"
+            raise ShardsError(problem, "Predict the part again that was edited", where=part.path)
     columns: dict[Any, Any] = {}
     for name in frames[0]:  # one by one: other categories in each part would make all columns objects at once
         of_parts = [frame[name] for frame in frames]

@@ -45,6 +45,7 @@ def test_a_file_with_test_alone(tmp_path) -> None:
         ("{}", "it holds: nothing"),
         ('{"test": []}', "are empty"),
         ('{"test": "A"}', "'test' is not a list of labels"),
+        ('{"test_subgroup": {"one": ["A", "B"], "two": ["B"]}}', "more than one test subgroup has B"),
         ('{"test": ["A"], "val_subgroup": ["B"]}', "'val_subgroup' holds no subgroups"),
         ('{"test": ["A"], "val_subgroup": {"one": "B"}}', "'one' is not a list of labels"),
     ],

@@ -148,6 +148,10 @@ def test_missing_unfinished_and_foreign_parts_are_named(
         del file["X"]
         file["X"] = short
     refused("do not fit obs and var")
+    predict(model, cells, out, shard="3/4", overwrite=True)
+    with h5py.File(third, "a") as file:
+        file["obs"].attrs["column-order"] = [name for name in file["obs"].attrs["column-order"] if name != "n_controls"]
+    refused("shard-3-of-4.*columns of obs are not those of")
     predict(model, cells, tmp_path / "plain.h5ad")
     (tmp_path / "plain.h5ad").replace(third)
     refused("no part of a run")
