@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from scgenept_rt.errors import Notice, OutputError, PredictionWarning, ScgeneptError, UseOption
+from scgenept_rt.errors import Caution, Notice, OutputError, PredictionWarning, ScgeneptError, UseOption
 from scgenept_rt.files.durable import check_report_path, write_report
 from scgenept_rt.wording import format_duration, printable
 
@@ -60,9 +60,8 @@ def show(text: str) -> None:
 
 
 def note(notice: str) -> None:
-    """Print a warning message on standard error."""
-    text = worded(notice)
-    say(f"warning: {text.removeprefix('Warning: ')}" if text.startswith("Warning: ") else f"note: {text}")
+    """Print a notice on standard error: a warning if it is about what changes numbers."""
+    say(f"{'warning' if isinstance(notice, Caution) else 'note'}: {worded(notice)}")
 
 
 def worded(notice: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from scgenept_rt.bundle import Bundle
 from scgenept_rt.compatibility.checks import Finding, Findings, check_controls, check_labels, check_values
+from scgenept_rt.errors import Caution
 from scgenept_rt.expression import OpenedCells, check_source, open_cells
 from scgenept_rt.expression.labels import find_control_rows
 from scgenept_rt.expression.missing_genes import accept_blanked, accept_missing
@@ -151,7 +152,7 @@ def _check_genes(cells: OpenedCells, panel: GenePanel, findings: Findings) -> Ge
             "apart by name"
         )
         findings.add("vocabulary", text)
-    findings.add_notices("genes", [notice for notice in match.notices if notice.startswith("Warning:")])
+    findings.add_notices("genes", [notice for notice in match.notices if isinstance(notice, Caution)])
     return match
 
 

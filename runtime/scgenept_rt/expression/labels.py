@@ -146,7 +146,7 @@ def _contradictions(cells: OpenedCells, key: str, rows: NDArray[np.int64], panel
     problem = f"control cells by obs column {key!r} are perturbed by other columns: {others}"
     options = [UseOption("condition_key", "name the column that labels control cells", _only(found))]
     if cells.options["condition_key"] is not None:
-        return [Caution(f"Warning: {problem}", "", options)]
+        return [Caution(problem, "", options)]
     options.append(UseOption("condition_key", "keep to this column", key))
     raise ControlCellsError(problem, options=options)
 

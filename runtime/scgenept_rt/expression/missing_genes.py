@@ -35,10 +35,10 @@ def accept_missing(cells: OpenedCells, match: GeneMatch) -> list[str]:
     notices: list[str] = [Caution(f"{lacking}: {join_limited(match.missing)}{_elsewhere(match)}.")]
     share = match.n_found / len(match.panel)
     if share < _LOW_COVERAGE:
-        measured = f"only {share:.0%}" if share >= 0.01 else "less than 1%"
+        measured = f"Only {share:.0%}" if share >= 0.01 else "Less than 1%"
         notices.append(
             Caution(
-                f"Warning: {measured} of what the model reads is measured: such cells are far from those that it was "
+                f"{measured} of what the model reads is measured: such cells are far from those that it was "
                 "trained on, and its predictions may mean little."
             )
         )

@@ -58,7 +58,7 @@ def cross_check(
     notices: list[str] = []
     if contradictions:
         problem, genes = contradict(contradictions)
-        notices.append(Caution(f"Warning: {problem} ({join_limited(genes)}); {decided} decided"))
+        notices.append(Caution(f"{problem} ({join_limited(genes)}); {decided} decided"))
     if genes := [panel.names[position] for position in only_by_symbol]:
         have = pluralize(len(genes), "gene has", "genes have")
         notices.append(
@@ -135,7 +135,7 @@ def _compare_symbols(
         problem = f"{columns} the names of different genes in {source} and {other} ({join_limited(differ)})"
         if _many(len(differ), len(both)) and gene_key is None:
             raise GeneMatchError(problem, *_choose(source, other))
-        notices.append(Caution(f"Warning: {problem}; {source} decided"))
+        notices.append(Caution(f"{problem}; {source} decided"))
     return notices
 
 

@@ -201,7 +201,7 @@ def _made_unique_notices(panel: GenePanel, names: Sequence[str]) -> list[str]:
     genes = pluralize(len(copies), "gene of the model stands", "genes of the model stand")
     named = join_limited([f"{original}, {renamed[0]}" for original, renamed in copies.items()])
     problem = (
-        f"Warning: {genes} in several columns ({named}), as `var_names_make_unique()` leaves them; the one without "
+        f"{genes} in several columns ({named}), as `var_names_make_unique()` leaves them; the one without "
         "a number was taken"
     )
     return [Caution(problem, "Ensembl ids in var would tell which it is")]

@@ -226,7 +226,7 @@ def _target_notices(perturbations: Sequence[Perturbation], panel: GenePanel) -> 
     many = [entry.label for entry in perturbations if len(entry.target_genes) > 2]
     if many:
         yield Caution(
-            f"Warning: three or more genes at once ({join_limited(many)}): "
+            f"Three or more genes at once ({join_limited(many)}): "
             "the published model was never evaluated on more than two."
         )
     unnamed = _targets(perturbations, ~panel.in_vocab)
@@ -245,7 +245,7 @@ def unmeasured_target_notices(perturbations: Sequence[Perturbation], columns: ND
     """
     missing = _targets(perturbations, columns < 0)
     targets = pluralize(len(missing), "target gene is", "target genes are")
-    problem = f"Warning: {targets} not in the input ({join_limited(missing)})"
+    problem = f"{targets} not in the input ({join_limited(missing)})"
     return [Caution(f"{problem}: expression in the control cells is taken as zero.")] if missing else []
 
 

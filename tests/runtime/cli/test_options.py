@@ -14,7 +14,7 @@ import scgenept_rt
 from scgenept_rt.cli import app
 from scgenept_rt.cli.messages import Command, flags_of, note
 from scgenept_rt.cli.options import given_flags, with_options
-from scgenept_rt.errors import CellsError, Notice, UseOption
+from scgenept_rt.errors import Caution, CellsError, Notice, UseOption
 from scgenept_rt.options import EngineOptions, PredictOptions, ReadOptions, declared_options
 from tests.runtime.cli.test_help import commands
 
@@ -70,6 +70,7 @@ def test_options_reach_the_command_as_their_groups() -> None:
     ) -> None:
         given.update(path=path, sample=sample, read=read, engine=engine)
         note(Notice("a notice", "", [UseOption("layer", "read a layer", "x"), UseOption("max_error", "stop", 1)]))
+        note(Caution("It changes numbers"))
 
     labels = ["--control-label", "NT", "--control-label", "non-targeting*"]
     result = CliRunner().invoke(small, ["cells", "--n-controls", "3", "--layer", "counts", "--device", "1,0", *labels])
@@ -84,7 +85,7 @@ def test_options_reach_the_command_as_their_groups() -> None:
         "control_label": ["NT", "non-targeting*"],
     }
     assert given_flags(ReadOptions, given["read"]) == ["--layer", "counts", *labels]
-    assert "note: a notice. Pass --layer x to read a layer.\n" in result.output
+    assert "note: a notice. Pass --layer x to read a layer.\nwarning: It changes numbers.\n" in result.output
 
 
 @pytest.mark.parametrize(

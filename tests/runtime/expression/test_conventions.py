@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scgenept_rt.errors import ControlCellsError
+from scgenept_rt.errors import Caution, ControlCellsError
 from scgenept_rt.genes import GenePanel
 from scgenept_rt.perturbation.spellings import guide_targets, is_control_word
 from tests.runtime.expression.inputs import IDS, cells, log1p_values, proposed, read
@@ -206,7 +206,7 @@ def test_a_second_column_contradicts_the_first(second):
     assert next(iter(second)) in [option.value for option in caught.value.options]
     control = read(adata, PANEL, condition_key="condition")  # the user has decided, and gets a warning
     assert control.n_obs == N_OBS
-    assert any("Warning" in notice and next(iter(second)) in notice for notice in control.notices)
+    assert any(isinstance(notice, Caution) and next(iter(second)) in notice for notice in control.notices)
 
 
 def test_several_control_labels_and_patterns():

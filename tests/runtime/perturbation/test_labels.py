@@ -138,8 +138,7 @@ def test_three_genes_and_targets_out_of_vocabulary_are_noted():
     perturbations, notices = parse_perturbations(["FOSB+SAMD1+ZBTB1", "KIAA1804", "C19orf26+FOSB"], PANEL)
     assert len(perturbations) == 3
     assert notices == [
-        "Warning: three or more genes at once (FOSB+SAMD1+ZBTB1): "
-        "the published model was never evaluated on more than two.",
+        "Three or more genes at once (FOSB+SAMD1+ZBTB1): the published model was never evaluated on more than two.",
         "2 target genes are not in the model's vocabulary (C19orf26, KIAA1804): "
         "the model cannot tell such genes apart by name.",
     ]
