@@ -35,7 +35,7 @@ class Reference:
 
     @classmethod
     def read(cls, directory: Path) -> Reference:
-        """Read the reference cells of a bundle; raises `BundleFileError` if they are missing or damaged."""
+        """Read the reference cells of a bundle; raise `BundleFileError` if they are missing or damaged."""
         with (
             failed_reads(BundleFileError, directory, REFERENCE_NAME, COPY_OR_EXPORT),
             np.load(directory / REFERENCE_NAME, allow_pickle=False) as arrays,

@@ -72,7 +72,7 @@ def catalogue(dataset: str) -> dict[str, Item]:
 
 
 def select(names: Sequence[str], dataset: str) -> list[Item]:
-    """Return the items of names, each once, in order; raises `ArgumentError` for any other name.
+    """Return the items of names, each once, in order; raise `ArgumentError` for any other name.
 
     Names are variants (directory of the release, or upstream's model type) trained on the `dataset` (``norman`` or
     ``adamson``), ``vocab``, data sets, and ``all``: every variant, the vocabulary, and this data set.

@@ -24,7 +24,7 @@ _LOW_COVERAGE = 0.8
 
 
 def accept_missing(cells: OpenedCells, match: GeneMatch) -> list[str]:
-    """Return notices about genes that the input lacks; raises `GeneMatchError` unless the options accept that."""
+    """Return notices about genes that the input lacks; raise `GeneMatchError` unless the options accept that."""
     if not match.missing:
         return []
     if not match.n_found:

@@ -15,7 +15,7 @@ from scgenept_rt.files.failures import failed_writes
 
 
 def write_durably(path: Path, data: bytes | memoryview) -> None:
-    """Write a file, or replace it; returns once the content and the name are on disk.
+    """Write or replace a file, and wait until its content and name are on disk.
 
     A crash at any moment leaves the old file or the new one, and perhaps a hidden file ``.NAME.PID.new``. So does an
     OSError, where it cannot be written.
@@ -87,7 +87,7 @@ def _is_special(path: Path) -> bool:
 
 
 def move_durably(source: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a file or directory; returns once the new name is on disk. Sync its content first.
+    """Rename a file or directory whose content is synced, and wait until the new name is on disk.
 
     Raises FileExistsError if there is a target and `replace` is false; one that another process makes meanwhile stays.
     """

@@ -135,7 +135,7 @@ class Hdf5Source(Hdf5File):
                 pass
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; raises ValueError if that is the beginning of a damaged heap."""
+        """Fill a buffer; raise ValueError if that is the beginning of a damaged heap."""
         begin, n_bytes = self.tell(), super().readinto(buffer)
         if n_bytes <= _MOST_METADATA:
             for heap in re.finditer(_HEAP, bytes(buffer)):

@@ -174,7 +174,7 @@ def stored_entry(path: str | Path, name: str) -> Any:
 
 
 def stored_layer(path: str | Path, name: str) -> Iterator[NDArray[np.float32]]:
-    """Yield a layer of a finished output, some rows at a time; raises OSError or KeyError if there is none."""
+    """Yield a layer of a finished output, some rows at a time; raise OSError or KeyError if there is none."""
     with open_store(Path(path)) as store:
         layer = store["layers"][name]
         step = max(1, _READ_VALUES // layer.shape[1])

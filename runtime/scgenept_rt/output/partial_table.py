@@ -102,7 +102,7 @@ class PartialTable:
         self.commit()
 
     def commit(self) -> None:
-        """Make all rows written so far durable; returns once they are on disk."""
+        """Commit the rows written so far, and wait until they are on disk."""
         if self.n_written == self.n_committed:
             return
         with self._failures_explained():

@@ -58,7 +58,7 @@ class Shard:
         return out.with_name(f"{out.stem}.shard-{self.number:0{len(str(self.count))}}-of-{self.count}{out.suffix}")
 
     def means(self, starts: NDArray[np.int64], bounds: NDArray[np.int64]) -> range:
-        """Return which means of a run belong to the part; raises `ArgumentError` if a part would be empty.
+        """Return which means of a run belong to the part; raise `ArgumentError` if a part would be empty.
 
         `starts` are the first row of each mean's cells, and the number of rows; `bounds` the means that a part may
         begin with, and the number of means.

@@ -144,7 +144,7 @@ class Journal:
 
     @classmethod
     def load(cls, target: Path) -> Journal | None:
-        """Read the journal of an output, None if there is none; raises `Damage`, or an `OutputError`."""
+        """Read the journal of an output, None if there is none; raise `Damage`, or an `OutputError`."""
         path = partial_path(target) / JOURNAL_NAME
         if not path.is_file():
             return None

@@ -93,7 +93,7 @@ def _notices(
 
 
 def label_column(controls: ControlCells, options: PredictOptions) -> str:
-    """Return the column of obs that has the labels; raises `ArgumentError` if the output cannot have such a column."""
+    """Return the column of obs that has the labels; raise `ArgumentError` if the output cannot have such a column."""
     column = str(options.get("cell_eval_column") or controls.condition_key or "target_gene")
     if column in ("control_cell", options["groupby"], *controls.annotation.obs) or not is_storable(column):
         raise ArgumentError(

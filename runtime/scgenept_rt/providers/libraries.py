@@ -123,7 +123,7 @@ def _gpu_code(library: Path) -> Iterator[tuple[bool, int]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[mmap.mmap, dict[bytes, tuple[int, int]]]]:
-    """Open a shared library; yields its content, and offset and size of each section by name."""
+    """Open a shared library, and yield its content and the offset and size of each section by name."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content[:6] != b"\x7fELF\x02\x01":
             raise ValueError(f"{path} is not a shared library for this kind of machine")
